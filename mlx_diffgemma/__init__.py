@@ -1,0 +1,85 @@
+"""DiffusionGemma on Apple silicon: text by denoising a canvas, natively in MLX.
+
+    import mlx_diffgemma as dg
+
+    session = dg.load("tiny-sudoku")
+    reply = session.ask("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79")
+
+`load` gives a Session (a conversation), `load_model` the network alone, `denoise` the loop on
+token ids. Names are imported when they are first used, so that `--help` need not load MLX.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from .errors import (
+    CheckpointError,
+    DiffGemmaError,
+    FitError,
+    HubError,
+    NumericsError,
+    PromptError,
+    SettingsError,
+)
+
+if TYPE_CHECKING:
+    from .diffusion.denoise import Frame, denoise
+    from .diffusion.noise import CounterNoise, Noise
+    from .diffusion.settings import Settings
+    from .model.cache import Prefix
+    from .model.text import Model
+    from .session import Reply, Session, Turn, load, load_model
+
+try:
+    __version__ = version("mlx-diffgemma")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
+
+_LAZY = {
+    "CounterNoise": "diffusion.noise",
+    "Frame": "diffusion.denoise",
+    "Model": "model.text",
+    "Noise": "diffusion.noise",
+    "Prefix": "model.cache",
+    "Reply": "session",
+    "Session": "session",
+    "Settings": "diffusion.settings",
+    "Turn": "session",
+    "denoise": "diffusion.denoise",
+    "load": "session",
+    "load_model": "session",
+}
+
+__all__ = [
+    "CheckpointError",
+    "CounterNoise",
+    "DiffGemmaError",
+    "FitError",
+    "Frame",
+    "HubError",
+    "Model",
+    "Noise",
+    "NumericsError",
+    "Prefix",
+    "PromptError",
+    "Reply",
+    "Session",
+    "Settings",
+    "SettingsError",
+    "Turn",
+    "__version__",
+    "denoise",
+    "load",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

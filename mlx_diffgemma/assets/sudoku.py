@@ -1,0 +1,117 @@
+"""The one module that knows Sudoku: how a puzzle is typed, and what makes an answer right.
+
+A grid is a string of 81 characters, row by row, "0" for a blank; cell = 9 * row + column, from 0.
+Whatever a person reads counts from 1. Boxes are numbered row by row too: box 5 is the middle one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import PromptError
+
+_FORM = "type 81 cells row by row, 1-9 for a given and 0 or . for a blank"
+
+
+def _box(number: int) -> tuple[int, ...]:
+    first = 27 * (number // 3) + 3 * (number % 3)
+    return tuple(first + 9 * row + column for row in range(3) for column in range(3))
+
+
+_UNITS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
+    *(("row", i + 1, tuple(range(9 * i, 9 * i + 9))) for i in range(9)),
+    *(("column", i + 1, tuple(range(i, 81, 9))) for i in range(9)),
+    *(("box", i + 1, _box(i)) for i in range(9)),
+)
+"""The 27 groups of cells that hold each digit once: kind, number and cells."""
+
+
+@dataclass(frozen=True)
+class SudokuTask:
+    """Sudoku as tiny-sudoku was trained on it; implements `mlx_diffgemma.assets.Task`."""
+
+    def prepare(self, text: str) -> str:
+        """Nine rows of nine digits joined by line breaks; the chat template writes the rest."""
+        grid = parse_puzzle(text)
+        return "\n".join(grid[start : start + 9] for start in range(0, 81, 9))
+
+    def problem(self, prompt: str, answer: str) -> str | None:
+        """Why `answer` is no solution of `prompt`, in one line; None when it is one.
+
+        Any full grid that keeps the givens and breaks no rule is right: a puzzle may have several.
+        `prompt` in any form `parse_puzzle` takes; white space around the answer does not count.
+        """
+        puzzle = parse_puzzle(prompt)
+        rows = answer.strip().split("\n")
+        grid = "".join(rows)
+        return _misshapen(rows) or _changed_given(puzzle, grid) or _clash(grid)
+
+
+def parse_puzzle(text: str) -> str:
+    """The grid in `text`: 81 of 1-9, 0 or . for a blank, white space anywhere; else PromptError."""
+    grid = "".join(_cells(text))
+    if not grid:
+        raise PromptError(f"the puzzle is empty: {_FORM}.")
+    if len(grid) != 81:
+        raise PromptError(f"the puzzle has {len(grid)} of 81 cells: {_FORM}.")
+    if clash := _clash(grid):
+        raise PromptError(f"the puzzle has no solution: {clash}; correct one of the two.")
+    return grid
+
+
+def _cells(text: str) -> Iterator[str]:
+    """The cells of `text` with "0" for a blank; PromptError at the first foreign character."""
+    for row, line in enumerate(text.splitlines(), 1):
+        for column, character in enumerate(line, 1):
+            if character in "0123456789.":
+                yield character.replace(".", "0")
+            elif not character.isspace():
+                where = f"line {row}, character {column}"
+                raise PromptError(f"{character!r} at {where} is no part of a puzzle: {_FORM}.")
+
+
+def _clash(grid: str) -> str | None:
+    """The first two equal digits in one row, column or box, in words; blanks never clash."""
+    for kind, number, cells in _UNITS:
+        seen: dict[str, int] = {}
+        for cell in cells:
+            digit = grid[cell]
+            if digit in seen:
+                return f"{kind} {number} has two {digit}s ({_both(kind, seen[digit], cell)})"
+            if digit != "0":
+                seen[digit] = cell
+    return None
+
+
+def _both(kind: str, first: int, second: int) -> str:
+    """Two cells of one unit, named by what tells them apart."""
+    if kind == "row":
+        return f"columns {first % 9 + 1} and {second % 9 + 1}"
+    if kind == "column":
+        return f"rows {first // 9 + 1} and {second // 9 + 1}"
+    return f"{_place(first)} and {_place(second)}"
+
+
+def _place(cell: int) -> str:
+    return f"row {cell // 9 + 1}, column {cell % 9 + 1}"
+
+
+def _misshapen(rows: list[str]) -> str | None:
+    """Why `rows` are not nine rows of nine digits 1-9."""
+    for number, row in enumerate(rows, 1):
+        for column, character in enumerate(row, 1):
+            if character not in "123456789":
+                where = f"row {number}, column {column}"
+                return f"the answer has {character!r} at {where}, expected a digit 1-9"
+    if (count := sum(map(len, rows))) != 81:
+        return f"the answer has {count} digits, expected 81"
+    for number, row in enumerate(rows, 1):
+        if len(row) != 9:
+            return f"row {number} of the answer has {len(row)} digits, expected 9"
+    return None
+
+
+def _changed_given(puzzle: str, grid: str) -> str | None:
+    for cell, (given, digit) in enumerate(zip(puzzle, grid, strict=True)):
+        if given not in ("0", digit):
+            return f"given {given} at {_place(cell)} became {digit}"
+    return None

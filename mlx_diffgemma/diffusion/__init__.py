@@ -1,0 +1,1 @@
+"""The sampler and the loop: a network's logits in, committed canvases out."""

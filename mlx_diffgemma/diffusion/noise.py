@@ -1,0 +1,75 @@
+"""Counter-based noise: the same seed gives the same numbers on every machine and for every shape.
+
+Philox4x32-10 (Salmon et al., SC 2011) keyed by the 64-bit seed, at counter (position, step,
+canvas, stream). Integers only, so CPU and GPU cannot differ; a few hundred words a step are made
+with numpy on the host.
+"""
+
+from typing import Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW = 0, 1, 2
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK = np.uint64(0xFFFFFFFF)
+_ROUNDS = 10
+
+
+class Noise(Protocol):
+    """Where the loop takes its randomness from; steps and canvases count from 0."""
+
+    def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
+        """[length] int32, uniform over the vocabulary: a canvas to begin with."""
+        ...
+
+    def renoise(self, canvas: int, step: int, length: int, vocab: int) -> mx.array:
+        """[length] int32, uniform over the vocabulary: for positions that were not accepted."""
+        ...
+
+    def uniforms(self, canvas: int, step: int, length: int) -> mx.array:
+        """[length, 2] float32 in (0, 1): the categorical draw."""
+        ...
+
+
+class CounterNoise:
+    """The product's noise, from a 64-bit seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
+        return self._ids(length, 0, canvas, STREAM_CANVAS, vocab)
+
+    def renoise(self, canvas: int, step: int, length: int, vocab: int) -> mx.array:
+        return self._ids(length, step, canvas, STREAM_RENOISE, vocab)
+
+    def uniforms(self, canvas: int, step: int, length: int) -> mx.array:
+        """Words to ((word >> 9) + 1/2) * 2^-23: exact in float32, never 0 or 1."""
+        words = philox(self.seed, length, step, canvas, STREAM_DRAW)[:, :2]
+        return mx.array(((words >> np.uint32(9)) + np.float32(0.5)) * np.float32(2.0**-23))
+
+    def _ids(self, length: int, step: int, canvas: int, stream: int, vocab: int) -> mx.array:
+        words = philox(self.seed, length, step, canvas, stream)[:, 0].astype(np.uint64)
+        return mx.array(((words * np.uint64(vocab)) >> np.uint64(32)).astype(np.int32))
+
+
+def philox(seed: int, length: int, step: int, canvas: int, stream: int) -> NDArray[np.uint32]:
+    """Four 32-bit words for each of the positions 0 .. length - 1: [length, 4]."""
+    words = [np.arange(length, dtype=np.uint64)]
+    words += [np.full(length, word, dtype=np.uint64) for word in (step, canvas, stream)]
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(_ROUNDS):
+        first = words[0] * np.uint64(_MULTIPLIERS[0])
+        second = words[2] * np.uint64(_MULTIPLIERS[1])
+        words = [
+            (second >> np.uint64(32)) ^ words[1] ^ np.uint64(low),
+            second & _MASK,
+            (first >> np.uint64(32)) ^ words[3] ^ np.uint64(high),
+            first & _MASK,
+        ]
+        low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack(words, axis=1).astype(np.uint32)

@@ -1,0 +1,40 @@
+"""Every error this package raises on purpose.
+
+    DiffGemmaError
+    ├── CheckpointError    a folder cannot be loaded: a file or tensor is missing, broken or of another model
+    ├── HubError           a repository cannot be fetched: no network, no such repository, offline
+    ├── SettingsError      a sampler setting is out of range
+    ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
+    ├── FitError           the model or the context does not fit into this machine's memory
+    └── NumericsError      the weights produce numbers that are not finite
+
+A message is one line: what, what was found, what was expected, and what to do next.
+"""
+
+
+class DiffGemmaError(Exception):
+    """Base of all known errors; the command line prints it as one line and exits with 1."""
+
+
+class CheckpointError(DiffGemmaError):
+    """A checkpoint folder that cannot be loaded."""
+
+
+class HubError(DiffGemmaError):
+    """A repository that cannot be fetched."""
+
+
+class SettingsError(DiffGemmaError, ValueError):
+    """A setting out of its range; the command line exits with 2."""
+
+
+class PromptError(DiffGemmaError, ValueError):
+    """A prompt that cannot be answered."""
+
+
+class FitError(DiffGemmaError):
+    """A model or context larger than the memory of this machine."""
+
+
+class NumericsError(DiffGemmaError, ArithmeticError):
+    """Weights that give numbers which are not finite."""

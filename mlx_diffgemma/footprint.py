@@ -1,0 +1,104 @@
+"""How much memory a checkpoint and a context need, and how much this machine has.
+
+Arithmetic over safetensors headers and config.json; no weight is read.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import ModelConfig, read_config
+from .errors import FitError
+from .model.shards import read_headers
+
+WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+SLIDING_EXTRA = 1024 + 2048  # positions a sliding layer keeps or computes beyond its window
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes needed at a context length, and bytes there; available is None where unknown."""
+
+    weight_bytes: int
+    cache_bytes: int
+    workspace_bytes: int
+    available_bytes: int | None
+    context: int
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.weight_bytes + self.cache_bytes + self.workspace_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits; None where the machine does not say what it has."""
+        if self.available_bytes is None:
+            return None
+        return self.needed_bytes <= self.available_bytes
+
+
+def footprint(folder: Path, context: int, dtype: str | None = None) -> Footprint:
+    """The Footprint of the checkpoint in `folder` with `context` positions in its cache.
+
+    dtype: the activations' ("float32", ...); None takes the checkpoint's.
+    """
+    config = read_config(folder)
+    item = DTYPE_BYTES.get(dtype or config.dtype, 2)
+    weights = 0
+    for name, info in read_headers(folder).items():
+        if not name.startswith(("model.encoder.vision_tower.", "model.encoder.embed_vision.")):
+            floating = info.dtype in ("BF16", "F16", "F32")
+            weights += info.num_items * item if floating else info.num_bytes
+    cache = cache_bytes(config, context, item)
+    return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
+
+
+def cache_bytes(config: ModelConfig, context: int, item_bytes: int) -> int:
+    """Bytes of keys and values for `context` positions, canvas included."""
+    window = config.text.sliding_window
+    total = 0
+    for layer in config.text.layers:
+        kept = min(context, window + SLIDING_EXTRA) if layer.sliding else context
+        total += 2 * kept * layer.num_key_value_heads * layer.head_dim * item_bytes
+    return total
+
+
+def available_memory() -> int | None:
+    """Bytes a model may use: what Metal recommends, else the machine's (or container's) memory."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        info = mx.device_info()
+        return int(info.get("max_recommended_working_set_size", info["memory_size"]))
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    return min(physical, _container_limit() or physical)
+
+
+def _container_limit() -> int | None:
+    """The control group's memory limit, where there is one (Linux, cgroup v2)."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:
+    """FitError, with the numbers, when the model with `context` positions cannot fit."""
+    need = footprint(folder, context, dtype)
+    if need.fits is False:
+        raise FitError(
+            f"{folder.name} needs {gigabytes(need.needed_bytes)} (weights "
+            f"{gigabytes(need.weight_bytes)}, cache for {context:,} positions "
+            f"{gigabytes(need.cache_bytes)}, workspace {gigabytes(need.workspace_bytes)}), this "
+            f"machine can give {gigabytes(need.available_bytes or 0)}; take a smaller quantisation "
+            "or context, or try anyway with --force."
+        )
+
+
+def gigabytes(count: int) -> str:
+    """Bytes as decimal gigabytes, or megabytes below one."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,128 @@
+"""From what a user calls a model to a folder on this disk.
+
+A model is an embedded checkpoint's name, a folder, or a Hugging Face repository id. Nothing is
+downloaded unless the caller allows it, and then safetensors, JSON and template files only.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .assets import embedded_folder
+from .errors import CheckpointError, HubError
+
+DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
+MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
+WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
+TRY_NOW = "`--model tiny-sudoku` works without a download"
+
+
+@dataclass(frozen=True)
+class Download:
+    """What fetching a repository would mean."""
+
+    repo_id: str
+    num_bytes: int
+    free_bytes: int
+
+
+Consent = Callable[[Download], bool]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint folder, and the revision it came from where the Hub knows one."""
+
+    folder: Path
+    revision: str | None = None
+
+
+def default_model() -> str:
+    """$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."""
+    return os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
+
+
+def find_model(
+    model: str | Path, *, offline: bool = False, consent: Consent | None = None
+) -> Source:
+    """The folder of `model`; asks `consent` before a download, and without one never downloads.
+
+    CheckpointError: no such folder; HubError: not in the local cache and not to be had.
+    """
+    name = str(model)
+    if not name:
+        raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
+    if (embedded := embedded_folder(name)) is not None:
+        return Source(embedded)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Source(folder)
+    if folder.exists():
+        raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
+    if not _is_repo_id(name):
+        raise CheckpointError(
+            f"{folder}: no such folder; give a checkpoint folder, a repository id such as "
+            f"{DEFAULT_MODEL}, or tiny-sudoku."
+        )
+    return _from_hub(name, offline, consent)
+
+
+def _is_repo_id(name: str) -> bool:
+    owner, slash, repo = name.partition("/")
+    return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")
+
+
+def _from_hub(repo_id: str, offline: bool, consent: Consent | None) -> Source:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = list(WANTED_FILES)
+    try:
+        cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
+        if _complete(cached):
+            return Source(cached, cached.name)
+    except LocalEntryNotFoundError:
+        pass
+    how = f"`hf download {repo_id}` fetches it; {TRY_NOW}."
+    if offline:
+        raise HubError(
+            f"{repo_id} is not in the local cache and --offline forbids fetching it; {how}"
+        )
+    if consent is None:
+        raise HubError(f"{repo_id} is not in the local cache; {how}")
+    try:
+        if not consent(_survey(repo_id)):
+            raise HubError(f"{repo_id} was not downloaded; {how}")
+        fetched = Path(snapshot_download(repo_id, allow_patterns=patterns))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise HubError(f"{repo_id} cannot be fetched ({reason}); {how}") from None
+    return Source(fetched, fetched.name)
+
+
+def _complete(folder: Path) -> bool:
+    """Whether a cached snapshot has its config and all shards: an interrupted download has not."""
+    from .model.shards import shard_files
+
+    try:
+        return (folder / "config.json").exists() and bool(shard_files(folder))
+    except CheckpointError:
+        return False
+
+
+def _survey(repo_id: str) -> Download:
+    """Size of a repository and room for it, asked of the Hub."""
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    files = HfApi().model_info(repo_id, files_metadata=True).siblings or []
+    wanted = (f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES))
+    num_bytes = sum(f.size or 0 for f in wanted)
+    place = Path(HF_HUB_CACHE)
+    while not place.exists():
+        place = place.parent
+    return Download(repo_id, num_bytes, shutil.disk_usage(place).free)

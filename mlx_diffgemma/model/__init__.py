@@ -1,0 +1,1 @@
+"""The network: numbers in, numbers out."""

@@ -1,0 +1,162 @@
+"""Keys and values of a prefix, with room behind them for the canvas being denoised.
+
+Each layer has one buffer [1, heads, slots, D] for keys and one for values: the prefix, then the
+canvas, so that a denoising step writes the canvas in place and concatenates nothing. Full layers
+keep the whole prefix; sliding layers the last window - 1 positions and ROLLBACK more, so that a
+conversation can go back a little without encoding again.
+"""
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+ROLLBACK = 1024  # positions behind the window that a sliding layer keeps
+MARGIN = (
+    64  # positions before a mark that stay reachable: the end of a generation prompt may differ
+)
+STEP = 256  # buffers grow by multiples of this
+
+
+@dataclass
+class Span:
+    """Keys and values [1, heads, n, D] of the positions start, start + 1, ..."""
+
+    start: int
+    keys: mx.array
+    values: mx.array
+
+    @property
+    def end(self) -> int:
+        return self.start + int(self.keys.shape[2])
+
+    def cut(self, first: int, last: int) -> "Span":
+        """A view of the positions first <= p < last."""
+        a, b = first - self.start, last - self.start
+        return Span(first, self.keys[:, :, a:b], self.values[:, :, a:b])
+
+
+class LayerCache:
+    """One layer's keys and values; `window` is None on full layers."""
+
+    def __init__(self, window: int | None) -> None:
+        self.window = window
+        self.span: Span | None = None
+        self.saved: Span | None = None  # what a rollback to the mark needs, once trimmed away
+
+    def first_visible(self, position: int) -> int:
+        """The first prefix position that a canvas or query at `position` sees."""
+        return 0 if self.window is None else max(0, position - (self.window - 1))
+
+    def write(self, keys: mx.array, values: mx.array, position: int) -> Span:
+        """Stores [1, heads, n, D] at position, ... and returns what is visible, up to its end.
+
+        The slots must have been made by `make_room`.
+        """
+        if self.span is None:
+            raise RuntimeError("make_room comes before write")
+        span, end = self.span, position + int(keys.shape[2])
+        a, b = position - span.start, end - span.start
+        span.keys[:, :, a:b] = keys
+        span.values[:, :, a:b] = values
+        return span.cut(self.first_visible(position), end)
+
+    def make_room(self, length: int, end: int, like: tuple[int, int, mx.Dtype], mark: int) -> None:
+        """Slots for the positions up to `end`, keeping those below `length` that may be needed.
+
+        like: heads, head dimension and dtype of the keys; mark: where a rollback may go back to.
+        """
+        heads, head_dim, dtype = like
+        first = max(0, self.first_visible(length) - (0 if self.window is None else ROLLBACK))
+        old = None if self.span is None else self.span.cut(max(first, self.span.start), length)
+        start = length if old is None else old.start
+        slots = -(-(end - start) // STEP) * STEP + (0 if self.window is None else ROLLBACK)
+        shape = (1, heads, slots, head_dim)
+        span = Span(start, mx.zeros(shape, dtype), mx.zeros(shape, dtype))
+        if old is not None and old.end > start:
+            self._save(mark, start)
+            span.keys[:, :, : old.end - start] = old.keys
+            span.values[:, :, : old.end - start] = old.values
+        self.span = span  # last: an interruption leaves the old one whole
+
+    def _save(self, mark: int, new_start: int) -> None:
+        """Copies what a rollback to `mark` needs, if it is about to be trimmed away."""
+        if self.span is None or self.window is None:
+            return
+        needed = max(0, self.first_visible(mark) - MARGIN)
+        if needed < new_start and self.span.start <= needed:
+            kept = self.span.cut(needed, mark)
+            self.saved = Span(needed, mx.contiguous(kept.keys), mx.contiguous(kept.values))
+
+    def reachable(self, position: int) -> int:
+        """The last position <= `position` to which this layer can go back."""
+        for span in (self.span, self.saved):
+            if span is not None:
+                target = min(position, span.end)
+                if span.start <= self.first_visible(target):
+                    return target
+        return 0
+
+    def roll_back(self, position: int) -> None:
+        """Forgets the positions from `position` on; `reachable` said that it can."""
+        span = self.span
+        if span is not None and span.start > self.first_visible(position):
+            self.span = None if self.saved is None else self.saved.cut(self.saved.start, position)
+        if position == 0:
+            self.span = self.saved = None
+
+
+@dataclass
+class Prefix:
+    """What has been encoded: its token ids and every layer's keys and values."""
+
+    layers: list[LayerCache]
+    tokens: list[int] = field(default_factory=list)
+    marked: int = 0
+    reserved: int = 0
+
+    @property
+    def length(self) -> int:
+        """Encoded positions; the canvas stands at length, length + 1, ..."""
+        return len(self.tokens)
+
+    @property
+    def keys(self) -> list[mx.array]:
+        """Per layer, the stored keys [1, heads, n, D]: the whole prefix on full layers, at least
+        the last window - 1 positions on sliding ones."""
+        return [span.keys for span in self._stored()]
+
+    @property
+    def values(self) -> list[mx.array]:
+        """Per layer, the stored values; see `keys`."""
+        return [span.values for span in self._stored()]
+
+    def _stored(self) -> list[Span]:
+        return [
+            layer.span.cut(layer.span.start, self.length)
+            for layer in self.layers
+            if layer.span is not None
+        ]
+
+    def mark(self) -> None:
+        """Remembers this point: a later prompt that shares it can go back here."""
+        self.marked = self.length
+
+    def reserve(self, positions: int) -> None:
+        """Full layers allocate for `positions` at once when they next grow."""
+        self.reserved = positions
+
+    def roll_back(self, position: int) -> int:
+        """Goes back to `position`, or to the last earlier point still stored; returns where it is."""
+        target = min(position, self.length)
+        while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
+            target = reachable
+        for layer in self.layers:
+            layer.roll_back(target)
+        del self.tokens[target:]
+        self.marked = min(self.marked, target)
+        return target
+
+    def arrays(self) -> list[mx.array]:
+        return [
+            a for layer in self.layers if layer.span for a in (layer.span.keys, layer.span.values)
+        ]

@@ -1,0 +1,106 @@
+"""Safetensors files of a checkpoint folder: which there are, and what their headers promise.
+
+Headers alone are read here, without MLX, so that a broken download is found before any weight is
+touched and a folder can be described without loading it.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import read_json
+from ..errors import CheckpointError
+
+FLOATS = {"BF16": 2, "F16": 2, "F32": 4}
+ITEM_BYTES = {**FLOATS, "F64": 8, "I64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2} | {
+    name: 1 for name in ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0")
+}
+CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a safetensors header says of one tensor."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    num_bytes: int
+
+    @property
+    def num_items(self) -> int:
+        return math.prod(self.shape)
+
+
+def read_headers(folder: Path) -> dict[str, TensorInfo]:
+    """Every tensor of a folder's safetensors files, by name, from their headers alone."""
+    found: dict[str, TensorInfo] = {}
+    for file in shard_files(folder):
+        for name, info in _read_header(file).items():
+            if name in found:
+                raise CheckpointError(
+                    f"{name} is in both {found[name].file.name} and {file.name}; keep one."
+                )
+            found[name] = info
+    return found
+
+
+def shard_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise CheckpointError(
+                f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
+            )
+        return files
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{index}: no weight_map; {CONVERT_AGAIN}.")
+    files = sorted({folder / str(name) for name in names.values()})
+    for file in files:
+        if not file.exists():
+            raise CheckpointError(f"{file}: not found, but {index.name} names it; {CONVERT_AGAIN}.")
+    return files
+
+
+def _read_header(file: Path) -> dict[str, TensorInfo]:
+    """The header of one safetensors file, checked against the file's size.
+
+    Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
+    """
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > size - 8:
+                raise ValueError(f"header of {length} bytes in a file of {size}")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        tensors = {name: _tensor_info(file, entry) for name, entry in header.items()}
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{file}: not a whole safetensors file ({reason}); {CONVERT_AGAIN}."
+        ) from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise CheckpointError(
+            f"{file}: {size:,} bytes, expected {expected:,}; the file is "
+            f"{'cut short' if size < expected else 'too long'}, {CONVERT_AGAIN}."
+        )
+    return tensors
+
+
+def _tensor_info(file: Path, entry: Mapping[str, Any]) -> TensorInfo:
+    shape = tuple(int(n) for n in entry["shape"])
+    first, last = entry["data_offsets"]
+    count = ITEM_BYTES[entry["dtype"]] * math.prod(shape)
+    if last - first != count or first < 0:
+        raise ValueError(f"{last - first} bytes for {entry['dtype']} {list(shape)}")
+    return TensorInfo(file, entry["dtype"], shape, count)

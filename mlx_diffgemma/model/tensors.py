@@ -1,0 +1,180 @@
+"""Strict access to the tensors of a checkpoint folder.
+
+Every tensor asked for is found with its shape and dtype, or CheckpointError says what is wrong;
+every tensor in the folder is used, known to be superfluous and listed, or an error. Layouts:
+Hugging Face (floating-point; experts fused or one by one) and MLX (quantised per module, decided
+by the presence of `.scales`). Nothing but safetensors is read.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlx.core as mx
+
+from ..config import ModelConfig, QuantizationConfig
+from ..errors import CheckpointError
+from .embedding import DenseTable, PackedTable
+from .layers import AnyMatrix, DenseMatrix, PackedMatrix
+from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
+
+VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
+CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
+ENCODER_COPY = re.compile(r"model\.encoder\.language_model\.(?!layers\.\d+\.layer_scalar$)")
+REPACKED = re.compile(r"(_packed|_scale|_scale_inv|_scale_2|\.qweight|\.qzeros|\.input_scale)$")
+
+
+@dataclass
+class Tensors:
+    """The tensors of a folder, handed out once each under their MLX names."""
+
+    folder: Path
+    config: ModelConfig
+    dtype: mx.Dtype
+    info: dict[str, TensorInfo] = field(init=False)
+    sources: dict[str, str] = field(init=False)  # MLX name -> name in the file
+    used: set[str] = field(init=False, default_factory=set)
+    files: dict[Path, dict[str, mx.array]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.info = read_headers(self.folder)
+        self.sources = {_mlx_name(name): name for name in self.info}
+
+    def vector(self, name: str, *shape: int) -> mx.array:
+        """The floating-point tensor `name` of `shape`, in the model's dtype."""
+        self._require(name, shape, FLOATS)
+        return self._take(name).astype(self.dtype)
+
+    def matrix(self, module: str, *shape: int) -> AnyMatrix:
+        """The weight of `module`, [.., O, I], dense or packed as the folder has it."""
+        if (packed := self._packed(module, shape)) is not None:
+            return PackedMatrix(*packed)
+        return DenseMatrix(self.vector(f"{module}.weight", *shape))
+
+    def table(self, module: str, *shape: int) -> DenseTable | PackedTable:
+        """The embedding table of `module`, [V, H]."""
+        if (packed := self._packed(module, shape)) is not None:
+            return PackedTable(*packed)
+        return DenseTable(self.vector(f"{module}.weight", *shape))
+
+    def experts(
+        self, prefix: str, num: int, inner: int, hidden: int
+    ) -> tuple[AnyMatrix, AnyMatrix]:
+        """gate_up [E, 2I, H] and down [E, H, I], stacked here if the folder has them one by one."""
+        if f"{prefix}.0.gate_proj.weight" not in self.sources:
+            gate_up = self.matrix(f"{prefix}.gate_up_proj", num, 2 * inner, hidden)
+            return gate_up, self.matrix(f"{prefix}.down_proj", num, hidden, inner)
+
+        def stacked(part: str, *shape: int) -> mx.array:
+            names = [f"{prefix}.{e}.{part}_proj.weight" for e in range(num)]
+            return mx.stack([self.vector(name, *shape) for name in names])
+
+        gate, up = stacked("gate", inner, hidden), stacked("up", inner, hidden)
+        down = stacked("down", hidden, inner)
+        return DenseMatrix(mx.concatenate([gate, up], axis=1)), DenseMatrix(down)
+
+    def finish(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names left over: known strays, and vision tensors; any other is an error."""
+        left = sorted(set(self.sources) - self.used)
+        vision = tuple(name for name in left if VISION.match(name) and not CLIPPING.search(name))
+        dropped = tuple(name for name in left if name not in vision)
+        for name in dropped:
+            if not self._stray(name):
+                self._refuse(name)
+        return dropped, vision
+
+    def num_parameters(self) -> int:
+        """Numbers in the tensors handed out, packed weights counted unpacked, scales not at all."""
+        total = 0
+        for name in self.used:
+            module, _, kind = name.rpartition(".")
+            items = self.info[self.sources[name]].num_items
+            if kind == "weight" and f"{module}.scales" in self.sources and self.config.quantization:
+                items = items * 32 // self.config.quantization.of(module).bits
+            total += 0 if kind in ("scales", "biases") else items
+        return total
+
+    def _stray(self, name: str) -> bool:
+        return (
+            name == "lm_head.weight"
+            or "rotary_emb" in name
+            or bool(ENCODER_COPY.match(name))
+            or (bool(CLIPPING.search(name)) and not self.config.use_clipped_linears)
+        )
+
+    def _refuse(self, name: str) -> None:
+        kind = (
+            "a packed FP8, AWQ or NVFP4 re-export is not supported"
+            if REPACKED.search(name)
+            else "this tensor is not part of the model"
+        )
+        raise CheckpointError(
+            f"{self.sources[name]} in {self.folder}: {kind}; convert the original bf16 checkpoint."
+        )
+
+    def _packed(
+        self, module: str, shape: tuple[int, ...]
+    ) -> tuple[mx.array, mx.array, mx.array | None, QuantizationConfig] | None:
+        """The packed parts of `module`, or None where the folder has no scales for it."""
+        if f"{module}.scales" not in self.sources:
+            return None
+        if self.config.quantization is None:
+            raise CheckpointError(
+                f"{module}.scales is in {self.folder}, but config.json has no quantization."
+            )
+        packing = self.config.quantization.of(module)
+        *rows, width = shape
+        groups = width // packing.group_size
+        affine = packing.mode == "affine"
+        self._require(f"{module}.weight", (*rows, width * packing.bits // 32), {"U32": 4})
+        self._require(f"{module}.scales", (*rows, groups), FLOATS if affine else {"U8": 1})
+        weight, scales = self._take(f"{module}.weight"), self._take(f"{module}.scales")
+        if not affine:
+            return weight, scales, None, packing
+        return (
+            weight,
+            scales.astype(self.dtype),
+            self.vector(f"{module}.biases", *rows, groups),
+            packing,
+        )
+
+    def _require(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> None:
+        """CheckpointError unless `name` is there with this shape and one of these dtypes."""
+        if name not in self.sources:
+            self._explain_missing(name)
+        info = self.info[self.sources[name]]
+        if info.shape != shape:
+            raise CheckpointError(
+                f"{name} in {info.file.name}: shape {list(info.shape)}, expected {list(shape)}; "
+                f"{CONVERT_AGAIN}."
+            )
+        if info.dtype not in dtypes:
+            raise CheckpointError(
+                f"{name} in {info.file.name}: dtype {info.dtype}, expected "
+                f"{' or '.join(dtypes)}; {CONVERT_AGAIN}."
+            )
+
+    def _explain_missing(self, name: str) -> None:
+        stem = name.removesuffix(".weight")
+        for other in self.sources:
+            if other.startswith(stem) and REPACKED.search(other):
+                self._refuse(other)
+        raise CheckpointError(f"{name}: missing in {self.folder}; {CONVERT_AGAIN}.")
+
+    def _take(self, name: str) -> mx.array:
+        source = self.sources[name]
+        file = self.info[source].file
+        if file not in self.files:
+            try:
+                arrays = mx.load(str(file))
+            except (RuntimeError, ValueError) as error:
+                raise CheckpointError(f"{file}: {error}; {CONVERT_AGAIN}.") from None
+            self.files[file] = arrays  # type: ignore[assignment]
+        self.used.add(name)
+        return self.files[file].pop(source)
+
+
+def _mlx_name(name: str) -> str:
+    """The name a tensor has in an MLX folder: fused experts gain `.weight`, all else stays."""
+    return f"{name}.weight" if re.search(r"\.experts\.(gate_up|down)_proj$", name) else name

@@ -1,0 +1,140 @@
+"""Builds the network from the tensors of a checkpoint folder."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import mlx.core as mx
+
+from ..config import read_config
+from ..errors import CheckpointError
+from .embedding import Embedding
+from .experts import Experts, Router
+from .layers import join
+from .shards import shard_files
+from .tensors import Tensors
+from .text import Attention, GatedMLP, Layer, Model, Progress, SelfConditioning, named_arrays
+
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A bound network, and the names of tensors in the folder that it does not use."""
+
+    model: Model
+    num_parameters: int  # of the text network, quantised ones counted unpacked
+    dropped: tuple[str, ...]
+    unused_vision: tuple[str, ...]
+
+
+def load_network(
+    folder: Path, dtype: mx.Dtype | None = None, progress: Progress | None = None
+) -> Loaded:
+    """Reads `folder` and binds all its text weights; `dtype` None means the checkpoint's own."""
+    config = read_config(folder)
+    if dtype is None:
+        dtype = DTYPES.get(config.dtype)
+    if dtype not in DTYPES.values():
+        raise CheckpointError(
+            f"dtype {config.dtype if dtype is None else dtype}, expected one of {', '.join(DTYPES)}."
+        )
+    tensors = Tensors(folder, config, dtype)
+    model = _build(tensors, progress)
+    model.find_non_finite = partial(first_non_finite, folder)
+    dropped, vision = tensors.finish()
+    return Loaded(model, tensors.num_parameters(), dropped, vision)
+
+
+def first_non_finite(folder: Path) -> str | None:
+    """The first tensor of a checkpoint folder that holds NaN or Inf, by name, or None."""
+    for file in shard_files(folder):
+        for name, array in sorted(mx.load(str(file)).items()):  # type: ignore[union-attr]
+            if mx.issubdtype(array.dtype, mx.floating) and not bool(mx.isfinite(array).all()):
+                return str(name)
+    return None
+
+
+def _build(tensors: Tensors, progress: Progress | None) -> Model:
+    text, decoder = tensors.config.text, "model.decoder"
+    H = text.hidden_size
+    table = tensors.table(f"{decoder}.embed_tokens", text.vocab_size, H)
+    embedding = Embedding(table, text.vocab_size, H, tensors.dtype)
+    conditioning = SelfConditioning(
+        _mlp(tensors, f"{decoder}.self_conditioning", H, text.intermediate_size),
+        tensors.vector(f"{decoder}.self_conditioning.pre_norm.weight", H),
+        text.rms_norm_eps,
+    )
+    final_norm = tensors.vector(f"{decoder}.norm.weight", H)
+    mx.eval(table.arrays(), final_norm, conditioning.pre_norm, _arrays(conditioning.mlp))
+    layers = []
+    for number in range(len(text.layers)):
+        layers.append(_layer(tensors, number))
+        mx.eval(_arrays(layers[-1]))
+        if progress:
+            progress(number + 1, len(text.layers))
+    return Model(tensors.config, embedding, layers, conditioning, final_norm)
+
+
+def _layer(tensors: Tensors, number: int) -> Layer:
+    text = tensors.config.text
+    at, H = f"model.decoder.layers.{number}", text.hidden_size
+
+    def norm(name: str) -> mx.array:
+        return tensors.vector(f"{at}.{name}.weight", H)
+
+    router_weight = tensors.vector(f"{at}.router.scale", H).astype(mx.float32) * H**-0.5
+    feedforward_norms = [
+        norm("pre_feedforward_layernorm"),
+        norm("pre_feedforward_layernorm_2"),
+        router_weight.astype(tensors.dtype),
+    ]
+    encoder_scalar = f"model.encoder.language_model.layers.{number}.layer_scalar"
+    return Layer(
+        attention=_attention(tensors, number),
+        mlp=_mlp(tensors, f"{at}.mlp", H, text.intermediate_size),
+        router=Router(
+            tensors.matrix(f"{at}.router.proj", text.num_experts, H),
+            tensors.vector(f"{at}.router.per_expert_scale", text.num_experts),
+            text.top_k_experts,
+        ),
+        experts=Experts(
+            *tensors.experts(f"{at}.experts", text.num_experts, text.moe_intermediate_size, H)
+        ),
+        input_norm=norm("input_layernorm"),
+        attention_norm=norm("post_attention_layernorm"),
+        feedforward_norms=mx.stack(feedforward_norms)[:, None],
+        mlp_norm=norm("post_feedforward_layernorm_1"),
+        experts_norm=norm("post_feedforward_layernorm_2"),
+        output_norm=norm("post_feedforward_layernorm"),
+        decoder_scalar=tensors.vector(f"{at}.layer_scalar", 1),
+        encoder_scalar=tensors.vector(encoder_scalar, 1),
+        eps=text.rms_norm_eps,
+    )
+
+
+def _attention(tensors: Tensors, number: int) -> Attention:
+    text = tensors.config.text
+    layer, at = text.layers[number], f"model.decoder.layers.{number}.self_attn"
+    H, D = text.hidden_size, layer.head_dim
+    sizes = {"q": text.num_attention_heads * D, "k": layer.num_key_value_heads * D}
+    if layer.sliding:
+        sizes["v"] = sizes["k"]
+    return Attention(
+        layer,
+        text.num_attention_heads,
+        text.rms_norm_eps,
+        join([tensors.matrix(f"{at}.{part}_proj", size, H) for part, size in sizes.items()]),
+        tensors.matrix(f"{at}.o_proj", H, sizes["q"]),
+        tensors.vector(f"{at}.q_norm.weight", D),
+        tensors.vector(f"{at}.k_norm.weight", D),
+    )
+
+
+def _mlp(tensors: Tensors, at: str, hidden: int, inner: int) -> GatedMLP:
+    gate_up = join([tensors.matrix(f"{at}.{part}_proj", inner, hidden) for part in ("gate", "up")])
+    return GatedMLP(gate_up, tensors.matrix(f"{at}.down_proj", hidden, inner))
+
+
+def _arrays(part: object) -> list[mx.array]:
+    return [array for _, array in named_arrays(part, "")]

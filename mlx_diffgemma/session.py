@@ -1,0 +1,426 @@
+"""One conversation with a loaded model: prompts in, frames and replies out.
+
+The session keeps the keys and values of what it has encoded. A further question goes back to the
+longest token prefix that old and new prompt share, and encodes exactly the rest.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from . import __version__
+from .assets import Task, embedded_task
+from .config import ModelConfig, Quantization
+from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
+from .diffusion.settings import Settings
+from .errors import CheckpointError, PromptError
+from .footprint import require_fit
+from .hub import Consent, Source, find_model
+from .model.cache import Prefix
+from .model.text import Model, Progress
+from .model.weights import Loaded, load_network
+from .text.chat import (
+    Answer,
+    Message,
+    ToolCall,
+    longest_common_prefix,
+    parse_answer,
+    render_prompt,
+)
+from .text.tokenizer import Tokenizer, load_tokenizer
+
+
+class Record:
+    """Fields that can be read as attributes or, as in the JSON, by name."""
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+
+@dataclass(frozen=True)
+class Seconds(Record):
+    """Wall time. load: before the session existed; first_canvas and total count from the question."""
+
+    load: float
+    prefill: float
+    denoise: float
+    commit: float
+    first_canvas: float | None
+    total: float
+
+
+@dataclass(frozen=True)
+class SamplerInfo(Record):
+    """The sampler a reply was made with."""
+
+    max_tokens: int
+    max_denoising_steps: int
+    entropy_bound: float
+    t_min: float
+    t_max: float
+    stability_threshold: int
+    confidence_threshold: float
+    stop: tuple[str, ...]
+    exact_self_conditioning: bool
+
+
+@dataclass(frozen=True)
+class ModelInfo(Record):
+    """The model a reply was made with; quantization is None for floating-point weights."""
+
+    path: str
+    revision: str | None
+    quantization: str | None
+    layers: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer and how it came about; what `generate --json` prints.
+
+    token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
+    decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases.
+    """
+
+    text: str
+    thinking: str | None
+    tool_calls: tuple[ToolCall, ...]
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    seed: int
+    prompt_tokens: int
+    generated_tokens: int
+    canvases: int
+    steps: tuple[int, ...]
+    tokens_per_step: float | None
+    seconds: Seconds
+    tokens_per_second: float | None
+    positions_per_second: float | None
+    peak_memory_bytes: int
+    sampler: SamplerInfo
+    model: ModelInfo
+    kernels: str
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values, in the order of the fields."""
+        return asdict(self)
+
+
+@dataclass
+class Session:
+    """A loaded model, its tokenizer, and one conversation with its live cache."""
+
+    model: Model
+    tokenizer: Tokenizer
+    info: ModelInfo
+    task: Task | None = None
+    load_seconds: float = 0.0
+    dropped: tuple[str, ...] = ()
+    system: str | None = None
+    history: list[Message] = field(default_factory=list)
+    prefix: Prefix | None = None
+
+    def reset(self) -> None:
+        """Forgets the conversation and its cache; the model and the system text stay."""
+        self.history.clear()
+        self.prefix = None
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        settings: Settings | None = None,
+        system: str | None = None,
+        think: bool = False,
+        raw: bool = False,
+    ) -> Reply:
+        """The whole answer to `prompt`; asking again continues the conversation."""
+        turn = self.turn(prompt, settings=settings, system=system, think=think, raw=raw)
+        for _ in turn:
+            pass
+        return turn.reply()
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        settings: Settings | None = None,
+        system: str | None = None,
+        think: bool = False,
+        raw: bool = False,
+    ) -> Iterator[Frame]:
+        """The answer to `prompt` as frames, each when it is done."""
+        return iter(self.turn(prompt, settings=settings, system=system, think=think, raw=raw))
+
+    def turn(
+        self,
+        prompt: str,
+        *,
+        settings: Settings | None = None,
+        system: str | None = None,
+        think: bool = False,
+        raw: bool = False,
+        progress: Progress | None = None,
+    ) -> "Turn":
+        """A question about to be answered, checked; nothing is computed before it is iterated.
+
+        system replaces the session's system text from here on. raw takes the prompt's tokens as
+        they are: no template, no history, channels not parsed. progress is told of encoded
+        prompt positions. PromptError when prompt and canvases do not fit into the context.
+        """
+        if not prompt.strip():
+            raise PromptError("the prompt is empty, expected some text.")
+        if system is not None:
+            self.system = system or None
+        if self.task and not raw:
+            prompt = self.task.prepare(prompt)
+        messages = [] if raw else self._messages(prompt)
+        tokens = (
+            self.tokenizer.encode(prompt)
+            if raw
+            else render_prompt(self.tokenizer, messages, think=think)
+        )
+        settings = settings or Settings()
+        if settings.seed is None:
+            settings = replace(settings, seed=fresh_seed())
+        budget = token_budget(self.model.config, len(tokens), settings.max_tokens)
+        settings = replace(settings, max_tokens=budget)
+        sampler = settings.resolved(self.model.config.sampler, 0).sampler
+        described = SamplerInfo(
+            max_tokens=budget,
+            stop=settings.stop,
+            exact_self_conditioning=settings.exact_self_conditioning,
+            **asdict(sampler),
+        )
+        return Turn(self, prompt, tokens, settings, described, raw, progress)
+
+    def _messages(self, prompt: str) -> list[Message]:
+        """The conversation so far and the new question; every puzzle starts a new one."""
+        earlier = [] if self.task else self.history
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, *earlier, Message("user", prompt)]
+
+    def rewind(self, tokens: Sequence[int]) -> Prefix:
+        """The prefix, gone back to what it shares with `tokens`."""
+        if self.prefix is None:
+            self.prefix = self.model.new_prefix()
+        self.prefix.roll_back(longest_common_prefix(self.prefix.tokens, tokens))
+        return self.prefix
+
+
+@dataclass
+class Turn:
+    """One question being answered. Iterate it once for its frames; ask it for the Reply any time.
+
+    An iteration given up early leaves a Reply with the finished canvases and the finish reason
+    "interrupted"; they also enter the conversation.
+    """
+
+    session: Session
+    prompt: str
+    prompt_ids: list[int]
+    settings: Settings
+    sampler: SamplerInfo
+    raw: bool
+    progress: Progress | None
+    committed: list[Frame] = field(default_factory=list)
+    text_end: int | None = None  # where a stop text cuts the answer
+    denoise_seconds: float = 0.0
+    encode_seconds: list[float] = field(default_factory=list)
+    first_canvas: float | None = None
+    total: float = 0.0
+
+    def __iter__(self) -> Iterator[Frame]:
+        began = time.perf_counter()
+        mx.reset_peak_memory()
+        prefix = self.session.rewind(self.prompt_ids)
+        frames = denoise(
+            self.session.model,
+            self.prompt_ids,
+            self.settings,
+            prefix=prefix,
+            progress=self.progress,
+        )
+        try:
+            for frame in frames:
+                self.total = time.perf_counter() - began
+                yield self._seen(frame)
+                if self._finish_reason():
+                    return
+        finally:
+            self.total = time.perf_counter() - began
+            self._remember()
+
+    def reply(self) -> Reply:
+        """The answer as far as it has come."""
+        ids = [int(token) for frame in self.committed for token in frame.tokens]
+        answer = self._answer(ids)
+        steps = [frame.step + 1 for frame in self.committed]
+        canvas_length = self.session.model.config.canvas_length
+        return Reply(
+            text=answer.text[: self.text_end],
+            thinking=answer.thinking,
+            tool_calls=answer.tool_calls,
+            token_ids=tuple(ids),
+            finish_reason=self._finish_reason() or "interrupted",
+            seed=self.settings.seed or 0,
+            prompt_tokens=len(self.prompt_ids),
+            generated_tokens=len(ids),
+            canvases=len(steps),
+            steps=tuple(steps),
+            tokens_per_step=_ratio(len(ids), sum(steps)),
+            seconds=self._seconds(),
+            tokens_per_second=_ratio(len(ids), self.total),
+            positions_per_second=_ratio(canvas_length * len(steps), self.total),
+            peak_memory_bytes=mx.get_peak_memory(),
+            sampler=self.sampler,
+            model=self.session.info,
+            kernels="ops",
+            version=__version__,
+        )
+
+    def problem(self) -> str | None:
+        """Why the answer does not solve the puzzle an embedded checkpoint was given, or None."""
+        if self.session.task is None or self.raw:
+            return None
+        return self.session.task.problem(self.prompt, self.reply().text)
+
+    def _seconds(self) -> Seconds:
+        return Seconds(
+            load=self.session.load_seconds,
+            prefill=self.encode_seconds[0] if self.encode_seconds else 0.0,
+            denoise=self.denoise_seconds,
+            commit=sum(self.encode_seconds[1:]),
+            first_canvas=self.first_canvas,
+            total=self.total,
+        )
+
+    def _finish_reason(self) -> str | None:
+        return self.committed[-1].finish_reason if self.committed else None
+
+    def _seen(self, frame: Frame) -> Frame:
+        """Counts a frame in, gives it its text, and applies the stop texts to a committed one."""
+        if frame.canvas == len(self.encode_seconds):
+            self.encode_seconds.append(frame.encode_seconds)
+        self.denoise_seconds += frame.seconds
+        if frame.committed:
+            frame = self._stopped(frame)
+            self.committed.append(frame)
+            if self.first_canvas is None:
+                self.first_canvas = self.total
+        return replace(frame, text=self.session.tokenizer.decode(frame.tokens.tolist()))
+
+    def _stopped(self, frame: Frame) -> Frame:
+        """The frame, cut after the token that completes the first stop text, if there is one."""
+        before = [int(token) for done in self.committed for token in done.tokens]
+        tokens = frame.tokens.tolist()
+        text = self._answer([*before, *tokens]).text
+        found = [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
+        if not found:
+            return frame
+        self.text_end = min(found)
+        count = next(
+            n
+            for n in range(len(tokens) + 1)
+            if self._has_stop(self._answer([*before, *tokens[:n]]).text)
+        )
+        return replace(frame, tokens=frame.tokens[:count], finish_reason="stop")
+
+    def _has_stop(self, text: str) -> bool:
+        return any(stop in text for stop in self.settings.stop)
+
+    def _answer(self, ids: list[int]) -> Answer:
+        stop_ids = self.session.model.config.stop_ids
+        if not self.raw:
+            return parse_answer(self.session.tokenizer, ids, stop_ids)
+        kept = ids[:-1] if ids and ids[-1] in stop_ids else ids
+        return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
+
+    def _remember(self) -> None:
+        """Puts question and answer into the conversation, the answer without its thoughts."""
+        if self.committed and not self.raw and self.session.task is None:
+            self.session.history.append(Message("user", self.prompt))
+            self.session.history.append(Message("assistant", self.reply().text))
+
+
+def load(
+    model: str | Path,
+    dtype: mx.Dtype | None = None,
+    *,
+    offline: bool = False,
+    force: bool = False,
+    consent: Consent | None = None,
+    progress: Progress | None = None,
+) -> Session:
+    """A Session with `model`: a folder, a repository id, or "tiny-sudoku".
+
+    dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
+    without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
+    progress is told of loaded layers.
+    """
+    began = time.perf_counter()
+    source = find_model(model, offline=offline, consent=consent)
+    if not force:
+        require_fit(source.folder, 0, None if dtype is None else _dtype_name(dtype))
+    tokenizer = load_tokenizer(source.folder)
+    loaded = load_network(source.folder, dtype, progress)
+    text = loaded.model.config.text
+    if tokenizer.vocab_size > text.vocab_size:
+        raise CheckpointError(
+            f"{source.folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, the model "
+            f"has {text.vocab_size}; the tokenizer belongs to another checkpoint."
+        )
+    _use_all_gpu_memory()
+    return Session(
+        loaded.model,
+        tokenizer,
+        _describe(source, loaded),
+        embedded_task(source.folder),
+        load_seconds=time.perf_counter() - began,
+        dropped=loaded.dropped,
+    )
+
+
+def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
+    """The network of a checkpoint folder alone; no tokenizer is looked for."""
+    return load_network(find_model(folder, offline=True).folder, dtype).model
+
+
+def _describe(source: Source, loaded: Loaded) -> ModelInfo:
+    config: ModelConfig = loaded.model.config
+    return ModelInfo(
+        path=str(source.folder),
+        revision=source.revision,
+        quantization=quantization_name(config.quantization),
+        layers=len(config.text.layers),
+        parameters=loaded.num_parameters,
+    )
+
+
+def quantization_name(quantization: Quantization | None) -> str | None:
+    """The default packing in short, such as "4-bit affine, groups of 64"."""
+    if quantization is None:
+        return None
+    default = quantization.default
+    return f"{default.bits}-bit {default.mode}, groups of {default.group_size}"
+
+
+def _dtype_name(dtype: mx.Dtype) -> str:
+    return str(dtype).rpartition(".")[2]
+
+
+def _use_all_gpu_memory() -> None:
+    """Lets Metal keep the weights resident, as mlx-lm does; elsewhere there is no such limit."""
+    if mx.metal.is_available():
+        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
+
+
+def _ratio(count: float, by: float) -> float | None:
+    return count / by if by else None

@@ -1,0 +1,208 @@
+"""The embedded checkpoint: an ordinary folder, whole, small and in float16."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from mlx_diffgemma.assets import EMBEDDED, Task, embedded_folder, embedded_task
+from mlx_diffgemma.errors import PromptError
+
+FOLDER = embedded_folder("tiny-sudoku")
+NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "pre_feedforward_layernorm_2",
+    "post_feedforward_layernorm",
+    "post_feedforward_layernorm_1",
+    "post_feedforward_layernorm_2",
+)
+
+# Index into data/puzzles.json and the prompt's ids as the trainer wrote them down.
+# fmt: off
+PROMPT_IDS = {
+    0: [2, 4, 6, 10,
+        53, 48, 48, 48, 51, 48, 48, 57, 55, 10, 48, 48, 48, 48, 54, 48, 48, 48, 48, 10,
+        48, 57, 48, 48, 52, 48, 56, 48, 48, 10, 54, 48, 48, 48, 48, 53, 52, 48, 51, 10,
+        48, 51, 48, 52, 49, 48, 53, 48, 56, 10, 48, 49, 48, 51, 48, 48, 48, 55, 48, 10,
+        49, 48, 48, 54, 48, 48, 57, 48, 48, 10, 48, 56, 50, 48, 48, 52, 48, 48, 48, 10,
+        57, 48, 52, 48, 48, 56, 51, 53, 50, 5, 10, 4, 7, 10],
+    100: [2, 4, 6, 10,
+          48, 48, 56, 55, 52, 51, 48, 48, 48, 10, 49, 52, 54, 48, 57, 48, 48, 48, 48, 10,
+          48, 51, 55, 48, 50, 48, 48, 52, 48, 10, 48, 48, 50, 48, 48, 48, 48, 48, 54, 10,
+          56, 48, 57, 48, 48, 48, 48, 53, 52, 10, 54, 49, 48, 48, 48, 55, 51, 48, 50, 10,
+          48, 48, 53, 48, 49, 48, 56, 48, 55, 10, 57, 48, 51, 48, 55, 53, 48, 54, 49, 10,
+          48, 50, 49, 56, 54, 52, 53, 48, 57, 5, 10, 4, 7, 10],
+    199: [2, 4, 6, 10,
+          48, 48, 50, 54, 51, 48, 55, 48, 53, 10, 48, 48, 51, 48, 48, 48, 57, 49, 48, 10,
+          48, 56, 55, 57, 52, 48, 51, 50, 54, 10, 48, 53, 54, 49, 50, 57, 52, 51, 55, 10,
+          57, 48, 52, 51, 48, 55, 48, 56, 48, 10, 51, 48, 49, 56, 48, 52, 48, 48, 57, 10,
+          48, 48, 48, 50, 49, 54, 56, 53, 52, 10, 50, 48, 48, 52, 57, 53, 49, 55, 48, 10,
+          48, 49, 53, 55, 48, 48, 54, 57, 48, 5, 10, 4, 7, 10],
+}
+# fmt: on
+
+
+def read(name):
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def layer_shapes(config, kind):
+    """Tensors of one decoder layer: name -> shape."""
+    full = kind == "full_attention"
+    hidden, dense = config["hidden_size"], config["intermediate_size"]
+    experts, inner = config["num_experts"], config["moe_intermediate_size"]
+    head = config["global_head_dim" if full else "head_dim"]
+    queries = config["num_attention_heads"] * head
+    keys = config["num_global_key_value_heads" if full else "num_key_value_heads"] * head
+    shapes = {
+        "self_attn.q_proj.weight": (queries, hidden),
+        "self_attn.k_proj.weight": (keys, hidden),
+        "self_attn.v_proj.weight": (keys, hidden),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "self_attn.q_norm.weight": (head,),
+        "self_attn.k_norm.weight": (head,),
+        **mlp_shapes("mlp", hidden, dense),
+        "experts.gate_up_proj": (experts, 2 * inner, hidden),
+        "experts.down_proj": (experts, hidden, inner),
+        "router.proj.weight": (experts, hidden),
+        "router.scale": (hidden,),
+        "router.per_expert_scale": (experts,),
+        "layer_scalar": (1,),
+        **{f"{norm}.weight": (hidden,) for norm in NORMS},
+    }
+    if full:  # keys serve as values
+        del shapes["self_attn.v_proj.weight"]
+    return shapes
+
+
+def mlp_shapes(prefix, hidden, inner):
+    return {
+        f"{prefix}.gate_proj.weight": (inner, hidden),
+        f"{prefix}.up_proj.weight": (inner, hidden),
+        f"{prefix}.down_proj.weight": (hidden, inner),
+    }
+
+
+def expected_shapes(config):
+    """Every tensor of a text-only DiffusionGemma: name -> shape."""
+    hidden = config["hidden_size"]
+    shapes = {
+        "model.decoder.embed_tokens.weight": (config["vocab_size"], hidden),
+        "model.decoder.norm.weight": (hidden,),
+        "model.decoder.self_conditioning.pre_norm.weight": (hidden,),
+        **mlp_shapes("model.decoder.self_conditioning", hidden, config["intermediate_size"]),
+    }
+    for n, kind in enumerate(config["layer_types"]):
+        for name, shape in layer_shapes(config, kind).items():
+            shapes[f"model.decoder.layers.{n}.{name}"] = shape
+        shapes[f"model.encoder.language_model.layers.{n}.layer_scalar"] = (1,)
+    return shapes
+
+
+def test_the_folder_holds_what_it_should_and_stays_small():
+    files = {path.name: path.stat() for path in FOLDER.iterdir()}
+    assert sorted(files) == [
+        "MODEL.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    assert sum(stat.st_size for stat in files.values()) <= 4_000_000
+
+
+def test_every_tensor_is_float16_finite_and_of_the_architecture():
+    tensors = load_file(FOLDER / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in tensors.items()} == expected_shapes(
+        read("config.json")["text_config"]
+    )
+    for name, tensor in tensors.items():
+        assert tensor.dtype == np.float16, name
+        assert np.isfinite(tensor).all(), name
+    assert sum(tensor.size for tensor in tensors.values()) == 1_823_420
+
+
+def test_the_config_computes_in_float32_and_has_the_trained_sizes():
+    config = read("config.json")
+    assert config["dtype"] == "float32"
+    assert config["model_type"] == "diffusion_gemma"
+    assert config["canvas_length"] == 90
+    assert config["text_config"]["rope_parameters"]["sliding_attention"]["rope_theta"] == 41.2
+    assert read("generation_config.json")["eos_token_id"] == 1
+
+
+@pytest.mark.parametrize("index", PROMPT_IDS)
+def test_a_rendered_prompt_has_the_ids_of_training(index, puzzles):
+    content = embedded_task(FOLDER).prepare(puzzles[index]["puzzle"])
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(read("tokenizer_config.json")["chat_template"])
+    text = template.render(
+        messages=[{"role": "user", "content": content}],
+        bos_token="<bos>",
+        add_generation_prompt=True,
+    )
+    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    assert tokenizer.encode(text, add_special_tokens=False).ids == PROMPT_IDS[index]
+
+
+def test_an_answer_fills_the_canvas_with_its_stop_id(puzzles):
+    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    solution = puzzles[0]["solution"]
+    answer = "\n".join(solution[start : start + 9] for start in range(0, 81, 9))
+    ids = tokenizer.encode(answer, add_special_tokens=False).ids
+    assert len(ids) + 1 == read("config.json")["canvas_length"]
+    assert tokenizer.decode(ids) == answer
+
+
+def test_embedded_folders_are_found_by_name_alone():
+    assert list(EMBEDDED) == ["tiny-sudoku"]
+    assert FOLDER.is_dir()
+    for name in [
+        "",
+        ".",
+        "..",
+        "tiny-sudoku/",
+        "Tiny-Sudoku",
+        "data",
+        "org/tiny-sudoku",
+        str(FOLDER),
+    ]:
+        assert embedded_folder(name) is None, name
+
+
+def test_only_the_embedded_folder_has_a_task(tmp_path):
+    task: Task | None = embedded_task(FOLDER)
+    assert task.prepare("." * 81) == "\n".join(["0" * 9] * 9)
+    with pytest.raises(PromptError):
+        task.prepare("hello")
+    link = tmp_path / "link"
+    link.symlink_to(FOLDER)
+    assert embedded_task(link) is not None
+    for other in [tmp_path, FOLDER.parent, Path("tiny-sudoku"), tmp_path / "tiny-sudoku"]:
+        assert embedded_task(other) is None, other
+
+
+def test_asking_about_assets_loads_nothing_heavy():
+    code = """
+import sys, mlx_diffgemma
+before = set(sys.modules)
+import mlx_diffgemma.assets
+new = set(sys.modules) - before
+heavy = {"importlib.resources", "numpy", "mlx.core", "mlx_diffgemma.assets.sudoku"}
+assert not new & heavy, new & heavy
+mlx_diffgemma.assets.embedded_task(mlx_diffgemma.assets.embedded_folder("tiny-sudoku"))
+new = set(sys.modules) - before
+assert "mlx_diffgemma.assets.sudoku" in new
+assert not new & {"numpy", "mlx.core"}, new
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
