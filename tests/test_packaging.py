@@ -1,0 +1,136 @@
+"""What an installation holds, and what importing it costs."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mlx_diffgemma"
+CHECKPOINT = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
+HEAVY = {"huggingface_hub", "mlx", "mlx_lm", "torch", "transformers"}
+MAX_WHEEL_BYTES = 5_000_000
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+# --- packages and data
+
+
+def test_every_package_on_disk_is_listed() -> None:
+    folders = (init.parent for init in PACKAGE.rglob("__init__.py"))
+    on_disk = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == on_disk
+
+
+def test_every_folder_with_python_is_a_package() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("name", CHECKPOINT)
+def test_embedded_checkpoint_is_complete(name: str) -> None:
+    assert (PACKAGE / "assets/tiny-sudoku" / name).is_file()
+
+
+def test_every_file_of_the_checkpoint_is_package_data() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["mlx_diffgemma.assets"]
+    packed = {path for pattern in patterns for path in (PACKAGE / "assets").glob(pattern)}
+    assert packed == set((PACKAGE / "assets/tiny-sudoku").iterdir())
+
+
+def test_types_are_marked() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+
+
+# --- a distribution, built without the network
+
+
+def build(kind: str, source: Path, out: Path) -> Path:
+    """Calls the build back-end in `source`; `kind` is sdist or wheel."""
+    code = f"import sys, setuptools.build_meta as b; b.build_{kind}(sys.argv[1])"
+    out.mkdir()
+    subprocess.run(
+        [sys.executable, "-c", code, str(out)], cwd=source, check=True, capture_output=True
+    )
+    (built,) = out.iterdir()
+    return built
+
+
+def unpack(archive: Path, into: Path) -> Path:
+    with tarfile.open(archive) as tar:
+        # Python 3.11.2, in Debian 12, knows no filters; 3.12 and 3.13 warn where none is set.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(into)
+    (folder,) = into.iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, and that from a copy: a build leaves folders where it runs."""
+    work = tmp_path_factory.mktemp("build")
+    copy = work / "copy"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    source = unpack(build("sdist", copy, work / "sdist"), work / "unpacked")
+    return build("wheel", source, work / "wheel")
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    assert {"mlx_diffgemma/py.typed", "mlx_diffgemma/assets/tiny-sudoku/model.safetensors"} < wanted
+    assert sorted(wanted - names) == []
+    assert sorted(name for name in names - wanted if ".dist-info/" not in name) == []
+
+
+@pytest.mark.slow
+def test_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < MAX_WHEEL_BYTES
+
+
+# --- imports
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level modules of HEAVY that a fresh Python has imported after running `code`."""
+    report = f"\nimport json, sys\nprint('\\n' + json.dumps(sorted(sys.modules.keys() & {HEAVY})))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def test_import_is_light() -> None:
+    assert imported_by("import mlx_diffgemma") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"]])
+def test_help_is_light(arguments: list[str]) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["mlx-diffgemma", *{arguments!r}]
+try:
+    runpy.run_module("mlx_diffgemma", run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+    assert imported_by(code) == set()
