@@ -3,7 +3,8 @@
     import mlx_diffgemma as dg
 
     session = dg.load("tiny-sudoku")
-    reply = session.ask("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79")
+    puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+    print(session.ask(puzzle).text)
 
 `load` gives a Session (a conversation), `load_model` the network alone, `denoise` the loop on
 token ids. Names are imported when they are first used, so that `--help` need not load MLX.

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: config.json and generation_config.json as frozen dataclasses.
+"""What a checkpoint says about itself: its JSON files as frozen dataclasses.
 
 Two spellings of config.json are in circulation and both are read here: the launch spelling
 (`global_head_dim`, `num_global_key_value_heads`) and the one a current transformers writes
@@ -7,6 +7,7 @@ Two spellings of config.json are in circulation and both are read here: the laun
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ class ModelConfig:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The ModelConfig of a checkpoint `folder`; CheckpointError names what is missing or unsupported."""
+    """The ModelConfig of a checkpoint `folder`; CheckpointError says what is not supported."""
     raw = read_json(folder / "config.json")
     if (kind := raw.get("model_type")) != MODEL_TYPE:
         raise CheckpointError(
@@ -114,7 +115,7 @@ def read_config(folder: Path) -> ModelConfig:
     vision = raw.get("vision_config") or {}
     return ModelConfig(
         text=_text_config(raw),
-        canvas_length=_positive(raw, "canvas_length", int),
+        canvas_length=_count(raw, "canvas_length"),
         stop_ids=_stop_ids(generation, raw),
         sampler=_sampler_defaults(generation),
         dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "bfloat16"),
@@ -149,17 +150,17 @@ def _text_config(raw: Mapping[str, Any]) -> TextConfig:
         raise CheckpointError("config.json: text_config is missing, expected an object.")
     _refuse_unsupported(raw, text)
     config = TextConfig(
-        vocab_size=_positive(text, "vocab_size", int),
-        hidden_size=_positive(text, "hidden_size", int),
-        intermediate_size=_positive(text, "intermediate_size", int),
-        moe_intermediate_size=_positive(text, "moe_intermediate_size", int),
-        num_attention_heads=_positive(text, "num_attention_heads", int),
-        num_experts=_positive(text, "num_experts", int),
-        top_k_experts=_positive(text, "top_k_experts", int),
-        rms_norm_eps=_positive(text, "rms_norm_eps", float, 1e-6),
-        sliding_window=_positive(text, "sliding_window", int),
-        final_logit_softcapping=_positive(text, "final_logit_softcapping", float, DEFAULT_SOFTCAP),
-        max_position_embeddings=_positive(text, "max_position_embeddings", int),
+        vocab_size=_count(text, "vocab_size"),
+        hidden_size=_count(text, "hidden_size"),
+        intermediate_size=_count(text, "intermediate_size"),
+        moe_intermediate_size=_count(text, "moe_intermediate_size"),
+        num_attention_heads=_count(text, "num_attention_heads"),
+        num_experts=_count(text, "num_experts"),
+        top_k_experts=_count(text, "top_k_experts"),
+        rms_norm_eps=_real(text, "rms_norm_eps", 1e-6),
+        sliding_window=_count(text, "sliding_window"),
+        final_logit_softcapping=_real(text, "final_logit_softcapping", DEFAULT_SOFTCAP),
+        max_position_embeddings=_count(text, "max_position_embeddings"),
         layers=_layers(text),
     )
     if config.top_k_experts > config.num_experts:
@@ -187,7 +188,7 @@ def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None
 
 
 def _layers(text: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
-    num_layers = _positive(text, "num_hidden_layers", int)
+    num_layers = _count(text, "num_hidden_layers")
     kinds = _layer_kinds(text.get("layer_types"), num_layers)
     overrides = _per_layer_overrides(text, kinds)
     rope = text.get("rope_parameters") or DEFAULT_ROPE
@@ -244,16 +245,16 @@ def _layer(merged: Mapping[str, Any], kind: str, rope: Mapping[str, Any]) -> Lay
         raise CheckpointError(
             f"config.json: partial_rotary_factor {fraction} of {kind} needs rope_type proportional."
         )
-    heads, kv_heads = merged["num_attention_heads"], _positive(merged, "num_key_value_heads", int)
+    heads, kv_heads = merged["num_attention_heads"], _count(merged, "num_key_value_heads")
     if heads % kv_heads:
         raise CheckpointError(
             f"config.json: {heads} attention heads cannot share {kv_heads} key-value heads."
         )
     return LayerConfig(
         sliding=kind == SLIDING,
-        head_dim=_positive(merged, "head_dim", int),
+        head_dim=_count(merged, "head_dim"),
         num_key_value_heads=kv_heads,
-        rope_theta=_positive(angles, "rope_theta", float),
+        rope_theta=_real(angles, "rope_theta"),
         rotary_fraction=fraction,
     )
 
@@ -336,11 +337,19 @@ def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
     return QuantizationConfig(mode, bits, group_size)
 
 
-def _positive(source: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
-    """`source[key]` as a positive number of `kind`; CheckpointError otherwise."""
-    value = source.get(key, default)
-    accepted = (int, float) if kind is float else kind
-    if isinstance(value, bool) or not isinstance(value, accepted) or not value > 0:
+def _count(source: Mapping[str, Any], key: str) -> int:
+    """`source[key]` as a positive whole number; CheckpointError otherwise."""
+    value = source.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         got = "missing" if value is None else repr(value)
-        raise CheckpointError(f"config.json: {key} is {got}, expected a positive {kind.__name__}.")
-    return kind(value)
+        raise CheckpointError(f"config.json: {key} is {got}, expected a positive whole number.")
+    return value
+
+
+def _real(source: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """`source[key]`, or `default` where it is absent, as a positive number."""
+    value = source.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        got = "missing" if value is None else repr(value)
+        raise CheckpointError(f"config.json: {key} is {got}, expected a positive number.")
+    return float(value)

@@ -1,7 +1,7 @@
 """Every error this package raises on purpose.
 
     DiffGemmaError
-    ├── CheckpointError    a folder cannot be loaded: a file or tensor is missing, broken or of another model
+    ├── CheckpointError    a folder cannot be loaded: incomplete, broken or of another model
     ├── HubError           a repository cannot be fetched: no network, no such repository, offline
     ├── SettingsError      a sampler setting is out of range
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle

@@ -7,7 +7,6 @@ longest token prefix that old and new prompt share, and encodes exactly the rest
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Seconds(Record):
-    """Wall time. load: before the session existed; first_canvas and total count from the question."""
+    """Wall times. load: before the session; first_canvas and total count from the question."""
 
     load: float
     prefill: float
@@ -374,8 +373,8 @@ def load(
     text = loaded.model.config.text
     if tokenizer.vocab_size > text.vocab_size:
         raise CheckpointError(
-            f"{source.folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, the model "
-            f"has {text.vocab_size}; the tokenizer belongs to another checkpoint."
+            f"{source.folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, the "
+            f"model has {text.vocab_size}; the tokenizer belongs to another checkpoint."
         )
     _use_all_gpu_memory()
     return Session(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..config import ModelConfig
 from ..errors import NumericsError, PromptError, SettingsError
 from ..model.cache import Prefix
-from ..model.text import Model, Progress
+from ..model.text import Model, Progress, token_list
 from .noise import CounterNoise, Noise
 from .sampler import temperature
 from .settings import Resolved, Settings
@@ -81,7 +81,7 @@ def denoise(
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config.sampler, fresh_seed())
-    tokens: list[int] = mx.array(prompt_tokens).reshape(-1).tolist()  # type: ignore[assignment]
+    tokens = token_list(prompt_tokens)
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
     start = _start(model, canvas, soft)
     prefix = prefix if prefix is not None else model.new_prefix()

@@ -146,7 +146,7 @@ class Prefix:
         self.reserved = positions
 
     def roll_back(self, position: int) -> int:
-        """Goes back to `position`, or to the last earlier point still stored; returns where it is."""
+        """Goes back to `position`, or to the last earlier point still stored; returns it."""
         target = min(position, self.length)
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
             target = reachable

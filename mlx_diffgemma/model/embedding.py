@@ -77,7 +77,10 @@ class Embedding:
         return self.table.mix(weights.astype(self.dtype)) / total.astype(self.dtype) * self.scale
 
     def soft(self, processed: mx.array) -> mx.array:
-        """softmax(processed [..., C, V]) @ embedding * sqrt(H) -> [..., C, H], rounded as the reference."""
+        """softmax(processed [..., C, V]) @ embedding * sqrt(H) -> [..., C, H].
+
+        Rounded where the reference rounds.
+        """
         weights = mx.softmax(processed.astype(self.dtype).astype(mx.float32), axis=-1)
         return self.table.mix(weights.astype(self.dtype)) * self.scale
 
@@ -89,8 +92,9 @@ class Embedding:
     def gathered(self, processed: mx.array) -> tuple[mx.array, mx.array]:
         """The soft embedding from the tokens that carry weight, and the rows where that suffices.
 
-        processed [C, V] in the embedding's dtype -> ([C, H], [C] bool). A row suffices when what is
-        left out cannot change the result by half an ulp: tail * max||E_v|| * sqrt(H) <= u * ||soft||.
+        processed [C, V] in the embedding's dtype -> ([C, H], [C] bool). A row suffices when what
+        is left out cannot change the result by half an ulp u:
+        tail * max||E_v|| * sqrt(H) <= u * ||soft||.
         """
         ids, chosen = heaviest(processed)
         logits = processed.astype(mx.float32)

@@ -54,7 +54,7 @@ class Attention:
         return rotated[:, : self.num_heads], rotated[:, self.num_heads :], values
 
     def __call__(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
-        """x [1, L, H] at positions offset, ... -> [1, L, H]; writes its keys and values to `cache`."""
+        """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values."""
         queries, keys, values = self.project(x, offset)
         seen = cache.write(keys, values, offset)
         output = mx.fast.scaled_dot_product_attention(
@@ -181,7 +181,7 @@ class Model:
         chunk: int = PREFILL_CHUNK,
         progress: Progress | None = None,
     ) -> Prefix:
-        """The causal pass: tokens [L] or [1, L] behind `prefix`, which is consumed and returned longer.
+        """The causal pass: tokens [L] or [1, L] behind `prefix`, consumed and returned longer.
 
         Runs `chunk` positions at a time, which gives the same keys and values as one pass.
         PromptError for an id outside the vocabulary.
@@ -198,7 +198,7 @@ class Model:
         return prefix
 
     def decode(self, canvas: mx.array, prefix: Prefix, soft: mx.array | None = None) -> mx.array:
-        """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> [1, C, H], finally normed.
+        """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
 
         Every position sees the whole canvas and the prefix (its last window - 1 positions on
         sliding layers). What the prefix holds is not changed; its buffers lend the canvas room.
@@ -225,7 +225,7 @@ class Model:
         return self.embedding.gathers
 
     def gathered_embedding(self, processed: mx.array) -> tuple[mx.array, mx.array]:
-        """processed logits [C, V] -> soft embeddings [C, H] from few tokens, and where that suffices."""
+        """processed logits [C, V] -> soft embeddings [C, H] of few tokens, and where they do."""
         return self.embedding.gathered(processed)
 
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:
@@ -236,7 +236,7 @@ class Model:
         offset, count = prefix.length, len(ids)
         self._make_room(prefix, count)
         sliding_mask = self._sliding_mask(offset, count)
-        x = self.embedding.lookup(mx.array(ids)[None])
+        x = self.embedding.lookup(mx.array(list(ids))[None])
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
             mask = "causal" if cache.window is None else sliding_mask
             x = layer(x, cache, offset, mask, layer.encoder_scalar)
@@ -252,7 +252,7 @@ class Model:
                 cache.make_room(prefix.length, upto, like, prefix.marked)
 
     def _sliding_mask(self, offset: int, count: int) -> Mask:
-        """Query i sees key j iff i - window < j <= i; plain causal while all fits into the window."""
+        """Query i sees key j iff i - window < j <= i; plain causal while all fits the window."""
         window = self.config.text.sliding_window
         if offset + count <= window:
             return "causal"
@@ -261,12 +261,20 @@ class Model:
         return (keys <= queries) & (keys > queries - window)
 
     def _checked_ids(self, tokens: mx.array | Sequence[int]) -> list[int]:
-        ids: list[int] = mx.array(tokens).reshape(-1).tolist()  # type: ignore[assignment]
+        ids = token_list(tokens)
         vocab_size = self.config.text.vocab_size
         wrong = next((i for i in ids if not 0 <= i < vocab_size), None)
         if wrong is not None:
             raise PromptError(f"token id {wrong}, expected 0 to {vocab_size - 1}.")
         return ids
+
+
+def token_list(tokens: mx.array | Sequence[int]) -> list[int]:
+    """Token ids [L] or [1, L] as a list."""
+    if not isinstance(tokens, mx.array):
+        tokens = mx.array(list(tokens))
+    ids: list[int] = tokens.reshape(-1).tolist()  # type: ignore[assignment]
+    return ids
 
 
 def named_arrays(part: object, place: str) -> Iterator[tuple[str, mx.array]]:

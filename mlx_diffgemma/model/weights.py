@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import read_config
+from ..config import ModelConfig, read_config
 from ..errors import CheckpointError
 from .embedding import Embedding
 from .experts import Experts, Router
@@ -33,17 +33,19 @@ def load_network(
 ) -> Loaded:
     """Reads `folder` and binds all its text weights; `dtype` None means the checkpoint's own."""
     config = read_config(folder)
-    if dtype is None:
-        dtype = DTYPES.get(config.dtype)
-    if dtype not in DTYPES.values():
-        raise CheckpointError(
-            f"dtype {config.dtype if dtype is None else dtype}, expected one of {', '.join(DTYPES)}."
-        )
-    tensors = Tensors(folder, config, dtype)
+    tensors = Tensors(folder, config, dtype or _own_dtype(config))
     model = _build(tensors, progress)
     model.find_non_finite = partial(first_non_finite, folder)
     dropped, vision = tensors.finish()
     return Loaded(model, tensors.num_parameters(), dropped, vision)
+
+
+def _own_dtype(config: ModelConfig) -> mx.Dtype:
+    if config.dtype not in DTYPES:
+        raise CheckpointError(
+            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(DTYPES)}."
+        )
+    return DTYPES[config.dtype]
 
 
 def first_non_finite(folder: Path) -> str | None:
