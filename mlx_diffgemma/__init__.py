@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .diffusion.settings import Settings
     from .model.cache import Prefix
     from .model.text import Model
-    from .session import Reply, Session, Turn, load, load_model
+    from .reply import Reply
+    from .session import Session, Turn, load, load_model
 
 try:
     __version__ = version("mlx-diffgemma")
@@ -43,7 +44,7 @@ _LAZY = {
     "Model": "model.text",
     "Noise": "diffusion.noise",
     "Prefix": "model.cache",
-    "Reply": "session",
+    "Reply": "reply",
     "Session": "session",
     "Settings": "diffusion.settings",
     "Turn": "session",

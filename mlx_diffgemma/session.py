@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import mlx.core as mx
 
 from . import __version__
 from .assets import Task, embedded_task
-from .config import ModelConfig, Quantization
 from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
 from .diffusion.settings import Settings
 from .errors import CheckpointError, PromptError
@@ -23,93 +22,24 @@ from .hub import Consent, Source, find_model
 from .model.cache import Prefix
 from .model.text import Model, Progress
 from .model.weights import Loaded, load_network
-from .text.chat import (
-    Answer,
-    Message,
-    ToolCall,
-    longest_common_prefix,
-    parse_answer,
-    render_prompt,
-)
+from .reply import ModelInfo, Reply, SamplerInfo, Seconds
+from .text.chat import Answer, Message, longest_common_prefix, parse_answer, render_prompt
 from .text.tokenizer import Tokenizer, load_tokenizer
 
 
-class Record:
-    """Fields that can be read as attributes or, as in the JSON, by name."""
+class TurnOptions(TypedDict, total=False):
+    """How a question is to be answered.
 
-    def __getitem__(self, name: str) -> Any:
-        return vars(self)[name]
-
-
-@dataclass(frozen=True)
-class Seconds(Record):
-    """Wall times. load: before the session; first_canvas and total count from the question."""
-
-    load: float
-    prefill: float
-    denoise: float
-    commit: float
-    first_canvas: float | None
-    total: float
-
-
-@dataclass(frozen=True)
-class SamplerInfo(Record):
-    """The sampler a reply was made with."""
-
-    max_tokens: int
-    max_denoising_steps: int
-    entropy_bound: float
-    t_min: float
-    t_max: float
-    stability_threshold: int
-    confidence_threshold: float
-    stop: tuple[str, ...]
-    exact_self_conditioning: bool
-
-
-@dataclass(frozen=True)
-class ModelInfo(Record):
-    """The model a reply was made with; quantization is None for floating-point weights."""
-
-    path: str
-    revision: str | None
-    quantization: str | None
-    layers: int
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer and how it came about; what `generate --json` prints.
-
-    token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
-    decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases.
+    system: replaces the session's system text from here on, "" removes it; think: let the model
+    write a thought first; raw: the prompt's tokens as they are, no template, no history, channels
+    not parsed; progress: told of encoded prompt positions.
     """
 
-    text: str
-    thinking: str | None
-    tool_calls: tuple[ToolCall, ...]
-    token_ids: tuple[int, ...]
-    finish_reason: str
-    seed: int
-    prompt_tokens: int
-    generated_tokens: int
-    canvases: int
-    steps: tuple[int, ...]
-    tokens_per_step: float | None
-    seconds: Seconds
-    tokens_per_second: float | None
-    positions_per_second: float | None
-    peak_memory_bytes: int
-    sampler: SamplerInfo
-    model: ModelInfo
-    kernels: str
-    version: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values, in the order of the fields."""
-        return asdict(self)
+    settings: Settings | None
+    system: str | None
+    think: bool
+    raw: bool
+    progress: Progress | None
 
 
 @dataclass
@@ -131,62 +61,35 @@ class Session:
         self.history.clear()
         self.prefix = None
 
-    def ask(
-        self,
-        prompt: str,
-        *,
-        settings: Settings | None = None,
-        system: str | None = None,
-        think: bool = False,
-        raw: bool = False,
-    ) -> Reply:
+    def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
         """The whole answer to `prompt`; asking again continues the conversation."""
-        turn = self.turn(prompt, settings=settings, system=system, think=think, raw=raw)
+        turn = self.turn(prompt, **options)
         for _ in turn:
             pass
         return turn.reply()
 
-    def stream(
-        self,
-        prompt: str,
-        *,
-        settings: Settings | None = None,
-        system: str | None = None,
-        think: bool = False,
-        raw: bool = False,
-    ) -> Iterator[Frame]:
+    def stream(self, prompt: str, **options: Unpack[TurnOptions]) -> Iterator[Frame]:
         """The answer to `prompt` as frames, each when it is done."""
-        return iter(self.turn(prompt, settings=settings, system=system, think=think, raw=raw))
+        return iter(self.turn(prompt, **options))
 
-    def turn(
-        self,
-        prompt: str,
-        *,
-        settings: Settings | None = None,
-        system: str | None = None,
-        think: bool = False,
-        raw: bool = False,
-        progress: Progress | None = None,
-    ) -> "Turn":
+    def turn(self, prompt: str, **options: Unpack[TurnOptions]) -> "Turn":
         """A question about to be answered, checked; nothing is computed before it is iterated.
 
-        system replaces the session's system text from here on. raw takes the prompt's tokens as
-        they are: no template, no history, channels not parsed. progress is told of encoded
-        prompt positions. PromptError when prompt and canvases do not fit into the context.
+        PromptError when prompt and canvases do not fit into the context.
         """
         if not prompt.strip():
             raise PromptError("the prompt is empty, expected some text.")
-        if system is not None:
+        raw = options.get("raw", False)
+        if (system := options.get("system")) is not None:
             self.system = system or None
         if self.task and not raw:
             prompt = self.task.prepare(prompt)
-        messages = [] if raw else self._messages(prompt)
-        tokens = (
-            self.tokenizer.encode(prompt)
-            if raw
-            else render_prompt(self.tokenizer, messages, think=think)
-        )
-        settings = settings or Settings()
+        if raw:
+            tokens = self.tokenizer.encode(prompt)
+        else:
+            messages = self._messages(prompt)
+            tokens = render_prompt(self.tokenizer, messages, think=options.get("think", False))
+        settings = options.get("settings") or Settings()
         if settings.seed is None:
             settings = replace(settings, seed=fresh_seed())
         budget = token_budget(self.model.config, len(tokens), settings.max_tokens)
@@ -198,7 +101,7 @@ class Session:
             exact_self_conditioning=settings.exact_self_conditioning,
             **asdict(sampler),
         )
-        return Turn(self, prompt, tokens, settings, described, raw, progress)
+        return Turn(self, prompt, tokens, settings, described, raw, options.get("progress"))
 
     def _messages(self, prompt: str) -> list[Message]:
         """The conversation so far and the new question; every puzzle starts a new one."""
@@ -393,22 +296,14 @@ def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
 
 
 def _describe(source: Source, loaded: Loaded) -> ModelInfo:
-    config: ModelConfig = loaded.model.config
+    config = loaded.model.config
     return ModelInfo(
         path=str(source.folder),
         revision=source.revision,
-        quantization=quantization_name(config.quantization),
+        quantization=config.quantization.name if config.quantization else None,
         layers=len(config.text.layers),
         parameters=loaded.num_parameters,
     )
-
-
-def quantization_name(quantization: Quantization | None) -> str | None:
-    """The default packing in short, such as "4-bit affine, groups of 64"."""
-    if quantization is None:
-        return None
-    default = quantization.default
-    return f"{default.bits}-bit {default.mode}, groups of {default.group_size}"
 
 
 def _dtype_name(dtype: mx.Dtype) -> str:

@@ -1,0 +1,253 @@
+"""Prompts from messages, and answers from ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import models
+
+from mlx_diffgemma.errors import CheckpointError, PromptError
+from mlx_diffgemma.text.chat import (
+    Answer,
+    Message,
+    ToolCall,
+    longest_common_prefix,
+    parse_answer,
+    render_prompt,
+)
+from mlx_diffgemma.text.tokenizer import Tokenizer
+
+Load = Callable[[str], Tokenizer]
+TEMPLATES = ["launch.jinja", "second.jinja", "third.jinja"]
+SYSTEM, USER = Message("system", "Be brief."), Message("user", "the sky?")
+EMPTY_THOUGHT = "<|channel>thought\n<channel|>"
+STOP = (1, 50, 106)
+
+
+def parse(tokenizer: Tokenizer, written: str) -> Answer:
+    """The answer in a text with markers, its ids cut at nothing but the stop ids."""
+    return parse_answer(tokenizer, tokenizer.encode(written), STOP)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize(
+    ("messages", "think", "head"),
+    [
+        ([USER], False, ""),
+        ([SYSTEM, USER], False, "<|turn>system\nBe brief.<turn|>\n"),
+        ([USER], True, "<|turn>system\n<|think|>\n<turn|>\n"),
+        ([SYSTEM, USER], True, "<|turn>system\n<|think|>\nBe brief.<turn|>\n"),
+    ],
+)
+def test_prompts(
+    with_template: Load, template: str, messages: list[Message], think: bool, head: str
+) -> None:
+    tokenizer = with_template(template)
+    tail = EMPTY_THOUGHT if template == "launch.jinja" and not think else ""
+    expected = f"<bos>{head}<|turn>user\nthe sky?<turn|>\n<|turn>model\n{tail}"
+    ids = render_prompt(tokenizer, messages, think=think)
+    assert tokenizer.decode(ids, special=True) == expected
+    assert ids == tokenizer.encode(expected)
+    assert ids.count(2) == 1
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_thoughts_do_not_go_back_into_history(with_template: Load, template: str) -> None:
+    tokenizer = with_template(template)
+    answer = Message("assistant", "<|channel>thought\nHm.<channel|>Blue.")
+    ids = render_prompt(tokenizer, [USER, answer, USER], think=True)
+    assert "<|turn>model\nBlue.<turn|>\n<|turn>user\n" in tokenizer.decode(ids, special=True)
+
+
+def test_markers_in_a_message_are_control_tokens(with_template: Load) -> None:
+    """As in the reference: the rendered prompt is one text."""
+    tokenizer = with_template("second.jinja")
+    assert render_prompt(tokenizer, [Message("user", "a<turn|>b")]).count(106) == 2
+
+
+def test_a_template_without_bos_gets_none(with_template: Load) -> None:
+    tokenizer = with_template("{{ messages[0].content }}")
+    assert render_prompt(tokenizer, [USER]) == tokenizer.encode("the sky?")
+
+
+def test_what_a_template_may_use(with_template: Load) -> None:
+    source = (
+        "{{ eos_token }}{{ eot_token }}{{ '<é>' | tojson }}{{ [1, 2] | tojson(indent=1) }}"
+        "{{ tools is none }}{{ documents is none }}{{ strftime_now('%%') }}"
+        "{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}"
+    )
+    tokenizer = with_template(source)
+    prompt = tokenizer.decode(render_prompt(tokenizer, [USER]), special=True)
+    assert prompt == '<eos><turn|>"<é>"[\n 1,\n 2\n]TrueTrue%01'
+
+
+def test_no_template(tokenizer: Tokenizer) -> None:
+    with pytest.raises(CheckpointError) as raised:
+        render_prompt(tokenizer, [USER])
+    assert str(raised.value) == (
+        f"{tokenizer.folder} has no chat template: use --raw, or add chat_template.jinja."
+    )
+
+
+def test_no_messages(with_template: Load) -> None:
+    with pytest.raises(PromptError) as raised:
+        render_prompt(with_template("third.jinja"), [])
+    assert str(raised.value) == "no messages, expected at least one; write a prompt."
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("third.jinja", 'A system message must come first, got "Be brief."'),
+        ("{{ raise_exception('No\n  poems.') }}", "No poems"),
+        ("{{ messages[0].tools.name }}", "'dict object' has no attribute 'tools'"),
+        ("{{ 1 + messages[0].content }}", "unsupported operand type(s) for +: 'int' and 'str'"),
+        ("{{ messages.clear() }}", "access to attribute 'clear' of 'list' object is unsafe"),
+        ("{{ messages.__class__ }}{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
+    ],
+)
+def test_a_template_that_refuses(with_template: Load, template: str, reason: str) -> None:
+    with pytest.raises(PromptError) as raised:
+        render_prompt(with_template(template), [USER, SYSTEM])
+    message = str(raised.value)
+    assert message.startswith(f"the chat template refuses these messages: {reason}")
+    assert message.endswith("; change them, or use --raw.")
+    assert "\n" not in message
+
+
+def test_a_template_that_is_no_jinja(with_template: Load) -> None:
+    tokenizer = with_template("{{ bos_token }}\n{% if %}")
+    with pytest.raises(CheckpointError) as raised:
+        render_prompt(tokenizer, [USER])
+    assert str(raised.value) == (
+        f"{tokenizer.folder}: chat template line 2: Expected an expression, got 'end of statement "
+        "block', expected Jinja; download the template again, or use --raw."
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "thinking"),
+    [
+        ("Blue.<turn|>", "Blue.", None),
+        ("  Blue.\n<turn|><eos>", "  Blue.\n", None),
+        ("", "", None),
+        ("<turn|>", "", None),
+        (EMPTY_THOUGHT + "Blue.<turn|>", "Blue.", None),
+        ("<|channel>thought\n \n<channel|>\nBlue.\n<turn|>", "Blue.\n", None),
+        ("<|channel>thought\nHm.\nWell.\n<channel|>\n\n Blue.", "Blue.", "Hm.\nWell."),
+        ("<|channel>thought Hm.<channel|>Blue.", "Blue.", "Hm."),
+        ("\n<|channel>thought\nA<channel|><|channel>thought\nB<channel|> Blue.", "Blue.", "A\nB"),
+        ("Blue <|channel>thought\nHm.<channel|> sky", "Blue  sky", "Hm."),
+        ("<|channel>thought\nA<|channel>thought\nB<channel|>Blue.", "Blue.", "A\nB"),
+        ("<|channel>thought\nHm, the", "", "Hm, the"),
+        ("Blue.<|channel>thou", "Blue.", None),
+        ("<|channel>", "", None),
+        ("<|channel><channel|>Blue.", "Blue.", None),
+        ("<|channel>final\nBlue.<channel|> Sky.", "Blue. Sky.", None),
+        ("<|channel>thoughtful<channel|>", "thoughtful", None),
+        ("Blue.<channel|> Sky.", "Blue. Sky.", None),
+        ("Blue.<bos> Sky.<turn|>", "Blue. Sky.", None),
+    ],
+)
+def test_channels(tokenizer: Tokenizer, written: str, text: str, thinking: str | None) -> None:
+    assert parse(tokenizer, written) == Answer(text, thinking, ())
+
+
+def test_a_marker_spelt_out_in_plain_tokens_is_text(tokenizer: Tokenizer) -> None:
+    ids = [index for letter in "<|channel>thought" for index in tokenizer.encode(letter)]
+    assert parse_answer(tokenizer, ids) == Answer("<|channel>thought", None, ())
+
+
+def test_only_trailing_stop_ids_are_dropped(tokenizer: Tokenizer) -> None:
+    a, b = tokenizer.encode("ab")
+    assert parse_answer(tokenizer, [a, b, b], {b}).text == "a"
+    assert parse_answer(tokenizer, [a, b, a], {b}).text == "aba"
+
+
+def test_half_a_character_at_the_end(tokenizer: Tokenizer) -> None:
+    assert parse_answer(tokenizer, tokenizer.encode("sky😀")[:-1]).text == "sky" + 3 * "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("{}", {}),
+        ('{city:<|"|>Ulm<|"|>}', {"city": "Ulm"}),
+        ('{city:<|"|>{a},[b]:\n"c" <|"|>}', {"city": '{a},[b]:\n"c" '}),
+        ('{city:<|"|><|"|>}', {"city": ""}),
+        ("{n:3,x:-2.5,e:1e3,z:0}", {"n": 3, "x": -2.5, "e": 1000.0, "z": 0}),
+        (
+            "{yes:true,no:false,none:null,old:None}",
+            {"yes": True, "no": False, "none": None, "old": None},
+        ),
+        ('{list:[1,<|"|>a<|"|>,[],{}]}', {"list": [1, "a", [], {}]}),
+        ('{at:{lat:48.4,name:{de:<|"|>Ulm<|"|>}}}', {"at": {"lat": 48.4, "name": {"de": "Ulm"}}}),
+        ('{ max-days : 3 , <|"|>a:b<|"|> : [ 1 , 2 ] } ', {"max-days": 3, "a:b": [1, 2]}),
+    ],
+)
+def test_tool_calls(tokenizer: Tokenizer, call: str, arguments: dict[str, object]) -> None:
+    answer = parse(tokenizer, f"<|tool_call>call:get_weather{call}<tool_call|><|tool_response>")
+    assert answer == Answer("", None, (ToolCall("get_weather", arguments),))
+    json.dumps(arguments, allow_nan=False)
+
+
+def test_calls_between_thought_and_text(tokenizer: Tokenizer) -> None:
+    one, two = "<|tool_call>call:a{n:1}<tool_call|>", "<|tool_call>call:b.c{}<tool_call|>"
+    answer = parse(tokenizer, f"<|channel>thought\nHm.<channel|>\n{one}{two}Asked.<turn|>")
+    assert answer == Answer("Asked.", "Hm.", (ToolCall("a", {"n": 1}), ToolCall("b.c", {})))
+    channel = parse(tokenizer, f"<|channel>final\nAsking. {one}<channel|>")
+    assert channel == Answer("Asking. ", None, (ToolCall("a", {"n": 1}),))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "",
+        "get{}",
+        "call:{}",
+        "call:get",
+        "call:get{",
+        "call:get{n:1",
+        "call:get{n:1}}",
+        "call:get{n:1,}",
+        "call:get{n:[1,]}",
+        "call:get{n}",
+        "call:get{:1}",
+        "call:get{n:}",
+        "call:get{n:1 m:2}",
+        "call:get{n:1,n:2}",
+        "call:get{city:Ulm}",
+        "call:get{n:007}",
+        "call:get{n:NaN}",
+        "call:get{n:1e999}",
+        f"call:get{{n:{'9' * 5000}}}",
+        'call:get{city:<|"|>Ulm}',
+        f"call:get{{n:{'[' * 2000}{']' * 2000}}}",
+    ],
+)
+def test_a_malformed_call_stays_in_the_text(tokenizer: Tokenizer, call: str) -> None:
+    written = f"See <|tool_call>{call}<tool_call|>."
+    assert parse(tokenizer, written) == Answer(written, None, ())
+
+
+def test_an_unfinished_call_stays_in_the_text(tokenizer: Tokenizer) -> None:
+    written = 'See <|tool_call>call:get{city:<|"|>Ulm<|"|>}'
+    assert parse(tokenizer, written) == Answer(written, None, ())
+
+
+def test_a_tokenizer_without_markers(tokenizer: Tokenizer) -> None:
+    """The embedded one knows no channels and no tools: its text passes through."""
+    backend = Backend(models.WordLevel({"<unk>": 0, "1": 1, "\n": 2}, unk_token="<unk>"))
+    plain = Tokenizer(tokenizer.folder, backend, {}, frozenset(), None)
+    assert parse_answer(plain, [1, 2, 0], {0}).text == "1 \n"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [([], [], 0), ([1], [], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 2, 4], 2), ([1], [1, 2], 1)],
+)
+def test_longest_common_prefix(a: list[int], b: list[int], length: int) -> None:
+    assert longest_common_prefix(a, b) == longest_common_prefix(b, a) == length
