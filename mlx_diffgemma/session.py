@@ -72,24 +72,32 @@ class Session:
         """The answer to `prompt` as frames, each when it is done."""
         return iter(self.turn(prompt, **options))
 
-    def turn(self, prompt: str, **options: Unpack[TurnOptions]) -> "Turn":
+    def turn(
+        self,
+        prompt: str,
+        *,
+        settings: Settings | None = None,
+        system: str | None = None,
+        think: bool = False,
+        raw: bool = False,
+        progress: Progress | None = None,
+    ) -> "Turn":
         """A question about to be answered, checked; nothing is computed before it is iterated.
 
-        PromptError when prompt and canvases do not fit into the context.
+        For the options see TurnOptions. PromptError when prompt and canvases do not fit into the
+        context.
         """
         if not prompt.strip():
             raise PromptError("the prompt is empty, expected some text.")
-        raw = options.get("raw", False)
-        if (system := options.get("system")) is not None:
+        if system is not None:
             self.system = system or None
         if self.task and not raw:
             prompt = self.task.prepare(prompt)
         if raw:
             tokens = self.tokenizer.encode(prompt)
         else:
-            messages = self._messages(prompt)
-            tokens = render_prompt(self.tokenizer, messages, think=options.get("think", False))
-        settings = options.get("settings") or Settings()
+            tokens = render_prompt(self.tokenizer, self._messages(prompt), think=think)
+        settings = settings or Settings()
         if settings.seed is None:
             settings = replace(settings, seed=fresh_seed())
         budget = token_budget(self.model.config, len(tokens), settings.max_tokens)
@@ -101,7 +109,7 @@ class Session:
             exact_self_conditioning=settings.exact_self_conditioning,
             **asdict(sampler),
         )
-        return Turn(self, prompt, tokens, settings, described, raw, options.get("progress"))
+        return Turn(self, prompt, tokens, settings, described, raw, progress)
 
     def _messages(self, prompt: str) -> list[Message]:
         """The conversation so far and the new question; every puzzle starts a new one."""
