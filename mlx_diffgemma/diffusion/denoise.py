@@ -5,9 +5,8 @@ The caller decides when to draw, keep or stop. Nothing here prints, and no text 
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -85,6 +84,8 @@ def denoise(
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
     start = _start(model, canvas, soft)
     prefix = prefix if prefix is not None else model.new_prefix()
+    if prefix.tokens != tokens[: prefix.length]:
+        raise PromptError("the prefix holds other tokens than the prompt begins with.")
     loop = _Loop(model, resolved, noise or CounterNoise(resolved.seed), settings)
     return loop.run(tokens, max_tokens, prefix, start, progress)
 
@@ -111,7 +112,7 @@ class _Canvas:
     """The state one denoising step hands to the next."""
 
     tokens: mx.array  # [C] int32
-    soft: Callable[[], mx.array | None]  # [1, C, H], computed when the next step begins
+    soft: mx.array | None  # [1, C, H]
 
 
 def _start(model: Model, canvas: mx.array | None, soft: mx.array | None) -> _Canvas | None:
@@ -130,7 +131,7 @@ def _start(model: Model, canvas: mx.array | None, soft: mx.array | None) -> _Can
     ids = canvas.reshape(-1).astype(mx.int32)
     if not bool(((ids >= 0) & (ids < V)).all()):
         raise SettingsError(f"the canvas holds ids outside the vocabulary of {V}.")
-    return _Canvas(ids, lambda: soft)
+    return _Canvas(ids, soft)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,7 @@ class _Loop:
         """The steps of one canvas until it is settled or the steps run out; returns the last."""
         sampler, text = self.resolved.sampler, self.model.config.text
         C = self.model.config.canvas_length
-        state = start or _Canvas(
-            self.noise.canvas(number, C, text.vocab_size).reshape(-1), lambda: None
-        )
+        state = start or _Canvas(self.noise.canvas(number, C, text.vocab_size).reshape(-1), None)
         history: list[NDArray[np.int32]] = []
         step = 0
         while True:
@@ -187,7 +186,7 @@ class _Loop:
                 self.model,
                 state.tokens,
                 prefix,
-                state.soft(),
+                state.soft,
                 temperature=t,
                 entropy_bound=sampler.entropy_bound,
                 uniforms=self.noise.uniforms(number, step, C),
@@ -212,7 +211,8 @@ class _Loop:
             if step == sampler.max_denoising_steps or self._settled(frame, history):
                 return frame
             history = [*history, frame.tokens][-sampler.stability_threshold :]
-            state = _Canvas(done.next_canvas, partial(done.soft, self.model))
+            state = _Canvas(done.next_canvas, done.soft(self.model))
+            del done  # its logits
 
     def _settled(self, frame: Frame, history: list[NDArray[np.int32]]) -> bool:
         """Whether the argmax canvas equals the last `stability_threshold` ones, and is certain."""

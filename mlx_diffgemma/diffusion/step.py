@@ -52,7 +52,10 @@ class Step:
         )
 
     def soft(self, model: Model) -> mx.array:
-        """The next step's soft embeddings [1, C, H]; here the rows that need it go dense."""
+        """The next step's soft embeddings [1, C, H]; here the rows that need it go dense.
+
+        Lazy, so that a canvas's last step never pays for it.
+        """
         return mx.concatenate([_completed(chunk, model) for chunk in self.chunks])[None]
 
 
