@@ -44,8 +44,9 @@ class Settings:
         if isinstance(self.stop, str):
             raise SettingsError(f"stop is the text {self.stop!r}, expected a sequence of texts.")
         object.__setattr__(self, "stop", tuple(self.stop))
-        if not all(isinstance(text, str) and text for text in self.stop):
-            raise SettingsError("a stop text is empty, expected at least one character.")
+        for text in self.stop:
+            if not isinstance(text, str) or not text:
+                raise SettingsError(f"a stop text is {text!r}, expected at least one character.")
 
     def resolved(self, defaults: SamplerDefaults, seed: int) -> "Resolved":
         """All sampler fields set: the caller's where given, else the checkpoint's."""

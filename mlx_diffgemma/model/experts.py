@@ -35,24 +35,23 @@ class Experts:
 
     def __init__(self, gate_up: AnyMatrix, down: AnyMatrix) -> None:
         self.gate_up, self.down = gate_up, down
-        self.inner_size = gate_up.outputs // 2
 
     def __call__(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
         """x [L, H], experts and weights [L, K] -> the weighted sum of the chosen experts [L, H]."""
         if on_gpu() and experts.size >= SORT_FROM_ROWS:
             outputs = self._sorted(x, experts)
         else:
-            outputs = self._mlp(x[:, None, None, :], experts, ordered=False)[:, :, 0]
-        return (weights.astype(x.dtype)[:, None, :] @ outputs)[:, 0]
+            outputs = self._mlp(mx.expand_dims(x, (1, 2)), experts, ordered=False).squeeze(2)
+        return (mx.expand_dims(weights.astype(x.dtype), 1) @ outputs).squeeze(1)
 
     def _sorted(self, x: mx.array, experts: mx.array) -> mx.array:
         """The same with rows grouped by expert, which MLX's GPU kernels want: -> [L, K, H]."""
         flat = experts.flatten()
         order = mx.argsort(flat)
-        outputs = self._mlp(x[order // experts.shape[1]][:, None], flat[order], ordered=True)
-        return outputs[mx.argsort(order)].reshape(*experts.shape, -1)
+        rows = mx.expand_dims(mx.take(x, order // experts.shape[1], axis=0), 1)
+        outputs = self._mlp(rows, mx.take(flat, order), ordered=True).squeeze(1)
+        return mx.unflatten(mx.take(outputs, mx.argsort(order), axis=0), 0, experts.shape)
 
     def _mlp(self, x: mx.array, experts: mx.array, ordered: bool) -> mx.array:
-        gate_up = self.gate_up.gather(x, experts, ordered)
-        inner = geglu(gate_up[..., : self.inner_size], gate_up[..., self.inner_size :])
-        return self.down.gather(inner, experts, ordered)
+        gate, up = mx.split(self.gate_up.gather(x, experts, ordered), 2, axis=-1)
+        return self.down.gather(geglu(gate, up), experts, ordered)

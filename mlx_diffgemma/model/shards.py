@@ -73,8 +73,8 @@ def _read_header(file: Path) -> dict[str, TensorInfo]:
 
     Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
     """
-    size = file.stat().st_size
     try:
+        size = file.stat().st_size  # fails on a link into a Hub cache that was emptied
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > size - 8:

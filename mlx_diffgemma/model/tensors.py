@@ -39,7 +39,10 @@ class Tensors:
 
     def __post_init__(self) -> None:
         self.info = read_headers(self.folder)
-        self.sources = {_mlx_name(name): name for name in self.info}
+        self.sources = {}
+        for name in self.info:
+            if (other := self.sources.setdefault(_mlx_name(name), name)) != name:
+                raise CheckpointError(f"{other} and {name} in {self.folder} are one; keep one.")
 
     def vector(self, name: str, *shape: int) -> mx.array:
         """The floating-point tensor `name` of `shape`, in the model's dtype."""

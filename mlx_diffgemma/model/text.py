@@ -38,20 +38,20 @@ class Attention:
         self.layer, self.num_heads, self.eps, self.qkv, self.out = layer, num_heads, eps, qkv, out
         kv_heads = layer.num_key_value_heads
         self.rotated_heads = num_heads + kv_heads
-        self.norms = mx.concatenate(
-            [mx.tile(q_norm, (num_heads, 1)), mx.tile(k_norm, (kv_heads, 1))]
-        )
-        self.values_from = self.rotated_heads if layer.sliding else num_heads
+        norms = [mx.tile(q_norm, (num_heads, 1)), mx.tile(k_norm, (kv_heads, 1))]
+        self.norms = mx.concatenate(norms)[:, None]  # [heads, 1, D]
         self.rope = Rope(layer)
 
     def project(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array, mx.array]:
         """x [1, L, H] -> q [1, heads, L, D], k and v [1, kv heads, L, D], normed and rotated."""
-        heads = self.qkv(x).reshape(*x.shape[:2], -1, self.layer.head_dim)
+        heads = mx.unflatten(self.qkv(x), -1, (-1, self.layer.head_dim)).swapaxes(1, 2)
         heads = mx.fast.rms_norm(heads, None, self.eps)
-        rotated = heads[:, :, : self.rotated_heads] * self.norms
-        rotated = self.rope(rotated.transpose(0, 2, 1, 3), offset)
-        values = heads[:, :, self.values_from :].transpose(0, 2, 1, 3)
-        return rotated[:, : self.num_heads], rotated[:, self.num_heads :], values
+        if self.layer.sliding:
+            rotated, values = mx.split(heads, [self.rotated_heads], axis=1)
+        else:
+            rotated, values = heads, heads[:, self.num_heads :]
+        queries, keys = mx.split(self.rope(rotated * self.norms, offset), [self.num_heads], axis=1)
+        return queries, keys, values
 
     def __call__(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
         """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values."""
@@ -60,7 +60,7 @@ class Attention:
         output = mx.fast.scaled_dot_product_attention(
             queries, seen.keys, seen.values, scale=1.0, mask=mask
         )
-        return self.out(output.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))
+        return self.out(output.swapaxes(1, 2).flatten(2))
 
 
 class GatedMLP:
@@ -68,11 +68,10 @@ class GatedMLP:
 
     def __init__(self, gate_up: AnyMatrix | JoinedMatrix, down: AnyMatrix) -> None:
         self.gate_up, self.down = gate_up, down
-        self.inner_size = gate_up.outputs // 2
 
     def __call__(self, x: mx.array) -> mx.array:
-        gate_up = self.gate_up(x)
-        return self.down(geglu(gate_up[..., : self.inner_size], gate_up[..., self.inner_size :]))
+        gate, up = mx.split(self.gate_up(x), 2, axis=-1)
+        return self.down(geglu(gate, up))
 
 
 @dataclass
@@ -109,10 +108,11 @@ class Layer:
 
     def feedforward(self, x: mx.array) -> mx.array:
         """The dense MLP and the experts side by side: [1, L, H] -> [1, L, H]."""
-        views = mx.fast.rms_norm(x, None, self.eps) * self.feedforward_norms
-        dense = self.normed(self.mlp(views[:1]), self.mlp_norm)
-        chosen, weights = self.router(views[2])
-        routed = self.experts(views[1], chosen, weights)
+        normed = mx.fast.rms_norm(x, None, self.eps) * self.feedforward_norms
+        to_mlp, to_experts, to_router = mx.split(normed, 3)
+        dense = self.normed(self.mlp(to_mlp), self.mlp_norm)
+        chosen, weights = self.router(to_router.flatten(0, 1))
+        routed = self.experts(to_experts.flatten(0, 1), chosen, weights)
         return dense + self.normed(routed, self.experts_norm)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
