@@ -19,6 +19,7 @@ MODEL_TYPE = "diffusion_gemma"
 SLIDING, FULL = "sliding_attention", "full_attention"
 LEGACY_GLOBAL_HEAD_DIM = 512  # what the reference takes when the launch spelling leaves it out
 DEFAULT_SOFTCAP = 30.0
+PER_LAYER = ("head_dim", "num_key_value_heads")  # what per_layer_config may override
 DEFAULT_ROPE: Mapping[str, Mapping[str, Any]] = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
@@ -116,9 +117,9 @@ def read_config(folder: Path) -> ModelConfig:
             "this program runs DiffusionGemma checkpoints only."
         )
     generation_file = folder / "generation_config.json"
-    generation = read_json(generation_file) if generation_file.exists() else {}
-    generation = generation or raw.get("generation_config") or {}
-    vision = raw.get("vision_config") or {}
+    generation: Mapping[str, Any] = read_json(generation_file) if generation_file.exists() else {}
+    generation = generation or _object(raw, "generation_config")
+    vision = _object(raw, "vision_config")
     return ModelConfig(
         text=_text_config(raw),
         canvas_length=_count(raw, "canvas_length"),
@@ -197,7 +198,7 @@ def _layers(text: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
     num_layers = _count(text, "num_hidden_layers")
     kinds = _layer_kinds(text.get("layer_types"), num_layers)
     overrides = _per_layer_overrides(text, kinds)
-    rope = text.get("rope_parameters") or DEFAULT_ROPE
+    rope = _object(text, "rope_parameters") or DEFAULT_ROPE
     return tuple(
         _layer({**text, **overrides.get(i, {})}, kind, rope) for i, kind in enumerate(kinds)
     )
@@ -223,15 +224,34 @@ def _per_layer_overrides(text: Mapping[str, Any], kinds: list[str]) -> dict[int,
     if "per_layer_config" in text:
         entries = text["per_layer_config"] or {}
         try:
-            return {int(key): dict(value or {}) for key, value in entries.items()}
+            overrides = {int(key): dict(value or {}) for key, value in entries.items()}
         except (AttributeError, TypeError, ValueError):
             raise CheckpointError(
                 "config.json: per_layer_config is malformed, expected {layer number: {key: value}}."
             ) from None
+        _refuse_overrides(overrides, text, len(kinds))
+        return overrides
     full: dict[str, Any] = {"head_dim": text.get("global_head_dim", LEGACY_GLOBAL_HEAD_DIM)}
     if text.get("num_global_key_value_heads") is not None:
         full["num_key_value_heads"] = text["num_global_key_value_heads"]
     return {i: full for i, kind in enumerate(kinds) if kind == FULL}
+
+
+def _refuse_overrides(
+    overrides: Mapping[int, Mapping[str, Any]], text: Mapping[str, Any], num_layers: int
+) -> None:
+    """Raises for what the reference lets differ from layer to layer and this code does not."""
+    for number, entry in overrides.items():
+        if not 0 <= number < num_layers:
+            raise CheckpointError(
+                f"config.json: per_layer_config has layer {number}, expected 0 to {num_layers - 1}."
+            )
+        for key, value in entry.items():
+            if key not in PER_LAYER and (value or None) != text.get(key):
+                raise CheckpointError(
+                    f"config.json: per_layer_config gives layer {number} its own {key}, which is "
+                    "not supported."
+                )
 
 
 def _layer(merged: Mapping[str, Any], kind: str, rope: Mapping[str, Any]) -> LayerConfig:
@@ -246,7 +266,7 @@ def _layer(merged: Mapping[str, Any], kind: str, rope: Mapping[str, Any]) -> Lay
         )
     if angles.get("factor", 1.0) != 1.0:
         raise CheckpointError(f"config.json: rope factor {angles['factor']!r} is not supported.")
-    fraction = float(angles.get("partial_rotary_factor", 1.0))
+    fraction = _real(angles, "partial_rotary_factor", 1.0)
     if rope_type == "default" and fraction != 1.0:
         raise CheckpointError(
             f"config.json: partial_rotary_factor {fraction} of {kind} needs rope_type proportional."
@@ -282,7 +302,7 @@ def _stop_ids(generation: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[in
 
 def _sampler_defaults(generation: Mapping[str, Any]) -> SamplerDefaults:
     base = SamplerDefaults()
-    sampler = generation.get("sampler_config") or {}
+    sampler = _object(generation, "sampler_config")
     name = sampler.get("_cls_name", "EntropyBoundSamplerConfig")
     if name != "EntropyBoundSamplerConfig":
         raise CheckpointError(f"generation_config.json: sampler {name!r} is not supported.")
@@ -329,7 +349,7 @@ def _quantization(raw: Any) -> Quantization | None:
 
 def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
     mode = entry.get("mode", "affine")
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         known = ", ".join(MODES)
         raise CheckpointError(
             f"config.json: quantization mode {mode!r} ({module}) is unknown, expected {known}."
@@ -341,6 +361,14 @@ def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
             f"{mode} has bits {MODES[mode][0]} and groups {MODES[mode][1]}."
         )
     return QuantizationConfig(mode, bits, group_size)
+
+
+def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """`source[key]` as an object, empty where it is absent or null; CheckpointError otherwise."""
+    value = source.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise CheckpointError(f"{key} is {value!r}, expected an object.")
+    return value or {}
 
 
 def _count(source: Mapping[str, Any], key: str) -> int:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from .assets import embedded_folder
 from .errors import CheckpointError, HubError
@@ -17,6 +18,9 @@ DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 TRY_NOW = "`--model tiny-sudoku` works without a download"
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,13 @@ def find_model(
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
     if (embedded := embedded_folder(name)) is not None:
         return Source(embedded)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
+    if os.path.isdir(folder):
         return Source(folder)
-    if folder.exists():
+    if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
-        raise CheckpointError(
-            f"{folder}: no such folder; give a checkpoint folder, a repository id such as "
-            f"{DEFAULT_MODEL}, or tiny-sudoku."
-        )
+        raise _no_such_folder(folder)
     return _from_hub(name, offline, consent)
 
 
@@ -76,7 +77,7 @@ def _is_repo_id(name: str) -> bool:
 
 def _from_hub(repo_id: str, offline: bool, consent: Consent | None) -> Source:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     patterns = list(WANTED_FILES)
     try:
@@ -85,6 +86,8 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None) -> Source:
             return Source(cached, cached.name)
     except LocalEntryNotFoundError:
         pass
+    except HFValidationError:
+        raise _no_such_folder(repo_id) from None
     how = f"`hf download {repo_id}` fetches it; {TRY_NOW}."
     if offline:
         raise HubError(
@@ -92,14 +95,26 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None) -> Source:
         )
     if consent is None:
         raise HubError(f"{repo_id} is not in the local cache; {how}")
+    if not consent(_reach(lambda: _survey(repo_id), repo_id, how)):
+        raise HubError(f"{repo_id} was not downloaded; {how}")
+    fetched = _reach(lambda: snapshot_download(repo_id, allow_patterns=patterns), repo_id, how)
+    return Source(Path(fetched), Path(fetched).name)
+
+
+def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:
+    """What `call` brings from the Hub, or HubError with the reason."""
     try:
-        if not consent(_survey(repo_id)):
-            raise HubError(f"{repo_id} was not downloaded; {how}")
-        fetched = Path(snapshot_download(repo_id, allow_patterns=patterns))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        return call()
+    except Exception as error:  # huggingface_hub lets the errors of its HTTP library through
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise HubError(f"{repo_id} cannot be fetched ({reason}); {how}") from None
-    return Source(fetched, fetched.name)
+
+
+def _no_such_folder(name: str | Path) -> CheckpointError:
+    return CheckpointError(
+        f"{name}: no such folder; give a checkpoint folder, a repository id such as "
+        f"{DEFAULT_MODEL}, or tiny-sudoku."
+    )
 
 
 def _complete(folder: Path) -> bool:

@@ -231,20 +231,20 @@ class Turn:
         """The frame, cut after the token that completes the first stop text, if there is one."""
         before = [int(token) for done in self.committed for token in done.tokens]
         tokens = frame.tokens.tolist()
-        text = self._answer([*before, *tokens]).text
-        found = [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
-        if not found:
+        if not self._stop_places([*before, *tokens]):
             return frame
-        self.text_end = min(found)
-        count = next(
-            n
+        count, places = next(
+            (n, places)
             for n in range(len(tokens) + 1)
-            if self._has_stop(self._answer([*before, *tokens[:n]]).text)
+            if (places := self._stop_places([*before, *tokens[:n]]))
         )
+        self.text_end = min(places)
         return replace(frame, tokens=frame.tokens[:count], finish_reason="stop")
 
-    def _has_stop(self, text: str) -> bool:
-        return any(stop in text for stop in self.settings.stop)
+    def _stop_places(self, ids: list[int]) -> list[int]:
+        """Where stop texts begin in the answer's text."""
+        text = self._answer(ids).text if self.settings.stop else ""
+        return [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
 
     def _answer(self, ids: list[int]) -> Answer:
         stop_ids = self.session.model.config.stop_ids

@@ -11,6 +11,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SettingsError
+
 STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW = 0, 1, 2
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -39,6 +41,8 @@ class CounterNoise:
     """The product's noise, from a 64-bit seed."""
 
     def __init__(self, seed: int) -> None:
+        if not 0 <= seed < 2**64:
+            raise SettingsError(f"seed is {seed}, expected a whole number from 0 to {2**64 - 1}.")
         self.seed = seed
 
     def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:

@@ -101,6 +101,9 @@ class LayerCache:
         span = self.span
         if span is not None and span.start > self.first_visible(position):
             self.span = None if self.saved is None else self.saved.cut(self.saved.start, position)
+        if self.saved is not None and self.saved.end > position:  # other tokens may come there
+            start = self.saved.start
+            self.saved = self.saved.cut(start, position) if start < position else None
         if position == 0:
             self.span = self.saved = None
 
@@ -157,6 +160,6 @@ class Prefix:
         return target
 
     def arrays(self) -> list[mx.array]:
-        return [
-            a for layer in self.layers if layer.span for a in (layer.span.keys, layer.span.values)
-        ]
+        """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""
+        spans = [span for layer in self.layers for span in (layer.span, layer.saved) if span]
+        return [array for span in spans for array in (span.keys, span.values)]

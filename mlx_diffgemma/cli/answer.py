@@ -1,0 +1,90 @@
+"""One turn on its way to the terminal, a pipe or a file; what is finished is never lost."""
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import DiffGemmaError
+from .errors import FAILED, exit_code, say
+from .output import Printer, is_terminal, write_json
+from .progress import Bar
+from .view import View
+
+if TYPE_CHECKING:
+    from ..diffusion.denoise import Frame
+    from ..session import Turn
+    from .trace import Trace
+
+
+@dataclass(frozen=True)
+class Display:
+    """What of an answer is shown where."""
+
+    json: bool
+    visual: bool
+    streaming: bool  # the text appears canvas by canvas, not at the end
+
+
+def choose_display(as_json: bool, visual: bool | None, puzzle: bool) -> Display:
+    """A puzzle's answer is checked before it is shown; on a terminal the text follows the view."""
+    terminal = is_terminal(sys.stdout)
+    if visual is None:
+        visual = terminal and is_terminal(sys.stderr) and not as_json
+    return Display(as_json, visual, streaming=not (as_json or puzzle or (visual and terminal)))
+
+
+class Answer:
+    """Runs a turn and shows it; `run` gives the exit code."""
+
+    def __init__(self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar) -> None:
+        self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
+        self.printer = Printer(turn.settings.stop)
+        self.view = View(turn.sampler.max_denoising_steps, display.visual)
+
+    def run(self) -> int:
+        """The whole answer, or after an interrupt or an error the canvases that are finished."""
+        try:
+            self._denoise()
+        except KeyboardInterrupt as interrupt:
+            self._show()
+            say(f"interrupted: {_canvases(len(self.turn.committed))} finished.")
+            return exit_code(interrupt)
+        except DiffGemmaError:
+            if self.turn.committed:
+                self._show()
+            raise
+        self.view.end(self.turn.reply())
+        self._show()
+        return self._verdict()
+
+    def _denoise(self) -> None:
+        if self.trace:
+            self.trace.begin(self.turn)
+        with self.bar:  # gone before anything else is said
+            for frame in self.turn:
+                self._take(frame)
+
+    def _take(self, frame: "Frame") -> None:
+        if self.trace:
+            self.trace.write(frame)
+        self.view.step(frame)
+        if frame.committed and self.display.streaming:
+            self.printer.grow(self.turn.reply().text)
+
+    def _show(self) -> None:
+        """JSON always; text where there is some, and a puzzle's only where it is solved."""
+        if self.display.json:
+            write_json(self.turn.reply().to_json())
+        elif self.turn.committed and self.turn.problem() is None:
+            self.printer.finish(self.turn.reply().text)
+
+    def _verdict(self) -> int:
+        problem = self.turn.problem()
+        if problem is None:
+            return 0
+        say(f"error: not a valid solution: {problem}; try another --seed.")
+        return FAILED
+
+
+def _canvases(count: int) -> str:
+    return f"{count or 'no'} canvas{'' if count == 1 else 'es'}"

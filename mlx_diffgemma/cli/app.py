@@ -1,0 +1,99 @@
+"""`mlx-diffgemma`: the commands, and how each of them ends."""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+from typer.core import TyperGroup
+
+from . import generate, info
+from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, one_line, say
+
+PROGRAM = "mlx-diffgemma"
+
+# Typer's base class for wrong arguments, its own or click's, whichever its version is built on.
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+
+class Commands(TyperGroup):
+    """The commands; an error that is no bug becomes one line and an exit code.
+
+    Replaces Typer's own main, which would answer errors and Ctrl-C in its way before we can.
+    """
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
+    ) -> NoReturn:
+        """Parses, runs and exits."""
+        extra.pop("standalone_mode", None)
+        sys.exit(self._exit_code(list(sys.argv[1:] if args is None else args), extra))
+
+    def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
+        try:
+            with self.make_context(PROGRAM, args, **extra) as context:
+                return self.invoke(context) or 0
+        except typer.Exit as end:
+            return end.exit_code
+        except BrokenPipeError:  # whoever read the answer has seen enough
+            detach(sys.stdout)
+            return BROKEN_PIPE
+        except UsageError as error:
+            say(_usage_line(error))
+            return BAD_ARGUMENTS
+        except (Exception, KeyboardInterrupt) as error:
+            if (known := explain(error)) is None:
+                raise
+            say(known[0])
+            return known[1]
+
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate", short_help="Answer one prompt.")(generate.command)
+app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", show_default=False)
+    ] = False,
+) -> None:
+    """DiffusionGemma on Apple silicon: text by denoising a canvas, seen while it happens.
+
+    Try it without a download: mlx-diffgemma generate --model tiny-sudoku PUZZLE
+    """
+    if version:
+        from .. import __version__
+
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main() -> None:
+    """The console script."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(prog_name=PROGRAM)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _usage_line(error: Exception) -> str:
+    """What is wrong with the arguments, and where they are explained."""
+    message = one_line(cast(Any, error).format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else PROGRAM
+    return f"error: {message}; see `{command} --help`."

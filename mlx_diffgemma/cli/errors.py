@@ -1,0 +1,115 @@
+"""How a command ends when it does not end well: one line on standard error, and an exit code.
+
+0    done
+1    a known error
+2    bad arguments
+130  interrupted by Ctrl-C, 143 by SIGTERM
+141  the reader of standard output went away
+"""
+
+import os
+import re
+import sys
+from typing import TextIO
+
+from ..errors import DiffGemmaError, SettingsError
+
+FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
+
+OPTION_OF = {
+    "max_tokens": "--max-tokens",
+    "max_denoising_steps": "--steps",
+    "entropy_bound": "--entropy-bound",
+    "t_min": "--t-min",
+    "t_max": "--t-max",
+    "stability_threshold": "--stability",
+    "confidence_threshold": "--confidence",
+}
+"""A setting's name in Python -> the option a user typed."""
+
+# What MLX says when Metal, or the system, has no more memory to give (0.32; all RuntimeErrors).
+OUT_OF_MEMORY = re.compile(r"allocat|insufficient memory|out ?of ?memory", re.IGNORECASE)
+
+
+class ArgumentError(DiffGemmaError):
+    """Arguments that are missing or do not go together."""
+
+
+class FileError(DiffGemmaError):
+    """A file the user named, or standard output, cannot be read or written."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: handled like Ctrl-C, so that finished canvases are kept."""
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code for an error that is no bug; None for a bug."""
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted.", exit_code(error)
+        case SettingsError() | ArgumentError():
+            return f"error: {with_option_names(str(error))}", BAD_ARGUMENTS
+        case DiffGemmaError():
+            return f"error: {with_option_names(str(error))}", FAILED
+        case MemoryError():
+            return _out_of_memory(error), FAILED
+        case RuntimeError() if OUT_OF_MEMORY.search(str(error)):
+            return _out_of_memory(error), FAILED
+        case OSError():
+            return f"error: {reason(error)}.", FAILED
+    return None
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """130 after Ctrl-C, 143 after SIGTERM."""
+    return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+def reason(error: OSError) -> str:
+    """What the system says, with the file's name in front where there is one."""
+    said = error.strerror or one_line(error)
+    return f"{error.filename}: {said}" if error.filename else said
+
+
+def with_option_names(message: str) -> str:
+    """The message with `--steps` for `max_denoising_steps`, and so on."""
+    names = "|".join(OPTION_OF)
+    return re.sub(
+        rf"(?<![\w/.-])({names})(?![\w/.-]\w)", lambda found: OPTION_OF[found[1]], message
+    )
+
+
+def one_line(message: object) -> str:
+    """A foreign error's message without line breaks."""
+    return " ".join(str(message).split())
+
+
+def say(line: str) -> None:
+    """One line on standard error, where there is one."""
+    if sys.stderr is None:
+        return
+    try:
+        print(one_line(line), file=sys.stderr, flush=True)
+    except OSError:  # nobody reads it; the exit code still tells
+        detach(sys.stderr)
+
+
+def detach(stream: TextIO | None) -> None:
+    """Points a broken stream to nowhere: Python flushes it once more when it exits."""
+    if stream is None:
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except OSError:  # no file behind it, as in tests: nothing to flush into
+        return
+
+
+def _out_of_memory(error: BaseException) -> str:
+    said = one_line(error)
+    return (
+        f"error: out of memory{f' ({said[:120]})' if said else ''}; take a smaller quantisation, a "
+        "shorter prompt or a lower --max-tokens."
+    )

@@ -1,0 +1,94 @@
+"""`generate`: one prompt, one answer."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from ..diffusion.settings import Settings
+    from ..session import Session
+
+PromptText = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROMPT",
+        help="The prompt. Without one, or as -, standard input is read.",
+        show_default=False,
+    ),
+]
+
+
+def command(
+    prompt: PromptText = None,
+    prompt_file: options.PromptFile = None,
+    system: options.System = None,
+    think: options.Think = False,
+    raw: options.Raw = False,
+    model: options.ModelName = None,
+    dtype: options.Dtype = None,
+    offline: options.Offline = False,
+    force: options.Force = False,
+    max_tokens: options.MaxTokens = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    entropy_bound: options.EntropyBound = None,
+    t_min: options.TMin = None,
+    t_max: options.TMax = None,
+    stability: options.Stability = None,
+    confidence: options.Confidence = None,
+    stop: options.Stop = None,
+    exact_self_conditioning: options.ExactSelfConditioning = False,
+    visual: options.Visual = None,
+    as_json: options.Json = False,
+    trace: options.TraceFile = None,
+) -> int:
+    """Answer a prompt: the text goes to standard output, all else to standard error.
+
+    Ctrl-C keeps the canvases that are finished. tiny-sudoku takes a puzzle of 81 cells, row by
+    row, 0 or . for a blank, and answers with a checked solution.
+    """
+    from ..diffusion.settings import Settings
+    from .answer import Answer, choose_display
+    from .progress import Bar
+    from .prompt import read_prompt
+    from .trace import open_trace
+
+    settings = Settings(
+        max_tokens=max_tokens,
+        seed=seed,
+        max_denoising_steps=steps,
+        entropy_bound=entropy_bound,
+        t_min=t_min,
+        t_max=t_max,
+        stability_threshold=stability,
+        confidence_threshold=confidence,
+        stop=tuple(stop or ()),
+        exact_self_conditioning=exact_self_conditioning,
+    )
+    text = read_prompt(prompt, prompt_file)
+    with open_trace(trace) as recorder:
+        bar = Bar("reading the prompt")
+        session = _load(options.ModelChoice(model, dtype, offline, force), settings)
+        turn = session.turn(
+            text, settings=settings, system=system, think=think, raw=raw, progress=bar
+        )
+        display = choose_display(as_json, visual, puzzle=session.task is not None and not raw)
+        return Answer(turn, display, recorder, bar).run()
+
+
+def _load(choice: options.ModelChoice, settings: "Settings") -> "Session":
+    """The session; what a checkpoint's own defaults make impossible is found before its weights."""
+    from ..config import read_config
+    from ..hub import default_model, find_model
+    from ..session import load
+    from .consent import ask_on_terminal
+    from .progress import Bar
+
+    name = default_model() if choice.name is None else choice.name
+    source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
+    settings.resolved(read_config(source.folder).sampler, 0)
+    dtype = options.mlx_dtype(choice.dtype)
+    with Bar("loading layers") as bar:
+        return load(name, dtype, offline=True, force=choice.force, progress=bar)

@@ -1,0 +1,61 @@
+"""A bar on standard error for what takes a while and counts its steps."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Bar:
+    """A progress callback (done, total) that draws on a terminal, and vanishes when all is done.
+
+    It appears with the first report that leaves something to do, so short work shows nothing.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.drawn: tuple[Progress, TaskID] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.drawn is None and done < total:
+            self.drawn = self._start(total)
+        if self.drawn is not None:
+            progress, task = self.drawn
+            progress.update(task, completed=done)
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self.drawn is not None:
+            self.drawn[0].stop()
+            self.drawn = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self, total: int) -> "tuple[Progress, TaskID]":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        progress = Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal or console.is_dumb_terminal,
+            redirect_stdout=False,  # the answer must not end up on standard error
+            redirect_stderr=False,
+        )
+        progress.start()
+        return progress, progress.add_task(self.label, total=total)

@@ -1,0 +1,122 @@
+"""`--trace FILE`: a generation as JSON lines, written as its steps come.
+
+One header, one line a step, one line a finished canvas. The file is opened before the model is
+loaded, so that a bad path is found at once; what it held goes when the generation begins.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from .errors import FileError, reason
+
+if TYPE_CHECKING:
+    from ..diffusion.denoise import Frame
+    from ..session import Turn
+
+
+@contextmanager
+def open_trace(file: Path | None) -> "Iterator[Trace | None]":
+    """The trace in `file`, or None without one; an empty file of no generation is removed."""
+    if file is None:
+        yield None
+        return
+    created = not file.exists()
+    trace = Trace(file)
+    try:
+        trace.check_room()
+        yield trace
+    finally:
+        os.close(trace.descriptor)
+        if created and not trace.begun:
+            with suppress(OSError):
+                file.unlink()
+
+
+class Trace:
+    """An open trace file; FileError when it cannot be opened or written."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.begun = False
+        try:
+            self.descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise self._error(error) from error
+        self.regular = stat.S_ISREG(os.fstat(self.descriptor).st_mode)
+
+    def check_room(self) -> None:
+        """FileError on a full disk: one byte is written and taken back, none to a device."""
+        try:
+            size = os.fstat(self.descriptor).st_size
+            os.write(self.descriptor, b"\n" if self.regular else b"")
+            if self.regular:
+                os.ftruncate(self.descriptor, size)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def begin(self, turn: "Turn") -> None:
+        """The header."""
+        if self.regular:
+            os.ftruncate(self.descriptor, 0)
+        self.begun = True
+        session = turn.session
+        self._write(
+            {
+                "type": "header",
+                "version": __version__,
+                "model": asdict(session.info),
+                "sampler": asdict(turn.sampler),
+                "seed": turn.settings.seed,
+                "prompt_tokens": len(turn.prompt_ids),
+                "canvas_length": session.model.config.canvas_length,
+            }
+        )
+
+    def write(self, frame: "Frame") -> None:
+        """A step, or a finished canvas."""
+        self._write(_commit(frame) if frame.committed else _step(frame))
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        content = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        try:
+            while content:  # a disk that fills up takes a part first
+                content = content[os.write(self.descriptor, content) :]
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> FileError:
+        said = error.strerror or reason(error)
+        return FileError(f"the trace cannot be written: {self.file}: {said}.")
+
+
+def _step(frame: "Frame") -> dict[str, Any]:
+    return {
+        "type": "step",
+        "canvas": frame.canvas,
+        "step": frame.step,
+        "temperature": frame.temperature,
+        "mean_entropy": frame.mean_entropy,
+        "accepted": [int(kept) for kept in frame.accepted],
+        "tokens": frame.tokens.tolist(),
+        "entropies": frame.entropies.tolist(),
+        "seconds": frame.seconds,
+        "dense_rows": frame.dense_rows,
+    }
+
+
+def _commit(frame: "Frame") -> dict[str, Any]:
+    return {
+        "type": "commit",
+        "canvas": frame.canvas,
+        "step": frame.step,
+        "tokens": frame.tokens.tolist(),
+        "text": frame.text,
+        "finish_reason": frame.finish_reason,
+    }

@@ -1,0 +1,113 @@
+"""Counts the nodes of a lazily built graph, alike for both engines; nothing here is evaluated.
+
+Fused operations: on the CPU MLX spells out `mx.fast.*` as a dozen small ones; where a GPU's graph
+is counted, one stand-in primitive takes the place of each, and our elementwise pieces take the
+compiled form they have on a GPU (mlx-vlm's are compiled everywhere).
+Views: operations that move no data, or only at times. A Reshape behind a Transpose does copy; it
+is left out for both engines all the same.
+"""
+
+import gc
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+VIEWS = frozenset(
+    [
+        "AsStrided",
+        "Broadcast",
+        "BroadcastAxes",
+        "ExpandDims",
+        "Flatten",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "StopGradient",
+        "Transpose",
+        "Unflatten",
+        "View",
+    ]
+)
+
+
+def _rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+    stand_in: mx.array = mx.depends(x, x)
+    return stand_in
+
+
+def _rope(x: mx.array, dims: int, **_: Any) -> mx.array:
+    stand_in: mx.array = mx.depends(x, x)
+    return stand_in
+
+
+def _attention(q: mx.array, k: mx.array, v: mx.array, **_: Any) -> mx.array:
+    stand_in: mx.array = mx.depends(q, [k, v])
+    return stand_in
+
+
+# Each one primitive, "Depends", with the inputs and the shape of the operation it stands for, and
+# about as cheap to build.
+STAND_INS: dict[str, Callable[..., mx.array]] = {
+    "rms_norm": _rms_norm,
+    "rope": _rope,
+    "scaled_dot_product_attention": _attention,
+}
+NODE = re.compile(r'label ?="([^"]+)", shape=rectangle')
+
+
+def count_nodes(output: mx.array) -> Counter[str]:
+    """Primitives behind `output` that are not evaluated yet, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "graph.dot"
+        mx.export_to_dot(str(file), output)
+        return Counter(NODE.findall(file.read_text()))
+
+
+def working_nodes(nodes: Counter[str]) -> int:
+    """All but the views."""
+    return sum(count for name, count in nodes.items() if name not in VIEWS)
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Graphs built inside look as on a GPU; they must not be evaluated."""
+    modules = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu")
+    ]
+    fast: Any = mx.fast
+    saved = [(module, "on_gpu", module.on_gpu) for module in modules]
+    saved += [(fast, name, getattr(fast, name)) for name in STAND_INS]
+    try:
+        for module in modules:
+            module.on_gpu = lambda: True  # type: ignore[attr-defined]
+        for name, stand_in in STAND_INS.items():
+            setattr(fast, name, stand_in)
+        yield
+    finally:
+        for owner, name, value in saved:
+            setattr(owner, name, value)
+
+
+def build_seconds(prepare: Callable[[], Callable[[], mx.array]]) -> float:
+    """Host time to build one graph, `prepare` and the graph's release not included."""
+    build = prepare()
+    gc.disable()
+    try:
+        began = time.perf_counter()
+        graph = build()
+        seconds = time.perf_counter() - began
+    finally:
+        gc.enable()
+    del graph
+    return seconds

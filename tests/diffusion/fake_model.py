@@ -1,0 +1,151 @@
+"""An 8-wide model without weights: what the loop asks of a model, and a list of what it asked for.
+
+A network is a plain numpy function (prefix tokens, canvas [C], soft [C, H] or None) -> hidden
+[C, H], so that a test can run it outside the loop as well. Axes: C canvas, V vocabulary, H = 8.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_diffgemma.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
+from mlx_diffgemma.model.cache import Prefix
+
+H = 8
+CAP = 30.0
+Floats = NDArray[np.float32]
+Network = Callable[[list[int], NDArray[np.int32], Floats | None], Floats]
+
+
+def tiny_config(
+    vocab: int = 40,
+    canvas: int = 6,
+    context: int = 4096,
+    stop_ids: Sequence[int] = (),
+    sampler: SamplerDefaults | None = None,
+) -> ModelConfig:
+    """A config whose network nobody builds; the loop reads its sizes, stop ids and sampler."""
+    layer = LayerConfig(False, 8, 1, 1e4, 1.0)
+    text = TextConfig(vocab, H, 8, 8, 1, 1, 1, 1e-6, 16, CAP, context, (layer,))
+    return ModelConfig(
+        text=text,
+        canvas_length=canvas,
+        stop_ids=tuple(stop_ids),
+        sampler=sampler or SamplerDefaults(),
+        dtype="float32",
+        quantization=None,
+        has_vision=False,
+        use_clipped_linears=False,
+    )
+
+
+class TokenPrefix(Prefix):
+    """A prefix that is its tokens."""
+
+    def roll_back(self, position: int) -> int:
+        del self.tokens[position:]
+        self.marked = min(self.marked, self.length)
+        return self.length
+
+
+@dataclass
+class FakeModel:
+    """Stands in for Model; `events` holds a tuple a call: its name, then what it was given."""
+
+    config: ModelConfig
+    network: Network
+    dtype: mx.Dtype = mx.float32
+    gathers: bool = False
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        random = np.random.default_rng(0)
+        self.table: Floats = random.normal(size=(self.config.text.vocab_size, H)).astype(np.float32)
+
+    def asked(self, name: str) -> list[Any]:
+        """What the calls of `name` were given, in order."""
+        return [
+            event[1:] if len(event) > 2 else event[1] for event in self.events if event[0] == name
+        ]
+
+    def find_non_finite(self) -> str | None:
+        return None
+
+    def new_prefix(self) -> Prefix:
+        return TokenPrefix([])
+
+    def encode(
+        self, tokens: Sequence[int], prefix: Prefix | None = None, *, progress: Any = None
+    ) -> Prefix:
+        self.events.append(("encode", list(tokens)))
+        prefix = prefix if prefix is not None else self.new_prefix()
+        prefix.tokens.extend(tokens)
+        if progress:
+            progress(len(tokens), len(tokens))
+        return prefix
+
+    def decode(self, canvas: mx.array, prefix: Prefix, soft: mx.array | None = None) -> mx.array:
+        given = None if soft is None else np.array(soft.astype(mx.float32))[0]
+        ids = np.array(canvas)
+        self.events.append(("decode", ids, given))
+        return mx.array(self.network(list(prefix.tokens), ids, given))[None]
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        self.events.append(("logits", hidden.shape[-2]))
+        return mx.tanh(hidden @ mx.array(self.table).T / CAP) * CAP
+
+    def soft_embedding(self, processed: mx.array) -> mx.array:
+        self.events.append(("soft_embedding", processed.shape[-2]))
+        shares = mx.softmax(processed.astype(mx.float32), axis=-1)
+        return shares @ mx.array(self.table) * H**0.5
+
+    def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:
+        self.events.append(("mixed_embedding", weights.shape[-2]))
+        return weights @ mx.array(self.table) / total * H**0.5
+
+    def gathered_embedding(self, processed: mx.array) -> tuple[mx.array, mx.array]:
+        """A gather one can tell from the product: all 7; it suffices where the best id is even."""
+        self.events.append(("gathered_embedding", processed.shape[-2], processed.dtype))
+        suffices = mx.argmax(processed, axis=-1) % 2 == 0
+        return mx.full((processed.shape[0], H), 7.0), suffices
+
+
+class CertainModel(FakeModel):
+    """A model whose network says outright which ids it wants; `gap` is how much more, in logits."""
+
+    gap = 25.0
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        self.events.append(("logits", hidden.shape[-2]))
+        wanted = hidden[..., :1].astype(mx.int32)
+        return mx.where(mx.arange(self.config.text.vocab_size) == wanted, self.gap, 0.0)
+
+
+def wanting(ids: Iterable[int]) -> Floats:
+    """The hidden states with which a CertainModel asks for these ids."""
+    return np.repeat(np.array(list(ids), np.float32)[:, None], H, axis=1)
+
+
+def answering(prompt_length: int, script: Sequence[int], filler: int = 9) -> Network:
+    """A network for a CertainModel that writes `script` behind the prompt, and then `filler`."""
+
+    def network(prefix: list[int], canvas: NDArray[np.int32], soft: Floats | None) -> Floats:
+        first = len(prefix) - prompt_length
+        rest = [*script[first : first + canvas.size], *[filler] * canvas.size]
+        return wanting(rest[: canvas.size])
+
+    return network
+
+
+def in_turn(*canvases: Sequence[int]) -> Network:
+    """A network for a CertainModel wanting another canvas at each call, the last for ever."""
+    left = list(canvases)
+
+    def network(prefix: list[int], canvas: NDArray[np.int32], soft: Floats | None) -> Floats:
+        return wanting(left.pop(0) if len(left) > 1 else left[0])
+
+    return network

@@ -1,0 +1,717 @@
+"""The loop against a plain one, and each of its promises on models that say what they were asked.
+
+The plain loop knows no chunks, caches or streams: it runs the whole network on the whole sequence
+and follows the sampler step by step in numpy.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from compare import assert_close
+from fake_model import (
+    CAP,
+    CertainModel,
+    FakeModel,
+    Floats,
+    H,
+    Network,
+    answering,
+    in_turn,
+    tiny_config,
+    wanting,
+)
+from numpy.typing import NDArray
+
+from mlx_diffgemma.config import SamplerDefaults
+from mlx_diffgemma.diffusion.denoise import Frame, denoise, token_budget
+from mlx_diffgemma.diffusion.noise import CounterNoise
+from mlx_diffgemma.diffusion.settings import Settings
+from mlx_diffgemma.errors import NumericsError, PromptError, SettingsError
+
+PROMPT = [3, 1, 4, 1, 5]
+
+
+def lively(model: FakeModel) -> Network:
+    """Wants ids that hang on every prefix token, and the surer the more of them the canvas has."""
+    vocab = model.config.text.vocab_size
+
+    def network(prefix: list[int], canvas: NDArray[np.int32], soft: Floats | None) -> Floats:
+        places = len(prefix) + np.arange(canvas.size)
+        wanted = (7 * sum(prefix) + 5 * places) % vocab
+        sure = 0.4 + 2 * (canvas == wanted).mean()
+        hidden = sure * model.table[wanted] + 0.3 * model.table[canvas]
+        if soft is not None:
+            hidden = hidden + 0.15 * soft
+        return hidden.astype(np.float32)
+
+    return network
+
+
+def lively_model(**config: Any) -> FakeModel:
+    model = FakeModel(tiny_config(**config), lambda *_: np.zeros((1, H), np.float32))
+    model.network = lively(model)
+    return model
+
+
+def steps_of(frames: list[Frame]) -> list[Frame]:
+    return [frame for frame in frames if not frame.committed]
+
+
+def answers_of(frames: list[Frame]) -> list[list[int]]:
+    return [frame.tokens.tolist() for frame in frames if frame.committed]
+
+
+# --- the plain loop
+
+
+@dataclass
+class PlainFrame:
+    canvas: int
+    step: int
+    tokens: list[int]
+    accepted: list[bool]
+    entropies: list[float]
+    committed: bool
+    finish_reason: str | None = None
+
+
+def plain_loop(
+    model: FakeModel,
+    prompt: list[int],
+    settings: Settings,
+    noise: CounterNoise,
+    canvas: list[int] | None = None,
+    soft_logits: NDArray[np.float64] | None = None,
+) -> Iterator[PlainFrame]:
+    """The pseudo-code of the model's description, one line after the other, in float64."""
+    sampler = settings.resolved(model.config.sampler, 0).sampler
+    C, V = model.config.canvas_length, model.config.text.vocab_size
+    assert settings.max_tokens is not None
+    sequence = list(prompt)
+    for number in range(-(-settings.max_tokens // C)):
+        now = noise.canvas(number, C, V).tolist()
+        soft = None
+        if number == 0 and canvas is not None:
+            now = canvas
+        if number == 0 and soft_logits is not None:
+            soft = plain_soft(model, soft_logits)
+        earlier: list[list[int]] = []
+        for step in range(sampler.max_denoising_steps):
+            n = sampler.max_denoising_steps - step
+            share = n / sampler.max_denoising_steps
+            t = sampler.t_min + (sampler.t_max - sampler.t_min) * share
+            hidden = model.network(sequence, np.array(now), soft).astype(np.float64)
+            processed = CAP * np.tanh(hidden @ model.table.T / CAP) / t
+            shares = np.exp(processed - processed.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            entropies = -(shares * np.log(shares)).sum(axis=1)
+            best = processed.argmax(axis=1).tolist()
+            accepted = plain_accepted(entropies.tolist(), sampler.entropy_bound)
+            yield PlainFrame(number, step, best, accepted, entropies.tolist(), False)
+            uniforms = np.array(noise.uniforms(number, step, C))[:, 1]
+            drawn = [plain_drawn(row, u) for row, u in zip(shares, uniforms, strict=True)]
+            fresh = noise.renoise(number, step, C, V).tolist()
+            now = [d if a else f for d, a, f in zip(drawn, accepted, fresh, strict=True)]
+            soft = plain_soft(model, processed)
+            same = sampler.stability_threshold
+            stable = len(earlier) >= same and all(e == best for e in earlier[len(earlier) - same :])
+            if stable and entropies.mean() < sampler.confidence_threshold:
+                break
+            earlier.append(best)
+        kept = best[: settings.max_tokens - number * C]
+        stops = [i for i, token in enumerate(kept) if token in model.config.stop_ids]
+        kept = kept[: stops[0] + 1] if stops else kept
+        last = (number + 1) * C >= settings.max_tokens
+        reason = "stop" if stops else "length" if last else None
+        yield PlainFrame(number, step, kept, accepted, entropies.tolist(), True, reason)
+        if reason:
+            return
+        sequence += best
+
+
+def plain_soft(model: FakeModel, processed: NDArray[np.float64]) -> Floats:
+    shares = np.exp(processed - processed.max(axis=1, keepdims=True))
+    mixed = shares / shares.sum(axis=1, keepdims=True) @ model.table * H**0.5
+    return mixed.astype(np.float32)
+
+
+def plain_accepted(entropies: list[float], bound: float) -> list[bool]:
+    accepted, before = [False] * len(entropies), 0.0
+    for place in sorted(range(len(entropies)), key=entropies.__getitem__):
+        accepted[place] = before <= bound
+        before += entropies[place]
+    return accepted
+
+
+def plain_drawn(shares: NDArray[np.float64], uniform: float) -> int:
+    return int(np.flatnonzero(np.cumsum(shares) > uniform * shares.sum())[0])
+
+
+def assert_same(frames: list[Frame], expected: list[PlainFrame]) -> None:
+    """Equal to the token; entropies to 2e-5, what float32 keeps of sums over 40 ids, some steps on.
+
+    A draw or an acceptance would differ only within 1e-6 of its threshold: none of these does.
+    """
+    assert len(frames) == len(expected)
+    for got, want in zip(frames, expected, strict=True):
+        where = f"canvas {want.canvas}, step {want.step}, committed {want.committed}"
+        assert (got.canvas, got.step, got.committed) == (want.canvas, want.step, want.committed)
+        assert got.tokens.tolist() == want.tokens, where
+        assert got.accepted.tolist() == want.accepted, where
+        assert got.finish_reason == want.finish_reason, where
+        assert_close(got.entropies, want.entropies, 2e-5, f"entropies, {where}")
+
+
+SAMPLERS = [
+    {"max_denoising_steps": steps, "stability_threshold": stability, "confidence_threshold": nats}
+    for steps, stability, nats in product([1, 4, 12], [0, 1, 3], [0.005, 0.5])
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("max_tokens", [1, 6, 20])
+def test_the_loop_is_the_plain_loop(sampler: dict[str, Any], max_tokens: int) -> None:
+    model = lively_model(stop_ids=[11])
+    settings = Settings(max_tokens=max_tokens, entropy_bound=2.0, **sampler)
+    noise = CounterNoise(1000 * max_tokens + sampler["max_denoising_steps"])
+    frames = list(denoise(model, PROMPT, settings, noise))
+    assert_same(frames, list(plain_loop(model, PROMPT, settings, noise)))
+
+
+@pytest.mark.parametrize("bound", [1e-6, 0.1, 1.0, 5.0, 1e6])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_loop_is_the_plain_loop_at_any_entropy_bound(bound: float, seed: int) -> None:
+    model, noise = lively_model(), CounterNoise(seed)
+    settings = Settings(max_tokens=18, entropy_bound=bound, confidence_threshold=0.5)
+    frames = list(denoise(model, PROMPT, settings, noise))
+    assert_same(frames, list(plain_loop(model, PROMPT, settings, noise)))
+
+
+def test_the_cases_above_stop_early_and_run_out_and_accept_some() -> None:
+    """Without this the comparisons could all have been of one kind."""
+    model, settings = lively_model(), Settings(max_tokens=60, entropy_bound=2.0)
+    frames = list(denoise(model, PROMPT, replace(settings, confidence_threshold=0.5, seed=3)))
+    counts = {frame.step + 1 for frame in frames if frame.committed}
+    assert min(counts) > 1
+    assert max(counts) < 48
+    shares = {frame.accepted.mean() for frame in steps_of(frames)}
+    assert len(shares) > 3
+    assert max(shares) == 1.0
+    frames = list(denoise(model, PROMPT, replace(settings, confidence_threshold=1e-9, seed=3)))
+    assert {frame.step + 1 for frame in frames if frame.committed} == {48}
+
+
+def test_a_warm_start_is_the_plain_loops_and_ends_with_the_first_canvas() -> None:
+    model, noise = lively_model(), CounterNoise(4)
+    settings = Settings(max_tokens=12, max_denoising_steps=5, entropy_bound=2.0)
+    canvas = [9, 8, 7, 6, 5, 4]
+    soft = np.random.default_rng(1).normal(0, 3, (6, 40)).astype(np.float32)
+    frames = list(
+        denoise(model, PROMPT, settings, noise, canvas=mx.array(canvas), soft=mx.array(soft))
+    )
+    expected = list(plain_loop(model, PROMPT, settings, noise, canvas, soft.astype(np.float64)))
+    assert_same(frames, expected)
+    decodes = model.asked("decode")
+    assert decodes[0][0].tolist() == canvas
+    assert_close(decodes[0][1], plain_soft(model, soft.astype(np.float64)), 1e-5, "first soft")
+    assert decodes[5][0].tolist() == noise.canvas(1, 6, 40).tolist()
+    assert decodes[5][1] is None
+
+
+def test_a_warm_start_may_be_a_canvas_alone() -> None:
+    model = lively_model()
+    next(
+        iter(denoise(model, PROMPT, Settings(max_tokens=6), canvas=mx.array([[1, 2, 3, 4, 5, 6]])))
+    )
+    ids, soft = model.asked("decode")[0]
+    assert ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert soft is None
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"canvas": mx.zeros(5, mx.int32)}, "the canvas has shape [5], expected [6]."),
+        ({"canvas": mx.full((6,), 40)}, "the canvas holds ids outside the vocabulary of 40."),
+        ({"canvas": mx.full((6,), -1)}, "the canvas holds ids outside the vocabulary of 40."),
+        ({"soft": mx.zeros((6, 40))}, "soft logits without a canvas to begin with; give both."),
+        (
+            {"canvas": mx.zeros(6, mx.int32), "soft": mx.zeros((6, 8))},
+            "soft logits have shape [6, 8], expected [6, 40].",
+        ),
+    ],
+)
+def test_a_warm_start_of_the_wrong_size_is_refused_at_the_call(
+    start: dict[str, mx.array], message: str
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        denoise(lively_model(), PROMPT, **start)
+    assert str(error.value) == message
+
+
+# --- rows at a time
+
+
+@pytest.mark.parametrize(
+    ("logits", "rows"), [(240, [6]), (120, [3, 3]), (160, [4, 2]), (1, [1] * 6)]
+)
+def test_a_head_in_chunks_gives_the_same_frames(
+    logits: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(max_tokens=18, max_denoising_steps=6, entropy_bound=2.0)
+    whole = list(denoise(lively_model(), PROMPT, settings, CounterNoise(5)))
+    monkeypatch.setattr("mlx_diffgemma.diffusion.step.CHUNK_LOGITS", logits)
+    model = lively_model()
+    parts = list(denoise(model, PROMPT, settings, CounterNoise(5)))
+    assert model.asked("logits")[: len(rows)] == rows
+    assert len(parts) == len(whole)
+    for got, want in zip(parts, whole, strict=True):
+        assert got.tokens.tolist() == want.tokens.tolist()
+        assert got.accepted.tolist() == want.accepted.tolist()
+        assert_close(got.entropies, want.entropies, 1e-5, "entropies")  # another matmul's rounding
+
+
+# --- when to stop
+
+A, B = [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("stability", "wanted", "steps"),
+    [
+        (0, [A, B], 1),
+        (1, [A, A], 2),
+        (1, [A, B, A, A], 4),
+        (2, [A, A, B, B, B], 5),
+        (3, [A, A, A, A], 4),
+        (3, [A, A, B, A, A, A, B, B, B, B], 10),
+        (3, [A, B, B, B, A, B, B, B, B], 9),
+    ],
+)
+def test_a_canvas_is_settled_once_it_equals_that_many_before_it(
+    stability: int, wanted: list[list[int]], steps: int
+) -> None:
+    model = CertainModel(tiny_config(), in_turn(*wanted))
+    settings = Settings(max_tokens=6, stability_threshold=stability)
+    frames = list(denoise(model, PROMPT, settings))
+    assert [frame.step for frame in frames] == [*range(steps), steps - 1]
+    assert answers_of(frames) == [wanted[steps - 1]]
+
+
+def test_a_stable_canvas_that_is_not_certain_runs_to_the_end() -> None:
+    model = CertainModel(tiny_config(), in_turn(A))
+    model.gap = 2.0
+    frames = list(denoise(model, PROMPT, Settings(max_tokens=6, max_denoising_steps=7)))
+    assert len(steps_of(frames)) == 7
+    assert frames[0].mean_entropy > 0.005
+
+
+def test_confidence_is_a_mean_entropy_strictly_below_the_threshold() -> None:
+    model = CertainModel(tiny_config(), in_turn(A))
+    model.gap = 2.0
+    settings = Settings(max_tokens=6, max_denoising_steps=2, stability_threshold=0)
+    entropy = next(iter(denoise(model, PROMPT, settings))).mean_entropy
+    for threshold, steps in ((entropy, 2), (entropy * 1.001, 1)):
+        frames = list(denoise(model, PROMPT, replace(settings, confidence_threshold=threshold)))
+        assert frames[0].mean_entropy == entropy
+        assert len(steps_of(frames)) == steps
+
+
+def test_history_does_not_reach_into_the_next_canvas() -> None:
+    """The second canvas begins with what the first ended on, and still has to see it twice."""
+    model = CertainModel(tiny_config(), in_turn(A))
+    frames = list(denoise(model, PROMPT, Settings(max_tokens=18)))
+    assert [frame.step for frame in frames if frame.committed] == [1, 1, 1]
+
+
+def test_the_argmax_is_committed_and_not_the_accepted_canvas() -> None:
+    """With one step nothing but the argmax can be certain: the draw at t = 0.8 is not."""
+    model = CertainModel(tiny_config(), in_turn(A))
+    model.gap = 0.5
+    settings = Settings(max_tokens=6, max_denoising_steps=1, entropy_bound=1e6)
+    assert answers_of(list(denoise(model, PROMPT, settings))) == [A]
+
+
+def test_a_position_accepted_once_may_be_renoised_at_the_next_step() -> None:
+    frames = steps_of(list(denoise(lively_model(), PROMPT, Settings(max_tokens=60, seed=1))))
+    lost = [(a.accepted & ~b.accepted).any() for a, b in pairwise(frames) if a.canvas == b.canvas]
+    assert any(lost)
+
+
+# --- where an answer ends
+
+
+def scripted(script: list[int], **config: Any) -> CertainModel:
+    return CertainModel(tiny_config(**config), answering(len(PROMPT), script))
+
+
+@pytest.mark.parametrize("place", [0, 1, 5, 6, 7, 11, 12, 17])
+def test_the_answer_ends_with_the_first_stop_id(place: int) -> None:
+    script = [10 + i for i in range(18)]
+    script[place : place + 1] = [2]
+    frames = list(denoise(scripted(script, stop_ids=[1, 2]), PROMPT, Settings(max_tokens=18)))
+    answers = answers_of(frames)
+    assert [token for answer in answers for token in answer] == script[: place + 1]
+    assert len(answers) == place // 6 + 1
+    assert [f.finish_reason for f in frames] == [None] * (len(frames) - 1) + ["stop"]
+
+
+def test_the_first_of_two_stop_ids_in_a_canvas_counts() -> None:
+    model = scripted([10, 11, 1, 12, 2, 13], stop_ids=[2, 1])
+    assert answers_of(list(denoise(model, PROMPT, Settings(max_tokens=6)))) == [[10, 11, 1]]
+
+
+def test_a_stop_id_at_once_is_an_empty_answer_and_nothing_is_rolled_again() -> None:
+    model = scripted([2, 10, 11], stop_ids=[2])
+    frames = list(denoise(model, PROMPT, Settings(max_tokens=600)))
+    assert answers_of(frames) == [[2]]
+    assert frames[-1].finish_reason == "stop"
+    assert len(model.asked("decode")) == 2
+
+
+def test_stop_ids_are_the_checkpoints_own() -> None:
+    script = [1, 50, 106, 2, 0, 1]
+    model = CertainModel(tiny_config(vocab=128, stop_ids=[]), answering(len(PROMPT), script))
+    frames = list(denoise(model, PROMPT, Settings(max_tokens=6)))
+    assert answers_of(frames) == [script]
+    assert frames[-1].finish_reason == "length"
+
+
+@pytest.mark.parametrize("max_tokens", [1, 5, 6, 7, 11, 12, 13])
+def test_max_tokens_cuts_the_last_whole_canvas(max_tokens: int) -> None:
+    script = [10 + i for i in range(18)]
+    model = scripted(script)
+    frames = list(denoise(model, PROMPT, Settings(max_tokens=max_tokens)))
+    answers = answers_of(frames)
+    assert [token for answer in answers for token in answer] == script[:max_tokens]
+    assert len(answers) == -(-max_tokens // 6)
+    assert frames[-1].finish_reason == "length"
+    assert all(len(frame.tokens) == 6 for frame in steps_of(frames))
+
+
+def test_a_stop_id_behind_max_tokens_is_no_stop() -> None:
+    frames = list(denoise(scripted([10, 11, 12, 2], stop_ids=[2]), PROMPT, Settings(max_tokens=3)))
+    assert answers_of(frames) == [[10, 11, 12]]
+    assert frames[-1].finish_reason == "length"
+
+
+def test_a_stop_id_that_is_the_last_allowed_token_is_a_stop() -> None:
+    frames = list(denoise(scripted([10, 11, 12, 2], stop_ids=[2]), PROMPT, Settings(max_tokens=4)))
+    assert frames[-1].finish_reason == "stop"
+
+
+# --- frames
+
+
+def test_a_committed_frame_repeats_the_last_step_of_its_canvas() -> None:
+    settings = Settings(max_tokens=14, max_denoising_steps=5, entropy_bound=2.0)
+    frames = list(denoise(lively_model(), PROMPT, settings, CounterNoise(2)))
+    assert [f.canvas for f in frames if f.committed] == [0, 1, 2]
+    for number in range(3):
+        *steps, committed = [frame for frame in frames if frame.canvas == number]
+        assert [frame.step for frame in steps] == list(range(len(steps)))
+        assert [frame.committed for frame in (*steps, committed)] == [False] * len(steps) + [True]
+        last = steps[-1]
+        assert committed.step == last.step
+        assert committed.temperature == last.temperature
+        assert committed.tokens.tolist() == last.tokens.tolist()[: len(committed.tokens)]
+        assert committed.accepted.tolist() == last.accepted.tolist()
+        assert committed.entropies.tolist() == last.entropies.tolist()
+        assert committed.seconds == 0.0  # else a sum over all frames would count a step twice
+
+
+def test_a_frame_holds_plain_arrays_of_the_canvas() -> None:
+    frame = next(iter(denoise(lively_model(), PROMPT, Settings(max_tokens=6))))
+    assert (frame.tokens.dtype, frame.tokens.shape) == (np.int32, (6,))
+    assert (frame.entropies.dtype, frame.entropies.shape) == (np.float32, (6,))
+    assert (frame.accepted.dtype, frame.accepted.shape) == (np.bool_, (6,))
+    assert frame.temperature == 0.8
+    assert frame.mean_entropy == pytest.approx(frame.entropies.mean())
+    assert frame.seconds > 0
+    assert frame.text == ""
+
+
+def test_temperatures_follow_the_schedule_anew_in_each_canvas() -> None:
+    settings = Settings(max_tokens=12, max_denoising_steps=4, t_min=0.2, t_max=1.0)
+    frames = steps_of(list(denoise(lively_model(), PROMPT, settings, CounterNoise(1))))
+    expected = [1.0, 0.8, 0.6, 0.4]
+    for number in (0, 1):
+        got = [frame.temperature for frame in frames if frame.canvas == number]
+        assert_close(got, expected[: len(got)], 1e-12, "temperatures")
+
+
+def test_frames_come_as_their_steps_are_done() -> None:
+    model = scripted([10 + i for i in range(18)])
+    order = []
+    for frame in denoise(model, PROMPT, Settings(max_tokens=12)):
+        order.append(("committed" if frame.committed else "frame", frame.canvas, frame.step))
+        order.append(("decodes", len(model.asked("decode"))))
+        order.append(("encoded", sum(map(len, model.asked("encode")))))
+    assert order == [
+        *[("frame", 0, 0), ("decodes", 1), ("encoded", 5)],
+        *[("frame", 0, 1), ("decodes", 2), ("encoded", 5)],
+        *[("committed", 0, 1), ("decodes", 2), ("encoded", 5)],
+        *[("frame", 1, 0), ("decodes", 3), ("encoded", 11)],
+        *[("frame", 1, 1), ("decodes", 4), ("encoded", 11)],
+        *[("committed", 1, 1), ("decodes", 4), ("encoded", 11)],
+    ]
+
+
+def test_nothing_runs_before_the_first_frame_is_asked_for() -> None:
+    model = lively_model()
+    frames = denoise(model, PROMPT)
+    assert model.events == []
+    next(iter(frames))
+    assert len(model.asked("decode")) == 1
+
+
+def test_a_generator_closed_early_does_no_more_work() -> None:
+    model = lively_model()
+    frames = denoise(model, PROMPT, Settings(max_tokens=600, seed=1))
+    for _ in range(3):
+        next(iter(frames))
+    before = list(model.events)
+    frames.close()  # type: ignore[attr-defined]
+    assert len(model.events) == len(before)
+    assert list(frames) == []
+    assert len(model.asked("decode")) == 3
+
+
+def test_the_same_seed_gives_the_same_frames_and_another_seed_others() -> None:
+    def tokens(seed: int) -> list[list[int]]:
+        settings = Settings(max_tokens=12, max_denoising_steps=4, seed=seed)
+        return [frame.tokens.tolist() for frame in denoise(lively_model(), PROMPT, settings)]
+
+    assert tokens(7) == tokens(7)
+    assert tokens(7) != tokens(8)
+    assert tokens(7) != tokens(7 + 2**32)
+
+
+def test_each_canvas_and_step_asks_for_its_own_noise() -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    class Recorder(CounterNoise):
+        def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
+            assert (length, vocab) == (6, 40)
+            asked.append(("canvas", canvas, 0))
+            return super().canvas(canvas, length, vocab)
+
+        def renoise(self, canvas: int, step: int, length: int, vocab: int) -> mx.array:
+            assert (length, vocab) == (6, 40)
+            asked.append(("renoise", canvas, step))
+            return super().renoise(canvas, step, length, vocab)
+
+        def uniforms(self, canvas: int, step: int, length: int) -> mx.array:
+            assert length == 6
+            asked.append(("uniforms", canvas, step))
+            return super().uniforms(canvas, step, length)
+
+    settings = Settings(max_tokens=12, max_denoising_steps=3, confidence_threshold=1e-9)
+    list(denoise(lively_model(), PROMPT, settings, Recorder(1)))
+    steps = [(name, n, s) for n in (0, 1) for s in (0, 1, 2) for name in ("renoise", "uniforms")]
+    assert sorted(asked) == sorted([*steps, ("canvas", 0, 0), ("canvas", 1, 0)])
+
+
+# --- what is encoded
+
+
+def test_the_prompt_and_each_canvas_but_the_last_are_encoded_once() -> None:
+    script = [10 + i for i in range(18)]
+    model = scripted(script)
+    list(denoise(model, mx.array([PROMPT]), Settings(max_tokens=16)))
+    assert model.asked("encode") == [PROMPT, script[:6], script[6:12]]
+
+
+def test_a_canvas_that_ends_the_answer_is_not_encoded() -> None:
+    model = scripted([10, 11, 12, 13, 14, 15, 2], stop_ids=[2])
+    list(denoise(model, PROMPT, Settings(max_tokens=600)))
+    assert model.asked("encode") == [PROMPT, [10, 11, 12, 13, 14, 15]]
+
+
+def test_what_a_given_prefix_holds_is_not_encoded_again() -> None:
+    model = lively_model()
+    settings = Settings(max_tokens=12, max_denoising_steps=3, seed=2)
+    expected = [frame.tokens.tolist() for frame in denoise(lively_model(), PROMPT, settings)]
+    prefix = model.encode(PROMPT[:3])
+    frames = list(denoise(model, PROMPT, settings, prefix=prefix))
+    assert model.asked("encode")[1] == PROMPT[3:]
+    assert prefix.tokens[:5] == PROMPT
+    assert prefix.marked == 5
+    assert [frame.tokens.tolist() for frame in frames] == expected
+
+
+def test_a_prefix_that_holds_the_whole_prompt_needs_no_encoding() -> None:
+    model = lively_model()
+    prefix = model.encode(PROMPT)
+    list(denoise(model, PROMPT, Settings(max_tokens=6, max_denoising_steps=2), prefix=prefix))
+    assert model.asked("encode") == [PROMPT]
+
+
+@pytest.mark.parametrize("held", [[3, 1, 9], [*PROMPT, 9]])
+def test_a_prefix_of_another_prompt_is_refused_at_the_call(held: list[int]) -> None:
+    model = lively_model()
+    with pytest.raises(PromptError, match="prefix holds other tokens"):
+        denoise(model, PROMPT, prefix=model.encode(held))
+
+
+def test_progress_tells_of_the_prompt_only() -> None:
+    told: list[tuple[int, int]] = []
+    settings = Settings(max_tokens=12, max_denoising_steps=1)
+    list(denoise(lively_model(), PROMPT, settings, progress=lambda *at: told.append(at)))
+    assert told == [(5, 5)]
+
+
+# --- what cannot run
+
+
+def test_an_empty_prompt_is_refused_at_the_call() -> None:
+    with pytest.raises(PromptError) as error:
+        denoise(lively_model(), [])
+    assert str(error.value) == "the prompt is empty, expected at least one token."
+
+
+@pytest.mark.parametrize(
+    ("length", "max_tokens", "message"),
+    [
+        (20, 19, "20 prompt tokens and 4 canvases of 6 need 44 positions, the model has 40"),
+        (35, 1, "35 prompt tokens and 1 canvas of 6 need 41 positions, the model has 40"),
+        (35, None, "35 prompt tokens and 1 canvas of 6 need 41 positions, the model has 40"),
+        (
+            1500,
+            None,
+            "1,500 prompt tokens and 1 canvas of 6 need 1,506 positions, the model has 40",
+        ),
+        (40, 600, "40 prompt tokens and 100 canvases of 6 need 640 positions, the model has 40"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_with_whole_canvases_is_refused_with_the_numbers(
+    length: int, max_tokens: int | None, message: str
+) -> None:
+    model = lively_model(context=40)
+    with pytest.raises(PromptError) as error:
+        denoise(model, [1] * length, Settings(max_tokens=max_tokens))
+    assert str(error.value) == f"{message}; shorten the prompt or lower max_tokens."
+    assert model.events == []
+
+
+@pytest.mark.parametrize(
+    ("length", "max_tokens", "budget"),
+    [(20, 18, 18), (20, 13, 13), (34, 6, 6), (34, None, 6), (20, None, 18), (22, None, 18)],
+)
+def test_what_fits_to_the_last_position_is_allowed(
+    length: int, max_tokens: int | None, budget: int
+) -> None:
+    assert token_budget(tiny_config(context=40), length, max_tokens) == budget
+
+
+def test_max_tokens_unset_means_1024() -> None:
+    assert token_budget(tiny_config(context=4096), 5, None) == 1024
+    assert token_budget(tiny_config(context=1031, canvas=256), 7, None) == 1024
+    assert token_budget(tiny_config(context=1030, canvas=256), 7, None) == 768
+    frames = list(denoise(scripted([10] * 2000, context=40), PROMPT))
+    assert sum(map(len, answers_of(frames))) == 30
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_numbers_that_are_not_finite_name_the_tensor(step: int) -> None:
+    def network(prefix: list[int], canvas: NDArray[np.int32], soft: Floats | None) -> Floats:
+        broken = len(model.asked("decode")) > step
+        return np.full((6, H), np.nan, np.float32) if broken else wanting(A)
+
+    model = FakeModel(tiny_config(), network)
+    model.find_non_finite = lambda: "model.decoder.norm.weight"  # type: ignore[method-assign]
+    frames = denoise(model, PROMPT, Settings(max_tokens=6))
+    seen: list[Frame] = []
+    with pytest.raises(NumericsError) as error:
+        seen.extend(frames)
+    assert str(error.value) == (
+        f"canvas 0, step {step}: the distributions are not finite; tensor "
+        "model.decoder.norm.weight holds NaN or Inf; download or convert the checkpoint again, "
+        "or try another --dtype."
+    )
+    assert len(model.asked("decode")) == step + 1
+
+
+def test_numbers_that_overflow_from_finite_weights_say_so() -> None:
+    model = FakeModel(tiny_config(), lambda *_: np.full((6, H), np.nan, np.float32))
+    with pytest.raises(NumericsError, match="all weights are finite; download"):
+        next(iter(denoise(model, PROMPT)))
+
+
+# --- which way the soft embedding takes
+
+STILL = {"max_tokens": 6, "max_denoising_steps": 3, "stability_threshold": 5}
+
+
+def paths(model: FakeModel) -> set[str]:
+    names = {"soft_embedding", "mixed_embedding", "gathered_embedding"}
+    return names & {event[0] for event in model.events}
+
+
+def test_float32_mixes_with_the_weights_of_the_draw() -> None:
+    model = scripted(A)
+    frames = list(denoise(model, PROMPT, Settings(**STILL)))
+    assert paths(model) == {"mixed_embedding"}
+    assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
+
+
+def test_16_bits_take_the_whole_product_where_a_gather_would_find_nothing_to_leave_out() -> None:
+    model = scripted(A)
+    model.dtype = mx.bfloat16
+    frames = list(denoise(model, PROMPT, Settings(**STILL)))
+    assert paths(model) == {"soft_embedding"}
+    assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("chunk", [240, 80])
+def test_16_bits_gather_and_only_rows_that_need_it_go_dense(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of A whose id is odd (1, 3, 5) fail the bound; the others keep the gathered 7s."""
+    monkeypatch.setattr("mlx_diffgemma.diffusion.step.CHUNK_LOGITS", chunk)
+    model = scripted(A)
+    model.dtype, model.gathers = mx.bfloat16, True
+    frames = list(denoise(model, PROMPT, Settings(**STILL)))
+    assert [frame.dense_rows for frame in steps_of(frames)] == [3, 3, 3]
+    assert {kind for _, kind in model.asked("gathered_embedding")} == {mx.bfloat16}
+    soft = model.asked("decode")[1][1]
+    assert (soft[1::2] == 7).all()
+    assert_close(soft[::2], model.table[[1, 3, 5]] * 8**0.5, 1e-6, "dense rows")  # certain ids
+
+
+def test_the_dense_rows_of_the_last_step_are_never_made() -> None:
+    model = scripted(A)
+    model.dtype, model.gathers = mx.bfloat16, True
+    list(denoise(model, PROMPT, Settings(**STILL)))
+    assert model.asked("soft_embedding") == [3, 3]  # between three steps
+    assert len(model.asked("gathered_embedding")) == 3
+
+
+def test_rows_that_all_suffice_need_no_product() -> None:
+    model = scripted([2, 4, 6, 8, 10, 12])
+    model.dtype, model.gathers = mx.bfloat16, True
+    frames = list(denoise(model, PROMPT, Settings(**STILL)))
+    assert paths(model) == {"gathered_embedding"}
+    assert {frame.dense_rows for frame in frames} == {0}
+
+
+def test_exact_self_conditioning_never_gathers() -> None:
+    model = scripted(A)
+    model.dtype, model.gathers = mx.bfloat16, True
+    frames = list(denoise(model, PROMPT, Settings(**STILL, exact_self_conditioning=True)))
+    assert paths(model) == {"soft_embedding"}
+    assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
+    soft = model.asked("decode")[1][1]
+    assert_close(soft, model.table[A] * 8**0.5, 1e-6, "soft embeddings")  # the ids are certain
+
+
+def test_the_checkpoints_sampler_is_the_default() -> None:
+    own = SamplerDefaults(max_denoising_steps=3, t_min=0.1, t_max=0.9, stability_threshold=9)
+    frames = list(denoise(lively_model(sampler=own), PROMPT, Settings(max_tokens=6)))
+    assert len(steps_of(frames)) == 3
+    assert frames[0].temperature == 0.9

@@ -1,0 +1,37 @@
+"""Lets the tests here import the helpers beside them, and makes each a session of its own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.session import Session
+from mlx_diffgemma.text.tokenizer import Tokenizer
+
+HERE = Path(__file__).parent
+for helpers in (HERE, HERE.parent / "diffusion", HERE.parent):
+    if str(helpers) not in sys.path:
+        sys.path.append(str(helpers))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of three layers: window 16, canvas 8, context 4,096, no stop ids, no task."""
+    from small import write_random
+
+    return write_random(tmp_path_factory.mktemp("random"))
+
+
+@pytest.fixture
+def session(folder: Path) -> Session:
+    """A session with the network of `folder`."""
+    return dg.load(folder)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """The tokenizer of sessions that are told what to say."""
+    from small import write_tokenizer
+
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
