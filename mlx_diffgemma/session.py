@@ -5,8 +5,9 @@ longest token prefix that old and new prompt share, and encodes exactly the rest
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -14,6 +15,7 @@ import mlx.core as mx
 
 from . import __version__
 from .assets import Task, embedded_task
+from .config import read_config
 from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
 from .diffusion.settings import Settings
 from .errors import CheckpointError, PromptError
@@ -42,6 +44,10 @@ class TurnOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+def _any_context(context: int) -> None:
+    """Checks nothing: the user takes the risk."""
+
+
 @dataclass
 class Session:
     """A loaded model, its tokenizer, and one conversation with its live cache."""
@@ -52,6 +58,7 @@ class Session:
     task: Task | None = None
     load_seconds: float = 0.0
     dropped: tuple[str, ...] = ()
+    require_room: Callable[[int], None] = _any_context  # FitError for positions beyond the memory
     system: str | None = None
     history: list[Message] = field(default_factory=list)
     prefix: Prefix | None = None
@@ -85,37 +92,40 @@ class Session:
         """A question about to be answered, checked; nothing is computed before it is iterated.
 
         For the options see TurnOptions. PromptError when prompt and canvases do not fit into the
-        context.
+        context, FitError when their cache does not fit into memory.
         """
         if not prompt.strip():
             raise PromptError("the prompt is empty, expected some text.")
-        if system is not None:
-            self.system = system or None
+        system = self.system if system is None else system
         if self.task and not raw:
             prompt = self.task.prepare(prompt)
         if raw:
             tokens = self.tokenizer.encode(prompt)
         else:
-            tokens = render_prompt(self.tokenizer, self._messages(prompt), think=think)
+            tokens = render_prompt(self.tokenizer, self._messages(system, prompt), think=think)
         settings = settings or Settings()
         if settings.seed is None:
             settings = replace(settings, seed=fresh_seed())
-        budget = token_budget(self.model.config, len(tokens), settings.max_tokens)
+        config = self.model.config
+        budget = token_budget(config, len(tokens), settings.max_tokens)
         settings = replace(settings, max_tokens=budget)
-        sampler = settings.resolved(self.model.config.sampler, 0).sampler
+        canvases = -(-budget // config.canvas_length)
+        self.require_room(len(tokens) + canvases * config.canvas_length)
+        sampler = settings.resolved(config.sampler, 0).sampler
         described = SamplerInfo(
             max_tokens=budget,
             stop=settings.stop,
             exact_self_conditioning=settings.exact_self_conditioning,
             **asdict(sampler),
         )
+        self.system = system or None
         return Turn(self, prompt, tokens, settings, described, raw, progress)
 
-    def _messages(self, prompt: str) -> list[Message]:
+    def _messages(self, system: str | None, prompt: str) -> list[Message]:
         """The conversation so far and the new question; every puzzle starts a new one."""
         earlier = [] if self.task else self.history
-        system = [Message("system", self.system)] if self.system else []
-        return [*system, *earlier, Message("user", prompt)]
+        first = [Message("system", system)] if system else []
+        return [*first, *earlier, Message("user", prompt)]
 
     def rewind(self, tokens: Sequence[int]) -> Prefix:
         """The prefix, gone back to what it shares with `tokens`."""
@@ -277,16 +287,17 @@ def load(
     """
     began = time.perf_counter()
     source = find_model(model, offline=offline, consent=consent)
-    if not force:
-        require_fit(source.folder, 0, None if dtype is None else _dtype_name(dtype))
+    name = None if dtype is None else str(dtype).rpartition(".")[2]
+    check = _any_context if force else partial(require_fit, source.folder, dtype=name)
+    check(0)
     tokenizer = load_tokenizer(source.folder)
-    loaded = load_network(source.folder, dtype, progress)
-    text = loaded.model.config.text
-    if tokenizer.vocab_size > text.vocab_size:
+    vocab_size = read_config(source.folder).text.vocab_size
+    if tokenizer.vocab_size > vocab_size:
         raise CheckpointError(
             f"{source.folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, the "
-            f"model has {text.vocab_size}; the tokenizer belongs to another checkpoint."
+            f"model has {vocab_size}; the tokenizer belongs to another checkpoint."
         )
+    loaded = load_network(source.folder, dtype, progress)
     _use_all_gpu_memory()
     return Session(
         loaded.model,
@@ -295,6 +306,7 @@ def load(
         embedded_task(source.folder),
         load_seconds=time.perf_counter() - began,
         dropped=loaded.dropped,
+        require_room=check,
     )
 
 
@@ -312,10 +324,6 @@ def _describe(source: Source, loaded: Loaded) -> ModelInfo:
         layers=len(config.text.layers),
         parameters=loaded.num_parameters,
     )
-
-
-def _dtype_name(dtype: mx.Dtype) -> str:
-    return str(dtype).rpartition(".")[2]
 
 
 def _use_all_gpu_memory() -> None:

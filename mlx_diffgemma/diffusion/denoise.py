@@ -85,7 +85,9 @@ def denoise(
     start = _start(model, canvas, soft)
     prefix = prefix if prefix is not None else model.new_prefix()
     if prefix.tokens != tokens[: prefix.length]:
-        raise PromptError("the prefix holds other tokens than the prompt begins with.")
+        raise PromptError(
+            "the prefix holds other tokens than the prompt begins with; give an empty one."
+        )
     loop = _Loop(model, resolved, noise or CounterNoise(resolved.seed), settings)
     return loop.run(tokens, max_tokens, prefix, start, progress)
 

@@ -92,6 +92,18 @@ def test_what_cannot_fit_is_refused_with_the_numbers(
     assert isinstance(dg.load(folder, force=True), Session)
 
 
+def test_a_context_that_does_not_fit_is_refused_before_it_is_encoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, forced = dg.load(folder), dg.load(folder, force=True)
+    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 500_000_000)
+    with pytest.raises(FitError, match=r"cache for \d+ positions .* can give 500\.0 MB"):
+        session.ask("Hello", system="Be brief.")
+    assert session.prefix is None
+    assert session.system is None
+    assert forced.turn("Hello").prompt_ids
+
+
 def test_memory_is_flat_over_twenty_answers_in_one_process(session: Session) -> None:
     """Bytes, not times: peaks and what is left after an answer stay those of the second one.
 

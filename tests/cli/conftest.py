@@ -1,0 +1,86 @@
+"""Runs the command line in this process or in one of its own, on tiny-sudoku or a random model."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+for helpers in (Path(__file__).parent, ROOT / "tests"):
+    if str(helpers) not in sys.path:
+        sys.path.append(str(helpers))
+
+SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
+Run = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty local cache, no network and no default model."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("MLX_DIFFGEMMA_MODEL", raising=False)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs a command in this process; standard input is no terminal."""
+
+    def call(*arguments: object, input: str | bytes | None = None) -> Any:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=input)
+
+    return call
+
+
+@pytest.fixture
+def spawn() -> Run:
+    """Runs a command in a process of its own, as a user would."""
+
+    def call(
+        *arguments: object, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "mlx_diffgemma", *map(str, arguments)]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": -1, "stderr": -1}
+        if "input" in options:
+            del streams["stdin"]
+        return subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **(env or {})}, timeout=60, **streams | options
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights and tiny-sudoku's tokenizer: canvas 8, 3 steps, no stop ids, no puzzle."""
+    from checkpoints import Sizes, write_checkpoint
+
+    sizes = Sizes("sf", vocab_size=128, sliding_window=16, std=0.03, sharpness=40.0)
+    folder = write_checkpoint(
+        tmp_path_factory.mktemp("random"), sizes, generation={"max_denoising_steps": 3}
+    )
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(SUDOKU / name, folder)
+    return folder
+
+
+@pytest.fixture
+def sudoku_copy(tmp_path: Path) -> Path:
+    """A copy of the embedded checkpoint, to be damaged."""
+    return Path(shutil.copytree(SUDOKU, tmp_path / "copy"))
+
+
+def edit_json(file: Path, **values: Any) -> None:
+    """Sets keys of a JSON file; None takes a key away."""
+    content = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))

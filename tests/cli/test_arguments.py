@@ -1,0 +1,198 @@
+"""Bad arguments: exit code 2 and one line; a wrong model: exit code 1 and one line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import edit_json
+from puzzle import PUZZLE, SOLVE, assert_one_line
+
+LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"}
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--steps", "0"], "--steps is 0, expected a whole number of at least 1"),
+        (["--steps", "-1"], "--steps is -1"),
+        (["--steps", "1.5"], "--steps"),
+        (["--max-tokens", "0"], "--max-tokens is 0"),
+        (["--max-tokens", "-1"], "--max-tokens is -1"),
+        (["--t-min", "0.5", "--t-max", "0.5"], "--t-min 0.5 must be below --t-max 0.5"),
+        (["--t-min", "0.9"], "--t-min 0.9 must be below --t-max 0.8"),
+        (["--t-min", "-0.1"], "--t-min is -0.1"),
+        (["--t-max", "0.3"], "--t-min 0.4 must be below --t-max 0.3"),
+        (["--entropy-bound", "0"], "--entropy-bound is 0"),
+        (["--entropy-bound", "-1"], "--entropy-bound is -1"),
+        (["--entropy-bound", "nan"], "--entropy-bound is nan"),
+        (["--stability", "-1"], "--stability is -1"),
+        (["--confidence", "0"], "--confidence is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--seed", str(2**64)], "seed is 18446744073709551616"),
+        (["--seed", "one"], "--seed"),
+        (["--stop", ""], "a stop text is ''"),
+        (["--dtype", "int8"], "--dtype"),
+        (["--top-p", "0.9"], "--top-p"),
+        (["--stepps", "3"], "--steps"),
+        (["--steps"], "--steps"),
+        (["another prompt"], "another prompt"),
+        (["--prompt-file", "puzzle.txt"], "PROMPT and --prompt-file are both given"),
+    ],
+)
+def test_a_bad_option_is_one_line(run: Any, options: list[str], part: str) -> None:
+    assert_one_line(run(*SOLVE, *options), 2, part)
+
+
+def test_an_unknown_command_is_one_line(run: Any) -> None:
+    assert_one_line(run("generat", "Hi"), 2, "generat", "mlx-diffgemma --help")
+
+
+def test_a_dash_and_a_file_are_two_prompts(run: Any) -> None:
+    done = run("generate", "-", "--prompt-file", "x", input=PUZZLE)
+    assert_one_line(done, 2, "both given")
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n"])
+def test_an_empty_prompt_is_one_line(run: Any, tmp_path: Path, prompt: str) -> None:
+    file = tmp_path / "empty"
+    file.write_text(prompt)
+    for source in (["generate", prompt], ["generate", "--prompt-file", file], ["generate"]):
+        done = run(*source, "--model", "tiny-sudoku", input=prompt)
+        assert_one_line(done, 1, "the prompt is empty")
+
+
+def test_a_prompt_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"Gr\xfc\xdfe")
+    for name, part in (("none", "No such file"), (".", "Is a directory"), ("latin", "0xfc at 2")):
+        done = run("generate", "--prompt-file", tmp_path / name, "--model", "tiny-sudoku")
+        assert_one_line(done, 1, "the prompt cannot be read", part)
+    done = run("generate", "--model", "tiny-sudoku", input=b"Gr\xfc\xdfe")
+    assert_one_line(done, 1, "standard input is not UTF-8")
+
+
+def test_what_exceeds_the_context_is_one_line(run: Any) -> None:
+    done = run(*SOLVE, "--max-tokens", "5000")
+    assert_one_line(done, 1, "the model has 512", "lower --max-tokens")
+
+
+# --- models
+
+
+def test_a_missing_folder_is_one_line(run: Any, tmp_path: Path) -> None:
+    for model in (tmp_path / "none", "none", ""):
+        assert_one_line(run("generate", "Hi", "--model", model), 1)
+        assert_one_line(run("info", model), 1)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_one_line(run: Any, sudoku_copy: Path, name: str) -> None:
+    (sudoku_copy / name).unlink()
+    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, str(sudoku_copy))
+    assert_one_line(run("info", sudoku_copy), 1, str(sudoku_copy))
+
+
+def test_a_missing_tokenizer_is_one_line(run: Any, sudoku_copy: Path) -> None:
+    (sudoku_copy / "tokenizer.json").unlink()
+    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, "tokenizer.json")
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, 20_000])
+def test_a_truncated_file_is_one_line(run: Any, sudoku_copy: Path, size: int) -> None:
+    file = sudoku_copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, "model.safetensors")
+    assert_one_line(run("info", sudoku_copy), 1, "model.safetensors")
+
+
+def test_another_model_is_refused_by_name(run: Any, sudoku_copy: Path) -> None:
+    edit_json(sudoku_copy / "config.json", model_type="llama")
+    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, "'llama'", "diffusion_gemma")
+    assert_one_line(run("info", sudoku_copy), 1, "'llama'", "diffusion_gemma")
+
+
+def test_broken_json_is_one_line(run: Any, sudoku_copy: Path) -> None:
+    (sudoku_copy / "config.json").write_text("{\n")
+    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, "config.json")
+    assert_one_line(run("info", sudoku_copy), 1, "config.json")
+
+
+@pytest.mark.parametrize("offline", [[], ["--offline"]])
+def test_a_repository_that_is_not_here_is_one_line(run: Any, offline: list[str]) -> None:
+    for command in (["generate", "Hi", "--model", "no/where"], ["info", "no/where"], ["info"]):
+        done = run(*command, *offline)
+        assert_one_line(done, 1, "not in the local cache", "--model tiny-sudoku")
+
+
+def test_a_model_that_does_not_fit_is_refused_unless_forced(
+    run: Any, random_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 1_000)
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 1)
+    assert_one_line(run(*command), 1, "this machine can give", "--force")
+    assert run(*command, "--force").exit_code == 0
+
+
+# --- the program itself
+
+
+def test_help_names_commands_and_defaults(run: Any) -> None:
+    done = run("--help")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "generate" in done.stdout
+    assert "info" in done.stdout
+    text = " ".join(run("generate", "--help").stdout.split())
+    for part in ("48 for the published one", "0.1 for the published one", "0.8", "0.005", "nats"):
+        assert part in text
+
+
+def test_alone_it_prints_help(run: Any) -> None:
+    assert run().stdout == run("--help").stdout
+    assert run().exit_code == 0
+
+
+def test_version(run: Any) -> None:
+    import mlx_diffgemma
+
+    assert run("--version").stdout == f"mlx-diffgemma {mlx_diffgemma.__version__}\n"
+
+
+def test_help_imports_nothing_heavy(spawn: Any) -> None:
+    for arguments in (["--help"], ["generate", "--help"], ["info", "--help"]):
+        imported = spawn(*arguments, env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr.decode()
+        names = {
+            line.rpartition("|")[2].strip().partition(".")[0] for line in imported.splitlines()
+        }
+        assert "typer" in names
+        assert names & LAZY == set()
+
+
+def test_errors_below_a_command_are_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: Exception) -> Any:
+        def load(*_: Any, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("mlx_diffgemma.session.load", load)
+        return run(*SOLVE)
+
+    metal = "[metal::malloc] Attempting to allocate 9 bytes which is greater than the maximum."
+    assert_one_line(fail(RuntimeError(metal)), 1, "out of memory", "metal::malloc")
+    assert_one_line(fail(MemoryError()), 1, "out of memory;")
+    assert_one_line(fail(OSError(5, "Input/output error", "/disk/file")), 1, "/disk/file: Input")
+    assert isinstance(fail(RuntimeError("a bug")).exception, RuntimeError)
+
+
+def test_a_model_without_a_chat_template_is_one_line(run: Any, sudoku_copy: Path) -> None:
+    edit_json(sudoku_copy / "tokenizer_config.json", chat_template=None)
+    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, "--raw")
+
+
+def test_settings_are_checked_before_weights_are_read(
+    run: Any, random_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(random_folder, tmp_path / "folder"))
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "generation_config.json").write_text(json.dumps({"t_max": 0.6}))
+    done = run("generate", "Hi", "--model", folder, "--t-min", "0.7")
+    assert_one_line(done, 2, "--t-min 0.7 must be below --t-max 0.6")

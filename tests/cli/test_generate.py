@@ -1,0 +1,219 @@
+"""`generate`: what comes out, and where."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
+
+import mlx_diffgemma as dg
+
+KEYS = [
+    "text",
+    "thinking",
+    "tool_calls",
+    "token_ids",
+    "finish_reason",
+    "seed",
+    "prompt_tokens",
+    "generated_tokens",
+    "canvases",
+    "steps",
+    "tokens_per_step",
+    "seconds",
+    "tokens_per_second",
+    "positions_per_second",
+    "peak_memory_bytes",
+    "sampler",
+    "model",
+    "kernels",
+    "version",
+]
+SECONDS = ["load", "prefill", "denoise", "commit", "first_canvas", "total"]
+SAMPLER = [
+    "max_tokens",
+    "max_denoising_steps",
+    "entropy_bound",
+    "t_min",
+    "t_max",
+    "stability_threshold",
+    "confidence_threshold",
+    "stop",
+    "exact_self_conditioning",
+]
+
+
+def as_json(result: Any) -> dict[str, Any]:
+    """The one object on standard output."""
+    assert result.stdout.count("\n") == 1
+    value = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(name))
+    assert isinstance(value, dict)
+    return value
+
+
+def timeless(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply without what differs from run to run."""
+    measured = ("seconds", "tokens_per_second", "positions_per_second", "peak_memory_bytes")
+    return {key: value for key, value in reply.items() if key not in measured}
+
+
+# --- text
+
+
+def test_a_puzzle_is_solved_on_standard_output_alone(spawn: Any) -> None:
+    done = spawn(*SOLVE)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, SOLUTION, b"")
+
+
+@pytest.mark.parametrize("form", [PUZZLE.replace(".", "0"), f" {PUZZLE[:40]}\n{PUZZLE[40:]}\n"])
+def test_a_puzzle_may_come_through_standard_input(run: Any, form: str) -> None:
+    for argument in ([], ["-"]):
+        done = run("generate", *argument, "--model", "tiny-sudoku", "--seed", 1, input=form)
+        assert (done.exit_code, done.stdout, done.stderr) == (0, SOLUTION, "")
+
+
+def test_a_puzzle_may_come_from_a_file(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "puzzle.txt"
+    file.write_text(f"\ufeff{PUZZLE}\r\n", encoding="utf-8")
+    done = run("generate", "--prompt-file", file, "--model", "tiny-sudoku", "--seed", 1)
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+
+
+def test_other_standard_input_is_left_alone(run: Any) -> None:
+    assert run(*SOLVE, input="not a puzzle").stdout == SOLUTION
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("123", "3 of 81 cells"),
+        ("55" + PUZZLE[2:], "row 1 has two 5s"),
+        ("x" + PUZZLE[1:], "'x' at line 1, character 1"),
+    ],
+)
+def test_what_is_no_puzzle_is_one_line(run: Any, prompt: str, line: str) -> None:
+    assert_one_line(run("generate", prompt, "--model", "tiny-sudoku"), 1, line)
+
+
+@pytest.mark.parametrize("limit", [("--steps", 1), ("--max-tokens", 40)])
+def test_a_wrong_solution_is_not_shown(run: Any, limit: tuple[str, int]) -> None:
+    done = run(*SOLVE, *limit)
+    assert_one_line(done, 1, "not a valid solution", "try another --seed.")
+
+
+def test_a_wrong_solution_is_data(run: Any) -> None:
+    done = run(*SOLVE, "--steps", 1, "--json")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: not a valid solution: ")
+    assert done.stderr.count("\n") == 1
+    assert as_json(done)["steps"] == [1]
+
+
+def test_text_ends_with_one_line_break(run: Any, random_folder: Path) -> None:
+    arguments = ("generate", "Hi", "--model", random_folder, "--max-tokens", 20, "--seed", 3)
+    text = as_json(run(*arguments, "--json"))["text"]
+    assert run(*arguments).stdout == text + ("" if text.endswith("\n") else "\n")
+
+
+def test_raw_takes_a_prompt_as_it_is(run: Any) -> None:
+    base = ("generate", "12", "--raw", "--model", "tiny-sudoku", "--max-tokens", 1, "--steps", 1)
+    assert as_json(run(*base, "--json"))["prompt_tokens"] == 2
+    assert run(*base).exit_code == 0  # no puzzle, so nothing to be wrong about
+
+
+def test_the_system_text_is_part_of_the_prompt(run: Any, random_folder: Path) -> None:
+    base = ("generate", "Hi", "--model", random_folder, "--max-tokens", 1, "--json")
+    longer = as_json(run(*base, "--system", "Be short."))["prompt_tokens"]
+    assert longer > as_json(run(*base))["prompt_tokens"]
+
+
+def test_a_stop_text_ends_the_answer(run: Any, random_folder: Path) -> None:
+    base = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", 3, "--json")
+    text = as_json(run(*base))["text"]
+    stop = text[3:5]
+    reply = as_json(run(*base, "--stop", stop, "--stop", "never there"))
+    assert (reply["text"], reply["finish_reason"]) == (text[: text.index(stop)], "stop")
+    assert reply["sampler"]["stop"] == [stop, "never there"]
+
+
+# --- JSON
+
+
+def test_json_has_exactly_the_promised_keys(run: Any) -> None:
+    reply = as_json(run(*SOLVE, "--json"))
+    assert list(reply) == KEYS
+    assert list(reply["seconds"]) == SECONDS
+    assert list(reply["sampler"]) == SAMPLER
+    assert list(reply["model"]) == ["path", "revision", "quantization", "layers", "parameters"]
+    assert reply["kernels"] in ("ops", "metal")
+    assert reply["version"] == dg.__version__
+    assert reply["text"] + "\n" == SOLUTION
+    assert (reply["thinking"], reply["tool_calls"], reply["finish_reason"]) == (None, [], "stop")
+    assert reply["generated_tokens"] == len(reply["token_ids"]) == 90
+    assert reply["canvases"] == len(reply["steps"]) == 1
+
+
+def test_a_seed_gives_the_same_answer(run: Any) -> None:
+    first, second = (as_json(run(*SOLVE, "--json")) for _ in range(2))
+    assert timeless(first) == timeless(second)
+    assert first["seed"] == 1
+
+
+def test_without_a_seed_each_answer_has_its_own(run: Any) -> None:
+    base = ("generate", PUZZLE, "--model", "tiny-sudoku", "--json")
+    first, second = (as_json(run(*base)) for _ in range(2))
+    assert first["seed"] != second["seed"]
+    again = as_json(run(*base, "--seed", first["seed"]))
+    assert timeless(again) == timeless(first)
+
+
+def test_every_option_reaches_the_sampler(run: Any) -> None:
+    settings = {
+        "max_tokens": ("--max-tokens", 89),
+        "max_denoising_steps": ("--steps", 40),
+        "entropy_bound": ("--entropy-bound", 0.2),
+        "t_min": ("--t-min", 0.3),
+        "t_max": ("--t-max", 0.7),
+        "stability_threshold": ("--stability", 0),
+        "confidence_threshold": ("--confidence", 0.01),
+    }
+    options = [part for option in settings.values() for part in option]
+    reply = as_json(run(*SOLVE, *options, "--exact-self-conditioning", "--json"))
+    expected = {name: value for name, (_, value) in settings.items()}
+    assert reply["sampler"] == expected | {"stop": [], "exact_self_conditioning": True}
+
+
+def test_unset_options_are_the_checkpoints(run: Any, random_folder: Path) -> None:
+    reply = as_json(run("generate", "Hi", "--model", random_folder, "--max-tokens", 1, "--json"))
+    assert reply["sampler"]["max_denoising_steps"] == 3
+
+
+def test_dtype_is_what_is_computed_in(run: Any, random_folder: Path) -> None:
+    base = ("generate", "Hi", "--model", random_folder, "--max-tokens", 8, "--seed", 1, "--json")
+    assert run(*base, "--dtype", "bfloat16").exit_code == 0
+
+
+def test_the_default_model_comes_from_the_environment(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-sudoku")
+    assert run("generate", PUZZLE, "--seed", 1).stdout == SOLUTION
+
+
+# --- the view
+
+
+def test_the_view_goes_to_standard_error(run: Any) -> None:
+    done = run(*SOLVE, "--visual")
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+    *steps, last = done.stderr.splitlines()
+    assert all(
+        line.startswith(f"canvas 1 step {n:>2}/48  accepted ") for n, line in enumerate(steps, 1)
+    )
+    assert last.endswith(f"{len(steps)} steps, seed 1")
+
+
+def test_without_a_terminal_there_is_no_view(run: Any) -> None:
+    assert run(*SOLVE).stderr == ""
+    assert run(*SOLVE, "--no-visual").stderr == ""

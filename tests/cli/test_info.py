@@ -1,0 +1,209 @@
+"""`info`, and the inventory behind it."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import assert_one_line
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.config import read_config
+from mlx_diffgemma.footprint import cache_bytes, footprint
+from mlx_diffgemma.inventory import largest_context, take_inventory
+
+KEYS = [
+    "path",
+    "revision",
+    "model_type",
+    "dtype",
+    "parameters",
+    "layers",
+    "canvas_length",
+    "context_length",
+    "vocab_size",
+    "experts",
+    "quantization",
+    "parts",
+    "sampler",
+    "stop_ids",
+    "tokenizer",
+    "chat_template",
+    "memory",
+    "dropped",
+]
+PARTS = (
+    "embedding",
+    "attention",
+    "dense MLP",
+    "experts",
+    "router",
+    "self-conditioning",
+    "norms",
+)
+
+
+def described(run: Any, *arguments: object) -> dict[str, Any]:
+    done = run("info", *arguments, "--json")
+    assert (done.exit_code, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+def test_json_of_the_embedded_model(run: Any) -> None:
+    facts = described(run, "tiny-sudoku")
+    assert list(facts) == KEYS
+    assert facts["parameters"] == dg.load("tiny-sudoku").info.parameters
+    assert facts["layers"] == {"total": 6, "sliding": 3, "full": 3}
+    assert (facts["canvas_length"], facts["context_length"], facts["vocab_size"]) == (90, 512, 128)
+    assert facts["experts"] == {"total": 8, "used": 2}
+    assert (facts["dtype"], facts["quantization"], facts["stop_ids"]) == ("float32", None, [1])
+    assert (facts["tokenizer"], facts["chat_template"], facts["dropped"]) == (True, True, [])
+    assert tuple(part["name"] for part in facts["parts"]) == PARTS
+    assert {tuple(part["packing"]) for part in facts["parts"]} == {("float16",)}
+    assert sum(part["bytes"] for part in facts["parts"]) == 2 * facts["parameters"]
+    memory = facts["memory"]
+    parts = memory["weights_bytes"] + memory["cache_bytes"] + memory["workspace_bytes"]
+    assert memory["needed_bytes"] == parts
+    assert (memory["context"], memory["fits"], memory["largest_context"]) == (512, True, 512)
+
+
+def test_text_of_the_embedded_model(run: Any) -> None:
+    done = run("info", "tiny-sudoku")
+    assert (done.exit_code, done.stderr) == (0, "")
+    for part in (*PARTS, "1,823,420", "6: 3 sliding, 3 full", "48 steps", "fits", "float16"):
+        assert part in done.stdout
+    assert not re.search(r"\b0\.0 ", done.stdout)
+
+
+def test_memory_follows_context_and_dtype(run: Any) -> None:
+    small = described(run, "tiny-sudoku", "--context", 1)["memory"]
+    large = described(run, "tiny-sudoku", "--context", 512)["memory"]
+    half = described(run, "tiny-sudoku", "--context", 512, "--dtype", "float16")["memory"]
+    assert small["cache_bytes"] < large["cache_bytes"] == 2 * half["cache_bytes"]
+    assert large["weights_bytes"] == 2 * half["weights_bytes"]
+
+
+@pytest.mark.parametrize("context", ["0", "-1", "513", "1.5", "many"])
+def test_a_bad_context_is_one_line(run: Any, context: str) -> None:
+    assert_one_line(run("info", "tiny-sudoku", "--context", context), 2, "--context")
+
+
+def test_a_model_that_does_not_fit_is_described(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 1_000)
+    done = run("info", "tiny-sudoku")
+    assert (done.exit_code, "does not fit" in done.stdout) == (0, True)
+    assert "not enough for the weights" in done.stdout
+    memory = described(run, "tiny-sudoku")["memory"]
+    assert (memory["fits"], memory["largest_context"]) == (False, 0)
+
+
+def test_a_machine_that_does_not_say_what_it_has(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: None)
+    memory = described(run, "tiny-sudoku")["memory"]
+    values = [memory[key] for key in ("available_bytes", "fits", "largest_context")]
+    assert values == [None, None, None]
+    assert "does not say" in run("info", "tiny-sudoku").stdout
+
+
+def test_every_layout_that_loads_is_counted_as_when_loaded(run: Any, tmp_path: Path) -> None:
+    from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
+
+    sizes = Sizes("ssf", hidden_size=64, intermediate_size=64, moe_intermediate_size=64)
+    four = Packing("affine", 4, 32)
+    source = write_checkpoint(tmp_path / "source", replace(sizes, vision=True))
+    folders = [
+        source,
+        write_checkpoint(tmp_path / "strays", sizes, strays=True),
+        write_checkpoint(tmp_path / "each", sizes, dtype="bfloat16", per_expert=True, shards=3),
+        quantise_folder(source, tmp_path / "four", four, published(four)),
+        quantise_folder(source, tmp_path / "fp4", fp4 := Packing("mxfp4", 4, 32), lambda _: fp4),
+    ]
+    for folder in folders:
+        loaded = _loaded_parameters(folder)
+        facts = described(run, folder)
+        assert facts["parameters"] == loaded, folder
+        on_disk = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        assert sum(part["bytes"] for part in facts["parts"]) < on_disk
+        assert (facts["tokenizer"], facts["chat_template"]) == (False, False)
+        assert run("info", folder).exit_code == 0
+
+
+def _loaded_parameters(folder: Path) -> int:
+    from mlx_diffgemma.model.weights import load_network
+
+    return load_network(folder).num_parameters
+
+
+def test_packing_is_told_part_by_part(run: Any, tmp_path: Path) -> None:
+    from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
+
+    sizes = Sizes("sf", hidden_size=64, intermediate_size=64, moe_intermediate_size=64, head_dim=16)
+    source = write_checkpoint(tmp_path / "source", sizes, dtype="bfloat16")
+    four = Packing("affine", 4, 32)
+    folder = quantise_folder(source, tmp_path / "four", four, published(four))
+    facts = described(run, folder)
+    packing = {part["name"]: part["packing"] for part in facts["parts"]}
+    assert facts["quantization"] == "4-bit affine, groups of 32"
+    assert packing["experts"] == ["4-bit affine, groups of 32"]
+    assert packing["attention"] == packing["dense MLP"] == ["8-bit affine, groups of 64"]
+    assert packing["router"] == ["8-bit affine, groups of 64", "bfloat16"]
+    assert packing["norms"] == ["bfloat16"]
+    assert "8-bit affine, groups of 64 + bfloat16" in run("info", folder).stdout
+
+
+def test_vision_is_told_apart_and_strays_are_listed(run: Any, tmp_path: Path) -> None:
+    from checkpoints import Sizes, write_checkpoint
+
+    folder = write_checkpoint(tmp_path, Sizes("sf", vision=True), strays=True)
+    facts = described(run, folder)
+    assert facts["parts"][-1]["name"] == "vision"
+    assert "lm_head.weight" in facts["dropped"]
+    text = run("info", folder).stdout
+    assert "(unused)" in text
+    assert f"{len(facts['dropped'])} superfluous tensors" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda t: t.pop("model.decoder.layers.1.mlp.up_proj.weight"), "missing"),
+        (lambda t: t.pop("model.decoder.layers.1.experts.down_proj"), "missing"),
+        (
+            lambda t: t.pop("model.encoder.language_model.layers.0.layer_scalar"),
+            "layer_scalar: missing",
+        ),
+        (
+            lambda t: t.update(
+                {"model.decoder.layers.0.extra.weight": t["model.decoder.norm.weight"]}
+            ),
+            "not part of the model",
+        ),
+    ],
+)
+def test_missing_and_foreign_tensors_are_one_line(
+    run: Any, tmp_path: Path, change: Any, part: str
+) -> None:
+    from checkpoints import Sizes, random_tensors, write_checkpoint
+
+    sizes = Sizes("sf")
+    tensors = random_tensors(sizes)
+    change(tensors)
+    assert_one_line(run("info", write_checkpoint(tmp_path, sizes, tensors=tensors)), 1, part)
+
+
+def test_largest_context_is_the_last_that_fits(random_folder: Path) -> None:
+    config = read_config(random_folder)
+    need = footprint(random_folder, 100, "float32")
+    room = need.weight_bytes + need.workspace_bytes + cache_bytes(config, 700, 4)
+    assert largest_context(config, replace(need, available_bytes=room), 4) == 700
+    assert largest_context(config, replace(need, available_bytes=room - 1), 4) == 699
+    assert largest_context(config, replace(need, available_bytes=10**12), 4) == 2048
+
+
+def test_parts_add_up(random_folder: Path) -> None:
+    inventory = take_inventory(random_folder, read_config(random_folder))
+    assert inventory.parameters == _loaded_parameters(random_folder)
+    assert tuple(part.name for part in inventory.parts) == PARTS

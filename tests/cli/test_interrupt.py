@@ -1,0 +1,124 @@
+"""Ctrl-C and SIGTERM: what is finished is printed, and nothing else is lost or added."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Runs the command line with a model that, once it has come to `canvas` and `step`, says so on
+# standard error and then takes a minute over it.
+SLOW = """
+import sys, time
+import mlx_diffgemma.session as session
+canvas, step, fast = int(sys.argv[1]), int(sys.argv[2]), session.denoise
+
+def slow(*arguments, **options):
+    for frame in fast(*arguments, **options):
+        if (frame.canvas, frame.step) == (canvas, step) and not frame.committed:
+            print("SLOW", file=sys.stderr, flush=True)
+            time.sleep(60)
+        yield frame
+
+session.denoise = slow
+sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
+from mlx_diffgemma.cli.app import main
+main()
+"""
+LOADING = """
+import sys, time
+import mlx_diffgemma.session as session
+
+def load(*arguments, **options):
+    print("SLOW", file=sys.stderr, flush=True)
+    time.sleep(60)
+
+session.load = load
+from mlx_diffgemma.cli.app import main
+main()
+"""
+
+
+def stopped(
+    code: str, *arguments: object, sent: signal.Signals = signal.SIGINT
+) -> tuple[int, str, list[str]]:
+    """Exit code, standard output and lines on standard error of a process stopped when slow."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=-3, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "SLOW\n"
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=30)
+    return process.returncode, out, err.splitlines()
+
+
+@pytest.fixture
+def long_answer(random_folder: Path) -> list[object]:
+    return ["generate", "Hi", "--model", random_folder, "--max-tokens", 40, "--seed", 3]
+
+
+@pytest.fixture
+def first_canvas(run: Any, long_answer: list[object]) -> str:
+    text = json.loads(run(*long_answer, "--max-tokens", 8, "--json").stdout)["text"]
+    assert text.strip()
+    return str(text)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_finished_canvases_are_printed(
+    long_answer: list[object], first_canvas: str, sent: signal.Signals, code: int
+) -> None:
+    got = stopped(SLOW, 1, 1, *long_answer, sent=sent)
+    assert got == (code, first_canvas + "\n", ["interrupted: 1 canvas finished."])
+
+
+def test_json_holds_finished_canvases(
+    long_answer: list[object], first_canvas: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    code, out, err = stopped(SLOW, 1, 1, *long_answer, "--json", "--trace", trace)
+    reply = json.loads(out)
+    assert (code, err) == (130, ["interrupted: 1 canvas finished."])
+    assert (reply["text"], reply["finish_reason"]) == (first_canvas, "interrupted")
+    assert (reply["canvases"], reply["generated_tokens"]) == (1, 8)
+    last = json.loads(trace.read_text().splitlines()[-1])
+    assert (last["type"], last["canvas"], last["step"]) == ("step", 1, 0)
+
+
+def test_before_the_first_canvas_there_is_nothing(long_answer: list[object]) -> None:
+    line = ["interrupted: no canvases finished."]
+    assert stopped(SLOW, 0, 1, *long_answer) == (130, "", line)
+    code, out, err = stopped(SLOW, 0, 1, *long_answer, "--json")
+    reply = json.loads(out)
+    assert (code, reply["text"], reply["finish_reason"], err) == (130, "", "interrupted", line)
+    assert (reply["steps"], reply["token_ids"]) == ([], [])
+
+
+def test_an_interrupted_puzzle_shows_nothing() -> None:
+    puzzle = "." * 81
+    got = stopped(SLOW, 0, 1, "generate", puzzle, "--model", "tiny-sudoku")
+    assert got == (130, "", ["interrupted: no canvases finished."])
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_loading_can_be_interrupted(
+    long_answer: list[object], tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    trace = tmp_path / "trace"
+    got = stopped(LOADING, *long_answer, "--trace", trace, sent=sent)
+    assert got == (code, "", ["interrupted."])
+    assert not trace.exists()
+
+
+def test_canvases_are_printed_when_they_are_finished(
+    long_answer: list[object], first_canvas: str
+) -> None:
+    command = [sys.executable, "-c", SLOW, "1", "0", *map(str, long_answer)]
+    with subprocess.Popen(command, stdin=-3, stdout=-1, stderr=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(len(first_canvas.encode())) == first_canvas.encode()
+        assert process.poll() is None
+        process.kill()

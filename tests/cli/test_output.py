@@ -1,0 +1,121 @@
+"""What of a growing answer is written, and to what kinds of standard output."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import SOLUTION, SOLVE
+
+from mlx_diffgemma.cli.output import Printer, settled
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "expected"),
+    [
+        ("Hello", [], "Hello"),
+        ("", [], ""),
+        (" \n", [], ""),
+        ("Gr\ufffd\ufffd", [], "Gr"),
+        ("a \ufffd b", [], "a \ufffd b"),
+        ("one EN", ["END"], "one "),
+        ("one END", ["END"], "one END"),
+        ("aba", ["abab"], ""),
+        ("xab", ["abc", "xabd"], ""),
+        ("Look: <|tool_call>call:f", [], "Look: "),
+    ],
+)
+def test_only_what_cannot_change_is_settled(text: str, stops: list[str], expected: str) -> None:
+    assert settled(text, stops) == expected
+
+
+def printed(capsys: pytest.CaptureFixture[str], *texts: str, stops: tuple[str, ...] = ()) -> str:
+    """What a printer writes for a growing answer; the last text is the whole of it."""
+    printer = Printer(stops)
+    for text in texts[:-1]:
+        printer.grow(text)
+    printer.finish(texts[-1])
+    return capsys.readouterr().out
+
+
+def test_each_part_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "One.", "One. Two", "One. Two!") == "One. Two!\n"
+    assert printed(capsys, "One.\n", "One.\n") == "One.\n"
+    assert printed(capsys, "Gr\ufffd", "Grün") == "Grün\n"
+    assert printed(capsys, "one EN", "one ", stops=("END",)) == "one \n"
+    assert printed(capsys, "a <|tool_call>call:f", "a ") == "a \n"
+    assert printed(capsys, "\n", "Answer") == "Answer\n"
+    assert printed(capsys, "") == ""
+
+
+def test_a_channels_late_name_does_not_lose_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "ana", "The answer") == "ana\nThe answer\n"
+
+
+# --- kinds of standard output
+
+
+def test_characters_the_encoding_lacks_are_escaped(spawn: Any) -> None:
+    code = "from mlx_diffgemma.cli.output import *; write_out('é'); write_json({'é': '…'})"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout == b'\\xe9{"\\u00e9": "\\u2026"}\n'
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"NO_COLOR": "1"},
+        {"TERM": "dumb"},
+        {"COLUMNS": "20"},
+        {"COLUMNS": "1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
+    ],
+    ids=" ".join,
+)
+def test_any_environment_gets_the_answer(spawn: Any, env: dict[str, str]) -> None:
+    done = spawn(*SOLVE, "--visual", env=env)
+    assert (done.returncode, done.stdout.decode()) == (0, SOLUTION)
+    assert b"Traceback" not in done.stderr
+    assert b"\x1b" not in done.stderr
+    width = int(env.get("COLUMNS", 80))
+    assert max(map(len, done.stderr.decode().splitlines())) <= width
+
+
+@pytest.mark.parametrize("arguments", [SOLVE, (*SOLVE, "--json"), ("info", "tiny-sudoku")])
+def test_a_closed_pipe_ends_silently(arguments: tuple[str, ...], spawn: Any) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = spawn(*arguments, stdout=closed)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_closed_standard_error_does_not_matter(spawn: Any) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = spawn(*SOLVE, "--visual", stderr=closed)
+    assert (done.returncode, done.stdout.decode()) == (0, SOLUTION)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full: full disks not checked")
+@pytest.mark.parametrize("arguments", [SOLVE, ("info", "tiny-sudoku"), ("--help",)])
+def test_a_full_disk_is_one_line(arguments: tuple[str, ...], spawn: Any) -> None:
+    with open("/dev/full", "wb") as full:
+        done = spawn(*arguments, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: ")
+    assert done.stderr.count(b"\n") == 1
+    assert b"No space left on device" in done.stderr
+
+
+def test_no_standard_output_at_all_is_one_line() -> None:
+    command = [sys.executable, "-m", "mlx_diffgemma", *SOLVE]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stdin=-3, stderr=-1, check=False
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert done.stderr.startswith(b"error: standard output is closed")

@@ -1,0 +1,133 @@
+"""What a person at a terminal sees: bars, the view, and the question before a download."""
+
+import os
+import pty
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from puzzle import PUZZLE, SOLUTION, SOLVE
+
+from mlx_diffgemma.cli.consent import describe
+from mlx_diffgemma.hub import Download
+
+ASKING = """
+import mlx_diffgemma.hub as hub
+hub._survey = lambda repo_id: hub.Download(repo_id, 15_600_000_000, {free})
+from mlx_diffgemma.cli.app import main
+main()
+"""
+
+
+def at_terminal(
+    *command: str,
+    types: str = "",
+    after: str = "",
+    env: dict[str, str] | None = None,
+    own_stdout: bool = False,
+) -> tuple[int, str, str]:
+    """Exit code, what the terminal shows, and standard output where it is no terminal.
+
+    types is typed once the terminal shows `after`.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=theirs,
+        stdout=subprocess.PIPE if own_stdout else theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **(env or {})},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        if types and after.encode() in shown:
+            os.write(ours, types.encode())
+            types = ""
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux: the other end is closed
+            part = b""
+        if not part:
+            break
+        shown += part
+    out = process.communicate(timeout=60)[0] or b""
+    os.close(ours)
+    return process.returncode, shown.decode().replace("\r\n", "\n"), out.decode()
+
+
+def test_the_answer_stands_below_the_view() -> None:
+    code, shown, _ = at_terminal("-m", "mlx_diffgemma", *SOLVE)
+    assert code == 0
+    view, summary, answer = shown.partition("seed 1\n")
+    assert "loading layers" in view
+    assert "canvas 1 step  1/48" in view
+    assert (summary, answer) == ("seed 1\n", SOLUTION)
+
+
+def test_without_the_view_only_the_answer_stays() -> None:
+    code, shown, _ = at_terminal("-m", "mlx_diffgemma", *SOLVE, "--no-visual")
+    assert (code, shown.endswith(SOLUTION), "canvas" in shown) == (0, True, False)
+
+
+def test_a_piped_answer_has_no_view() -> None:
+    code, shown, out = at_terminal("-m", "mlx_diffgemma", *SOLVE, own_stdout=True)
+    assert (code, out, "canvas" in shown) == (0, SOLUTION, False)
+
+
+def test_a_dumb_terminal_gets_no_escapes() -> None:
+    code, shown, _ = at_terminal("-m", "mlx_diffgemma", *SOLVE, env={"TERM": "dumb"})
+    assert (code, "\x1b" in shown) == (0, False)
+
+
+def test_no_colour_is_honoured() -> None:
+    _, shown, _ = at_terminal("-m", "mlx_diffgemma", *SOLVE, env={"NO_COLOR": "1"})
+    assert "\x1b[3" not in shown
+    assert "\x1b[9" not in shown
+
+
+def test_no_prompt_at_a_terminal_is_one_line() -> None:
+    code, shown, _ = at_terminal("-m", "mlx_diffgemma", "generate", "--model", "tiny-sudoku")
+    assert (code, shown.count("\n")) == (2, 1)
+    assert shown.startswith("error: no prompt; try `mlx-diffgemma generate ")
+
+
+def test_a_dash_reads_the_terminal() -> None:
+    command = ("-m", "mlx_diffgemma", "generate", "-", "--model", "tiny-sudoku", "--seed", "1")
+    code, shown, _ = at_terminal(*command, types=f"{PUZZLE}\n\x04")
+    assert (code, shown.endswith(SOLUTION)) == (0, True)
+
+
+# --- the question
+
+
+@pytest.mark.parametrize("answer", ["n\n", "what?\n", "\x04"])
+def test_a_download_needs_a_yes(answer: str) -> None:
+    code, shown, _ = at_terminal(
+        "-c", ASKING.format(free=10**11), "generate", "Hi", types=answer, after="now? ["
+    )
+    assert code == 1
+    for part in ("15.60 GB", "100.00 GB", "Download it now? [", "was not downloaded"):
+        assert part in shown
+    assert shown.splitlines()[-1].startswith("error: ")
+
+
+def test_a_download_that_exceeds_the_disk_is_refused() -> None:
+    code, shown, _ = at_terminal("-c", ASKING.format(free=10**9), "generate", "Hi")
+    assert (code, shown.count("\n")) == (1, 1)
+    assert "the disk has 1.00 GB free" in shown
+
+
+def test_the_question_says_whether_the_memory_suffices() -> None:
+    download = Download("owner/model", 15_600_000_000, 10**11)
+    assert describe(download, 48 * 10**9)[-1].endswith("can give 48.00 GB: fits.")
+    assert describe(download, 10 * 10**9)[-1].endswith("can give 10.00 GB: DOES NOT FIT.")
+    assert "16.60 GB" in describe(download, None)[-1]
+
+
+def test_the_environment_decides_nothing_here(spawn: Any) -> None:
+    """Without a terminal nobody is asked, and nothing is fetched."""
+    done = spawn("generate", "Hi")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"hf download" in done.stderr

@@ -1,0 +1,108 @@
+"""`--trace`: JSON lines, and files that cannot be written."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import SOLVE, assert_one_line
+
+STEP = [
+    *("type", "canvas", "step", "temperature", "mean_entropy", "accepted", "tokens"),
+    *("entropies", "seconds", "dense_rows"),
+]
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_trace_has_a_header_the_steps_and_a_commit_a_canvas(
+    run: Any, random_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "trace.jsonl"
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 12, "--seed", 5)
+    done = run(*command, "--json", "--trace", file)
+    reply = json.loads(done.stdout)
+    header, *lines = read(file)
+    assert (header["type"], header["seed"], header["canvas_length"]) == ("header", 5, 8)
+    assert (header["sampler"], header["model"]) == (reply["sampler"], reply["model"])
+    assert header["prompt_tokens"] == reply["prompt_tokens"]
+    kinds = [line["type"] for line in lines]
+    first, second = reply["steps"]
+    assert kinds == ["step"] * first + ["commit"] + ["step"] * second + ["commit"]
+    commits = [line for line in lines if line["type"] == "commit"]
+    assert [token for line in commits for token in line["tokens"]] == reply["token_ids"]
+    assert [line["finish_reason"] for line in commits] == [None, "length"]
+
+
+def test_a_step_holds_what_the_contract_names(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    run(*SOLVE, "--trace", file)
+    steps = [line for line in read(file) if line["type"] == "step"]
+    for number, step in enumerate(steps):
+        assert list(step) == STEP
+        assert (step["canvas"], step["step"]) == (0, number)
+        assert len(step["tokens"]) == len(step["entropies"]) == len(step["accepted"]) == 90
+        assert set(step["accepted"]) <= {0, 1}
+        mean = sum(step["entropies"]) / 90
+        assert step["mean_entropy"] == pytest.approx(mean, rel=1e-5)  # a float32 sum of 90
+
+
+def test_a_trace_replaces_what_the_file_held(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    file.write_text("old\n" * 100_000)
+    assert run(*SOLVE, "--trace", file).exit_code == 0
+    assert read(file)[0]["type"] == "header"
+
+
+@pytest.mark.parametrize(
+    ("place", "part"),
+    [("none/trace", "No such file or directory"), (".", "Is a directory")],
+)
+def test_a_place_that_cannot_be_written_is_found_before_the_model(
+    run: Any, tmp_path: Path, place: str, part: str
+) -> None:
+    done = run("generate", "Hi", "--model", "no/where", "--trace", tmp_path / place)
+    assert_one_line(done, 1, "the trace cannot be written", part)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full: full disks not checked")
+def test_a_full_disk_is_found_before_the_model(run: Any) -> None:
+    done = run("generate", "Hi", "--model", "no/where", "--trace", "/dev/full")
+    assert_one_line(done, 1, "the trace cannot be written: /dev/full: No space left")
+
+
+def test_no_file_is_left_by_a_generation_that_never_began(run: Any, tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.write_text("kept")
+    for file in (new, old):
+        assert_one_line(run("generate", "12", "--model", "tiny-sudoku", "--trace", file), 1)
+    assert not new.exists()
+    assert old.read_text() == "kept"
+
+
+def test_a_disk_that_fills_up_keeps_what_is_finished(
+    run: Any, random_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", 5)
+    first = json.loads(run(*command, "--json", "--max-tokens", 8).stdout)["text"]
+    file, room, write = tmp_path / "trace", [6], os.write
+
+    def short(descriptor: int, content: bytes) -> int:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, content)
+
+    monkeypatch.setattr("mlx_diffgemma.cli.trace.os.write", short)
+    done = run(*command, "--trace", file)  # a probe, the header, 3 steps and a commit
+    assert done.exit_code == 1
+    assert done.stdout == first + "\n"
+    assert done.stderr == f"error: the trace cannot be written: {file}: No space left on device.\n"
+    assert len(read(file)) == 5
+
+
+def test_a_device_takes_a_trace(run: Any) -> None:
+    assert run(*SOLVE, "--trace", os.devnull).exit_code == 0
