@@ -63,6 +63,11 @@ class QuantizationConfig:
     bits: int
     group_size: int
 
+    @property
+    def name(self) -> str:
+        """In short, such as "4-bit affine, groups of 64"."""
+        return f"{self.bits}-bit {self.mode}, groups of {self.group_size}"
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -70,12 +75,6 @@ class Quantization:
 
     default: QuantizationConfig
     overrides: Mapping[str, QuantizationConfig]
-
-    @property
-    def name(self) -> str:
-        """The default packing in short, such as "4-bit affine, groups of 64"."""
-        d = self.default
-        return f"{d.bits}-bit {d.mode}, groups of {d.group_size}"
 
     def of(self, module: str) -> QuantizationConfig:
         """The packing of `module`, a path such as `model.decoder.layers.0.mlp.up_proj`."""

@@ -91,14 +91,16 @@ def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:
     need = footprint(folder, context, dtype)
     if need.fits is False:
         raise FitError(
-            f"{folder.name} needs {gigabytes(need.needed_bytes)} (weights "
-            f"{gigabytes(need.weight_bytes)}, cache for {context:,} positions "
-            f"{gigabytes(need.cache_bytes)}, workspace {gigabytes(need.workspace_bytes)}), this "
-            f"machine can give {gigabytes(need.available_bytes or 0)}; take a smaller quantisation "
+            f"{folder.name} needs {sized(need.needed_bytes)} (weights "
+            f"{sized(need.weight_bytes)}, cache for {context:,} positions "
+            f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
+            f"machine can give {sized(need.available_bytes or 0)}; take a smaller quantisation "
             "or context, or try anyway with --force."
         )
 
 
-def gigabytes(count: int) -> str:
-    """Bytes as decimal gigabytes, or megabytes below one."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+def sized(count: int) -> str:
+    """Bytes in the decimal unit that shows them: GB, MB or kB."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

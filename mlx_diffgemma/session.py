@@ -217,7 +217,7 @@ class Turn:
             load=self.session.load_seconds,
             prefill=self.encode_seconds[0] if self.encode_seconds else 0.0,
             denoise=self.denoise_seconds,
-            commit=sum(self.encode_seconds[1:]),
+            commit=sum(self.encode_seconds[1:], 0.0),
             first_canvas=self.first_canvas,
             total=self.total,
         )
@@ -320,7 +320,7 @@ def _describe(source: Source, loaded: Loaded) -> ModelInfo:
     return ModelInfo(
         path=str(source.folder),
         revision=source.revision,
-        quantization=config.quantization.name if config.quantization else None,
+        quantization=config.quantization.default.name if config.quantization else None,
         layers=len(config.text.layers),
         parameters=loaded.num_parameters,
     )

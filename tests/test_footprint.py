@@ -19,7 +19,7 @@ from mlx_diffgemma.footprint import (
     available_memory,
     cache_bytes,
     footprint,
-    gigabytes,
+    sized,
     require_fit,
 )
 
@@ -174,8 +174,8 @@ def test_the_embedded_checkpoint_fits_here() -> None:
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (0, "0.0 MB"),
-        (49_999, "0.0 MB"),
+        (0, "0.0 kB"),
+        (49_999, "50.0 kB"),
         (7_293_680, "7.3 MB"),
         (999_000_000, "999.0 MB"),
         (1_000_000_000, "1.00 GB"),
@@ -184,7 +184,7 @@ def test_the_embedded_checkpoint_fits_here() -> None:
     ],
 )
 def test_bytes_are_told_in_decimal_units(count: int, text: str) -> None:
-    assert gigabytes(count) == text
+    assert sized(count) == text
 
 
 def test_the_model_file_says_how_many_numbers_there_are() -> None:

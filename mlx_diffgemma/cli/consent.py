@@ -2,7 +2,7 @@
 
 import sys
 
-from ..footprint import WORKSPACE_BYTES, available_memory, gigabytes
+from ..footprint import WORKSPACE_BYTES, available_memory, sized
 from ..hub import TRY_NOW, Consent, Download
 from .errors import FileError, say
 from .output import is_terminal
@@ -16,8 +16,8 @@ def ask_on_terminal() -> Consent | None:
 def _ask(download: Download) -> bool:
     if download.num_bytes > download.free_bytes:
         raise FileError(
-            f"{download.repo_id} is {gigabytes(download.num_bytes)}, the disk has "
-            f"{gigabytes(download.free_bytes)} free; make room first, or {TRY_NOW}."
+            f"{download.repo_id} is {sized(download.num_bytes)}, the disk has "
+            f"{sized(download.free_bytes)} free; make room first, or {TRY_NOW}."
         )
     available = available_memory()
     fits = available is None or needed_bytes(download) <= available
@@ -36,13 +36,13 @@ def describe(download: Download, available: int | None) -> list[str]:
     """What to know before saying yes: size, room on disk, memory."""
     lines = [
         f"{download.repo_id} is not on this machine yet.",
-        f"Download: {gigabytes(download.num_bytes)}; free disk: {gigabytes(download.free_bytes)}.",
+        f"Download: {sized(download.num_bytes)}; free disk: {sized(download.free_bytes)}.",
     ]
     if available is None:
-        return [*lines, f"Memory it needs: {gigabytes(needed_bytes(download))}."]
+        return [*lines, f"Memory it needs: {sized(needed_bytes(download))}."]
     verdict = "fits" if needed_bytes(download) <= available else "DOES NOT FIT"
-    needed = f"Memory it needs: {gigabytes(needed_bytes(download))} and the context's"
-    return [*lines, f"{needed}; this machine can give {gigabytes(available)}: {verdict}."]
+    needed = f"Memory it needs: {sized(needed_bytes(download))} and the context's"
+    return [*lines, f"{needed}; this machine can give {sized(available)}: {verdict}."]
 
 
 def needed_bytes(download: Download) -> int:

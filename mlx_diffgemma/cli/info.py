@@ -112,7 +112,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "context_length": text.max_position_embeddings,
         "vocab_size": text.vocab_size,
         "experts": {"total": text.num_experts, "used": text.top_k_experts},
-        "quantization": config.quantization.name if config.quantization else None,
+        "quantization": config.quantization.default.name if config.quantization else None,
         "parts": [asdict(part) for part in facts.inventory.parts],
         "sampler": asdict(config.sampler),
         "stop_ids": list(config.stop_ids),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..footprint import gigabytes
+from ..footprint import sized
 from .info import Facts
 
 SHOWN_STRAYS = 3
@@ -25,7 +25,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     revision = f" (revision {facts.source.revision})" if facts.source.revision else ""
     yield "model", f"{facts.source.folder}{revision}"
     yield "parameters", f"{facts.inventory.parameters:,}, without vision"
-    yield "packing", config.quantization.name if config.quantization else "none"
+    yield "packing", config.quantization.default.name if config.quantization else "none"
     yield "computes in", facts.dtype
     yield "layers", f"{len(text.layers)}: {sliding} sliding, {len(text.layers) - sliding} full"
     yield "experts", f"{text.num_experts}, {text.top_k_experts} used for a token"
@@ -57,27 +57,22 @@ def _dropped(names: tuple[str, ...]) -> str:
     return f"{len(names)} superfluous {tensors}: {', '.join(names[:SHOWN_STRAYS])}{more}"
 
 
-def size(count: int) -> str:
-    """Bytes in the decimal unit that shows them."""
-    return gigabytes(count) if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
 def _parts(facts: Facts) -> Iterator[str]:
     yield f"{'part':<18}{'parameters':>16}{'on disk':>12}  packing"
     for part in facts.inventory.parts:
         packing = " + ".join(part.packing) + (" (unused)" if part.name == "vision" else "")
-        yield f"{part.name:<18}{part.parameters:>16,}{size(part.bytes):>12}  {packing}"
+        yield f"{part.name:<18}{part.parameters:>16,}{sized(part.bytes):>12}  {packing}"
 
 
 def _memory(facts: Facts) -> Iterator[str]:
     need = facts.need
     yield f"memory for a context of {need.context:,} positions"
-    yield f"  weights     {size(need.weight_bytes):>12}"
-    yield f"  cache       {size(need.cache_bytes):>12}"
-    yield f"  workspace   {size(need.workspace_bytes):>12}"
-    yield f"  needed      {size(need.needed_bytes):>12}  {_verdict(facts)}"
+    yield f"  weights     {sized(need.weight_bytes):>12}"
+    yield f"  cache       {sized(need.cache_bytes):>12}"
+    yield f"  workspace   {sized(need.workspace_bytes):>12}"
+    yield f"  needed      {sized(need.needed_bytes):>12}  {_verdict(facts)}"
     if need.available_bytes is not None:
-        yield f"  available   {size(need.available_bytes):>12}  {_longest(facts)}"
+        yield f"  available   {sized(need.available_bytes):>12}  {_longest(facts)}"
 
 
 def _verdict(facts: Facts) -> str:

@@ -1,10 +1,16 @@
 """A bar on standard error for what takes a while and counts its steps."""
 
+import os
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .output import is_terminal
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
 
 
 class Bar:
@@ -15,10 +21,11 @@ class Bar:
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self.wanted = is_terminal(sys.stderr) and os.environ.get("TERM") not in DUMB
         self.drawn: tuple[Progress, TaskID] | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self.drawn is None and done < total:
+        if self.wanted and self.drawn is None and done < total:
             self.drawn = self._start(total)
         if self.drawn is not None:
             progress, task = self.drawn
@@ -53,7 +60,6 @@ class Bar:
             *columns,
             console=console,
             transient=True,
-            disable=not console.is_terminal or console.is_dumb_terminal,
             redirect_stdout=False,  # the answer must not end up on standard error
             redirect_stderr=False,
         )

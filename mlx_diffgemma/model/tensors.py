@@ -100,7 +100,7 @@ class Tensors:
 
     def _stray(self, name: str) -> bool:
         return (
-            name == "lm_head.weight"
+            name.startswith("lm_head.")
             or "rotary_emb" in name
             or bool(ENCODER_COPY.match(name))
             or (bool(CLIPPING.search(name)) and not self.config.use_clipped_linears)

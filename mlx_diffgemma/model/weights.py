@@ -1,5 +1,6 @@
 """Builds the network from the tensors of a checkpoint folder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,10 +35,23 @@ def load_network(
     """Reads `folder` and binds all its text weights; `dtype` None means the checkpoint's own."""
     config = read_config(folder)
     tensors = Tensors(folder, config, dtype or _own_dtype(config))
-    model = _build(tensors, progress)
+
+    def read(layer: int, part: object) -> None:
+        mx.eval(_arrays(part))
+        if progress and layer:
+            progress(layer, len(config.text.layers))
+
+    model = _build(tensors, read)
     model.find_non_finite = partial(first_non_finite, folder)
     dropped, vision = tensors.finish()
     return Loaded(model, tensors.num_parameters(), dropped, vision)
+
+
+def check_network(folder: Path, config: ModelConfig) -> Tensors:
+    """Binds the tensors of `folder` as loading would, with the same errors, but reads no weight."""
+    tensors = Tensors(folder, config, _own_dtype(config))
+    _build(tensors, lambda layer, part: None)
+    return tensors
 
 
 def _own_dtype(config: ModelConfig) -> mx.Dtype:
@@ -51,13 +65,16 @@ def _own_dtype(config: ModelConfig) -> mx.Dtype:
 def first_non_finite(folder: Path) -> str | None:
     """The first tensor of a checkpoint folder that holds NaN or Inf, by name, or None."""
     for file in shard_files(folder):
-        for name, array in sorted(mx.load(str(file)).items()):  # type: ignore[union-attr]
+        arrays: dict[str, mx.array] = mx.load(str(file))  # type: ignore[assignment]
+        for name in sorted(arrays):
+            array = arrays.pop(name)
             if mx.issubdtype(array.dtype, mx.floating) and not bool(mx.isfinite(array).all()):
-                return str(name)
+                return name
     return None
 
 
-def _build(tensors: Tensors, progress: Progress | None) -> Model:
+def _build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
+    """The network; `read` gets each part when it is bound, with the number of layers bound."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
     table = tensors.table(f"{decoder}.embed_tokens", text.vocab_size, H)
@@ -68,13 +85,11 @@ def _build(tensors: Tensors, progress: Progress | None) -> Model:
         text.rms_norm_eps,
     )
     final_norm = tensors.vector(f"{decoder}.norm.weight", H)
-    mx.eval(table.arrays(), final_norm, conditioning.pre_norm, _arrays(conditioning.mlp))
+    read(0, [embedding, conditioning, final_norm])
     layers = []
     for number in range(len(text.layers)):
         layers.append(_layer(tensors, number))
-        mx.eval(_arrays(layers[-1]))
-        if progress:
-            progress(number + 1, len(text.layers))
+        read(number + 1, layers[-1])
     return Model(tensors.config, embedding, layers, conditioning, final_norm)
 
 

@@ -97,7 +97,7 @@ def test_a_context_that_does_not_fit_is_refused_before_it_is_encoded(
 ) -> None:
     session, forced = dg.load(folder), dg.load(folder, force=True)
     monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 500_000_000)
-    with pytest.raises(FitError, match=r"cache for \d+ positions .* can give 500\.0 MB"):
+    with pytest.raises(FitError, match=r"cache for [\d,]+ positions .* can give 500\.0 MB"):
         session.ask("Hello", system="Be brief.")
     assert session.prefix is None
     assert session.system is None
