@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
+from .quantization import Quantization, read_quantization
 
 MODEL_TYPE = "diffusion_gemma"
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -53,32 +54,6 @@ class TextConfig:
     final_logit_softcapping: float
     max_position_embeddings: int
     layers: tuple[LayerConfig, ...]
-
-
-@dataclass(frozen=True)
-class QuantizationConfig:
-    """How one module's weight is packed: MLX's mode, bits and group size."""
-
-    mode: str
-    bits: int
-    group_size: int
-
-    @property
-    def name(self) -> str:
-        """In short, such as "4-bit affine, groups of 64"."""
-        return f"{self.bits}-bit {self.mode}, groups of {self.group_size}"
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """The `quantization` object of an MLX folder: a default and per-module overrides."""
-
-    default: QuantizationConfig
-    overrides: Mapping[str, QuantizationConfig]
-
-    def of(self, module: str) -> QuantizationConfig:
-        """The packing of `module`, a path such as `model.decoder.layers.0.mlp.up_proj`."""
-        return self.overrides.get(module, self.default)
 
 
 @dataclass(frozen=True)
@@ -125,7 +100,7 @@ def read_config(folder: Path) -> ModelConfig:
         stop_ids=_stop_ids(generation, raw),
         sampler=_sampler_defaults(generation),
         dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "bfloat16"),
-        quantization=_quantization(raw.get("quantization") or raw.get("quantization_config")),
+        quantization=read_quantization(raw.get("quantization") or raw.get("quantization_config")),
         has_vision=bool(vision),
         use_clipped_linears=bool(vision.get("use_clipped_linears")),
     )
@@ -183,6 +158,8 @@ def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None
     switches = {
         "use_bidirectional_attention": text.get("use_bidirectional_attention") in (None, "vision"),
         "attention_bias": not text.get("attention_bias"),
+        "enable_moe_block": text.get("enable_moe_block", True) is True,
+        "num_kv_shared_layers": not text.get("num_kv_shared_layers"),
         "tie_word_embeddings": bool(tied),
         "hidden_activation": text.get("hidden_activation", "gelu_pytorch_tanh")
         == "gelu_pytorch_tanh",
@@ -266,6 +243,10 @@ def _layer(merged: Mapping[str, Any], kind: str, rope: Mapping[str, Any]) -> Lay
     if angles.get("factor", 1.0) != 1.0:
         raise CheckpointError(f"config.json: rope factor {angles['factor']!r} is not supported.")
     fraction = _real(angles, "partial_rotary_factor", 1.0)
+    if fraction > 1.0:
+        raise CheckpointError(
+            f"config.json: partial_rotary_factor {fraction} of {kind}, expected at most 1."
+        )
     if rope_type == "default" and fraction != 1.0:
         raise CheckpointError(
             f"config.json: partial_rotary_factor {fraction} of {kind} needs rope_type proportional."
@@ -291,7 +272,7 @@ def _stop_ids(generation: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[in
         value = source.get("eos_token_id")
         if value is not None:
             ids = value if isinstance(value, list) else [value]
-            if not all(isinstance(i, int) for i in ids):
+            if not all(type(i) is int for i in ids):
                 raise CheckpointError(
                     f"eos_token_id is {value!r}, expected an id or a list of ids."
                 )
@@ -318,48 +299,6 @@ def _sampler_defaults(generation: Mapping[str, Any]) -> SamplerDefaults:
         stability_threshold=value(generation, "stability_threshold"),
         confidence_threshold=value(generation, "confidence_threshold"),
     )
-
-
-# The widths MLX packs, by mode: bits and group sizes (mlx.core.quantize, 0.32).
-MODES: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "affine": ((2, 3, 4, 5, 6, 8), (32, 64, 128)),
-    "mxfp4": ((4,), (32,)),
-    "mxfp8": ((8,), (32,)),
-    "nvfp4": ((4,), (16,)),
-}
-
-
-def _quantization(raw: Any) -> Quantization | None:
-    """The quantisation of an MLX folder; an override that names no mode is affine."""
-    if not raw:
-        return None
-    if not isinstance(raw, Mapping) or "quant_method" in raw:
-        method = raw.get("quant_method") if isinstance(raw, Mapping) else raw
-        raise CheckpointError(
-            f"config.json: quantization method {method!r} is not MLX's; convert the original "
-            "bf16 checkpoint instead."
-        )
-    default = _packing(raw, "default")
-    overrides = {
-        module: _packing(entry, module) for module, entry in raw.items() if isinstance(entry, dict)
-    }
-    return Quantization(default, overrides)
-
-
-def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
-    mode = entry.get("mode", "affine")
-    if not isinstance(mode, str) or mode not in MODES:
-        known = ", ".join(MODES)
-        raise CheckpointError(
-            f"config.json: quantization mode {mode!r} ({module}) is unknown, expected {known}."
-        )
-    bits, group_size = entry.get("bits"), entry.get("group_size")
-    if bits not in MODES[mode][0] or group_size not in MODES[mode][1]:
-        raise CheckpointError(
-            f"config.json: quantization of {module} is {bits} bits in groups of {group_size}; "
-            f"{mode} has bits {MODES[mode][0]} and groups {MODES[mode][1]}."
-        )
-    return QuantizationConfig(mode, bits, group_size)
 
 
 def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -76,7 +76,7 @@ CASES: dict[str, dict[str, Any]] = {
         "num_global_key_value_heads": 1,
         "global_head_dim": 12,
     },
-    "per_layer": {"spelling": "per_layer", "layers": "ssssfssssfsf", "query_norm": 0.3},
+    "per_layer": {"spelling": "per_layer", "layers": "ssssfssssfsf", "query_norm": 0.2},
     "stored_bfloat16": {"dtype": "bfloat16", "hidden_size": 40, "vision": True},
     "two_slices": {"vocab_size": 4500, "canvas_length": 6, "layers": "sf", "sharpness": 14.0},
     "stops": {"stop_at": 11, "sampler": {"max_tokens": 21}},

@@ -17,12 +17,11 @@ import pytest
 from mlx_diffgemma.config import (
     LayerConfig,
     ModelConfig,
-    Quantization,
-    QuantizationConfig,
     SamplerDefaults,
     read_config,
 )
 from mlx_diffgemma.errors import CheckpointError
+from mlx_diffgemma.quantization import Quantization, QuantizationConfig
 
 DATA = Path(__file__).parent / "data"
 GOOGLE: dict[str, Any] = json.loads((DATA / "google-config.json").read_text())
@@ -103,7 +102,7 @@ def test_the_mlx_folder_is_the_same_network_with_236_modules_at_8_bits(tmp_path:
     assert packing.of("model.decoder.embed_tokens").bits == 8
     assert packing.of("model.decoder.layers.29.router.proj").bits == 8
     assert packing.of("model.decoder.layers.0.experts.gate_up_proj").bits == 4
-    assert packing.name == "4-bit affine, groups of 64"
+    assert packing.default.name == "4-bit affine, groups of 64"
 
 
 def test_the_config_is_frozen(tmp_path: Path) -> None:

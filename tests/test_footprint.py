@@ -19,8 +19,8 @@ from mlx_diffgemma.footprint import (
     available_memory,
     cache_bytes,
     footprint,
-    sized,
     require_fit,
+    sized,
 )
 
 DATA = Path(__file__).parent / "data"

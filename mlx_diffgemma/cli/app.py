@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import generate, info
-from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, one_line, say
+from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, one_line, say
 
 PROGRAM = "mlx-diffgemma"
 
@@ -29,7 +29,8 @@ class Commands(TyperGroup):
     ) -> NoReturn:
         """Parses, runs and exits."""
         extra.pop("standalone_mode", None)
-        sys.exit(self._exit_code(list(sys.argv[1:] if args is None else args), extra))
+        code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
+        sys.exit(flushed(code))
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         try:

@@ -95,6 +95,26 @@ def say(line: str) -> None:
         detach(sys.stderr)
 
 
+def flushed(code: int) -> int:
+    """The exit code once all that was printed is written: Python's own flush at exit says 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        detach(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            code = code or BROKEN_PIPE
+        elif code == 0:
+            say(f"error: standard output: {reason(error)}.")
+            code = FAILED
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        detach(sys.stderr)
+    return code
+
+
 def detach(stream: TextIO | None) -> None:
     """Points a broken stream to nowhere: Python flushes it once more when it exits."""
     if stream is None:

@@ -10,7 +10,8 @@ from typing import ParamSpec, Protocol
 
 import mlx.core as mx
 
-from ..config import LayerConfig, QuantizationConfig
+from ..config import LayerConfig
+from ..quantization import QuantizationConfig
 
 P = ParamSpec("P")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import ModelConfig, QuantizationConfig
+from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..quantization import QuantizationConfig
 from .embedding import DenseTable, PackedTable
 from .layers import AnyMatrix, DenseMatrix, PackedMatrix
 from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
@@ -22,6 +23,7 @@ from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
 ENCODER_COPY = re.compile(r"model\.encoder\.language_model\.(?!layers\.\d+\.layer_scalar$)")
+TIED_HEAD = re.compile(r"lm_head\.(weight|scales|biases)$")
 REPACKED = re.compile(r"(_packed|_scale|_scale_inv|_scale_2|\.qweight|\.qzeros|\.input_scale)$")
 
 
@@ -100,7 +102,7 @@ class Tensors:
 
     def _stray(self, name: str) -> bool:
         return (
-            name.startswith("lm_head.")
+            bool(TIED_HEAD.match(name))
             or "rotary_emb" in name
             or bool(ENCODER_COPY.match(name))
             or (bool(CLIPPING.search(name)) and not self.config.use_clipped_linears)

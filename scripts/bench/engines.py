@@ -118,7 +118,7 @@ class _GivenHead(Embedding):
         self.raw = mx.zeros((0, 0))
 
     def head(self, hidden: mx.array) -> mx.array:
-        first = int(hidden.reshape(-1)[:1].item())
+        first: int = hidden.reshape(-1).tolist()[0]  # type: ignore[assignment, index]
         return self.raw[first : first + hidden.shape[0]]
 
     def mix(self, weights: mx.array, total: mx.array) -> mx.array:

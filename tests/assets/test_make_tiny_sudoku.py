@@ -1,7 +1,6 @@
 """scripts/make_tiny_sudoku.py: rounds a float32 folder to float16, or says why it will not."""
 
 import importlib.util
-import json
 import os
 import stat
 from pathlib import Path
@@ -32,9 +31,12 @@ def source(tmp_path):
     folder.mkdir()
     tensors = load_file(FOLDER / "model.safetensors")
     write_weights(folder, {name: tensor.astype(np.float32) for name, tensor in tensors.items()})
-    config = json.loads((FOLDER / "config.json").read_text()) | {"dtype": "float32"}
-    (folder / "config.json").write_text(json.dumps(config))
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+    for name in (
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
         (folder / name).write_bytes((FOLDER / name).read_bytes())
     return folder
 

@@ -128,7 +128,7 @@ def test_integer_weights(folder: Path, dtype: mx.Dtype, said: str) -> None:
         "model.decoder.layers.3.layer_scalar",
         "model.decoder.layers.2.self_attn.v_proj.weight",  # a full layer has none
         "model.encoder.language_model.layers.3.layer_scalar",
-        "lm_head.bias",
+        "head.weight",
         "unheard_of",
     ],
 )
@@ -153,6 +153,14 @@ def test_strays_are_dropped_and_listed(folder: Path) -> None:
     tokens = [1, 2, 3]
     for a, b in zip(plain.encode(tokens).keys, loaded.model.encode(tokens).keys, strict=True):
         assert mx.array_equal(a, b)
+
+
+def test_a_packed_head_is_a_stray_too(packed: Path) -> None:
+    """The tied head, quantised as a module of its own."""
+    at = "model.decoder.embed_tokens"
+    parts = ("weight", "scales", "biases")
+    edit_tensors(packed, lambda a: a.update({f"lm_head.{p}": a[f"{at}.{p}"] for p in parts}))
+    assert set(load_network(packed).dropped) == {f"lm_head.{part}" for part in parts}
 
 
 def test_clipping_that_is_switched_on(folder: Path) -> None:

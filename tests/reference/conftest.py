@@ -1,19 +1,39 @@
-"""Lets the tests here import the helpers beside them, and prints the largest differences seen."""
+"""Lets the tests here import the helpers beside them, and prints the largest differences seen.
+
+Both sides run on the CPU.
+"""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 for folder in (Path(__file__).parent, Path(__file__).parents[1]):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
-import compare  # noqa: E402
+from compare import RECORD  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_the_cpu() -> Iterator[None]:
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(before)
+
+
+@pytest.fixture(autouse=True)
+def recorded() -> Iterator[None]:
+    RECORD.on = True
+    yield
+    RECORD.on = False
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if compare.LARGEST:
+    if RECORD.largest:
         terminalreporter.section("largest differences from the reference")
-    for what, (largest, tolerance) in sorted(compare.LARGEST.items()):
-        terminalreporter.write_line(f"{what}: {largest:.2e} (tolerance {tolerance:.1e})")
+    for what, (difference, tolerance, test) in sorted(RECORD.largest.items()):
+        terminalreporter.write_line(f"{what}: {difference:.2e} of {tolerance:.1e}, {test}")

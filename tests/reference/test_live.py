@@ -72,13 +72,13 @@ CASES = {
     "full layers only": case(layers="fff"),
     "alternating": case(layers="sfsf"),
     "a group of six": case(layers="sssssf"),
-    "seven layers": case(layers="fsssssf"),
+    "seven layers": case(layers="fsssssf", query_norm=0.35),
     "per layer": case(spelling="per_layer"),
     "per layer, all inherited": case(
         spelling="per_layer", global_head_dim=8, num_global_key_value_heads=2
     ),
     "per layer, twelve padded keys": case(
-        spelling="per_layer", layers="ssssfssssfsf", query_norm=0.3
+        spelling="per_layer", layers="ssssfssssfsf", query_norm=0.2
     ),
     "softcap 5": case(final_logit_softcapping=5.0),
     "softcap 50": case(final_logit_softcapping=50.0),
