@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..model.layers import exp
+
 SLICE = 4096  # ids of one slice of the draw
 
 
@@ -39,7 +41,7 @@ def read_rows(processed: mx.array) -> Rows:
     """
     best = mx.argmax(processed, axis=-1, keepdims=True)
     shifted = processed - mx.take_along_axis(processed, best, axis=-1)
-    weights = mx.exp(shifted)
+    weights = exp(shifted)
     masses = slice_masses(weights)
     total = masses.sum(axis=-1, keepdims=True)
     entropy = mx.log(total[:, 0]) - (weights * shifted).sum(axis=-1) / total[:, 0]

@@ -9,10 +9,13 @@ import mlx.core as mx
 import numpy as np
 
 from ..model.cache import Prefix
+from ..model.layers import on_gpu
 from ..model.text import Model
 from .sampler import accept, draw, read_rows
 
-CHUNK_LOGITS = 2**24  # logits that exist at a time: 64 rows of a vocabulary of 262,144
+# Logits that exist at a time: 64 rows of a vocabulary of 262,144 make one product large enough for
+# a GPU, 16 rows are as fast on the CPU.
+GPU_CHUNK_LOGITS, CPU_CHUNK_LOGITS = 2**24, 2**22
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,12 @@ def denoising_step(
 ) -> Step:
     """canvas [C], soft [1, C, H] or None, uniforms [C, 2], renoise [C] -> an evaluated Step.
 
-    exact: never gather the soft embedding. Logits exist for CHUNK_LOGITS values at a time.
+    exact: never gather the soft embedding. Logits exist for a chunk of rows at a time.
     """
     hidden = model.decode(canvas, prefix, soft)[0]
     length = hidden.shape[0]
-    rows = max(1, min(length, CHUNK_LOGITS // model.config.text.vocab_size))
+    limit = GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS
+    rows = max(1, min(length, limit // model.config.text.vocab_size))
     chunks = []
     for first in range(0, length, rows):
         part = slice(first, first + rows)

@@ -14,7 +14,7 @@ from ..errors import PromptError
 from .cache import LayerCache, Prefix
 from .embedding import Embedding
 from .experts import Experts, Router
-from .layers import AnyMatrix, JoinedMatrix, Rope, add_scaled, geglu
+from .layers import AnyMatrix, JoinedMatrix, Rope, add_scaled, geglu, tanh
 
 Mask = mx.array | str | None
 Progress = Callable[[int, int], None]  # done, total
@@ -213,7 +213,7 @@ class Model:
     def logits(self, hidden: mx.array) -> mx.array:
         """hidden [..., C, H] -> softcapped logits [..., C, V], float32."""
         cap = self.config.text.final_logit_softcapping
-        return mx.tanh(self.embedding.head(hidden).astype(mx.float32) / cap) * cap
+        return tanh(self.embedding.head(hidden).astype(mx.float32) / cap) * cap
 
     def soft_embedding(self, processed: mx.array) -> mx.array:
         """processed logits [..., C, V] -> soft embeddings [..., C, H], by the whole product."""

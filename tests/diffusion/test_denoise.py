@@ -257,6 +257,11 @@ def test_a_warm_start_of_the_wrong_size_is_refused_at_the_call(
 # --- rows at a time
 
 
+def set_chunk(monkeypatch: pytest.MonkeyPatch, logits: int) -> None:
+    for device in ("CPU", "GPU"):
+        monkeypatch.setattr(f"mlx_diffgemma.diffusion.step.{device}_CHUNK_LOGITS", logits)
+
+
 @pytest.mark.parametrize(
     ("logits", "rows"), [(240, [6]), (120, [3, 3]), (160, [4, 2]), (1, [1] * 6)]
 )
@@ -265,7 +270,7 @@ def test_a_head_in_chunks_gives_the_same_frames(
 ) -> None:
     settings = Settings(max_tokens=18, max_denoising_steps=6, entropy_bound=2.0)
     whole = list(denoise(lively_model(), PROMPT, settings, CounterNoise(5)))
-    monkeypatch.setattr("mlx_diffgemma.diffusion.step.CHUNK_LOGITS", logits)
+    set_chunk(monkeypatch, logits)
     model = lively_model()
     parts = list(denoise(model, PROMPT, settings, CounterNoise(5)))
     assert model.asked("logits")[: len(rows)] == rows
@@ -673,7 +678,7 @@ def test_16_bits_gather_and_only_rows_that_need_it_go_dense(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of A whose id is odd (1, 3, 5) fail the bound; the others keep the gathered 7s."""
-    monkeypatch.setattr("mlx_diffgemma.diffusion.step.CHUNK_LOGITS", chunk)
+    set_chunk(monkeypatch, chunk)
     model = scripted(A)
     model.dtype, model.gathers = mx.bfloat16, True
     frames = list(denoise(model, PROMPT, Settings(**STILL)))
