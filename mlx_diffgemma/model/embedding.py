@@ -4,8 +4,9 @@ Axes: C canvas positions (or any number of rows), V vocabulary, H hidden size.
 """
 
 import mlx.core as mx
+import numpy as np
 
-from .layers import PackedMatrix, on_gpu
+from .layers import PackedMatrix, in_numpy, on_gpu
 
 BLOCK = 64  # ids that share one maximum when the heaviest tokens are looked for
 BLOCKS_KEPT = 32  # blocks whose tokens are candidates
@@ -27,15 +28,18 @@ class DenseTable:
 
     def head(self, hidden: mx.array) -> mx.array:
         """[..., C, H] -> [..., C, V]."""
-        if on_gpu():
-            return hidden @ self.weight.T
-        # MLX's CPU BLAS halves its speed on a transposed operand, so the table stays on the left.
-        right = mx.contiguous(hidden.reshape(-1, hidden.shape[-1]).T)
-        return mx.contiguous((self.weight @ right).T).reshape(*hidden.shape[:-1], -1)
+        if self._for_numpy():
+            return in_numpy(np.matmul, hidden, self.weight.T)
+        return hidden @ self.weight.T
 
     def mix(self, weights: mx.array) -> mx.array:
         """[..., C, V] -> [..., C, H]."""
+        if self._for_numpy():
+            return in_numpy(np.matmul, weights, self.weight)
         return weights @ self.weight
+
+    def _for_numpy(self) -> bool:
+        return self.weight.dtype == mx.float32 and not on_gpu()
 
     def arrays(self) -> list[mx.array]:
         return [self.weight]

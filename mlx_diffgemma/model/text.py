@@ -14,7 +14,7 @@ from ..errors import PromptError
 from .cache import LayerCache, Prefix
 from .embedding import Embedding
 from .experts import Experts, Router
-from .layers import AnyMatrix, JoinedMatrix, Rope, add_scaled, geglu, tanh
+from .layers import AnyMatrix, JoinedMatrix, Rope, compiled_on_gpu, geglu, tanh
 
 Mask = mx.array | str | None
 Progress = Callable[[int, int], None]  # done, total
@@ -44,8 +44,8 @@ class Attention:
 
     def project(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array, mx.array]:
         """x [1, L, H] -> q [1, heads, L, D], k and v [1, kv heads, L, D], normed and rotated."""
-        heads = mx.unflatten(self.qkv(x), -1, (-1, self.layer.head_dim)).swapaxes(1, 2)
-        heads = mx.fast.rms_norm(heads, None, self.eps)
+        heads = mx.unflatten(self.qkv(x), -1, (-1, self.layer.head_dim))
+        heads = mx.fast.rms_norm(heads, None, self.eps).swapaxes(1, 2)  # it would copy a view
         if self.layer.sliding:
             rotated, values = mx.split(heads, [self.rotated_heads], axis=1)
         else:
@@ -98,13 +98,27 @@ class Layer:
     encoder_scalar: mx.array
     eps: float
 
-    def __call__(
-        self, x: mx.array, cache: LayerCache, offset: int, mask: Mask, scalar: mx.array
-    ) -> mx.array:
-        """x [1, L, H] at positions offset, ... -> [1, L, H]."""
-        attended = self.attention(self.normed(x, self.input_norm), cache, offset, mask)
+    def __post_init__(self) -> None:
+        self._finish_canvas = compiled_on_gpu(self._finish)
+
+    def encode(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
+        """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
+        return self._finish(x, self._attend(x, cache, offset, mask), self.encoder_scalar)
+
+    def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
+        """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H].
+
+        What follows attention has the same shapes at every step: a GPU traces it once.
+        """
+        return self._finish_canvas(x, self._attend(x, cache, offset, None), self.decoder_scalar)
+
+    def _attend(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
+        return self.attention(self.normed(x, self.input_norm), cache, offset, mask)
+
+    def _finish(self, x: mx.array, attended: mx.array, scalar: mx.array) -> mx.array:
+        """All that comes after attention."""
         x = x + self.normed(attended, self.attention_norm)
-        return add_scaled(x, self.normed(self.feedforward(x), self.output_norm), scalar)
+        return (x + self.normed(self.feedforward(x), self.output_norm)) * scalar
 
     def feedforward(self, x: mx.array) -> mx.array:
         """The dense MLP and the experts side by side: [1, L, H] -> [1, L, H]."""
@@ -207,7 +221,7 @@ class Model:
         self._make_room(prefix, canvas.shape[1])
         x = self.self_conditioning(self.embedding.lookup(canvas), soft)
         for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = layer(x, cache, prefix.length, None, layer.decoder_scalar)
+            x = layer.decode(x, cache, prefix.length)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -239,7 +253,7 @@ class Model:
         x = self.embedding.lookup(mx.array(list(ids))[None])
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
             mask = "causal" if cache.window is None else sliding_mask
-            x = layer(x, cache, offset, mask, layer.encoder_scalar)
+            x = layer.encode(x, cache, offset, mask)
         prefix.layers[-1].write(*self.layers[-1].keys_and_values(x, offset), offset)
         prefix.tokens.extend(ids)
 
