@@ -5,154 +5,19 @@ Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..config import LayerConfig, ModelConfig
+from ..config import ModelConfig
 from ..errors import PromptError
+from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
 from .embedding import Embedding
-from .experts import Experts, Router
-from .layers import AnyMatrix, JoinedMatrix, Rope, compiled_on_gpu, geglu, tanh
+from .layers import tanh
 
-Mask = mx.array | str | None
 Progress = Callable[[int, int], None]  # done, total
 
 PREFILL_CHUNK = 2048  # prompt positions encoded at a time
-
-
-class Attention:
-    """Self-attention of one layer; scale 1, per-head norms on q, k and v, v is k on full layers."""
-
-    def __init__(
-        self,
-        layer: LayerConfig,
-        num_heads: int,
-        eps: float,
-        qkv: AnyMatrix | JoinedMatrix,
-        out: AnyMatrix,
-        q_norm: mx.array,
-        k_norm: mx.array,
-    ) -> None:
-        self.layer, self.num_heads, self.eps, self.qkv, self.out = layer, num_heads, eps, qkv, out
-        kv_heads = layer.num_key_value_heads
-        self.rotated_heads = num_heads + kv_heads
-        norms = [mx.tile(q_norm, (num_heads, 1)), mx.tile(k_norm, (kv_heads, 1))]
-        self.norms = mx.concatenate(norms)[:, None]  # [heads, 1, D]
-        self.rope = Rope(layer)
-
-    def project(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array, mx.array]:
-        """x [1, L, H] -> q [1, heads, L, D], k and v [1, kv heads, L, D], normed and rotated."""
-        heads = mx.unflatten(self.qkv(x), -1, (-1, self.layer.head_dim))
-        heads = mx.fast.rms_norm(heads, None, self.eps).swapaxes(1, 2)  # it would copy a view
-        if self.layer.sliding:
-            rotated, values = mx.split(heads, [self.rotated_heads], axis=1)
-        else:
-            rotated, values = heads, heads[:, self.num_heads :]
-        queries, keys = mx.split(self.rope(rotated * self.norms, offset), [self.num_heads], axis=1)
-        return queries, keys, values
-
-    def __call__(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
-        """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values."""
-        queries, keys, values = self.project(x, offset)
-        seen = cache.write(keys, values, offset)
-        output = mx.fast.scaled_dot_product_attention(
-            queries, seen.keys, seen.values, scale=1.0, mask=mask
-        )
-        return self.out(output.swapaxes(1, 2).flatten(2))
-
-
-class GatedMLP:
-    """down(gelu_tanh(gate(x)) * up(x))."""
-
-    def __init__(self, gate_up: AnyMatrix | JoinedMatrix, down: AnyMatrix) -> None:
-        self.gate_up, self.down = gate_up, down
-
-    def __call__(self, x: mx.array) -> mx.array:
-        gate, up = mx.split(self.gate_up(x), 2, axis=-1)
-        return self.down(geglu(gate, up))
-
-
-@dataclass
-class Layer:
-    """One transformer layer; the weights of both passes, which differ in `scalar` alone.
-
-    feedforward_norms [3, 1, H]: the weights of the three norms of the residual, in the order dense
-    MLP, experts, router (the router's scale / sqrt(H) acts as its norm's weight). They share one
-    statistic. In 16 bits this rounds before the weight, as `mx.fast.rms_norm` does; the reference
-    rounds once, after it. In float32 both are the same.
-    """
-
-    attention: Attention
-    mlp: GatedMLP
-    router: Router
-    experts: Experts
-    input_norm: mx.array
-    attention_norm: mx.array
-    feedforward_norms: mx.array
-    mlp_norm: mx.array
-    experts_norm: mx.array
-    output_norm: mx.array
-    decoder_scalar: mx.array
-    encoder_scalar: mx.array
-    eps: float
-
-    def __post_init__(self) -> None:
-        self._finish_canvas = compiled_on_gpu(self._finish)
-
-    def encode(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
-        """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
-        return self._finish(x, self._attend(x, cache, offset, mask), self.encoder_scalar)
-
-    def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
-        """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H].
-
-        What follows attention has the same shapes at every step: a GPU traces it once.
-        """
-        return self._finish_canvas(x, self._attend(x, cache, offset, None), self.decoder_scalar)
-
-    def _attend(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
-        return self.attention(self.normed(x, self.input_norm), cache, offset, mask)
-
-    def _finish(self, x: mx.array, attended: mx.array, scalar: mx.array) -> mx.array:
-        """All that comes after attention."""
-        x = x + self.normed(attended, self.attention_norm)
-        return (x + self.normed(self.feedforward(x), self.output_norm)) * scalar
-
-    def feedforward(self, x: mx.array) -> mx.array:
-        """The dense MLP and the experts side by side: [1, L, H] -> [1, L, H]."""
-        normed = mx.fast.rms_norm(x, None, self.eps) * self.feedforward_norms
-        to_mlp, to_experts, to_router = mx.split(normed, 3)
-        dense = self.normed(self.mlp(to_mlp), self.mlp_norm)
-        chosen, weights = self.router(to_router.flatten(0, 1))
-        routed = self.experts(to_experts.flatten(0, 1), chosen, weights)
-        return dense + self.normed(routed, self.experts_norm)
-
-    def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
-        """All that the encoder's last layer is needed for."""
-        return self.attention.project(self.normed(x, self.input_norm), offset)[1:]
-
-    def normed(self, x: mx.array, weight: mx.array) -> mx.array:
-        return mx.fast.rms_norm(x, weight, self.eps)
-
-
-@dataclass
-class SelfConditioning:
-    """Adds what the last step believed to the canvas embedding, then norms without weight."""
-
-    mlp: GatedMLP
-    pre_norm: mx.array
-    eps: float
-
-    def __call__(self, embedded: mx.array, soft: mx.array | None) -> mx.array:
-        """embedded [1, C, H], soft [1, C, H] or None on a canvas's first step -> [1, C, H].
-
-        Without soft embeddings the MLP's input, and so its output, is exactly 0.
-        """
-        if soft is not None:
-            embedded = embedded + self.mlp(mx.fast.rms_norm(soft, self.pre_norm, self.eps))
-        return mx.fast.rms_norm(embedded, None, self.eps)
 
 
 class Model:

@@ -9,12 +9,13 @@ import mlx.core as mx
 
 from ..config import ModelConfig, read_config
 from ..errors import CheckpointError
+from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .experts import Experts, Router
 from .layers import join
 from .shards import shard_files
 from .tensors import Tensors
-from .text import Attention, GatedMLP, Layer, Model, Progress, SelfConditioning, named_arrays
+from .text import Model, Progress, named_arrays
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
@@ -106,9 +107,7 @@ def _layer(tensors: Tensors, number: int) -> Layer:
         norm("pre_feedforward_layernorm_2"),
         router_weight.astype(tensors.dtype),
     ]
-    encoder_scalar = f"model.encoder.language_model.layers.{number}.layer_scalar"
-    return Layer(
-        attention=_attention(tensors, number),
+    after_attention = AfterAttention(
         mlp=_mlp(tensors, f"{at}.mlp", H, text.intermediate_size),
         router=Router(
             tensors.matrix(f"{at}.router.proj", text.num_experts, H),
@@ -118,15 +117,20 @@ def _layer(tensors: Tensors, number: int) -> Layer:
         experts=Experts(
             *tensors.experts(f"{at}.experts", text.num_experts, text.moe_intermediate_size, H)
         ),
-        input_norm=norm("input_layernorm"),
         attention_norm=norm("post_attention_layernorm"),
         feedforward_norms=mx.stack(feedforward_norms)[:, None],
         mlp_norm=norm("post_feedforward_layernorm_1"),
         experts_norm=norm("post_feedforward_layernorm_2"),
         output_norm=norm("post_feedforward_layernorm"),
+        eps=text.rms_norm_eps,
+    )
+    encoder_scalar = f"model.encoder.language_model.layers.{number}.layer_scalar"
+    return Layer(
+        attention=_attention(tensors, number),
+        after_attention=after_attention,
+        input_norm=norm("input_layernorm"),
         decoder_scalar=tensors.vector(f"{at}.layer_scalar", 1),
         encoder_scalar=tensors.vector(encoder_scalar, 1),
-        eps=text.rms_norm_eps,
     )
 
 

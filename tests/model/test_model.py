@@ -317,7 +317,7 @@ def test_quantised(dense: Path, tmp_path: Path, packing: Packing, recipe: str) -
     chosen = published(packing) if recipe == "published" else lambda module: packing
     folder = quantise_folder(dense, tmp_path / "packed", packing, chosen, shards=2)
     model = assert_equals_its_own_numbers(folder, tmp_path)
-    assert isinstance(model.layers[0].experts.down, PackedMatrix)
+    assert isinstance(model.layers[0].after_attention.experts.down, PackedMatrix)
     assert isinstance(model.layers[0].attention.qkv, PackedMatrix)
 
 
@@ -343,7 +343,7 @@ def test_parts_that_cannot_be_fused(dense: Path, tmp_path: Path) -> None:
     model = assert_equals_its_own_numbers(folder, tmp_path)
     for number, layer in enumerate(model.layers):
         assert isinstance(layer.attention.qkv, JoinedMatrix), number
-        assert isinstance(layer.mlp.gate_up, JoinedMatrix), number
+        assert isinstance(layer.after_attention.mlp.gate_up, JoinedMatrix), number
 
 
 def test_widths_that_no_group_divides(tmp_path: Path) -> None:
@@ -352,8 +352,8 @@ def test_widths_that_no_group_divides(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", SIZES)
     folder = quantise_folder(base, tmp_path / "packed", four, lambda module: four)
     model = assert_equals_its_own_numbers(folder, tmp_path)
-    assert isinstance(model.layers[0].mlp.gate_up, PackedMatrix)
-    assert not isinstance(model.layers[0].mlp.down, PackedMatrix)
+    assert isinstance(model.layers[0].after_attention.mlp.gate_up, PackedMatrix)
+    assert not isinstance(model.layers[0].after_attention.mlp.down, PackedMatrix)
 
 
 @pytest.mark.parametrize("packing", [AFFINE[7], *OTHER], ids=lambda packing: packing.mode)
