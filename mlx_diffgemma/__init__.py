@@ -11,7 +11,6 @@ token ids. Names are imported when they are first used, so that `--help` need no
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from .errors import (
@@ -32,13 +31,10 @@ if TYPE_CHECKING:
     from .model.text import Model
     from .reply import Reply
     from .session import Session, Turn, load, load_model
-
-try:
-    __version__ = version("mlx-diffgemma")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+    from .version import __version__
 
 _LAZY = {
+    "__version__": "version",
     "CounterNoise": "diffusion.noise",
     "Frame": "diffusion.denoise",
     "Model": "model.text",

@@ -13,7 +13,6 @@ from typing import TypedDict, Unpack
 
 import mlx.core as mx
 
-from . import __version__
 from .assets import Task, embedded_task
 from .config import read_config
 from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
@@ -27,6 +26,7 @@ from .model.weights import Loaded, load_network
 from .reply import ModelInfo, Reply, SamplerInfo, Seconds
 from .text.chat import Answer, Message, longest_common_prefix, parse_answer, render_prompt
 from .text.tokenizer import Tokenizer, load_tokenizer
+from .version import __version__
 
 
 class TurnOptions(TypedDict, total=False):

@@ -74,7 +74,7 @@ def program(
     Try it without a download: mlx-diffgemma generate --model tiny-sudoku PUZZLE
     """
     if version:
-        from .. import __version__
+        from ..version import __version__
 
         typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..footprint import sized
-from .info import Facts
+from .facts import Facts
 
 SHOWN_STRAYS = 3
 

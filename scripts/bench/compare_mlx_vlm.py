@@ -28,6 +28,8 @@ from engines import Engine, Ours, Theirs
 from graphs import as_on_a_gpu, build_seconds, count_nodes, working_nodes
 from report import Figure, environment, progress, table, write_json
 
+from mlx_diffgemma.model.layers import on_gpu
+
 SMALL_VOCAB = 4096
 TOLERANCE = 1e-4  # of logits up to 20: what float32 leaves after 30 layers
 RAW_STD = 3.0  # of the made-up head outputs that the samplers are timed on
@@ -86,10 +88,11 @@ class Bench:
 
     def graph(self) -> list[Figure]:
         """Nodes of one decoder pass, and the host's time to build it."""
-        ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
-            "GPU path": as_on_a_gpu,
-            "CPU path": nullcontext,
-        }
+        ways: dict[str, Callable[[], AbstractContextManager[None]]] = (
+            {"GPU path": nullcontext}
+            if on_gpu()
+            else {"GPU path": as_on_a_gpu, "CPU path": nullcontext}
+        )
         figures = []
         for way, surroundings in ways.items():
             with surroundings():
@@ -163,7 +166,7 @@ def main() -> None:
     sizes = Sizes(vocab=args.vocab, layers=args.layers, canvas=args.canvas)
     content = {
         "command": shlex.join(["scripts/bench/compare_mlx_vlm.py", *sys.argv[1:]]),
-        **environment("mlx", "mlx-vlm", "numpy"),
+        **environment("mlx", "mlx-vlm", "mlx-diffgemma", "numpy"),
         "sizes": asdict(sizes),
         "prompt_tokens": args.prompt,
         "steps": args.steps,

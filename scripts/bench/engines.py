@@ -131,7 +131,10 @@ class Theirs:
     name = "mlx-vlm"
 
     def __init__(self, folder: Path, prompt: Sequence[int]) -> None:
-        self.model: Any = import_module("mlx_vlm.utils").load_model(folder)
+        try:
+            self.model: Any = import_module("mlx_vlm.utils").load_model(folder)
+        except ModuleNotFoundError as error:
+            raise SystemExit(f"{error}; install the bench extra: README.md beside this.") from None
         mx.eval(self.model.parameters())
         self.prompt = list(prompt)
         self._prefill: list[Any] = []

@@ -70,6 +70,7 @@ def environment(*packages: str) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),
             "cores": os.cpu_count(),
+            "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),
         },
         "versions": {
             "python": platform.python_version(),

@@ -57,7 +57,7 @@ def main() -> None:
             progress(f"at most {max_steps} steps, seed {seed}: {len(attempts)} attempts")
     content = {
         "command": shlex.join(["scripts/bench/sudoku.py", *sys.argv[1:]]),
-        **environment("mlx", "numpy"),
+        **environment("mlx", "mlx-diffgemma", "numpy"),
     }
     for name, value in content.items():
         print(f"{name}: {value}")
