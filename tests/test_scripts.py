@@ -178,5 +178,17 @@ def test_ci_runs_the_tests_last_and_fails_with_any_gate(tmp_path: Path) -> None:
     ran = checkout.run(".ci/run", CI="true")
     assert ran.returncode == 1
     assert "-m mypy" in checkout.asked()
-    assert checkout.asked()[-1] == "-m pytest -m not (reference or metal or weights)"
-    assert sum("-m pytest" in line for line in checkout.asked()) == 1
+    assert checkout.asked()[-4:] == [
+        "-m pytest -m not (reference or metal or weights)",
+        "-m pip install -qq torch==2.13.0",
+        "-m pip install -qq --editable .[test,reference]",
+        "-m pytest -m reference",
+    ]
+
+
+def test_ci_says_where_it_could_not_compare_with_the_reference(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, python3=FAKE_PYTHON + "[[ $* != *torch* ]]\n")
+    ran = checkout.run(".ci/run", CI="true")
+    assert ran.returncode == 0, ran.stderr
+    assert "nothing was compared with the reference" in ran.stderr
+    assert checkout.asked()[-1] == "-m pip install -qq torch==2.13.0"

@@ -16,7 +16,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,16 @@ def main() -> None:
         print(f"{name}: {value}")
     print(table(attempts))
     if args.json:
-        samples = [asdict(a) for a in attempts]
-        args.json.write_text(json.dumps({**content, "attempts": samples}, indent=1) + "\n")
+        args.json.write_text(_as_json(content, attempts))
 
 
 def attempt(session: dg.Session, puzzle: dict[str, Any], max_steps: int, seed: int) -> Attempt:
     settings = dg.Settings(seed=seed, max_denoising_steps=max_steps)
     reply = session.ask(puzzle["puzzle"], settings=settings)
     solved = "".join(reply.text.split()) == puzzle["solution"]
-    return Attempt(puzzle["clues"], max_steps, seed, solved, sum(reply.steps), reply.seconds.total)
+    return Attempt(
+        puzzle["clues"], max_steps, seed, solved, sum(reply.steps), round(reply.seconds.total, 4)
+    )
 
 
 HEAD = ["steps", "clues", "tries", "solved", "trainer", "used", "trainer", "median", "p90", "most"]
@@ -109,6 +110,14 @@ def _line(row: Sequence[Attempt]) -> str:
 
 def _cells(cells: Sequence[str]) -> str:
     return "  ".join(cell.rjust(8) for cell in cells)
+
+
+def _as_json(content: dict[str, Any], attempts: Sequence[Attempt]) -> str:
+    """`content` and the attempts, one a line."""
+    rows = ",\n".join(f"  {json.dumps(list(asdict(a).values()))}" for a in attempts)
+    columns = [field.name for field in fields(Attempt)]
+    head = json.dumps({**content, "columns": columns}, indent=1).removesuffix("\n}")
+    return f'{head},\n "attempts": [\n{rows}\n ]\n}}\n'
 
 
 def _first_of_each(puzzles: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
