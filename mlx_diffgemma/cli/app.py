@@ -1,5 +1,6 @@
 """`mlx-diffgemma`: the commands, and how each of them ends."""
 
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,9 @@ def program(
 
 def main() -> None:
     """The console script."""
+    # On Linux numpy's BLAS threads wait for each other actively: beside any other process a product
+    # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
     app(prog_name=PROGRAM)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..model.layers import exp
+from ..model.layers import compiled_on_gpu, exp
 
 SLICE = 4096  # ids of one slice of the draw
 
@@ -40,12 +40,19 @@ def read_rows(processed: mx.array) -> Rows:
     entropy = log Z - sum(w * (x - max)) / Z, which does not cancel near 0 as logsumexp - mean does.
     """
     best = mx.argmax(processed, axis=-1, keepdims=True)
-    shifted = processed - mx.take_along_axis(processed, best, axis=-1)
-    weights = exp(shifted)
+    weights, weighted = weigh(processed, mx.take_along_axis(processed, best, axis=-1))
     masses = slice_masses(weights)
     total = masses.sum(axis=-1, keepdims=True)
-    entropy = mx.log(total[:, 0]) - (weights * shifted).sum(axis=-1) / total[:, 0]
+    entropy = mx.log(total[:, 0]) - weighted.sum(axis=-1) / total[:, 0]
     return Rows(best[:, 0].astype(mx.int32), entropy, weights, total, masses)
+
+
+@compiled_on_gpu
+def weigh(processed: mx.array, largest: mx.array) -> tuple[mx.array, mx.array]:
+    """exp(x - max) and the same times x - max, [C, V] each: on a GPU one pass."""
+    shifted = processed - largest
+    weights = exp(shifted)
+    return weights, weights * shifted
 
 
 def slice_masses(weights: mx.array) -> mx.array:

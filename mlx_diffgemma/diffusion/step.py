@@ -78,7 +78,7 @@ def denoising_step(
 
     exact: never gather the soft embedding. Logits exist for a chunk of rows at a time.
     """
-    hidden = model.decode(canvas, prefix, soft)[0]
+    hidden = model.decode(canvas, prefix, soft).squeeze(0)
     length = hidden.shape[0]
     limit = GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS
     rows = max(1, min(length, limit // model.config.text.vocab_size))

@@ -6,7 +6,7 @@ Axes: L positions, H hidden size, D head dimension, I inner size, O outputs, E e
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -16,6 +16,7 @@ from ..config import LayerConfig
 from ..quantization import QuantizationConfig
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715 * GELU_LINEAR
@@ -26,16 +27,16 @@ def on_gpu() -> bool:
     return mx.default_device().type == mx.DeviceType.gpu
 
 
-def compiled_on_gpu(function: Callable[P, mx.array]) -> Callable[P, mx.array]:
+def compiled_on_gpu(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, on a GPU compiled by MLX: traced once a shape, one kernel for elementwise runs.
 
     On the CPU it runs operation by operation: there MLX would call the system's C++ compiler, a
     second a kernel, and gain nothing (docs/log.md).
     """
-    compiled: Callable[P, mx.array] = mx.compile(function)
+    compiled: Callable[P, R] = mx.compile(function)
 
     @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> mx.array:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         return compiled(*args, **kwargs) if on_gpu() else function(*args, **kwargs)
 
     return run
@@ -70,6 +71,12 @@ def geglu(gate: mx.array, up: mx.array) -> mx.array:
     g = gate.astype(mx.float32)
     gelu = g * mx.sigmoid(g * (g * g * GELU_CUBIC + GELU_LINEAR))
     return gelu.astype(gate.dtype) * up
+
+
+@compiled_on_gpu
+def softcap(logits: mx.array, cap: float) -> mx.array:
+    """cap * tanh(logits / cap), float32."""
+    return tanh(logits.astype(mx.float32) / cap) * cap
 
 
 class Matrix(Protocol):

@@ -13,7 +13,7 @@ from ..errors import PromptError
 from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
 from .embedding import Embedding
-from .layers import tanh
+from .layers import softcap
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -91,8 +91,7 @@ class Model:
 
     def logits(self, hidden: mx.array) -> mx.array:
         """hidden [..., C, H] -> softcapped logits [..., C, V], float32."""
-        cap = self.config.text.final_logit_softcapping
-        return tanh(self.embedding.head(hidden).astype(mx.float32) / cap) * cap
+        return softcap(self.embedding.head(hidden), self.config.text.final_logit_softcapping)
 
     def soft_embedding(self, processed: mx.array) -> mx.array:
         """processed logits [..., C, V] -> soft embeddings [..., C, H], by the whole product."""
