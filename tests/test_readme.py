@@ -1,0 +1,48 @@
+"""What the README shows is what happens: its transcript, its Python and its options."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+TRANSCRIPT = README.split("```\n$ mlx-diffgemma ")[1].split("\n```")[0]
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "mlx_diffgemma", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_the_transcript_gives_its_grid() -> None:
+    command, *shown = TRANSCRIPT.replace("\\\n", " ").splitlines()
+    grid = [line for line in shown if re.fullmatch(r"[1-9]{9}", line)]
+    assert len(grid) == 9
+    assert run(*command.split()).splitlines() == grid
+
+
+def test_the_python_runs() -> None:
+    """Up to the network alone, which needs a checkpoint of the reader's."""
+    code = README.split("```python\n")[1].split("\nmodel = ")[0]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    assert "534678912" in printed.getvalue()
+
+
+def test_every_option_it_names_exists() -> None:
+    table = README.split("| option of `generate` |")[1].split("\n\n")[0]
+    named = set(re.findall(r"--[a-z][a-z-]+", table))
+    assert len(named) > 10
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", run("generate", "--help")))
+
+
+def test_every_file_it_names_is_there() -> None:
+    root = Path(__file__).parents[1]
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (root / link).exists(), link
+    tree = README.split("## How it is built")[1].split("\n\n")[1]
+    for name in re.findall(r"(\w+\.py)\b", tree):
+        assert list(root.rglob(name)), name
