@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError
+from .errors import CheckpointError, one_line
 from .quantization import Quantization, read_quantization
 
 MODEL_TYPE = "diffusion_gemma"
@@ -116,7 +116,7 @@ def read_json(file: Path) -> dict[str, Any]:
             "*.safetensors."
         ) from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise CheckpointError(
             f"{file}: not readable as JSON ({reason}); download it again."
         ) from None

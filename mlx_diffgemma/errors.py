@@ -38,3 +38,8 @@ class FitError(DiffGemmaError):
 
 class NumericsError(DiffGemmaError, ArithmeticError):
     """Weights that give numbers which are not finite."""
+
+
+def one_line(message: object) -> str:
+    """A foreign error's message without line breaks."""
+    return " ".join(str(message).split())

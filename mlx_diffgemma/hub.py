@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .assets import embedded_folder
-from .errors import CheckpointError, HubError
+from .errors import CheckpointError, HubError, one_line
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
@@ -106,7 +106,7 @@ def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:
     try:
         return call()
     except Exception as error:  # huggingface_hub lets the errors of its HTTP library through
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)[:200] or type(error).__name__
         raise HubError(f"{repo_id} cannot be fetched ({reason}); {how}") from None
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
+from ..errors import one_line
 from . import generate, info
-from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, one_line, say
+from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, say
 
 PROGRAM = "mlx-diffgemma"
 

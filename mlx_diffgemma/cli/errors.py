@@ -12,7 +12,7 @@ import re
 import sys
 from typing import TextIO
 
-from ..errors import DiffGemmaError, SettingsError
+from ..errors import DiffGemmaError, SettingsError, one_line
 
 FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 
@@ -78,11 +78,6 @@ def with_option_names(message: str) -> str:
     return re.sub(
         rf"(?<![\w/.-])({names})(?![\w/.-]\w)", lambda found: OPTION_OF[found[1]], message
     )
-
-
-def one_line(message: object) -> str:
-    """A foreign error's message without line breaks."""
-    return " ".join(str(message).split())
 
 
 def say(line: str) -> None:

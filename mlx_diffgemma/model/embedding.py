@@ -41,9 +41,6 @@ class DenseTable:
     def _for_numpy(self) -> bool:
         return self.weight.dtype == mx.float32 and not on_gpu()
 
-    def arrays(self) -> list[mx.array]:
-        return [self.weight]
-
 
 class PackedTable(PackedMatrix):
     """The embedding as MLX packs it."""

@@ -6,7 +6,7 @@ Axes: L positions, H hidden size, D head dimension, I inner size, O outputs, E e
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -79,14 +79,6 @@ def softcap(logits: mx.array, cap: float) -> mx.array:
     return tanh(logits.astype(mx.float32) / cap) * cap
 
 
-class Matrix(Protocol):
-    """A weight [O, I] that maps [..., I] to [..., O]."""
-
-    outputs: int
-
-    def __call__(self, x: mx.array) -> mx.array: ...
-
-
 class DenseMatrix:
     """A weight in a floating-point dtype.
 
@@ -118,9 +110,6 @@ class DenseMatrix:
         whole.outputs = sum(part.outputs for part in parts)
         whole.right = mx.concatenate([part.right for part in parts], axis=-1)
         return whole
-
-    def arrays(self) -> list[mx.array]:
-        return [self.right]
 
 
 class PackedMatrix:
@@ -190,9 +179,6 @@ class PackedMatrix:
             parts[0].packing,
         )
 
-    def arrays(self) -> list[mx.array]:
-        return [a for a in (self.weight, self.scales, self.biases) if a is not None]
-
 
 AnyMatrix = DenseMatrix | PackedMatrix
 
@@ -206,9 +192,6 @@ class JoinedMatrix:
 
     def __call__(self, x: mx.array) -> mx.array:
         return mx.concatenate([part(x) for part in self.parts], axis=-1)
-
-    def arrays(self) -> list[mx.array]:
-        return [array for part in self.parts for array in part.arrays()]
 
 
 def join(parts: Sequence[AnyMatrix]) -> AnyMatrix | JoinedMatrix:

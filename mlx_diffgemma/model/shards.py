@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import read_json
-from ..errors import CheckpointError
+from ..errors import CheckpointError, one_line
 
 FLOATS = {"BF16": 2, "F16": 2, "F32": 4}
 WIDER = {"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
@@ -84,7 +84,7 @@ def _read_header(file: Path) -> dict[str, TensorInfo]:
         tensors = {name: _tensor_info(file, entry) for name, entry in header.items()}
         ends = [entry["data_offsets"][1] for entry in header.values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise CheckpointError(
             f"{file}: not a whole safetensors file ({reason}); {CONVERT_AGAIN}."
         ) from None

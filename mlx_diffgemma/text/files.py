@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mlx_diffgemma.errors import CheckpointError
-
-
-def one_line(message: object) -> str:
-    """A foreign error's message without line breaks."""
-    return " ".join(str(message).split())
+from mlx_diffgemma.errors import CheckpointError, one_line
 
 
 def read_text(path: Path) -> str:
