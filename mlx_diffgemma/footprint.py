@@ -4,6 +4,7 @@ Arithmetic over safetensors headers and config.json; no weight is read.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def footprint(folder: Path, context: int, dtype: str | None = None) -> Footprint
 
     dtype: the activations' ("float32", ...); None takes the checkpoint's.
     """
+    return plan_memory(folder, dtype)(context)
+
+
+def plan_memory(folder: Path, dtype: str | None = None) -> Callable[[int], Footprint]:
+    """`footprint` for any number of contexts; the folder is read once, here."""
     config = read_config(folder)
     item = DTYPE_BYTES.get(dtype or config.dtype, 2)
     weights = 0
@@ -50,8 +56,12 @@ def footprint(folder: Path, context: int, dtype: str | None = None) -> Footprint
         if not name.startswith(("model.encoder.vision_tower.", "model.encoder.embed_vision.")):
             floating = info.dtype in ("BF16", "F16", "F32")
             weights += info.num_items * item if floating else info.num_bytes
-    cache = cache_bytes(config, context, item)
-    return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
+
+    def plan(context: int) -> Footprint:
+        cache = cache_bytes(config, context, item)
+        return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
+
+    return plan
 
 
 def cache_bytes(config: ModelConfig, context: int, item_bytes: int) -> int:
@@ -88,15 +98,25 @@ def _container_limit() -> int | None:
 
 def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:
     """FitError, with the numbers, when the model with `context` positions cannot fit."""
-    need = footprint(folder, context, dtype)
-    if need.fits is False:
-        raise FitError(
-            f"{folder.name} needs {sized(need.needed_bytes)} (weights "
-            f"{sized(need.weight_bytes)}, cache for {context:,} positions "
-            f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
-            f"machine can give {sized(need.available_bytes or 0)}; take a smaller quantisation "
-            "or context, or try anyway with --force."
-        )
+    fit_check(folder, dtype)(context)
+
+
+def fit_check(folder: Path, dtype: str | None = None) -> Callable[[int], None]:
+    """`require_fit` for any number of contexts; the folder is read once, here."""
+    plan = plan_memory(folder, dtype)
+
+    def check(context: int) -> None:
+        need = plan(context)
+        if need.fits is False:
+            raise FitError(
+                f"{folder.name} needs {sized(need.needed_bytes)} (weights "
+                f"{sized(need.weight_bytes)}, cache for {context:,} positions "
+                f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
+                f"machine can give {sized(need.available_bytes or 0)}; take a smaller quantisation "
+                "or context, or try anyway with --force."
+            )
+
+    return check
 
 
 def sized(count: int) -> str:

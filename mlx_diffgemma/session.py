@@ -7,7 +7,6 @@ longest token prefix that old and new prompt share, and encodes exactly the rest
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -18,7 +17,7 @@ from .config import read_config
 from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
 from .diffusion.settings import Settings
 from .errors import CheckpointError, PromptError
-from .footprint import require_fit
+from .footprint import fit_check
 from .hub import Consent, Source, find_model
 from .model.cache import Prefix
 from .model.text import Model, Progress
@@ -288,7 +287,7 @@ def load(
     began = time.perf_counter()
     source = find_model(model, offline=offline, consent=consent)
     name = None if dtype is None else str(dtype).rpartition(".")[2]
-    check = _any_context if force else partial(require_fit, source.folder, dtype=name)
+    check = _any_context if force else fit_check(source.folder, name)
     check(0)
     tokenizer = load_tokenizer(source.folder)
     vocab_size = read_config(source.folder).text.vocab_size
