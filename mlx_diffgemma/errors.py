@@ -6,7 +6,8 @@
     ├── SettingsError      a sampler setting is out of range
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
     ├── FitError           the model or the context does not fit into this machine's memory
-    └── NumericsError      the weights produce numbers that are not finite
+    ├── NumericsError      the weights produce numbers that are not finite
+    └── KernelError        arrays a Metal kernel was not made for
 
 A message is one line: what, what was found, what was expected, and what to do next.
 """
@@ -38,6 +39,10 @@ class FitError(DiffGemmaError):
 
 class NumericsError(DiffGemmaError, ArithmeticError):
     """Weights that give numbers which are not finite."""
+
+
+class KernelError(DiffGemmaError, ValueError):
+    """Arrays of another dtype, rank, group size or shape than a Metal kernel takes."""
 
 
 def one_line(message: object) -> str:

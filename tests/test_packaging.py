@@ -1,6 +1,7 @@
 """What an installation holds, and what importing it costs."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,20 +25,34 @@ HEAVY = {"huggingface_hub", "mlx", "mlx_lm", "torch", "transformers"}
 MAX_WHEEL_BYTES = 5_000_000
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# Packages that stand at the top level; inside the package there are links to them.
+OUTSIDE = PROJECT["tool"]["setuptools"]["package-dir"]
+
+
+def package_files(suffix: str = "") -> list[Path]:
+    """Every file of the package, those behind the links too."""
+    walked = os.walk(PACKAGE, followlinks=True)
+    files = [Path(folder) / name for folder, _, names in walked for name in names]
+    return [file for file in files if file.suffix != ".pyc" and file.name.endswith(suffix)]
 
 
 # --- packages and data
 
 
 def test_every_package_on_disk_is_listed() -> None:
-    folders = (init.parent for init in PACKAGE.rglob("__init__.py"))
+    folders = (init.parent for init in package_files("__init__.py"))
     on_disk = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == on_disk
 
 
 def test_every_folder_with_python_is_a_package() -> None:
-    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    folders = {path.parent for path in package_files(".py")}
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize(("name", "folder"), OUTSIDE.items())
+def test_a_package_outside_is_linked_to(name: str, folder: str) -> None:
+    assert (ROOT / name.replace(".", "/")).readlink() == Path("..") / folder
 
 
 @pytest.mark.parametrize("name", CHECKPOINT)
@@ -86,7 +101,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (PACKAGE.name, *OUTSIDE.values()):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored, symlinks=True)
     source = unpack(build("sdist", copy, work / "sdist"), work / "unpacked")
     return build("wheel", source, work / "wheel")
 
@@ -94,8 +111,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    wanted = {path.relative_to(ROOT).as_posix() for path in package_files()}
     assert {"mlx_diffgemma/py.typed", "mlx_diffgemma/assets/tiny-sudoku/model.safetensors"} < wanted
     assert sorted(wanted - names) == []
     assert sorted(name for name in names - wanted if ".dist-info/" not in name) == []

@@ -20,6 +20,7 @@ NAMES = [
     "FitError",
     "Frame",
     "HubError",
+    "KernelError",
     "Model",
     "Noise",
     "NumericsError",
@@ -83,6 +84,7 @@ TREE = {
     "PromptError": ValueError,
     "FitError": Exception,
     "NumericsError": ArithmeticError,
+    "KernelError": ValueError,
 }
 
 

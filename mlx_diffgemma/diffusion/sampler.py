@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..model.layers import compiled_on_gpu, exp
+from ..device import compiled_on_gpu
+from ..kernels.elementwise import exp
 
 SLICE = 4096  # ids of one slice of the draw
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ..device import on_gpu
 from ..model.cache import Prefix
-from ..model.layers import on_gpu
 from ..model.text import Model
 from .sampler import accept, draw, read_rows
 

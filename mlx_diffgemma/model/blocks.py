@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..config import LayerConfig
+from ..device import compiled_on_gpu
+from ..kernels.elementwise import geglu
+from ..kernels.matrices import AnyMatrix, JoinedMatrix
 from .cache import LayerCache
 from .experts import Experts, Router
-from .layers import AnyMatrix, JoinedMatrix, Rope, compiled_on_gpu, geglu
+from .rope import Rope
 
 Mask = mx.array | str | None
 

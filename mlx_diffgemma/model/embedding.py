@@ -6,7 +6,8 @@ Axes: C canvas positions (or any number of rows), V vocabulary, H hidden size.
 import mlx.core as mx
 import numpy as np
 
-from .layers import PackedMatrix, in_numpy, on_gpu
+from ..device import in_numpy, on_gpu
+from ..kernels.matrices import PackedMatrix
 
 BLOCK = 64  # ids that share one maximum when the heaviest tokens are looked for
 BLOCKS_KEPT = 32  # blocks whose tokens are candidates

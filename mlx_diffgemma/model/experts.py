@@ -6,7 +6,9 @@ Source: transformers `DiffusionGemmaTextRouter` and `DiffusionGemmaTextExperts`.
 
 import mlx.core as mx
 
-from .layers import AnyMatrix, geglu, on_gpu
+from ..device import on_gpu
+from ..kernels.elementwise import geglu
+from ..kernels.matrices import AnyMatrix
 
 SORT_FROM_ROWS = 64  # below, MLX's sorted expert kernel is not taken
 

@@ -15,9 +15,9 @@ import mlx.core as mx
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..kernels.matrices import AnyMatrix, DenseMatrix, PackedMatrix
 from ..quantization import QuantizationConfig
 from .embedding import DenseTable, PackedTable
-from .layers import AnyMatrix, DenseMatrix, PackedMatrix
 from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")

@@ -10,10 +10,10 @@ import mlx.core as mx
 
 from ..config import ModelConfig
 from ..errors import PromptError
+from ..kernels.elementwise import softcap
 from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
 from .embedding import Embedding
-from .layers import softcap
 
 Progress = Callable[[int, int], None]  # done, total
 

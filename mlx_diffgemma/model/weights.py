@@ -9,10 +9,10 @@ import mlx.core as mx
 
 from ..config import ModelConfig, read_config
 from ..errors import CheckpointError
+from ..kernels.matrices import join
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .experts import Experts, Router
-from .layers import join
 from .shards import shard_files
 from .tensors import Tensors
 from .text import Model, Progress, named_arrays

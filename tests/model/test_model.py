@@ -21,7 +21,7 @@ from checkpoints import (
 from compare import assert_close
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.model.layers import JoinedMatrix, PackedMatrix
+from mlx_diffgemma.kernels.matrices import JoinedMatrix, PackedMatrix
 from mlx_diffgemma.model.weights import load_network
 
 SIZES = Sizes(layers="ssf", sliding_window=6)

@@ -1,82 +1,14 @@
-"""The small parts every layer is made of: matrices, norms, activation, rotary angles.
+"""Weights that multiply: dense, quantised by MLX, and several of one input joined.
 
-Axes: L positions, H hidden size, D head dimension, I inner size, O outputs, E experts.
+Axes: I inputs, O outputs, E experts, N rows.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Sequence
 
 import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 
-from ..config import LayerConfig
+from ..device import on_gpu
 from ..quantization import QuantizationConfig
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
-GELU_CUBIC = 0.044715 * GELU_LINEAR
-
-
-def on_gpu() -> bool:
-    """True where the default device is a GPU (Metal or CUDA)."""
-    return mx.default_device().type == mx.DeviceType.gpu
-
-
-def compiled_on_gpu(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, on a GPU compiled by MLX: traced once a shape, one kernel for elementwise runs.
-
-    On the CPU it runs operation by operation: there MLX would call the system's C++ compiler, a
-    second a kernel, and gain nothing (docs/log.md).
-    """
-    compiled: Callable[P, R] = mx.compile(function)
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        return compiled(*args, **kwargs) if on_gpu() else function(*args, **kwargs)
-
-    return run
-
-
-def in_numpy(function: Callable[..., NDArray[Any]], *inputs: mx.array) -> mx.array:
-    """`function` of float32 arrays, evaluated by numpy: for vocabulary-wide work on the CPU.
-
-    There MLX's exp and tanh go value by value and its BLAS is the reference one: numpy's are 20 to
-    40 times as fast, and closer (docs/log.md). What is not finite is found later, by its entropy.
-    """
-    with np.errstate(all="ignore"):
-        return mx.array(function(*(np.asarray(x) for x in inputs)))
-
-
-def exp(x: mx.array) -> mx.array:
-    """e^x of a float32 array; on the CPU evaluated at once, and not to be differentiated."""
-    return mx.exp(x) if on_gpu() else in_numpy(np.exp, x)
-
-
-def tanh(x: mx.array) -> mx.array:
-    """tanh of a float32 array; on the CPU evaluated at once, and not to be differentiated."""
-    return mx.tanh(x) if on_gpu() else in_numpy(np.tanh, x)
-
-
-@compiled_on_gpu
-def geglu(gate: mx.array, up: mx.array) -> mx.array:
-    """gelu_tanh(gate) * up; the activation in float32, rounded once to the input's dtype.
-
-    (1 + tanh(y)) / 2 = sigmoid(2y) keeps it short enough for MLX to compile into one kernel.
-    """
-    g = gate.astype(mx.float32)
-    gelu = g * mx.sigmoid(g * (g * g * GELU_CUBIC + GELU_LINEAR))
-    return gelu.astype(gate.dtype) * up
-
-
-@compiled_on_gpu
-def softcap(logits: mx.array, cap: float) -> mx.array:
-    """cap * tanh(logits / cap), float32."""
-    return tanh(logits.astype(mx.float32) / cap) * cap
 
 
 class DenseMatrix:
@@ -202,32 +134,3 @@ def join(parts: Sequence[AnyMatrix]) -> AnyMatrix | JoinedMatrix:
     if len(packed) == len(parts) and len({part.packing for part in packed}) == 1:
         return PackedMatrix.joined(packed)
     return JoinedMatrix(parts)
-
-
-class Rope:
-    """Rotary position embedding of one layer kind; turns the pairs (d, d + D/2).
-
-    A "proportional" layer turns only the first `rotary_fraction` of its D/2 pairs, with exponents
-    over the full D: the others have an infinite period (`mx.fast.rope` takes periods). Source:
-    transformers `modeling_rope_utils._compute_proportional_rope_parameters`.
-    """
-
-    def __init__(self, layer: LayerConfig) -> None:
-        self.head_dim = layer.head_dim
-        pairs = layer.head_dim // 2
-        turning = int(layer.rotary_fraction * layer.head_dim // 2)
-        exponents = mx.arange(turning, dtype=mx.float32) * (2.0 / layer.head_dim)
-        periods = mx.power(mx.array(layer.rope_theta, dtype=mx.float32), exponents)
-        self.periods = mx.concatenate([periods, mx.full((pairs - turning,), math.inf)])
-
-    def __call__(self, x: mx.array, offset: int) -> mx.array:
-        """x [1, heads, L, D] at positions offset, offset + 1, ... -> the same, turned."""
-        return mx.fast.rope(
-            x,
-            self.head_dim,
-            traditional=False,
-            base=None,
-            scale=1.0,
-            offset=offset,
-            freqs=self.periods,
-        )

@@ -1,0 +1,39 @@
+"""Rotary position embedding.
+
+Axes: L positions, D head dimension.
+"""
+
+import math
+
+import mlx.core as mx
+
+from ..config import LayerConfig
+
+
+class Rope:
+    """Rotary position embedding of one layer kind; turns the pairs (d, d + D/2).
+
+    A "proportional" layer turns only the first `rotary_fraction` of its D/2 pairs, with exponents
+    over the full D: the others have an infinite period (`mx.fast.rope` takes periods). Source:
+    transformers `modeling_rope_utils._compute_proportional_rope_parameters`.
+    """
+
+    def __init__(self, layer: LayerConfig) -> None:
+        self.head_dim = layer.head_dim
+        pairs = layer.head_dim // 2
+        turning = int(layer.rotary_fraction * layer.head_dim // 2)
+        exponents = mx.arange(turning, dtype=mx.float32) * (2.0 / layer.head_dim)
+        periods = mx.power(mx.array(layer.rope_theta, dtype=mx.float32), exponents)
+        self.periods = mx.concatenate([periods, mx.full((pairs - turning,), math.inf)])
+
+    def __call__(self, x: mx.array, offset: int) -> mx.array:
+        """x [1, heads, L, D] at positions offset, offset + 1, ... -> the same, turned."""
+        return mx.fast.rope(
+            x,
+            self.head_dim,
+            traditional=False,
+            base=None,
+            scale=1.0,
+            offset=offset,
+            freqs=self.periods,
+        )
