@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import generate, info
+from . import generate, info, profile
 from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, say
 
 PROGRAM = "mlx-diffgemma"
@@ -62,6 +62,7 @@ app = typer.Typer(
 )
 app.command("generate", short_help="Answer one prompt.")(generate.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
+app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
 
 
 @app.callback(invoke_without_command=True)

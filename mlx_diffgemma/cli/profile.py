@@ -1,0 +1,237 @@
+"""`profile`: what a step costs on this machine; `profile compare`: two such measurements."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .errors import ArgumentError, exit_code, say
+
+if TYPE_CHECKING:
+    from ..profile.measurement import Measurement
+    from ..profile.workload import Workload
+    from .outfile import OutFile
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+FixedSteps = Annotated[
+    str,
+    options.option(
+        "--steps",
+        "Denoising steps of every canvas, or adaptive: answers to the shipped prompts, as many "
+        "steps as they take. Default: 16.",
+        "N",
+    ),
+]
+Context = Annotated[
+    int | None,
+    options.option(
+        "--context",
+        "Prompt positions. Default: 1024 where the model holds them; the prompts' own length when "
+        "adaptive.",
+        "N",
+    ),
+]
+Canvases = Annotated[
+    int | None,
+    options.option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N"),
+]
+Prompts = Annotated[
+    int | None,
+    options.option("--prompts", "Shipped prompts of the adaptive workload. Default: all 20.", "N"),
+]
+Seeds = Annotated[
+    int | None,
+    options.option("--seeds", "Seeds for each prompt of the adaptive workload. Default: 3.", "N"),
+]
+MaxTokens = Annotated[
+    int | None,
+    options.option(
+        "--max-tokens",
+        "Tokens of an adaptive answer at most. Default: 1024, or as many whole canvases as fit.",
+        "N",
+    ),
+]
+Seed = Annotated[int, options.option("--seed", "The first seed. Default: 0.", "N")]
+Components = Annotated[
+    bool,
+    options.option(
+        "--components",
+        "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
+    ),
+]
+Sustained = Annotated[
+    str | None,
+    options.option(
+        "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
+    ),
+]
+JsonFile = Annotated[
+    Path | None,
+    options.option("--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"),
+]
+TraceFile = Annotated[
+    Path | None,
+    options.option("--trace", "Write Chrome trace events to FILE.", "FILE"),
+]
+
+
+@app.callback(invoke_without_command=True)
+def command(
+    ctx: typer.Context,
+    model: options.ModelName = None,
+    steps: FixedSteps = "16",
+    context: Context = None,
+    canvases: Canvases = None,
+    prompts: Prompts = None,
+    seeds: Seeds = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = 0,
+    components: Components = False,
+    sustained: Sustained = None,
+    json_file: JsonFile = None,
+    trace: TraceFile = None,
+    dtype: options.Dtype = None,
+    offline: options.Offline = False,
+    force: options.Force = False,
+) -> int:
+    """Measure a model on this machine: steps, prefill, tokens per step, memory, and its bounds.
+
+    Two canvases warm up, then at least five are measured. The default, 16 steps behind 1024 tokens,
+    compares machines; --steps adaptive measures what answers take. Ctrl-C prints what is finished.
+    """
+    if ctx.invoked_subcommand is not None:
+        return 0
+    from ..profile.workload import Workload
+    from .outfile import OutFile
+
+    number = _steps(steps)
+    _refuse_mixture(number is None, canvases, prompts, seeds, max_tokens)
+    given = {"canvases": canvases, "prompts": prompts, "seeds": seeds}
+    workload = Workload(
+        steps=number,
+        context=context,
+        max_tokens=max_tokens,
+        seed=seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    seconds = None if sustained is None else _duration(sustained)
+    if json_file and trace and json_file.resolve() == trace.resolve():
+        raise ArgumentError(f"--json and --trace both name {trace}; give two files.")
+    with ExitStack() as files:
+        outputs = [
+            files.enter_context(OutFile(file, what)) if file else None
+            for file, what in ((json_file, "the profile"), (trace, "the trace"))
+        ]
+        choice = options.ModelChoice(model, dtype, offline, force)
+        return _measure(choice, workload, components, seconds, outputs)
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A file written by profile --json.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The file to compare it with.")],
+    anyway: Annotated[
+        bool,
+        options.option("--anyway", "Also where sampler, quantisation, model or context differ."),
+    ] = False,
+) -> int:
+    """Compare two measurements: by how much B differs from A, and whether that is more than noise.
+
+    Intervals hold 95% of a bootstrap over canvases; where one contains 0 there is no difference.
+    """
+    from ..profile.comparison import compare, read_profile, require_comparable
+    from .output import write_out
+    from .profile_text import comparison_lines
+
+    profiles = read_profile(first), read_profile(second)
+    if not anyway:
+        require_comparable(*profiles)
+    write_out("\n".join(comparison_lines(compare(*profiles))) + "\n")
+    return 0
+
+
+def _measure(
+    choice: options.ModelChoice,
+    workload: "Workload",
+    components: bool,
+    sustained: float | None,
+    outputs: "list[OutFile | None]",
+) -> int:
+    from ..profile.machine import condition, this_machine
+    from ..profile.measurement import Measurement
+    from ..profile.run import run
+    from .loading import load_session, model_name
+    from .progress import Bar
+
+    session = load_session(choice)
+    name = model_name(choice)
+    measured = Measurement(session, name, workload, this_machine(), condition())
+    try:
+        with Bar("measuring") as bar:
+            run(measured, components=components, sustained=sustained, progress=bar)
+    except KeyboardInterrupt as interrupt:
+        if measured.records:
+            _show(measured)
+        say(f"interrupted: {len(measured.records)} of {workload.answers} answers measured.")
+        return exit_code(interrupt)
+    _show(measured)
+    _write(measured, outputs)
+    return 0
+
+
+def _show(measured: "Measurement") -> None:
+    from ..profile.report import to_json
+    from .output import write_out
+    from .profile_text import lines
+
+    write_out("\n".join(lines(to_json(measured))) + "\n")
+
+
+def _write(measured: "Measurement", outputs: "list[OutFile | None]") -> None:
+    import json
+
+    from ..profile.chrome_trace import chrome_trace
+    from ..profile.report import to_json
+
+    for output, content in zip(outputs, (to_json, chrome_trace), strict=True):
+        if output:
+            output.write(json.dumps(content(measured), allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _steps(text: str) -> int | None:
+    """A number of steps, None for adaptive."""
+    if text == "adaptive":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentError(
+            f"--steps is {text!r}, expected a number from 1, or adaptive."
+        ) from None
+
+
+def _refuse_mixture(
+    adaptive: bool, canvases: int | None, prompts: int | None, *others: int | None
+) -> None:
+    """ArgumentError for an option of the other workload."""
+    if adaptive and canvases is not None:
+        raise ArgumentError("--canvases goes with a number of --steps; take --prompts and --seeds.")
+    names = zip(("--prompts", "--seeds", "--max-tokens"), (prompts, *others), strict=True)
+    wrong = next((name for name, value in names if value is not None), None)
+    if not adaptive and wrong:
+        raise ArgumentError(f"{wrong} goes with --steps adaptive; take --canvases.")
+
+
+def _duration(text: str) -> float:
+    """Seconds in a time such as 10m, 90s or 1.5h."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise ArgumentError(f"--sustained is {text!r}, expected a time such as 90s, 10m or 1h.")
+    return seconds

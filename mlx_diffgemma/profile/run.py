@@ -1,0 +1,94 @@
+"""A whole measurement: warm-up, then answer by answer, so that it can be stopped in between."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from .components import Fences
+from .machine import condition
+from .measure import Meter
+from .measurement import Measurement
+from .workload import WARM_UP, Question, Workload, first_questions, questions
+
+Progress = Callable[[int, int], None]  # done, total
+
+
+class Tally:
+    """Tells `progress` how far a run has come: in steps where they are fixed, else in answers."""
+
+    def __init__(self, workload: Workload, repeats: int, progress: Progress | None) -> None:
+        self.by_step, self.progress = workload.fixed, progress
+        self.done, count = 0, workload.answers
+        self.total = (WARM_UP + count) * workload.steps * repeats if workload.steps else count
+
+    def step(self) -> None:
+        """A step is done."""
+        self._advance(self.by_step)
+
+    def answer(self) -> None:
+        """An answer is measured."""
+        self._advance(not self.by_step)
+
+    def end(self) -> None:
+        """All is done, or given up."""
+        if self.progress:
+            self.progress(self.total, self.total)
+
+    def _advance(self, counts: bool) -> None:
+        self.done += counts
+        if self.progress and counts:  # a sustained run goes on behind the last one planned
+            self.progress(min(self.done, self.total - 1), self.total)
+
+
+def run(
+    measured: Measurement,
+    *,
+    components: bool = False,
+    sustained: float | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Fills `measured` answer by answer: after an interrupt it holds what is finished.
+
+    components: repeat every step with fences; sustained: go on for so many seconds. What the
+    workload asks wrongly is found before anything is computed.
+    """
+    session, workload = measured.session, measured.workload
+    first_questions(session, workload)
+    tally = Tally(workload, 2 if components else 1, progress)
+    meter = Meter(session.model, tally.step, fences=Fences() if components else None)
+    try:
+        _warm_up(measured, meter)
+        for question in questions(session, workload):
+            _measure(measured, meter, question)
+            tally.answer()
+            if _is_enough(measured, sustained):
+                break
+        measured.sustained_seconds = sustained
+    finally:
+        measured.after = condition()
+        tally.end()
+
+
+def _warm_up(measured: Measurement, meter: Meter) -> None:
+    """Answers, not kept, until two canvases are done."""
+    canvases = 0
+    for question in questions(measured.session, measured.workload):
+        record = meter.answer(question, commit_last=measured.workload.fixed)
+        canvases += len(record.canvases)
+        if canvases >= WARM_UP:
+            break
+    meter.began = None
+
+
+def _measure(measured: Measurement, meter: Meter, question: Question) -> None:
+    mx.reset_peak_memory()
+    record = meter.answer(question, commit_last=measured.workload.fixed)
+    measured.peak_memory_bytes = max(measured.peak_memory_bytes, mx.get_peak_memory())
+    measured.records.append(record)
+
+
+def _is_enough(measured: Measurement, sustained: float | None) -> bool:
+    if len(measured.records) < measured.workload.answers:
+        return False
+    last = measured.records[-1]
+    return sustained is None or last.began + last.seconds >= sustained
