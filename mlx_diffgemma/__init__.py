@@ -20,6 +20,7 @@ from .errors import (
     HubError,
     KernelError,
     NumericsError,
+    ProfileError,
     PromptError,
     SettingsError,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Noise",
     "NumericsError",
     "Prefix",
+    "ProfileError",
     "PromptError",
     "Reply",
     "Session",

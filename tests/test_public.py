@@ -25,6 +25,7 @@ NAMES = [
     "Noise",
     "NumericsError",
     "Prefix",
+    "ProfileError",
     "PromptError",
     "Reply",
     "Session",
@@ -85,6 +86,7 @@ TREE = {
     "FitError": Exception,
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
+    "ProfileError": Exception,
 }
 
 

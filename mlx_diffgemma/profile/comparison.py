@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import one_line
+from ..errors import ProfileError, one_line
 from .report import SCHEMA_VERSION
-from .schema import ProfileError, problems
+from .schema import problems
 from .statistics import Change, Figure, Group, change, pooled_median
 
 Profile = Mapping[str, Any]

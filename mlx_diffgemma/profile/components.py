@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, is_dataclass
-from statistics import mean, median
-from typing import Any
+from statistics import mean
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -21,6 +21,8 @@ from ..diffusion import denoise as loop
 from ..model.text import Model
 from .roofline import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 from .spans import Span
+
+T = TypeVar("T")
 
 MOST_OVERHEAD = 0.1  # of a step: beyond, shares would say more about the fences than about the step
 SAMPLER, NORMS, HOST, ENCODER = "sampler", "norms", "host", "encoder"
@@ -182,9 +184,9 @@ def _arrays(value: Any) -> Iterator[mx.array]:
 
 @dataclass(frozen=True)
 class Components:
-    """Milliseconds of a step by component, the overhead of waiting taken off, and that overhead.
+    """Milliseconds of a step by component, summing to plain_ms, a step without fences.
 
-    plain_ms: the same steps without fences; by what the sum over the components differs is noise.
+    overhead_ms: by how much the fenced step was longer, which is taken off the components.
     """
 
     ms: dict[str, float]
@@ -208,21 +210,25 @@ class Components:
 def summarise(plain_seconds: Sequence[float], fenced: Sequence[StepParts]) -> Components:
     """Components of the typical step: means over the quarter of the steps around the median one.
 
-    fenced repeats the steps of plain_seconds, in order. The median of what a repetition takes
-    longer is the overhead; a component bears it by how often it was waited for.
+    fenced repeats the steps of plain_seconds. By how much its typical step is longer is the
+    overhead; a component bears it by how often it was waited for. Where noise makes it shorter,
+    all components grow alike.
     """
-    pairs = sorted(zip(plain_seconds, fenced, strict=True), key=lambda pair: pair[0])
-    overhead_ms = 1e3 * median(step.total - plain for plain, step in pairs)
-    cut = len(pairs) * 3 // 8
-    typical = pairs[cut : len(pairs) - cut]
-    ms = {name: 1e3 * mean(s.seconds.get(name, 0.0) for _, s in typical) for name in COMPONENTS}
-    fences = {name: mean(s.fences.get(name, 0) for _, s in typical) for name in COMPONENTS}
-    return Components(
-        ms=_less(ms, fences, max(0.0, overhead_ms)),
-        plain_ms=1e3 * mean(plain for plain, _ in typical),
-        overhead_ms=overhead_ms,
-        fences=sum(fences.values()),
-    )
+    typical = _middle(sorted(fenced, key=lambda step: step.total))
+    ms = {name: 1e3 * mean(s.seconds.get(name, 0.0) for s in typical) for name in COMPONENTS}
+    fences = {name: mean(s.fences.get(name, 0) for s in typical) for name in COMPONENTS}
+    plain_ms, fenced_ms = 1e3 * mean(_middle(sorted(plain_seconds))), sum(ms.values())
+    if fenced_ms > plain_ms:
+        ms = _less(ms, fences, fenced_ms - plain_ms)
+    else:
+        ms = {name: value * plain_ms / fenced_ms for name, value in ms.items()}
+    return Components(ms, plain_ms, fenced_ms - plain_ms, sum(fences.values()))
+
+
+def _middle(ranked: Sequence[T]) -> Sequence[T]:
+    """The quarter around the median, at least one."""
+    cut = min(len(ranked) * 3 // 8, (len(ranked) - 1) // 2)
+    return ranked[cut : len(ranked) - cut]
 
 
 def _less(

@@ -196,6 +196,10 @@ def _warnings(
         found.append(
             f"waiting for parts takes {components.overhead_share:.1%} of a step: no shares shown"
         )
+    if components and components.overhead_share < -MOST_OVERHEAD / 2:
+        found.append(
+            "fenced steps were the faster ones: the machine is too busy for parts"
+        )
     for when, state in (("before", measured.before), ("after", measured.after)):
         if state and state.thermal not in (None, "ok"):
             found.append(f"thermal pressure {when} the measurement: {state.thermal}")

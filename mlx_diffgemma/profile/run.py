@@ -53,6 +53,7 @@ def run(
     workload asks wrongly is found before anything is computed.
     """
     session, workload = measured.session, measured.workload
+    session.reset()  # a conversation would be part of every prompt
     first_questions(session, workload)
     tally = Tally(workload, 2 if components else 1, progress)
     meter = Meter(session.model, tally.step, fences=Fences() if components else None)

@@ -10,12 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DiffGemmaError
-
-
-class ProfileError(DiffGemmaError):
-    """A profile that cannot be read or compared."""
-
 
 @dataclass(frozen=True)
 class Optional:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 4000
+RESAMPLES = 2000
 LEVEL = 0.95  # of samples drawn anew, this share lies inside an interval
 SEED = 20_250_101  # the same two files give the same interval
 

@@ -120,7 +120,7 @@ def _question(session: Session, workload: Workload, prompt: Prompt, seed: int) -
     turn = session.turn(prompt.text, settings=wanted, raw=is_raw(session))
     if (context := _context(session, workload)) is None:
         return Question(prompt, tuple(turn.prompt_ids), turn.settings, turn.sampler)
-    tokens = _padded(session, turn.prompt_ids, context)
+    tokens = _padded(session, prompt, turn.prompt_ids, context)
     config = session.model.config
     budget = token_budget(config, context, wanted.max_tokens)
     session.require_room(context + -(-budget // config.canvas_length) * config.canvas_length)
@@ -161,13 +161,13 @@ def _context(session: Session, workload: Workload) -> int | None:
     return min(DEFAULT_CONTEXT, most)
 
 
-def _padded(session: Session, prompt: list[int], context: int) -> tuple[int, ...]:
-    """`prompt` made `context` tokens long by shipped text behind its first token."""
-    if len(prompt) > context:
+def _padded(session: Session, prompt: Prompt, ids: list[int], context: int) -> tuple[int, ...]:
+    """`ids` made `context` tokens long by shipped text behind the first of them."""
+    if len(ids) > context:
         raise SettingsError(
-            f"--context is {context:,}, expected at least the {len(prompt):,} tokens of the prompt."
+            f"--context is {context:,}, expected at least the {len(ids):,} tokens of the prompt "
+            f"{prompt.name!r}."
         )
     texts = (f"{p.text}\n{p.answer}\n" for p in shipped_prompts(session.task is not None))
     filler = session.tokenizer.encode("".join(texts))
-    missing = context - len(prompt)
-    return (*prompt[:1], *islice(cycle(filler), missing), *prompt[1:])
+    return (*ids[:1], *islice(cycle(filler), context - len(ids)), *ids[1:])
