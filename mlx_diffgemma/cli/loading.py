@@ -1,33 +1,27 @@
-"""From the options that choose a model to a session with it."""
+"""A session for a command: the model found, asked for, checked and loaded, with a bar."""
 
 from typing import TYPE_CHECKING
 
-from . import options
+from .consent import ask_on_terminal
+from .options import ModelChoice, mlx_dtype
+from .progress import Bar
 
 if TYPE_CHECKING:
     from ..diffusion.settings import Settings
     from ..session import Session
 
 
-def model_name(choice: options.ModelChoice) -> str:
-    """What the user calls the model, or the default."""
-    from ..hub import default_model
-
-    return default_model() if choice.name is None else choice.name
-
-
-def load_session(choice: options.ModelChoice, settings: "Settings | None" = None) -> "Session":
-    """The session; what a checkpoint's own defaults make impossible is found before its weights."""
+def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
+    """The session; what cannot work is found before a download, or before the weights are read."""
     from ..config import read_config
-    from ..hub import find_model
+    from ..hub import default_model, find_model
+    from ..kernels.dispatch import require_usable
     from ..session import load
-    from .consent import ask_on_terminal
-    from .progress import Bar
 
-    name = model_name(choice)
+    require_usable()
+    name = default_model() if choice.name is None else choice.name
     source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
-    if settings:
-        settings.resolved(read_config(source.folder).sampler, 0)
-    dtype = options.mlx_dtype(choice.dtype)
+    settings.resolved(read_config(source.folder).sampler, 0)
+    dtype = mlx_dtype(choice.dtype)
     with Bar("loading layers") as bar:
         return load(name, dtype, offline=True, force=choice.force, progress=bar)

@@ -18,34 +18,34 @@ MODEL_HELP = (
 )
 
 
-def option(name: str, text: str, metavar: str | None = None) -> OptionInfo:
+def _option(name: str, text: str, metavar: str | None = None) -> OptionInfo:
     """A typer.Option whose help says the default itself."""
     option: OptionInfo = typer.Option(name, help=text, metavar=metavar, show_default=False)
     return option
 
 
 PromptFile = Annotated[
-    Path | None, option("--prompt-file", "A UTF-8 file with the prompt.", "FILE")
+    Path | None, _option("--prompt-file", "A UTF-8 file with the prompt.", "FILE")
 ]
-System = Annotated[str | None, option("--system", "The system text. Default: none.", "TEXT")]
+System = Annotated[str | None, _option("--system", "The system text. Default: none.", "TEXT")]
 Think = Annotated[
     bool,
-    option("--think/--no-think", "Let the model think before it answers. Default: off."),
+    _option("--think/--no-think", "Let the model think before it answers. Default: off."),
 ]
 Raw = Annotated[
     bool,
-    option("--raw", "The prompt as it is: no chat template, channels not parsed."),
+    _option("--raw", "The prompt as it is: no chat template, channels not parsed."),
 ]
-ModelName = Annotated[str | None, option("--model", MODEL_HELP, "MODEL")]
+ModelName = Annotated[str | None, _option("--model", MODEL_HELP, "MODEL")]
 Dtype = Annotated[
     DtypeName | None,
-    option("--dtype", "What activations are computed in. Default: the checkpoint's."),
+    _option("--dtype", "What activations are computed in. Default: the checkpoint's."),
 ]
-Offline = Annotated[bool, option("--offline", "Do not ask the network for the model.")]
-Force = Annotated[bool, option("--force", "Try even where the memory should not suffice.")]
+Offline = Annotated[bool, _option("--offline", "Do not ask the network for the model.")]
+Force = Annotated[bool, _option("--force", "Try even where the memory should not suffice.")]
 MaxTokens = Annotated[
     int | None,
-    option(
+    _option(
         "--max-tokens",
         "Tokens to answer with at most. Default: 1024, or as many whole canvases as fit.",
         "N",
@@ -53,11 +53,11 @@ MaxTokens = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    option("--seed", "64 bits; the same seed gives the same text. Default: new.", "N"),
+    _option("--seed", "64 bits; the same seed gives the same text. Default: new.", "N"),
 ]
 Steps = Annotated[
     int | None,
-    option(
+    _option(
         "--steps",
         "Denoising steps a canvas at most. Default: the checkpoint's, 48 for the published one.",
         "N",
@@ -65,7 +65,7 @@ Steps = Annotated[
 ]
 EntropyBound = Annotated[
     float | None,
-    option(
+    _option(
         "--entropy-bound",
         "Nats accepted a step, above 0. Default: the checkpoint's, 0.1 for the published one.",
         "NATS",
@@ -73,7 +73,7 @@ EntropyBound = Annotated[
 ]
 TMin = Annotated[
     float | None,
-    option(
+    _option(
         "--t-min",
         "Temperature of the last step, below --t-max. Default: the checkpoint's, 0.4.",
         "T",
@@ -81,11 +81,11 @@ TMin = Annotated[
 ]
 TMax = Annotated[
     float | None,
-    option("--t-max", "Temperature of the first step. Default: the checkpoint's, 0.8.", "T"),
+    _option("--t-max", "Temperature of the first step. Default: the checkpoint's, 0.8.", "T"),
 ]
 Stability = Annotated[
     int | None,
-    option(
+    _option(
         "--stability",
         "Equal canvases in a row that end denoising; 0: entropy alone decides. Default: the "
         "checkpoint's, 1.",
@@ -94,7 +94,7 @@ Stability = Annotated[
 ]
 Confidence = Annotated[
     float | None,
-    option(
+    _option(
         "--confidence",
         "Mean entropy in nats below which denoising ends. Default: the checkpoint's, 0.005.",
         "NATS",
@@ -102,25 +102,25 @@ Confidence = Annotated[
 ]
 Stop = Annotated[
     list[str] | None,
-    option("--stop", "A text that ends the answer; may be repeated. Default: none.", "TEXT"),
+    _option("--stop", "A text that ends the answer; may be repeated. Default: none.", "TEXT"),
 ]
 ExactSelfConditioning = Annotated[
     bool,
-    option(
+    _option(
         "--exact-self-conditioning",
         "Always multiply by the whole embedding: slower, without approximation.",
     ),
 ]
 Visual = Annotated[
     bool | None,
-    option(
+    _option(
         "--visual/--no-visual",
         "Show each step on standard error. Default: on a terminal, without --json.",
     ),
 ]
-Json = Annotated[bool, option("--json", "Print one JSON object instead of the text.")]
+Json = Annotated[bool, _option("--json", "Print one JSON object instead of the text.")]
 TraceFile = Annotated[
-    Path | None, option("--trace", "Write every step to FILE as JSON lines.", "FILE")
+    Path | None, _option("--trace", "Write every step to FILE as JSON lines.", "FILE")
 ]
 
 

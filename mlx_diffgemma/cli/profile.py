@@ -2,11 +2,12 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from . import options
+from . import profile_options as given
 from .errors import ArgumentError, exit_code, say
 
 if TYPE_CHECKING:
@@ -16,83 +17,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-FixedSteps = Annotated[
-    str,
-    options.option(
-        "--steps",
-        "Denoising steps of every canvas, or adaptive: answers to the shipped prompts, as many "
-        "steps as they take. Default: 16.",
-        "N",
-    ),
-]
-Context = Annotated[
-    int | None,
-    options.option(
-        "--context",
-        "Prompt positions. Default: 1024 where the model holds them; the prompts' own length when "
-        "adaptive.",
-        "N",
-    ),
-]
-Canvases = Annotated[
-    int | None,
-    options.option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N"),
-]
-Prompts = Annotated[
-    int | None,
-    options.option("--prompts", "Shipped prompts of the adaptive workload. Default: all 20.", "N"),
-]
-Seeds = Annotated[
-    int | None,
-    options.option("--seeds", "Seeds for each prompt of the adaptive workload. Default: 3.", "N"),
-]
-MaxTokens = Annotated[
-    int | None,
-    options.option(
-        "--max-tokens",
-        "Tokens of an adaptive answer at most. Default: 1024, or as many whole canvases as fit.",
-        "N",
-    ),
-]
-Seed = Annotated[int, options.option("--seed", "The first seed. Default: 0.", "N")]
-Components = Annotated[
-    bool,
-    options.option(
-        "--components",
-        "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
-    ),
-]
-Sustained = Annotated[
-    str | None,
-    options.option(
-        "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
-    ),
-]
-JsonFile = Annotated[
-    Path | None,
-    options.option("--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"),
-]
-TraceFile = Annotated[
-    Path | None,
-    options.option("--trace", "Write Chrome trace events to FILE.", "FILE"),
-]
-
 
 @app.callback(invoke_without_command=True)
 def command(
     ctx: typer.Context,
     model: options.ModelName = None,
-    steps: FixedSteps = "16",
-    context: Context = None,
-    canvases: Canvases = None,
-    prompts: Prompts = None,
-    seeds: Seeds = None,
-    max_tokens: MaxTokens = None,
-    seed: Seed = 0,
-    components: Components = False,
-    sustained: Sustained = None,
-    json_file: JsonFile = None,
-    trace: TraceFile = None,
+    steps: given.FixedSteps = "16",
+    context: given.Context = None,
+    canvases: given.Canvases = None,
+    prompts: given.Prompts = None,
+    seeds: given.Seeds = None,
+    max_tokens: given.MaxTokens = None,
+    seed: given.Seed = 0,
+    components: given.Components = False,
+    sustained: given.Sustained = None,
+    json_file: given.JsonFile = None,
+    trace: given.TraceFile = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
     force: options.Force = False,
@@ -103,19 +43,19 @@ def command(
     compares machines; --steps adaptive measures what answers take. Ctrl-C prints what is finished.
     """
     if ctx.invoked_subcommand is not None:
-        return 0
+        return _refuse_options(ctx)
     from ..profile.workload import Workload
     from .outfile import OutFile
 
     number = _steps(steps)
     _refuse_mixture(number is None, canvases, prompts, seeds, max_tokens)
-    given = {"canvases": canvases, "prompts": prompts, "seeds": seeds}
+    counts = {"canvases": canvases, "prompts": prompts, "seeds": seeds}
     workload = Workload(
         steps=number,
         context=context,
         max_tokens=max_tokens,
         seed=seed,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in counts.items() if value is not None},
     )
     seconds = None if sustained is None else _duration(sustained)
     if json_file and trace and json_file.resolve() == trace.resolve():
@@ -131,12 +71,9 @@ def command(
 
 @app.command("compare")
 def compare_command(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A file written by profile --json.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="The file to compare it with.")],
-    anyway: Annotated[
-        bool,
-        options.option("--anyway", "Also where sampler, quantisation, model or context differ."),
-    ] = False,
+    first: given.FirstFile,
+    second: given.SecondFile,
+    anyway: given.Anyway = False,
 ) -> int:
     """Compare two measurements: by how much B differs from A, and whether that is more than noise.
 
@@ -160,14 +97,15 @@ def _measure(
     sustained: float | None,
     outputs: "list[OutFile | None]",
 ) -> int:
+    from ..diffusion.settings import Settings
     from ..profile.machine import condition, this_machine
     from ..profile.measurement import Measurement
     from ..profile.run import run
-    from .loading import load_session, model_name
+    from .loading import load_session
     from .progress import Bar
 
-    session = load_session(choice)
-    name = model_name(choice)
+    session = load_session(choice, Settings())
+    name = _model_name(choice)
     measured = Measurement(session, name, workload, this_machine(), condition())
     try:
         with Bar("measuring") as bar:
@@ -180,6 +118,15 @@ def _measure(
     _show(measured)
     _write(measured, outputs)
     return 0
+
+
+def _model_name(choice: options.ModelChoice) -> str:
+    """What the user calls the model; of a folder its last part: paths are nobody's business."""
+    from ..hub import default_model
+
+    name = default_model() if choice.name is None else choice.name
+    folder = Path(name)
+    return folder.resolve().name if folder.exists() else name
 
 
 def _show(measured: "Measurement") -> None:
@@ -223,6 +170,18 @@ def _refuse_mixture(
     wrong = next((name for name, value in names if value is not None), None)
     if not adaptive and wrong:
         raise ArgumentError(f"{wrong} goes with --steps adaptive; take --canvases.")
+
+
+def _refuse_options(ctx: typer.Context) -> int:
+    """ArgumentError for options of a measurement before a command that makes none."""
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ArgumentError(
+                f"--{name.removesuffix('_file').replace('_', '-')} before {ctx.invoked_subcommand} "
+                f"means nothing; see `{ctx.command_path} {ctx.invoked_subcommand} --help`."
+            )
+    return 0
 
 
 def _duration(text: str) -> float:

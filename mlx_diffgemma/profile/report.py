@@ -10,6 +10,7 @@ from statistics import mean, median
 from typing import Any
 
 from ..inventory import take_inventory
+from ..kernels import dispatch
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
@@ -99,7 +100,7 @@ def _model(measured: Measurement) -> dict[str, Any]:
         "vocab_size": config.text.vocab_size,
         "dtype": str(session.model.dtype).rpartition(".")[2],
         "quantization": {p.name: list(p.packing) for p in parts if p.name != "vision"},
-        "kernels": "ops",
+        "kernels": "metal" if dispatch.running() else "ops",
     }
 
 
@@ -197,9 +198,7 @@ def _warnings(
             f"waiting for parts takes {components.overhead_share:.1%} of a step: no shares shown"
         )
     if components and components.overhead_share < -MOST_OVERHEAD / 2:
-        found.append(
-            "fenced steps were the faster ones: the machine is too busy for parts"
-        )
+        found.append("fenced steps were the faster ones: the machine is too busy for parts")
     for when, state in (("before", measured.before), ("after", measured.after)):
         if state and state.thermal not in (None, "ok"):
             found.append(f"thermal pressure {when} the measurement: {state.thermal}")

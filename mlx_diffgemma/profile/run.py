@@ -71,13 +71,19 @@ def run(
 
 
 def _warm_up(measured: Measurement, meter: Meter) -> None:
-    """Answers, not kept, until two canvases are done."""
-    canvases = 0
-    for question in questions(measured.session, measured.workload):
-        record = meter.answer(question, commit_last=measured.workload.fixed)
-        canvases += len(record.canvases)
+    """Answers, not kept, until two canvases are done; and prompts of every length to be measured.
+
+    On a Mac the first run of a shape may compile and try kernels, which takes seconds.
+    """
+    workload, canvases = measured.workload, 0
+    for question in questions(measured.session, workload):
+        canvases += len(meter.answer(question, commit_last=workload.fixed).canvases)
         if canvases >= WARM_UP:
             break
+    if not workload.fixed:
+        asked = first_questions(measured.session, workload)
+        for tokens in {len(question.tokens): question.tokens for question in asked}.values():
+            measured.session.model.encode(tokens)
     meter.began = None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.diffusion import denoise as loop
-from mlx_diffgemma.diffusion import step as steps
+from mlx_diffgemma.kernels import denoise as decision
 from mlx_diffgemma.profile.components import (
     COMPONENTS,
     HOST,
@@ -149,13 +149,13 @@ def test_a_slowed_sampler_is_the_part_that_grows(
     """By as much as it was slowed; a busy machine may add to any part."""
     asleep = 0.3
     before = one_step(sudoku)
-    fast = steps.accept
+    fast = decision.commit
 
-    def slow(*arguments: Any) -> mx.array:
+    def slow(*arguments: Any) -> Any:
         time.sleep(asleep)
         return fast(*arguments)
 
-    monkeypatch.setattr(steps, "accept", slow)
+    monkeypatch.setattr(decision, "commit", slow)
     after = one_step(sudoku)
     grown = {name: after.seconds[name] - before.seconds[name] for name in COMPONENTS}
     assert max(grown, key=lambda name: grown[name]) == SAMPLER
@@ -179,7 +179,7 @@ def test_the_loop_is_divided_on_a_fake_clock(
     monkeypatch.setattr(router, "__call__", slowed(router.__call__, 2))
     embedding = type(deep.model.embedding)
     monkeypatch.setattr(embedding, "head", slowed(embedding.head, 4))
-    monkeypatch.setattr(steps, "accept", slowed(steps.accept, 8))
+    monkeypatch.setattr(decision, "commit", slowed(decision.commit, 8))
     question = first_questions(deep, Workload(steps=2, context=150))[0]
     record = Meter(deep.model, clock=clock, fences=Fences(clock)).answer(
         question, commit_last=False
