@@ -1,6 +1,7 @@
 """`profile`: what a step costs on this machine; `profile compare`: two such measurements."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def command(
     seed: given.Seed = 0,
     components: given.Components = False,
     sustained: given.Sustained = None,
+    baseline: given.BaselineModel = None,
     json_file: given.JsonFile = None,
     trace: given.TraceFile = None,
     dtype: options.Dtype = None,
@@ -66,7 +68,8 @@ def command(
             for file, what in ((json_file, "the profile"), (trace, "the trace"))
         ]
         choice = options.ModelChoice(model, dtype, offline, force)
-        return _measure(choice, workload, components, seconds, outputs)
+        plan = Plan(workload, components, seconds, baseline)
+        return _measure(choice, plan, outputs)
 
 
 @app.command("compare")
@@ -90,41 +93,62 @@ def compare_command(
     return 0
 
 
-def _measure(
-    choice: options.ModelChoice,
-    workload: "Workload",
-    components: bool,
-    sustained: float | None,
-    outputs: "list[OutFile | None]",
-) -> int:
-    from ..diffusion.settings import Settings
-    from ..profile.machine import condition, this_machine
-    from ..profile.measurement import Measurement
+@dataclass(frozen=True)
+class Plan:
+    """What to measure; sustained in seconds."""
+
+    workload: "Workload"
+    components: bool
+    sustained: float | None
+    baseline: str | None
+
+
+def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | None]") -> int:
     from ..profile.run import run
-    from .loading import load_session
     from .progress import Bar
 
-    session = load_session(choice, Settings())
-    name = _model_name(choice)
-    measured = Measurement(session, name, workload, this_machine(), condition())
+    measured = _prepared(choice, plan)
     try:
         with Bar("measuring") as bar:
-            run(measured, components=components, sustained=sustained, progress=bar)
+            run(measured, components=plan.components, sustained=plan.sustained, progress=bar)
     except KeyboardInterrupt as interrupt:
         if measured.records:
             _show(measured)
-        say(f"interrupted: {len(measured.records)} of {workload.answers} answers measured.")
+        count = len(measured.records)
+        say(f"interrupted: {count} of {plan.workload.answers} answers measured.")
         return exit_code(interrupt)
     _show(measured)
     _write(measured, outputs)
     return 0
 
 
-def _model_name(choice: options.ModelChoice) -> str:
-    """What the user calls the model; of a folder its last part: paths are nobody's business."""
+def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
+    """The model loaded, the baseline beside it, and nothing measured yet."""
+    from ..diffusion.settings import Settings
+    from ..hub import find_model
+    from ..profile.baseline import load_baseline
+    from ..profile.machine import condition, this_machine
+    from ..profile.measurement import Measurement
+    from .consent import ask_on_terminal
+    from .loading import load_session
+
+    found = None
+    if plan.baseline is not None:
+        found = find_model(plan.baseline, offline=choice.offline, consent=ask_on_terminal()).folder
+    session = load_session(choice, Settings())
+    name, workload = _model_name(choice.name), plan.workload
+    measured = Measurement(session, name, workload, this_machine(), condition())
+    if plan.baseline is not None and found:
+        short = _model_name(plan.baseline)
+        measured.baseline = load_baseline(short, found, session, force=choice.force)
+    return measured
+
+
+def _model_name(given_name: str | None) -> str:
+    """What the user calls a model; of a folder its last part: paths are nobody's business."""
     from ..hub import default_model
 
-    name = default_model() if choice.name is None else choice.name
+    name = default_model() if given_name is None else given_name
     folder = Path(name)
     return folder.resolve().name if folder.exists() else name
 

@@ -73,6 +73,15 @@ TraceFile = Annotated[
     Path | None,
     _option("--trace", "Write Chrome trace events to FILE.", "FILE"),
 ]
+BaselineModel = Annotated[
+    str | None,
+    _option(
+        "--baseline",
+        "An autoregressive model, such as Gemma 4, for mlx-lm: measured in turn, on the same "
+        "prompts.",
+        "AR_MODEL",
+    ),
+]
 Anyway = Annotated[
     bool,
     _option("--anyway", "Also where sampler, quantisation, model or context differ."),

@@ -19,6 +19,9 @@ def lines(profile: Values) -> Iterator[str]:
     if profile["sustained"]:
         yield ""
         yield from _sustained(profile["sustained"])
+    if profile["baseline"]:
+        yield ""
+        yield from _baseline(profile["baseline"], profile["tokens_per_step"])
     for warning in profile["warnings"]:
         yield f"warning: {warning}"
 
@@ -125,6 +128,22 @@ def _sustained(sustained: Values) -> Iterator[str]:
     yield f"sustained for {sustained['seconds']:.0f} s: median step in ten stretches of time"
     yield "  " + "  ".join(f"{window['step_ms']:.4g}" for window in sustained["windows"]) + " ms"
     yield f"  the last is {sustained['slowdown']:+.1%} against the first"
+
+
+def _baseline(baseline: Values, tokens_per_step: float) -> Iterator[str]:
+    token = baseline["token_ms"]
+    yield f"autoregressive: {baseline['name']}, {baseline['answers']} answers in turn, by mlx-lm"
+    yield (
+        f"  {token['p50']:.4g} ms a token (p10 {token['p10']:.4g}, p90 {token['p90']:.4g}), "
+        f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
+        f"{baseline['prefill_tokens_per_second']:,.0f} tokens/s"
+    )
+    faster = "diffusion" if baseline["ratio"] > 1 else "autoregressive"
+    yield f"  {faster} is faster here: diffusion has {baseline['ratio']:.3g} times its tokens/s"
+    yield (
+        f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step; "
+        f"measured were {tokens_per_step:.3g}"
+    )
 
 
 def _of_bound(bound: Values | None, name: str) -> str:

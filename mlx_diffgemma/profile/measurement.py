@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..session import Session
+from .baseline import Baseline
 from .machine import Condition, Machine
 from .measure import AnswerRecord, CanvasRecord
 from .workload import Workload
@@ -22,7 +23,7 @@ class Measurement:
     after: Condition | None = None
     peak_memory_bytes: int = 0
     sustained_seconds: float | None = None
-    baseline: dict[str, Any] | None = None
+    baseline: Baseline | None = None
     encoder_head: dict[str, Any] | None = None
 
     @property

@@ -43,7 +43,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
         "bound": work.bound_row(figures),
         "sustained": _sustained(measured),
-        "baseline": measured.baseline,
+        "baseline": _baseline(measured, figures),
         "encoder_head": measured.encoder_head,
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],
@@ -162,6 +162,13 @@ def _fences(components: Components | None) -> dict[str, Any] | None:
         "overhead_share": components.overhead_share,
         "fences_per_step": components.fences,
     }
+
+
+def _baseline(measured: Measurement, figures: dict[str, Any]) -> dict[str, Any] | None:
+    if measured.baseline is None or not measured.baseline.records:
+        return None
+    rate = figures["tokens_per_second_without_prefill"]
+    return measured.baseline.to_json(figures["step_ms"]["p50"], rate)
 
 
 def _sustained(measured: Measurement) -> dict[str, Any] | None:

@@ -78,6 +78,8 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
     workload, canvases = measured.workload, 0
     for question in questions(measured.session, workload):
         canvases += len(meter.answer(question, commit_last=workload.fixed).canvases)
+        if measured.baseline:
+            measured.baseline.warm_up(measured.session, workload, question)
         if canvases >= WARM_UP:
             break
     if not workload.fixed:
@@ -88,6 +90,16 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
 
 
 def _measure(measured: Measurement, meter: Meter, question: Question) -> None:
+    """An answer of the model, and one of the baseline: in the order ABBA, so that drift cancels."""
+    baseline, first = measured.baseline, len(measured.records) % 2 == 0
+    if baseline and not first:
+        baseline.measure(measured.session, measured.workload, question)
+    _answer(measured, meter, question)
+    if baseline and first:
+        baseline.measure(measured.session, measured.workload, question)
+
+
+def _answer(measured: Measurement, meter: Meter, question: Question) -> None:
     mx.reset_peak_memory()
     record = meter.answer(question, commit_last=measured.workload.fixed)
     measured.peak_memory_bytes = max(measured.peak_memory_bytes, mx.get_peak_memory())

@@ -153,7 +153,18 @@ PROFILE = {
             "slowdown": "number",
         }
     ),
-    "baseline": Optional({"*": "any"}),
+    "baseline": Optional(
+        {
+            "name": "text",
+            "answers": "whole",
+            "prefill_tokens_per_second": "number",
+            "token_ms": {"p10": "number", "p50": "number", "p90": "number"},
+            "tokens_per_second": "number",
+            "break_even_tokens_per_step": "number",
+            "ratio": "number",
+            "answers_token_ms": [["number"]],
+        }
+    ),
     "encoder_head": Optional({"*": "any"}),
     "warnings": ["text"],
     "answers": [ANSWER],

@@ -5,7 +5,7 @@ Adaptive: answers as a user gets them, to 20 shipped prompts; how many steps the
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import count, cycle, islice
@@ -16,6 +16,7 @@ from ..diffusion.settings import Settings
 from ..errors import SettingsError
 from ..reply import SamplerInfo
 from ..session import Session
+from ..text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 1024
 FEWEST = 5  # canvases: a median of fewer says nothing about the spread
@@ -162,12 +163,18 @@ def _context(session: Session, workload: Workload) -> int | None:
 
 
 def _padded(session: Session, prompt: Prompt, ids: list[int], context: int) -> tuple[int, ...]:
-    """`ids` made `context` tokens long by shipped text behind the first of them."""
     if len(ids) > context:
         raise SettingsError(
             f"--context is {context:,}, expected at least the {len(ids):,} tokens of the prompt "
             f"{prompt.name!r}."
         )
-    texts = (f"{p.text}\n{p.answer}\n" for p in shipped_prompts(session.task is not None))
-    filler = session.tokenizer.encode("".join(texts))
+    return filled(session.tokenizer, session.task is not None, ids, context)
+
+
+def filled(
+    tokenizer: Tokenizer, puzzles: bool, ids: Sequence[int], context: int
+) -> tuple[int, ...]:
+    """`ids` made `context` tokens long by shipped text behind the first of them."""
+    texts = (f"{prompt.text}\n{prompt.answer}\n" for prompt in shipped_prompts(puzzles))
+    filler = tokenizer.encode("".join(texts))
     return (*ids[:1], *islice(cycle(filler), context - len(ids)), *ids[1:])
