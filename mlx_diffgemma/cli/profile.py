@@ -33,6 +33,7 @@ def command(
     components: given.Components = False,
     sustained: given.Sustained = None,
     baseline: given.BaselineModel = None,
+    encoder_head: given.EncoderHead = False,
     json_file: given.JsonFile = None,
     trace: given.TraceFile = None,
     dtype: options.Dtype = None,
@@ -68,7 +69,7 @@ def command(
             for file, what in ((json_file, "the profile"), (trace, "the trace"))
         ]
         choice = options.ModelChoice(model, dtype, offline, force)
-        plan = Plan(workload, components, seconds, baseline)
+        plan = Plan(workload, components, seconds, baseline, encoder_head)
         return _measure(choice, plan, outputs)
 
 
@@ -101,9 +102,11 @@ class Plan:
     components: bool
     sustained: float | None
     baseline: str | None
+    encoder_head: bool
 
 
 def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | None]") -> int:
+    from ..profile.encoder_head import measure_encoder_head
     from ..profile.run import run
     from .progress import Bar
 
@@ -111,6 +114,8 @@ def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | N
     try:
         with Bar("measuring") as bar:
             run(measured, components=plan.components, sustained=plan.sustained, progress=bar)
+        if plan.encoder_head:
+            measured.encoder_head = measure_encoder_head(measured.session, measured.records)
     except KeyboardInterrupt as interrupt:
         if measured.records:
             _show(measured)
@@ -126,21 +131,22 @@ def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
     """The model loaded, the baseline beside it, and nothing measured yet."""
     from ..diffusion.settings import Settings
     from ..hub import find_model
-    from ..profile.baseline import load_baseline
+    from ..profile.baseline import load_baseline, require_autoregressive
     from ..profile.machine import condition, this_machine
     from ..profile.measurement import Measurement
     from .consent import ask_on_terminal
     from .loading import load_session
 
-    found = None
+    other = None
     if plan.baseline is not None:
-        found = find_model(plan.baseline, offline=choice.offline, consent=ask_on_terminal()).folder
+        other = find_model(plan.baseline, offline=choice.offline, consent=ask_on_terminal()).folder
+        require_autoregressive(_model_name(plan.baseline), other)
     session = load_session(choice, Settings())
     name, workload = _model_name(choice.name), plan.workload
     measured = Measurement(session, name, workload, this_machine(), condition())
-    if plan.baseline is not None and found:
+    if plan.baseline is not None and other:
         short = _model_name(plan.baseline)
-        measured.baseline = load_baseline(short, found, session, force=choice.force)
+        measured.baseline = load_baseline(short, other, session, force=choice.force)
     return measured
 
 

@@ -73,6 +73,14 @@ TraceFile = Annotated[
     Path | None,
     _option("--trace", "Write Chrome trace events to FILE.", "FILE"),
 ]
+EncoderHead = Annotated[
+    bool,
+    _option(
+        "--encoder-head",
+        "Also measure the causal encoder with the tied head as a next-token model: perplexity, "
+        "agreement with the canvases, speed.",
+    ),
+]
 BaselineModel = Annotated[
     str | None,
     _option(

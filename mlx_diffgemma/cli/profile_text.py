@@ -22,6 +22,9 @@ def lines(profile: Values) -> Iterator[str]:
     if profile["baseline"]:
         yield ""
         yield from _baseline(profile["baseline"], profile["tokens_per_step"])
+    if profile["encoder_head"]:
+        yield ""
+        yield from _encoder_head(profile["encoder_head"])
     for warning in profile["warnings"]:
         yield f"warning: {warning}"
 
@@ -143,6 +146,23 @@ def _baseline(baseline: Values, tokens_per_step: float) -> Iterator[str]:
     yield (
         f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step; "
         f"measured were {tokens_per_step:.3g}"
+    )
+
+
+def _encoder_head(found: Values) -> Iterator[str]:
+    prompts = sum(text["prompt_tokens"] for text in found["texts"])
+    answers = sum(text["answer_tokens"] for text in found["texts"])
+    token = found["token_ms"]
+    yield f"the encoder as a next-token model, on {len(found['texts'])} shipped texts"
+    yield f"  perplexity of prompts   {found['prompt_perplexity']:.4g} ({prompts:,} tokens)"
+    yield f"  perplexity of answers   {found['answer_perplexity']:.4g} ({answers:,} tokens)"
+    yield (
+        f"  agrees with canvases    {found['agreement']:.1%} of "
+        f"{found['agreement_tokens']:,} committed tokens"
+    )
+    yield (
+        f"  token by token          {found['tokens_per_second']:.4g} tokens/s, "
+        f"{token['p50']:.4g} ms each (p10 {token['p10']:.4g}, p90 {token['p90']:.4g})"
     )
 
 

@@ -48,6 +48,7 @@ class Baseline:
     network: Any
     tokenizer: Tokenizer
     clock: Clock = time.perf_counter
+    memory_bytes: int = 0  # what its weights take of MLX's peak
     records: list[BaselineRecord] = field(default_factory=list)
 
     def tokens(self, session: Session, workload: Workload, question: Question) -> list[int]:
@@ -109,21 +110,25 @@ class Baseline:
         }
 
 
+def require_autoregressive(name: str, folder: Path) -> None:
+    """ProfileError for a DiffusionGemma checkpoint: found before anything is loaded."""
+    if read_json(folder / "config.json").get("model_type") == MODEL_TYPE:
+        raise ProfileError(
+            f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
+            "such as Gemma 4."
+        )
+
+
 def load_baseline(name: str, folder: Path, session: Session, *, force: bool = False) -> Baseline:
     """Loads `folder` with mlx-lm; ProfileError, in one line, when it is no autoregressive model.
 
     FitError when it does not fit beside the model that is loaded, unless `force`.
     """
-    config = read_json(folder / "config.json")
-    kind = config.get("model_type")
-    if kind == MODEL_TYPE:
-        raise ProfileError(
-            f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
-            "such as Gemma 4."
-        )
-    tokenizer = load_tokenizer(folder)
+    require_autoregressive(name, folder)
+    config, tokenizer = read_json(folder / "config.json"), load_tokenizer(folder)
     if not force:
         _require_fit(name, folder, session)
+    before = mx.get_active_memory()
     try:
         with _quiet():
             from mlx_lm.utils import load_model
@@ -132,8 +137,8 @@ def load_baseline(name: str, folder: Path, session: Session, *, force: bool = Fa
     except Exception as error:  # mlx-lm raises whatever its model classes do
         reason = one_line(error)[:200] or type(error).__name__
         raise ProfileError(
-            f"--baseline {name} (model_type {kind!r}) cannot be loaded by mlx-lm: {reason}; give "
-            "an autoregressive model that it runs."
+            f"--baseline {name} (model_type {config.get('model_type')!r}) cannot be loaded by "
+            f"mlx-lm: {reason}; give an autoregressive model that it runs."
         ) from None
     vocab_size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     if isinstance(vocab_size, int) and tokenizer.vocab_size > vocab_size:
@@ -141,7 +146,7 @@ def load_baseline(name: str, folder: Path, session: Session, *, force: bool = Fa
             f"--baseline {name}: the tokenizer has {tokenizer.vocab_size} ids, the model "
             f"{vocab_size}; the tokenizer belongs to another checkpoint."
         )
-    return Baseline(name, network, tokenizer)
+    return Baseline(name, network, tokenizer, memory_bytes=mx.get_active_memory() - before)
 
 
 def _require_fit(name: str, folder: Path, session: Session) -> None:

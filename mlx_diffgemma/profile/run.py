@@ -102,7 +102,9 @@ def _measure(measured: Measurement, meter: Meter, question: Question) -> None:
 def _answer(measured: Measurement, meter: Meter, question: Question) -> None:
     mx.reset_peak_memory()
     record = meter.answer(question, commit_last=measured.workload.fixed)
-    measured.peak_memory_bytes = max(measured.peak_memory_bytes, mx.get_peak_memory())
+    others = measured.baseline.memory_bytes if measured.baseline else 0
+    peak = mx.get_peak_memory() - others
+    measured.peak_memory_bytes = max(measured.peak_memory_bytes, peak)
     measured.records.append(record)
 
 

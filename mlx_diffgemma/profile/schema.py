@@ -1,6 +1,6 @@
 """The form of a profile's JSON, version 1, and a check that a file has it.
 
-A kind is "text", "flag", "whole" (a whole number), "number", "any"; with "?" it may be null.
+A kind is "text", "flag", "whole" (a whole number), "number"; with "?" it may be null.
 A [kind] is a list, {"*": kind} an object with any keys, {name: kind} one with these, Optional(kind)
 that or null. What docs/profile.md explains key by key stands here for programs.
 """
@@ -165,7 +165,26 @@ PROFILE = {
             "answers_token_ms": [["number"]],
         }
     ),
-    "encoder_head": Optional({"*": "any"}),
+    "encoder_head": Optional(
+        {
+            "prompt_perplexity": "number",
+            "answer_perplexity": "number",
+            "agreement": "number",
+            "agreement_tokens": "whole",
+            "token_ms": {"p10": "number", "p50": "number", "p90": "number"},
+            "tokens_per_second": "number",
+            "texts": [
+                {
+                    "name": "text",
+                    "prompt_tokens": "whole",
+                    "prompt_nats": "number",
+                    "answer_tokens": "whole",
+                    "answer_nats": "number",
+                }
+            ],
+            "token_ms_samples": ["number"],
+        }
+    ),
     "warnings": ["text"],
     "answers": [ANSWER],
 }
@@ -211,7 +230,7 @@ def _object_problems(value: Any, kinds: Mapping[str, Any], place: str) -> Iterat
 
 
 def _is(value: Any, kind: str) -> bool:
-    if kind == "any" or (value is None and kind.endswith("?")):
+    if value is None and kind.endswith("?"):
         return True
     match kind.removesuffix("?"):
         case "text":

@@ -85,6 +85,22 @@ def test_tiny_sudoku_counts_as_generate_does(run: Any, tmp_path: Path) -> None:
         assert answer["token_ids"] == reply["token_ids"]
 
 
+def test_the_encoder_as_a_next_token_model(profile: Any, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    done = profile("--encoder-head", "--json", file)
+    assert (done.exit_code, done.stderr) == (0, "")
+    found = written(file)["encoder_head"]
+    assert f"perplexity of answers   {found['answer_perplexity']:.4g} (" in done.stdout
+    assert "agrees with canvases" in done.stdout
+
+
+def test_no_diffusion_model_is_a_baseline(profile: Any, tmp_path: Path) -> None:
+    message = "--baseline tiny-sudoku is a DiffusionGemma checkpoint, expected an autoregressive"
+    assert_one_line(profile("--baseline", "tiny-sudoku"), 1, message)
+    assert_one_line(profile("--baseline", tmp_path), 1, "config.json: not found")
+    assert_one_line(profile("--baseline", tmp_path / "none"), 1, "no such folder")
+
+
 # --- what is refused, before a model is loaded where that can be
 
 REFUSED = [
