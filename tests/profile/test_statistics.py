@@ -40,7 +40,25 @@ def test_twenty_percent_are_seen() -> None:
     assert change(groups(2, 1.2), groups(1), pooled_median).high < 0
 
 
+def test_steps_of_one_canvas_are_not_independent() -> None:
+    """Canvases 3% apart, their steps 1%: no difference; taken one by one, steps say otherwise."""
+
+    def run(seed: int) -> list[list[float]]:
+        random = np.random.default_rng(seed)
+        return [
+            list(1 + 0.03 * random.standard_normal() + 0.01 * random.standard_normal(16))
+            for _ in range(5)
+        ]
+
+    def alone(groups: list[list[float]]) -> list[list[float]]:
+        return [[sample] for group in groups for sample in group]
+
+    pairs = [(run(seed), run(100 + seed)) for seed in range(10)]
+    assert sum(change(a, b, pooled_median).differs for a, b in pairs) <= 2
+    assert sum(change(alone(a), alone(b), pooled_median).differs for a, b in pairs) >= 4
+
+
 def test_most_intervals_of_equal_machines_hold_no_change() -> None:
     """Runs that differ by noise alone, of which every canvas has its own."""
     wrong = sum(change(groups(s), groups(100 + s), pooled_median).differs for s in range(20))
-    assert wrong <= 6  # five canvases are few: the interval is too narrow, but not by much
+    assert wrong <= 4
