@@ -11,8 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import generate, info
+from . import chat, generate, info, replay
 from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, say
+from .signals import default_signals
 
 PROGRAM = "mlx-diffgemma"
 
@@ -32,6 +33,8 @@ class Commands(TyperGroup):
         """Parses, runs and exits."""
         extra.pop("standalone_mode", None)
         code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
+        if prog_name is not None:  # a process of its own, and not a test
+            default_signals()
         sys.exit(flushed(code))
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
@@ -61,6 +64,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate", short_help="Answer one prompt.")(generate.command)
+app.command("chat", short_help="Talk with a model.")(chat.command)
+app.command("replay", short_help="Play a saved denoising trace.")(replay.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
 
 
