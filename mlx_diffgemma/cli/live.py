@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
 
 REDRAWS_PER_SECOND = 15
+SHARE = 0.025  # of the time may go into drawing ...
+LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
 
 
 class Surface(Protocol):
@@ -27,6 +29,7 @@ class Surface(Protocol):
 class Live:
     """Draws each step when it is done: the first at once, then at most 15 a second.
 
+    On a slow terminal or a busy machine it draws less often rather than keep the model waiting.
     As a context manager it always gives the terminal back. A terminal that goes away ends the view,
     not the generation.
     """
@@ -36,6 +39,7 @@ class Live:
     ) -> None:
         self.scene, self.screen, self.clock = scene, screen, clock
         self.drawn_at: float | None = None
+        self.gap = 1 / REDRAWS_PER_SECOND  # seconds to the next drawing
         self.floor = 0  # rows of text so far: the status line goes down, not up and down
         self.columns = 0
         self.gone = False
@@ -46,7 +50,7 @@ class Live:
         self.scene.take(frame)
         self.pending = not frame.committed
         now = self.clock()
-        if self.drawn_at is None or now - self.drawn_at >= 1 / REDRAWS_PER_SECOND:
+        if self.drawn_at is None or now - self.drawn_at >= self.gap:
             self.settle()
 
     def settle(self) -> None:
@@ -58,6 +62,8 @@ class Live:
             self._draw()
         except OSError:
             self.gone = True
+        cost = self.clock() - now
+        self.gap = max(1 / REDRAWS_PER_SECOND, min(cost / SHARE, LONGEST_GAP))
         self.drawn_at, self.pending = now, False
 
     def _draw(self) -> None:

@@ -52,7 +52,7 @@ class Wrapper:
         self.lines: list[Line] = []
         self.line: list[tuple[str, Style]] = []  # the open line: text and style
         self.cells = 0
-        self.word: list[tuple[str, int, Style]] = []  # not yet on it: its last atom may grow
+        self.word: list[tuple[str, Style]] = []  # not yet on it, since it may go on
         self.word_cells = 0
 
     def copy(self, keep: int) -> "Wrapper":
@@ -73,7 +73,7 @@ class Wrapper:
                 self._end_word()
                 self._add_spaces(atom, cells, style)
             else:
-                self.word.append((atom, cells, style))
+                self.word.append((atom, style))
                 self.word_cells += cells
 
     def finished(self) -> list[Line]:
@@ -89,14 +89,13 @@ class Wrapper:
                 self._end_line()
             elif self.word_cells > self.width:
                 self._split_word()
-        for atom, _, style in self.word:
-            self.line.append((atom, style))
+        self.line += self.word
         self.cells += self.word_cells
         self.word, self.word_cells = [], 0
 
     def _split_word(self) -> None:
         """Puts a word that no line can hold on as many as it takes."""
-        for atom, _, style in self.word:
+        for atom, style in self.word:
             for part, cells in _characters(atom):
                 if self.cells + cells > self.width and self.cells:
                     self._end_line()
@@ -128,12 +127,15 @@ def _characters(atom: str) -> Iterator[tuple[str, int]]:
 
 def joined(parts: Sequence[tuple[str, Style]]) -> Line:
     """Segments, one for neighbours of one style."""
-    texts: list[list[str]] = []
-    styles: list[Style] = []
-    for text, style in parts:
-        if styles and styles[-1] is style:
-            texts[-1].append(text)
-        else:
-            texts.append([text])
-            styles.append(style)
-    return tuple(Segment("".join(text), style) for text, style in zip(texts, styles, strict=True))
+    segments: list[Segment] = []
+    text, last = "", None
+    for part, style in parts:
+        if style is last:
+            text += part
+            continue
+        if text:
+            segments.append(Segment(text, last))
+        text, last = part, style
+    if text:
+        segments.append(Segment(text, last))
+    return tuple(segments)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +294,31 @@ def test_small_windows(columns: int, rows: int) -> None:
         tty.type("\x04")
         assert tty.wait() == 0
         tty.assert_given_back()
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_random_moments_never_ends_a_chat(tmp_path: Path) -> None:
+    """Whatever Ctrl-C hits, the next command is answered and the terminal comes back."""
+    chance = random.Random(3)
+    with paced(0.02, tmp_path / "log", *CHAT) as tty:
+        answered(tty, 1)
+        for number in range(100, 125):
+            tty.type(f"{chance.choice((PUZZLE, EASY, '/stats', 'hello'))}\r")
+            for _ in range(chance.randrange(1, 4)):
+                pump(tty, chance.uniform(0, 0.3))
+                tty.send(signal.SIGINT)
+            pump(tty, 0.5)  # what is typed while nobody edits may be lost
+            tty.type(f"\x03/seed {number}\r")
+            tty.until(lambda tty, number=number: f"seed: {number}" in tty.scrollback())
+            assert not tty.alternate
+            pump(tty, 0.1)
+        tty.type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def pump(tty: Tty, seconds: float) -> None:
+    """Lets time pass."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        tty.pump(0.01)

@@ -34,6 +34,8 @@ class Paper:
     pictures: list[list[str]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     torn: bool = False
+    clock: "Clock | None" = None
+    cost: float = 0.0  # seconds to draw
 
     def enter(self) -> None:
         self.events.append("enter")
@@ -44,6 +46,8 @@ class Paper:
     def draw(self, picture: Picture) -> None:
         if self.torn:
             raise OSError(5, "Input/output error")
+        if self.clock:
+            self.clock.now += self.cost
         lines = ["".join(segment.text for segment in line) for line in picture.lines]
         self.pictures.append(lines)
 
@@ -104,6 +108,19 @@ def test_slow_steps_are_all_drawn(live: Live, paper: Paper, clock: Clock) -> Non
         live.step(step(number // 5, number % 5))
         clock.now += 0.07
     assert len(paper.pictures) == 10
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0.001, 15), (0.005, 5), (0.5, 1)])
+def test_a_slow_terminal_is_drawn_on_less_often(
+    live: Live, paper: Paper, clock: Clock, cost: float, expected: int
+) -> None:
+    """A fortieth of the time goes into drawing, and no picture is older than a second."""
+    paper.clock, paper.cost = clock, cost
+    while clock.now < 110:
+        live.step(step(0, 0))
+        clock.now += 0.005
+    drawn = len(paper.pictures) / 10
+    assert drawn == pytest.approx(expected, rel=0.1)
 
 
 def test_before_the_first_frame_the_terminal_is_left_alone(live: Live, paper: Paper) -> None:

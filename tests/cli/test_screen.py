@@ -279,7 +279,7 @@ def test_random_moments(log: Path) -> None:
 
 @pytest.mark.slow
 def test_many_random_moments(log: Path) -> None:
-    random_interrupts(2, 60, log)
+    random_interrupts(2, 30, log)
 
 
 def test_a_puzzle_is_the_same_everywhere(run: Any) -> None:
