@@ -139,7 +139,9 @@ def test_import_is_light() -> None:
     assert imported_by("import mlx_diffgemma") == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["chat", "--help"], ["replay", "--help"]]
+)
 def test_help_is_light(arguments: list[str]) -> None:
     code = f"""
 import runpy, sys

@@ -51,7 +51,7 @@ class Take:
 
 
 def make_film(recording: Recording, speed: float) -> Film:
-    """A picture a step, each for as long as its step took, but no more than 15 a second."""
+    """A picture a step, each for as long as its step took, but no more than 12 a second."""
     scene, shots, starts, now = recording.scene(), list[Shot](), list[float](), 0.0
     for frame in recording.frames:
         scene.take(frame)

@@ -12,7 +12,7 @@ from .scene import Scene
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
 
-REDRAWS_PER_SECOND = 15
+REDRAWS_PER_SECOND = 12
 SHARE = 0.025  # of the time may go into drawing ...
 LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
 
@@ -27,7 +27,7 @@ class Surface(Protocol):
 
 
 class Live:
-    """Draws each step when it is done: the first at once, then at most 15 a second.
+    """Draws each step when it is done: the first at once, then at most 12 a second.
 
     On a slow terminal or a busy machine it draws less often rather than keep the model waiting.
     As a context manager it always gives the terminal back. A terminal that goes away ends the view,

@@ -4,7 +4,7 @@
     python scripts/bench/live_view.py --json scripts/bench/results/NAME.json
 
 The model is a pause, so all that is measured beside it is the view: taking every frame, drawing at
-most 15 a second to a pseudo-terminal that a second process reads. The canvas of 256 random words
+most 12 a second to a pseudo-terminal that a second process reads. The canvas of 256 random words
 changes at a tenth of its places a step. Runs with and without the view take turns. On a machine
 that others use, the time on the wall says little; the processor time of drawing still does.
 """

@@ -139,10 +139,10 @@ def test_each_moment_of_an_image_is_a_step(puzzle: Path) -> None:
     assert film.length > film.starts[-1]
 
 
-def test_no_more_than_fifteen_pictures_a_second(puzzle: Path) -> None:
+def test_no_more_than_twelve_pictures_a_second(puzzle: Path) -> None:
     film = make_film(read_recording(puzzle), 1e5)
     gaps = [b - a for a, b in zip(film.starts, film.starts[1:], strict=False)]
-    assert min(gaps) == pytest.approx(1 / 15)
+    assert min(gaps) == pytest.approx(1 / 12)
 
 
 def test_speed_stretches_time(puzzle: Path) -> None:

@@ -59,6 +59,8 @@ def at_terminal(
 def test_without_the_view_only_the_answer_stays() -> None:
     code, shown = at_terminal("-m", "mlx_diffgemma", *SOLVE, "--no-visual")
     assert (code, shown.endswith(SOLUTION), "canvas" in shown) == (0, True, False)
+    assert "loading layers" in shown
+    assert "\x1b[?25l" not in shown  # the bar hides no cursor that a killed process would not show
 
 
 def test_no_prompt_at_a_terminal_is_one_line() -> None:
