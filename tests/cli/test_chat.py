@@ -191,7 +191,7 @@ def test_editing_history_paste_and_leaving(random_folder: Path) -> None:
             answered(tty, number).type(typed)
             tty.until(said)
         answered(tty, len(steps) + 1).type("/qu\t")
-        tty.until("/quit")
+        tty.until(lambda tty: tty.text().endswith("% > /quit"))
         tty.type("\r")
         assert tty.wait() == 0
         tty.assert_given_back()
