@@ -11,8 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import chat, generate, info, replay
-from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, say
+from . import chat, generate, info, replay, selftest
+from .errors import (
+    BAD_ARGUMENTS,
+    BROKEN_PIPE,
+    Terminated,
+    detach,
+    explain,
+    flushed,
+    kernel_warnings_said,
+    say,
+)
 from .signals import default_signals
 
 PROGRAM = "mlx-diffgemma"
@@ -33,13 +42,11 @@ class Commands(TyperGroup):
         """Parses, runs and exits."""
         extra.pop("standalone_mode", None)
         code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
-        if prog_name is not None:  # a process of its own, and not a test
-            default_signals()
         sys.exit(flushed(code))
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         try:
-            with self.make_context(PROGRAM, args, **extra) as context:
+            with kernel_warnings_said(), self.make_context(PROGRAM, args, **extra) as context:
                 return self.invoke(context) or 0
         except typer.Exit as end:
             return end.exit_code
@@ -67,6 +74,7 @@ app.command("generate", short_help="Answer one prompt.")(generate.command)
 app.command("chat", short_help="Talk with a model.")(chat.command)
 app.command("replay", short_help="Play a saved denoising trace.")(replay.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
+app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
 
 
 @app.callback(invoke_without_command=True)
@@ -95,7 +103,10 @@ def main() -> None:
     # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name=PROGRAM)
+    try:
+        app(prog_name=PROGRAM)
+    finally:
+        default_signals()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

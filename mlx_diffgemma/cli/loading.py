@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 
 def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
-    """The session; what a checkpoint's own defaults make impossible is found before its weights."""
+    """The session; what cannot work is found before a download, or before the weights are read."""
     from ..config import read_config
     from ..hub import default_model, find_model
+    from ..kernels.dispatch import require_usable
     from ..session import load
 
+    require_usable()
     name = default_model() if choice.name is None else choice.name
     source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)
