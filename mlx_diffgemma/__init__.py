@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     CheckpointError,
+    ConvertError,
     DiffGemmaError,
     FitError,
     HubError,
@@ -52,6 +53,7 @@ _LAZY = {
 
 __all__ = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FitError",

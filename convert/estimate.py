@@ -1,0 +1,42 @@
+"""How long a conversion will take here, from a moment of packing and hashing."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from .pack import DTYPES, pack
+from .plan import Plan
+
+SAMPLE_ROWS, SAMPLE_WIDTH = 256, 2816  # a multiple of every group size
+SAMPLE_BYTES = 8 << 20
+OVERHEAD = 1.3  # reading, checking and writing, which wait for each other now and then
+
+
+def estimate_seconds(plan: Plan) -> float:
+    """Seconds for the whole plan, if the disks keep up; measured on this machine, now."""
+    sizes: Counter[object] = Counter()
+    for entry in plan.entries:
+        if entry.packing is not None and entry.packing != entry.unpacking:
+            sizes[entry.packing, entry.dtype] += entry.num_bytes
+    packing_seconds = 0.0
+    for (packing, dtype), num_bytes in sizes.items():  # type: ignore[misc]
+        sample = mx.random.normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(DTYPES[dtype])
+        mx.eval(sample)
+        packing_seconds += num_bytes / sample.nbytes * _seconds(lambda: pack(sample, packing))
+    content = bytes(SAMPLE_BYTES)
+    read_bytes = sum(info.num_bytes for info in plan.source.headers.values())
+    hash_seconds = read_bytes / SAMPLE_BYTES * _seconds(lambda: hashlib.sha256(content))
+    return OVERHEAD * max(packing_seconds, hash_seconds)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The shorter of two runs."""
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
