@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
+from ..quantization import QuantizationConfig
 from .pack import DTYPES, pack
 from .plan import Plan
 
@@ -17,19 +18,22 @@ OVERHEAD = 1.3  # reading, checking and writing, which wait for each other now a
 
 def estimate_seconds(plan: Plan) -> float:
     """Seconds for the whole plan, if the disks keep up; measured on this machine, now."""
-    sizes: Counter[object] = Counter()
+    sizes: Counter[tuple[QuantizationConfig, str]] = Counter()
     for entry in plan.entries:
         if entry.packing is not None and entry.packing != entry.unpacking:
             sizes[entry.packing, entry.dtype] += entry.num_bytes
-    packing_seconds = 0.0
-    for (packing, dtype), num_bytes in sizes.items():  # type: ignore[misc]
-        sample = mx.random.normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(DTYPES[dtype])
-        mx.eval(sample)
-        packing_seconds += num_bytes / sample.nbytes * _seconds(lambda: pack(sample, packing))
+    packing_seconds = sum(count * _seconds_a_byte(*kind) for kind, count in sizes.items())
     content = bytes(SAMPLE_BYTES)
     read_bytes = sum(info.num_bytes for info in plan.source.headers.values())
     hash_seconds = read_bytes / SAMPLE_BYTES * _seconds(lambda: hashlib.sha256(content))
     return OVERHEAD * max(packing_seconds, hash_seconds)
+
+
+def _seconds_a_byte(packing: QuantizationConfig, dtype: str) -> float:
+    """Seconds to pack a byte of plain numbers."""
+    sample = mx.random.normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(DTYPES[dtype])
+    mx.eval(sample)
+    return _seconds(lambda: pack(sample, packing)) / sample.nbytes
 
 
 def _seconds(work: Callable[[], object]) -> float:

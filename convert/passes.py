@@ -52,8 +52,9 @@ def first_step_log_probabilities(
     hidden = mx.fast.rms_norm(y, final_norm, config.text.rms_norm_eps)
     logits = softcap(embedding.head(hidden), config.text.final_logit_softcapping)[0]
     rows = np.asarray(logits).astype(np.float64)
-    shifted: Rows = rows - rows.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    shifted = rows - rows.max(axis=-1, keepdims=True)
+    normed: Rows = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return normed
 
 
 def distance(source: Rows, other: Rows) -> Distance:

@@ -19,7 +19,7 @@ from .read import SourceCheckpoint
 
 MAX_SHARD_BYTES = 5_000_000_000
 HEADER_SHARE = 1000  # one part of so many of a shard is left for its header
-BLOCK_BYTES = 64 << 20  # of a source tensor read, packed and written at a time
+BLOCK_BYTES = 16 << 20  # of a source tensor read, packed and written at a time
 BLOCKS_IN_FLIGHT = 7  # read ahead, checked, copied to MLX, packed, on their way to the disk
 BASE_BYTES = 250_000_000  # the interpreter, MLX and numpy
 

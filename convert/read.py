@@ -18,6 +18,7 @@ from ..errors import CheckpointError
 from ..model.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
 from ..model.tensors import mlx_name
 
+CACHED_ITEMS = 1 << 16
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # By dtype: an unsigned integer as wide, the mask of a magnitude, the least that is not finite.
 BITS: Mapping[str, tuple[str, int, int]] = {
@@ -133,9 +134,10 @@ class RowReader:
         if info.dtype not in BITS:
             return
         kind, mask, limit = BITS[info.dtype]
-        magnitudes: NDArray[Any] = rows.view(kind) & mask
-        if magnitudes.max() < limit:
+        bits: NDArray[Any] = rows.view(kind)
+        if _largest(bits.reshape(-1), mask) < limit:
             return
+        magnitudes = bits & mask
         row, column = (int(i) for i in np.argwhere(magnitudes >= limit)[0])
         what = "Inf" if magnitudes[row, column] == limit else "NaN"
         place = [*(int(i) for i in np.unravel_index(first + row, info.shape[:-1])), column]
@@ -144,6 +146,16 @@ class RowReader:
             f"{stored} in {info.file.name}: {what} at {place}, expected finite numbers; "
             "download the checkpoint again."
         )
+
+
+def _largest(bits: NDArray[Any], mask: int) -> int:
+    """max(bits & mask), in pieces: a whole copy costs ten times as much in page faults."""
+    buffer = np.empty(min(CACHED_ITEMS, bits.size), bits.dtype)
+    largest = 0
+    for first in range(0, bits.size, CACHED_ITEMS):
+        piece = bits[first : first + CACHED_ITEMS]
+        largest = max(largest, int(np.bitwise_and(piece, mask, out=buffer[: piece.size]).max()))
+    return largest
 
 
 def num_rows(info: TensorInfo) -> int:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .assets import embedded_folder
 from .errors import CheckpointError, HubError, one_line
@@ -49,25 +49,36 @@ def default_model() -> str:
 
 
 def find_model(
-    model: str | Path, *, offline: bool = False, consent: Consent | None = None
+    model: str | Path,
+    *,
+    offline: bool = False,
+    consent: Consent | None = None,
+    revision: str | None = None,
 ) -> Source:
     """The folder of `model`; asks `consent` before a download, and without one never downloads.
 
+    revision: a repository's branch, tag or commit; None is its main branch.
     CheckpointError: no such folder; HubError: not in the local cache and not to be had.
     """
     name = str(model)
     if not name:
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
     if (embedded := embedded_folder(name)) is not None:
-        return Source(embedded)
+        return _without_revision(embedded, revision)
     folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
     if os.path.isdir(folder):
-        return Source(folder)
+        return _without_revision(folder, revision)
     if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
         raise _no_such_folder(folder)
-    return _from_hub(name, offline, consent)
+    return _from_hub(name, offline, consent, revision)
+
+
+def _without_revision(folder: Path, revision: str | None) -> Source:
+    if revision is not None:
+        raise HubError(f"{folder} is a folder and has no revision {revision}; leave it out.")
+    return Source(folder)
 
 
 def _is_repo_id(name: str) -> bool:
@@ -75,29 +86,32 @@ def _is_repo_id(name: str) -> bool:
     return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")
 
 
-def _from_hub(repo_id: str, offline: bool, consent: Consent | None) -> Source:
+def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: str | None) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    patterns = list(WANTED_FILES)
+    wanted: dict[str, Any] = {"allow_patterns": list(WANTED_FILES)}
+    if revision is not None:
+        wanted["revision"] = revision
     try:
-        cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
+        cached = Path(snapshot_download(repo_id, local_files_only=True, **wanted))
         if _complete(cached):
             return Source(cached, cached.name)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError:
         raise _no_such_folder(repo_id) from None
-    how = f"`hf download {repo_id}` fetches it; {TRY_NOW}."
+    at = f" --revision {revision}" if revision else ""
+    how = f"`hf download {repo_id}{at}` fetches it; {TRY_NOW}."
     if offline:
         raise HubError(
             f"{repo_id} is not in the local cache and --offline forbids fetching it; {how}"
         )
     if consent is None:
         raise HubError(f"{repo_id} is not in the local cache; {how}")
-    if not consent(_reach(lambda: _survey(repo_id), repo_id, how)):
+    if not consent(_reach(lambda: _survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
-    fetched = _reach(lambda: snapshot_download(repo_id, allow_patterns=patterns), repo_id, how)
+    fetched = _reach(lambda: snapshot_download(repo_id, **wanted), repo_id, how)
     return Source(Path(fetched), Path(fetched).name)
 
 
@@ -127,14 +141,15 @@ def _complete(folder: Path) -> bool:
         return False
 
 
-def _survey(repo_id: str) -> Download:
+def _survey(repo_id: str, revision: str | None) -> Download:
     """Size of a repository and room for it, asked of the Hub."""
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    files = HfApi().model_info(repo_id, files_metadata=True).siblings or []
+    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    files = info.siblings or []
     wanted = (f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES))
     num_bytes = sum(f.size or 0 for f in wanted)
     place = Path(HF_HUB_CACHE)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import generate, info
+from . import convert, generate, info
 from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, say
 
 PROGRAM = "mlx-diffgemma"
@@ -61,6 +61,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate", short_help="Answer one prompt.")(generate.command)
+app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
 
 
