@@ -64,7 +64,6 @@ def convert(
             reports.note(f"going on with {resumed} of {len(plan.shards)} shards, hashes checked")
         check_disk(plan, workspace)
         _write_folder(plan, workspace, reports)
-        file_bytes = sum(file.stat().st_size for file in workspace.folder.iterdir())
         workspace.publish()
     except OSError as error:
         workspace.leave()
@@ -78,7 +77,7 @@ def convert(
         resumed_shards=resumed,
         tensor_count=len(plan.outputs),
         tensor_bytes=plan.tensor_bytes,
-        file_bytes=file_bytes,
+        file_bytes=sum(file.stat().st_size for file in out.iterdir()),
         seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_memory(),
     )

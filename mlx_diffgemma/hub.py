@@ -150,6 +150,11 @@ def _survey(repo_id: str, revision: str | None) -> Download:
 
     info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
     files = info.siblings or []
+    names = [f.rfilename for f in files]
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
+        held = f"{pickled} but " if pickled else ""
+        raise HubError(f"it holds {held}no *.safetensors, and nothing else is read")
     wanted = (f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES))
     num_bytes = sum(f.size or 0 for f in wanted)
     place = Path(HF_HUB_CACHE)

@@ -54,7 +54,8 @@ def command(
         "--embed-bits": embed_bits,
         "--attention-bits": attention_bits,
         "--experts-bits": experts_bits,
-        "--quantize-embed-vision/--keep-embed-vision": embed_vision,
+        "--quantize-embed-vision": embed_vision or None,
+        "--keep-embed-vision": True if embed_vision is False else None,
         "--revision": revision,
         "--requantize": requantize or None,
         "--dry-run": dry_run or None,
@@ -87,6 +88,8 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
     """The task, if its arguments go together: `--verify OUT` alone puts OUT in SOURCE's place."""
     if task.against is not None and not task.verify:
         raise ArgumentError("--against belongs to --verify; add it.")
+    if task.source is None and task.verify:
+        raise ArgumentError("--verify needs a folder to check.")
     if task.source is None:
         raise ArgumentError("SOURCE and OUT are missing; give the checkpoint and a new folder.")
     if task.verify and task.out is None and not dry_run:

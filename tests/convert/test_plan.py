@@ -190,7 +190,9 @@ def test_bits_that_a_mode_lacks(options: dict[str, Any], words: str) -> None:
 def test_layers_that_an_mlx_folder_cannot_describe(tmp_path: Path) -> None:
     sizes = Sizes("ssf", spelling="per_layer", head_dim=16)
     folder = write_checkpoint(tmp_path, sizes)
-    edit_config(folder, lambda c: c["text_config"]["per_layer_config"].update({"0": {"head_dim": 8}}))
+    edit_config(
+        folder, lambda c: c["text_config"]["per_layer_config"].update({"0": {"head_dim": 8}})
+    )
     with pytest.raises(CheckpointError):
         target_config(plan_of(folder))
 
@@ -221,7 +223,11 @@ def test_text_alone_is_enough(tmp_path: Path) -> None:
     from checkpoints import random_tensors
 
     tensors = random_tensors(SIZES)
-    text = {name: array for name, array in tensors.items() if ".vision" not in name and ".embed_v" not in name}
+    text = {
+        name: array
+        for name, array in tensors.items()
+        if ".vision" not in name and ".embed_v" not in name
+    }
     plan = plan_of(write_checkpoint(tmp_path / "text", SIZES, tensors=text))
     assert not plan.has_vision
     del tensors["model.encoder.vision_tower.std_bias"]

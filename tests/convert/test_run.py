@@ -52,7 +52,9 @@ def test_every_recipe_and_dtype(tmp_path: Path, quantize: str, dtype: str) -> No
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1000, 3000])
-def test_blocks_of_any_size(tmp_path: Path, source: Path, monkeypatch: Any, block_bytes: int) -> None:
+def test_blocks_of_any_size(
+    tmp_path: Path, source: Path, monkeypatch: Any, block_bytes: int
+) -> None:
     """A block may end in the middle of a tensor, of an expert, and of a stack of them."""
     apart = write_checkpoint(tmp_path / "apart", SIZES, dtype="bfloat16", per_expert=True)
     converted(source, tmp_path / "whole")
@@ -93,7 +95,11 @@ def test_nothing_packed_is_the_source_bit_for_bit(tmp_path: Path, source: Path) 
     converted(source, tmp_path / "out", "none")
     arrays = load_tensors(tmp_path / "out")
     for name, array in load_tensors(source).items():
-        target = f"{name}.weight" if name.endswith(("experts.gate_up_proj", "experts.down_proj")) else name
+        target = (
+            f"{name}.weight"
+            if name.endswith(("experts.gate_up_proj", "experts.down_proj"))
+            else name
+        )
         assert bool(mx.array_equal(arrays[target], array))
     assert "quantization" not in json.loads((tmp_path / "out/config.json").read_text())
 
@@ -135,7 +141,11 @@ def test_unpacked_again(tmp_path: Path) -> None:
     dequantised_folder(tmp_path / "packed", tmp_path / "dense")
     ours = load_tensors(tmp_path / "out")
     for name, array in load_tensors(tmp_path / "dense").items():
-        target = f"{name}.weight" if name.endswith(("experts.gate_up_proj", "experts.down_proj")) else name
+        target = (
+            f"{name}.weight"
+            if name.endswith(("experts.gate_up_proj", "experts.down_proj"))
+            else name
+        )
         assert float(mx.abs(ours[target] - array).max().item()) < 1e-6, name  # type: ignore[arg-type]
 
 
@@ -189,7 +199,9 @@ def test_what_is_converted_loads_and_computes_the_same(tmp_path: Path) -> None:
 
 def test_progress_counts_source_bytes(tmp_path: Path, source: Path) -> None:
     seen: list[tuple[int, int]] = []
-    converted(source, tmp_path / "out", reports=Reports(lambda done, total: seen.append((done, total))))
+    converted(
+        source, tmp_path / "out", reports=Reports(lambda done, total: seen.append((done, total)))
+    )
     dones = [done for done, _ in seen]
     assert dones == sorted(dones)
     assert seen[-1][0] == seen[-1][1] == plan_of(source).source_bytes
