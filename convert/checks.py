@@ -12,7 +12,7 @@ from ..footprint import sized
 from ..version import __version__
 from .pack import mlx_version
 from .plan import Plan
-from .state import Workspace
+from .state import MANIFEST, Workspace
 from .write import shard_header
 
 SMALL_FILES_ROOM = 64_000_000  # tokenizer, config and the like
@@ -31,20 +31,21 @@ def check_target(source: Path, out: Path, overwrite: bool) -> None:
         raise ConvertError(f"{out} is a file, expected the name of a new folder.")
     if not overwrite:
         raise ConvertError(f"{out} exists; take another name, or --overwrite it.")
-    if any(out.iterdir()) and not _is_checkpoint(out):
+    if any(out.iterdir()) and not _is_converted(out):
         raise ConvertError(
-            f"{out} is no DiffusionGemma checkpoint, and --overwrite replaces nothing else; "
+            f"{out} is no folder that a conversion wrote, and --overwrite replaces nothing else; "
             "take another name."
         )
 
 
-def _is_checkpoint(folder: Path) -> bool:
-    """Whether a folder is one that a conversion may have written."""
+def _is_converted(folder: Path) -> bool:
+    """Whether a folder is an MLX one, ours or packed by others: never an original."""
     try:
-        kind = read_json(folder / "config.json").get("model_type")
+        config = read_json(folder / "config.json")
     except CheckpointError:
         return False
-    return kind == MODEL_TYPE and any(folder.glob("*.safetensors"))
+    ours = (folder / MANIFEST).is_file() or "quantization" in config
+    return ours and config.get("model_type") == MODEL_TYPE and any(folder.glob("*.safetensors"))
 
 
 def check_disk(plan: Plan, workspace: Workspace) -> None:

@@ -14,8 +14,9 @@ import mlx.core as mx
 from ..errors import ConvertError
 from ..inventory import PARTS
 from ..quantization import QuantizationConfig
-from .plan import Entry, Plan
+from .plan import Plan
 from .read import RowReader
+from .table import Entry
 from .transfer import block_rows, read_entry, read_numbers, small_cache
 
 SLACK = 3.0  # times the error that normal numbers have

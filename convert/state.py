@@ -32,6 +32,7 @@ class Workspace:
     shards: dict[str, FileRecord] = field(default_factory=dict)
     sources: dict[str, FileRecord] = field(default_factory=dict)
     lock: int = -1
+    published: bool = False
 
     @property
     def folder(self) -> Path:
@@ -66,7 +67,9 @@ class Workspace:
         """After a failure: keeps the finished shards and nothing else, or nothing at all."""
         if self.lock < 0:
             return
-        if self.shards:
+        if self.published:
+            self._clear_up()
+        elif self.shards:
             self._remove_all_but({STATE, *self.shards})
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -74,16 +77,20 @@ class Workspace:
 
     def publish(self) -> None:
         """Puts the finished folder in OUT's place; what was there goes once replaced."""
-        (self.folder / STATE).unlink()
         _sync_folder(self.folder)
         if not self.out.exists():
             os.rename(self.folder, self.out)
-        elif _swap(self.folder, self.out):
-            shutil.rmtree(self.folder)
-        else:
+        elif not _swap(self.folder, self.out):
             _replace_in_two_steps(self.folder, self.out)
+        self.published = True  # until here, what was made is kept for the next run
         _sync_folder(self.out.parent)
+        self._clear_up()
         self.close()
+
+    def _clear_up(self) -> None:
+        """Removes what the new OUT does not need: the state in it, and the folder it replaced."""
+        (self.out / STATE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
         if self.lock >= 0:
@@ -159,7 +166,7 @@ def _swap(a: Path, b: Path) -> bool:
 
 
 def _replace_in_two_steps(new: Path, out: Path) -> None:
-    """The same where there is no exchange: for a moment there is no OUT."""
+    """The same where there is no exchange: for a moment there is no OUT. `new` becomes the old."""
     old = out.with_name(f"{out.name}.replaced")
     os.rename(out, old)
     try:
@@ -167,7 +174,7 @@ def _replace_in_two_steps(new: Path, out: Path) -> None:
     except OSError:
         os.rename(old, out)
         raise
-    shutil.rmtree(old)
+    os.rename(old, new)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,8 +11,9 @@ from typing import TypeVar
 import mlx.core as mx
 
 from .pack import pack, to_array, to_bytes, unpack
-from .plan import BLOCK_BYTES, Entry
+from .plan import BLOCK_BYTES
 from .read import Block, RowReader
+from .table import Entry
 from .write import ShardWriter
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from .plan import Output
+from .table import Output
 
 HASH_BLOCK = 8 << 20
 

@@ -4,10 +4,13 @@ A model is an embedded checkpoint's name, a folder, or a Hugging Face repository
 downloaded unless the caller allows it, and then safetensors, JSON and template files only.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +19,7 @@ from .errors import CheckpointError, HubError, one_line
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
+SMALL_CONFIGS = ("config.json", "generation_config.json")
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 TRY_NOW = "`--model tiny-sudoku` works without a download"
 
@@ -77,8 +81,46 @@ def find_model(
 
 def _without_revision(folder: Path, revision: str | None) -> Source:
     if revision is not None:
-        raise HubError(f"{folder} is a folder and has no revision {revision}; leave it out.")
+        raise CheckpointError(f"{folder} is a folder and has no revision {revision}; leave it out.")
     return Source(folder)
+
+
+def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
+    """Fills `folder` with a repository's config and its shards' headers, without their data.
+
+    Some hundred kilobytes in place of all weights, enough to plan with. HubError with the reason.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    how = f"`hf download {repo_id}` fetches all of it."
+    info = _reach(lambda: api.model_info(repo_id, revision=revision), repo_id, how)
+    commit = info.sha or revision
+    shards = _reach(
+        lambda: api.get_safetensors_metadata(repo_id, revision=commit).files_metadata, repo_id, how
+    )
+    for name, shard in shards.items():
+        write_shapes(folder / name, shard.tensors)
+    there = {file.rfilename for file in info.siblings or []}
+    for name in SMALL_CONFIGS:
+        if name in there:
+            cached = _reach(partial(api.hf_hub_download, repo_id, name, revision=commit), name, how)
+            shutil.copyfile(cached, folder / name)
+    return Source(folder, commit)
+
+
+def write_shapes(file: Path, tensors: Mapping[str, Any]) -> None:
+    """A safetensors file that ends behind its header: dtype, shape and data_offsets by name."""
+    header = {
+        name: {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": list(tensor.data_offsets),
+        }
+        for name, tensor in tensors.items()
+    }
+    content = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(content)) + content)
 
 
 def _is_repo_id(name: str) -> bool:

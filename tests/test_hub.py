@@ -180,7 +180,9 @@ def test_a_revision_is_asked_for_everywhere(remote: Hub, revision: str | None) -
 
 def test_a_folder_has_no_revision(tmp_path: Path) -> None:
     for name in (tmp_path, "tiny-sudoku"):
-        with pytest.raises(HubError, match="is a folder and has no revision main; leave it out"):
+        with pytest.raises(
+            CheckpointError, match="is a folder and has no revision main; leave it out"
+        ):
             find_model(name, revision="main")
 
 

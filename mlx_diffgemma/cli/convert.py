@@ -1,9 +1,12 @@
 """`convert`: a checkpoint to a quantised MLX folder, a look at what that would be, or a check."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from ..errors import HubError
 from . import convert_options as options
 from .errors import ArgumentError, exit_code, say
 
@@ -79,9 +82,10 @@ def command(
     recipe = make_recipe(chosen)
     if not dry_run:
         _check_target(task, overwrite)
-    checkpoint = _open(task.source, revision, dry_run)
-    plan = make_plan(checkpoint, recipe, requantize=requantize)
-    return _show(plan, task) if dry_run else _convert(plan, task, overwrite)
+    with ExitStack() as stack:
+        checkpoint = _open(task.source, revision, dry_run, stack)
+        plan = make_plan(checkpoint, recipe, requantize=requantize)
+        return _show(plan, task) if dry_run else _convert(plan, task, overwrite)
 
 
 def _task(task: Task, given: list[str], dry_run: bool) -> Task:
@@ -118,13 +122,18 @@ def _check_target(task: Task, overwrite: bool) -> None:
         check_target(Path(task.source).expanduser(), task.out, overwrite)
 
 
-def _open(name: str, revision: str | None, dry_run: bool) -> "SourceCheckpoint":
-    """The source, downloaded if need be; a dry run looks into the local cache only."""
+def _open(name: str, revision: str | None, dry_run: bool, stack: ExitStack) -> "SourceCheckpoint":
+    """The source, downloaded if need be; for a dry run its headers alone, kept with `stack`."""
     from ..convert.read import open_checkpoint
-    from ..hub import find_model
+    from ..hub import fetch_headers, find_model
 
-    consent = None if dry_run else _announce
-    found = find_model(name, consent=consent, revision=revision)
+    try:
+        found = find_model(name, consent=None if dry_run else _announce, revision=revision)
+    except HubError:
+        if not dry_run:
+            raise
+        folder = stack.enter_context(TemporaryDirectory())
+        found = fetch_headers(name, revision, Path(folder))
     return open_checkpoint(
         found.folder,
         name=name if found.revision else None,

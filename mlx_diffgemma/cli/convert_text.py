@@ -7,8 +7,9 @@ from typing import Any
 
 from ..convert.checks import output_bytes
 from ..convert.compare import part_of
-from ..convert.plan import Entry, Plan
+from ..convert.plan import Plan
 from ..convert.run import Result
+from ..convert.table import Entry
 from ..convert.verify import Verification
 from ..footprint import available_memory, sized
 from ..inventory import PARTS
@@ -55,7 +56,9 @@ def _alike(source: str, entries: list[Entry]) -> Iterator[str]:
 
 
 def _sums(plan: Plan, seconds: float) -> Iterator[str]:
-    yield f"source       {plan.source.folder}"
+    source = plan.source
+    at = f" at {source.revision}" if source.revision else ""
+    yield f"source       {source.name if source.revision else source.folder}{at}"
     files = len(plan.source.files)
     yield f"read         {sized(plan.source_bytes)} in {files} file{'s' if files > 1 else ''}"
     yield f"tensors      {len(plan.outputs):,} with {plan.tensor_bytes:,} bytes"

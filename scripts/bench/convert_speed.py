@@ -28,9 +28,10 @@ from report import environment
 from mlx_diffgemma.config import FULL, SLIDING, read_config
 from mlx_diffgemma.convert.layout import text_shapes
 from mlx_diffgemma.convert.pack import to_bytes
-from mlx_diffgemma.convert.plan import Output, make_plan
+from mlx_diffgemma.convert.plan import make_plan
 from mlx_diffgemma.convert.quantize import RecipeOptions, make_recipe
 from mlx_diffgemma.convert.read import open_checkpoint
+from mlx_diffgemma.convert.table import Output
 from mlx_diffgemma.convert.write import ShardWriter
 
 WIDTHS = {

@@ -173,7 +173,7 @@ def test_arguments_that_do_not_go_together(run: Any, arguments: list[str], words
     [
         (["nowhere", "out"], "nowhere: no such folder"),
         (["tiny-sudoku", "out", "--revision", "main"], "has no revision main"),
-        (["owner/model", "out", "--dry-run"], "not in the local cache"),
+        (["owner/model", "out", "--dry-run"], "owner/model cannot be fetched"),
     ],
 )
 def test_sources_that_are_not_there(
@@ -228,6 +228,46 @@ def test_a_download_that_does_not_fit_is_refused(
     monkeypatch.setattr(hub, "_from_hub", from_hub)
     done = run("convert", "owner/model", tmp_path / "out")
     assert_one_line(done, 1, "52.00 GB", "2.00 GB free", "HF_HOME")
+
+
+def test_a_dry_run_fetches_headers_alone(
+    run: Any, random_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the Hub's library: it is asked for headers and two small files."""
+    from types import SimpleNamespace
+
+    import huggingface_hub
+
+    from mlx_diffgemma.model.shards import read_headers
+
+    headers, end = {}, 0
+    for name, info in read_headers(random_folder).items():
+        begin, end = end, end + info.num_bytes
+        headers[name] = SimpleNamespace(
+            dtype=info.dtype, shape=list(info.shape), data_offsets=(begin, end)
+        )
+    asked: list[tuple[str, str | None]] = []
+
+    class Api:
+        def model_info(self, repo_id: str, *, revision: str | None) -> Any:
+            files = [SimpleNamespace(rfilename=file.name) for file in random_folder.iterdir()]
+            asked.append(("info", revision))
+            return SimpleNamespace(sha="0123abcd", siblings=files)
+
+        def get_safetensors_metadata(self, repo_id: str, *, revision: str | None) -> Any:
+            asked.append(("headers", revision))
+            shard = SimpleNamespace(tensors=headers)
+            return SimpleNamespace(files_metadata={"model.safetensors": shard})
+
+        def hf_hub_download(self, repo_id: str, name: str, *, revision: str | None) -> str:
+            asked.append((name, revision))
+            return str(random_folder / name)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    plan = described(run, "owner/model", "--dry-run", "--revision", "v1")
+    assert plan == described(run, random_folder, "--dry-run")
+    small = [(name, "0123abcd") for name in ("config.json", "generation_config.json")]
+    assert asked == [("info", "v1"), ("headers", "0123abcd"), *small]
 
 
 # --- interrupted

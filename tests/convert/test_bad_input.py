@@ -10,10 +10,19 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from checkpoints import edit_config, load_tensors, save_tensors, write_checkpoint
+from checkpoints import (
+    Packing,
+    edit_config,
+    load_tensors,
+    published,
+    quantise_folder,
+    save_tensors,
+    write_checkpoint,
+)
 from small import SIZES, contents, converted, plan_of
 
 from mlx_diffgemma.convert import checks
+from mlx_diffgemma.convert.run import convert
 from mlx_diffgemma.errors import CheckpointError, ConvertError, DiffGemmaError
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -84,14 +93,8 @@ def test_a_source_that_shrinks_while_it_is_read(source: Path) -> None:
     os.truncate(source / FILE, (source / FILE).stat().st_size - 4000)
     out = source.parent / "out"
     with pytest.raises(CheckpointError, match=r"ends at byte [\d,]+, in the middle of a tensor"):
-        checks_and_convert(plan, out)
+        convert(plan, out)
     assert [file.name for file in source.parent.iterdir()] == ["source"]
-
-
-def checks_and_convert(plan: Any, out: Path) -> None:
-    from mlx_diffgemma.convert.run import convert
-
-    convert(plan, out)
 
 
 # --- tensors
@@ -253,11 +256,23 @@ def test_out_is_a_file(tmp_path: Path, source: Path) -> None:
 def test_only_a_checkpoint_is_replaced(tmp_path: Path, source: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("ten years of work")
-    refused(source, "no DiffusionGemma checkpoint", overwrite=True)
+    refused(source, "no folder that a conversion wrote", overwrite=True)
     (tmp_path / "out/config.json").write_text(json.dumps({"model_type": "llama"}))
     shutil.copy(source / FILE, tmp_path / "out")
-    refused(source, "no DiffusionGemma checkpoint", overwrite=True)
+    refused(source, "no folder that a conversion wrote", overwrite=True)
     assert (tmp_path / "out/thesis.txt").read_text() == "ten years of work"
+
+
+def test_an_original_is_never_replaced(tmp_path: Path, source: Path) -> None:
+    write_checkpoint(tmp_path / "out", SIZES)
+    refused(source, "no folder that a conversion wrote", overwrite=True)
+
+
+def test_a_folder_of_other_makers_is_replaced(tmp_path: Path, source: Path) -> None:
+    four = Packing("affine", 4, 64)
+    quantise_folder(source, tmp_path / "out", four, published(four), shards=3)
+    converted(source, tmp_path / "out", overwrite=True)
+    assert not list((tmp_path / "out").glob("model-0*"))
 
 
 def test_a_foreign_folder_in_the_way(tmp_path: Path, source: Path) -> None:

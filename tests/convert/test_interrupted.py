@@ -155,6 +155,33 @@ def test_an_interruption_leaves_the_old_one(tmp_path: Path, source: Path) -> Non
     assert contents(out) == old
 
 
+@pytest.mark.parametrize("exchange", [True, False])
+def test_an_interruption_of_the_last_step(
+    tmp_path: Path, source: Path, monkeypatch: Any, exchange: bool
+) -> None:
+    """Right after the new folder has taken its place: it stays, the old one goes."""
+    out = tmp_path / "out"
+    converted(source, out, "8bit")
+    if not exchange:
+        monkeypatch.setattr(state, "_swap", lambda a, b: False)
+    sync, calls = state._sync_folder, []
+
+    def interrupted(folder: Path) -> None:
+        calls.append(folder)
+        if folder == tmp_path:
+            raise KeyboardInterrupt
+        sync(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "_sync_folder", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            converted(source, out, "4bit", overwrite=True)
+    assert len(calls) == 2
+    converted(source, tmp_path / "fresh", "4bit")
+    assert contents(out) == contents(tmp_path / "fresh")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fresh", "out", "source"]
+
+
 # --- full disks
 
 
@@ -263,11 +290,11 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
         with child(source, out, 0.005) as process:
             time.sleep(moments.uniform(0, 0.5 * whole))
             process.send_signal(signal.SIGKILL)
-        if process.returncode == 0:  # it was faster: from the beginning again
+        if out.exists():  # it was faster: from the beginning again
+            (out / "unfinished.json").unlink(missing_ok=True)
             assert contents(out) == expected
             shutil.rmtree(out)
             continue
-        assert not out.exists()
         kept.append(unfinished_shards(out))
     with child(source, out, 0) as process:
         assert process.wait() == 0
