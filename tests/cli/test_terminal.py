@@ -2,8 +2,10 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from mlx_diffgemma.hub import Download
 
 ASKING = """
 import mlx_diffgemma.hub as hub
-hub._survey = lambda repo_id: hub.Download(repo_id, 15_600_000_000, {free})
+hub._survey = lambda repo_id, revision: hub.Download(repo_id, 15_600_000_000, {free})
 from mlx_diffgemma.cli.app import main
 main()
 """
@@ -85,6 +87,17 @@ def test_no_colour_is_honoured() -> None:
     _, shown, _ = at_terminal("-m", "mlx_diffgemma", *SOLVE, env={"NO_COLOR": "1"})
     assert "\x1b[3" not in shown
     assert "\x1b[9" not in shown
+
+
+def test_a_conversion_shows_bytes_rate_and_time_left(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    code, shown, printed = at_terminal(
+        "-m", "mlx_diffgemma", "convert", "tiny-sudoku", out, own_stdout=True
+    )
+    assert (code, printed.splitlines()[0]) == (0, f"{out}: 1.4 MB, 263 tensors in 1 shard")
+    assert "converting" in shown
+    assert re.search(r"/3\.\d MB", shown)
+    assert re.search(r"-?:--|\d:\d\d:\d\d", shown)
 
 
 def test_no_prompt_at_a_terminal_is_one_line() -> None:
