@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def test_the_published_config(google: Path) -> None:
     assert len(overrides) == 236
 
 
+def test_kept_modules_are_named_though_they_are_as_the_default(google: Path) -> None:
+    """As mlx-vlm writes them for its 8-bit folders."""
+    quantization = target_config(shape_only(google, "8bit"))["quantization"]
+    entry = {"group_size": 64, "bits": 8}
+    assert [value for value in quantization.values() if isinstance(value, dict)] == [entry] * 236
+
+
 def test_vision_projection_as_a_newer_converter_leaves_it(google: Path) -> None:
     plan = shape_only(google, embed_vision=False)
     projection = "model.encoder.embed_vision.embedding_projection"
@@ -132,8 +140,9 @@ def test_memory_is_bounded_by_the_largest_tensor_and_a_gigabyte(google: Path) ->
 
 
 def test_wide_numbers_are_aligned(tmp_path: Path) -> None:
-    """A layer's scalar has two bytes: what is four wide comes before it."""
-    plan = plan_of(write_checkpoint(tmp_path, SIZES, dtype="bfloat16"), max_shard_bytes=30_000)
+    """Three experts' scales have six bytes: what is four wide comes before them."""
+    folder = write_checkpoint(tmp_path, replace(SIZES, num_experts=3), dtype="bfloat16")
+    plan = plan_of(folder, max_shard_bytes=30_000)
     for shard in plan.shards:
         offset = 0
         for out in (out for entry in shard for out in entry.outputs):
