@@ -11,7 +11,7 @@ for folder in (Path(__file__).parent, Path(__file__).parents[1]):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
-from small import SIZES, add_small_files  # noqa: E402
+from converting import SIZES, add_small_files  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,7 +19,7 @@ from checkpoints import (
     save_tensors,
     write_checkpoint,
 )
-from small import SIZES, contents, converted, plan_of
+from converting import SIZES, contents, converted, plan_of
 
 from mlx_diffgemma.convert import checks
 from mlx_diffgemma.convert.run import convert

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from checkpoints import Sizes, write_checkpoint
-from small import SIZES, SMALL_SHARD, contents, converted
+from converting import SIZES, SMALL_SHARD, contents, converted
 
 from mlx_diffgemma.convert import state
 from mlx_diffgemma.convert.run import Reports

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from checkpoints import Sizes, edit_config, write_checkpoint
-from small import SIZES, plan_of
+from converting import SIZES, plan_of
 
 from mlx_diffgemma.convert.files import target_config
 from mlx_diffgemma.convert.plan import MAX_SHARD_BYTES, Plan, make_plan

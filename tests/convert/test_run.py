@@ -15,7 +15,7 @@ from checkpoints import (
     quantise_folder,
     write_checkpoint,
 )
-from small import SIZES, SMALL_FILES, SMALL_SHARD, contents, converted, plan_of
+from converting import SIZES, SMALL_FILES, SMALL_SHARD, contents, converted, plan_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.convert import transfer

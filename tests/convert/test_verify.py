@@ -16,7 +16,7 @@ from checkpoints import (
     save_tensors,
     write_checkpoint,
 )
-from small import SIZES, converted
+from converting import SIZES, converted
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.convert.compare import largest_error
