@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TRANSCRIPT = README.split("```\n$ mlx-diffgemma ")[1].split("\n```")[0]
 
@@ -32,11 +34,12 @@ def test_the_python_runs() -> None:
     assert "534678912" in printed.getvalue()
 
 
-def test_every_option_it_names_exists() -> None:
-    table = README.split("| option of `generate` |")[1].split("\n\n")[0]
+@pytest.mark.parametrize("command", ["generate", "convert"])
+def test_every_option_it_names_exists(command: str) -> None:
+    table = README.split(f"| option of `{command}` |")[1].split("\n\n")[0]
     named = set(re.findall(r"--[a-z][a-z-]+", table))
     assert len(named) > 10
-    assert named <= set(re.findall(r"--[a-z][a-z-]+", run("generate", "--help")))
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", run(command, "--help")))
 
 
 def test_every_file_it_names_is_there() -> None:
