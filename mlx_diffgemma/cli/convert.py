@@ -103,8 +103,6 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
                 "converted; give SOURCE and OUT, or leave it out."
             )
         return replace(task, source=None, out=Path(task.source).expanduser())
-    if task.against is not None:
-        raise ArgumentError("--against is for --verify with one folder; SOURCE is compared with.")
     if dry_run:
         if task.verify:
             raise ArgumentError("--dry-run writes nothing to --verify; leave one of them out.")
@@ -176,6 +174,7 @@ def _convert(plan: "Plan", task: Task, overwrite: bool) -> int:
 
     if task.out is None:
         raise ArgumentError("OUT is missing, expected the name of a new folder.")
+    against = plan.source.folder if task.against is None else _local(task.against)
     try:
         with Bar("converting", in_bytes=True) as bar:
             result = convert(plan, task.out, overwrite=overwrite, reports=Reports(bar, say))
@@ -187,7 +186,7 @@ def _convert(plan: "Plan", task: Task, overwrite: bool) -> int:
             else "interrupted; nothing is left behind, the same command starts again."
         )
         return exit_code(interrupt)
-    checked = _verified(task.out, plan.source.folder) if task.verify else None
+    checked = _verified(task.out, against) if task.verify else None
     _tell(plan, result, checked, task.as_json)
     return 0
 
@@ -202,14 +201,19 @@ def _tell(plan: "Plan", result: "Result", checked: "Verification | None", as_jso
         write_out("\n".join(text.result_lines(plan, result, checked)) + "\n")
 
 
-def _check(task: Task) -> int:
+def _local(name: str | Path) -> Path:
+    """The folder of a model that is on this machine."""
     from ..hub import find_model
+
+    return find_model(name).folder
+
+
+def _check(task: Task) -> int:
     from . import convert_text as text
     from .output import write_json, write_out
 
-    folder = find_model(task.out or "").folder
-    against = None if task.against is None else find_model(task.against).folder
-    checked = _verified(folder, against)
+    against = None if task.against is None else _local(task.against)
+    checked = _verified(_local(task.out or ""), against)
     if task.as_json:
         write_json(text.describe_check(checked))
     else:

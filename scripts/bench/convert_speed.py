@@ -12,6 +12,8 @@ running for mx.quantize only. The peak is the converting process's resident memo
 import argparse
 import json
 import math
+import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -88,18 +90,25 @@ def convert(source: Path, out: Path, recipe: str) -> dict[str, Any]:
     """What `convert --json` says, in a process of its own, with the seconds as seen from here."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "mlx_diffgemma", "convert", str(source), str(out)]
-    began = time.perf_counter()
+    began, used = time.perf_counter(), _children_seconds()
     ran = subprocess.run(
         [*command, "--quantize", recipe, "--json"], stdout=subprocess.PIPE, check=True
     )
     result: dict[str, Any] = json.loads(ran.stdout)
-    return result | {"process_seconds": time.perf_counter() - began}
+    seconds = time.perf_counter() - began
+    return result | {"process_seconds": seconds, "cpu_seconds": _children_seconds() - used}
 
 
-def quantize_alone(source: Path, recipe: str) -> float:
-    """Seconds in mx.quantize over all matrices that the recipe packs, whole and in memory."""
+def _children_seconds() -> float:
+    """Processor time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def quantize_alone(source: Path, recipe: str) -> tuple[float, float]:
+    """Seconds, and those of the processor, in mx.quantize over all matrices that are packed."""
     plan = make_plan(open_checkpoint(source), make_recipe(RecipeOptions(recipe)))
-    seconds = 0.0
+    seconds = used = 0.0
     for entry in plan.entries:
         if entry.packing is None:
             continue
@@ -108,12 +117,13 @@ def quantize_alone(source: Path, recipe: str) -> float:
         weight = tensors[plan.source.names[entry.sources[0]]]
         mx.eval(weight)
         packing = entry.packing
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         mx.eval(mx.quantize(weight, packing.group_size, packing.bits, packing.mode))
         seconds += time.perf_counter() - began
+        used += time.process_time() - busy
         del weight, tensors
         mx.clear_cache()
-    return seconds
+    return seconds, used
 
 
 def measure(folder: Path, recipe: str, repeats: int, small: bool) -> dict[str, Any]:
@@ -135,8 +145,11 @@ def measure(folder: Path, recipe: str, repeats: int, small: bool) -> dict[str, A
         "tensor_bytes": plan.tensor_bytes,
         "convert_seconds": seconds,
         "process_seconds": [run["process_seconds"] for run in runs],
-        "quantize_alone_seconds": alone,
-        "speed_ratio": median(alone) / median(seconds),
+        "convert_cpu_seconds": [run["cpu_seconds"] for run in runs],
+        "quantize_alone_seconds": [wall for wall, _ in alone],
+        "quantize_alone_cpu_seconds": [cpu for _, cpu in alone],
+        "speed_ratio": median(wall / run for (wall, _), run in zip(alone, seconds, strict=True)),
+        "load_average": os.getloadavg(),
         "peak_memory_bytes": max(run["peak_memory_bytes"] for run in runs),
         "planned_peak_bytes": plan.peak_bytes,
         "bound_bytes": working_set + EXTRA_BYTES,
