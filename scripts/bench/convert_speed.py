@@ -150,6 +150,7 @@ def measure(folder: Path, recipe: str, repeats: int, small: bool) -> dict[str, A
         "quantize_alone_cpu_seconds": [cpu for _, cpu in alone],
         "speed_ratio": median(wall / run for (wall, _), run in zip(alone, seconds, strict=True)),
         "load_average": os.getloadavg(),
+        "niceness": os.nice(0),
         "peak_memory_bytes": max(run["peak_memory_bytes"] for run in runs),
         "planned_peak_bytes": plan.peak_bytes,
         "bound_bytes": working_set + EXTRA_BYTES,
