@@ -25,7 +25,8 @@ def source(name: str, *headers: str) -> Source:
     folder = files(__name__)
     header, body = (folder / f"{name}.metal").read_text(encoding="utf-8").split(BODY)
     shared = [(folder / f"{shared}.h").read_text(encoding="utf-8") for shared in headers]
-    return Source("\n".join([*shared, header]), body)
+    # MLX writes on where the header ends: behind a comment without a line end that would be lost.
+    return Source("\n".join([*shared, header, ""]), body)
 
 
 def names() -> list[str]:

@@ -10,8 +10,14 @@
     ├── KernelError        arrays a Metal kernel was not made for
     └── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
 
-A message is one line: what, what was found, what was expected, and what to do next.
+A message is one line: what, what was found, what was expected, and what to do next. What goes on
+all the same is a KernelWarning: MLX's own operations run where a Metal kernel does not.
 """
+
+import re
+
+# What MLX says when Metal, or the system, has no more memory to give (0.32; all RuntimeErrors).
+OUT_OF_MEMORY = re.compile(r"allocat|insufficient memory|out ?of ?memory", re.IGNORECASE)
 
 
 class DiffGemmaError(Exception):
@@ -48,6 +54,17 @@ class KernelError(DiffGemmaError, ValueError):
 
 class ConvertError(DiffGemmaError):
     """A conversion whose target cannot be written, or whose result is not what it should be."""
+
+
+class KernelWarning(UserWarning):
+    """A Metal kernel that does not run here, and why; said once."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there was not enough memory, Metal's or the machine's."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def one_line(message: object) -> str:

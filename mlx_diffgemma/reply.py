@@ -56,7 +56,8 @@ class Reply:
     """An answer and how it came about; what `generate --json` prints.
 
     token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
-    decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases.
+    decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases. kernels:
+    "metal" where Metal kernels of this package run, of any family, else "ops".
     """
 
     text: str

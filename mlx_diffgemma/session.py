@@ -19,6 +19,7 @@ from .diffusion.settings import Settings
 from .errors import CheckpointError, PromptError
 from .footprint import fit_check
 from .hub import Consent, Source, find_model
+from .kernels import dispatch
 from .model.cache import Prefix
 from .model.text import Model, Progress
 from .model.weights import Loaded, load_network
@@ -201,7 +202,7 @@ class Turn:
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
-            kernels="ops",
+            kernels="metal" if dispatch.running() else "ops",
             version=__version__,
         )
 
@@ -282,9 +283,11 @@ def load(
 
     dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
     without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
-    progress is told of loaded layers.
+    progress is told of loaded layers. SettingsError when $MLX_DIFFGEMMA_KERNELS asks for what this
+    machine cannot do.
     """
     began = time.perf_counter()
+    dispatch.require_usable()
     source = find_model(model, offline=offline, consent=consent)
     name = None if dtype is None else str(dtype).rpartition(".")[2]
     check = _any_context if force else fit_check(source.folder, name)

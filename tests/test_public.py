@@ -22,6 +22,7 @@ NAMES = [
     "Frame",
     "HubError",
     "KernelError",
+    "KernelWarning",
     "Model",
     "Noise",
     "NumericsError",
@@ -103,7 +104,7 @@ def test_the_tree_is_drawn_whole() -> None:
     defined = {
         name for name, value in vars(errors).items() if isinstance(value, type) and name[0] != "_"
     }
-    assert defined == {"DiffGemmaError", *TREE}
+    assert defined == {"DiffGemmaError", "KernelWarning", *TREE}
     assert all(name in str(errors.__doc__) for name in defined)
 
 

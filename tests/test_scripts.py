@@ -192,3 +192,26 @@ def test_ci_says_where_it_could_not_compare_with_the_reference(tmp_path: Path) -
     assert ran.returncode == 0, ran.stderr
     assert "nothing was compared with the reference" in ran.stderr
     assert checkout.asked()[-1] == "-m pip install -qq torch==2.13.0"
+
+
+def test_ci_installs_the_newest_clang_with_sanitizers_there_is(tmp_path: Path) -> None:
+    apt = '#!/bin/bash\nprintf "%s\\n" "-m apt-get $*" >>"$LOG"\n[[ $* != *clang-19* ]]\n'
+    fakes = {"sudo": '#!/bin/bash\n"$@"\n', "apt-get": apt, "clang++-18": BROKEN_PYTHON}
+    checkout = Checkout(tmp_path, python3=FAKE_PYTHON, **fakes)
+    ran = checkout.run(".ci/run", CI="true")
+    assert ran.returncode == 0, ran.stderr
+    assert [line for line in checkout.asked() if "clang" in line] == [
+        "-m apt-get install -y -qq clang-19 libclang-rt-19-dev",
+        "-m apt-get install -y -qq clang-18 libclang-rt-18-dev",
+    ]
+
+
+def test_ci_takes_the_clang_that_is_there_and_goes_on_without_one(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, python3=FAKE_PYTHON)
+    ran = checkout.run(".ci/run", CI="true")
+    assert ran.returncode == 0, ran.stderr
+    assert "the kernels are not searched for races" in ran.stderr
+    checkout.add("clang++-17", "#!/bin/bash\n")
+    checkout.add("apt-get", BROKEN_PYTHON)
+    ran = checkout.run(".ci/run", CI="true")
+    assert (ran.returncode, "clang" in ran.stderr) == (0, False), ran.stderr

@@ -11,8 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import convert, generate, info
-from .errors import BAD_ARGUMENTS, BROKEN_PIPE, Terminated, detach, explain, flushed, say
+from . import convert, generate, info, selftest
+from .errors import (
+    BAD_ARGUMENTS,
+    BROKEN_PIPE,
+    Terminated,
+    detach,
+    explain,
+    flushed,
+    kernel_warnings_said,
+    say,
+)
 
 PROGRAM = "mlx-diffgemma"
 
@@ -36,7 +45,7 @@ class Commands(TyperGroup):
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         try:
-            with self.make_context(PROGRAM, args, **extra) as context:
+            with kernel_warnings_said(), self.make_context(PROGRAM, args, **extra) as context:
                 return self.invoke(context) or 0
         except typer.Exit as end:
             return end.exit_code
@@ -63,6 +72,7 @@ app = typer.Typer(
 app.command("generate", short_help="Answer one prompt.")(generate.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
+app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
 
 
 @app.callback(invoke_without_command=True)

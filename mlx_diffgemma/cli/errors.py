@@ -10,9 +10,12 @@
 import os
 import re
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
-from ..errors import DiffGemmaError, SettingsError, one_line
+from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
 
 FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 
@@ -31,9 +34,6 @@ OPTION_OF = {
     "experts_bits": "--experts-bits",
 }
 """A setting's name in Python -> the option a user typed."""
-
-# What MLX says when Metal, or the system, has no more memory to give (0.32; all RuntimeErrors).
-OUT_OF_MEMORY = re.compile(r"allocat|insufficient memory|out ?of ?memory", re.IGNORECASE)
 
 
 class ArgumentError(DiffGemmaError):
@@ -57,9 +57,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return f"error: {with_option_names(str(error))}", BAD_ARGUMENTS
         case DiffGemmaError():
             return f"error: {with_option_names(str(error))}", FAILED
-        case MemoryError():
-            return _out_of_memory(error), FAILED
-        case RuntimeError() if OUT_OF_MEMORY.search(str(error)):
+        case _ if is_out_of_memory(error):
             return _out_of_memory(error), FAILED
         case OSError():
             return f"error: {reason(error)}.", FAILED
@@ -93,6 +91,30 @@ def say(line: str) -> None:
         print(one_line(line), file=sys.stderr, flush=True)
     except OSError:  # nobody reads it; the exit code still tells
         detach(sys.stderr)
+
+
+@contextmanager
+def kernel_warnings_said() -> Iterator[None]:
+    """Shows a KernelWarning as one line, whatever filters are set; other warnings as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", KernelWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, KernelWarning):
+                say(f"warning: {message}")
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def flushed(code: int) -> int:

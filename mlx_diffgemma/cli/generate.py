@@ -79,13 +79,15 @@ def command(
 
 
 def _load(choice: options.ModelChoice, settings: "Settings") -> "Session":
-    """The session; what a checkpoint's own defaults make impossible is found before its weights."""
+    """The session; what cannot work is found before a download, or before the weights are read."""
     from ..config import read_config
     from ..hub import default_model, find_model
+    from ..kernels.dispatch import require_usable
     from ..session import load
     from .consent import ask_on_terminal
     from .progress import Bar
 
+    require_usable()
     name = default_model() if choice.name is None else choice.name
     source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)

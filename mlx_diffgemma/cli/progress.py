@@ -60,7 +60,7 @@ class Bar:
             console=console,
             transient=True,
             redirect_stdout=False,  # the answer must not end up on standard error
-            redirect_stderr=False,
+            redirect_stderr=True,  # a warning stands above the bar, not within it
         )
         progress.start()
         return progress, progress.add_task(self.label, total=total, completed=done)

@@ -3,6 +3,7 @@
 The caller decides when to draw, keep or stop. Nothing here prints, and no text is known.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -179,8 +180,8 @@ class _Loop:
         sampler, text = self.resolved.sampler, self.model.config.text
         C = self.model.config.canvas_length
         state = start or _Canvas(self.noise.canvas(number, C, text.vocab_size).reshape(-1), None)
-        history: list[NDArray[np.int32]] = []
-        step = 0
+        previous: mx.array | None = None
+        step = streak = 0  # streak: steps since the argmax canvas last changed
         while True:
             began = time.perf_counter()
             t = temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max)
@@ -193,6 +194,7 @@ class _Loop:
                 entropy_bound=sampler.entropy_bound,
                 uniforms=self.noise.uniforms(number, step, C),
                 renoise=self.noise.renoise(number, step, C, text.vocab_size).reshape(-1),
+                previous=previous,
                 exact=self.settings.exact_self_conditioning,
             )
             frame = Frame(
@@ -206,24 +208,18 @@ class _Loop:
                 encode_seconds=encode_seconds,
                 dense_rows=done.dense_rows(),
             )
-            if not np.isfinite(frame.entropies).all():
+            if not math.isfinite(done.mean_entropy):
                 raise NumericsError(self._non_finite(number, step))
             yield frame
             step += 1
-            if step == sampler.max_denoising_steps or self._settled(frame, history):
+            streak = streak + 1 if done.unchanged else 0
+            stable = streak >= sampler.stability_threshold
+            certain = done.mean_entropy < sampler.confidence_threshold
+            if step == sampler.max_denoising_steps or (stable and certain):
                 return frame
-            history = [*history, frame.tokens][-sampler.stability_threshold :]
             state = _Canvas(done.next_canvas, done.soft(self.model))
+            previous = done.best
             del done  # its logits
-
-    def _settled(self, frame: Frame, history: list[NDArray[np.int32]]) -> bool:
-        """Whether the argmax canvas equals the last `stability_threshold` ones, and is certain."""
-        sampler = self.resolved.sampler
-        stable = sampler.stability_threshold == 0 or (
-            len(history) == sampler.stability_threshold
-            and all(np.array_equal(frame.tokens, earlier) for earlier in history)
-        )
-        return stable and frame.mean_entropy < sampler.confidence_threshold
 
     def _commit(self, frame: Frame, budget: int, last: bool) -> Frame:
         """The frame's tokens, cut after the first stop id and at `budget`."""

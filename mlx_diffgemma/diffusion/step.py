@@ -9,9 +9,12 @@ import mlx.core as mx
 import numpy as np
 
 from ..device import on_gpu
+from ..kernels import denoise
+from ..kernels.denoise import Reading
+from ..kernels.denoise_ops import Logits
 from ..model.cache import Prefix
 from ..model.text import Model
-from .sampler import accept, draw, read_rows
+from .soft import Left, Made, Soft, Sparse
 
 # Logits that exist at a time: 64 rows of a vocabulary of 262,144 make one product large enough for
 # a GPU, 16 rows are as fast on the CPU.
@@ -20,46 +23,36 @@ GPU_CHUNK_LOGITS, CPU_CHUNK_LOGITS = 2**24, 2**22
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is kept of the logits of R canvas positions once they are gone.
-
-    soft [R, H]: the next step's soft embeddings. Where those were gathered, suffices [R] bool says
-    for which rows that was enough, and logits [R, V] in 16 bits are kept for the others.
-    """
+    """What is kept of R canvas positions: best, drawn [R] int32, entropy [R] nats, soft."""
 
     best: mx.array
     entropy: mx.array
     drawn: mx.array
-    soft: mx.array
-    suffices: mx.array | None = None
-    logits: mx.array | None = None
-
-    def arrays(self) -> list[mx.array]:
-        return [a for a in vars(self).values() if a is not None]
+    soft: Soft
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step's outcome; best, drawn, next_canvas [C] int32, entropy [C] nats, accepted [C] bool."""
+    """A step's outcome; best, next_canvas [C] int32, entropy [C] nats, accepted [C] bool.
+
+    mean_entropy in nats; unchanged: best is what it was one step before.
+    """
 
     best: mx.array
     entropy: mx.array
     accepted: mx.array
     next_canvas: mx.array
+    mean_entropy: float
+    unchanged: bool
     chunks: tuple[Chunk, ...]
 
     def dense_rows(self) -> int:
         """Rows whose next soft embedding takes the product with the whole embedding."""
-        return sum(
-            chunk.best.size if chunk.suffices is None else int((~chunk.suffices).sum())
-            for chunk in self.chunks
-        )
+        return sum(chunk.soft.dense_rows() for chunk in self.chunks)
 
     def soft(self, model: Model) -> mx.array:
-        """The next step's soft embeddings [1, C, H]; here the rows that need it go dense.
-
-        Lazy, so that a canvas's last step never pays for it.
-        """
-        return mx.concatenate([_completed(chunk, model) for chunk in self.chunks])[None]
+        """The next step's soft embeddings [1, C, H]; here the rows that need it go dense."""
+        return mx.concatenate([chunk.soft.completed(model) for chunk in self.chunks])[None]
 
 
 def denoising_step(
@@ -72,11 +65,13 @@ def denoising_step(
     entropy_bound: float,
     uniforms: mx.array,
     renoise: mx.array,
+    previous: mx.array | None,
     exact: bool,
 ) -> Step:
     """canvas [C], soft [1, C, H] or None, uniforms [C, 2], renoise [C] -> an evaluated Step.
 
-    exact: never gather the soft embedding. Logits exist for a chunk of rows at a time.
+    previous [C]: the argmax canvas of the step before, None at the first. exact: never gather the
+    soft embedding. Logits exist for a chunk of rows at a time.
     """
     hidden = model.decode(canvas, prefix, soft).squeeze(0)
     length = hidden.shape[0]
@@ -86,43 +81,49 @@ def denoising_step(
     for first in range(0, length, rows):
         part = slice(first, first + rows)
         chunk = _chunk(model, hidden[part], temperature, uniforms[part], exact)
-        mx.eval(chunk.arrays())
+        mx.eval(chunk.best, chunk.entropy, chunk.drawn, *chunk.soft.arrays())
         chunks.append(chunk)
-    entropy = mx.concatenate([chunk.entropy for chunk in chunks])
-    accepted = accept(entropy, entropy_bound)
-    drawn = mx.concatenate([chunk.drawn for chunk in chunks])
     best = mx.concatenate([chunk.best for chunk in chunks])
-    next_canvas = mx.where(accepted, drawn, renoise.astype(mx.int32))
-    mx.eval(best, entropy, accepted, next_canvas)
-    return Step(best, entropy, accepted, next_canvas, tuple(chunks))
+    entropy = mx.concatenate([chunk.entropy for chunk in chunks])
+    drawn = mx.concatenate([chunk.drawn for chunk in chunks])
+    done = denoise.commit(
+        best,
+        entropy,
+        drawn,
+        renoise.astype(mx.int32),
+        mx.full(best.shape, -1, mx.int32) if previous is None else previous,
+        entropy_bound,
+    )
+    mx.eval(best, entropy, done.accepted, done.next_canvas, done.summary)
+    mean, unchanged = np.array(done.summary)
+    return Step(
+        best=best,
+        entropy=entropy,
+        accepted=done.accepted,
+        next_canvas=done.next_canvas,
+        mean_entropy=float(mean),
+        unchanged=bool(unchanged),
+        chunks=tuple(chunks),
+    )
 
 
 def _chunk(
     model: Model, hidden: mx.array, temperature: float, uniforms: mx.array, exact: bool
 ) -> Chunk:
     """hidden [R, H] -> everything the step needs of these rows' logits."""
-    processed = model.logits(hidden) / temperature
-    rows = read_rows(processed)
-    drawn = draw(rows, uniforms)
+    cap = model.config.text.final_logit_softcapping
+    logits = Logits(model.raw_logits(hidden), cap, temperature)
+    reading = denoise.read(logits, uniforms)
+    soft = _soft(model, reading, exact)
+    return Chunk(reading.best, reading.entropy, reading.drawn, soft)
+
+
+def _soft(model: Model, reading: Reading, exact: bool) -> Soft:
+    """The next step's soft embeddings of the rows read, by the cheapest way that is right."""
     if model.gathers and not exact:
-        logits = processed.astype(model.dtype)  # the reference, too, rounds them before the softmax
-        soft, suffices = model.gathered_embedding(logits)
-        return Chunk(rows.best, rows.entropy, drawn, soft, suffices, logits)
+        return Sparse(*model.gathered_embedding(reading), reading.logits)
+    if reading.rows is None:  # kernels left nothing to mix with
+        return Left(reading.logits)
     if model.dtype == mx.float32:  # the same weights again: spares a second pass of exponentials
-        return Chunk(
-            rows.best, rows.entropy, drawn, model.mixed_embedding(rows.weights, rows.total)
-        )
-    return Chunk(rows.best, rows.entropy, drawn, model.soft_embedding(processed))
-
-
-def _completed(chunk: Chunk, model: Model) -> mx.array:
-    """A chunk's soft embeddings [R, H], those rows replaced for which the gather was not enough."""
-    if chunk.suffices is None or chunk.logits is None:
-        return chunk.soft
-    missing = np.flatnonzero(~np.array(chunk.suffices))
-    if not missing.size:
-        return chunk.soft
-    ids = mx.array(missing)
-    soft = mx.array(chunk.soft)
-    soft[ids] = model.soft_embedding(chunk.logits[ids])
-    return soft
+        return Made(model.mixed_embedding(reading.rows.weights, reading.rows.total))
+    return Made(model.soft_embedding(reading.processed()))

@@ -5,16 +5,26 @@ against its twin on this machine (mode "auto"). MLX_DIFFGEMMA_KERNELS sets the m
 """
 
 import os
-from collections.abc import Callable, Sequence
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from pathlib import Path
+from threading import RLock
 
 import mlx.core as mx
 
 from .. import device
-from ..errors import SettingsError
+from ..errors import KernelWarning, SettingsError
+from .machine import this_machine
+from .trial import Outcome, Trial, Verdict, run_trial
+from .verdicts import UnreadableError, read_verdicts, verdicts_file, write_verdict
+
+__all__ = ["Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "unsupported"]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
+_TWIN_RUNS = "{}: MLX's own operations run: the Metal kernels"
 
 
 class Mode(StrEnum):
@@ -29,17 +39,19 @@ class Mode(StrEnum):
     CHECK = "check"
 
 
-class Trial(Protocol):
-    """One instantiation of a family with inputs to try it on, made on the spot."""
+@dataclass
+class Known:
+    """What this process has found out and said."""
 
-    def kernel(self) -> Sequence[mx.array]:
-        """The family's results from its kernels, lazy."""
+    verdicts: dict[tuple[Mode, str, str], Verdict] = field(default_factory=dict)
+    stored: dict[str, dict[str, Verdict]] | None = None  # this machine's on disk, once read
+    said: set[tuple[str, str]] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
 
-    def twin(self) -> Sequence[mx.array]:
-        """The same from MLX operations, lazy."""
 
-    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
-        """What differs by more than the family's tolerance, in one line; None when nothing does."""
+known = Known()
+lock = RLock()  # one trial at a time: two would spoil each other's times
+clock = time.perf_counter
 
 
 def mode() -> Mode:
@@ -48,17 +60,112 @@ def mode() -> Mode:
     try:
         return Mode(value)
     except ValueError:
-        known = ", ".join(Mode)
-        raise SettingsError(f"{VARIABLE} is {value!r}, expected one of {known}.") from None
+        choices = ", ".join(Mode)
+        raise SettingsError(f"{VARIABLE} is {value!r}, expected one of {choices}.") from None
+
+
+def require_usable() -> Mode:
+    """The mode; SettingsError for one this machine cannot follow."""
+    wanted = mode()
+    if wanted is Mode.ON and not device.has_metal():
+        raise SettingsError(
+            f"{VARIABLE} is 'on', expected auto or off where there is no Metal device (MLX's is "
+            f"the {mx.default_device().type.name} here); unset it."
+        )
+    return wanted
 
 
 def chosen(family: str, key: str, trial: Callable[[], Trial]) -> bool:
-    """Whether the kernels of `family` run for the instantiation `key` (shapes, dtypes, packing)."""
-    wanted = mode()
+    """Whether the kernels of `family` run for the instantiation `key` (shapes, dtypes, packing).
+
+    In mode auto the first question about a key may take a trial: seconds, and its memory.
+    """
+    wanted = require_usable()
     if wanted is Mode.OFF or not device.has_metal():
         return False
-    return wanted is Mode.ON
+    runs = wanted is Mode.ON or _verdict(wanted, family, key, trial).outcome is Outcome.FASTER
+    if runs:
+        known.running.add(family)
+    return runs
 
 
 def unsupported(family: str, reason: str) -> None:
     """Says once that the twin of `family` runs because the kernels do not cover a case."""
+    if mode() is not Mode.OFF and device.has_metal():
+        _say(family, reason, f"{_TWIN_RUNS.format(family)} do not cover this: {reason}.")
+
+
+def running() -> bool:
+    """Whether kernels of any family have been chosen in this process, and still may run."""
+    return bool(known.running) and mode() is not Mode.OFF and device.has_metal()
+
+
+def forget() -> None:
+    """Forgets what this process has found out and said; verdicts on disk stay."""
+    global known
+    known = Known()
+
+
+def _verdict(wanted: Mode, family: str, key: str, trial: Callable[[], Trial]) -> Verdict:
+    with lock:
+        place = (wanted, family, key)
+        if place not in known.verdicts:
+            stored = None if wanted is Mode.CHECK else _recalled().get(family, {}).get(key)
+            verdict = stored or run_trial(trial, clock)
+            known.verdicts[place] = verdict
+            if stored is None and verdict.lasting:
+                _remember(family, key, verdict)
+            _report(family, key, verdict, new=stored is None)
+        return known.verdicts[place]
+
+
+def _report(family: str, key: str, verdict: Verdict, *, new: bool) -> None:
+    """One warning a family and outcome; a stored defeat in time was said when it was found."""
+    if verdict.outcome is Outcome.FASTER or (verdict.outcome is Outcome.SLOWER and not new):
+        return
+    advice = "" if verdict.outcome is Outcome.SLOWER else "; `mlx-diffgemma selftest` says more"
+    _say(
+        family, verdict.outcome, f"{_TWIN_RUNS.format(family)} {_why(verdict)}, for {key}{advice}."
+    )
+
+
+def _why(verdict: Verdict) -> str:
+    match verdict.outcome:
+        case Outcome.WRONG:
+            return f"give wrong results here ({verdict.note})"
+        case Outcome.ERROR:
+            return f"cannot run here ({verdict.note})"
+    return f"are not faster here ({verdict.kernel_ms:.3g} ms against {verdict.twin_ms:.3g})"
+
+
+def _recalled() -> dict[str, dict[str, Verdict]]:
+    """This machine's verdicts on disk, read once a process: family -> key -> verdict."""
+    if known.stored is None:
+        known.stored = {}
+        file = verdicts_file()
+        try:
+            if file is not None:
+                known.stored = read_verdicts(file).get(str(this_machine()), {})
+        except UnreadableError as error:
+            _say("cache", "unreadable", f"{file}: {error}; the Metal kernels are tried anew.")
+    return known.stored
+
+
+def _remember(family: str, key: str, verdict: Verdict) -> None:
+    file = verdicts_file()
+    try:
+        if file is not None:
+            write_verdict(file, str(this_machine()), family, key, verdict)
+    except OSError as error:
+        _say("cache", "unwritable", _unwritable(file, error))
+
+
+def _unwritable(file: Path | None, error: OSError) -> str:
+    said = error.strerror or str(error)
+    return f"{file}: {said}; the Metal kernels will be tried again in the next process."
+
+
+def _say(family: str, reason: str, line: str) -> None:
+    if (family, reason) not in known.said:
+        known.said.add((family, reason))
+        warnings.warn(line, KernelWarning, stacklevel=3)

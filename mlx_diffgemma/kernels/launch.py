@@ -68,6 +68,10 @@ def expect(
             f"{kernel}: {name} has shape {list(array.shape)}, expected {list(shape)}."
         )
     if array.dtype not in dtypes:
-        wanted = " or ".join(str(dtype).removeprefix("mlx.core.") for dtype in dtypes)
-        got = str(array.dtype).removeprefix("mlx.core.")
-        raise KernelError(f"{kernel}: {name} is {got}, expected {wanted}.")
+        wanted = " or ".join(map(dtype_name, dtypes))
+        raise KernelError(f"{kernel}: {name} is {dtype_name(array.dtype)}, expected {wanted}.")
+
+
+def dtype_name(dtype: mx.Dtype) -> str:
+    """float32, bfloat16 ..."""
+    return str(dtype).removeprefix("mlx.core.")

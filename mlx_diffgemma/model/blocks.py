@@ -96,8 +96,7 @@ class AfterAttention:
         x = x + self._normed(attended, self.attention_norm)
         to_mlp, to_experts, to_router = mx.split(self._normed(x) * self.feedforward_norms, 3)
         dense = self._normed(self.mlp(to_mlp), self.mlp_norm)
-        chosen, weights = self.router(to_router.flatten(0, 1))
-        routed = self.experts(to_experts.flatten(0, 1), chosen, weights)
+        routed = self.experts(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
         update = dense + self._normed(routed, self.experts_norm)
         return (x + self._normed(update, self.output_norm)) * scalar
 

@@ -7,15 +7,12 @@ import mlx.core as mx
 import numpy as np
 
 from ..device import in_numpy, on_gpu
+from ..kernels import soft_gather
+from ..kernels.denoise import Reading
 from ..kernels.matrices import PackedMatrix
+from ..kernels.soft_gather_ops import BLOCK, HALF_ULP, KEPT, Table
 
-BLOCK = 64  # ids that share one maximum when the heaviest tokens are looked for
-BLOCKS_KEPT = 32  # blocks whose tokens are candidates
-TOKENS_KEPT = 64  # tokens gathered a row
 NORM_CHUNK = 16_384  # table rows at a time when the largest row norm is measured
-
-# Half an ulp at 1 of the dtypes in which what the gather leaves out can be measured at all.
-HALF_ULP = {mx.bfloat16: 2.0**-9, mx.float16: 2.0**-12}
 
 
 class DenseTable:
@@ -64,7 +61,7 @@ class Embedding:
     ) -> None:
         self.table, self.vocab_size, self.dtype = table, vocab_size, dtype
         self.scale = mx.array(hidden_size**0.5).astype(dtype)
-        self._largest_norm: mx.array | None = None
+        self._gather_table: Table | None = None
 
     def lookup(self, ids: mx.array) -> mx.array:
         """ids [...] -> scaled embeddings [..., H]."""
@@ -89,53 +86,25 @@ class Embedding:
     @property
     def gathers(self) -> bool:
         """Whether `gathered` can be used: a 16-bit dtype, and more tokens than it looks at."""
-        return self.dtype in HALF_ULP and self.vocab_size > BLOCK * BLOCKS_KEPT
+        return self.dtype in HALF_ULP and self.vocab_size > BLOCK * (KEPT + 1)
 
-    def gathered(self, processed: mx.array) -> tuple[mx.array, mx.array]:
+    def gathered(self, reading: Reading) -> tuple[mx.array, mx.array]:
         """The soft embedding from the tokens that carry weight, and the rows where that suffices.
 
-        processed [C, V] in the embedding's dtype -> ([C, H], [C] bool). A row suffices when what
-        is left out cannot change the result by half an ulp u:
-        tail * max||E_v|| * sqrt(H) <= u * ||soft||.
+        R rows -> ([R, H], [R] bool); see `soft_gather_ops.gathered`.
         """
-        ids, chosen = heaviest(processed)
-        logits = processed.astype(mx.float32)
-        shares = mx.exp(chosen.astype(mx.float32) - mx.logsumexp(logits, axis=-1, keepdims=True))
-        rows = self.table.rows(ids, self.dtype)  # [C, K, H]
-        mixed = (shares.astype(self.dtype)[:, None, :] @ rows)[:, 0] * self.scale
-        tail = mx.maximum(1.0 - shares.sum(axis=-1), 0.0)
-        size = mx.linalg.norm(mixed.astype(mx.float32), axis=-1)
-        moved = tail * self.largest_norm() * self.scale.astype(mx.float32)
-        return mixed, moved <= HALF_ULP[self.dtype] * size
+        if self._gather_table is None:
+            weight = self.table if isinstance(self.table, PackedTable) else self.table.weight
+            scale = float(np.array(self.scale.astype(mx.float32)))
+            self._gather_table = Table(weight, self.dtype, scale, self.largest_norm())
+        found = soft_gather.gathered(reading, self._gather_table)
+        return found.soft, found.suffices
 
-    def largest_norm(self) -> mx.array:
-        """max over the vocabulary of ||E_v||, float32; measured once, in pieces."""
-        if self._largest_norm is None:
-            largest = mx.array(0.0)
-            for first in range(0, self.vocab_size, NORM_CHUNK):
-                ids = mx.arange(first, min(first + NORM_CHUNK, self.vocab_size))
-                norms = mx.linalg.norm(self.table.rows(ids, mx.float32), axis=-1)
-                largest = mx.maximum(largest, norms.max())
-                mx.eval(largest)
-            self._largest_norm = largest
-        return self._largest_norm
-
-
-def heaviest(logits: mx.array) -> tuple[mx.array, mx.array]:
-    """ids and values of large logits, [C, V] -> ([C, K] int32, [C, K]), found through block maxima.
-
-    A sort over the vocabulary would cost more than the product it saves. The K found are the
-    largest of the blocks with the largest maxima, not always the K largest of all: whoever uses
-    them measures what is left out.
-    """
-    rows, vocab = logits.shape
-    padded = -vocab % BLOCK
-    if padded:
-        logits = mx.pad(logits, [(0, 0), (0, padded)], constant_values=-float("inf"))
-    blocks = logits.reshape(rows, -1, BLOCK)
-    best = mx.argpartition(-blocks.max(axis=-1), BLOCKS_KEPT - 1, axis=-1)[:, :BLOCKS_KEPT]
-    values = mx.take_along_axis(blocks, best[..., None], axis=1).reshape(rows, -1)
-    ids = (best[..., None] * BLOCK + mx.arange(BLOCK, dtype=best.dtype)).reshape(rows, -1)
-    top = mx.argpartition(-values, TOKENS_KEPT - 1, axis=-1)[:, :TOKENS_KEPT]
-    ids = mx.minimum(mx.take_along_axis(ids, top, axis=-1), vocab - 1).astype(mx.int32)
-    return ids, mx.take_along_axis(values, top, axis=-1)
+    def largest_norm(self) -> float:
+        """max over the vocabulary of ||E_v||, measured in pieces."""
+        largest = 0.0
+        for first in range(0, self.vocab_size, NORM_CHUNK):
+            ids = mx.arange(first, min(first + NORM_CHUNK, self.vocab_size))
+            norms = mx.linalg.norm(self.table.rows(ids, mx.float32), axis=-1)
+            largest = max(largest, float(np.array(norms.max())))
+        return largest

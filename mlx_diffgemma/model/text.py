@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from ..config import ModelConfig
 from ..errors import PromptError
+from ..kernels.denoise import Reading
 from ..kernels.elementwise import softcap
 from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
@@ -91,7 +92,11 @@ class Model:
 
     def logits(self, hidden: mx.array) -> mx.array:
         """hidden [..., C, H] -> softcapped logits [..., C, V], float32."""
-        return softcap(self.embedding.head(hidden), self.config.text.final_logit_softcapping)
+        return softcap(self.raw_logits(hidden), self.config.text.final_logit_softcapping)
+
+    def raw_logits(self, hidden: mx.array) -> mx.array:
+        """hidden [..., C, H] -> logits before the softcap [..., C, V], in the hidden's dtype."""
+        return self.embedding.head(hidden)
 
     def soft_embedding(self, processed: mx.array) -> mx.array:
         """processed logits [..., C, V] -> soft embeddings [..., C, H], by the whole product."""
@@ -102,9 +107,9 @@ class Model:
         """Whether `gathered_embedding` can be used; see `Embedding.gathers`."""
         return self.embedding.gathers
 
-    def gathered_embedding(self, processed: mx.array) -> tuple[mx.array, mx.array]:
-        """processed logits [C, V] -> soft embeddings [C, H] of few tokens, and where they do."""
-        return self.embedding.gathered(processed)
+    def gathered_embedding(self, reading: Reading) -> tuple[mx.array, mx.array]:
+        """C rows -> soft embeddings [C, H] of few tokens, and the rows [C] where they do."""
+        return self.embedding.gathered(reading)
 
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:
         """weights [C, V] that sum to total [C, 1] -> soft embeddings [C, H]."""

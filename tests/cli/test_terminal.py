@@ -144,3 +144,24 @@ def test_the_environment_decides_nothing_here(spawn: Any) -> None:
     done = spawn("generate", "Hi")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"hf download" in done.stderr
+
+
+WARNING = """
+import time, warnings
+from mlx_diffgemma.cli.errors import kernel_warnings_said
+from mlx_diffgemma.cli.progress import Bar
+from mlx_diffgemma.errors import KernelWarning
+with kernel_warnings_said(), Bar("checking") as bar:
+    for done in range(1, 4):
+        bar(done, 4)
+        time.sleep(0.15)
+        if done == 2:
+            warnings.warn("experts: no [good] here.", KernelWarning)
+"""
+
+
+def test_a_warning_stands_above_the_bar() -> None:
+    code, shown, _ = at_terminal("-c", WARNING)
+    assert code == 0
+    lines = [line.rpartition("\x1b[2K")[2].rpartition("\r")[2] for line in shown.split("\n")]
+    assert "warning: experts: no [good] here." in lines

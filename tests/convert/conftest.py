@@ -1,4 +1,4 @@
-"""Lets the tests here import the helpers of tests/ and beside them, and runs them on the CPU."""
+"""Lets the tests here import the helpers of tests/, and runs them on the CPU."""
 
 import sys
 from collections.abc import Iterator
@@ -7,11 +7,10 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-for folder in (Path(__file__).parent, Path(__file__).parents[1]):
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+if str(Path(__file__).parents[1]) not in sys.path:
+    sys.path.append(str(Path(__file__).parents[1]))
 
-from converting import SIZES, add_small_files  # noqa: E402
+from converting import SIZES, add_small_files
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_diffgemma.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
+from mlx_diffgemma.kernels.denoise import Reading
 from mlx_diffgemma.model.cache import Prefix
 
 H = 8
@@ -94,9 +95,9 @@ class FakeModel:
         self.events.append(("decode", ids, given))
         return mx.array(self.network(list(prefix.tokens), ids, given))[None]
 
-    def logits(self, hidden: mx.array) -> mx.array:
+    def raw_logits(self, hidden: mx.array) -> mx.array:
         self.events.append(("logits", hidden.shape[-2]))
-        return mx.tanh(hidden @ mx.array(self.table).T / CAP) * CAP
+        return hidden @ mx.array(self.table).T
 
     def soft_embedding(self, processed: mx.array) -> mx.array:
         self.events.append(("soft_embedding", processed.shape[-2]))
@@ -107,11 +108,10 @@ class FakeModel:
         self.events.append(("mixed_embedding", weights.shape[-2]))
         return weights @ mx.array(self.table) / total * H**0.5
 
-    def gathered_embedding(self, processed: mx.array) -> tuple[mx.array, mx.array]:
+    def gathered_embedding(self, reading: Reading) -> tuple[mx.array, mx.array]:
         """A gather one can tell from the product: all 7; it suffices where the best id is even."""
-        self.events.append(("gathered_embedding", processed.shape[-2], processed.dtype))
-        suffices = mx.argmax(processed, axis=-1) % 2 == 0
-        return mx.full((processed.shape[0], H), 7.0), suffices
+        self.events.append(("gathered_embedding", reading.best.size))
+        return mx.full((reading.best.size, H), 7.0), reading.best % 2 == 0
 
 
 class CertainModel(FakeModel):
@@ -119,7 +119,7 @@ class CertainModel(FakeModel):
 
     gap = 25.0
 
-    def logits(self, hidden: mx.array) -> mx.array:
+    def raw_logits(self, hidden: mx.array) -> mx.array:
         self.events.append(("logits", hidden.shape[-2]))
         wanted = hidden[..., :1].astype(mx.int32)
         return mx.where(mx.arange(self.config.text.vocab_size) == wanted, self.gap, 0.0)

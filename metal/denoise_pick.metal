@@ -1,0 +1,130 @@
+// denoise_pick: a row's slices merged into its argmax and entropy, and one token drawn from it; of
+// the logits only the slice drawn from is read again.
+//
+// inputs   logits [R, V] T            the head's output, before the softcap
+//          records [R, S, 4] float32, slice_best [R, S] int32: of denoise_stats
+//          uniforms [R, 2] float32    in (0, 1)
+//          scalars [2] float32        softcap, temperature
+// outputs  best [R] int32             the largest logit's id; ties go to the lowest id
+//          entropy [R] float32        nats: log Z - sum(w * (x - max)) / Z, not finite where a logit is NaN
+//          drawn [R] int32            slice: the first whose running mass exceeds u1 * total; token: the
+//                                     first in it whose running mass exceeds u2 * the slice's mass;
+//                                     if none exceeds, the last of positive mass
+// template T float, half or bfloat; V
+// grid     R threadgroups of 256 threads; 16 neighbouring ids of the slice a thread
+// twin     kernels/denoise_ops.py read_rows and draw
+// tolerance  best equal; entropy 2e-5; drawn equal but for uniforms within 4096 * 2^-24 of an end of the
+//            token's interval (float32 running sums, in another order)
+//
+// Totals are the last entry of the running sum they are compared with, to the bit.
+// kernel
+constexpr uint SLICE = 4096, THREADS = 256, GROUPS = THREADS / 32, PER = SLICE / THREADS;
+constexpr uint VOCAB = V, SLICES = (VOCAB + SLICE - 1) / SLICE, NONE = 0xFFFFFFFFu;
+threadgroup float masses[SLICES];
+threadgroup float moments[SLICES];
+threadgroup float group_sum[GROUPS];
+threadgroup uint group_first[GROUPS];
+threadgroup uint group_end[GROUPS];
+
+const uint row = threadgroup_position_in_grid.x;
+const uint t = thread_position_in_threadgroup.x;
+const uint lane = thread_index_in_simdgroup;
+const uint group = simdgroup_index_in_threadgroup;
+const float cap = scalars[0], temperature = scalars[1];
+const size_t at = static_cast<size_t>(row) * SLICES;
+
+float largest = -INFINITY;
+uint top = 0;
+for (uint k = 0; k < SLICES; k++) {
+  const float m = records[(at + k) * 4];
+  if (m > largest) {
+    largest = m;
+    top = k;
+  }
+}
+for (uint k = t; k < SLICES; k += THREADS) {
+  const float below = records[(at + k) * 4] - largest;
+  const float share = metal::precise::exp(below);
+  const float mass = records[(at + k) * 4 + 1];
+  masses[k] = mass * share;
+  moments[k] = share * (records[(at + k) * 4 + 2] + mass * below);
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+
+// Every thread walks the slices, so that all know the one chosen.
+float total = 0.0f, moment = 0.0f;
+for (uint k = 0; k < SLICES; k++) {
+  total += masses[k];
+  moment += moments[k];
+}
+float running = 0.0f;
+uint chosen = 0;
+bool found = false;
+for (uint k = 0; k < SLICES; k++) {
+  running += masses[k];
+  if (!found && masses[k] > 0.0f) {
+    chosen = k;
+    found = running > uniforms[row * 2] * total;
+  }
+}
+
+const float peak = records[(at + chosen) * 4];
+const uint begin = chosen * SLICE + t * PER;
+float weights[PER];
+float mine = 0.0f;
+for (uint j = 0; j < PER; j++) {
+  weights[j] = 0.0f;
+  if (begin + j < VOCAB) {
+    const float raw = static_cast<float>(logits[static_cast<size_t>(row) * VOCAB + begin + j]);
+    weights[j] = metal::precise::exp(processed_logit(raw, cap, temperature) - peak);
+  }
+  mine += weights[j];
+}
+const float before_in_group = simd_prefix_exclusive_sum(mine);
+if (lane == 31) {
+  group_sum[group] = before_in_group + mine;
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+float before_group = 0.0f, whole = 0.0f;
+for (uint g = 0; g < GROUPS; g++) {
+  if (g == group) {
+    before_group = whole;
+  }
+  whole += group_sum[g];
+}
+const float target = uniforms[row * 2 + 1] * whole;
+
+// A scan over lanes may round a sum up where nothing was added: only threads with mass take part.
+const bool exceeds = mine > 0.0f && before_group + (before_in_group + mine) > target;
+const uint first = simd_min(exceeds ? t : NONE);
+const uint end = simd_max(mine > 0.0f ? t + 1 : 0u);
+if (lane == 0) {
+  group_first[group] = first;
+  group_end[group] = end;
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+uint winner = NONE, last = 0;
+for (uint g = 0; g < GROUPS; g++) {
+  winner = metal::min(winner, group_first[g]);
+  last = metal::max(last, group_end[g]);
+}
+if (winner == NONE) {
+  winner = last > 0 ? last - 1 : 0;
+}
+if (t == winner) {
+  float sum = before_group + before_in_group;
+  uint token = chosen * SLICE;
+  bool reached = false;
+  for (uint j = 0; j < PER; j++) {
+    sum += weights[j];
+    if (!reached && weights[j] > 0.0f) {
+      token = begin + j;
+      reached = sum > target;
+    }
+  }
+  drawn[row] = static_cast<int>(token);
+}
+if (t == 0) {
+  best[row] = slice_best[at + top];
+  entropy[row] = metal::precise::log(total) - moment / total;
+}

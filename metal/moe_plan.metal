@@ -1,0 +1,129 @@
+// Who computes what: the experts of each row, their weights, and the rows of each expert in tiles.
+//
+// A row's experts are the TOP_K with the largest scores, ties to the lowest expert; NaN counts as
+// -inf there. Their weights are a softmax over the chosen scores, times the scale of each expert.
+//
+// Inputs
+//   scores  [L, E] float, half or bfloat
+//   scale   [E] float: one factor an expert
+// Outputs
+//   experts [L, TOP_K] uint32, the highest score first
+//   weights [L, TOP_K] float
+//   rows    [L * TOP_K] uint32: every row * TOP_K + slot, by expert, ascending within one
+//   tiles   [B, 3] int32: (expert, first in rows, count), at most 32 rows of one expert each; B is
+//           what any choice fits into, (n + 31 min(E, n)) / 32 for n = L * TOP_K; tiles that this
+//           one does not need are (0, 0, 0)
+// Template  E up to 256, TOP_K up to 16 and E; L up to 512
+// Grid      one threadgroup of 512
+// Twin      kernels/experts_ops.py, `plan`
+// Accuracy  experts, rows and tiles equal; weights within 1e-6.
+
+// kernel
+    constexpr int PER_LANE = (E + 31) / 32;
+    constexpr int PADDED = 32 * PER_LANE;     // experts, as whole simdgroups
+    constexpr int SEGMENTS = 512 / PADDED;    // parts of the choices that are counted apart
+    threadgroup ushort chosen[512 * TOP_K];
+    threadgroup int counts[512];              // [SEGMENTS][PADDED]
+    threadgroup int starts[PADDED];
+    const int lane = static_cast<int>(thread_index_in_simdgroup);
+    const int group = static_cast<int>(simdgroup_index_in_threadgroup);
+    const int rows_in = scores_shape[0];
+    const int choices = rows_in * TOP_K;
+
+    // A simdgroup a row: TOP_K times the best of what is left. Lane s keeps slot s.
+    for (int row = group; row < rows_in; row += 16) {
+      float rank[PER_LANE];
+      bool open[PER_LANE];
+      for (int i = 0; i < PER_LANE; i++) {
+        const int expert = 32 * i + lane;
+        open[i] = expert < E;
+        const float score = open[i] ? static_cast<float>(scores[row * E + expert]) : -INFINITY;
+        rank[i] = metal::isnan(score) ? -INFINITY : score;
+      }
+      int own = 0;
+      float own_score = -INFINITY;
+      float best_score = 0.0f;
+      for (int slot = 0; slot < TOP_K; slot++) {
+        int candidate = E;
+        float best = -INFINITY;
+        for (int i = 0; i < PER_LANE; i++) {
+          if (open[i] && (candidate == E || rank[i] > best)) {
+            candidate = 32 * i + lane;
+            best = rank[i];
+          }
+        }
+        const float top = simd_max(best);
+        const int winner = simd_min(best == top ? candidate : E);
+        for (int i = 0; i < PER_LANE; i++) {
+          open[i] = open[i] && 32 * i + lane != winner;
+        }
+        const float score = static_cast<float>(scores[row * E + winner]);  // NaN, if it is
+        best_score = slot == 0 ? score : best_score;
+        own = lane == slot ? winner : own;
+        own_score = lane == slot ? score : own_score;
+      }
+      const float power = lane < TOP_K ? metal::precise::exp(own_score - best_score) : 0.0f;
+      const float total = simd_sum(power);
+      if (lane < TOP_K) {
+        const int at = row * TOP_K + lane;
+        experts[at] = static_cast<uint>(own);
+        weights[at] = power / total * scale[own];
+        chosen[at] = static_cast<ushort>(own);
+      }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+
+    // A thread an expert and segment: how often that expert was chosen there.
+    const int expert = static_cast<int>(thread_index_in_threadgroup) % PADDED;
+    const int segment = static_cast<int>(thread_index_in_threadgroup) / PADDED;
+    const int length = (choices + SEGMENTS - 1) / SEGMENTS;
+    const int begin = segment * length;
+    const int end = metal::min(begin + length, choices);
+    int count = 0;
+    for (int i = begin; i < end; i++) {
+      count += static_cast<int>(chosen[i]) == expert ? 1 : 0;
+    }
+    counts[thread_index_in_threadgroup] = count;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+
+    // One simdgroup: where each expert's rows start, and its tiles.
+    if (group == 0) {
+      int rows_before = 0;
+      int tiles_before = 0;
+      for (int i = 0; i < PER_LANE; i++) {
+        int of_expert = 0;
+        for (int s = 0; s < SEGMENTS; s++) {
+          of_expert += counts[s * PADDED + 32 * i + lane];
+        }
+        const int start = rows_before + simd_prefix_exclusive_sum(of_expert);
+        const int own_tiles = (of_expert + 31) / 32;
+        const int tile = tiles_before + simd_prefix_exclusive_sum(own_tiles);
+        starts[32 * i + lane] = start;
+        for (int j = 0; j < own_tiles; j++) {
+          tiles[3 * (tile + j)] = 32 * i + lane;
+          tiles[3 * (tile + j) + 1] = start + 32 * j;
+          tiles[3 * (tile + j) + 2] = metal::min(32, of_expert - 32 * j);
+        }
+        rows_before += simd_sum(of_expert);
+        tiles_before += simd_sum(own_tiles);
+      }
+      const int all_tiles = (choices + 31 * metal::min(E, choices)) / 32;
+      for (int i = 3 * tiles_before + lane; i < 3 * all_tiles; i += 32) {
+        tiles[i] = 0;
+      }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+
+    // The threads that counted, once more: the choices of each expert in ascending order.
+    if (begin < end) {
+      int at = starts[expert];
+      for (int s = 0; s < segment; s++) {
+        at += counts[s * PADDED + expert];
+      }
+      for (int i = begin; i < end; i++) {
+        if (static_cast<int>(chosen[i]) == expert) {
+          rows[at] = static_cast<uint>(i);
+          at += 1;
+        }
+      }
+    }

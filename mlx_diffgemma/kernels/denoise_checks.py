@@ -1,0 +1,114 @@
+"""What the selftest checks of the denoising kernels: all dtypes, on small and on real shapes.
+
+Axes: R rows, C positions, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from .check import Check, as_float64
+from .denoise import ACCEPTED, CommitTrial, ReadTrial, reading_tolerances
+from .denoise_launch import BLOCK, DTYPES
+from .denoise_ops import SLICE
+from .launch import dtype_name
+
+Size = Literal["small", "26B"]
+Floats = NDArray[np.float64]
+
+ROWS: dict[Size, tuple[int, int]] = {"small": (7, 5003), "26B": (64, 262_144)}
+POSITIONS: dict[Size, int] = {"small": 7, "26B": 256}
+
+
+def checks() -> Iterator[Check]:
+    """Every instantiation: one a dtype and vocabulary, and one a canvas length."""
+    for size, (rows, vocab) in ROWS.items():
+        for dtype in DTYPES:
+            yield _reading(size, rows, vocab, dtype)
+    for size, positions in POSITIONS.items():
+        yield _committing(size, positions)
+
+
+@dataclass(frozen=True)
+class ReadCase(ReadTrial):
+    """Reading some rows, and what float64 makes of them."""
+
+    def reference(self) -> Sequence[NDArray[Any]]:
+        uniforms = as_float64(self.uniforms)
+        parts = zip(processed_rows(self), uniforms, strict=True)
+        return [np.array(part) for part in zip(*(read_row(x, u) for x, u in parts), strict=True)]
+
+
+@dataclass(frozen=True)
+class CommitCase(CommitTrial):
+    """Committing a step, and what a loop over sorted entropies makes of it."""
+
+    def reference(self) -> Sequence[NDArray[Any]]:
+        best, entropy, drawn, renoise, previous = (as_float64(array) for array in self.inputs)
+        order = np.argsort(entropy, kind="stable")
+        before = np.concatenate([[0.0], np.cumsum(entropy[order])[:-1]])
+        accepted = np.zeros(entropy.size, bool)
+        accepted[order] = before <= np.float32(self.bound)
+        unchanged = float(np.array_equal(best, previous))
+        summary = np.array([entropy.mean(), unchanged])
+        return accepted, np.where(accepted, drawn, renoise), summary
+
+
+def processed_rows(trial: ReadTrial) -> Iterator[Floats]:
+    """The trial's rows, softcapped and divided, [V] each, of the logits as stored."""
+    cap, temperature = (float(np.float32(x)) for x in (trial.logits.cap, trial.logits.temperature))
+    for row in range(trial.logits.raw.shape[0]):
+        yield np.tanh(as_float64(trial.logits.raw[row]) / cap) * cap / temperature
+
+
+def read_row(processed: Floats, uniforms: Floats) -> tuple[int, float, int]:
+    """Argmax, entropy and draw of one row [V], with two uniforms."""
+    shifted = processed - processed.max()
+    weights = np.exp(shifted)
+    total = weights.sum()
+    entropy = np.log(total) - (weights * shifted).sum() / total
+    chosen = first_exceeding(
+        np.add.reduceat(weights, np.arange(0, weights.size, SLICE)), uniforms[0]
+    )
+    inside = weights[chosen * SLICE : (chosen + 1) * SLICE]
+    token = chosen * SLICE + first_exceeding(inside, uniforms[1])
+    return int(processed.argmax()), float(entropy), token
+
+
+def first_exceeding(masses: Floats, uniform: float) -> int:
+    """The first index whose running sum exceeds uniform * total."""
+    sums = np.cumsum(masses)
+    return int(np.argmax(sums > uniform * sums[-1]))
+
+
+def _reading(size: Size, rows: int, vocab: int, dtype: mx.Dtype) -> Check:
+    logits, slices, blocks = rows * vocab, -(-vocab // SLICE), -(-vocab // BLOCK)
+    read_again = rows * min(vocab, SLICE)
+    records = rows * (20 * slices + 4 * blocks)
+    return Check(
+        kernel="denoise_stats, denoise_pick",
+        instantiation=f"{rows} rows of {vocab} logits, {dtype_name(dtype)}",
+        size=size,
+        memory_bytes=logits * (dtype.size + 6 * 4),  # the twin's float32 copies
+        flops=12 * logits + 8 * read_again,  # an exponential or tanh counts as one
+        bytes_moved=(logits + read_again) * dtype.size + records + 20 * rows * slices + 20 * rows,
+        tolerances=reading_tolerances(rows),
+        prepare=lambda: ReadCase.like((rows, vocab), dtype),
+    )
+
+
+def _committing(size: Size, positions: int) -> Check:
+    return Check(
+        kernel="denoise_commit",
+        instantiation=f"{positions} positions",
+        size=size,
+        memory_bytes=64 * positions,
+        flops=2 * positions * positions,
+        bytes_moved=25 * positions + 8,
+        tolerances=ACCEPTED,
+        prepare=lambda: CommitCase.like(positions),
+    )

@@ -1,0 +1,230 @@
+"""Random inputs for the expert kernels, and what comes out in float64.
+
+Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a row, N = L * K.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ..quantization import QuantizationConfig
+from . import experts_launch, experts_ops
+from .check import as_float64
+from .experts_launch import short, stored
+from .experts_ops import TILE_ROWS, Plan, Routing, max_tiles
+from .matrices import AnyMatrix, DenseMatrix, PackedMatrix
+
+Arrays = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one case; bits and group 0: weights that are not packed."""
+
+    L: int
+    E: int
+    K: int
+    H: int
+    I: int  # noqa: E741
+    dtype: mx.Dtype
+    bits: int = 0
+    group: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """N, what the experts compute."""
+        return self.L * self.K
+
+    def __str__(self) -> str:
+        packing = f"{self.bits}-bit groups of {self.group}" if self.bits else "not packed"
+        return (
+            f"{short(self.dtype)}, {packing}, {self.L} rows, {self.K} of {self.E} experts, "
+            f"{self.H} x {self.I}"
+        )
+
+
+# --- inputs --------------------------------------------------------------------------------------
+
+
+def random_routing(sizes: Sizes) -> Routing:
+    """Scores of which many are equal, and all exact in 16 bits."""
+    random = np.random.default_rng(1)
+    scores = np.round(8 * random.standard_normal((sizes.L, sizes.E))) / 8
+    scale = 1 + 0.25 * random.standard_normal(sizes.E)
+    return Routing(
+        mx.array(scores).astype(sizes.dtype), mx.array(scale).astype(mx.float32), sizes.K
+    )
+
+
+def random_rows(rows: int, width: int, dtype: mx.Dtype) -> mx.array:
+    """Normally distributed, [rows, width]."""
+    noise = np.random.default_rng(2).standard_normal((rows, width), dtype=np.float32)
+    return mx.array(noise).astype(dtype)
+
+
+def random_weight(sizes: Sizes, outputs: int, width: int) -> AnyMatrix:
+    """[E, outputs, width] of about unit gain; packed ones of random bits."""
+    random = np.random.default_rng(3)
+    shape = (sizes.E, outputs)
+    if not sizes.bits:
+        noise = random.standard_normal((*shape, width), dtype=np.float32)
+        noise *= np.float32(width**-0.5)
+        return DenseMatrix(mx.array(noise).astype(sizes.dtype))
+    words = random.integers(0, 2**32, (*shape, width * sizes.bits // 32), dtype=np.uint32)
+    levels = 2**sizes.bits - 1
+    scales = (0.75 + 0.5 * random.random((*shape, width // sizes.group))) * (12 / width) ** 0.5
+    scales, biases = scales / levels, -scales * (0.4 + 0.2 * random.random(scales.shape))
+    return PackedMatrix(
+        mx.array(words),
+        mx.array(scales).astype(sizes.dtype),
+        mx.array(biases).astype(sizes.dtype),
+        QuantizationConfig("affine", sizes.bits, sizes.group),
+    )
+
+
+def random_plan(sizes: Sizes) -> Plan:
+    """The plan for random scores, evaluated."""
+    plan = experts_ops.plan(random_routing(sizes))
+    mx.eval(plan_arrays(plan))
+    return plan
+
+
+def plan_arrays(plan: Plan) -> list[mx.array]:
+    """The arrays of a plan, in the order of the kernel's outputs."""
+    return [plan.experts, plan.weights, plan.rows, plan.tiles]
+
+
+# --- cases ---------------------------------------------------------------------------------------
+
+
+class PlanCase:
+    """moe_plan."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.routing = random_routing(sizes)
+
+    def kernel(self) -> Sequence[mx.array]:
+        return plan_arrays(experts_launch.plan(self.routing))
+
+    def twin(self) -> Sequence[mx.array]:
+        return plan_arrays(experts_ops.plan(self.routing))
+
+    def reference(self) -> Arrays:
+        scores, scale = as_float64(self.routing.scores), as_float64(self.routing.scale)
+        experts = np.argsort(-scores, axis=1, kind="stable")[:, : self.routing.top_k]
+        powers = np.exp(np.take_along_axis(scores, experts, 1) - scores.max(axis=1, keepdims=True))
+        weights = powers / powers.sum(axis=1, keepdims=True) * scale[experts]
+        rows = np.argsort(experts.reshape(-1), kind="stable")
+        return experts, weights, rows, tile_table(experts, scores.shape[1])
+
+
+class GateUpCase:
+    """moe_gate_up."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.plan = random_plan(sizes)
+        self.x = random_rows(sizes.L, sizes.H, sizes.dtype)
+        self.weight = random_weight(sizes, 2 * sizes.I, sizes.H)
+
+    def kernel(self) -> Sequence[mx.array]:
+        return [experts_launch.gate_up(self.x, stored(self.weight), self.plan)]
+
+    def twin(self) -> Sequence[mx.array]:
+        plan = self.plan
+        return [experts_ops.gate_up_sorted(self.x, self.weight, plan.experts, plan.rows)]
+
+    def reference(self) -> Arrays:
+        rows = np.asarray(self.plan.rows)
+        own = as_float64(self.x)[rows // self.plan.top_k]
+        gate, up = np.split(products(own, self.weight, self.plan), 2, axis=1)
+        return [gelu_tanh(gate) * up]
+
+
+class DownCase:
+    """moe_down."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.plan = random_plan(sizes)
+        self.inner = random_rows(sizes.num_rows, sizes.I, sizes.dtype)
+        self.weight = random_weight(sizes, sizes.H, sizes.I)
+
+    def kernel(self) -> Sequence[mx.array]:
+        return [experts_launch.down(self.inner, stored(self.weight), self.plan)]
+
+    def twin(self) -> Sequence[mx.array]:
+        plan = self.plan
+        return [experts_ops.down_sorted(self.inner, self.weight, plan.experts, plan.rows)]
+
+    def reference(self) -> Arrays:
+        sums = products(as_float64(self.inner), self.weight, self.plan)
+        outputs = np.empty_like(sums)
+        outputs[np.asarray(self.plan.rows)] = sums
+        return [outputs]
+
+
+class CombineCase:
+    """moe_combine."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.weights = experts_ops.choose(random_routing(sizes))[1]
+        self.outputs = random_rows(sizes.num_rows, sizes.H, sizes.dtype)
+        mx.eval(self.weights)
+
+    def kernel(self) -> Sequence[mx.array]:
+        return [experts_launch.combine(self.outputs, self.weights)]
+
+    def twin(self) -> Sequence[mx.array]:
+        outputs = mx.unflatten(self.outputs, 0, self.weights.shape)
+        return [experts_ops.combine(outputs, self.weights)]
+
+    def reference(self) -> Arrays:
+        outputs = as_float64(self.outputs).reshape(*self.weights.shape, -1)
+        return [np.einsum("lk,lkh->lh", as_float64(self.weights), outputs)]
+
+
+# --- in float64 ----------------------------------------------------------------------------------
+
+
+def tile_table(experts: NDArray[np.integer[Any]], num_experts: int) -> NDArray[np.int64]:
+    """The tiles of a plan, one after the other: (expert, first in rows, count)."""
+    tiles = np.zeros((max_tiles(experts.size, num_experts), 3), np.int64)
+    used = first = 0
+    for expert, count in enumerate(np.bincount(experts.reshape(-1), minlength=num_experts)):
+        for done in range(0, count, TILE_ROWS):
+            tiles[used] = expert, first + done, min(TILE_ROWS, count - done)
+            used += 1
+        first += count
+    return tiles
+
+
+def products(rows: NDArray[np.float64], weight: AnyMatrix, plan: Plan) -> NDArray[np.float64]:
+    """rows [N, I] in the plan's order -> each times the weight of its expert [N, O]."""
+    experts = np.asarray(plan.experts).reshape(-1)[np.asarray(plan.rows)]
+    outputs = np.empty((len(rows), weight.outputs))
+    for expert in np.unique(experts):
+        own = experts == expert
+        outputs[own] = rows[own] @ unpacked(weight, int(expert)).T
+    return outputs
+
+
+def unpacked(weight: AnyMatrix, expert: int) -> NDArray[np.float64]:
+    """The weight of one expert [O, I], exactly; written without MLX's own way to unpack."""
+    if isinstance(weight, DenseMatrix):
+        return as_float64(weight.right[expert]).T
+    assert weight.biases is not None
+    bits, group = weight.packing.bits, weight.packing.group_size
+    words = np.asarray(weight.weight[expert])[..., None]
+    values = (words >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32(2**bits - 1)
+    scales, biases = as_float64(weight.scales[expert]), as_float64(weight.biases[expert])
+    unscaled = values.reshape(len(words), -1).astype(np.float64)
+    return unscaled * np.repeat(scales, group, axis=1) + np.repeat(biases, group, axis=1)
+
+
+def gelu_tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As the reference defines it."""
+    gelu: NDArray[np.float64] = 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    return gelu

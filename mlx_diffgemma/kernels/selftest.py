@@ -1,0 +1,159 @@
+"""Every kernel the package can ask for, compiled, compared with float64 and timed on this machine.
+
+Without Metal the twins alone are compared, on small shapes. Nothing here prints.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import mlx.core as mx
+
+from .. import device
+from ..errors import one_line
+from . import denoise_checks, experts_checks
+from .check import Check, Deviation, Result, Tolerance, worst
+from .timing import in_turn, wins
+
+FAMILIES: tuple[Callable[[], Iterator[Check]], ...] = (experts_checks.checks, denoise_checks.checks)
+"""`checks` of every family of kernels."""
+
+
+class Status(StrEnum):
+    """How a check ended. Only WRONG and ERROR fail; SLOWER is right, and auto leaves it unused."""
+
+    OK = "ok"
+    SLOWER = "slower"
+    WRONG = "wrong"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; times are None without Metal, all numbers where it did not get there.
+
+    error and tolerance: of the output furthest from float64 by its own tolerance, the kernel's or,
+    without Metal, the twin's; reason: why the tolerance is what it is; twin_error: the twin's.
+    """
+
+    kernel: str
+    instantiation: str
+    size: str
+    status: Status
+    note: str | None = None
+    output: str | None = None
+    error: float | None = None
+    tolerance: float | None = None
+    reason: str | None = None
+    twin_error: float | None = None
+    kernel_ms: float | None = None
+    twin_ms: float | None = None
+    gigabytes_per_second: float | None = None
+    teraflops: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.status in (Status.WRONG, Status.ERROR)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The checks that fit into `limit_bytes` and this machine, and how many were left out."""
+
+    checks: tuple[Check, ...]
+    too_large: int  # need more memory than there is
+    real_shapes: int  # without Metal: real shapes take minutes on a CPU and show nothing more
+    limit_bytes: int | None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most any check takes; they run one after the other."""
+        return max((check.memory_bytes for check in self.checks), default=0)
+
+
+def plan(limit_bytes: int | None) -> Plan:
+    """All checks of the package that this machine can run within `limit_bytes`."""
+    everything = [check for checks in FAMILIES for check in checks()]
+    runnable = [check for check in everything if device.has_metal() or check.size == "small"]
+    fitting = [c for c in runnable if limit_bytes is None or c.memory_bytes <= limit_bytes]
+    return Plan(
+        checks=tuple(fitting),
+        too_large=len(runnable) - len(fitting),
+        real_shapes=len(everything) - len(runnable),
+        limit_bytes=limit_bytes,
+    )
+
+
+def findings(checks: Sequence[Check]) -> Iterator[Finding]:
+    """Runs the checks one by one; the arrays of one are freed before the next."""
+    for check in checks:
+        yield _finding(check)
+        mx.clear_cache()
+
+
+def _finding(check: Check) -> Finding:
+    try:
+        return _on_metal(check) if device.has_metal() else _without_metal(check)
+    except Exception as error:  # whatever MLX, Metal's compiler or numpy raises
+        note = f"{type(error).__name__}: {one_line(error)}"
+        return Finding(check.kernel, check.instantiation, check.size, Status.ERROR, note)
+
+
+def _on_metal(check: Check) -> Finding:
+    case = check.prepare()
+    right = case.reference()
+    kernel = _deviation(case.kernel, right, check.tolerances)
+    twin = _deviation(case.twin, right, check.twin_tolerances or check.tolerances)
+    if not (kernel.allowed and twin.allowed):
+        return _wrong(check, {"the kernel": kernel, "the twin": twin})
+    kernel_seconds, twin_seconds = in_turn((case.kernel, case.twin))
+    status = Status.OK if wins(kernel_seconds, twin_seconds) else Status.SLOWER
+    return _described(
+        check,
+        status,
+        kernel,
+        twin_error=twin.error,
+        kernel_ms=kernel_seconds * 1e3,
+        twin_ms=twin_seconds * 1e3,
+        gigabytes_per_second=check.bytes_moved / kernel_seconds / 1e9,
+        teraflops=check.flops / kernel_seconds / 1e12,
+    )
+
+
+def _without_metal(check: Check) -> Finding:
+    case = check.prepare()
+    twin = _deviation(case.twin, case.reference(), check.twin_tolerances or check.tolerances)
+    if not twin.allowed:
+        return _wrong(check, {"the twin": twin})
+    return _described(check, Status.OK, twin, twin_error=twin.error)
+
+
+def _deviation(
+    run: Callable[[], Sequence[mx.array]],
+    right: Sequence[Result],
+    tolerances: Sequence[Tolerance],
+) -> Deviation:
+    results = run()
+    mx.eval(results)
+    return worst(results, right, tolerances)
+
+
+def _wrong(check: Check, found: Mapping[str, Deviation]) -> Finding:
+    wrong = {who: deviation for who, deviation in found.items() if not deviation.allowed}
+    note = "; ".join(f"{who} is wrong: {deviation}" for who, deviation in wrong.items())
+    return _described(check, Status.WRONG, next(iter(wrong.values())), note=note)
+
+
+def _described(check: Check, status: Status, found: Deviation, **measured: Any) -> Finding:
+    return Finding(
+        check.kernel,
+        check.instantiation,
+        check.size,
+        status,
+        output=found.tolerance.output,
+        error=found.error,
+        tolerance=found.tolerance.limit,
+        reason=found.tolerance.reason,
+        **measured,
+    )

@@ -1,0 +1,88 @@
+"""Tries one instantiation of a kernel family against its twin, on this very machine."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import mlx.core as mx
+
+from ..errors import is_out_of_memory, one_line
+from .timing import in_turn, wins
+
+LONGEST_NOTE = 300  # a Metal compiler's message can fill pages
+
+
+class Trial(Protocol):
+    """One instantiation of a family with inputs to try it on, made on the spot."""
+
+    def kernel(self) -> Sequence[mx.array]:
+        """The family's results from its kernels, lazy."""
+
+    def twin(self) -> Sequence[mx.array]:
+        """The same from MLX operations, lazy."""
+
+    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
+        """What differs by more than the family's tolerance, in one line; None when nothing does."""
+
+
+class Outcome(StrEnum):
+    """How a trial ended; only the first lets the kernels run."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    WRONG = "wrong"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a trial; note: what differed or was raised; times: where it came to that."""
+
+    outcome: Outcome
+    note: str | None = None
+    kernel_ms: float | None = None
+    twin_ms: float | None = None
+    lasting: bool = True  # False for what may be gone in another process, like a lack of memory
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the cache on disk."""
+        return {name: value for name, value in asdict(self).items() if name != "lasting"}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Verdict":
+        """The verdict in the cache; TypeError, KeyError or ValueError where there is none."""
+        note, times = value["note"], (value["kernel_ms"], value["twin_ms"])
+        if not isinstance(note, str | None) or not all(isinstance(t, float | None) for t in times):
+            raise TypeError("a note is a text, times are numbers")
+        return Verdict(Outcome(value["outcome"]), note, *times)
+
+
+def run_trial(make: Callable[[], Trial], clock: Callable[[], float] = time.perf_counter) -> Verdict:
+    """Compiles, compares and times the kernels of one trial; never raises an error of theirs."""
+    try:
+        return _run(make(), clock)
+    except Exception as error:  # whatever MLX or Metal's compiler raises
+        said = one_line(error) or type(error).__name__
+        return Verdict(Outcome.ERROR, _shortened(said), lasting=not is_out_of_memory(error))
+    finally:
+        mx.clear_cache()
+
+
+def _run(trial: Trial, clock: Callable[[], float]) -> Verdict:
+    kernel = trial.kernel()
+    mx.eval(kernel)
+    twin = trial.twin()
+    mx.eval(twin)
+    difference = trial.disagreement(kernel, twin)
+    del kernel, twin
+    if difference is not None:
+        return Verdict(Outcome.WRONG, _shortened(one_line(difference)))
+    kernel_seconds, twin_seconds = in_turn((trial.kernel, trial.twin), clock)
+    outcome = Outcome.FASTER if wins(kernel_seconds, twin_seconds) else Outcome.SLOWER
+    return Verdict(outcome, None, kernel_seconds * 1e3, twin_seconds * 1e3)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_NOTE else text[: LONGEST_NOTE - 3] + "..."

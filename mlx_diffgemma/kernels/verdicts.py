@@ -1,0 +1,98 @@
+"""The verdicts about kernels that outlive a process: ~/.cache/mlx-diffgemma/kernels.json.
+
+    {"schema": 1, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
+
+MACHINE names versions, sources, system and chip (machine.py), so that a verdict counts only where
+it was made. The file is replaced whole: of two processes that write at once the last one wins, and
+what the other had found is found again.
+"""
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .trial import Verdict
+
+SCHEMA = 1
+MOST_MACHINES = 8  # versions and machines kept; the one written longest ago goes first
+
+Machines = dict[str, dict[str, dict[str, Verdict]]]
+
+
+class UnreadableError(Exception):
+    """The file is there and holds something else, or cannot be read."""
+
+
+def verdicts_file() -> Path | None:
+    """Where the verdicts are kept, after the XDG base directories; None without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return folder / "mlx-diffgemma" / "kernels.json"
+
+
+def read_verdicts(file: Path) -> Machines:
+    """All the file holds; nothing where there is none or one of another schema."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            return {}
+        return _parsed(content["machines"])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableError("not a file of verdicts") from error
+
+
+def write_verdict(file: Path, machine: str, family: str, key: str, verdict: Verdict) -> None:
+    """Adds one verdict to what the file holds now; OSError where it cannot be written."""
+    try:
+        machines = read_verdicts(file)
+    except UnreadableError:
+        machines = {}
+    families = machines.pop(machine, {})
+    families.setdefault(family, {})[key] = verdict
+    machines[machine] = families  # last: written most recently
+    kept = dict(list(machines.items())[-MOST_MACHINES:])
+    _replace(file, json.dumps({"schema": SCHEMA, "machines": _plain(kept)}, indent=1) + "\n")
+
+
+def _parsed(machines: Any) -> Machines:
+    return {
+        machine: {
+            family: {key: Verdict.from_json(value) for key, value in keys.items()}
+            for family, keys in families.items()
+        }
+        for machine, families in machines.items()
+    }
+
+
+def _plain(machines: Machines) -> Any:
+    return {
+        machine: {
+            family: {key: verdict.to_json() for key, verdict in keys.items()}
+            for family, keys in families.items()
+        }
+        for machine, families in machines.items()
+    }
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes the whole file beside its place and moves it there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".kernels-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(name, file)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,251 @@
+"""`selftest` on checks made up here: the table, the JSON, the exit codes, and an interrupt."""
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from puzzle import SOLUTION, SOLVE, assert_one_line
+
+from mlx_diffgemma import device, footprint
+from mlx_diffgemma.cli.errors import kernel_warnings_said
+from mlx_diffgemma.diffusion.denoise import denoise
+from mlx_diffgemma.errors import KernelWarning
+from mlx_diffgemma.kernels import selftest
+from mlx_diffgemma.kernels.check import Check, Tolerance
+from mlx_diffgemma.kernels.selftest import Finding, Status
+
+KEYS = [
+    "metal",
+    "machine",
+    "memory_bytes",
+    "memory_limit_bytes",
+    "planned",
+    "left_out",
+    "finished",
+    "failed",
+    "checks",
+]
+CHECK_KEYS = [
+    "kernel",
+    "instantiation",
+    "size",
+    "status",
+    "note",
+    "output",
+    "error",
+    "tolerance",
+    "reason",
+    "twin_error",
+    "kernel_ms",
+    "twin_ms",
+    "gigabytes_per_second",
+    "teraflops",
+]
+
+
+class MadeUp:
+    def __init__(self, off: float) -> None:
+        self.off = off
+
+    def kernel(self) -> Sequence[mx.array]:
+        return [mx.array([1.0, 2.0]) + self.off]
+
+    def twin(self) -> Sequence[mx.array]:
+        return [mx.array([1.0, 2.0])]
+
+    def reference(self) -> Sequence[NDArray[Any]]:
+        return [np.array([1.0, 2.0])]
+
+
+def check(kernel: str, off: float = 0.0, size: Any = "small") -> Check:
+    return Check(
+        kernel=kernel,
+        instantiation="rows 4 of width 2816, 4-bit groups of 64, bfloat16",
+        size=size,
+        memory_bytes=2_310_000_000,
+        flops=1_000_000,
+        bytes_moved=1_000,
+        tolerances=(Tolerance("sum", 1e-3, "float32 sums"),),
+        prepare=lambda: MadeUp(off),
+    )
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
+    """The checks of the package, replaced by one that passes and one for a Mac."""
+    listed = [check("moe_plan"), check("moe_down", size="26B")]
+    monkeypatch.setattr(selftest, "FAMILIES", (lambda: iter(listed),))
+    monkeypatch.setattr(device, "has_metal", lambda: False)
+    return listed
+
+
+@pytest.fixture
+def metal(checks: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_metal", lambda: True)
+    monkeypatch.setattr(selftest, "in_turn", lambda _: [0.001, 0.002])
+
+
+@pytest.mark.usefixtures("checks")
+def test_without_metal_it_says_so_and_passes(run: Any) -> None:
+    done = run("selftest")
+    assert done.exit_code == 0
+    assert done.stderr == "1 checks, at most 2.31 GB of memory at a time\n"
+    assert "No Metal device here: no kernel ran" in done.stdout
+    assert "1 checks on the 26B model's shapes are left to a Mac." in done.stdout
+    assert "checks    1 of 1 done, 1 ok\n" in done.stdout
+
+
+@pytest.mark.usefixtures("metal")
+def test_the_table_can_be_pasted(run: Any) -> None:
+    done = run("selftest")
+    assert done.exit_code == 0
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert len({line.count("|") for line in table}) == 1  # a row a check, nothing folded
+    cells = [cell.strip() for cell in table[2].split("|")[1:-1]]
+    assert cells == [
+        "moe_plan",
+        "rows 4 of width 2816, 4-bit groups of 64, bfloat16",
+        "small",
+        "ok",
+        "0",
+        "1.0e-03",
+        "1.000",
+        "2.000",
+        "0.00 TFLOPS",
+    ]
+    for part in ("device ", "system ", "versions  mlx-diffgemma ", ", MLX ", "at most 2.31 GB"):
+        assert part in done.stdout
+    assert not any(line != line.rstrip() for line in done.stdout.splitlines())
+
+
+@pytest.mark.usefixtures("metal")
+def test_json_is_one_object_with_these_keys(run: Any) -> None:
+    done = run("selftest", "--json")
+    assert (done.exit_code, done.stdout.count("\n")) == (0, 1)
+    found = json.loads(done.stdout)
+    assert list(found) == KEYS
+    assert list(found["machine"]) == [
+        "device",
+        "architecture",
+        "system",
+        "mlx",
+        "package",
+        "kernels",
+    ]
+    assert (found["metal"], found["planned"], found["finished"], found["failed"]) == (True, 2, 2, 0)
+    assert found["left_out"] == {"too_large": 0, "real_shapes": 0}
+    for described in found["checks"]:
+        assert list(described) == CHECK_KEYS
+        assert (described["status"], described["error"]) == ("ok", 0.0)
+        assert described["gigabytes_per_second"] == pytest.approx(0.001)
+
+
+@pytest.mark.usefixtures("metal")
+@pytest.mark.parametrize("off", [0.1, np.nan])
+def test_a_wrong_kernel_fails_and_says_what_to_do(
+    run: Any, checks: list[Check], off: float
+) -> None:
+    checks[1:] = [check("moe_down", off), check("moe_combine", off), check("moe_combine", off)]
+    done = run("selftest")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: 3 of 4 checks failed (moe_down, moe_combine); please report the output above; "
+        "MLX_DIFFGEMMA_KERNELS=off runs without the kernels."
+    )
+    assert (
+        "moe_down, rows 4 of width 2816, 4-bit groups of 64, bfloat16, small: the kernel is wro"
+        in (done.stdout)
+    )
+    as_json = run("selftest", "--json")
+    assert as_json.exit_code == 1
+    wrong = json.loads(as_json.stdout)["checks"][1]
+    assert wrong["status"] == "wrong"
+    assert wrong["error"] == (None if np.isnan(off) else pytest.approx(0.05))
+
+
+def test_a_wrong_twin_fails_without_metal(run: Any, checks: list[Check]) -> None:
+    class WrongTwin(MadeUp):
+        def twin(self) -> Sequence[mx.array]:
+            return [mx.array([1.0, 2.1])]
+
+    checks[:] = [replace(checks[0], prepare=lambda: WrongTwin(0.0))]
+    assert run("selftest").exit_code == 1
+
+
+@pytest.mark.usefixtures("checks")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupt_shows_what_is_finished(
+    run: Any, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(checks: Sequence[Check]) -> Iterator[Finding]:
+        yield Finding("moe_plan", "rows 4", "small", Status.OK)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "findings", interrupted)
+    done = run("selftest", *["--json"] * as_json)
+    assert done.exit_code == 130
+    assert done.stderr.endswith("interrupted: 1 of 1 checks finished.\n")
+    if as_json:
+        assert json.loads(done.stdout)["finished"] == 1
+    else:
+        assert "| moe_plan | rows 4 " in done.stdout
+
+
+def test_checks_that_need_too_much_memory_are_left_out(
+    run: Any, checks: list[Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footprint, "available_memory", lambda: 4_000_000_000)
+    done = run("selftest")
+    assert done.exit_code == 0
+    assert done.stderr == "0 checks, at most 0.0 kB of memory at a time\n"
+    assert "1 checks need more memory than that and were left out." in done.stdout
+
+
+# --- the environment variable, and what is said about kernels
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [("yes", "expected one of auto, on, off, check"), ("on", "there is no Metal device")],
+)
+def test_a_mode_that_cannot_be_is_one_line(spawn: Any, value: str, part: str) -> None:
+    if value == "on" and device.has_metal():
+        pytest.skip("a Mac can follow it")
+    env = {"MLX_DIFFGEMMA_KERNELS": value}
+    assert_one_line(spawn(*SOLVE, env=env), 2, f"MLX_DIFFGEMMA_KERNELS is {value!r}", part)
+
+
+def test_a_bad_mode_is_found_before_the_question_about_a_download(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLX_DIFFGEMMA_KERNELS", "yes")
+    done = run("generate", "Why?", "--model", "nobody/has-this")
+    assert_one_line(done, 2, "MLX_DIFFGEMMA_KERNELS is 'yes'")
+
+
+@pytest.mark.parametrize("filters", ["default", "error", "ignore"])
+def test_a_warning_about_kernels_is_one_line(
+    run: Any, filters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warned(*arguments: Any, **options: Any) -> Any:
+        warnings.warn("experts: no good\n here.", KernelWarning, stacklevel=2)
+        return denoise(*arguments, **options)
+
+    monkeypatch.setattr("mlx_diffgemma.session.denoise", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter(filters)  # type: ignore[arg-type]
+        done = run(*SOLVE)
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+    assert done.stderr == "warning: experts: no good here.\n"
+
+
+def test_another_warning_is_shown_as_ever() -> None:
+    with pytest.warns(UserWarning, match="another"), kernel_warnings_said():
+        warnings.warn("another", stacklevel=1)

@@ -1,0 +1,505 @@
+"""Who decides whether a Metal kernel runs: modes, trials, verdicts on disk, and what is said.
+
+No Metal is needed: its presence is faked, the trials are of arrays that any machine can add.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+import mlx_diffgemma as dg
+from mlx_diffgemma import device
+from mlx_diffgemma.errors import KernelWarning, SettingsError
+from mlx_diffgemma.kernels import dispatch, timing, verdicts
+from mlx_diffgemma.kernels.machine import sources_hash, this_machine
+from mlx_diffgemma.kernels.trial import Outcome, Verdict, run_trial
+
+ROOT = Path(__file__).parents[2]
+KEY = "rows 4 width 8 float32"
+
+
+class Clock:
+    """Seconds that pass only when a fake kernel says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeTrial:
+    """A trial whose kernel is right or wrong, raises, or takes as long as it is told."""
+
+    def __init__(self, clock: Clock | None = None, **options: Any) -> None:
+        self.clock = clock or Clock()
+        self.kernel_seconds: float = options.get("kernel_seconds", 1.0)
+        self.twin_seconds: float = options.get("twin_seconds", 2.0)
+        self.difference: str | None = options.get("difference")
+        self.error: BaseException | None = options.get("error")
+        self.calls = 0
+
+    def kernel(self) -> Sequence[mx.array]:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        self.clock.now += self.kernel_seconds
+        return [mx.ones((2, 2)) @ mx.ones((2, 2))]
+
+    def twin(self) -> Sequence[mx.array]:
+        self.clock.now += self.twin_seconds
+        return [mx.full((2, 2), 2.0)]
+
+    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
+        assert mx.array_equal(kernel[0], twin[0])
+        return self.difference
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Clock]:
+    """A Metal device, a clock of our own, an empty cache and a process that knows nothing."""
+    fake = Clock()
+    monkeypatch.setattr(device, "has_metal", lambda: True)
+    monkeypatch.setattr(dispatch, "clock", fake)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    dispatch.forget()
+    yield fake
+    dispatch.forget()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "mlx-diffgemma" / "kernels.json"
+
+
+def stored(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text())
+    assert content["schema"] == verdicts.SCHEMA
+    families: dict[str, Any] = content["machines"][str(this_machine())]
+    return families
+
+
+def said(*questions: Callable[[], bool | None]) -> list[str]:
+    """The warnings while these are asked, each of which must be answered with no."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert not any(question() for question in questions)
+    assert {warning.category for warning in caught} <= {KernelWarning}
+    return [str(warning.message) for warning in caught]
+
+
+def refused(family: str, key: str, trial: FakeTrial) -> Callable[[], bool]:
+    return lambda: dispatch.chosen(family, key, lambda: trial)
+
+
+def taken(*keys: str, clock: Clock) -> Callable[[], bool]:
+    """True when kernels that win are not chosen for every key."""
+    return lambda: (
+        not all(dispatch.chosen("experts", key, lambda: FakeTrial(clock)) for key in keys)
+    )
+
+
+def untried() -> FakeTrial:
+    raise AssertionError("nothing may be tried here")
+
+
+# --- modes
+
+
+@pytest.mark.parametrize("value", ["", "auto", "on", "off", "check"])
+def test_the_environment_sets_the_mode(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, value)
+    assert dispatch.mode() == (value or "auto")
+
+
+def test_an_unknown_mode_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "ON")
+    with pytest.raises(
+        SettingsError, match=r"^MLX_DIFFGEMMA_KERNELS is 'ON', expected one of auto"
+    ):
+        dispatch.chosen("experts", KEY, untried)
+
+
+def test_off_tries_nothing_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "off")
+    assert not dispatch.chosen("experts", KEY, untried)
+    dispatch.unsupported("experts", "group size 16")
+
+
+def test_on_takes_the_kernels_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    assert dispatch.chosen("experts", KEY, untried)
+
+
+@pytest.mark.parametrize("value", ["auto", "off", "check"])
+def test_without_metal_the_twins_run(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_metal", lambda: False)
+    monkeypatch.setenv(dispatch.VARIABLE, value)
+    assert not dispatch.chosen("experts", KEY, untried)
+    dispatch.unsupported("experts", "group size 16")
+
+
+def test_on_without_metal_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_metal", lambda: False)
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    for ask in (dispatch.require_usable, lambda: dispatch.chosen("experts", KEY, untried)):
+        with pytest.raises(SettingsError, match=r"'on', expected auto or off .* no Metal device"):
+            ask()
+
+
+def test_loading_finds_it_before_it_looks_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "yes")
+    with pytest.raises(SettingsError, match="MLX_DIFFGEMMA_KERNELS"):
+        dg.load("no/such/folder")
+
+
+# --- trials
+
+
+def test_a_kernel_that_wins_runs_and_is_tried_once(clock: Clock, file: Path) -> None:
+    trial = FakeTrial(clock)
+    assert dispatch.chosen("experts", KEY, lambda: trial)
+    assert trial.calls == 1 + timing.LEAST_SAMPLES
+    assert dispatch.chosen("experts", KEY, untried)
+    assert stored(file)["experts"][KEY] == {
+        "outcome": "faster",
+        "note": None,
+        "kernel_ms": 1000.0,
+        "twin_ms": 2000.0,
+    }
+
+
+def test_another_process_believes_the_stored_verdict(clock: Clock) -> None:
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    dispatch.forget()
+    assert dispatch.chosen("experts", KEY, untried)
+
+
+def test_check_tries_anew_once_a_process(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    dispatch.forget()
+    monkeypatch.setenv(dispatch.VARIABLE, "check")
+    slow = FakeTrial(clock, kernel_seconds=3.0)
+    with pytest.warns(KernelWarning, match=r"not faster here \(3e\+03 ms against 2e\+03\)"):
+        assert not dispatch.chosen("experts", KEY, lambda: slow)
+    assert not dispatch.chosen("experts", KEY, untried)
+    monkeypatch.setenv(dispatch.VARIABLE, "auto")
+    dispatch.forget()
+    assert not dispatch.chosen("experts", KEY, untried)  # what was found anew is what is stored
+
+
+@pytest.mark.parametrize(("kernel_seconds", "runs"), [(0.97, True), (0.985, False), (1.0, False)])
+def test_a_win_below_two_percent_counts_as_none(
+    clock: Clock, kernel_seconds: float, runs: bool
+) -> None:
+    trial = FakeTrial(clock, kernel_seconds=kernel_seconds, twin_seconds=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KernelWarning)
+        assert dispatch.chosen("experts", KEY, lambda: trial) is runs
+
+
+def test_one_slow_sample_does_not_decide(clock: Clock) -> None:
+    class Hiccup(FakeTrial):
+        def kernel(self) -> Sequence[mx.array]:
+            self.kernel_seconds = 500.0 if self.calls == 2 else 1.0
+            return super().kernel()
+
+    assert dispatch.chosen("experts", KEY, lambda: Hiccup(clock))
+
+
+def test_quick_kernels_are_sampled_often(clock: Clock) -> None:
+    trial = FakeTrial(clock, kernel_seconds=1e-4, twin_seconds=2e-4)
+    assert dispatch.chosen("experts", KEY, lambda: trial)
+    assert trial.calls == 1 + timing.MOST_SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome", "part"),
+    [
+        ({"difference": "sum: error 3, allowed 1"}, "wrong", "give wrong results here (sum: error"),
+        ({"error": RuntimeError("no\nlibrary")}, "error", "cannot run here (no library), for rows"),
+        ({"error": ValueError()}, "error", "cannot run here (ValueError)"),
+        ({"kernel_seconds": 2.0}, "slower", "are not faster here (2e+03 ms against 2e+03), for"),
+    ],
+)
+def test_a_kernel_that_fails_is_said_once_and_its_twin_runs(
+    clock: Clock, file: Path, options: dict[str, Any], outcome: str, part: str
+) -> None:
+    trial = FakeTrial(clock, **options)  # the second instantiation fails in the same way
+    lines = said(*(refused("experts", key, trial) for key in (KEY, KEY, "rows 8")))
+    assert len(lines) == 1
+    line = lines[0]
+    assert line.startswith("experts: MLX's own operations run: the Metal kernels ")
+    assert part in line
+    assert "\n" not in line
+    assert ("selftest" in line) is (outcome != "slower")
+    assert {verdict["outcome"] for verdict in stored(file)["experts"].values()} == {outcome}
+
+
+def test_another_family_and_another_reason_are_said_too(clock: Clock) -> None:
+    lines = said(
+        refused("experts", KEY, FakeTrial(clock, error=RuntimeError("a"))),
+        refused("experts", "rows 8", FakeTrial(clock, difference="b")),
+        refused("denoise", KEY, FakeTrial(clock, error=RuntimeError("a"))),
+    )
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "times"), [({"kernel_seconds": 2.0}, 0), ({"difference": "sum"}, 1)]
+)
+def test_a_stored_defeat_in_time_is_no_news_a_wrong_result_is(
+    clock: Clock, options: dict[str, Any], times: int
+) -> None:
+    assert len(said(refused("experts", KEY, FakeTrial(clock, **options)))) == 1
+    dispatch.forget()
+    assert len(said(lambda: dispatch.chosen("experts", KEY, untried))) == times
+
+
+def test_making_the_inputs_may_fail_too() -> None:
+    def make() -> FakeTrial:
+        raise RuntimeError("no room for the inputs")
+
+    assert run_trial(make).outcome is Outcome.ERROR
+
+
+def test_a_lack_of_memory_is_not_remembered_beyond_the_process(clock: Clock, file: Path) -> None:
+    error = RuntimeError("[metal::malloc] Attempting to allocate 5 bytes")
+    with pytest.warns(KernelWarning):
+        assert not dispatch.chosen("experts", KEY, lambda: FakeTrial(clock, error=error))
+    assert not dispatch.chosen("experts", KEY, untried)
+    assert not file.exists()
+
+
+def test_a_long_message_is_cut(clock: Clock) -> None:
+    verdict = run_trial(lambda: FakeTrial(clock, error=RuntimeError("x" * 5000)), clock)
+    assert len(verdict.note or "") == 300
+
+
+def test_an_interrupt_is_no_verdict(clock: Clock, file: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        dispatch.chosen("experts", KEY, lambda: FakeTrial(clock, error=KeyboardInterrupt()))
+    assert not file.exists()
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+
+
+def test_a_trial_within_a_trace_touches_no_tracer(clock: Clock) -> None:
+    trial = FakeTrial(clock)
+
+    @mx.compile
+    def traced(x: mx.array) -> mx.array:
+        return x @ x if dispatch.chosen("experts", KEY, lambda: trial) else x
+
+    with mx.stream(mx.cpu):
+        assert mx.array_equal(traced(mx.ones((2, 2))), mx.full((2, 2), 2.0))
+    assert trial.calls == 1 + timing.LEAST_SAMPLES
+
+
+def test_threads_try_an_instantiation_once(clock: Clock) -> None:
+    made: list[FakeTrial] = []
+
+    def make() -> FakeTrial:
+        made.append(FakeTrial(clock))
+        return made[-1]
+
+    answers: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(dispatch.chosen("experts", KEY, make)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (answers, len(made)) == ([True] * 4, 1)
+
+
+# --- what is not covered, and what a reply says
+
+
+def test_what_kernels_do_not_cover_is_said_once_a_reason() -> None:
+    reasons = ("group size 16", "group size 16", "600 rows")
+    assert said(*(partial(dispatch.unsupported, "experts", reason) for reason in reasons)) == [
+        "experts: MLX's own operations run: the Metal kernels do not cover this: group size 16.",
+        "experts: MLX's own operations run: the Metal kernels do not cover this: 600 rows.",
+    ]
+
+
+def test_running_is_true_from_the_first_kernel_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not dispatch.running()
+    dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    assert dispatch.running()
+    monkeypatch.setenv(dispatch.VARIABLE, "off")
+    assert not dispatch.running()
+    monkeypatch.delenv(dispatch.VARIABLE)
+    monkeypatch.setattr(device, "has_metal", lambda: False)
+    assert not dispatch.running()
+
+
+# --- the file
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"schema": 1}',
+        b'{"schema": 1, "machines": [1]}',
+        b'{"schema": 1, "machines": {"M": {"experts": {"k": {"outcome": "best"}}}}}',
+        b'{"schema": 1, "machines": {"M": {"experts": {"k": {"outcome": "faster", "note": 1, '
+        b'"kernel_ms": 1.0, "twin_ms": 2.0}}}}}',
+    ],
+)
+def test_a_corrupt_file_is_said_once_and_replaced(clock: Clock, file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    assert said(taken(KEY, "rows 8", clock=clock)) == [
+        f"{file}: not a file of verdicts; the Metal kernels are tried anew."
+    ]
+    assert set(stored(file)["experts"]) == {KEY, "rows 8"}
+
+
+def test_a_file_of_another_schema_is_replaced_without_a_word(clock: Clock, file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_text('{"schema": 2, "else": true}')
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    assert list(stored(file)) == ["experts"]
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(
+    clock: Clock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert said(taken(KEY, "rows 8", clock=clock)) == [
+        f"{file}: Permission denied; the Metal kernels will be tried again in the next process."
+    ]
+    assert list(file.parent.iterdir()) == []  # no half-written file stays
+
+
+def test_a_file_in_the_folders_place_is_no_error(clock: Clock, file: Path) -> None:
+    file.parent.parent.mkdir(parents=True)
+    file.parent.write_text("a file")
+    with pytest.warns(KernelWarning):
+        assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+
+
+@pytest.mark.parametrize("base", ["", "relative"])
+def test_without_a_base_folder_the_home_is_taken(
+    base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", base)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert verdicts.verdicts_file() == tmp_path / ".cache/mlx-diffgemma/kernels.json"
+
+
+def test_without_a_home_nothing_is_stored(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert verdicts.verdicts_file() is None
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+
+
+def test_verdicts_of_other_machines_stay_and_the_oldest_go(file: Path) -> None:
+    verdict = Verdict(Outcome.FASTER, None, 1.0, 2.0)
+    for number in range(verdicts.MOST_MACHINES):
+        verdicts.write_verdict(file, f"machine {number}", "experts", KEY, verdict)
+    verdicts.write_verdict(file, "machine 0", "denoise", KEY, verdict)
+    verdicts.write_verdict(file, "new", "experts", KEY, verdict)
+    kept = verdicts.read_verdicts(file)
+    assert list(kept) == [
+        *(f"machine {n}" for n in range(2, verdicts.MOST_MACHINES)),
+        "machine 0",
+        "new",
+    ]
+    assert kept["machine 0"] == {"experts": {KEY: verdict}, "denoise": {KEY: verdict}}
+
+
+@pytest.mark.parametrize("part", ["device", "architecture", "system", "mlx", "package", "kernels"])
+def test_a_verdict_counts_only_where_it_was_made(
+    clock: Clock, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    other = replace(this_machine(), **{part: "another"})
+    monkeypatch.setattr(dispatch, "this_machine", lambda: other)
+    dispatch.forget()
+    again = FakeTrial(clock)
+    assert dispatch.chosen("experts", KEY, lambda: again)
+    assert again.calls
+
+
+def test_processes_that_write_at_once_leave_a_whole_file(file: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mlx_diffgemma.kernels import verdicts as v; "
+        "from mlx_diffgemma.kernels.trial import *\n"
+        "for n in range(60): v.write_verdict(Path(sys.argv[1]), 'M', sys.argv[2], f'key {n}', "
+        "Verdict(Outcome.FASTER, None, 1.0, 2.0))"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(file), family], cwd=ROOT)
+        for family in ("experts", "denoise")
+    ]
+    while any(writer.poll() is None for writer in writers):
+        verdicts.read_verdicts(file)  # UnreadableError if it were ever half there
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert len(verdicts.read_verdicts(file)["M"]) >= 1
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+# --- the machine
+
+
+def test_the_hash_covers_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a.metal").write_text("x")
+    hashes = {sources_hash(tmp_path)}
+    changes: list[Callable[[], object]] = [
+        lambda: (tmp_path / "a.metal").write_text("y"),
+        lambda: (tmp_path / "a.metal").rename(tmp_path / "b.metal"),
+        lambda: (tmp_path / "c.h").write_text(""),
+        lambda: (tmp_path / "d.py").write_text(""),
+    ]
+    for change in changes:
+        change()
+        hashes.add(sources_hash(tmp_path))
+    assert len(hashes) == 5
+    (tmp_path / "e.pyc").write_text("no source")
+    assert sources_hash(tmp_path) in hashes
+
+
+def test_the_machine_is_named_in_one_line() -> None:
+    machine = this_machine()
+    for part in vars(machine).values():
+        assert part
+        assert part in str(machine)
+    assert "\n" not in str(machine)
+
+
+def test_the_package_asks_mlx_what_the_chip_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = {"device_name": "Apple M4 Pro", "architecture": "applegpu_g16s"}
+    monkeypatch.setattr(mx, "device_info", lambda: info)
+    this_machine.cache_clear()
+    machine = this_machine()
+    this_machine.cache_clear()
+    assert (machine.device, machine.architecture) == tuple(info.values())

@@ -1,0 +1,127 @@
+"""Whole generations with the kernels switched on, run by the simulator, against their twins."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import Packing, Sizes, quantise_folder, random_tensors, write_checkpoint
+from compare import assert_close
+from metal_sim import simulated
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.cli.app import app
+from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.kernels import dispatch
+
+PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+SOLUTION = (
+    "534678912\n672195348\n198342567\n859761423\n426853791\n713924856\n961537284\n287419635\n"
+    "345286179"
+)
+OWN = {"denoise_stats", "denoise_pick", "denoise_commit", "soft_gather"}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A process that knows no verdicts, and writes none."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dispatch.forget()
+    yield
+    dispatch.forget()
+
+
+def generated(mode: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What `generate --json` prints in a mode of the kernels."""
+    monkeypatch.setenv(dispatch.VARIABLE, mode)
+    arguments = ["generate", PUZZLE, "--model", "tiny-sudoku", "--seed", str(seed), "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_tiny_sudoku_is_solved_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = generated("off", seed, monkeypatch)
+    with simulated() as run:
+        kernels = generated("on", seed, monkeypatch)
+    assert (twins["kernels"], kernels["kernels"]) == ("ops", "metal")
+    for key in ("text", "token_ids", "steps", "finish_reason"):
+        assert kernels[key] == twins[key], key
+    assert kernels["text"].strip() == SOLUTION
+    steps = sum(kernels["steps"])
+    counted = Counter(launch.name for launch in run.launches)
+    assert {name: counted[name] for name in OWN} == {
+        "denoise_stats": steps,
+        "denoise_pick": steps,
+        "denoise_commit": steps,
+        "soft_gather": 0,  # float32: the whole product
+    }
+
+
+def frames(folder: Path) -> list[Frame]:
+    """A canvas of a model with two slices of vocabulary, part of it noise at every step."""
+    settings = dg.Settings(
+        seed=3, max_tokens=24, max_denoising_steps=8, entropy_bound=2.0, confidence_threshold=1e-9
+    )
+    return list(dg.denoise(dg.load_model(folder), [1, 2, 3, 4], settings))
+
+
+def exact_embedding(vocab: int, width: int, bits: int) -> NDArray[np.float32]:
+    """Whole numbers of 2^-k with both extremes in every group of 32: packed and unpacked exactly.
+
+    So the twin, which unpacks into bfloat16, and the kernel, which does not, mean the same numbers.
+    """
+    most = 2 ** ((bits or 8) - 1)
+    whole = np.random.default_rng(bits).integers(-most, most, (vocab, width))
+    whole[:, ::32], whole[:, 1::32] = -most, most - 1
+    return (whole / most / 4).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:experts. MLX's own operations run")
+@pytest.mark.parametrize("bits", [0, 4, 8])
+def test_a_16_bit_model_with_two_slices_gives_the_same_tokens(
+    bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experts are left to their twin, with a packing their kernels do not take."""
+    sizes = Sizes(
+        "sf",
+        vocab_size=5003,
+        hidden_size=64,
+        intermediate_size=64,
+        moe_intermediate_size=64,
+        canvas_length=24,
+        std=0.03,
+        sharpness=2.0,
+        residual=0.3,
+    )
+    tensors = random_tensors(sizes)
+    tensors["model.decoder.embed_tokens.weight"] = exact_embedding(5003, 64, bits)
+    folder = write_checkpoint(tmp_path / "dense", sizes, tensors=tensors, dtype="bfloat16")
+    experts, table = Packing("affine", 6, 32), Packing("affine", bits, 32)
+    recipe = {"experts": experts} | ({"embed_tokens": table} if bits else {})
+    folder = quantise_folder(
+        folder,
+        tmp_path / "packed",
+        experts,
+        lambda module: next((kind for part, kind in recipe.items() if part in module), None),
+    )
+    monkeypatch.setenv(dispatch.VARIABLE, "off")
+    twins = frames(folder)
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    with simulated() as run:
+        kernels = frames(folder)
+    for got, want in zip(kernels, twins, strict=True):
+        assert_close(got.entropies, want.entropies, 5e-5, f"entropies, step {got.step}")
+        assert got.tokens.tolist() == want.tokens.tolist(), got.step
+        assert got.accepted.tolist() == want.accepted.tolist(), got.step
+        assert got.dense_rows == want.dense_rows, got.step
+    assert Counter(launch.name for launch in run.launches) == dict.fromkeys(OWN, 8)
+    dense = {frame.dense_rows for frame in kernels}
+    assert min(dense) < 12 < max(dense)
+    assert {frame.accepted.all() for frame in kernels} == {True, False}

@@ -1,0 +1,78 @@
+"""Dispatcher and selftest over the package's own kernels, run by the simulator in Metal's place."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from metal_sim import simulated
+from typer.testing import CliRunner
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.cli.app import app
+from mlx_diffgemma.errors import KernelWarning
+from mlx_diffgemma.kernels import dispatch, selftest, trial
+from mlx_diffgemma.kernels.check import Check
+from mlx_diffgemma.kernels.selftest import findings
+
+PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An empty cache, and a process that knows nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv(dispatch.VARIABLE, "auto")
+    dispatch.forget()
+    yield
+    dispatch.forget()
+
+
+def solved() -> dg.Reply:
+    return dg.load("tiny-sudoku").ask(PUZZLE, settings=dg.Settings(seed=1))
+
+
+def small() -> Iterator[Check]:
+    return (check for checks in selftest.FAMILIES for check in checks() if check.size == "small")
+
+
+def test_kernels_that_win_their_trial_run_and_change_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = solved()
+    monkeypatch.setattr(trial, "wins", lambda kernel_seconds, twin_seconds: True)
+    with simulated():
+        fast = solved()
+    assert (plain.kernels, fast.kernels) == ("ops", "metal")
+    assert fast.token_ids == plain.token_ids
+    assert {verdict.outcome for verdict in dispatch.known.verdicts.values()} == {"faster"}
+
+
+def test_kernels_that_lose_are_right_and_stay_unused() -> None:
+    with simulated(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reply = solved()
+    assert reply.kernels == "ops"
+    assert {verdict.outcome for verdict in dispatch.known.verdicts.values()} == {"slower"}
+    families = {family for _, family, _ in dispatch.known.verdicts}
+    assert {warning.category for warning in caught} == {KernelWarning}
+    assert sorted(str(warning.message).partition(":")[0] for warning in caught) == sorted(families)
+
+
+def test_the_command_finds_every_kernel_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first small check of each kernel; all of them in the slow test below."""
+    firsts = {check.kernel: check for check in reversed(list(small()))}
+    monkeypatch.setattr(selftest, "FAMILIES", (lambda: iter(firsts.values()),))
+    with simulated():
+        done = CliRunner().invoke(app, ["selftest", "--json"])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["metal"], found["finished"]) == (0, True, len(firsts))
+    assert all(check["kernel_ms"] and check["twin_ms"] for check in found["checks"])
+
+
+@pytest.mark.slow  # every instantiation is compiled
+def test_every_small_check_of_the_selftest_passes() -> None:
+    with simulated():
+        failed = [finding for finding in findings(list(small())) if finding.failed]
+    assert failed == []
