@@ -1,16 +1,13 @@
 """A bar on standard error for what takes a while and counts its steps."""
 
-import os
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .output import is_terminal
+from .screen import can_draw
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
-
-DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
 
 
 class Bar:
@@ -21,7 +18,7 @@ class Bar:
 
     def __init__(self, label: str, *, in_bytes: bool = False) -> None:
         self.label, self.in_bytes = label, in_bytes
-        self.wanted = is_terminal(sys.stderr) and os.environ.get("TERM") not in DUMB
+        self.wanted = can_draw(sys.stderr)
         self.drawn: tuple[Progress, TaskID] | None = None
 
     def __call__(self, done: int, total: int) -> None:
@@ -54,7 +51,13 @@ class Bar:
         from rich.console import Console
         from rich.progress import Progress
 
-        console = Console(stderr=True)
+        class Visible(Console):
+            """Leaves the cursor alone: who is killed cannot bring it back."""
+
+            def show_cursor(self, show: bool = True) -> bool:
+                return False
+
+        console = Visible(stderr=True)
         progress = Progress(
             *self._columns(),
             console=console,
