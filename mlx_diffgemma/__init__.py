@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     CheckpointError,
+    ConvertError,
     DiffGemmaError,
     FitError,
     HubError,
@@ -53,6 +54,7 @@ _LAZY = {
 
 __all__ = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FitError",

@@ -15,6 +15,7 @@ from mlx_diffgemma import errors
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FitError",
@@ -86,6 +87,7 @@ TREE = {
     "FitError": Exception,
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
+    "ConvertError": Exception,
 }
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from mlx_diffgemma.cli.slash import COMMANDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -35,11 +37,12 @@ def test_the_python_runs() -> None:
     assert "534678912" in printed.getvalue()
 
 
-def test_every_option_it_names_exists() -> None:
-    table = README.split("| option of `generate` |")[1].split("\n\n")[0]
+@pytest.mark.parametrize("command", ["generate", "convert"])
+def test_every_option_it_names_exists(command: str) -> None:
+    table = README.split(f"| option of `{command}` |")[1].split("\n\n")[0]
     named = set(re.findall(r"--[a-z][a-z-]+", table))
     assert len(named) > 10
-    assert named <= set(re.findall(r"--[a-z][a-z-]+", run("generate", "--help")))
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", run(command, "--help")))
 
 
 def test_the_picture_is_of_the_transcripts_puzzle() -> None:

@@ -2,8 +2,10 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from mlx_diffgemma.hub import Download
 
 ASKING = """
 import mlx_diffgemma.hub as hub
-hub._survey = lambda repo_id: hub.Download(repo_id, 15_600_000_000, {free})
+hub._survey = lambda repo_id, revision: hub.Download(repo_id, 15_600_000_000, {free})
 from mlx_diffgemma.cli.app import main
 main()
 """
@@ -61,6 +63,16 @@ def test_without_the_view_only_the_answer_stays() -> None:
     assert (code, shown.endswith(SOLUTION), "canvas" in shown) == (0, True, False)
     assert "loading layers" in shown
     assert "\x1b[?25l" not in shown  # the bar hides no cursor that a killed process would not show
+
+
+def test_a_conversion_shows_bytes_rate_and_time_left(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    code, shown = at_terminal("-m", "mlx_diffgemma", "convert", "tiny-sudoku", out)
+    assert code == 0
+    assert f"{out}: 1.4 MB, 263 tensors in 1 shard" in shown
+    assert "converting" in shown
+    assert re.search(r"/3\.\d MB", shown)
+    assert re.search(r"-?:--|\d:\d\d:\d\d", shown)
 
 
 def test_no_prompt_at_a_terminal_is_one_line() -> None:
