@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     CheckpointError,
+    ConvertError,
     DiffGemmaError,
     FitError,
     HubError,
@@ -54,6 +55,7 @@ _LAZY = {
 
 __all__ = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FitError",

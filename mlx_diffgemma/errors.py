@@ -8,6 +8,7 @@
     ├── FitError           the model or the context does not fit into this machine's memory
     ├── NumericsError      the weights produce numbers that are not finite
     ├── KernelError        arrays a Metal kernel was not made for
+    ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
     └── ProfileError       a measurement that cannot be read, or not be compared with another
 
 A message is one line: what, what was found, what was expected, and what to do next. What goes on
@@ -50,6 +51,10 @@ class NumericsError(DiffGemmaError, ArithmeticError):
 
 class KernelError(DiffGemmaError, ValueError):
     """Arrays of another dtype, rank, group size or shape than a Metal kernel takes."""
+
+
+class ConvertError(DiffGemmaError):
+    """A conversion whose target cannot be written, or whose result is not what it should be."""
 
 
 class ProfileError(DiffGemmaError):

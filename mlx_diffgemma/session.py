@@ -68,6 +68,32 @@ class Session:
         self.history.clear()
         self.prefix = None
 
+    def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
+        """Goes on with an earlier conversation: questions and answers in turn, the system text."""
+        for number, message in enumerate(messages):
+            expected = ("user", "assistant")[number % 2]
+            if message.role != expected:
+                raise PromptError(
+                    f"message {number + 1} of the conversation is the {message.role}'s, expected "
+                    f"the {expected}'s; questions and answers take turns."
+                )
+        if len(messages) % 2:
+            raise PromptError(
+                "the conversation ends with a question; leave it out, and ask it again."
+            )
+        self.history[:] = messages
+        self.system = system or None
+
+    @property
+    def context_used(self) -> int:
+        """Positions that are encoded, of `context_length`; the next question goes behind most."""
+        return self.prefix.length if self.prefix else 0
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model has for prompt and answer."""
+        return self.model.config.text.max_position_embeddings
+
     def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
         """The whole answer to `prompt`; asking again continues the conversation."""
         turn = self.turn(prompt, **options)
@@ -206,6 +232,15 @@ class Turn:
             version=__version__,
         )
 
+    @property
+    def finished(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._finish_reason() is not None
+
+    def messages(self) -> list[Message]:
+        """Question and answer as a conversation holds them: without thoughts."""
+        return [Message("user", self.prompt), Message("assistant", self.reply().text)]
+
     def problem(self) -> str | None:
         """Why the answer does not solve the puzzle an embedded checkpoint was given, or None."""
         if self.session.task is None or self.raw:
@@ -266,8 +301,8 @@ class Turn:
     def _remember(self) -> None:
         """Puts question and answer into the conversation, the answer without its thoughts."""
         if self.committed and not self.raw and self.session.task is None:
-            self.session.history.append(Message("user", self.prompt))
-            self.session.history.append(Message("assistant", self.reply().text))
+            # At once: an interrupt must not leave a question without its answer.
+            self.session.history += self.messages()
 
 
 def load(

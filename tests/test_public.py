@@ -15,6 +15,7 @@ from mlx_diffgemma import errors
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FitError",
@@ -87,6 +88,7 @@ TREE = {
     "FitError": Exception,
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
+    "ConvertError": Exception,
     "ProfileError": Exception,
 }
 

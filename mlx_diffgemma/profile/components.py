@@ -234,13 +234,11 @@ def _middle(ranked: Sequence[T]) -> Sequence[T]:
 def _less(
     ms: dict[str, float], fences: Mapping[str, float], overhead_ms: float
 ) -> dict[str, float]:
-    """`ms` less the overhead, shared out by fences; none falls below 0."""
-    left = dict(ms)
-    while overhead_ms > 1e-9:
-        weights = {name: fences[name] for name in left if left[name] > 0 and fences[name]}
-        if not (total := sum(weights.values())):
-            break
-        borne = {name: min(left[name], overhead_ms * w / total) for name, w in weights.items()}
-        left |= {name: left[name] - part for name, part in borne.items()}
-        overhead_ms -= sum(borne.values())
-    return left
+    """`ms` less the overhead, shared out by fences, but at most half of a component.
+
+    What is then left over shortens all alike: noise, not waiting, is what wipes a component out.
+    """
+    each = overhead_ms / max(1.0, sum(fences.values()))
+    left = {name: max(value / 2, value - each * fences[name]) for name, value in ms.items()}
+    scale = (sum(ms.values()) - overhead_ms) / sum(left.values())
+    return {name: value * scale for name, value in left.items()}

@@ -224,11 +224,11 @@ def test_shares_need_a_small_overhead(fenced: float, shown: bool) -> None:
     assert found.ms[EXPERTS] > 0
 
 
-def test_no_part_falls_below_nothing() -> None:
-    """What a part cannot bear falls to the others; an overhead above 0 is never added."""
+def test_no_part_is_wiped_out() -> None:
+    """What fences cannot explain all parts bear alike; what noise takes away all get back alike."""
     fenced = [StepParts({EXPERTS: 1.0, HOST: 0.01}, {EXPERTS: 1, HOST: 9})] * 4
     found = summarise([0.51] * 4, fenced)
-    assert found.ms[HOST] == 0
+    assert 0 < found.ms[HOST] < 5
     assert sum(found.ms.values()) == pytest.approx(510)
     faster = summarise([2.02] * 4, fenced)
     assert faster.overhead_ms == pytest.approx(-1010)
