@@ -21,6 +21,7 @@ from typing import Any, Self
 import pyte
 
 ROOT = Path(__file__).parents[2]
+UPDATED = b"\x1b[?2026l"  # ends a picture
 SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
 CURSOR = 25 << 5  # the number pyte keeps for a visible cursor
 PROGRAM = ("-m", "mlx_diffgemma")
@@ -52,6 +53,7 @@ class Tty:
         )
         self.theirs = theirs  # kept open: the terminal's state can be asked for afterwards
         self.bytes = b""
+        self.waiting = b""  # of these, what is not shown yet
         self.alternate = False
         self.main, self.other = self._new_screen(), self._new_screen()
         self.entered = 0
@@ -76,7 +78,13 @@ class Tty:
         os.write(self.ours, text.encode())
 
     def pump(self, seconds: float = 0.02) -> bool:
-        """Takes what the process writes in so long; False when there will be no more."""
+        """Takes a picture, or what the process writes in so long; False behind the end.
+
+        One picture at a time, so that none is missed on a busy machine.
+        """
+        if self.waiting:
+            self._take()
+            return True
         ready, _, _ = select.select([self.ours], [], [], seconds)
         if not ready:
             return True
@@ -85,8 +93,14 @@ class Tty:
         except OSError:
             return False
         self.bytes += part
-        self._feed(part)
+        self.waiting += part
+        self._take()
         return bool(part)
+
+    def _take(self) -> None:
+        """Shows what waits, to the end of the next picture."""
+        picture, end, self.waiting = self.waiting.partition(UPDATED)
+        self._feed(picture + end)
 
     def _feed(self, part: bytes) -> None:
         start = 0
@@ -110,7 +124,7 @@ class Tty:
             over = self.process.poll() is not None
             before = len(self.bytes)
             self.pump(0.2 if over else 0.02)
-            if time.monotonic() > end or (over and len(self.bytes) == before):
+            if time.monotonic() > end or (over and len(self.bytes) == before and not self.waiting):
                 raise AssertionError(f"never came: {condition!r}\n{self.text()}")
         return self
 
@@ -138,7 +152,7 @@ class Tty:
         while quiet < 3:  # the guard may still have something to say
             before = len(self.bytes)
             self.pump(0.03)
-            quiet = quiet + 1 if len(self.bytes) == before else 0
+            quiet = 0 if self.waiting or len(self.bytes) > before else quiet + 1
         return self.process.returncode
 
     def assert_given_back(self) -> None:
