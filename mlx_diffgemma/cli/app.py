@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import generate, info, selftest
+from . import fill, generate, info, selftest
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
@@ -70,6 +70,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate", short_help="Answer one prompt.")(generate.command)
+app.command("fill", short_help="Fill the holes of a template.")(fill.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
 

@@ -27,6 +27,7 @@ OPTION_OF = {
     "t_max": "--t-max",
     "stability_threshold": "--stability",
     "confidence_threshold": "--confidence",
+    "gaps": "--gap",
 }
 """A setting's name in Python -> the option a user typed."""
 

@@ -1,14 +1,10 @@
 """`generate`: one prompt, one answer."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import options
-
-if TYPE_CHECKING:
-    from ..diffusion.settings import Settings
-    from ..session import Session
 
 PromptText = Annotated[
     str | None,
@@ -51,6 +47,7 @@ def command(
     """
     from ..diffusion.settings import Settings
     from .answer import Answer, choose_display
+    from .loading import load_session
     from .progress import Bar
     from .prompt import read_prompt
     from .trace import open_trace
@@ -70,27 +67,9 @@ def command(
     text = read_prompt(prompt, prompt_file)
     with open_trace(trace) as recorder:
         bar = Bar("reading the prompt")
-        session = _load(options.ModelChoice(model, dtype, offline, force), settings)
+        session = load_session(options.ModelChoice(model, dtype, offline, force), settings)
         turn = session.turn(
             text, settings=settings, system=system, think=think, raw=raw, progress=bar
         )
         display = choose_display(as_json, visual, puzzle=session.task is not None and not raw)
         return Answer(turn, display, recorder, bar).run()
-
-
-def _load(choice: options.ModelChoice, settings: "Settings") -> "Session":
-    """The session; what cannot work is found before a download, or before the weights are read."""
-    from ..config import read_config
-    from ..hub import default_model, find_model
-    from ..kernels.dispatch import require_usable
-    from ..session import load
-    from .consent import ask_on_terminal
-    from .progress import Bar
-
-    require_usable()
-    name = default_model() if choice.name is None else choice.name
-    source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
-    settings.resolved(read_config(source.folder).sampler, 0)
-    dtype = options.mlx_dtype(choice.dtype)
-    with Bar("loading layers") as bar:
-        return load(name, dtype, offline=True, force=choice.force, progress=bar)
