@@ -1,7 +1,7 @@
 // denoise_commit: which positions of a canvas are kept, what the next step begins with, and what
 // the stop test needs.
 //
-// inputs   best, drawn, renoise, previous [C] int32   argmax, draw, fresh ids, the last step's argmax
+// inputs   best, drawn, renoise, previous [C] int32   argmax, draw, fresh ids, the last argmax
 //          entropy [C] float32 nats
 //          bound [1] float32                          the entropy bound, nats
 // outputs  accepted [C] bool      lowest entropy first, equal ones by position, while the running
@@ -11,8 +11,8 @@
 // template C, at most 512
 // grid     one threadgroup of C threads, rounded up to whole simdgroups
 // twin     kernels/denoise_ops.py commit
-// tolerance  accepted and next_canvas equal where the twin's running sum, too, is sequential in
-//            float32 (a GPU's own is not: then but for sums within rounding of the bound); mean 1e-6 of itself
+// tolerance  accepted and next_canvas equal where the twin's running sum, too, is sequential (on a
+//            GPU it is not: then but for sums within rounding of the bound); mean 1e-6 of itself
 //
 // Ranks are counted, not sorted. A NaN ranks last, and makes the mean one.
 // kernel

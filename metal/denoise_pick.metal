@@ -6,15 +6,15 @@
 //          uniforms [R, 2] float32    in (0, 1)
 //          scalars [2] float32        softcap, temperature
 // outputs  best [R] int32             the largest logit's id; ties go to the lowest id
-//          entropy [R] float32        nats: log Z - sum(w * (x - max)) / Z, not finite where a logit is NaN
-//          drawn [R] int32            slice: the first whose running mass exceeds u1 * total; token: the
-//                                     first in it whose running mass exceeds u2 * the slice's mass;
-//                                     if none exceeds, the last of positive mass
+//          entropy [R] float32        nats: log Z - sum(w * (x - max)) / Z; NaN where a logit is
+//          drawn [R] int32            slice: the first whose running mass exceeds u1 * total;
+//                                     token: the first in it whose running mass exceeds u2 * the
+//                                     slice's mass; if none exceeds, the last of positive mass
 // template T float, half or bfloat; V
 // grid     R threadgroups of 256 threads; 16 neighbouring ids of the slice a thread
 // twin     kernels/denoise_ops.py read_rows and draw
-// tolerance  best equal; entropy 2e-5; drawn equal but for uniforms within 4096 * 2^-24 of an end of the
-//            token's interval (float32 running sums, in another order)
+// tolerance  best equal; entropy 5e-6 of float64; drawn equal but for uniforms within 4096 * 2^-24
+//            of an end of the token's interval (float32 running sums, in another order)
 //
 // Totals are the last entry of the running sum they are compared with, to the bit.
 // kernel

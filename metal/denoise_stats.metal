@@ -1,5 +1,5 @@
-// denoise_stats: what each slice of 4,096 ids holds of each row's distribution, in one pass over the
-// raw logits; nothing as wide as the vocabulary is written.
+// denoise_stats: what each slice of 4,096 ids holds of each row's distribution, in one pass over
+// the raw logits; nothing as wide as the vocabulary is written.
 //
 // inputs   logits [R, V] T            the head's output, before the softcap
 //          scalars [2] float32        softcap, temperature
@@ -16,8 +16,10 @@
 // The last sum is that of the self-conditioning, whose reference rounds logits to T first.
 // A NaN is never the largest, but reaches the sums: the row's entropy shows it.
 // kernel
-constexpr uint SLICE = 4096, BLOCK = 128, THREADS = 256, GROUPS = THREADS / 32, QUADS = SLICE / (4 * THREADS);
-constexpr uint VOCAB = V, SLICES = (VOCAB + SLICE - 1) / SLICE, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK;
+constexpr uint SLICE = 4096, BLOCK = 128;
+constexpr uint THREADS = 256, GROUPS = THREADS / 32, QUADS = SLICE / (4 * THREADS);
+constexpr uint VOCAB = V;
+constexpr uint SLICES = (VOCAB + SLICE - 1) / SLICE, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK;
 threadgroup float group_largest[GROUPS];
 threadgroup uint group_best[GROUPS];
 threadgroup float group_mass[GROUPS];
@@ -42,7 +44,8 @@ for (uint quad = 0; quad < QUADS; quad++) {
     const uint id = begin + (quad * THREADS + t) * 4 + j;
     float x = -INFINITY;
     if (id < VOCAB) {
-      x = processed_logit(static_cast<float>(logits[static_cast<size_t>(row) * VOCAB + id]), cap, temperature);
+      const float raw = static_cast<float>(logits[static_cast<size_t>(row) * VOCAB + id]);
+      x = processed_logit(raw, cap, temperature);
     }
     values[quad * 4 + j] = x;
     if (x > peak) {

@@ -8,7 +8,7 @@
 // Template  T (float, half, bfloat), TOP_K, HIDDEN (a multiple of 4)
 // Grid      (ceil(HIDDEN / 1024), L) threadgroups of 256; a thread makes 4 values
 // Twin      kernels/experts_ops.py, `combine`
-// Accuracy  in float32, rounded once; the twin rounds the weights to T first. float32: 1e-6 of the
+// Accuracy  in float32, rounded once; the twin rounds the weights to T first. float32: 1e-5 of the
 //           row's largest value.
 
 // kernel

@@ -4,23 +4,25 @@
 // inputs   logits [R, V] T, T half or bfloat   the head's output, before the softcap
 //          records [R, S, 4] float32, peaks [R, B] float32: of denoise_stats
 //          weight [V, WIDTH]: float, half or bfloat (BITS 0), or words of BITS-bit values
-//          scales, biases [V, WIDTH / GROUP]; for BITS 0 the weight once more, which is not read as such
-//          scalars [5] float32: softcap, temperature, scale (sqrt(WIDTH) rounded to T),
-//                               reach (the largest row norm of the embedding * scale), half an ulp of T
-// outputs  soft [R, WIDTH] T      sum over kept tokens of T(share) * row, rounded to T, times scale, rounded
+//          scales, biases [V, WIDTH / GROUP]; for BITS 0 the weight once more, not read as such
+//          scalars [5] float32: softcap, temperature, scale (sqrt(WIDTH) rounded to T), reach
+//                               (the embedding's largest row norm * scale), half an ulp of T
+// outputs  soft [R, WIDTH] T      sum over kept tokens of T(share) * row, rounded to T; times
+//                                 scale, rounded again
 //          tail [R] float32       1 - the sum of the kept shares
 //          suffices [R] bool      tail * reach <= half an ulp * ||soft||
 // template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128
 // grid     R threadgroups of 256 threads
 // twin     kernels/soft_gather_ops.py gathered
-// tolerance  soft within one rounding to T of the float64 mean of the tokens kept, tail 1e-5; another
-//            token is kept or left out only where its share is a level's to within rounding
+// tolerance  soft 2 ulp of the row's largest value from the float64 mean of the tokens kept, tail
+//            1e-5; other tokens are kept only where a share is a level's to within rounding
 //
 // A token's share is that of its logit rounded to T, as the reference rounds before the softmax.
-// Kept are the tokens of at least the share 2^(-j/2) for the largest j <= 63 at which at most 64 are.
-// Levels are found twice: among the largest shares of blocks of 128 ids, since more than 64 such
-// blocks hold more than 64 such tokens; then among the tokens of the at most 64 blocks left, 32
-// neighbouring ids a thread. Nothing else of the logits is read. Tokens are added in order of id.
+// Kept are the tokens of at least the share 2^(-j/2), j <= 63 the largest at which at most 64 are
+// that heavy. That level is found twice: among the largest shares of blocks of 128 ids, since more
+// than 64 such blocks hold more than 64 such tokens; then among the tokens of the at most 64 blocks
+// left, 32 neighbouring ids a thread. Nothing else of the logits is read. Tokens are added in order
+// of id.
 
 // The share 2^(-level / 2).
 inline float share_of_level(uint level) {
@@ -49,7 +51,7 @@ inline uint count_at_least(
   return count;
 }
 
-// The last of 64 levels at which at most KEPT of the threadgroup's values reach the share of `mass`.
+// The last of 64 levels at which at most KEPT of the threadgroup's values reach its share of mass.
 //   room  6 * SIMDGROUPS numbers, used by this call only
 template <uint COUNT, uint KEPT, uint SIMDGROUPS>
 inline uint last_level(
@@ -139,7 +141,8 @@ struct Embedding<0, GROUP, WIDTH> {
 // kernel
 constexpr uint SLICE = 4096, BLOCK = 128, KEPT = 64;  // tokens at most; blocks, too
 constexpr uint SIMDGROUPS = 8, THREADS = 32 * SIMDGROUPS, PER = KEPT * BLOCK / THREADS;
-constexpr uint VOCAB = V, SLICES = (VOCAB + SLICE - 1) / SLICE, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK;
+constexpr uint VOCAB = V;
+constexpr uint SLICES = (VOCAB + SLICE - 1) / SLICE, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK;
 constexpr uint BLOCKS_PER = (BLOCKS + THREADS - 1) / THREADS, SEARCH = 6 * SIMDGROUPS;
 constexpr uint VALUES = 32 / (BITS == 0 ? 8 : BITS), UNITS = WIDTH / VALUES;
 threadgroup float masses[SLICES];
@@ -183,7 +186,8 @@ for (uint i = 0; i < BLOCKS_PER; i++) {
     heaviest[i] = metal::precise::exp(static_cast<float>(peak) - largest);
   }
 }
-const uint block_level = last_level<BLOCKS_PER, KEPT, SIMDGROUPS>(heaviest, mass, block_room, lane, group);
+const uint block_level =
+    last_level<BLOCKS_PER, KEPT, SIMDGROUPS>(heaviest, mass, block_room, lane, group);
 const float block_least = share_of_level(block_level) * mass;
 uint block_count = 0;
 uint place = count_before<BLOCKS_PER, SIMDGROUPS>(

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     CheckpointError,
+    ConvertError,
     DiffGemmaError,
     FitError,
     HubError,
     KernelError,
     KernelWarning,
     NumericsError,
+    ProfileError,
     PromptError,
     SettingsError,
 )
@@ -58,6 +60,7 @@ _LAZY = {
 
 __all__ = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FillFrame",
@@ -72,6 +75,7 @@ __all__ = [
     "Noise",
     "NumericsError",
     "Prefix",
+    "ProfileError",
     "PromptError",
     "Reply",
     "Session",

@@ -7,7 +7,9 @@
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
     ├── FitError           the model or the context does not fit into this machine's memory
     ├── NumericsError      the weights produce numbers that are not finite
-    └── KernelError        arrays a Metal kernel was not made for
+    ├── KernelError        arrays a Metal kernel was not made for
+    ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
+    └── ProfileError       a measurement that cannot be read, or not be compared with another
 
 A message is one line: what, what was found, what was expected, and what to do next. What goes on
 all the same is a KernelWarning: MLX's own operations run where a Metal kernel does not.
@@ -49,6 +51,14 @@ class NumericsError(DiffGemmaError, ArithmeticError):
 
 class KernelError(DiffGemmaError, ValueError):
     """Arrays of another dtype, rank, group size or shape than a Metal kernel takes."""
+
+
+class ConvertError(DiffGemmaError):
+    """A conversion whose target cannot be written, or whose result is not what it should be."""
+
+
+class ProfileError(DiffGemmaError):
+    """A measurement that cannot be read, made, or compared with another."""
 
 
 class KernelWarning(UserWarning):

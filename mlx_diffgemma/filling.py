@@ -4,7 +4,7 @@ It stands alone: the conversation is neither seen nor continued. Its prompt is r
 question; what the session has encoded of that prompt's beginning is used again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -114,6 +114,11 @@ class FillTurn(Turn):
     template: Template
     form: Form
     puzzle: str | None  # what the task has to say is right or wrong
+
+    @property
+    def stop_ids(self) -> Collection[int]:
+        """None: one in a hole ends that hole only."""
+        return ()
 
     def reply(self) -> Filled:
         """The template as far as it is filled."""

@@ -4,18 +4,22 @@ A model is an embedded checkpoint's name, a folder, or a Hugging Face repository
 downloaded unless the caller allows it, and then safetensors, JSON and template files only.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .assets import embedded_folder
 from .errors import CheckpointError, HubError, one_line
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
+SMALL_CONFIGS = ("config.json", "generation_config.json")
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 TRY_NOW = "`--model tiny-sudoku` works without a download"
 
@@ -49,25 +53,74 @@ def default_model() -> str:
 
 
 def find_model(
-    model: str | Path, *, offline: bool = False, consent: Consent | None = None
+    model: str | Path,
+    *,
+    offline: bool = False,
+    consent: Consent | None = None,
+    revision: str | None = None,
 ) -> Source:
     """The folder of `model`; asks `consent` before a download, and without one never downloads.
 
+    revision: a repository's branch, tag or commit; None is its main branch.
     CheckpointError: no such folder; HubError: not in the local cache and not to be had.
     """
     name = str(model)
     if not name:
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
     if (embedded := embedded_folder(name)) is not None:
-        return Source(embedded)
+        return _without_revision(embedded, revision)
     folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
     if os.path.isdir(folder):
-        return Source(folder)
+        return _without_revision(folder, revision)
     if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
         raise _no_such_folder(folder)
-    return _from_hub(name, offline, consent)
+    return _from_hub(name, offline, consent, revision)
+
+
+def _without_revision(folder: Path, revision: str | None) -> Source:
+    if revision is not None:
+        raise CheckpointError(f"{folder} is a folder and has no revision {revision}; leave it out.")
+    return Source(folder)
+
+
+def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
+    """Fills `folder` with a repository's config and its shards' headers, without their data.
+
+    Some hundred kilobytes in place of all weights, enough to plan with. HubError with the reason.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    how = f"`hf download {repo_id}` fetches all of it."
+    info = _reach(lambda: api.model_info(repo_id, revision=revision), repo_id, how)
+    commit = info.sha or revision
+    shards = _reach(
+        lambda: api.get_safetensors_metadata(repo_id, revision=commit).files_metadata, repo_id, how
+    )
+    for name, shard in shards.items():
+        write_shapes(folder / name, shard.tensors)
+    there = {file.rfilename for file in info.siblings or []}
+    for name in SMALL_CONFIGS:
+        if name in there:
+            cached = _reach(partial(api.hf_hub_download, repo_id, name, revision=commit), name, how)
+            shutil.copyfile(cached, folder / name)
+    return Source(folder, commit)
+
+
+def write_shapes(file: Path, tensors: Mapping[str, Any]) -> None:
+    """A safetensors file that ends behind its header: dtype, shape and data_offsets by name."""
+    header = {
+        name: {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": list(tensor.data_offsets),
+        }
+        for name, tensor in tensors.items()
+    }
+    content = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(content)) + content)
 
 
 def _is_repo_id(name: str) -> bool:
@@ -75,29 +128,32 @@ def _is_repo_id(name: str) -> bool:
     return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")
 
 
-def _from_hub(repo_id: str, offline: bool, consent: Consent | None) -> Source:
+def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: str | None) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    patterns = list(WANTED_FILES)
+    wanted: dict[str, Any] = {"allow_patterns": list(WANTED_FILES)}
+    if revision is not None:
+        wanted["revision"] = revision
     try:
-        cached = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=True))
+        cached = Path(snapshot_download(repo_id, local_files_only=True, **wanted))
         if _complete(cached):
             return Source(cached, cached.name)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError:
         raise _no_such_folder(repo_id) from None
-    how = f"`hf download {repo_id}` fetches it; {TRY_NOW}."
+    at = f" --revision {revision}" if revision else ""
+    how = f"`hf download {repo_id}{at}` fetches it; {TRY_NOW}."
     if offline:
         raise HubError(
             f"{repo_id} is not in the local cache and --offline forbids fetching it; {how}"
         )
     if consent is None:
         raise HubError(f"{repo_id} is not in the local cache; {how}")
-    if not consent(_reach(lambda: _survey(repo_id), repo_id, how)):
+    if not consent(_reach(lambda: _survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
-    fetched = _reach(lambda: snapshot_download(repo_id, allow_patterns=patterns), repo_id, how)
+    fetched = _reach(lambda: snapshot_download(repo_id, **wanted), repo_id, how)
     return Source(Path(fetched), Path(fetched).name)
 
 
@@ -127,14 +183,20 @@ def _complete(folder: Path) -> bool:
         return False
 
 
-def _survey(repo_id: str) -> Download:
+def _survey(repo_id: str, revision: str | None) -> Download:
     """Size of a repository and room for it, asked of the Hub."""
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    files = HfApi().model_info(repo_id, files_metadata=True).siblings or []
+    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    files = info.siblings or []
+    names = [f.rfilename for f in files]
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
+        held = f"{pickled} but " if pickled else ""
+        raise HubError(f"it holds {held}no *.safetensors, and nothing else is read")
     wanted = (f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES))
     num_bytes = sum(f.size or 0 for f in wanted)
     place = Path(HF_HUB_CACHE)

@@ -5,7 +5,7 @@ longest token prefix that old and new prompt share, and encodes exactly the rest
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -86,6 +86,32 @@ class Session:
         """Forgets the conversation and its cache; the model and the system text stay."""
         self.history.clear()
         self.prefix = None
+
+    def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
+        """Goes on with an earlier conversation: questions and answers in turn, the system text."""
+        for number, message in enumerate(messages):
+            expected = ("user", "assistant")[number % 2]
+            if message.role != expected:
+                raise PromptError(
+                    f"message {number + 1} of the conversation is the {message.role}'s, expected "
+                    f"the {expected}'s; questions and answers take turns."
+                )
+        if len(messages) % 2:
+            raise PromptError(
+                "the conversation ends with a question; leave it out, and ask it again."
+            )
+        self.history[:] = messages
+        self.system = system or None
+
+    @property
+    def context_used(self) -> int:
+        """Positions that are encoded, of `context_length`; the next question goes behind most."""
+        return self.prefix.length if self.prefix else 0
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model has for prompt and answer."""
+        return self.model.config.text.max_position_embeddings
 
     def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
         """The whole answer to `prompt`; asking again continues the conversation."""
@@ -244,6 +270,15 @@ class Turn:
         """Whether the answer has come to its end."""
         return self._finish_reason() is not None
 
+    @property
+    def stop_ids(self) -> Collection[int]:
+        """What ends an answer; tokens behind it are no part of it."""
+        return self.session.model.config.stop_ids
+
+    def messages(self) -> list[Message]:
+        """Question and answer as a conversation holds them: without thoughts."""
+        return [Message("user", self.prompt), Message("assistant", self.reply().text)]
+
     def problem(self) -> str | None:
         """Why the answer does not solve the puzzle an embedded checkpoint was given, or None."""
         if self.session.task is None or self.raw:
@@ -295,17 +330,16 @@ class Turn:
         return [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
 
     def _answer(self, ids: list[int]) -> Answer:
-        stop_ids = self.session.model.config.stop_ids
         if not self.raw:
-            return parse_answer(self.session.tokenizer, ids, stop_ids)
-        kept = ids[:-1] if ids and ids[-1] in stop_ids else ids
+            return parse_answer(self.session.tokenizer, ids, self.stop_ids)
+        kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
         return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
 
     def _remember(self) -> None:
         """Puts question and answer into the conversation, the answer without its thoughts."""
         if self.committed and not self.raw and self.session.task is None:
-            self.session.history.append(Message("user", self.prompt))
-            self.session.history.append(Message("assistant", self.reply().text))
+            # At once: an interrupt must not leave a question without its answer.
+            self.session.history += self.messages()
 
 
 def load(

@@ -505,3 +505,9 @@ def dequantised_folder(folder: Path, out: Path) -> Path:
         dense[target] = array.astype(mx.float32)
     config["dtype"] = config["text_config"]["dtype"] = "float32"
     return write_folder(out, config, dense)
+
+
+def edit_json(file: Path, **values: Any) -> None:
+    """Sets keys of a JSON file; None takes a key away."""
+    content = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))

@@ -107,6 +107,7 @@ class Hub:
 
         self.snapshot = folder / REVISION
         self.cached, self.asked = False, list[str]()
+        self.revisions: list[str | None] = []
         self.survey_fails: Exception | None = None
         self.download_fails: Exception | None = None
         self.files = [
@@ -121,11 +122,17 @@ class Hub:
         monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(model_info=self.info))
 
     def snapshot_download(
-        self, repo_id: str, *, allow_patterns: list[str], local_files_only: bool = False
+        self,
+        repo_id: str,
+        *,
+        allow_patterns: list[str],
+        local_files_only: bool = False,
+        revision: str | None = None,
     ) -> str:
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         assert (repo_id, allow_patterns) == (REPO, WANTED)
+        self.revisions.append(revision)
         self.asked.append("cache" if local_files_only else "download")
         if local_files_only and not self.cached:
             raise LocalEntryNotFoundError("nothing here")
@@ -135,8 +142,9 @@ class Hub:
             self.fill()
         return str(self.snapshot)
 
-    def info(self, repo_id: str, *, files_metadata: bool) -> Any:
+    def info(self, repo_id: str, *, files_metadata: bool, revision: str | None) -> Any:
         assert (repo_id, files_metadata) == (REPO, True)
+        self.revisions.append(revision)
         self.asked.append("survey")
         if self.survey_fails:
             raise self.survey_fails
@@ -161,6 +169,27 @@ def refused(**options: Any) -> str:
         find_model(REPO, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.mark.parametrize("revision", [None, "v1.0"])
+def test_a_revision_is_asked_for_everywhere(remote: Hub, revision: str | None) -> None:
+    assert find_model(REPO, consent=agree, revision=revision).folder == remote.snapshot
+    assert remote.asked == ["cache", "survey", "download"]
+    assert remote.revisions == [revision] * 3
+
+
+def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+    for name in (tmp_path, "tiny-sudoku"):
+        with pytest.raises(
+            CheckpointError, match="is a folder and has no revision main; leave it out"
+        ):
+            find_model(name, revision="main")
+
+
+def test_pickled_weights_are_refused_before_they_are_fetched(remote: Hub) -> None:
+    remote.files = [SimpleNamespace(rfilename=n, size=9) for n in ("a.json", "pytorch_model.bin")]
+    assert "it holds pytorch_model.bin but no *.safetensors" in refused(consent=agree)
+    assert remote.asked == ["cache", "survey"]
 
 
 @pytest.mark.parametrize("offline", [False, True])

@@ -139,11 +139,11 @@ def test_import_is_light() -> None:
     assert imported_by("import mlx_diffgemma") == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"]])
-def test_help_is_light(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", [[], ["generate"], ["chat"], ["replay"]])
+def test_help_is_light(command: list[str]) -> None:
     code = f"""
 import runpy, sys
-sys.argv = ["mlx-diffgemma", *{arguments!r}]
+sys.argv = ["mlx-diffgemma", *{command!r}, "--help"]
 try:
     runpy.run_module("mlx_diffgemma", run_name="__main__")
 except SystemExit as stop:

@@ -16,6 +16,7 @@ from mlx_diffgemma.session import FillOptions
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
+    "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
     "FillFrame",
@@ -30,6 +31,7 @@ NAMES = [
     "Noise",
     "NumericsError",
     "Prefix",
+    "ProfileError",
     "PromptError",
     "Reply",
     "Session",
@@ -90,6 +92,8 @@ TREE = {
     "FitError": Exception,
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
+    "ConvertError": Exception,
+    "ProfileError": Exception,
 }
 
 

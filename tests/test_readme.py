@@ -6,6 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from mlx_diffgemma.cli.slash import COMMANDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TRANSCRIPT = README.split("```\n$ mlx-diffgemma ")[1].split("\n```")[0]
@@ -32,11 +37,35 @@ def test_the_python_runs() -> None:
     assert "534678912" in printed.getvalue()
 
 
-def test_every_option_it_names_exists() -> None:
-    table = README.split("| option of `generate` |")[1].split("\n\n")[0]
+@pytest.mark.parametrize("command", ["generate", "convert"])
+def test_every_option_it_names_exists(command: str) -> None:
+    table = README.split(f"| option of `{command}` |")[1].split("\n\n")[0]
     named = set(re.findall(r"--[a-z][a-z-]+", table))
     assert len(named) > 10
-    assert named <= set(re.findall(r"--[a-z][a-z-]+", run("generate", "--help")))
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", run(command, "--help")))
+
+
+def test_the_picture_is_of_the_transcripts_puzzle() -> None:
+    """Nothing in it that a README's host would strip, and the solution in its last step."""
+    content = (Path(__file__).parents[1] / "docs" / "denoising.svg").read_text(encoding="utf-8")
+    assert len(content) < 100_000
+    assert "<script" not in content
+    space = "{http://www.w3.org/2000/svg}"
+    rows: dict[int, str] = {}
+    (steps,) = re.findall(r"step \d+/48", content.replace("\u00a0", " "))[-1:]
+    last = int(steps.split()[1].split("/")[0])
+    for group in ElementTree.fromstring(content).iter(space + "g"):
+        if group.attrib.get("class", f"t0-{last}").endswith(f"-{last}"):
+            for text in group.findall(space + "text"):
+                y = int(text.attrib["y"])
+                rows[y] = rows.get(y, "") + "".join(re.findall(r"[1-9]", text.text or ""))
+    grid = [line for line in TRANSCRIPT.splitlines() if re.fullmatch(r"[1-9]{9}", line)]
+    assert [digits for _, digits in sorted(rows.items()) if len(digits) == 9] == grid
+
+
+def test_chats_commands_are_all_there() -> None:
+    table = README.split("| command | |")[1].split("\n\n")[0]
+    assert re.findall(r"`/([a-z]+)", table) == list(COMMANDS)
 
 
 def test_every_file_it_names_is_there() -> None:

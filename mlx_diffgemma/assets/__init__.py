@@ -10,6 +10,9 @@ from typing import Protocol
 EMBEDDED: Mapping[str, str] = {"tiny-sudoku": "tiny-sudoku"}
 """Name a user types -> folder beside this file."""
 
+Layout = tuple[tuple[str | int, ...], ...]
+"""Rows of a screen; a number is the canvas position whose token stands there, a text is drawn."""
+
 
 class Task(Protocol):
     """What a checkpoint trained for one kind of problem knows about its prompts and answers."""
@@ -24,6 +27,11 @@ class Task(Protocol):
 
     def problem(self, prompt: str, answer: str) -> str | None:
         """Why `answer` does not solve `prompt`, in one line; None when it does."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How a canvas is drawn; its tokens one behind the other where it does not fit."""
         ...
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import PromptError
+from . import Layout
 
 _FORM = "type 81 cells row by row, 1-9 for a given and 0 or . for a blank"
 
@@ -52,6 +53,17 @@ class SudokuTask:
         grid = "".join(rows)
         return _misshapen(rows) or _changed_given(puzzle, grid) or _clash(grid)
 
+    @property
+    def layout(self) -> Layout:
+        """The grid with its boxes; on the canvas a line break follows each row of nine."""
+        lines: list[tuple[str | int, ...]] = [(_rule("┌┬┐"),)]
+        for row in range(9):
+            cells = range(10 * row, 10 * row + 9)
+            lines.append((*(part for cell in cells for part in _bordered(cell)), " │"))
+            if row in (2, 5):
+                lines.append((_rule("├┼┤"),))
+        return (*lines, (_rule("└┴┘"),))
+
 
 def parse_puzzle(text: str) -> str:
     """The grid in `text`: 81 of 1-9, 0 or . for a blank, white space anywhere; else PromptError."""
@@ -63,6 +75,15 @@ def parse_puzzle(text: str) -> str:
     if clash := _clash(grid):
         raise PromptError(f"the puzzle has no solution: {clash}; correct one of the two.")
     return grid
+
+
+def _rule(ends: str) -> str:
+    return ends[0] + ends[1].join(["───────"] * 3) + ends[2]
+
+
+def _bordered(position: int) -> tuple[str | int, ...]:
+    """A cell behind a blank, and behind a border where a box begins."""
+    return ("│ " if position % 10 == 0 else " │ " if position % 10 in (3, 6) else " ", position)
 
 
 def _cells(text: str) -> Iterator[str]:

@@ -8,12 +8,14 @@ from ..errors import DiffGemmaError
 from .errors import FAILED, exit_code, say
 from .output import Printer, is_terminal, write_json
 from .progress import Bar
-from .view import View
+from .screen import can_draw
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
+    from ..reply import Reply
     from ..session import Turn
     from .trace import Trace
+    from .view import View
 
 
 @dataclass(frozen=True)
@@ -21,25 +23,30 @@ class Display:
     """What of an answer is shown where."""
 
     json: bool
-    visual: bool
+    visual: bool  # every step is shown ...
+    live: bool  # ... by drawing, not as a line
     streaming: bool  # the text appears canvas by canvas, not at the end
 
 
 def choose_display(as_json: bool, visual: bool | None, puzzle: bool) -> Display:
     """A puzzle's answer is checked before it is shown; on a terminal the text follows the view."""
     terminal = is_terminal(sys.stdout)
+    drawing = can_draw(sys.stderr)
     if visual is None:
-        visual = terminal and is_terminal(sys.stderr) and not as_json
-    return Display(as_json, visual, streaming=not (as_json or puzzle or (visual and terminal)))
+        visual = terminal and drawing and not as_json
+    streaming = not (as_json or puzzle or (visual and terminal))
+    return Display(as_json, visual, visual and drawing, streaming)
 
 
 class Answer:
     """Runs a turn and shows it; `run` gives the exit code."""
 
-    def __init__(self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar) -> None:
+    def __init__(
+        self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar, view: "View"
+    ) -> None:
         self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
         self.printer = Printer(turn.settings.stop)
-        self.view = View(turn.sampler.max_denoising_steps, display.visual)
+        self.view = view
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error the canvases that are finished."""
@@ -53,14 +60,13 @@ class Answer:
             if self.turn.committed:
                 self._show()
             raise
-        self.view.end(self.turn.reply())
         self._show()
         return self._verdict()
 
     def _denoise(self) -> None:
         if self.trace:
             self.trace.begin(self.turn)
-        with self.bar:  # gone before anything else is said
+        with self.bar, self.view:  # gone before anything else is said
             for frame in self.turn:
                 self._take(frame)
 
@@ -88,3 +94,13 @@ class Answer:
 
 def _canvases(count: int) -> str:
     return f"{count or 'no'} canvas{'' if count == 1 else 'es'}"
+
+
+def summary(reply: "Reply") -> str:
+    """The numbers of a finished answer, the seed among them: it gives the same text again."""
+    rate = reply.tokens_per_second
+    speed = f", {rate:.1f} tokens/s" if rate else ""
+    return (
+        f"{reply.generated_tokens} tokens in {reply.seconds.total:.1f} s{speed}, "
+        f"{sum(reply.steps)} steps, seed {reply.seed}"
+    )

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import fill, generate, info, selftest
+from . import chat, convert, fill, generate, info, profile, replay, selftest
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
@@ -22,6 +22,7 @@ from .errors import (
     kernel_warnings_said,
     say,
 )
+from .signals import default_signals
 
 PROGRAM = "mlx-diffgemma"
 
@@ -70,8 +71,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate", short_help="Answer one prompt.")(generate.command)
+app.command("chat", short_help="Talk with a model.")(chat.command)
 app.command("fill", short_help="Fill the holes of a template.")(fill.command)
+app.command("replay", short_help="Play a saved denoising trace.")(replay.command)
+app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
+app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
 
 
@@ -101,7 +106,10 @@ def main() -> None:
     # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name=PROGRAM)
+    try:
+        app(prog_name=PROGRAM)
+    finally:
+        default_signals()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -27,6 +27,11 @@ OPTION_OF = {
     "t_max": "--t-max",
     "stability_threshold": "--stability",
     "confidence_threshold": "--confidence",
+    "quantize": "--quantize",
+    "group_size": "--group-size",
+    "embed_bits": "--embed-bits",
+    "attention_bits": "--attention-bits",
+    "experts_bits": "--experts-bits",
     "gaps": "--gap",
 }
 """A setting's name in Python -> the option a user typed."""

@@ -11,6 +11,7 @@ from ..hub import Source
 from ..inventory import Inventory, largest_context, take_inventory
 from ..text.files import read_object
 from ..text.template import find_template
+from .info_recipes import RecipeFit, recipes_for
 
 DEFAULT_CONTEXT = 8192
 
@@ -27,6 +28,7 @@ class Facts:
     largest_context: int | None
     has_tokenizer: bool
     has_template: bool
+    recipes: tuple[RecipeFit, ...]  # what `convert` would make of it
 
 
 def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
@@ -45,6 +47,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
         largest_context=largest_context(config, need, DTYPE_BYTES.get(dtype, 2)),
         has_tokenizer=(folder / "tokenizer.json").is_file(),
         has_template=_has_template(folder),
+        recipes=recipes_for(folder, config, need),
     )
 
 
@@ -84,6 +87,7 @@ def describe(facts: Facts) -> dict[str, Any]:
             "largest_context": facts.largest_context,
         },
         "dropped": list(facts.inventory.dropped),
+        "recipes": [asdict(recipe) for recipe in facts.recipes],
     }
 
 

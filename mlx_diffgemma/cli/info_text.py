@@ -16,6 +16,9 @@ def lines(facts: Facts) -> Iterator[str]:
     yield from _parts(facts)
     yield ""
     yield from _memory(facts)
+    if facts.recipes:
+        yield ""
+        yield from _recipes(facts)
 
 
 def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -72,7 +75,15 @@ def _memory(facts: Facts) -> Iterator[str]:
     yield f"  workspace   {sized(need.workspace_bytes):>12}"
     yield f"  needed      {sized(need.needed_bytes):>12}  {_verdict(facts)}"
     if need.available_bytes is not None:
-        yield f"  available   {sized(need.available_bytes):>12}  {_longest(facts)}"
+        longest = _longest(facts.largest_context)
+        yield f"  available   {sized(need.available_bytes):>12}  {longest}"
+
+
+def _recipes(facts: Facts) -> Iterator[str]:
+    yield "weights once packed by `convert --quantize`"
+    for recipe in facts.recipes:
+        longest = "" if recipe.largest_context is None else _longest(recipe.largest_context)
+        yield f"  {recipe.name:<12}{sized(recipe.weights_bytes):>12}  {longest}".rstrip()
 
 
 def _verdict(facts: Facts) -> str:
@@ -80,7 +91,5 @@ def _verdict(facts: Facts) -> str:
     return known[facts.need.fits]
 
 
-def _longest(facts: Facts) -> str:
-    if not facts.largest_context:
-        return "not enough for the weights"
-    return f"enough for a context of {facts.largest_context:,}"
+def _longest(context: int | None) -> str:
+    return f"enough for a context of {context:,}" if context else "not enough for the weights"

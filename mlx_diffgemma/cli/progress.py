@@ -1,16 +1,13 @@
 """A bar on standard error for what takes a while and counts its steps."""
 
-import os
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .output import is_terminal
+from .screen import can_draw
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 
 class Bar:
@@ -19,14 +16,14 @@ class Bar:
     It appears with the first report that leaves something to do, so short work shows nothing.
     """
 
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self.wanted = is_terminal(sys.stderr) and os.environ.get("TERM") not in DUMB
+    def __init__(self, label: str, *, in_bytes: bool = False) -> None:
+        self.label, self.in_bytes = label, in_bytes
+        self.wanted = can_draw(sys.stderr)
         self.drawn: tuple[Progress, TaskID] | None = None
 
     def __call__(self, done: int, total: int) -> None:
         if self.wanted and self.drawn is None and done < total:
-            self.drawn = self._start(total)
+            self.drawn = self._start(done, total)
         if self.drawn is not None:
             progress, task = self.drawn
             progress.update(task, completed=done)
@@ -50,18 +47,33 @@ class Bar:
     ) -> None:
         self.close()
 
-    def _start(self, total: int) -> "tuple[Progress, TaskID]":
+    def _start(self, done: int, total: int) -> "tuple[Progress, TaskID]":
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import Progress
 
-        console = Console(stderr=True)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        class Visible(Console):
+            """Leaves the cursor alone: who is killed cannot bring it back."""
+
+            def show_cursor(self, show: bool = True) -> bool:
+                return False
+
+        console = Visible(stderr=True)
         progress = Progress(
-            *columns,
+            *self._columns(),
             console=console,
             transient=True,
             redirect_stdout=False,  # the answer must not end up on standard error
             redirect_stderr=True,  # a warning stands above the bar, not within it
         )
         progress.start()
-        return progress, progress.add_task(self.label, total=total)
+        return progress, progress.add_task(self.label, total=total, completed=done)
+
+    def _columns(self) -> "list[ProgressColumn]":
+        """Label, bar and count; for bytes also the rate and the time left."""
+        from rich import progress as rich
+
+        columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), rich.BarColumn()]
+        if not self.in_bytes:
+            return [*columns, rich.MofNCompleteColumn()]
+        left = rich.TimeRemainingColumn()
+        return [*columns, rich.DownloadColumn(), rich.TransferSpeedColumn(), left]

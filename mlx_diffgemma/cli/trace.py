@@ -1,6 +1,7 @@
 """`--trace FILE`: a generation as JSON lines, written as its steps come.
 
-One header, one line a step, one line a finished canvas. The file is opened before the model is
+One header, one line a step, one line a finished canvas; tokens carry their texts, so that `replay`
+needs no tokenizer. The file is opened before the model is
 loaded, so that a bad path is found at once; what it held goes when the generation begins.
 """
 
@@ -13,12 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text.pieces import Parts
 from ..version import __version__
 from .errors import FileError, reason
+from .scene import Reader, turn_reader
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
     from ..session import Turn
+
+FORMAT = 1  # of the lines; another number where an older reader would go wrong
 
 
 @contextmanager
@@ -45,6 +50,8 @@ class Trace:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.begun = False
+        self.turn: Turn | None = None
+        self.read: Reader | None = None
         try:
             self.descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
@@ -66,22 +73,32 @@ class Trace:
         if self.regular:
             os.ftruncate(self.descriptor, 0)
         self.begun = True
+        self.turn, self.read = turn, turn_reader(turn)
         session = turn.session
+        task = None if turn.raw else session.task
         self._write(
             {
                 "type": "header",
+                "format": FORMAT,
                 "version": __version__,
                 "model": asdict(session.info),
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
                 "prompt_tokens": len(turn.prompt_ids),
                 "canvas_length": session.model.config.canvas_length,
+                "layout": task.layout if task else None,
             }
         )
 
     def write(self, frame: "Frame") -> None:
         """A step, or a finished canvas."""
-        self._write(_commit(frame) if frame.committed else _step(frame))
+        if self.turn is None or self.read is None:
+            raise RuntimeError("begin comes before write")
+        parts = self.read(frame)
+        if frame.committed:
+            self._write({**_commit(frame, parts), "answer": self.turn.reply().text})
+        else:
+            self._write(_step(frame, parts))
 
     def _write(self, line: Mapping[str, Any]) -> None:
         content = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -96,7 +113,7 @@ class Trace:
         return FileError(f"the trace cannot be written: {self.file}: {said}.")
 
 
-def _step(frame: "Frame") -> dict[str, Any]:
+def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
     return {
         "type": "step",
         "canvas": frame.canvas,
@@ -108,10 +125,13 @@ def _step(frame: "Frame") -> dict[str, Any]:
         "entropies": frame.entropies.tolist(),
         "seconds": frame.seconds,
         "dense_rows": frame.dense_rows,
+        "encode_seconds": frame.encode_seconds,
+        "pieces": parts.pieces,
+        "roles": parts.roles,
     }
 
 
-def _commit(frame: "Frame") -> dict[str, Any]:
+def _commit(frame: "Frame", parts: Parts) -> dict[str, Any]:
     return {
         "type": "commit",
         "canvas": frame.canvas,
@@ -119,4 +139,6 @@ def _commit(frame: "Frame") -> dict[str, Any]:
         "tokens": frame.tokens.tolist(),
         "text": frame.text,
         "finish_reason": frame.finish_reason,
+        "pieces": parts.pieces,
+        "roles": parts.roles,
     }

@@ -60,7 +60,7 @@ def plan_check(sizes: Sizes, size: Size) -> Check:
         kernel="moe_plan",
         instantiation=f"{short(sizes.dtype)}, {sizes.L} rows, {sizes.K} of {sizes.E} experts",
         size=size,
-        memory_bytes=64 * (sizes.L * sizes.E + sizes.num_rows) + 8 * sizes.num_rows * sizes.E,
+        memory_bytes=512 * sizes.L * sizes.E + 8 * sizes.num_rows * sizes.E,
         flops=4 * sizes.num_rows,
         bytes_moved=sizes.L * sizes.E * sizes.dtype.size
         + 4 * sizes.E

@@ -12,11 +12,15 @@ import mlx.core as mx
 
 from .. import device
 from ..errors import one_line
-from . import denoise_checks, experts_checks
+from . import denoise_checks, experts_checks, soft_gather_checks
 from .check import Check, Deviation, Result, Tolerance, worst
 from .timing import in_turn, wins
 
-FAMILIES: tuple[Callable[[], Iterator[Check]], ...] = (experts_checks.checks, denoise_checks.checks)
+FAMILIES: tuple[Callable[[], Iterator[Check]], ...] = (
+    experts_checks.checks,
+    denoise_checks.checks,
+    soft_gather_checks.checks,
+)
 """`checks` of every family of kernels."""
 
 

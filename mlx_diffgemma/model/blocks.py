@@ -115,7 +115,7 @@ class Layer:
     encoder_scalar: mx.array
 
     def __post_init__(self) -> None:
-        self._after_attention_of_canvas = compiled_on_gpu(self.after_attention)
+        self.after_attention_of_canvas = compiled_on_gpu(self.after_attention)
 
     def encode(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
         """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
@@ -128,7 +128,7 @@ class Layer:
         What follows attention has the same shapes at every step: a GPU traces it once.
         """
         attended = self.attention(self._normed(x), cache, offset, None)
-        return self._after_attention_of_canvas(x, attended, self.decoder_scalar)
+        return self.after_attention_of_canvas(x, attended, self.decoder_scalar)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
         """All that the encoder's last layer is needed for."""

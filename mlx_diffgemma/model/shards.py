@@ -30,17 +30,21 @@ class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+    offset: int = 0  # of its first byte in the file
 
     @property
     def num_items(self) -> int:
         return math.prod(self.shape)
 
 
-def read_headers(folder: Path) -> dict[str, TensorInfo]:
-    """Every tensor of a folder's safetensors files, by name, from their headers alone."""
+def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorInfo]:
+    """Every tensor of a folder's safetensors files, by name, from their headers alone.
+
+    shape_only: a file that ends behind its header, so that it holds shapes and no number, will do.
+    """
     found: dict[str, TensorInfo] = {}
     for file in shard_files(folder):
-        for name, info in _read_header(file).items():
+        for name, info in _read_header(file, shape_only).items():
             if name in found:
                 raise CheckpointError(
                     f"{name} is in both {found[name].file.name} and {file.name}; keep one."
@@ -68,7 +72,7 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_header(file: Path) -> dict[str, TensorInfo]:
+def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
     """The header of one safetensors file, checked against the file's size.
 
     Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
@@ -79,17 +83,18 @@ def _read_header(file: Path) -> dict[str, TensorInfo]:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > size - 8:
                 raise ValueError(f"header of {length} bytes in a file of {size}")
-            header = json.loads(stream.read(length))
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
         header.pop("__metadata__", None)
-        tensors = {name: _tensor_info(file, entry) for name, entry in header.items()}
+        start = 8 + length
+        tensors = {name: _tensor_info(file, entry, start) for name, entry in header.items()}
         ends = [entry["data_offsets"][1] for entry in header.values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         reason = one_line(error)
         raise CheckpointError(
             f"{file}: not a whole safetensors file ({reason}); {CONVERT_AGAIN}."
         ) from None
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
+    expected = start + max(ends, default=0)
+    if size != expected and not (shape_only and size == start):
         raise CheckpointError(
             f"{file}: {size:,} bytes, expected {expected:,}; the file is "
             f"{'cut short' if size < expected else 'too long'}, {CONVERT_AGAIN}."
@@ -97,10 +102,20 @@ def _read_header(file: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
-def _tensor_info(file: Path, entry: Mapping[str, Any]) -> TensorInfo:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for a key that is there twice, of which json would keep one."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key} is there twice")
+        found[key] = value
+    return found
+
+
+def _tensor_info(file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo:
     shape = tuple(int(n) for n in entry["shape"])
     first, last = entry["data_offsets"]
     count = ITEM_BYTES[entry["dtype"]] * math.prod(shape)
     if last - first != count or first < 0:
         raise ValueError(f"{last - first} bytes for {entry['dtype']} {list(shape)}")
-    return TensorInfo(file, entry["dtype"], shape, count)
+    return TensorInfo(file, entry["dtype"], shape, count, start + first)

@@ -43,7 +43,7 @@ class Tensors:
         self.info = read_headers(self.folder)
         self.sources = {}
         for name in self.info:
-            if (other := self.sources.setdefault(_mlx_name(name), name)) != name:
+            if (other := self.sources.setdefault(mlx_name(name), name)) != name:
                 raise CheckpointError(f"{other} and {name} in {self.folder} are one; keep one.")
 
     def vector(self, name: str, *shape: int) -> mx.array:
@@ -85,7 +85,7 @@ class Tensors:
         vision = tuple(name for name in left if VISION.match(name) and not CLIPPING.search(name))
         dropped = tuple(name for name in left if name not in vision)
         for name in dropped:
-            if not self._stray(name):
+            if not is_stray(name, self.config):
                 self._refuse(name)
         return dropped, vision
 
@@ -100,23 +100,8 @@ class Tensors:
             total += 0 if kind in ("scales", "biases") else items
         return total
 
-    def _stray(self, name: str) -> bool:
-        return (
-            bool(TIED_HEAD.match(name))
-            or "rotary_emb" in name
-            or bool(ENCODER_COPY.match(name))
-            or (bool(CLIPPING.search(name)) and not self.config.use_clipped_linears)
-        )
-
     def _refuse(self, name: str) -> None:
-        kind = (
-            "a packed FP8, AWQ or NVFP4 re-export is not supported"
-            if REPACKED.search(name)
-            else "this tensor is not part of the model"
-        )
-        raise CheckpointError(
-            f"{self.sources[name]} in {self.folder}: {kind}; convert the original bf16 checkpoint."
-        )
+        raise refusal(self.sources[name], self.folder)
 
     def _packed(
         self, module: str, shape: tuple[int, ...]
@@ -180,6 +165,26 @@ class Tensors:
         return self.files[file].pop(source)
 
 
-def _mlx_name(name: str) -> str:
+def mlx_name(name: str) -> str:
     """The name a tensor has in an MLX folder: fused experts gain `.weight`, all else stays."""
     return f"{name}.weight" if re.search(r"\.experts\.(gate_up|down)_proj$", name) else name
+
+
+def is_stray(name: str, config: ModelConfig) -> bool:
+    """Whether a tensor that the model does not use is known to be about, and may be dropped."""
+    return (
+        bool(TIED_HEAD.match(name))
+        or "rotary_emb" in name
+        or bool(ENCODER_COPY.match(name))
+        or (bool(CLIPPING.search(name)) and not config.use_clipped_linears)
+    )
+
+
+def refusal(name: str, folder: Path) -> CheckpointError:
+    """The error for a tensor, by its name in the file, that nothing here can use."""
+    kind = (
+        "a packed FP8, AWQ or NVFP4 re-export is not supported"
+        if REPACKED.search(name)
+        else "this tensor is not part of the model"
+    )
+    return CheckpointError(f"{name} in {folder}: {kind}; convert the original bf16 checkpoint.")

@@ -119,7 +119,24 @@ class Model:
         """weights [C, V] that sum to total [C, 1] -> soft embeddings [C, H]."""
         return self.embedding.mix(weights, total)
 
+    def encode_hidden(self, tokens: mx.array | Sequence[int], prefix: Prefix) -> mx.array:
+        """The causal pass with its last layer whole: tokens [L] -> hidden [1, L, H], normed.
+
+        Extends `prefix` as `encode` does; `logits` of the result predict the token after each.
+        """
+        ids = self._checked_ids(tokens)
+        x, offset = self._before_last_layer(ids, prefix)
+        x = self.layers[-1].encode(x, prefix.layers[-1], offset, "causal")  # it is a full one
+        prefix.tokens.extend(ids)
+        return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
+
     def _encode_chunk(self, ids: Sequence[int], prefix: Prefix) -> None:
+        x, offset = self._before_last_layer(ids, prefix)
+        prefix.layers[-1].write(*self.layers[-1].keys_and_values(x, offset), offset)
+        prefix.tokens.extend(ids)
+
+    def _before_last_layer(self, ids: Sequence[int], prefix: Prefix) -> tuple[mx.array, int]:
+        """What the last layer of the causal pass gets, [1, L, H], and the first position."""
         offset, count = prefix.length, len(ids)
         self._make_room(prefix, count)
         sliding_mask = self._sliding_mask(offset, count)
@@ -127,8 +144,7 @@ class Model:
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
             mask = "causal" if cache.window is None else sliding_mask
             x = layer.encode(x, cache, offset, mask)
-        prefix.layers[-1].write(*self.layers[-1].keys_and_values(x, offset), offset)
-        prefix.tokens.extend(ids)
+        return x, offset
 
     def _make_room(self, prefix: Prefix, count: int) -> None:
         end = prefix.length + count

@@ -76,6 +76,17 @@ def first_non_finite(folder: Path) -> str | None:
 
 def _build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
     """The network; `read` gets each part when it is bound, with the number of layers bound."""
+    embedding, conditioning, final_norm = build_ends(tensors)
+    read(0, [embedding, conditioning, final_norm])
+    layers = []
+    for number in range(len(tensors.config.text.layers)):
+        layers.append(build_layer(tensors, number))
+        read(number + 1, layers[-1])
+    return Model(tensors.config, embedding, layers, conditioning, final_norm)
+
+
+def build_ends(tensors: Tensors) -> tuple[Embedding, SelfConditioning, mx.array]:
+    """What stands before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
     table = tensors.table(f"{decoder}.embed_tokens", text.vocab_size, H)
@@ -85,16 +96,11 @@ def _build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
         tensors.vector(f"{decoder}.self_conditioning.pre_norm.weight", H),
         text.rms_norm_eps,
     )
-    final_norm = tensors.vector(f"{decoder}.norm.weight", H)
-    read(0, [embedding, conditioning, final_norm])
-    layers = []
-    for number in range(len(text.layers)):
-        layers.append(_layer(tensors, number))
-        read(number + 1, layers[-1])
-    return Model(tensors.config, embedding, layers, conditioning, final_norm)
+    return embedding, conditioning, tensors.vector(f"{decoder}.norm.weight", H)
 
 
-def _layer(tensors: Tensors, number: int) -> Layer:
+def build_layer(tensors: Tensors, number: int) -> Layer:
+    """Layer `number`, from 0."""
     text = tensors.config.text
     at, H = f"model.decoder.layers.{number}", text.hidden_size
 

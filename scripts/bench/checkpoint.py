@@ -1,10 +1,14 @@
 """A random DiffusionGemma checkpoint in float32, with the real model's layer pattern.
 
+    python scripts/bench/checkpoint.py FOLDER       writes one, with tiny-sudoku's tokenizer
+
 Timing needs shapes, not sense: the weights are normal numbers small enough that two engines agree
 on the logits, and nothing here converges, so that every step asked for is run.
 """
 
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -170,3 +174,20 @@ def _tensors(sizes: Sizes, random: np.random.Generator) -> Iterator[tuple[str, A
         yield f"{at}.layer_scalar", near_one(1)
         encoder = f"model.encoder.language_model.layers.{number}"
         yield f"{encoder}.layer_scalar", near_one(1)
+
+
+def main() -> None:
+    """A checkpoint that `mlx-diffgemma profile` can load."""
+    from mlx_diffgemma.assets import embedded_folder
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: checkpoint.py FOLDER")
+    folder, tokenizer = Path(sys.argv[1]), embedded_folder("tiny-sudoku")
+    folder.mkdir(parents=True)
+    write_checkpoint(folder, Sizes())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(f"{tokenizer}/{name}", folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -41,8 +41,8 @@ MB = 2.0**20
 class Bench:
     """Both engines with the same checkpoint and prompt; each method measures one part."""
 
-    theirs: Engine
-    ours: Engine
+    theirs: Theirs
+    ours: Ours
     sizes: Sizes
     steps: int
     repeats: int
@@ -91,7 +91,11 @@ class Bench:
         ways: dict[str, Callable[[], AbstractContextManager[None]]] = (
             {"GPU path": nullcontext}
             if on_gpu()
-            else {"GPU path": as_on_a_gpu, "CPU path": nullcontext}
+            else {
+                "GPU path": as_on_a_gpu,
+                "GPU path, Metal kernels": partial(as_on_a_gpu, kernels=True),
+                "CPU path": nullcontext,
+            }
         )
         figures = []
         for way, surroundings in ways.items():
@@ -102,6 +106,7 @@ class Bench:
     def _graph(self, way: str) -> list[Figure]:
         canvas, soft = self._canvas_and_soft()
         counts = {}
+        self.ours.forget_traces()
         for engine in self.engines:
             engine.decoder(canvas, soft)()  # compiled pieces are traced once
             counts[engine.name] = count_nodes(engine.decoder(canvas, soft)())

@@ -59,6 +59,11 @@ class Ours:
         self.model, self.prompt = dg.load_model(folder, dtype=mx.float32), list(prompt)
         self._prefix: dg.Prefix | None = None
 
+    def forget_traces(self) -> None:
+        """Compiled pieces are traced anew: for another form of the graph."""
+        for layer in self.model.layers:
+            layer.__post_init__()
+
     def generate(self, steps: int, seed: int) -> None:
         self._run(self.model, steps, seed)
 

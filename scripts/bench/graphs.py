@@ -2,23 +2,29 @@
 
 Fused operations: on the CPU MLX spells out `mx.fast.*` as a dozen small ones; where a GPU's graph
 is counted, one stand-in primitive takes the place of each, and our elementwise pieces take the
-compiled form they have on a GPU (mlx-vlm's are compiled everywhere).
+compiled form they have on a GPU (mlx-vlm's are compiled everywhere). A launch of a Metal kernel of
+ours is one primitive too.
 Views: operations that move no data, or only at times. A Reshape behind a Transpose does copy; it
 is left out for both engines all the same.
 """
 
 import gc
+import os
 import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+
+from mlx_diffgemma import device
+from mlx_diffgemma.kernels import dispatch, launch
 
 VIEWS = frozenset(
     [
@@ -54,6 +60,20 @@ def _attention(q: mx.array, k: mx.array, v: mx.array, **_: Any) -> mx.array:
     return stand_in
 
 
+@cache
+def _evaluated(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
+    blank = mx.zeros(shape, dtype)
+    mx.eval(blank)
+    return blank
+
+
+def _launch(
+    kernel: launch.Kernel, inputs: Sequence[mx.array], outputs: Sequence[launch.Output], **_: Any
+) -> list[mx.array]:
+    stand_in: list[mx.array] = mx.depends([_evaluated(*output) for output in outputs], list(inputs))
+    return stand_in
+
+
 # Each one primitive, "Depends", with the inputs and the shape of the operation it stands for, and
 # about as cheap to build.
 STAND_INS: dict[str, Callable[..., mx.array]] = {
@@ -78,17 +98,28 @@ def working_nodes(nodes: Counter[str]) -> int:
 
 
 @contextmanager
-def as_on_a_gpu() -> Iterator[None]:
-    """Graphs built inside look as on a GPU; they must not be evaluated."""
+def as_on_a_gpu(kernels: bool = False) -> Iterator[None]:
+    """Graphs built inside look as on a GPU; they must not be evaluated.
+
+    kernels: with this project's Metal kernels, a launch being one primitive.
+    """
     modules = [
         module
         for name, module in list(sys.modules.items())
         if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu")
     ]
     fast: Any = mx.fast
-    saved = [(module, "on_gpu", module.on_gpu) for module in modules]
+    saved: list[tuple[Any, str, Any]] = [(module, "on_gpu", module.on_gpu) for module in modules]
     saved += [(fast, name, getattr(fast, name)) for name in STAND_INS]
+    saved += [
+        (device, "has_metal", device.has_metal),
+        (launch.Kernel, "launch", launch.Kernel.launch),
+    ]
+    mode = os.environ.get(dispatch.VARIABLE)
     try:
+        device.has_metal = lambda: kernels
+        os.environ[dispatch.VARIABLE] = "on" if kernels else "off"
+        launch.Kernel.launch = _launch  # type: ignore[method-assign, assignment]
         for module in modules:
             module.on_gpu = lambda: True  # type: ignore[attr-defined]
         for name, stand_in in STAND_INS.items():
@@ -97,6 +128,9 @@ def as_on_a_gpu() -> Iterator[None]:
     finally:
         for owner, name, value in saved:
             setattr(owner, name, value)
+        os.environ.pop(dispatch.VARIABLE)
+        if mode is not None:
+            os.environ[dispatch.VARIABLE] = mode
 
 
 def build_seconds(prepare: Callable[[], Callable[[], mx.array]]) -> float:

@@ -1,6 +1,5 @@
 """Runs the command line in this process or in one of its own, on tiny-sudoku or a random model."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,10 +15,6 @@ from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-for helpers in (Path(__file__).parent, ROOT / "tests"):
-    if str(helpers) not in sys.path:
-        sys.path.append(str(helpers))
-
 SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 Run = Callable[..., Any]
 
@@ -78,9 +73,3 @@ def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sudoku_copy(tmp_path: Path) -> Path:
     """A copy of the embedded checkpoint, to be damaged."""
     return Path(shutil.copytree(SUDOKU, tmp_path / "copy"))
-
-
-def edit_json(file: Path, **values: Any) -> None:
-    """Sets keys of a JSON file; None takes a key away."""
-    content = json.loads(file.read_text()) | values
-    file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import edit_json
+from checkpoints import edit_json
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
 LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"}

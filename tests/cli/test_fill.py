@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from puzzle import PUZZLE, SOLUTION, assert_one_line
+from terminal import PROGRAM, Tty
 
 SOLVE = ("fill", PUZZLE, "--model", "tiny-sudoku", "--seed", "1")
 ROOT = Path(__file__).parents[2]
@@ -39,6 +41,37 @@ def test_steps_go_to_standard_error(run: Any) -> None:
     assert done.stdout == SOLUTION
     assert done.stderr.startswith("canvas 1 step  1/48  accepted ")
     assert "of 90" in done.stderr
+
+
+def test_at_a_terminal_the_grid_is_drawn_with_its_givens_and_the_answer_stays() -> None:
+    hard = "1" + "." * 80  # many steps
+    with Tty(*PROGRAM, "fill", hard, "--model", "tiny-sudoku", "--seed", 2) as tty:
+        tty.until(lambda t: t.alternate and "┌───────┬" in t.text())
+        assert "│ 1 " in tty.text()
+        tty.send(signal.SIGINT)
+        assert tty.wait() == 130
+        tty.assert_given_back()
+        assert tty.scrollback() == "interrupted: no canvases finished."
+    with Tty(*PROGRAM, *SOLVE) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.entered == 1
+        *grid, numbers = tty.scrollback().splitlines()
+        assert grid == SOLUTION.splitlines()
+        assert re.fullmatch(r"51 tokens in [\d.]+ s, [\d.]+ tokens/s, \d+ steps, seed 1", numbers)
+
+
+def test_a_trace_of_it_plays_again(run: Any, random_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "steps"
+    source = "one [[2]] two [[12]] three"
+    options = ("--model", random_folder, "--seed", 3, "--trace", file)
+    filled = run("fill", source, *options)
+    lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    assert not any("b" in line["roles"] for line in lines)  # nothing stands behind the end
+    commits = [line for line in lines if line["type"] == "commit"]
+    assert "".join(piece for line in commits for piece in line["pieces"]) + "\n" == filled.stdout
+    played = run("replay", file, "--speed", 1000)
+    assert (played.exit_code, played.stdout) == (0, filled.stdout)
 
 
 def test_a_trace_has_every_step_with_what_is_pinned(run: Any, tmp_path: Path) -> None:

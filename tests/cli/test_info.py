@@ -33,6 +33,7 @@ KEYS = [
     "chat_template",
     "memory",
     "dropped",
+    "recipes",
 ]
 PARTS = (
     "embedding",
@@ -192,6 +193,29 @@ def test_missing_and_foreign_tensors_are_one_line(
     tensors = random_tensors(sizes)
     change(tensors)
     assert_one_line(run("info", write_checkpoint(tmp_path, sizes, tensors=tensors)), 1, part)
+
+
+def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes are those that a conversion has, vision left out; a packed folder has no such."""
+    from checkpoints import Sizes, write_checkpoint
+
+    sizes = Sizes("sf", hidden_size=64, intermediate_size=64, moe_intermediate_size=64, head_dim=16)
+    source = write_checkpoint(tmp_path / "source", replace(sizes, vision=True), dtype="bfloat16")
+    recipes = {recipe["name"]: recipe for recipe in described(run, source)["recipes"]}
+    assert list(recipes) == ["4bit", "5bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4"]
+    for name in ("4bit", "mxfp8"):
+        assert run("convert", source, tmp_path / name, "--quantize", name).exit_code == 0
+        packed = described(run, tmp_path / name)
+        assert packed["memory"]["weights_bytes"] == recipes[name]["weights_bytes"]
+        assert packed["recipes"] == []
+    four = recipes["4bit"]["weights_bytes"]
+    room = four + described(run, source)["memory"]["workspace_bytes"]
+    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: room + 5_000)
+    text = run("info", source).stdout
+    assert re.search(r"\n  4bit .* enough for a context of \d", text)
+    assert re.search(r"\n  8bit .* not enough for the weights", text)
 
 
 def test_largest_context_is_the_last_that_fits(random_folder: Path) -> None:

@@ -10,7 +10,7 @@ from puzzle import SOLVE, assert_one_line
 
 STEP = [
     *("type", "canvas", "step", "temperature", "mean_entropy", "accepted", "tokens"),
-    *("entropies", "seconds", "dense_rows"),
+    *("entropies", "seconds", "dense_rows", "encode_seconds", "pieces", "roles"),
 ]
 
 

@@ -24,6 +24,7 @@ from fake_model import (
     tiny_config,
     wanting,
 )
+from metal_sim import simulated
 from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
@@ -32,6 +33,7 @@ from mlx_diffgemma.diffusion.denoise import Frame, denoise, token_budget
 from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.settings import Settings
 from mlx_diffgemma.errors import NumericsError, PromptError, SettingsError
+from mlx_diffgemma.kernels import dispatch
 
 PROMPT = [3, 1, 4, 1, 5]
 
@@ -672,6 +674,30 @@ def test_exact_self_conditioning_never_gathers() -> None:
     assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
     soft = model.asked("decode")[1][1]
     assert_close(soft, model.table[A] * 8**0.5, 1e-6, "soft embeddings")  # the ids are certain
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_kernels_leave_the_whole_product_to_the_next_step(
+    dtype: mx.Dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the last step never pays for it; frames are those of the twins."""
+    set_chunk(monkeypatch, 160)  # 4 rows, then 2
+    monkeypatch.setenv(dispatch.VARIABLE, "off")
+    twins = list(denoise(scripted(A), PROMPT, Settings(**STILL, seed=1)))
+    model = scripted(A)
+    model.dtype = dtype
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    with simulated() as run:
+        frames = list(denoise(model, PROMPT, Settings(**STILL, seed=1)))
+    dispatch.forget()
+    assert len(run.launches) == 3 * (2 + 2 + 1)
+    assert paths(model) == {"soft_embedding"}
+    assert model.asked("soft_embedding") == [4, 2] * 2  # between three steps
+    assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
+    for got, want in zip(frames, twins, strict=True):
+        assert got.tokens.tolist() == want.tokens.tolist()
+        assert got.accepted.tolist() == want.accepted.tolist()
+        assert_close(got.entropies, want.entropies, 1e-5, "entropies")
 
 
 def test_the_checkpoints_sampler_is_the_default() -> None:

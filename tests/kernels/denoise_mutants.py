@@ -132,8 +132,11 @@ GATHER = [
     Mutant("soft_gather", "place < KEPT", "place < KEPT - 1", 1),
     Mutant("soft_gather", "place < KEPT", "place < KEPT - 1", 2),
     Mutant("soft_gather", "own < metal::min(block_count, KEPT)", "own + 1 < block_count"),
+    # What nobody has written may hold anything on a GPU: here, a block with tokens to keep.
     Mutant(
-        "soft_gather", "own < metal::min(block_count, KEPT)", "own <= block_count", 1, "address"
+        "soft_gather",
+        "own < metal::min(block_count, KEPT);\nconst uint begin = (holds ? blocks[own] : 0u)",
+        "own <= block_count;\nconst uint begin = blocks[own < block_count ? own : 0u]",
     ),
     *(Mutant("soft_gather", "i < PER;", "i < PER - 1;", n) for n in (1, 2)),
     *(Mutant("soft_gather", "i < PER;", "i <= PER;", n, "address") for n in (1, 2)),

@@ -5,6 +5,7 @@ Run as a program under a sanitizer it tries those faults that a plain run need n
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -100,21 +101,22 @@ def sized(*numbers: int, bits: int = 0) -> Sizes:
 
 
 # No bound is left unused: tiles, fragments and blocks of columns in part, 512 rows, unused tiles.
-RUNS: dict[str, Sequence[Run]] = {
-    "moe_plan": (
-        PlanCase(sized(512, 80, 2, 0, 0)).kernel,
-        PlanCase(sized(33, 1, 1, 0, 0)).kernel,
-    ),
-    "moe_gate_up": (
-        GateUpCase(sized(41, 3, 2, 64, 96, bits=4)).kernel,
-        GateUpCase(sized(41, 1, 1, 64, 32)).kernel,
-    ),
-    "moe_down": (
-        DownCase(sized(41, 3, 2, 160, 64, bits=8)).kernel,
-        DownCase(sized(41, 1, 1, 32, 32)).kernel,
-    ),
-    "moe_combine": (CombineCase(sized(5, 3, 2, 132, 0)).kernel,),
+SIZES = {
+    "moe_plan": (PlanCase, sized(512, 80, 2, 0, 0), sized(33, 1, 1, 0, 0)),
+    "moe_gate_up": (GateUpCase, sized(41, 3, 2, 64, 96, bits=4), sized(41, 1, 1, 64, 32)),
+    "moe_down": (DownCase, sized(41, 3, 2, 160, 64, bits=8), sized(41, 1, 1, 32, 32)),
+    "moe_combine": (CombineCase, sized(5, 3, 2, 132, 0)),
 }
+
+
+@cache
+def runs(kernel: str) -> Sequence[Run]:
+    """The kernel on each of its sizes."""
+    case, *sizes = SIZES[kernel]
+    return [case(size).kernel for size in sizes]
+
+
+RUNS = {kernel: partial(runs, kernel) for kernel in SIZES}
 
 
 if __name__ == "__main__":

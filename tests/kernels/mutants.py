@@ -90,23 +90,32 @@ def try_all(
 
     A fault may end its process. MLX starts no thread before they part: `runs` are made by each.
     """
-    for mutant in mutants:
-        if mutant.sanitizer == sanitizer:
-            child = os.fork()
-            if child == 0:
-                why = noticed(mutant, runs[mutant.kernel]())
-                print(f"{mutant} | {why}", flush=True)
-                os._exit(0)
-            _, status = os.waitpid(child, 0)
-            if status:
-                print(f"{mutant} | ended with status {status}", flush=True)
+    tried = [mutant for mutant in mutants if mutant.sanitizer == sanitizer]
+    for mutant in [*tried, *controls(tried)]:
+        child = os.fork()
+        if child == 0:
+            why = noticed(mutant, runs[mutant.kernel]())
+            print(f"{mutant} | {why}", flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            print(f"{mutant} | ended with status {status}", flush=True)
+
+
+def controls(mutants: Iterable[Mutant]) -> list[Mutant]:
+    """No fault at all in each of their kernels, which must not be noticed."""
+    same = "[[kernel]]"  # in the text of each
+    return [Mutant(kernel, same, same) for kernel in sorted({m.kernel for m in mutants})]
 
 
 def assert_noticed_by(sanitizer: Any, file: Path, mutants: Iterable[Mutant]) -> None:
     """Runs `file`, which calls try_all, under the sanitizer: every mutant must be noticed."""
     done = run_sanitized(sanitizer, str(file), sanitizer)
-    for mutant in mutants:
-        if mutant.sanitizer == sanitizer:
-            line = next((s for s in done.stdout.splitlines() if s.startswith(f"{mutant} | ")), "")
-            assert line, f"{mutant}: not tried; {done.stderr[-2000:]}"
-            assert not line.endswith("| None"), f"{mutant}: nothing showed it"
+    lines = [line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line]
+    found = dict(lines)
+    tried = [mutant for mutant in mutants if mutant.sanitizer == sanitizer]
+    for mutant in tried:
+        assert str(mutant) in found, f"{mutant}: not tried; {done.stderr[-2000:]}"
+        assert found[str(mutant)] != "None", f"{mutant}: nothing showed it"
+    for control in controls(tried):
+        assert found[str(control)] == "None", f"{control}: {found[str(control)]}"

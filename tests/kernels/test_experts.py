@@ -10,7 +10,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
-from metal_sim import simulated
+from metal_sim import ORDERS, simulated
+from metal_sim.reports import inherited
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import KernelError, KernelWarning
@@ -34,7 +35,7 @@ from mlx_diffgemma.kernels.trial import Outcome, run_trial
 from mlx_diffgemma.quantization import QuantizationConfig
 
 SMALL = [check for check in checks() if check.size == "small"]
-SCHEDULES = ("forward", "reverse", "random")
+SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other
 BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
 KERNELS = ["moe_plan", "moe_gate_up", "moe_down", "moe_combine"]
 

@@ -31,7 +31,7 @@ def simulated(
     order, seed: the order in which threads run. sanitizer: only in a process that `run_sanitized`
     started, where it is the default. mutate: changes the generated text before it is compiled.
     stack_bytes: the private memory of a thread. The package's own kernels are built anew inside,
-    and again after; `device.has_metal` answers True.
+    and again after; `device.has_metal` answers True. Nothing may be called inside mx.compile.
     """
     if sanitizer not in (None, inherited()):
         raise SimError(f"the {sanitizer} sanitizer is not in this process: use run_sanitized")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ ORDERS: tuple[Order, ...] = ("forward", "reverse", "random")
 Size = tuple[int, int, int]
 STACK_BYTES = 256 * 1024  # private memory of a thread
 MAX_THREADS = 1024  # in a threadgroup
+ONE_AT_A_TIME = Lock()  # the scheduler's state is global
 NEAR = 2 << 14  # bytes: so far a buffer's guards reach
 
 
@@ -95,7 +97,7 @@ def run(
         reports=os.fsencode(reports) if reports else None,
     )
     written = len(reported(reports))
-    with in_memory(library, buffers) as addresses:
+    with ONE_AT_A_TIME, in_memory(library, buffers) as addresses:
         failed = library.metal_sim_dispatch(
             ctypes.byref(dispatch),
             ctypes.cast(kernel.metal_sim_kernel, ctypes.c_void_p),

@@ -79,6 +79,7 @@ def test_another_text_or_header_is_another_library(
     assert len(set(libraries)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", found_here(), ids=" ".join)
 def test_every_compiler_here_works_without_a_home(command: tuple[str, ...], tmp_path: Path) -> None:
     """All at the same time, into one cache, and again: the result is the same to the bit."""

@@ -42,6 +42,22 @@ def test_schedules_disagree_where_threadgroups_write_one_element() -> None:
     assert schedules_agree(pair.right, **pair.options)
 
 
+def test_orders() -> None:
+    """The last element counts the threads that have come; each notes its number."""
+    body = """
+        const uint n = atomic_fetch_add_explicit(&out[128], 1u, memory_order_relaxed);
+        atomic_store_explicit(&out[i], n, memory_order_relaxed);
+    """
+    options: dict[str, Any] = {"threads": 128, "size": 129, "dtype": mx.uint32, "init_value": 0}
+    forward, reverse, random = (
+        run_body(body, order=order, atomic_outputs=True, **options)[:128] for order in ORDERS
+    )
+    np.testing.assert_array_equal(forward, np.arange(128))
+    np.testing.assert_array_equal(reverse, np.arange(128)[::-1])
+    np.testing.assert_array_equal(np.sort(random), np.arange(128))
+    assert len(set(np.diff(random))) > 10
+
+
 def test_random_schedules_depend_on_their_seed_alone() -> None:
     body = RACES["no barrier"].wrong
     one, same, other = (run_body(body, order="random", seed=seed) for seed in (1, 1, 2))

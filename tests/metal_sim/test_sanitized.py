@@ -54,6 +54,16 @@ def test_a_compiler_without_a_sanitizer_skips(
         run_sanitized(sanitizer, "-c", "raise SystemExit(1)")
 
 
+def test_a_python_that_does_not_start_skips(monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := module.missing("address"):
+        pytest.skip(f"nothing was started: {reason}")
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    module.does_not_start.cache_clear()
+    with pytest.raises(pytest.skip.Exception, match="Python does not start under it"):
+        run_sanitized("address", "-c", "")
+    module.does_not_start.cache_clear()
+
+
 def test_a_sanitizer_needs_a_process_of_its_own() -> None:
     with pytest.raises(SimError, match="use run_sanitized"), simulated(sanitizer="address"):
         pass

@@ -1,14 +1,9 @@
-"""Lets the tests here import the helpers of tests/, and runs them on the CPU."""
+"""Runs the tests here on the CPU."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import mlx.core as mx
 import pytest
-
-if str(Path(__file__).parents[1]) not in sys.path:
-    sys.path.append(str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,20 +1,13 @@
-"""Lets the tests here import the helpers beside them, and prints the largest differences seen.
+"""Prints the largest differences seen.
 
 Both sides run on the CPU.
 """
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import mlx.core as mx
 import pytest
-
-for folder in (Path(__file__).parent, Path(__file__).parents[1]):
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-from compare import RECORD  # noqa: E402
+from compare import RECORD
 
 
 @pytest.fixture(autouse=True, scope="module")

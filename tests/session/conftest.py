@@ -1,6 +1,5 @@
-"""Lets the tests here import the helpers beside them, and makes each a session of its own."""
+"""Makes each test a session of its own."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,6 @@ import pytest
 import mlx_diffgemma as dg
 from mlx_diffgemma.session import Session
 from mlx_diffgemma.text.tokenizer import Tokenizer
-
-HERE = Path(__file__).parent
-for helpers in (HERE, HERE.parent / "diffusion", HERE.parent):
-    if str(helpers) not in sys.path:
-        sys.path.append(str(helpers))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -405,3 +406,45 @@ def test_raw_prompts_take_no_template_and_enter_no_conversation(session: Session
     assert turn.reply().prompt_tokens == 4
     plain = session.turn("abc").prompt_ids
     assert plain == [2, TURN, 6, NEWLINE, *map(ord, "abc"), 5, NEWLINE, TURN, 7, NEWLINE]
+
+
+# --- an earlier conversation
+
+
+def test_a_restored_conversation_goes_on_as_if_it_had_not_ended(
+    session: Session, folder: Path
+) -> None:
+    for question in ("Hello", "And now?"):
+        session.ask(question, settings=FEW, system="Be brief.")
+    expected = session.ask("Why?", settings=FEW)
+    other = dg.load(folder)
+    other.restore(session.history[:4], session.system)
+    assert_same_answer(other.ask("Why?", settings=FEW), expected)
+
+
+@pytest.mark.parametrize(
+    ("roles", "line"),
+    [
+        (["assistant"], "message 1 of the conversation is the assistant's, expected the user's"),
+        (["user", "user"], "message 2 of the conversation is the user's, expected the assistant's"),
+        (["system"], "message 1 of the conversation is the system's"),
+        (["user"], "the conversation ends with a question"),
+    ],
+)
+def test_a_conversation_out_of_turn_changes_nothing(
+    session: Session, roles: list[Any], line: str
+) -> None:
+    session.ask("Hello", settings=FEW, system="Be brief.")
+    before = list(session.history)
+    with pytest.raises(PromptError) as error:
+        session.restore([Message(role, "x") for role in roles])
+    assert str(error.value).startswith(line)
+    assert (session.history, session.system) == (before, "Be brief.")
+
+
+def test_the_context_meter(session: Session) -> None:
+    assert (session.context_used, session.context_length) == (0, 4096)
+    reply = session.ask("Hello", settings=FEW)
+    assert session.context_used >= reply.prompt_tokens
+    session.reset()
+    assert session.context_used == 0

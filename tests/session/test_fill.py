@@ -116,6 +116,17 @@ def test_a_control_token_ends_a_hole(tokenizer: Tokenizer, marker: str) -> None:
     assert reply.generated_tokens == 3
 
 
+def test_a_stop_id_in_a_hole_ends_no_more_than_that(tokenizer: Tokenizer) -> None:
+    """Whoever shows frames takes what stands behind a stop id for no part of the answer."""
+    end = cast(int, tokenizer.id_of("<end>"))
+    session = saying(tokenizer, [ord("a"), end, end, ord("b")], stop_ids=[end])
+    turn = session.fill_turn("a[[2]]b")
+    assert list(turn.stop_ids) == []
+    assert list(session.turn("x").stop_ids) == [end]
+    list(turn)
+    assert turn.reply().text == "ab"
+
+
 def test_a_hole_may_come_to_nothing(tokenizer: Tokenizer) -> None:
     reply = saying(tokenizer, spell(tokenizer, *"ab", "<pad>", *"zzzzzzzzz")).fill("ab[[2]]cd")
     assert (reply.text, reply.holes) == ("abcd", ("",))

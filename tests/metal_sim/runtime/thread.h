@@ -1,5 +1,5 @@
-// What a kernel's code and the scheduler know of each other: plain data and three function pointers,
-// so that a kernel's library and the scheduler's are compiled apart and need no common symbol.
+// What a kernel's code and the scheduler know of each other: plain data and two function pointers.
+// Their libraries are compiled apart and need no common symbol.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -40,7 +40,8 @@ struct Thread {
 
 enum class Meeting : uint32_t { kSimd, kMatrix, kSimdgroupBarrier, kThreadgroupBarrier };
 
-// Runs once all lanes have come: io[lane] is what each brought, null where bit `lane` of present is 0.
+// Runs once all lanes have come: io[lane] is what each brought, null where bit `lane` of present is
+// not set.
 using Combine = void (*)(void** io, uint32_t present);
 
 struct Runtime {

@@ -17,7 +17,8 @@ static Runtime* runtime;
 // Metal has these operations for 8 to 32 bits and vectors of them, and not for bfloat.
 template <class T>
 struct Exchangeable
-    : std::integral_constant<bool, !std::is_same<T, bfloat>::value && !std::is_same<T, bool>::value &&
+    : std::integral_constant<bool, !std::is_same<T, bfloat>::value &&
+                                       !std::is_same<T, bool>::value &&
                                        (!std::is_arithmetic<T>::value || sizeof(T) <= 4)> {};
 #ifndef METAL_SIM_CHECK
 template <class T, int N>

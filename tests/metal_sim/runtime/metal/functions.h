@@ -1,4 +1,4 @@
-// Functions of single values. `precise` and `fast` are both what the C library gives, within an ulp.
+// Functions of single values. `precise` and `fast` are both what the C library gives.
 // bfloat has none, as in Metal: it has to be cast to float first.
 #pragma once
 #include "types.h"

@@ -1,5 +1,5 @@
-// What <metal_stdlib> is to a kernel: the part of Metal's standard library that kernels compute with,
-// in C++ for clang. The kernel's text is compiled as it stands; its keywords become macros.
+// <metal_stdlib> for a kernel: what kernels use of Metal's standard library, in C++ for clang. The
+// kernel's text is compiled as it stands; its keywords become macros.
 #pragma once
 #pragma clang system_header
 

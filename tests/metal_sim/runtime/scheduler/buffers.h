@@ -1,4 +1,4 @@
-// Memory for a kernel's buffers. Each ends, to 16 bytes, where a page without access begins, so that
+// Memory for a kernel's buffers. Each ends, to 16 bytes, where a page without access begins:
 // running past it faults. Under the address sanitizer malloc sees to that, to the byte.
 #pragma once
 #include <string.h>

@@ -55,8 +55,8 @@ Worker* first_waiting_lane() {
   return nullptr;
 }
 
-// Every lane waits or has returned: lets those at a simdgroup operation go on. False where none is at
-// one. Lanes that have returned take no part; a matrix operation needs all 32.
+// Every lane waits or has returned: lets those at a simdgroup operation go on. False where there is
+// none. Lanes that have returned take no part; a matrix operation needs all 32.
 bool complete_simdgroup() {
   const Worker* first = first_waiting_lane();
   if (!first) return false;

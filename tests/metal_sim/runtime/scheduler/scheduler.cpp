@@ -1,6 +1,6 @@
 // Runs a dispatch: one threadgroup after the other, each GPU thread a fiber. A fiber runs until it
-// meets others, at a simdgroup operation or a barrier. In which order fibers and threadgroups run is
-// the caller's choice: a right kernel gives the same result in any.
+// meets others, at a simdgroup operation or a barrier. The caller chooses the order in which fibers
+// and threadgroups run: a right kernel gives the same result in any.
 #include <sys/stat.h>
 
 #include "buffers.h"
@@ -124,8 +124,8 @@ uint64_t common_divisor(uint64_t a, uint64_t b) {
   return a;
 }
 
-// All threadgroups: start, start + stride, ... around the grid. A stride without a divisor in common
-// with their number meets each once.
+// All threadgroups: every `stride`-th, around the grid. A stride without a divisor in common with
+// their number meets each once.
 void run_grid() {
   const uint64_t total = uint64_t(groups[0]) * groups[1] * groups[2];
   uint64_t number = 0, stride = 1;

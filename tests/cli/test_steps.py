@@ -1,10 +1,10 @@
-"""The line-by-line view, rendered without a terminal."""
+"""A line a step, rendered without a terminal."""
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from mlx_diffgemma.cli.view import cut, printable, render
+from mlx_diffgemma.cli.steps import cut, printable, render
 from mlx_diffgemma.diffusion.denoise import Frame
 
 FRAME = Frame(

@@ -1,0 +1,80 @@
+"""What is known before the first number is read: whether the target may be written, and fits."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from ..config import MODEL_TYPE, read_json
+from ..errors import CheckpointError, ConvertError
+from ..footprint import sized
+from ..version import __version__
+from .pack import mlx_version
+from .plan import Plan
+from .state import MANIFEST, Workspace
+from .write import shard_header
+
+SMALL_FILES_ROOM = 64_000_000  # tokenizer, config and the like
+
+
+def check_target(source: Path, out: Path, overwrite: bool) -> None:
+    """ConvertError unless `out` can become the new folder: free, or an MLX folder to replace."""
+    a, b = source.resolve(), out.resolve()
+    if a == b:
+        raise ConvertError(f"SOURCE and OUT are both {a}; give OUT another name.")
+    if a in b.parents or b in a.parents:
+        raise ConvertError(f"{b} and {a} are one inside the other; put OUT elsewhere.")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ConvertError(f"{out} is a file, expected the name of a new folder.")
+    if not overwrite:
+        raise ConvertError(f"{out} exists; take another name, or --overwrite it.")
+    if any(out.iterdir()) and not _is_converted(out):
+        raise ConvertError(
+            f"{out} is no folder that a conversion wrote, and --overwrite replaces nothing else; "
+            "take another name."
+        )
+
+
+def _is_converted(folder: Path) -> bool:
+    """Whether a folder is an MLX one, ours or packed by others: never an original."""
+    try:
+        config = read_json(folder / "config.json")
+    except CheckpointError:
+        return False
+    ours = (folder / MANIFEST).is_file() or "quantization" in config
+    return ours and config.get("model_type") == MODEL_TYPE and any(folder.glob("*.safetensors"))
+
+
+def check_disk(plan: Plan, workspace: Workspace) -> None:
+    """ConvertError when the disk cannot hold what is still to be written."""
+    done = sum(record.bytes for record in workspace.shards.values())
+    needed = output_bytes(plan) - done + SMALL_FILES_ROOM
+    free = shutil.disk_usage(workspace.folder).free
+    if needed > free:
+        raise ConvertError(
+            f"{workspace.out} needs {sized(needed)} more, the disk has {sized(free)} free; "
+            "make room, or put OUT on another disk."
+        )
+
+
+def output_bytes(plan: Plan) -> int:
+    """Bytes of all shards, headers included."""
+    headers = sum(len(shard_header([o for e in shard for o in e.outputs])) for shard in plan.shards)
+    return headers + plan.tensor_bytes
+
+
+def fingerprint(plan: Plan) -> str:
+    """What unfinished shards depend on: the source's files, the recipe, this program and MLX."""
+    stats = {file.name: file.stat() for file in plan.source.files}
+    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
+    shards = [[asdict(o) for e in shard for o in e.outputs] for shard in plan.shards]
+    sources = [(e.source, asdict(e.unpacking) if e.unpacking else None) for e in plan.entries]
+    everything = [__version__, mlx_version(), asdict(plan.recipe), files, shards, sources]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+
+
+def _stats(plan: Plan):  # type: ignore[no-untyped-def]
+    return [(file, file.stat()) for file in plan.source.files]

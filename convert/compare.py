@@ -1,0 +1,134 @@
+"""How far the numbers of one folder are from those of another, part by part.
+
+Both are unpacked a block at a time and compared in float32.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from ..errors import ConvertError
+from ..inventory import PARTS
+from ..quantization import QuantizationConfig
+from .plan import Plan
+from .read import RowReader
+from .table import Entry
+from .transfer import block_rows, read_entry, read_numbers, small_cache
+
+SLACK = 3.0  # times the error that normal numbers have
+LARGEST_ERROR = 0.9  # from 1 on, zeros would do as well
+UNPACKED_ERROR = 2.0**-8  # a vector may have been rounded to bfloat16
+FLOAT_ERRORS = {"mxfp4": 0.12, "nvfp4": 0.1, "mxfp8": 0.04}  # of normal numbers, measured
+
+
+@dataclass(frozen=True)
+class PartError:
+    """How far the tensors of one part that are packed in one way are from the source's."""
+
+    part: str
+    packing: str  # "none" where nothing was packed
+    parameters: int
+    relative_rms: float
+
+
+@dataclass
+class _Sums:
+    """Squares of differences and of the source's numbers, over the tensors of one part."""
+
+    packing: QuantizationConfig | None
+    differences: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+
+    def add(self, ours: mx.array, theirs: mx.array) -> None:
+        self.differences += _sum_of_squares(ours - theirs)
+        self.squares += _sum_of_squares(theirs)
+        self.count += theirs.size
+
+    @property
+    def relative_rms(self) -> float:
+        if self.squares == 0:
+            return 0.0 if self.differences == 0 else math.inf
+        return math.sqrt(self.differences / self.squares)
+
+
+def compare_weights(
+    plan: Plan, source: Plan, progress: Callable[[int, int], None]
+) -> tuple[PartError, ...]:
+    """The error of each part relative to the source's numbers; ConvertError if too large.
+
+    Both plans hold the tensors as their folders store them.
+    """
+    theirs = {entry.name: entry for entry in source.entries}
+    tables: dict[tuple[str, str], _Sums] = {}
+    done = 0
+    with ExitStack() as stack:
+        stack.enter_context(small_cache())
+        readers = [stack.enter_context(closing(RowReader(p.source))) for p in (plan, source)]
+        for entry in plan.entries:
+            if entry.name not in theirs:
+                raise ConvertError(f"{entry.name} is not in {source.source.folder}.")
+            packing = entry.unpacking
+            key = (part_of(entry.name), packing.name if packing else "none")
+            sums = tables.setdefault(key, _Sums(packing))
+            for ours, wanted in _pairs((entry, theirs[entry.name]), readers):
+                sums.add(ours, wanted)
+            done += entry.num_bytes
+            progress(done, plan.source_bytes)
+    for (part, _), sums in tables.items():
+        _refuse_error(part, sums, source.source.folder)
+    return _sorted(tables)
+
+
+def _sum_of_squares(numbers: mx.array) -> float:
+    total: float = mx.square(numbers).sum().item()  # type: ignore[assignment]
+    return total
+
+
+def part_of(name: str) -> str:
+    """The part of the network that a tensor belongs to, as `info` names it."""
+    return next(part for part, pattern in PARTS.items() if pattern.match(name))
+
+
+def largest_error(packing: QuantizationConfig | None) -> float:
+    """The relative RMS error that rounding can explain."""
+    if packing is None:
+        return UNPACKED_ERROR
+    if packing.mode in FLOAT_ERRORS:
+        return SLACK * FLOAT_ERRORS[packing.mode]
+    # 64 normal numbers span 4.7 deviations; rounding to steps errs by a step / sqrt(12)
+    error: float = 4.7 / (2**packing.bits - 1) / math.sqrt(12)
+    return min(SLACK * error, LARGEST_ERROR)
+
+
+def _sorted(tables: dict[tuple[str, str], _Sums]) -> tuple[PartError, ...]:
+    order = list(PARTS)
+    errors = [
+        PartError(part, packing, sums.count, sums.relative_rms)
+        for (part, packing), sums in tables.items()
+    ]
+    return tuple(sorted(errors, key=lambda error: order.index(error.part)))
+
+
+def _pairs(
+    entries: tuple[Entry, Entry], readers: list[RowReader]
+) -> Iterator[tuple[mx.array, mx.array]]:
+    """The same rows of both entries, in float32."""
+    step = min(block_rows(entry) for entry in entries)
+    ours, theirs = (read_entry(e, r, step) for e, r in zip(entries, readers, strict=True))
+    for (_, _, mine), (_, _, other) in zip(ours, theirs, strict=True):
+        pair = read_numbers(entries[0], mine), read_numbers(entries[1], other)
+        yield pair[0].astype(mx.float32), pair[1].astype(mx.float32)
+
+
+def _refuse_error(part: str, sums: _Sums, source: Path) -> None:
+    limit = largest_error(sums.packing)
+    if not sums.relative_rms <= limit:
+        raise ConvertError(
+            f"{part}: relative RMS error {sums.relative_rms:.3g}, expected at most {limit:.3g}; "
+            f"was it made from {source}? Convert again."
+        )

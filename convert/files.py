@@ -1,0 +1,137 @@
+"""The small files of a target folder: config.json, index, tokenizer and the like, and the manifest.
+
+config.json is the source's in the spelling every reader knows, with the sampler's settings and the
+packing inlined, as mlx-vlm writes it. Source: config.json of mlx-community's published folders.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..config import FULL, SLIDING, LayerConfig, read_json
+from ..errors import CheckpointError
+from ..version import __version__
+from .pack import mlx_version
+from .plan import Plan
+from .quantize import quantization_object
+from .write import FileRecord
+
+CONFIG, GENERATION, INDEX = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+)
+COPIED = (
+    GENERATION,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
+MANIFEST_FORMAT = 1
+
+
+def small_files(plan: Plan, shard_names: list[str]) -> dict[str, bytes]:
+    """Every file but shards and manifest: its name and content."""
+    folder = plan.source.folder
+    files = {CONFIG: _json(target_config(plan)), INDEX: _json(_index(plan, shard_names))}
+    for name in COPIED:
+        if (folder / name).is_file():
+            files[name] = (folder / name).read_bytes()
+    return files
+
+
+def target_config(plan: Plan) -> dict[str, Any]:
+    """config.json of the target, keys in order."""
+    source = plan.source
+    config = {
+        key: value
+        for key, value in source.raw_config.items()
+        if key not in ("quantization", "quantization_config", "torch_dtype", "_name_or_path")
+    }
+    config["dtype"] = source.config.dtype
+    config["text_config"] = _launch_spelling(plan)
+    generation_file = source.folder / GENERATION
+    if generation_file.is_file():
+        config["generation_config"] = read_json(generation_file)
+    if source.config.stop_ids:  # generation_config's are the ones that count
+        config["eos_token_id"] = list(source.config.stop_ids)
+    quantization = quantization_object(plan.recipe, plan.packed)
+    if quantization is not None:
+        config |= {"quantization": quantization, "quantization_config": quantization}
+    return dict(sorted(config.items()))
+
+
+def manifest(
+    plan: Plan, sources: Mapping[str, FileRecord], files: Mapping[str, FileRecord]
+) -> bytes:
+    """What was made from what, by what, with the sha256 of every file read and written."""
+    source = plan.source
+    return _json(
+        {
+            "format": MANIFEST_FORMAT,
+            "made_by": {"mlx-diffgemma": __version__, "mlx": mlx_version()},
+            "source": {"id": source.name, "revision": source.revision, "files": _listed(sources)},
+            "recipe": asdict(plan.recipe),
+            "tensor_count": len(plan.outputs),
+            "tensor_bytes": plan.tensor_bytes,
+            "dropped": list(plan.dropped),
+            "unpacked_for_width": plan.unfit,
+            "files": _listed(files),
+        }
+    )
+
+
+def _launch_spelling(plan: Plan) -> dict[str, Any]:
+    """text_config with the full layers' sizes as two keys: mlx-vlm knows no per_layer_config."""
+    text = plan.source.config.text
+    sliding = _alike([layer for layer in text.layers if layer.sliding], SLIDING)
+    full = _alike([layer for layer in text.layers if not layer.sliding], FULL)
+    config = dict(plan.source.raw_config["text_config"])
+    config.pop("per_layer_config", None)
+    if sliding is not None:
+        config["head_dim"], config["num_key_value_heads"] = sliding
+    if full is not None:
+        config["global_head_dim"], config["num_global_key_value_heads"] = full
+    config["layer_types"] = [SLIDING if layer.sliding else FULL for layer in text.layers]
+    config["final_logit_softcapping"] = text.final_logit_softcapping
+    return config
+
+
+def _alike(layers: list[LayerConfig], kind: str) -> tuple[int, int] | None:
+    """Head dimension and key-value heads that all `layers` share; None where there is none."""
+    sizes = {(layer.head_dim, layer.num_key_value_heads) for layer in layers}
+    if len(sizes) > 1:
+        raise CheckpointError(
+            f"config.json: {kind} layers differ in head_dim or num_key_value_heads "
+            f"({', '.join(map(str, sorted(sizes)))}), which an MLX folder cannot say."
+        )
+    return sizes.pop() if sizes else None
+
+
+def _index(plan: Plan, shard_names: list[str]) -> dict[str, Any]:
+    where = {
+        output.name: name
+        for name, shard in zip(shard_names, plan.shards, strict=True)
+        for entry in shard
+        for output in entry.outputs
+    }
+    return {
+        "metadata": {"total_size": plan.tensor_bytes},
+        "weight_map": dict(sorted(where.items())),
+    }
+
+
+def _listed(records: Mapping[str, FileRecord]) -> list[dict[str, Any]]:
+    return [{"name": name, **asdict(record)} for name, record in sorted(records.items())]
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()

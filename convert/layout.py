@@ -1,0 +1,121 @@
+"""Every tensor that a checkpoint must hold, with its shape, under its name in an MLX folder.
+
+Text sizes come from config.json's text_config, those of the vision tower from its vision_config.
+Source: the tensor table of google/diffusiongemma-26B-A4B-it.
+Axes: V vocabulary, H hidden size, D head dimension, E experts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import TextConfig
+from ..errors import CheckpointError
+
+Shapes = dict[str, tuple[int, ...]]
+
+DECODER, ENCODER = "model.decoder", "model.encoder"
+VISION_TOWER = f"{ENCODER}.vision_tower"
+VISION_PROJECTION = f"{ENCODER}.embed_vision.embedding_projection"
+LAYER_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "pre_feedforward_layernorm_2",
+    "post_feedforward_layernorm",
+    "post_feedforward_layernorm_1",
+    "post_feedforward_layernorm_2",
+)
+VISION_NORMS = LAYER_NORMS[:3] + LAYER_NORMS[4:5]
+PATCH_SIZE = 16  # where vision_config leaves it out
+CHANNELS = 3
+
+
+def text_shapes(text: TextConfig) -> Shapes:
+    """The text network: embedding, self-conditioning, final norm, then layer by layer."""
+    H = text.hidden_size
+    conditioning = f"{DECODER}.self_conditioning"
+    shapes: Shapes = {
+        f"{DECODER}.embed_tokens.weight": (text.vocab_size, H),
+        f"{DECODER}.norm.weight": (H,),
+        f"{conditioning}.pre_norm.weight": (H,),
+        **_mlp(conditioning, H, text.intermediate_size),
+    }
+    for number in range(len(text.layers)):
+        shapes |= _text_layer(text, number)
+    return shapes
+
+
+def vision_shapes(vision: Mapping[str, Any], hidden_size: int) -> Shapes:
+    """The vision tower, and its projection to the text network's hidden size."""
+    H, inner = _count(vision, "hidden_size"), _count(vision, "intermediate_size")
+    patch = _count(vision, "patch_size", PATCH_SIZE)
+    places = _count(vision, "position_embedding_size")
+    shapes: Shapes = {
+        f"{VISION_PROJECTION}.weight": (hidden_size, H),
+        f"{VISION_TOWER}.patch_embedder.input_proj.weight": (H, CHANNELS * patch * patch),
+        f"{VISION_TOWER}.patch_embedder.position_embedding_table": (2, places, H),
+    }
+    if vision.get("standardize"):
+        shapes |= {f"{VISION_TOWER}.std_bias": (H,), f"{VISION_TOWER}.std_scale": (H,)}
+    for number in range(_count(vision, "num_hidden_layers")):
+        shapes |= _vision_layer(vision, f"{VISION_TOWER}.encoder.layers.{number}", H, inner)
+    return shapes
+
+
+def _text_layer(text: TextConfig, number: int) -> Shapes:
+    at, layer, H = f"{DECODER}.layers.{number}", text.layers[number], text.hidden_size
+    D, E, inner = layer.head_dim, text.num_experts, text.moe_intermediate_size
+    queries, keys = text.num_attention_heads * D, layer.num_key_value_heads * D
+    shapes: Shapes = {
+        f"{at}.self_attn.q_proj.weight": (queries, H),
+        f"{at}.self_attn.k_proj.weight": (keys, H),
+        f"{at}.self_attn.o_proj.weight": (H, queries),
+        f"{at}.self_attn.q_norm.weight": (D,),
+        f"{at}.self_attn.k_norm.weight": (D,),
+        f"{at}.experts.gate_up_proj.weight": (E, 2 * inner, H),
+        f"{at}.experts.down_proj.weight": (E, H, inner),
+        f"{at}.router.proj.weight": (E, H),
+        f"{at}.router.scale": (H,),
+        f"{at}.router.per_expert_scale": (E,),
+        f"{at}.layer_scalar": (1,),
+        f"{ENCODER}.language_model.layers.{number}.layer_scalar": (1,),
+        **_mlp(f"{at}.mlp", H, text.intermediate_size),
+        **{f"{at}.{norm}.weight": (H,) for norm in LAYER_NORMS},
+    }
+    if layer.sliding:  # on full layers the values are the keys
+        shapes[f"{at}.self_attn.v_proj.weight"] = (keys, H)
+    return shapes
+
+
+def _vision_layer(vision: Mapping[str, Any], at: str, H: int, inner: int) -> Shapes:
+    D = _count(vision, "head_dim")
+    queries = _count(vision, "num_attention_heads") * D
+    keys = _count(vision, "num_key_value_heads") * D
+    return {
+        f"{at}.self_attn.q_proj.linear.weight": (queries, H),
+        f"{at}.self_attn.k_proj.linear.weight": (keys, H),
+        f"{at}.self_attn.v_proj.linear.weight": (keys, H),
+        f"{at}.self_attn.o_proj.linear.weight": (H, queries),
+        f"{at}.self_attn.q_norm.weight": (D,),
+        f"{at}.self_attn.k_norm.weight": (D,),
+        **_mlp(f"{at}.mlp", H, inner, ".linear"),
+        **{f"{at}.{norm}.weight": (H,) for norm in VISION_NORMS},
+    }
+
+
+def _mlp(at: str, H: int, inner: int, end: str = "") -> Shapes:
+    return {
+        f"{at}.gate_proj{end}.weight": (inner, H),
+        f"{at}.up_proj{end}.weight": (inner, H),
+        f"{at}.down_proj{end}.weight": (H, inner),
+    }
+
+
+def _count(vision: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = vision.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        got = "missing" if value is None else repr(value)
+        raise CheckpointError(
+            f"config.json: vision_config.{key} is {got}, expected a positive whole number."
+        )
+    return value

@@ -1,0 +1,52 @@
+"""From rows of bytes to rows of a target's tensors: widened, packed, or passed on as they are."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from ..quantization import QuantizationConfig
+from .read import Block
+
+DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
+VIEWS = {"U32": np.uint32, "U8": np.uint8, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+def to_array(rows: Block, dtype: str) -> mx.array:
+    """Rows of bytes as an array [rows, width] of safetensors' `dtype`."""
+    array = mx.array(rows.view(VIEWS[dtype]))
+    return array.view(mx.bfloat16) if dtype == "BF16" else array
+
+
+def to_bytes(array: mx.array) -> memoryview:
+    """The bytes of an evaluated array."""
+    if array.dtype == mx.bfloat16:  # which numpy does not know
+        array = array.view(mx.uint16)
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def unpack(
+    weight: mx.array,
+    scales: mx.array,
+    biases: mx.array | None,
+    packing: QuantizationConfig,
+    dtype: str,
+) -> mx.array:
+    """The numbers of packed rows, in `dtype`."""
+    numbers = mx.dequantize(
+        weight, scales, biases, packing.group_size, packing.bits, packing.mode, dtype=DTYPES[dtype]
+    )
+    return numbers
+
+
+def mlx_version() -> str:
+    """The version of MLX, which decides what packed bits are."""
+    version: str = mx.__version__  # type: ignore[attr-defined]
+    return version
+
+
+def pack(numbers: mx.array, packing: QuantizationConfig) -> Sequence[mx.array]:
+    """Rows as MLX packs them: U32 weight, scales and, if affine, biases in the rows' dtype."""
+    parts = mx.quantize(numbers, packing.group_size, packing.bits, packing.mode)
+    mx.eval(parts)
+    return parts

@@ -1,0 +1,88 @@
+"""One decoder pass over a fixed canvas, with a single layer of the network in memory at a time.
+
+So a source three times as large as the memory can be compared with what was made from it.
+Axes: L prompt positions, C canvas positions, V vocabulary, H hidden size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ModelConfig, read_config
+from ..kernels.elementwise import softcap
+from ..model.cache import LayerCache
+from ..model.tensors import Tensors
+from ..model.weights import build_ends, build_layer
+
+PROMPT_LENGTH, CANVAS_LENGTH = 8, 16
+STRIDE = 7919  # a prime, so that ids spread over any vocabulary
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far next-step distributions are from others, over the canvas; nats."""
+
+    mean_kl: float
+    largest_kl: float
+    same_choice: int  # positions whose likeliest token is the same
+    positions: int
+
+
+def first_step_log_probabilities(
+    folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Rows:
+    """log p [C, V] of a canvas's first step, activations in float32."""
+    config = read_config(folder)
+    tensors = Tensors(folder, config, mx.float32)
+    embedding, conditioning, final_norm = build_ends(tensors)
+    prompt, canvas = _ids(config)
+    x = embedding.lookup(prompt)
+    y = conditioning(embedding.lookup(canvas), None)
+    num_layers = len(config.text.layers)
+    for number in range(num_layers):
+        x, y = _through_layer(tensors, number, x, y)
+        mx.clear_cache()
+        progress(number + 1, num_layers)
+    hidden = mx.fast.rms_norm(y, final_norm, config.text.rms_norm_eps)
+    logits = softcap(embedding.head(hidden), config.text.final_logit_softcapping)[0]
+    rows = np.asarray(logits).astype(np.float64)
+    shifted = rows - rows.max(axis=-1, keepdims=True)
+    normed: Rows = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return normed
+
+
+def distance(source: Rows, other: Rows) -> Distance:
+    """KL(source || other) of log probabilities [C, V]."""
+    kl = (np.exp(source) * (source - other)).sum(axis=-1)
+    same = int((source.argmax(axis=-1) == other.argmax(axis=-1)).sum())
+    return Distance(float(kl.mean()), float(kl.max()), same, len(kl))
+
+
+def _ids(config: ModelConfig) -> tuple[mx.array, mx.array]:
+    """A prompt [1, L] that fits the window, and a canvas [1, C]; ids without meaning."""
+    length = min(PROMPT_LENGTH, config.text.sliding_window)
+    positions = min(CANVAS_LENGTH, config.canvas_length)
+    ids = (np.arange(length + positions) * STRIDE + 2) % config.text.vocab_size
+    return mx.array(ids[None, :length]), mx.array(ids[None, length:])
+
+
+def _through_layer(
+    tensors: Tensors, number: int, x: mx.array, y: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Prompt x [1, L, H] and canvas y [1, C, H] behind layer `number`, evaluated."""
+    config = tensors.config.text.layers[number]
+    layer = build_layer(tensors, number)
+    cache = LayerCache(tensors.config.text.sliding_window if config.sliding else None)
+    length = x.shape[1]
+    like = (config.num_key_value_heads, config.head_dim, tensors.dtype)
+    cache.make_room(0, length + y.shape[1], like, 0)
+    x = layer.encode(x, cache, 0, "causal")
+    y = layer.decode(y, cache, length)
+    mx.eval(x, y)
+    return x, y

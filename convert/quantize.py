@@ -1,0 +1,154 @@
+"""Who gets how many bits: a recipe, and what it makes of each matrix.
+
+The published recipe packs experts, self-conditioning and the vision projection as it is named for,
+and keeps embedding, attention, dense MLP and router at 8-bit affine in groups of 64, whatever its
+name. Source: mlx-vlm 0.7.10, `models/diffusion_gemma` (quant_predicate) and `quantize_model`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import SettingsError
+from ..quantization import MODES, QuantizationConfig
+from .layout import VISION_PROJECTION, VISION_TOWER
+
+PRESETS: Mapping[str, QuantizationConfig | None] = {
+    "4bit": QuantizationConfig("affine", 4, 64),
+    "5bit": QuantizationConfig("affine", 5, 64),
+    "6bit": QuantizationConfig("affine", 6, 64),
+    "8bit": QuantizationConfig("affine", 8, 64),
+    "mxfp4": QuantizationConfig("mxfp4", 4, 32),
+    "mxfp8": QuantizationConfig("mxfp8", 8, 32),
+    "nvfp4": QuantizationConfig("nvfp4", 4, 16),
+    "none": None,
+}
+KEPT_BITS, KEPT_GROUP = 8, 64
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What a user chose; None is the recipe's own."""
+
+    quantize: str = "4bit"
+    group_size: int | None = None
+    embed_bits: int | None = None
+    attention_bits: int | None = None
+    experts_bits: int | None = None
+    embed_vision: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How each part of the network is packed; `default` None packs nothing."""
+
+    name: str
+    default: QuantizationConfig | None
+    embedding: QuantizationConfig | None
+    attention: QuantizationConfig | None
+    experts: QuantizationConfig | None
+    kept: QuantizationConfig | None  # dense MLP and router
+    embed_vision: bool
+
+    def wanted(self, module: str) -> QuantizationConfig | None:
+        """The packing of a matrix by its module's path, before its width is looked at."""
+        if module.startswith(VISION_TOWER):
+            return None
+        if module == VISION_PROJECTION:
+            return self.default if self.embed_vision else None
+        if module.endswith(".embed_tokens"):
+            return self.embedding
+        if ".self_attn." in module:
+            return self.attention
+        if ".experts." in module:
+            return self.experts
+        return self.kept if is_kept(module) else self.default
+
+    def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
+        """The packing of the tensor `name`; None for a vector, or a width its groups do not fit."""
+        if len(shape) < 2 or not name.endswith(".weight"):
+            return None
+        packing = self.wanted(name.removesuffix(".weight"))
+        return None if packing is None or shape[-1] % packing.group_size else packing
+
+
+def is_kept(module: str) -> bool:
+    """Whether config.json always names this module, as mlx-vlm writes it."""
+    kept = (".embed_tokens", ".mlp.gate_proj", ".mlp.up_proj", ".mlp.down_proj", ".router.proj")
+    return module.endswith(kept) or ".self_attn." in module
+
+
+def make_recipe(options: RecipeOptions) -> Recipe:
+    """The Recipe of a user's choice; SettingsError where a mode lacks what was asked."""
+    if options.quantize not in PRESETS:
+        raise SettingsError(
+            f"quantize is {options.quantize!r}, expected one of {', '.join(PRESETS)}."
+        )
+    preset = PRESETS[options.quantize]
+    if preset is None:
+        _refuse_bits_without_packing(options)
+        return Recipe(options.quantize, None, None, None, None, None, False)
+    group_size = preset.group_size if options.group_size is None else options.group_size
+    default = _checked("group_size", QuantizationConfig(preset.mode, preset.bits, group_size))
+    experts_bits = default.bits if options.experts_bits is None else options.experts_bits
+    experts = QuantizationConfig(default.mode, experts_bits, group_size)
+    return Recipe(
+        name=options.quantize,
+        default=default,
+        embedding=_kept("embed_bits", options.embed_bits),
+        attention=_kept("attention_bits", options.attention_bits),
+        experts=_checked("experts_bits", experts),
+        kept=_kept("embed_bits", None),
+        embed_vision=options.embed_vision,
+    )
+
+
+def quantization_object(
+    recipe: Recipe, packed: Mapping[str, QuantizationConfig]
+) -> dict[str, Any] | None:
+    """config.json's `quantization` for the modules that are packed: the default, then overrides.
+
+    A kept module is always named, another only where it differs; affine overrides name no mode.
+    """
+    default = recipe.default
+    if default is None or not packed:
+        return None
+    overrides = {
+        module: _entry(packing)
+        for module, packing in packed.items()
+        if is_kept(module) or packing != default
+    }
+    return {
+        "group_size": default.group_size,
+        "bits": default.bits,
+        "mode": default.mode,
+        **overrides,
+    }
+
+
+def _entry(packing: QuantizationConfig) -> dict[str, Any]:
+    entry: dict[str, Any] = {"group_size": packing.group_size, "bits": packing.bits}
+    return entry if packing.mode == "affine" else entry | {"mode": packing.mode}
+
+
+def _kept(option: str, bits: int | None) -> QuantizationConfig:
+    bits = KEPT_BITS if bits is None else bits
+    return _checked(option, QuantizationConfig("affine", bits, KEPT_GROUP))
+
+
+def _checked(option: str, packing: QuantizationConfig) -> QuantizationConfig:
+    """`packing`, if MLX has it; `option` is what could have broken it."""
+    all_bits, all_groups = MODES[packing.mode]
+    got, known = packing.group_size, all_groups
+    if option != "group_size":
+        got, known = packing.bits, all_bits
+    if got not in known:
+        expected = " or ".join(map(str, known))
+        raise SettingsError(f"{option} is {got}, but {packing.mode} has {expected}.")
+    return packing
+
+
+def _refuse_bits_without_packing(options: RecipeOptions) -> None:
+    for option in ("group_size", "embed_bits", "attention_bits", "experts_bits"):
+        if (value := getattr(options, option)) is not None:
+            raise SettingsError(f"{option} is {value}, but quantize is none: nothing is packed.")

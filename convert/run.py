@@ -1,0 +1,136 @@
+"""The whole conversion: checks, shard after shard, small files, and the rename at the end."""
+
+import errno
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import read_config
+from ..errors import ConvertError
+from ..model.weights import check_network
+from .checks import check_disk, check_target, fingerprint
+from .files import manifest, small_files
+from .hashing import SourceHasher
+from .memory import peak_memory
+from .plan import Plan
+from .read import RowReader
+from .state import MANIFEST, Workspace
+from .transfer import small_cache, transfer
+from .write import ShardWriter, write_synced
+
+Progress = Callable[[int, int], None]  # source bytes done, and in all
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a conversion made."""
+
+    folder: Path
+    shards: int
+    resumed_shards: int
+    tensor_count: int
+    tensor_bytes: int
+    file_bytes: int
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Whom to tell what while it runs; neither draws here."""
+
+    progress: Progress = lambda done, total: None
+    note: Callable[[str], None] = lambda line: None
+
+
+def convert(
+    plan: Plan, out: Path, *, overwrite: bool = False, reports: Reports | None = None
+) -> Result:
+    """Writes what `plan` says into a new folder `out`; see check_target for what may be there.
+
+    OUT is untouched until all is whole. What an earlier run with the same plan finished is taken
+    over. ConvertError and CheckpointError say what is wrong; an interruption leaves whole shards.
+    """
+    began = time.perf_counter()
+    reports = reports or Reports()
+    check_target(plan.source.folder, out, overwrite)
+    workspace = Workspace(out, fingerprint(plan))
+    try:
+        workspace.open()
+        resumed = len(workspace.shards)
+        if resumed:
+            reports.note(f"going on with {resumed} of {len(plan.shards)} shards, hashes checked")
+        check_disk(plan, workspace)
+        _write_folder(plan, workspace, reports)
+        workspace.publish()
+    except OSError as error:
+        workspace.leave()
+        raise _told(error, workspace, len(plan.shards)) from error
+    except BaseException:
+        workspace.leave()
+        raise
+    return Result(
+        folder=out,
+        shards=len(plan.shards),
+        resumed_shards=resumed,
+        tensor_count=len(plan.outputs),
+        tensor_bytes=plan.tensor_bytes,
+        file_bytes=sum(file.stat().st_size for file in out.iterdir()),
+        seconds=time.perf_counter() - began,
+        peak_memory_bytes=peak_memory(),
+    )
+
+
+def shard_names(count: int) -> list[str]:
+    """File names of `count` shards, as every reader expects them."""
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model-{number + 1:05}-of-{count:05}.safetensors" for number in range(count)]
+
+
+def _write_folder(plan: Plan, workspace: Workspace, reports: Reports) -> None:
+    """Everything that belongs into the new folder; its headers are bound as loading would."""
+    folder, names = workspace.folder, shard_names(len(plan.shards))
+    with SourceHasher(plan.source.files, workspace) as hasher:
+        _write_shards(plan, workspace, hasher, reports.progress)
+        hasher.finish()
+    records = dict(workspace.shards)
+    for name, content in small_files(plan, names).items():
+        records[name] = write_synced(folder / name, content)
+    check_network(folder, read_config(folder)).finish()
+    write_synced(folder / MANIFEST, manifest(plan, workspace.sources, records))
+
+
+def _write_shards(
+    plan: Plan, workspace: Workspace, hasher: SourceHasher, progress: Progress
+) -> None:
+    """All shards that an earlier run has not finished, each recorded when it is on the disk."""
+    done, total = 0, plan.source_bytes
+    with ExitStack() as stack:
+        stack.enter_context(small_cache())
+        reader = stack.enter_context(closing(RowReader(plan.source)))
+        for name, shard in zip(shard_names(len(plan.shards)), plan.shards, strict=True):
+            before, done = done, done + sum(entry.num_bytes for entry in shard)
+            if name in workspace.shards:
+                continue
+            outputs = [output for entry in shard for output in entry.outputs]
+            with ShardWriter(workspace.folder / name, outputs) as writer:
+                for count in transfer(shard, reader, writer):
+                    before += count
+                    progress(before, total)
+                record = writer.finish()
+            workspace.record_shard(name, record)
+            hasher.record()
+
+
+def _told(error: OSError, workspace: Workspace, num_shards: int) -> ConvertError:
+    """A failed read or write in one line, with what the next run still has."""
+    place = error.filename or str(workspace.folder)
+    said = error.strerror or str(error)
+    remedy = "make room, then" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "then"
+    kept = f"{len(workspace.shards)} of {num_shards} shards are kept in {workspace.folder}"
+    if not workspace.shards:
+        kept = "nothing is left behind"
+    return ConvertError(f"{place}: {said}; {kept}, {remedy} run the same command again.")

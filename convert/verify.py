@@ -1,0 +1,106 @@
+"""Is a folder whole, does it load, and how far is it from its source?
+
+Hashes against the manifest; names, shapes and dtypes against config.json; unpacked numbers against
+the source's, a block at a time; and one decoder pass of both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import read_json
+from ..errors import ConvertError
+from ..model.weights import check_network
+from .compare import PartError, compare_weights
+from .passes import Distance, Rows, distance, first_step_log_probabilities
+from .plan import Plan, make_plan
+from .quantize import RecipeOptions, make_recipe
+from .read import open_checkpoint
+from .state import MANIFEST
+from .write import hash_file
+
+Progress = Callable[[str, int, int], None]  # what, done, in all
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found; a folder that is not what it should be is a ConvertError instead."""
+
+    folder: Path
+    hashed_files: int | None  # None: the folder has no manifest
+    tensors: int
+    parts: tuple[PartError, ...]  # none without a source
+    decoder: Distance | None
+    mean_entropy: float  # nats a canvas position after the first step
+
+
+def verify(folder: Path, against: Path | None = None, progress: Progress = _silent) -> Verification:
+    """Checks `folder`, and compares it with its source `against` where that is given.
+
+    ConvertError for a wrong hash, a number that is not finite, or an error too large to come from
+    rounding; CheckpointError where the folder would not load.
+    """
+    hashed = check_hashes(folder, progress)
+    plan = _as_stored(folder)
+    check_network(folder, plan.source.config).finish()
+    parts: tuple[PartError, ...] = ()
+    if against is not None:
+        parts = compare_weights(
+            plan, _as_stored(against), lambda done, total: progress("comparing", done, total)
+        )
+    ours = _log_probabilities(folder, "running the decoder", progress)
+    decoder = None
+    if against is not None:
+        theirs = _log_probabilities(against, "running the source's decoder", progress)
+        decoder = distance(theirs, ours)
+    entropy = float(-(np.exp(ours) * ours).sum(axis=-1).mean())
+    count = len(plan.source.headers)
+    return Verification(folder, hashed, count, parts, decoder, entropy)
+
+
+def check_hashes(folder: Path, progress: Progress) -> int | None:
+    """How many files are as the manifest says; None where there is no manifest."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    files = _manifest_files(folder)
+    total, done = sum(entry["bytes"] for entry in files), 0
+    for entry in files:
+        file = folder / entry["name"]
+        if not file.is_file():
+            raise ConvertError(f"{file}: missing, but {MANIFEST} lists it; convert again.")
+        if (got := hash_file(file)).sha256 != entry["sha256"]:
+            raise ConvertError(
+                f"{file}: sha256 {got.sha256[:16]}..., expected {entry['sha256'][:16]}...; "
+                "the file has changed, convert again."
+            )
+        done += entry["bytes"]
+        progress("checking hashes", done, total)
+    return len(files)
+
+
+def _manifest_files(folder: Path) -> list[dict[str, Any]]:
+    files = read_json(folder / MANIFEST).get("files")
+    if not isinstance(files, list) or not all(
+        isinstance(entry, dict) and {"name", "bytes", "sha256"} <= entry.keys() for entry in files
+    ):
+        raise ConvertError(f"{folder / MANIFEST}: lists no files; convert again.")
+    return files
+
+
+def _as_stored(folder: Path) -> Plan:
+    """A folder's own tensors as a plan that would unpack them all: every name and shape checked."""
+    return make_plan(open_checkpoint(folder), make_recipe(RecipeOptions("none")), requantize=True)
+
+
+def _log_probabilities(folder: Path, what: str, progress: Progress) -> Rows:
+    rows = first_step_log_probabilities(folder, lambda done, total: progress(what, done, total))
+    if not np.isfinite(rows).all():
+        raise ConvertError(f"{folder}: a decoder pass gives numbers that are not finite.")
+    return rows

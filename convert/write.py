@@ -1,0 +1,125 @@
+"""Writes one shard from front to back, hashed on the way: tensors come in the plan's order.
+
+Shapes are known before any number is, so that the header goes first and nothing waits in memory.
+Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from .table import Output
+
+HASH_BLOCK = 8 << 20
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A finished file: its size and its sha256."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class ShardWriter:
+    """A shard being written, in a thread of its own: the caller packs the next block meanwhile."""
+
+    file: Path
+    outputs: Sequence[Output]
+    stream: BinaryIO = field(init=False)
+    thread: ThreadPoolExecutor = field(init=False)
+    pending: Future[None] | None = None
+    written: int = 0
+
+    def __enter__(self) -> Self:
+        self.stream = self.file.open("wb", buffering=0)
+        self.thread = ThreadPoolExecutor(1, "write")
+        self.digest = hashlib.sha256()
+        self.write(memoryview(shard_header(self.outputs)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.thread.shutdown()
+        self.stream.close()
+
+    def write(self, data: memoryview) -> None:
+        """Appends bytes; returns when those given before are on their way to the disk."""
+        self._settle()
+        self.pending = self.thread.submit(self._append, data)
+
+    def finish(self) -> FileRecord:
+        """Waits until all is on the disk."""
+        self._settle()
+        os.fsync(self.stream.fileno())
+        expected = len(shard_header(self.outputs)) + sum(out.num_bytes for out in self.outputs)
+        if self.written != expected:
+            raise RuntimeError(f"{self.file}: {self.written} bytes written, {expected} planned")
+        return FileRecord(self.written, self.digest.hexdigest())
+
+    def _settle(self) -> None:
+        if self.pending is not None:
+            self.pending.result()
+
+    def _append(self, data: memoryview) -> None:
+        try:
+            rest = data
+            while rest:
+                rest = rest[self.stream.write(rest) :]
+        except OSError as error:
+            error.filename = error.filename or str(self.file)
+            raise
+        self.digest.update(data)
+        self.written += len(data)
+
+
+def shard_header(outputs: Sequence[Output]) -> bytes:
+    """The header of a shard that holds `outputs` in this order, padded to whole 8 bytes."""
+    entries: dict[str, object] = {"__metadata__": {"format": "mlx"}}
+    end = 0
+    for output in outputs:
+        begin, end = end, end + output.num_bytes
+        entries[output.name] = {
+            "dtype": output.dtype,
+            "shape": list(output.shape),
+            "data_offsets": [begin, end],
+        }
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header
+
+
+def write_synced(file: Path, content: bytes) -> FileRecord:
+    """A small file, whole or not at all: written beside, synced, renamed."""
+    beside = file.with_name(f"{file.name}.new")
+    with beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, file)
+    return FileRecord(len(content), hashlib.sha256(content).hexdigest())
+
+
+def hash_file(file: Path, stopped: Callable[[], bool] = lambda: False) -> FileRecord:
+    """Reads a file once for its size and sha256; gives up with InterruptedError when `stopped`."""
+    digest, count = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(HASH_BLOCK))
+    with file.open("rb", buffering=0) as stream:
+        while got := stream.readinto(buffer):
+            if stopped():
+                raise InterruptedError(f"{file}: hashing was stopped")
+            digest.update(buffer[:got])
+            count += got
+    return FileRecord(count, digest.hexdigest())

@@ -1,0 +1,240 @@
+"""`convert`: a checkpoint to a quantised MLX folder, a look at what that would be, or a check."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from ..errors import HubError
+from . import convert_options as options
+from .errors import ArgumentError, exit_code, say
+
+if TYPE_CHECKING:
+    from ..convert.plan import Plan
+    from ..convert.read import SourceCheckpoint
+    from ..convert.run import Result
+    from ..convert.verify import Verification
+    from ..hub import Download
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the arguments ask for; `source` None: only to check `out`."""
+
+    source: str | None
+    out: Path | None
+    verify: bool
+    against: str | None
+    as_json: bool
+
+
+def command(
+    source: options.SourceName = None,
+    out: options.OutFolder = None,
+    quantize: options.Quantize = None,
+    group_size: options.GroupSize = None,
+    embed_bits: options.EmbedBits = None,
+    attention_bits: options.AttentionBits = None,
+    experts_bits: options.ExpertsBits = None,
+    embed_vision: options.EmbedVision = None,
+    revision: options.Revision = None,
+    requantize: options.Requantize = False,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    verify: options.Verify = False,
+    against: options.Against = None,
+    as_json: options.Json = False,
+) -> int:
+    """Make a quantised MLX folder OUT of the checkpoint SOURCE.
+
+    Memory stays below a gigabyte or so, whatever the checkpoint's size. OUT appears when all of it
+    is whole; after an interruption the same command goes on from the finished shards.
+    """
+    settings = {
+        "--quantize": quantize,
+        "--group-size": group_size,
+        "--embed-bits": embed_bits,
+        "--attention-bits": attention_bits,
+        "--experts-bits": experts_bits,
+        "--quantize-embed-vision": embed_vision or None,
+        "--keep-embed-vision": True if embed_vision is False else None,
+        "--revision": revision,
+        "--requantize": requantize or None,
+        "--dry-run": dry_run or None,
+        "--overwrite": overwrite or None,
+    }
+    given = [name for name, value in settings.items() if value is not None]
+    task = _task(Task(source, out, verify, against, as_json), given, dry_run)
+    if task.source is None:
+        return _check(task)
+    from ..convert.plan import make_plan
+    from ..convert.quantize import RecipeOptions, make_recipe
+
+    chosen = RecipeOptions(
+        quantize or "4bit",
+        group_size,
+        embed_bits,
+        attention_bits,
+        experts_bits,
+        embed_vision is not False,
+    )
+    recipe = make_recipe(chosen)
+    if not dry_run:
+        _check_target(task, overwrite)
+    with ExitStack() as stack:
+        checkpoint = _open(task.source, revision, dry_run, stack)
+        plan = make_plan(checkpoint, recipe, requantize=requantize)
+        return _show(plan, task) if dry_run else _convert(plan, task, overwrite)
+
+
+def _task(task: Task, given: list[str], dry_run: bool) -> Task:
+    """The task, if its arguments go together: `--verify OUT` alone puts OUT in SOURCE's place."""
+    if task.against is not None and not task.verify:
+        raise ArgumentError("--against belongs to --verify; add it.")
+    if task.source is None and task.verify:
+        raise ArgumentError("--verify needs a folder to check.")
+    if task.source is None:
+        raise ArgumentError("SOURCE and OUT are missing; give the checkpoint and a new folder.")
+    if task.verify and task.out is None and not dry_run:
+        if given:
+            raise ArgumentError(
+                f"{given[0]} is for converting, but with --verify and one folder nothing is "
+                "converted; give SOURCE and OUT, or leave it out."
+            )
+        return replace(task, source=None, out=Path(task.source).expanduser())
+    if dry_run:
+        if task.verify:
+            raise ArgumentError("--dry-run writes nothing to --verify; leave one of them out.")
+        return task
+    if task.out is None:
+        raise ArgumentError("OUT is missing, expected the name of a new folder.")
+    return replace(task, out=task.out.expanduser())
+
+
+def _check_target(task: Task, overwrite: bool) -> None:
+    """Wrong targets are found before anything is downloaded."""
+    from ..convert.checks import check_target
+
+    if task.source is not None and task.out is not None:
+        check_target(Path(task.source).expanduser(), task.out, overwrite)
+
+
+def _open(name: str, revision: str | None, dry_run: bool, stack: ExitStack) -> "SourceCheckpoint":
+    """The source, downloaded if need be; for a dry run its headers alone, kept with `stack`."""
+    from ..convert.read import open_checkpoint
+    from ..hub import fetch_headers, find_model
+
+    try:
+        found = find_model(name, consent=None if dry_run else _announce, revision=revision)
+    except HubError:
+        if not dry_run:
+            raise
+        folder = stack.enter_context(TemporaryDirectory())
+        found = fetch_headers(name, revision, Path(folder))
+    return open_checkpoint(
+        found.folder,
+        name=name if found.revision else None,
+        revision=found.revision,
+        shape_only=dry_run,
+    )
+
+
+def _announce(download: "Download") -> bool:
+    """Whoever names a repository to convert wants it here; but not on a disk it does not fit on."""
+    from ..footprint import sized
+    from .errors import FileError
+
+    if download.num_bytes > download.free_bytes:
+        raise FileError(
+            f"{download.repo_id} is {sized(download.num_bytes)}, the disk of the local cache has "
+            f"{sized(download.free_bytes)} free; make room, or set HF_HOME to another disk."
+        )
+    say(f"downloading {download.repo_id}, {sized(download.num_bytes)}; Ctrl-C keeps what is there.")
+    return True
+
+
+def _show(plan: "Plan", task: Task) -> int:
+    from . import convert_text as text
+    from .output import write_json, write_out
+
+    if task.as_json:
+        write_json(text.describe_plan(plan))
+    else:
+        from ..convert.estimate import estimate_seconds
+
+        write_out("\n".join(text.plan_lines(plan, estimate_seconds(plan))) + "\n")
+    return 0
+
+
+def _convert(plan: "Plan", task: Task, overwrite: bool) -> int:
+    from ..convert.run import Reports, convert
+    from ..convert.state import unfinished_shards
+    from .progress import Bar
+
+    if task.out is None:
+        raise ArgumentError("OUT is missing, expected the name of a new folder.")
+    against = plan.source.folder if task.against is None else _local(task.against)
+    try:
+        with Bar("converting", in_bytes=True) as bar:
+            result = convert(plan, task.out, overwrite=overwrite, reports=Reports(bar, say))
+    except KeyboardInterrupt as interrupt:
+        kept = unfinished_shards(task.out)
+        say(
+            f"interrupted; {kept} of {len(plan.shards)} shards are kept: the same command goes on."
+            if kept
+            else "interrupted; nothing is left behind, the same command starts again."
+        )
+        return exit_code(interrupt)
+    checked = _verified(task.out, against) if task.verify else None
+    _tell(plan, result, checked, task.as_json)
+    return 0
+
+
+def _tell(plan: "Plan", result: "Result", checked: "Verification | None", as_json: bool) -> None:
+    from . import convert_text as text
+    from .output import write_json, write_out
+
+    if as_json:
+        write_json(text.describe_result(plan, result, checked))
+    else:
+        write_out("\n".join(text.result_lines(plan, result, checked)) + "\n")
+
+
+def _local(name: str | Path) -> Path:
+    """The folder of a model that is on this machine."""
+    from ..hub import find_model
+
+    return find_model(name).folder
+
+
+def _check(task: Task) -> int:
+    from . import convert_text as text
+    from .output import write_json, write_out
+
+    against = None if task.against is None else _local(task.against)
+    checked = _verified(_local(task.out or ""), against)
+    if task.as_json:
+        write_json(text.describe_check(checked))
+    else:
+        write_out("\n".join(text.check_lines(checked)) + "\n")
+    return 0
+
+
+def _verified(folder: Path, against: Path | None) -> "Verification":
+    """The check with a bar for each of its parts."""
+    from ..convert.verify import verify
+    from .progress import Bar
+
+    bars: dict[str, Bar] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            bars[what] = Bar(what, in_bytes="decoder" not in what)
+        bars[what](done, total)
+
+    try:
+        return verify(folder, against, progress)
+    finally:
+        for bar in bars.values():
+            bar.close()

@@ -1,0 +1,96 @@
+"""`replay`: a saved denoising trace, played in the live view or written as SVG or HTML."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from .recording import Recording
+
+HOLD_SECONDS = 1.0  # the last step, before the text takes its place
+
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="What `generate --trace FILE` has written.")
+]
+Speed = Annotated[
+    float,
+    typer.Option(
+        "--speed", metavar="X", help="2 plays twice as fast. Default: 1.", show_default=False
+    ),
+]
+Svg = Annotated[
+    Path | None,
+    typer.Option(
+        "--svg",
+        metavar="OUT",
+        help="Write an animated image instead of playing.",
+        show_default=False,
+    ),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", metavar="OUT", help="Write a page with a slider instead.", show_default=False
+    ),
+]
+
+
+def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) -> int:
+    """Play a saved denoising trace, or write it as an image or a page that plays it.
+
+    Without a terminal only the answer is printed.
+    """
+    from .errors import ArgumentError
+    from .output import Printer, is_terminal
+    from .recording import read_recording
+    from .screen import can_draw
+
+    if not 0 < speed < 1e6:
+        raise ArgumentError(f"--speed is {speed:g}, expected a number above 0, 1 for real time.")
+    recording = read_recording(file)
+    if svg or html:
+        _write(recording, speed, svg, html)
+        return 0
+    if is_terminal(sys.stdout) and can_draw(sys.stderr):
+        _play(recording, speed)
+    Printer().finish(recording.answer)
+    return 0
+
+
+def _play(recording: "Recording", speed: float) -> None:
+    """Every step for as long as it took."""
+    from .live import REDRAWS_PER_SECOND, Live
+    from .screen import Screen
+
+    frames = recording.frames
+    with Live(recording.scene(), Screen()) as live:
+        for frame, after in zip(frames, [*frames[1:], None], strict=True):
+            first = frame.encode_seconds if frame.step == 0 else 0.0
+            time.sleep((first + frame.seconds) / speed)
+            live.step(frame)
+            if live.pending and (after is None or after.committed):
+                time.sleep(1 / REDRAWS_PER_SECOND)
+                live.settle()
+        time.sleep(HOLD_SECONDS / speed)
+
+
+def _write(recording: "Recording", speed: float, svg: Path | None, html: Path | None) -> None:
+    from . import film as films
+
+    film = films.make_film(recording, speed)
+    title = "Text coming out of noise, step by step"
+    for path, make in ((svg, films.svg), (html, films.html)):
+        if path is not None:
+            _write_text(path, make(film, title))
+
+
+def _write_text(path: Path, content: str) -> None:
+    from .errors import FileError, reason
+
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or reason(error)}.") from error

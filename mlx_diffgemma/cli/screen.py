@@ -1,0 +1,217 @@
+"""The terminal's other screen, which the live view draws on and which is always left again.
+
+Drawing there cannot scroll or overwrite what a shell shows, whatever happens to the window; every
+row is placed by itself, so nothing depends on what the rows before it did. Should the process die
+without a word (killed, out of memory, an abort below Python), a shell waiting at the other end of a
+pipe sees the pipe close and gives the terminal back.
+"""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from types import FrameType
+from typing import Any
+
+from rich.color import ColorSystem
+from rich.style import Style
+
+from .output import is_terminal
+from .picture import Picture, Size
+from .signals import signals_held
+from .wrap import Line
+
+DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
+DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
+
+# Other screen, no cursor, no wrapping at the edge; and back, ending a synchronised update too.
+ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+LEAVE = "\x1b[?2026l\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+BEGIN_UPDATE, END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
+CLEAR, HOME = "\x1b[2J", "\x1b[H"
+
+GUARD = r"""
+state=out
+while read -r line; do state=$line; done
+if [ "$state" = in ]; then printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049l'; fi
+"""
+"""A shell script: reads "in" and "out" until the pipe closes, then leaves the other screen."""
+
+# What stands for the grid's lines where the terminal's encoding lacks them.
+ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·", "+++++++++-|.")
+
+COLOURS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+}
+
+
+def can_draw(stream: object) -> bool:
+    """Whether a standard stream is a terminal that can move its cursor."""
+    return is_terminal(stream) and os.environ.get("TERM") not in DUMB
+
+
+def screen_size() -> Size:
+    """Columns and rows behind standard error; $COLUMNS and $LINES may make them smaller."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        columns = rows = 0
+    return Size(
+        _smaller(columns, "COLUMNS", DEFAULT_COLUMNS), _smaller(rows, "LINES", DEFAULT_ROWS)
+    )
+
+
+def _smaller(real: int, name: str, default: int) -> int:
+    """The real size, or less where the environment says so; what it says where none is real."""
+    said = os.environ.get(name, "")
+    wanted = int(said) if said.isascii() and said.isdecimal() and len(said) < 6 else 0
+    return min(filter(None, (real, wanted)), default=default)
+
+
+class Screen:
+    """Standard error's other screen, entered and left as often as one likes.
+
+    Whoever enters it leaves it in a `finally` that was reached before.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = sys.stderr.fileno()
+        self.encoding = sys.stderr.encoding or "utf-8"
+        self.colours = colour_system()
+        self.size = screen_size()
+        self.resized = False
+        self.inside = False
+        self.shown: Picture | None = None
+        self.guard = _start_guard(self.descriptor)
+        self.on_stop: Any = None
+
+    def enter(self) -> None:
+        """Takes the terminal; OSError when it is gone."""
+        atexit.register(self.leave)
+        with signals_held():
+            self.on_stop = signal.signal(signal.SIGTSTP, self._stop)
+            self._go_in()
+
+    def leave(self) -> None:
+        """Gives the terminal back; once more costs nothing."""
+        with signals_held():
+            if self.inside:
+                self._go_out()
+                signal.signal(signal.SIGTSTP, self.on_stop)
+            atexit.unregister(self.leave)
+
+    def close(self) -> None:
+        """Leaves, and ends the guard."""
+        self.leave()
+        if self.guard is not None:
+            self.guard.communicate()
+
+    def measure(self) -> Size:
+        """The window's size as it is now."""
+        size = screen_size()
+        self.resized = self.resized or size != self.size
+        self.size = size
+        return size
+
+    def draw(self, picture: Picture) -> None:
+        """Shows a picture of the size last measured; OSError when the terminal is gone."""
+        clear = CLEAR if self.resized else ""
+        rows = "".join(self._rows(picture.lines))
+        self._write(BEGIN_UPDATE + clear + rows + HOME + END_UPDATE)
+        self.resized, self.shown = False, picture
+
+    def _rows(self, lines: Sequence[Line]) -> Iterator[str]:
+        """Each line at its place, after what stood there is erased; then all below is."""
+        for number, line in enumerate(lines, 1):
+            yield f"\x1b[{number};1H\x1b[2K"
+            yield from ansi(line, self.colours)
+        if len(lines) < self.size.rows:
+            yield f"\x1b[{len(lines) + 1};1H\x1b[J"
+
+    def _write(self, text: str) -> None:
+        content = encoded(text, self.encoding)
+        while content:
+            content = content[os.write(self.descriptor, content) :]
+
+    def _go_in(self) -> None:
+        self.inside = True
+        _tell(self.guard, b"in\n")
+        self._write(ENTER)
+
+    def _go_out(self) -> None:
+        with suppress(OSError):  # the terminal is gone
+            self._write(LEAVE)
+        self.inside = False
+        _tell(self.guard, b"out\n")
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: stops on the shell's screen, and comes back to this one."""
+        with signals_held():
+            self._go_out()
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)  # goes on here when it is continued
+            signal.signal(signal.SIGTSTP, self._stop)
+            self._go_in()
+            if self.shown:
+                self.draw(self.shown)
+
+
+def colour_system() -> ColorSystem | None:
+    """What standard error can show, as Rich sees it; None for no colours."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return None if console.no_color else COLOURS.get(console.color_system or "")
+
+
+def ansi(line: Line, colours: ColorSystem | None) -> Iterator[str]:
+    """A line with its escapes; bold, dim and underline stay where there are no colours."""
+    for text, style, _ in line:
+        if style is None:
+            yield text
+        elif colours is None:
+            yield _colourless(style).render(text, color_system=ColorSystem.STANDARD)
+        else:
+            yield style.render(text, color_system=colours)
+
+
+@lru_cache(maxsize=128)
+def _colourless(style: Style) -> Style:
+    return style.without_color
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """Bytes of the terminal's encoding; what it lacks becomes ASCII, or a question mark."""
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "replace")
+
+
+def _start_guard(descriptor: int) -> "subprocess.Popen[bytes] | None":
+    """The shell that gives the terminal back for a process that cannot; None without a shell.
+
+    A session of its own keeps Ctrl-C and the terminal's other signals away from it.
+    """
+    with suppress(OSError):
+        return subprocess.Popen(
+            ["/bin/sh", "-c", GUARD],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=descriptor,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return None
+
+
+def _tell(guard: "subprocess.Popen[bytes] | None", word: bytes) -> None:
+    if guard is not None and guard.stdin is not None:
+        with suppress(OSError):  # somebody has killed it
+            guard.stdin.write(word)

@@ -1,0 +1,169 @@
+"""The autoregressive model a diffusion model is held against, run through mlx-lm in turn with it.
+
+Both get the same prompts behind the same number of positions. The baseline writes as many tokens as
+a canvas holds, greedily and whatever they are: its time a token does not depend on the text.
+"""
+
+import contextlib
+import io
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..config import MODEL_TYPE, read_json
+from ..errors import FitError, ProfileError, one_line
+from ..footprint import WORKSPACE_BYTES, available_memory, plan_memory, sized
+from ..model.shards import read_headers
+from ..session import Session
+from ..text.chat import Message, render_prompt
+from ..text.tokenizer import Tokenizer, load_tokenizer
+from .statistics import percentiles
+from .workload import Question, Workload, filled
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """One answer: seconds to the first token, and of every token after it."""
+
+    prompt: str
+    prompt_tokens: int
+    prefill_seconds: float
+    token_seconds: tuple[float, ...]
+
+
+@dataclass
+class Baseline:
+    """A loaded autoregressive model, and its answers so far."""
+
+    name: str
+    network: Any
+    tokenizer: Tokenizer
+    clock: Clock = time.perf_counter
+    memory_bytes: int = 0  # what its weights take of MLX's peak
+    records: list[BaselineRecord] = field(default_factory=list)
+
+    def tokens(self, session: Session, workload: Workload, question: Question) -> list[int]:
+        """The question's prompt in the baseline's own ids, as long as the question's if that is."""
+        text = question.prompt.text
+        if self.tokenizer.chat_template is None:
+            ids = self.tokenizer.encode(text)
+        else:
+            ids = render_prompt(self.tokenizer, [Message("user", text)])
+        if workload.context is None and not workload.fixed:
+            return ids
+        context = max(len(ids), len(question.tokens))
+        return list(filled(self.tokenizer, session.task is not None, ids, context))
+
+    def answer(self, prompt: Sequence[int], name: str, num_tokens: int) -> BaselineRecord:
+        """Times the first token and `num_tokens` more."""
+        from mlx_lm.generate import generate_step
+
+        start = self.clock()
+        stamps = []
+        for token, _ in generate_step(
+            mx.array(list(prompt)), self.network, max_tokens=num_tokens + 1
+        ):
+            int(token)
+            stamps.append(self.clock())
+        seconds = (later - earlier for earlier, later in pairwise(stamps))
+        mx.clear_cache()
+        return BaselineRecord(name, len(prompt), stamps[0] - start, tuple(seconds))
+
+    def measure(self, session: Session, workload: Workload, question: Question) -> None:
+        """One more answer."""
+        prompt = self.tokens(session, workload, question)
+        length = session.model.config.canvas_length
+        self.records.append(self.answer(prompt, question.prompt.name, length))
+
+    def warm_up(self, session: Session, workload: Workload, question: Question) -> None:
+        """An answer that is not kept."""
+        prompt = self.tokens(session, workload, question)
+        self.answer(prompt, question.prompt.name, session.model.config.canvas_length)
+
+    def to_json(self, step_ms: float, rate: float) -> dict[str, Any]:
+        """The baseline beside the median step, and tokens a second without prefill, measured."""
+        token_ms = [1e3 * s for record in self.records for s in record.token_seconds]
+        figures = percentiles(token_ms)
+        own_rate = len(token_ms) / (sum(token_ms) / 1e3)
+        return {
+            "name": self.name,
+            "answers": len(self.records),
+            "prefill_tokens_per_second": percentiles(
+                [record.prompt_tokens / record.prefill_seconds for record in self.records]
+            )["p50"],
+            "token_ms": figures,
+            "tokens_per_second": own_rate,
+            "break_even_tokens_per_step": step_ms / figures["p50"],
+            "ratio": rate / own_rate,
+            "answers_token_ms": [
+                [1e3 * s for s in record.token_seconds] for record in self.records
+            ],
+        }
+
+
+def require_autoregressive(name: str, folder: Path) -> None:
+    """ProfileError for a DiffusionGemma checkpoint: found before anything is loaded."""
+    if read_json(folder / "config.json").get("model_type") == MODEL_TYPE:
+        raise ProfileError(
+            f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
+            "such as Gemma 4."
+        )
+
+
+def load_baseline(name: str, folder: Path, session: Session, *, force: bool = False) -> Baseline:
+    """Loads `folder` with mlx-lm; ProfileError, in one line, when it is no autoregressive model.
+
+    FitError when it does not fit beside the model that is loaded, unless `force`.
+    """
+    require_autoregressive(name, folder)
+    config, tokenizer = read_json(folder / "config.json"), load_tokenizer(folder)
+    if not force:
+        _require_fit(name, folder, session)
+    before = mx.get_active_memory()
+    try:
+        with _quiet():
+            from mlx_lm.utils import load_model
+
+            network, _ = load_model(folder)
+    except Exception as error:  # mlx-lm raises whatever its model classes do
+        reason = one_line(error)[:200] or type(error).__name__
+        raise ProfileError(
+            f"--baseline {name} (model_type {config.get('model_type')!r}) cannot be loaded by "
+            f"mlx-lm: {reason}; give an autoregressive model that it runs."
+        ) from None
+    vocab_size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    if isinstance(vocab_size, int) and tokenizer.vocab_size > vocab_size:
+        raise ProfileError(
+            f"--baseline {name}: the tokenizer has {tokenizer.vocab_size} ids, the model "
+            f"{vocab_size}; the tokenizer belongs to another checkpoint."
+        )
+    return Baseline(name, network, tokenizer, memory_bytes=mx.get_active_memory() - before)
+
+
+def _require_fit(name: str, folder: Path, session: Session) -> None:
+    available = available_memory()
+    own = plan_memory(Path(session.info.path))(0).weight_bytes
+    other = sum(info.num_bytes for info in read_headers(folder).values())
+    if available is not None and own + other + 2 * WORKSPACE_BYTES > available:
+        raise FitError(
+            f"--baseline {name} ({sized(other)}) does not fit beside the model ({sized(own)}) into "
+            f"the {sized(available)} this machine can give; take smaller ones, or try --force."
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notices that mlx-lm and transformers write when they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

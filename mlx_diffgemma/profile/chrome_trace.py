@@ -1,0 +1,60 @@
+"""A measurement as Chrome trace events, for chrome://tracing, Perfetto and Speedscope.
+
+Format: "Trace Event Format" (Google, 2016), complete events ("X"), times in microseconds. One row
+holds answers with their prefill, steps and commits, another the fenced repetitions, part by part.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .measurement import Measurement
+from .spans import Span
+
+PROCESS, MEASURED, FENCED = 1, 1, 2
+ROWS = {MEASURED: "measured", FENCED: "fenced repetitions"}
+
+
+def chrome_trace(measured: Measurement) -> dict[str, Any]:
+    """The object that `profile --trace` writes."""
+    return {
+        "displayTimeUnit": "ms",
+        "otherData": {"model": measured.name, "system": measured.machine.system},
+        "traceEvents": [*_names(), *_events(measured)],
+    }
+
+
+def _names() -> Iterator[dict[str, Any]]:
+    yield _meta("process_name", 0, "mlx-diffgemma profile")
+    for row, name in ROWS.items():
+        yield _meta("thread_name", row, name)
+
+
+def _meta(kind: str, row: int, name: str) -> dict[str, Any]:
+    return {"name": kind, "ph": "M", "pid": PROCESS, "tid": row, "args": {"name": name}}
+
+
+def _events(measured: Measurement) -> Iterator[dict[str, Any]]:
+    start = min(span.began for record in measured.records for span in record.spans)
+    for record in measured.records:
+        prompt = {"prompt": record.question.prompt.name, "seed": record.question.settings.seed}
+        first = record.spans[0].began
+        yield _event(Span("answer", first, record.seconds, prompt), start, MEASURED)
+        for span in record.spans:
+            yield _event(span, start, MEASURED)
+        for canvas in record.canvases:
+            for step in canvas.parts:
+                for span in step.spans:
+                    yield _event(span, start, FENCED)
+
+
+def _event(span: Span, start: float, row: int) -> dict[str, Any]:
+    return {
+        "name": span.name,
+        "ph": "X",
+        "ts": 1e6 * (span.began - start),
+        "dur": 1e6 * span.seconds,
+        "pid": PROCESS,
+        "tid": row,
+        "cat": ROWS[row],
+        "args": dict(span.details),
+    }

@@ -1,0 +1,128 @@
+"""Two profiles side by side: what differs, and whether that is more than noise."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ProfileError, one_line
+from .report import SCHEMA_VERSION
+from .schema import problems
+from .statistics import Change, Figure, Group, change, pooled_median
+
+Profile = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of two runs; better: whether more of it is better."""
+
+    name: str
+    unit: str
+    more_is_better: bool
+    change: Change
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        if not self.change.differs:
+            return "no difference"
+        return "better" if (self.change.share > 0) == self.more_is_better else "worse"
+
+
+def read_profile(file: Path) -> dict[str, Any]:
+    """A profile that `profile --json` wrote; ProfileError for anything else."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProfileError(f"{file}: {error.strerror or one_line(error)}.") from None
+    except ValueError as error:
+        raise ProfileError(
+            f"{file} is not JSON ({one_line(error)}); give what `profile --json` wrote."
+        ) from None
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ProfileError(
+            f"{file} has schema version {version!r}, expected {SCHEMA_VERSION}; give what "
+            "`profile --json` of this version wrote."
+        )
+    if problem := next(problems(value), None):
+        raise ProfileError(f"{file} is no whole profile: {problem}; measure again.")
+    return dict(value)
+
+
+def require_comparable(first: Profile, second: Profile) -> None:
+    """ProfileError for two runs of different work, naming the first difference."""
+    for what, one, other in _conditions(first, second):
+        if one != other:
+            raise ProfileError(
+                f"the two runs differ in {what}: {_shown(one)} and {_shown(other)}; measure under "
+                "the same conditions, or compare all the same with --anyway."
+            )
+
+
+def compare(first: Profile, second: Profile) -> list[Row]:
+    """Every figure that both runs have samples of."""
+    rows = []
+    for name, unit, more_is_better, figure in FIGURES:
+        one, other = _samples(name, first), _samples(name, second)
+        if one and other:
+            rows.append(Row(name, unit, more_is_better, change(one, other, figure)))
+    return rows
+
+
+def _per_step(groups: Sequence[Group]) -> float:
+    """Groups of (tokens, steps) -> tokens a step."""
+    return float(sum(group[0] for group in groups) / sum(group[1] for group in groups))
+
+
+FIGURES: tuple[tuple[str, str, bool, Figure], ...] = (
+    ("step", "ms", False, pooled_median),
+    ("commit", "ms", False, pooled_median),
+    ("prefill", "tokens/s", True, pooled_median),
+    ("first canvas", "s", False, pooled_median),
+    ("tokens a step", "", True, _per_step),
+    ("tokens/s", "", True, _per_step),
+)
+
+
+def _samples(name: str, profile: Profile) -> list[Group]:
+    answers = profile["answers"]
+    canvases = [canvas for answer in answers for canvas in answer["canvases"]]
+    match name:
+        case "step":
+            return [canvas["step_ms"] for canvas in canvases]
+        case "commit":
+            return [[c["commit_ms"]] for c in canvases if c["commit_ms"] is not None]
+        case "prefill":
+            return [[a["prompt_tokens"] / a["prefill_seconds"]] for a in answers]
+        case "first canvas":
+            return [[answer["first_canvas_seconds"]] for answer in answers]
+        case "tokens a step":
+            return [(c["tokens"], c["steps"]) for c in canvases]
+        case _:
+            return [(answer["generated_tokens"], answer["seconds"]) for answer in answers]
+
+
+def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any]]:
+    def both(*path: str) -> tuple[Any, Any]:
+        one: Any = first
+        other: Any = second
+        for name in path:
+            one, other = one[name], other[name]
+        return one, other
+
+    for name in first["sampler"]:
+        yield f"the sampler ({name})", *both("sampler", name)
+    for name in ("layers", "parameters", "canvas_length", "vocab_size"):
+        yield f"the model ({name})", *both("model", name)
+    yield "quantisation", *both("model", "quantization")
+    yield "the dtype", *both("model", "dtype")
+    for name in ("kind", "steps", "context", "prompt_tokens"):
+        yield f"the workload ({name})", *both("workload", name)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."

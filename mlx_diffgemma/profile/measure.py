@@ -1,0 +1,162 @@
+"""Runs a workload and keeps what its steps took: raw samples, nothing averaged.
+
+A step's time is what the loop needs from one frame to the next, all on the host included. Prompt
+and canvases are encoded anew for every answer, so that each brings a sample of prefill and commit.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ..diffusion import denoise as loop
+from ..diffusion.denoise import Frame
+from ..model.cache import Prefix
+from ..model.text import Model
+from .components import Fences, StepParts
+from .spans import Span
+from .workload import Question
+
+Clock = Callable[[], float]
+OnStep = Callable[[], None]
+
+
+@dataclass
+class CanvasRecord:
+    """One canvas: seconds of its steps, the rows that took the whole product, committed tokens.
+
+    commit_seconds: its encoding afterwards, None where it was not encoded; parts: where a fenced
+    repetition of the same steps spent its time.
+    """
+
+    step_seconds: list[float] = field(default_factory=list)
+    dense_rows: list[int] = field(default_factory=list)
+    tokens: int = 0
+    prefix: int = 0
+    commit_seconds: float | None = None
+    parts: list[StepParts] = field(default_factory=list)
+
+
+@dataclass
+class AnswerRecord:
+    """One answer; began: seconds since the measurement began; seconds: from prompt to last token.
+
+    seconds leaves out the commit of the last canvas, which no answer needs, and repetitions.
+    """
+
+    question: Question
+    began: float
+    prefill_seconds: float = 0.0
+    first_canvas_seconds: float = 0.0
+    seconds: float = 0.0
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    canvases: list[CanvasRecord] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of each canvas."""
+        return [len(canvas.step_seconds) for canvas in self.canvases]
+
+
+@dataclass
+class Meter:
+    """Measures answers of one model with one clock; on_step is called after every step.
+
+    With fences every step is run twice, once as it is and right behind it once more with each part
+    waited for: whatever disturbs the machine disturbs both alike.
+    """
+
+    model: Model
+    on_step: OnStep = lambda: None
+    clock: Clock = time.perf_counter
+    fences: Fences | None = None
+    began: float | None = None
+
+    def answer(self, question: Question, *, commit_last: bool) -> AnswerRecord:
+        """One answer from an empty prefix; commit_last encodes the last canvas, too."""
+        start = self.clock()
+        self.began = start if self.began is None else self.began
+        record = AnswerRecord(question, start - self.began)
+        prefix = self.model.new_prefix()
+        repeated = self._fenced(question)
+        last: Frame | None = None
+        for frame, taken in self._frames(question, prefix):
+            record.seconds += taken
+            if frame.committed:
+                _commit(record, frame)
+            else:
+                self._step(record, frame, taken)
+                record.canvases[-1].parts += islice(repeated, 1)
+                last = frame
+        if commit_last and last is not None:
+            self._encode_last(record, last, prefix)
+        return record
+
+    def _frames(self, question: Question, prefix: Prefix) -> Iterator[tuple[Frame, float]]:
+        """Frames, and the seconds that each was waited for."""
+        frames = loop.denoise(self.model, question.tokens, question.settings, prefix=prefix)
+        while True:
+            before = self.clock()
+            frame = next(frames, None)
+            taken = self.clock() - before
+            if frame is None:
+                return
+            yield frame, taken
+
+    def _fenced(self, question: Question) -> Iterator[StepParts]:
+        """The same steps once more, behind a prefix of their own; none without fences."""
+        if self.fences is None:
+            return
+        frames = loop.denoise(self.model, question.tokens, question.settings)
+        while True:
+            with self.fences.around(self.model):
+                self.fences.begin()
+                frame = next(frames, None)
+                self.fences.end()
+            if frame is None:
+                return
+            if not frame.committed:
+                self.on_step()
+                yield self.fences.take()
+
+    def _step(self, record: AnswerRecord, frame: Frame, taken: float) -> None:
+        now = self.clock()
+        if frame.step == 0:
+            taken -= frame.encode_seconds
+            _encoded(record, frame, now - taken)
+            prefix = len(record.question.tokens) + frame.canvas * len(frame.entropies)
+            record.canvases.append(CanvasRecord(prefix=prefix))
+        canvas = record.canvases[-1]
+        canvas.step_seconds.append(taken)
+        canvas.dense_rows.append(frame.dense_rows)
+        details = {"canvas": frame.canvas, "step": frame.step, "entropy": frame.mean_entropy}
+        record.spans.append(Span("step", now - taken, taken, details))
+        self.on_step()
+
+    def _encode_last(self, record: AnswerRecord, last: Frame, prefix: Prefix) -> None:
+        before = self.clock()
+        self.model.encode(last.tokens.tolist(), prefix)
+        seconds = self.clock() - before
+        record.canvases[-1].commit_seconds = seconds
+        record.spans.append(Span("commit", before, seconds))
+
+
+def _encoded(record: AnswerRecord, frame: Frame, end: float) -> None:
+    """What the encoder took before a canvas: the prompt, or the canvas before."""
+    seconds = frame.encode_seconds
+    if frame.canvas == 0:
+        record.prefill_seconds = seconds
+    else:
+        record.canvases[-1].commit_seconds = seconds
+    name = "commit" if frame.canvas else "prefill"
+    record.spans.append(Span(name, end - seconds, seconds))
+
+
+def _commit(record: AnswerRecord, frame: Frame) -> None:
+    if frame.canvas == 0:
+        record.first_canvas_seconds = record.seconds
+    record.canvases[-1].tokens = len(frame.tokens)
+    record.token_ids += frame.tokens.tolist()
+    record.finish_reason = frame.finish_reason

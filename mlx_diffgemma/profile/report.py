@@ -1,0 +1,214 @@
+"""A measurement as one object: every figure, what it holds for, and the samples behind it.
+
+docs/profile.md says what each key means; schema.py checks that all of them are there.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from ..inventory import take_inventory
+from ..kernels import dispatch
+from ..version import __version__
+from .accounting import Accounting, measured_components
+from .components import MOST_OVERHEAD, Components
+from .measure import AnswerRecord, CanvasRecord
+from .measurement import Measurement
+from .statistics import percentiles, spread
+from .workload import FEWEST, is_raw
+
+SCHEMA_VERSION = 1
+MOST_SPREAD = 0.05  # between canvases: beyond, the machine was busy, hot or on battery
+WINDOWS = 10  # into which a sustained run is divided
+
+
+def to_json(measured: Measurement) -> dict[str, Any]:
+    """What `profile --json` writes."""
+    work, figures = Accounting(measured), _figures(measured)
+    components = measured_components(measured)
+    sampler = measured.records[0].question.sampler
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(measured),
+        "model": _model(measured),
+        "sampler": {**asdict(sampler), "stop": list(sampler.stop)},
+        "workload": _workload(measured),
+        **figures,
+        "components": work.component_rows(components),
+        "fences": _fences(components),
+        "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
+        "bound": work.bound_row(figures),
+        "sustained": _sustained(measured),
+        "baseline": _baseline(measured, figures),
+        "encoder_head": measured.encoder_head,
+        "warnings": _warnings(measured, figures, components),
+        "answers": [_answer(record) for record in measured.records],
+    }
+
+
+def _figures(measured: Measurement) -> dict[str, Any]:
+    canvases, records = measured.canvases, measured.records
+    steps = [len(canvas.step_seconds) for canvas in canvases]
+    seconds = sum(record.seconds for record in records)
+    prefill = sum(record.prefill_seconds for record in records)
+    cap = records[0].question.sampler.max_denoising_steps
+    commits = [c.commit_seconds for c in canvases if c.commit_seconds is not None]
+    length = measured.session.model.config.canvas_length
+    return {
+        "load_seconds": measured.session.load_seconds,
+        "prefill_tokens_per_second": median(
+            len(record.question.tokens) / record.prefill_seconds for record in records
+        ),
+        "first_canvas_seconds": median(record.first_canvas_seconds for record in records),
+        "step_ms": {k: 1e3 * v for k, v in percentiles(measured.step_seconds).items()},
+        "step_spread": spread([canvas.step_seconds for canvas in canvases]),
+        "commit_ms": 1e3 * median(commits) if commits else None,
+        "steps_per_canvas": steps,
+        "share_at_cap": sum(count == cap for count in steps) / len(steps),
+        "tokens_per_canvas": [canvas.tokens for canvas in canvases],
+        "tokens_per_step": measured.tokens / sum(steps),
+        "tokens_per_second": measured.tokens / seconds,
+        "tokens_per_second_without_prefill": measured.tokens / (seconds - prefill),
+        "positions_per_second": length * len(canvases) / seconds,
+        "dense_rows_per_step": mean(rows for canvas in canvases for rows in canvas.dense_rows),
+        "peak_memory_bytes": measured.peak_memory_bytes,
+    }
+
+
+def _machine(measured: Measurement) -> dict[str, Any]:
+    return {
+        **asdict(measured.machine),
+        "before": asdict(measured.before),
+        "after": None if measured.after is None else asdict(measured.after),
+    }
+
+
+def _model(measured: Measurement) -> dict[str, Any]:
+    session = measured.session
+    config, info = session.model.config, session.info
+    parts = take_inventory(Path(info.path), config).parts
+    return {
+        "name": measured.name,
+        "revision": info.revision,
+        "layers": info.layers,
+        "parameters": info.parameters,
+        "canvas_length": config.canvas_length,
+        "vocab_size": config.text.vocab_size,
+        "dtype": str(session.model.dtype).rpartition(".")[2],
+        "quantization": {p.name: list(p.packing) for p in parts if p.name != "vision"},
+        "kernels": "metal" if dispatch.running() else "ops",
+    }
+
+
+def _workload(measured: Measurement) -> dict[str, Any]:
+    workload, records = measured.workload, measured.records
+    return {
+        "kind": "fixed" if workload.fixed else "adaptive",
+        "steps": workload.steps,
+        "context": workload.context,
+        "prompt_tokens": median(len(record.question.tokens) for record in records),
+        "answers": len(records),
+        "planned_answers": workload.answers,
+        "canvases": len(measured.canvases),
+        "seeds": sorted({record.question.settings.seed or 0 for record in records}),
+        "prompts": list(dict.fromkeys(record.question.prompt.name for record in records)),
+        "template": not is_raw(measured.session),
+    }
+
+
+def _answer(record: AnswerRecord) -> dict[str, Any]:
+    question = record.question
+    return {
+        "prompt": question.prompt.text,
+        "name": question.prompt.name,
+        "kind": question.prompt.kind,
+        "licence": question.prompt.licence,
+        "seed": question.settings.seed,
+        "prompt_tokens": len(question.tokens),
+        "began": record.began,
+        "prefill_seconds": record.prefill_seconds,
+        "first_canvas_seconds": record.first_canvas_seconds,
+        "seconds": record.seconds,
+        "generated_tokens": len(record.token_ids),
+        "token_ids": record.token_ids,
+        "finish_reason": record.finish_reason,
+        "tokens_per_step": len(record.token_ids) / sum(record.steps),
+        "canvases": [_canvas(canvas) for canvas in record.canvases],
+    }
+
+
+def _canvas(canvas: CanvasRecord) -> dict[str, Any]:
+    return {
+        "steps": len(canvas.step_seconds),
+        "tokens": canvas.tokens,
+        "prefix": canvas.prefix,
+        "step_ms": [1e3 * seconds for seconds in canvas.step_seconds],
+        "dense_rows": canvas.dense_rows,
+        "commit_ms": None if canvas.commit_seconds is None else 1e3 * canvas.commit_seconds,
+        "parts_ms": [{k: 1e3 * v for k, v in step.seconds.items()} for step in canvas.parts],
+    }
+
+
+def _fences(components: Components | None) -> dict[str, Any] | None:
+    if components is None:
+        return None
+    return {
+        "plain_step_ms": components.plain_ms,
+        "overhead_ms": components.overhead_ms,
+        "overhead_share": components.overhead_share,
+        "fences_per_step": components.fences,
+    }
+
+
+def _baseline(measured: Measurement, figures: dict[str, Any]) -> dict[str, Any] | None:
+    if measured.baseline is None or not measured.baseline.records:
+        return None
+    rate = figures["tokens_per_second_without_prefill"]
+    return measured.baseline.to_json(figures["step_ms"]["p50"], rate)
+
+
+def _sustained(measured: Measurement) -> dict[str, Any] | None:
+    """Median steps in ten equal stretches of time; slowdown: of the last against the first."""
+    if measured.sustained_seconds is None:
+        return None
+    length = max(record.began + record.seconds for record in measured.records) / WINDOWS
+    stretches: dict[int, list[float]] = {}
+    for record in measured.records:
+        place = min(WINDOWS - 1, int(record.began / length))
+        times = [1e3 * s for canvas in record.canvases for s in canvas.step_seconds]
+        stretches.setdefault(place, []).extend(times)
+    windows = [
+        {"began": place * length, "steps": len(times), "step_ms": median(times)}
+        for place, times in sorted(stretches.items())
+    ]
+    slowdown = windows[-1]["step_ms"] / windows[0]["step_ms"] - 1
+    return {"seconds": measured.sustained_seconds, "windows": windows, "slowdown": slowdown}
+
+
+def _warnings(
+    measured: Measurement, figures: dict[str, Any], components: Components | None
+) -> list[str]:
+    """What a reader must know before using the figures."""
+    found = []
+    if measured.machine.device == "cpu":
+        found.append("computed on the CPU: says nothing about a Mac's GPU")
+    if len(measured.canvases) < FEWEST:
+        found.append(f"only {len(measured.canvases)} canvases: fewer than {FEWEST} are no result")
+    if (share := figures["step_spread"]) > MOST_SPREAD and measured.workload.fixed:
+        found.append(f"canvases differ by {share:.1%}: close other programs, or let it cool down")
+    if components and components.overhead_share > MOST_OVERHEAD:
+        found.append(
+            f"waiting for parts takes {components.overhead_share:.1%} of a step: no shares shown"
+        )
+    if components and components.overhead_share < -MOST_OVERHEAD / 2:
+        found.append("fenced steps were the faster ones: the machine is too busy for parts")
+    for when, state in (("before", measured.before), ("after", measured.after)):
+        if state and state.thermal not in (None, "ok"):
+            found.append(f"thermal pressure {when} the measurement: {state.thermal}")
+    if measured.before.power == "Battery Power" or measured.before.low_power_mode:
+        found.append("on battery or in low power mode: plug in for the figures of this machine")
+    return found

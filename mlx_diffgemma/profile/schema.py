@@ -1,0 +1,256 @@
+"""The form of a profile's JSON, version 1, and a check that a file has it.
+
+A kind is "text", "flag", "whole" (a whole number), "number"; with "?" it may be null.
+A [kind] is a list, {"*": kind} an object with any keys, {name: kind} one with these, Optional(kind)
+that or null. What docs/profile.md explains key by key stands here for programs.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Optional:
+    """A kind, or null."""
+
+    kind: Any
+
+
+CONDITION = {"power": "text?", "low_power_mode": "flag?", "thermal": "text?"}
+
+CANVAS = {
+    "steps": "whole",
+    "tokens": "whole",
+    "prefix": "whole",
+    "step_ms": ["number"],
+    "dense_rows": ["whole"],
+    "commit_ms": "number?",
+    "parts_ms": [{"*": "number"}],
+}
+
+ANSWER = {
+    "prompt": "text",
+    "name": "text",
+    "kind": "text",
+    "licence": "text",
+    "seed": "whole",
+    "prompt_tokens": "whole",
+    "began": "number",
+    "prefill_seconds": "number",
+    "first_canvas_seconds": "number",
+    "seconds": "number",
+    "generated_tokens": "whole",
+    "token_ids": ["whole"],
+    "finish_reason": "text?",
+    "tokens_per_step": "number",
+    "canvases": [CANVAS],
+}
+
+PROFILE = {
+    "schema_version": "whole",
+    "version": "text",
+    "created": "text",
+    "machine": {
+        "chip": "text?",
+        "gpu_cores": "whole?",
+        "cpu_cores": "whole?",
+        "memory_bytes": "whole?",
+        "system": "text",
+        "device": "text",
+        "python": "text",
+        "versions": {"*": "text?"},
+        "numpy_threads": "text?",
+        "before": CONDITION,
+        "after": Optional(CONDITION),
+    },
+    "model": {
+        "name": "text",
+        "revision": "text?",
+        "layers": "whole",
+        "parameters": "whole",
+        "canvas_length": "whole",
+        "vocab_size": "whole",
+        "dtype": "text",
+        "quantization": {"*": ["text"]},
+        "kernels": "text",
+    },
+    "sampler": {
+        "max_tokens": "whole",
+        "max_denoising_steps": "whole",
+        "entropy_bound": "number",
+        "t_min": "number",
+        "t_max": "number",
+        "stability_threshold": "whole",
+        "confidence_threshold": "number",
+        "stop": ["text"],
+        "exact_self_conditioning": "flag",
+    },
+    "workload": {
+        "kind": "text",
+        "steps": "whole?",
+        "context": "whole?",
+        "prompt_tokens": "number",
+        "answers": "whole",
+        "planned_answers": "whole",
+        "canvases": "whole",
+        "seeds": ["whole"],
+        "prompts": ["text"],
+        "template": "flag",
+    },
+    "load_seconds": "number",
+    "prefill_tokens_per_second": "number",
+    "first_canvas_seconds": "number",
+    "step_ms": {"p10": "number", "p50": "number", "p90": "number"},
+    "step_spread": "number",
+    "commit_ms": "number?",
+    "steps_per_canvas": ["whole"],
+    "share_at_cap": "number",
+    "tokens_per_canvas": ["whole"],
+    "tokens_per_step": "number",
+    "tokens_per_second": "number",
+    "tokens_per_second_without_prefill": "number",
+    "positions_per_second": "number",
+    "dense_rows_per_step": "number",
+    "peak_memory_bytes": "whole",
+    "components": {
+        "*": {
+            "ms": "number",
+            "share": "number?",
+            "gflop": "number",
+            "bytes": "number",
+            "bound_share": "number?",
+        }
+    },
+    "fences": Optional(
+        {
+            "plain_step_ms": "number",
+            "overhead_ms": "number",
+            "overhead_share": "number",
+            "fences_per_step": "number",
+        }
+    ),
+    "work": {"gflop": "number", "bytes": "number"},
+    "bound": Optional(
+        {
+            "name": "text",
+            "gpu_cores": "whole",
+            "tflops": "number",
+            "gigabytes_per_second": "number",
+            "estimated": "flag",
+            "compute_ms": "number",
+            "memory_ms": "number",
+            "share": "number",
+            "prefill_share": "number",
+            "commit_share": "number?",
+        }
+    ),
+    "sustained": Optional(
+        {
+            "seconds": "number",
+            "windows": [{"began": "number", "steps": "whole", "step_ms": "number"}],
+            "slowdown": "number",
+        }
+    ),
+    "baseline": Optional(
+        {
+            "name": "text",
+            "answers": "whole",
+            "prefill_tokens_per_second": "number",
+            "token_ms": {"p10": "number", "p50": "number", "p90": "number"},
+            "tokens_per_second": "number",
+            "break_even_tokens_per_step": "number",
+            "ratio": "number",
+            "answers_token_ms": [["number"]],
+        }
+    ),
+    "encoder_head": Optional(
+        {
+            "prompt_perplexity": "number",
+            "answer_perplexity": "number",
+            "agreement": "number",
+            "agreement_tokens": "whole",
+            "token_ms": {"p10": "number", "p50": "number", "p90": "number"},
+            "tokens_per_second": "number",
+            "texts": [
+                {
+                    "name": "text",
+                    "prompt_tokens": "whole",
+                    "prompt_nats": "number",
+                    "answer_tokens": "whole",
+                    "answer_nats": "number",
+                }
+            ],
+            "token_ms_samples": ["number"],
+        }
+    ),
+    "warnings": ["text"],
+    "answers": [ANSWER],
+}
+
+
+def problems(value: Any, kind: Any = PROFILE, place: str = "") -> Iterator[str]:
+    """What about `value` is not of `kind`, each in one line that begins with its place."""
+    match kind:
+        case Optional():
+            if value is not None:
+                yield from problems(value, kind.kind, place)
+        case str():
+            if not _is(value, kind):
+                yield f"{place or 'the file'} is {_short(value)}, expected {_said(kind)}"
+        case list():
+            yield from _list_problems(value, kind[0], place)
+        case _:
+            yield from _object_problems(value, kind, place)
+
+
+def _list_problems(value: Any, kind: Any, place: str) -> Iterator[str]:
+    if not isinstance(value, list):
+        yield f"{place} is {_short(value)}, expected a list"
+        return
+    for number, item in enumerate(value):
+        yield from problems(item, kind, f"{place}[{number}]")
+
+
+def _object_problems(value: Any, kinds: Mapping[str, Any], place: str) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"{place or 'the file'} is {_short(value)}, expected an object"
+        return
+    if "*" in kinds:
+        kinds = dict.fromkeys(value, kinds["*"])
+    for name in kinds.keys() | value.keys():
+        at = f"{place}.{name}" if place else name
+        if name not in value:
+            yield f"{at} is missing"
+        elif name not in kinds:
+            yield f"{at} is unknown"
+        else:
+            yield from problems(value[name], kinds[name], at)
+
+
+def _is(value: Any, kind: str) -> bool:
+    if value is None and kind.endswith("?"):
+        return True
+    match kind.removesuffix("?"):
+        case "text":
+            return isinstance(value, str)
+        case "flag":
+            return isinstance(value, bool)
+        case "whole":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            real = isinstance(value, int | float) and not isinstance(value, bool)
+            return real and math.isfinite(value)
+    raise ValueError(f"no kind {kind!r}")
+
+
+def _said(kind: str) -> str:
+    names = {"text": "a text", "flag": "true or false", "whole": "a whole number"}
+    base = names.get(kind.removesuffix("?"), "a number")
+    return f"{base} or null" if kind.endswith("?") else base
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

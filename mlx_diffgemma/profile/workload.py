@@ -1,0 +1,180 @@
+"""What is run to be measured: the shipped prompts, a context of a given length, steps and seeds.
+
+Fixed: every canvas takes the same number of steps, whatever it says, so that machines compare.
+Adaptive: answers as a user gets them, to 20 shipped prompts; how many steps they take is measured.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import count, cycle, islice
+
+from ..config import ModelConfig
+from ..diffusion.denoise import token_budget
+from ..diffusion.settings import Settings
+from ..errors import SettingsError
+from ..reply import SamplerInfo
+from ..session import Session
+from ..text.tokenizer import Tokenizer
+
+DEFAULT_CONTEXT = 1024
+FEWEST = 5  # canvases: a median of fewer says nothing about the spread
+SHIPPED = 20  # prompts
+WARM_UP = 2  # canvases that are run first and not counted
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A shipped prompt, what kind of text it asks for, and an answer that a person wrote."""
+
+    name: str
+    kind: str
+    licence: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What to run. SettingsError for what cannot be measured.
+
+    steps: of every canvas, None for adaptive; context: prompt positions, None for the prompts' own
+    (fixed: 1,024 where the model holds them); canvases: measured with fixed steps; prompts, seeds
+    and max_tokens (None: as `generate`): of the adaptive workload; seed: the first one.
+    """
+
+    steps: int | None = 16
+    context: int | None = None
+    canvases: int = FEWEST
+    prompts: int = SHIPPED
+    seeds: int = 3
+    max_tokens: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise SettingsError(f"--steps is {self.steps}, expected a number from 1, or adaptive.")
+        for name in ("prompts", "seeds", "context"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"--{name} is {value}, expected at least 1.")
+        if self.prompts > SHIPPED:
+            raise SettingsError(f"--prompts is {self.prompts}, expected at most {SHIPPED}.")
+        name = "--canvases is" if self.fixed else "--prompts times --seeds are"
+        if self.answers < FEWEST:
+            raise SettingsError(
+                f"{name} {self.answers}, expected at least {FEWEST}: fewer say nothing about the "
+                "spread."
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every canvas takes the same number of steps."""
+        return self.steps is not None
+
+    @property
+    def answers(self) -> int:
+        """How many answers are measured."""
+        return self.canvases if self.fixed else self.prompts * self.seeds
+
+
+@dataclass(frozen=True)
+class Question:
+    """One answer to measure: a prompt as token ids, and the settings with its seed."""
+
+    prompt: Prompt
+    tokens: tuple[int, ...]
+    settings: Settings
+    sampler: SamplerInfo
+
+
+def shipped_prompts(puzzles: bool = False) -> tuple[Prompt, ...]:
+    """20 prompts of different kinds, or 20 Sudokus for the checkpoint that knows nothing else."""
+    name = "puzzles.json" if puzzles else "prompts.json"
+    content = json.loads((files(__package__) / "data" / name).read_text(encoding="utf-8"))
+    return tuple(
+        Prompt(entry["name"], entry["kind"], entry["licence"], entry["prompt"], entry["answer"])
+        for entry in content["prompts"]
+    )
+
+
+def questions(session: Session, workload: Workload) -> Iterator[Question]:
+    """The questions of a workload, without end: after the last one more seeds of the same prompts.
+
+    Fixed steps take one prompt, the first, with a new seed for every canvas.
+    """
+    prompts = shipped_prompts(session.task is not None)[: workload.prompts]
+    if workload.fixed:
+        prompts = prompts[:1]
+    for seed in count(workload.seed):
+        for prompt in prompts:
+            yield _question(session, workload, prompt, seed)
+
+
+def first_questions(session: Session, workload: Workload) -> list[Question]:
+    """The questions that are measured; SettingsError or PromptError where one cannot be asked."""
+    return list(islice(questions(session, workload), workload.answers))
+
+
+def _question(session: Session, workload: Workload, prompt: Prompt, seed: int) -> Question:
+    wanted = _settings(session.model.config, workload, seed)
+    turn = session.turn(prompt.text, settings=wanted, raw=is_raw(session))
+    if (context := _context(session, workload)) is None:
+        return Question(prompt, tuple(turn.prompt_ids), turn.settings, turn.sampler)
+    tokens = _padded(session, prompt, turn.prompt_ids, context)
+    config = session.model.config
+    budget = token_budget(config, context, wanted.max_tokens)
+    session.require_room(context + -(-budget // config.canvas_length) * config.canvas_length)
+    settings, sampler = replace(turn.settings, max_tokens=budget), turn.sampler
+    return Question(prompt, tokens, settings, replace(sampler, max_tokens=budget))
+
+
+def is_raw(session: Session) -> bool:
+    """Whether prompts go in without a template, because the checkpoint has none."""
+    return session.tokenizer.chat_template is None
+
+
+def _settings(config: ModelConfig, workload: Workload, seed: int) -> Settings:
+    if workload.steps is None:
+        return Settings(seed=seed, max_tokens=workload.max_tokens)
+    return Settings(
+        seed=seed,
+        max_tokens=config.canvas_length,
+        max_denoising_steps=workload.steps,
+        stability_threshold=workload.steps,  # so many equal canvases never come before the end
+    )
+
+
+def _context(session: Session, workload: Workload) -> int | None:
+    """How long prompts are made; None for as long as they are."""
+    config = session.model.config
+    most = config.text.max_position_embeddings - config.canvas_length
+    if workload.context is not None:
+        if workload.context > most:
+            raise SettingsError(
+                f"--context is {workload.context:,}, expected at most {most:,} for this model: "
+                f"{config.text.max_position_embeddings:,} positions and a canvas of "
+                f"{config.canvas_length}."
+            )
+        return workload.context
+    if session.task is not None or not workload.fixed:
+        return None
+    return min(DEFAULT_CONTEXT, most)
+
+
+def _padded(session: Session, prompt: Prompt, ids: list[int], context: int) -> tuple[int, ...]:
+    if len(ids) > context:
+        raise SettingsError(
+            f"--context is {context:,}, expected at least the {len(ids):,} tokens of the prompt "
+            f"{prompt.name!r}."
+        )
+    return filled(session.tokenizer, session.task is not None, ids, context)
+
+
+def filled(
+    tokenizer: Tokenizer, puzzles: bool, ids: Sequence[int], context: int
+) -> tuple[int, ...]:
+    """`ids` made `context` tokens long by shipped text behind the first of them."""
+    texts = (f"{prompt.text}\n{prompt.answer}\n" for prompt in shipped_prompts(puzzles))
+    filler = tokenizer.encode("".join(texts))
+    return (*ids[:1], *islice(cycle(filler), context - len(ids)), *ids[1:])

@@ -1,0 +1,173 @@
+"""A terminal for tests: a process under a pseudo-terminal, and what its screens show as text.
+
+pyte knows one screen only, so this keeps two and looks for the escapes that change between them.
+"""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pyte
+
+ROOT = Path(__file__).parents[2]
+SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
+CURSOR = 25 << 5  # the number pyte keeps for a visible cursor
+PROGRAM = ("-m", "mlx_diffgemma")
+
+
+class Tty:
+    """A Python process whose three streams are a terminal; a context manager that ends it."""
+
+    def __init__(
+        self,
+        *arguments: object,
+        columns: int = 80,
+        rows: int = 24,
+        env: Mapping[str, str] | None = None,
+        stdout: Any = None,
+    ) -> None:
+        self.ours, theirs = pty.openpty()
+        self.columns, self.rows = columns, rows
+        self._set_size()
+        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdin=theirs,
+            stdout=theirs if stdout is None else stdout,
+            stderr=theirs,
+            cwd=ROOT,
+            env={**inherited, "TERM": "xterm-256color", **(env or {})},
+            preexec_fn=_own_terminal,
+        )
+        self.theirs = theirs  # kept open: the terminal's state can be asked for afterwards
+        self.bytes = b""
+        self.alternate = False
+        self.main, self.other = self._new_screen(), self._new_screen()
+        self.entered = 0
+
+    def _new_screen(self) -> tuple[pyte.Screen, pyte.ByteStream]:
+        screen = pyte.HistoryScreen(self.columns, self.rows, history=1000)
+        return screen, pyte.ByteStream(screen)
+
+    def _set_size(self) -> None:
+        size = struct.pack("HHHH", self.rows, self.columns, 0, 0)
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, size)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Another window size, as when a window is dragged."""
+        self.columns, self.rows = columns, rows
+        self._set_size()
+        for screen, _ in (self.main, self.other):
+            screen.resize(rows, columns)
+
+    def type(self, text: str) -> None:
+        """Keys."""
+        os.write(self.ours, text.encode())
+
+    def pump(self, seconds: float = 0.02) -> bool:
+        """Takes what the process writes in so long; False when there will be no more."""
+        ready, _, _ = select.select([self.ours], [], [], seconds)
+        if not ready:
+            return True
+        try:
+            part = os.read(self.ours, 65536)
+        except OSError:
+            return False
+        self.bytes += part
+        self._feed(part)
+        return bool(part)
+
+    def _feed(self, part: bytes) -> None:
+        start = 0
+        for switch in SWITCH.finditer(part):
+            self._current()[1].feed(part[start : switch.start()])
+            self.alternate = switch[1] == b"h"
+            if self.alternate:
+                self.entered += 1
+                self.other = self._new_screen()
+            start = switch.end()
+        self._current()[1].feed(part[start:])
+
+    def _current(self) -> tuple[pyte.Screen, pyte.ByteStream]:
+        return self.other if self.alternate else self.main
+
+    def until(self, condition: str | Callable[[Self], bool], seconds: float = 30) -> Self:
+        """Waits for a text on the screen, or for something else."""
+        end = time.monotonic() + seconds
+        met = (lambda tty: condition in tty.text()) if isinstance(condition, str) else condition
+        while not met(self):
+            over = self.process.poll() is not None
+            before = len(self.bytes)
+            self.pump(0.2 if over else 0.02)
+            if time.monotonic() > end or (over and len(self.bytes) == before):
+                raise AssertionError(f"never came: {condition!r}\n{self.text()}")
+        return self
+
+    def text(self) -> str:
+        """What the screen shows now."""
+        return "\n".join(_lines(self._current()[0])).rstrip("\n")
+
+    def scrollback(self) -> str:
+        """What the main screen shows, and what has left it at the top."""
+        screen = self.main[0]
+        above = ["".join(row[x].data for x in range(self.columns)) for row in screen.history.top]
+        return "\n".join([line.rstrip() for line in above] + _lines(screen)).rstrip("\n")
+
+    def send(self, sent: signal.Signals) -> None:
+        """A signal to the process alone."""
+        self.process.send_signal(sent)
+
+    def wait(self, seconds: float = 30) -> int:
+        """The exit code, once all that was written is shown."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"still runs:\n{self.text()}"
+            self.pump()
+        quiet = 0
+        while quiet < 3:  # the guard may still have something to say
+            before = len(self.bytes)
+            self.pump(0.03)
+            quiet = quiet + 1 if len(self.bytes) == before else 0
+        return self.process.returncode
+
+    def assert_given_back(self) -> None:
+        """The shell's screen, a cursor, wrapping lines, echo, and no half escape at the end."""
+        assert not self.alternate
+        assert CURSOR in self.main[0].mode
+        assert (7 << 5) in self.main[0].mode
+        local = termios.tcgetattr(self.theirs)[3]
+        assert local & termios.ECHO
+        assert local & termios.ICANON
+        assert not self.bytes.rpartition(b"\x1b[?2004")[2].startswith(b"h")
+        assert b"Traceback" not in self.bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+def _lines(screen: pyte.Screen) -> list[str]:
+    return [line.rstrip() for line in screen.display]
+
+
+def _own_terminal() -> None:
+    """In the child: makes standard input its session's terminal, so that Ctrl-C is a signal."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -1,0 +1,324 @@
+"""`chat`, through a pipe and under a real terminal."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import PUZZLE, SOLUTION, assert_one_line
+from terminal import PROGRAM, Tty
+from test_screen import GRID_TOP, PACED, paced
+
+CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
+EASY = "".join(
+    "." if place % 10 in (0, 4, 8) else cell
+    for place, cell in enumerate(SOLUTION.replace("\n", ""))
+)
+
+
+def answered(tty: Tty, count: int) -> Tty:
+    """Waits until the `count`th prompt is there for a question."""
+    return tty.until(lambda tty: not tty.alternate and tty.scrollback().count("% >") == count)
+
+
+# --- a pipe
+
+
+def test_every_line_is_a_question(spawn: Any) -> None:
+    done = spawn(*CHAT, input=f"{PUZZLE}\n\n  \n{EASY}\r\n".encode())
+    assert (done.returncode, done.stdout.decode()) == (0, SOLUTION * 2)
+    assert done.stderr == b""
+
+
+def test_a_backslash_goes_on_in_the_next_line(run: Any) -> None:
+    done = run(*CHAT, input=f"{PUZZLE[:40]}\\\n{PUZZLE[40:]}")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, SOLUTION, "")
+
+
+def test_a_question_that_fails_does_not_end_the_chat(run: Any) -> None:
+    done = run(*CHAT, input=b"hello\n\xff\n/nothing\n" + PUZZLE.encode())
+    assert (done.exit_code, done.stdout) == (1, SOLUTION)
+    first, second, third = done.stderr.splitlines()
+    assert first.startswith("error: 'h' at line 1, character 1 is no part of a puzzle")
+    assert second == "error: the line is not UTF-8 (byte 0xff), expected UTF-8."
+    assert third == "error: /nothing is no command; /help lists them."
+
+
+def test_nothing_to_answer_is_no_error(run: Any) -> None:
+    assert run(*CHAT, input="").exit_code == 0
+    assert run(*CHAT, input="/quit\nhello").exit_code == 0
+
+
+def test_a_slash_in_front_may_be_a_question(run: Any, random_folder: Path) -> None:
+    done = run("chat", "--model", random_folder, "--max-tokens", 8, input="/usr/bin?\n")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
+def test_a_closed_pipe_ends_it(spawn: Any) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = spawn(*CHAT, input=f"{PUZZLE}\n{PUZZLE}\n".encode(), stdout=closed)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+# --- commands
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("/system", "system text: none"),
+        ("/system Be brief.\n/system", "system text: Be brief."),
+        ("/system Be brief.\n/system -", "system text: none"),
+        ("/think", "no thought in the last answer; thinking is off; /think on changes that."),
+        ("/think on", "thinking is on."),
+        ("/think maybe", "error: /think takes on, off or nothing, got 'maybe'."),
+        ("/seed", "seed: 1."),
+        ("/seed 7", "seed: 7."),
+        ("/seed new", "seed: a new one for each answer."),
+        ("/seed x", "error: /seed takes a number or new, got 'x'."),
+        ("/seed -1", "error: seed is -1"),
+        ("/stats", "no answer yet."),
+        ("/stats now", "error: /stats takes nothing behind it, got 'now'."),
+        ("/save", "error: /save takes the name of a file."),
+        ("/image cat.png", "error: /image is no command; /help lists them."),
+        ("/reset", "a new conversation; system text and model stay."),
+    ],
+)
+def test_commands_answer_on_standard_error(run: Any, typed: str, said: str) -> None:
+    done = run(*CHAT, input=typed)
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(said)
+    assert done.exit_code == (1 if said.startswith("error") else 0)
+
+
+def test_help_names_every_command(run: Any) -> None:
+    shown = run(*CHAT, input="/help").stderr
+    for name in ("system", "think", "seed", "stats", "save", "reset", "help", "quit"):
+        assert f"\n/{name} " in f"\n{shown}"
+
+
+def test_stats_are_those_of_the_last_answer(run: Any) -> None:
+    shown = run(*CHAT, input=f"{PUZZLE}\n/stats\n/seed 5\n").stderr
+    assert "context: 98 of 512 positions (19.1%)" in shown
+    assert "steps 4, 22.5 tokens a step" in shown
+    assert "seed: 5; the last answer's is 1." in shown
+
+
+def test_the_seed_decides_the_answer(run: Any, random_folder: Path) -> None:
+    base = ("--model", random_folder, "--max-tokens", 8)
+    expected = [run("generate", "Hi", *base, "--seed", seed).stdout for seed in (5, 6)]
+    typed = "/seed 5\nHi\n/reset\n/seed 6\nHi"
+    assert run("chat", *base, input=typed).stdout == "".join(expected)
+
+
+def test_a_conversation_goes_on_where_it_was_saved(
+    run: Any, random_folder: Path, tmp_path: Path
+) -> None:
+    base = ("chat", "--model", random_folder, "--max-tokens", 8, "--seed", 3)
+    file = tmp_path / "talk.json"
+    both = run(*base, input=f"/system Be brief.\nHi\n/save {file}\nAnd now?\n")
+    assert f"saved 2 messages to {file}." in both.stderr
+    saved = json.loads(file.read_text())
+    assert (saved["system"], [m["role"] for m in saved["messages"]]) == (
+        "Be brief.",
+        ["user", "assistant"],
+    )
+    again = run(*base, "--load", file, input="And now?\n")
+    assert again.exit_code == 0
+    assert both.stdout.endswith(again.stdout)
+    alone = run(*base, input="And now?\n")
+    assert alone.stdout != again.stdout
+
+
+@pytest.mark.parametrize(
+    ("messages", "part"),
+    [
+        ([{"role": "assistant", "content": "x"}], "expected the user's"),
+        ([{"role": "user", "content": "x"}], "ends with a question"),
+    ],
+)
+def test_a_conversation_out_of_turn_is_one_line(
+    run: Any, tmp_path: Path, messages: list[dict[str, str]], part: str
+) -> None:
+    file = tmp_path / "talk.json"
+    whole = {"kind": "mlx-diffgemma conversation", "version": 1, "model": "m", "system": None}
+    file.write_text(json.dumps({**whole, "messages": messages}))
+    assert_one_line(run(*CHAT, "--load", file, input="x"), 1, part)
+
+
+def test_a_bad_file_is_found_before_the_model(run: Any, tmp_path: Path) -> None:
+    done = run("chat", "--model", "no/where", "--load", tmp_path / "none.json", input="x")
+    assert_one_line(done, 1, "none.json: No such file or directory")
+
+
+# --- a terminal
+
+
+def test_three_turns() -> None:
+    with Tty(*PROGRAM, *CHAT, columns=100, rows=40) as tty:
+        for turn, puzzle in enumerate((PUZZLE, EASY, PUZZLE), 1):
+            answered(tty, turn)
+            tty.type(f"{puzzle}\r")
+            tty.until(lambda tty: tty.alternate and GRID_TOP in tty.text())
+        answered(tty, 4)
+        tty.type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.entered == 3
+        shown = tty.scrollback()
+    turns = [f"{p} {q}\n{SOLUTION}" for p, q in (("0% >", PUZZLE), ("19% >", EASY))]
+    assert shown == "".join([*turns, f"19% > {PUZZLE}\n{SOLUTION}", "19% >"])
+
+
+def test_editing_history_paste_and_leaving(random_folder: Path) -> None:
+    steps = [  # what is typed, and what it makes the chat say
+        ("/sead\x7f\x7fed 5\r", "seed: 5."),  # two backspaces
+        ("\x1b[A\x7f7\r", "seed: 7."),  # the line before, changed
+        ("/system one\x1b\rtwo\r", "system text: one two"),  # Alt-Enter
+        ("\x1b[200~/system three\nfour\x1b[201~\r", "system text: three four"),
+        ("/system five\\\rsix\r", "system text: five six"),
+        ("nothing\x03", "Ctrl-D or /quit leaves."),
+    ]
+    with Tty(*PROGRAM, "chat", "--model", random_folder) as tty:
+        for number, (typed, said) in enumerate(steps, 1):
+            answered(tty, number).type(typed)
+            tty.until(said)
+        answered(tty, len(steps) + 1).type("/qu\t")
+        tty.until(lambda tty: tty.text().endswith("% > /quit"))
+        tty.type("\r")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
+    run: Any, random_folder: Path, tmp_path: Path
+) -> None:
+    base = ("--model", random_folder, "--seed", 3)
+    first = run("generate", "Hi", *base, "--max-tokens", 8).stdout
+    log, file = tmp_path / "log", tmp_path / "talk.json"
+    with paced(0.3, log, "chat", *base, "--max-tokens", 40) as tty:
+        answered(tty, 1)
+        tty.type("Hi\r")
+        tty.until(lambda tty: tty.alternate and "canvas 2" in tty.text())
+        assert tty.text().startswith("> Hi")
+        tty.type("\x03")
+        tty.until("interrupted: 1 canvas finished.")
+        tty.type(f"/save {file}\r")
+        tty.until("saved 2 messages")
+        answered(tty, 3).type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+    assert json.loads(file.read_text())["messages"][1]["content"] + "\n" == first
+
+
+def test_a_thought_is_folded(random_folder: Path) -> None:
+    """The model is told what to say: the asset has no thoughts."""
+    code = THINKING + PACED.partition("import mlx_diffgemma.session as session")[2]
+    chat = ("chat", "--model", random_folder, "--max-tokens", 8)
+    with Tty("-c", code, 0.1, "/dev/null", *chat) as tty:
+        answered(tty, 1)
+        tty.type("Hi\r")
+        tty.until("(a thought of 2 words; /think shows it)")
+        assert "Hello." in tty.text()
+        assert "deep thought" not in tty.text()
+        tty.type("/think\r")
+        tty.until("deep thought")
+        answered(tty, 3).type("/quit\r")
+        assert tty.wait() == 0
+
+
+THINKING = """
+import os, sys, time
+import mlx_diffgemma.session as session
+from mlx_diffgemma.text.chat import Answer
+session.parse_answer = lambda *_: Answer("Hello.", "deep thought", ())
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_signals_at_the_prompt(sent: signal.Signals) -> None:
+    with Tty(*PROGRAM, *CHAT) as tty:
+        answered(tty, 1)
+        tty.send(sent)
+        if sent == signal.SIGINT:
+            answered(tty, 2).type("\x04")
+        assert tty.wait() == (143 if sent == signal.SIGTERM else 0)
+        tty.assert_given_back()
+
+
+def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
+    with paced(0.5, tmp_path / "log", *CHAT) as tty:
+        answered(tty, 1)
+        tty.type(f"{PUZZLE}\r")
+        tty.until(lambda tty: tty.alternate)
+        tty.send(signal.SIGTERM)
+        assert tty.wait() == 143
+        tty.assert_given_back()
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TERM": "dumb"},
+        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
+        pytest.param({"NO_COLOR": "1"}, marks=pytest.mark.slow),
+    ],
+)
+def test_other_terminals(env: dict[str, str]) -> None:
+    with Tty(*PROGRAM, *CHAT, columns=100, env=env) as tty:
+        answered(tty, 1)
+        tty.type(f"{PUZZLE}\n")
+        answered(tty, 2)
+        tty.type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert SOLUTION in tty.scrollback()
+        assert tty.entered == (0 if env.get("TERM") == "dumb" else 1)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(20, 6), pytest.param(5, 2, marks=pytest.mark.slow)])
+def test_small_windows(columns: int, rows: int) -> None:
+    with Tty(*PROGRAM, *CHAT, columns=columns, rows=rows) as tty:
+        tty.until(lambda tty: ">" in tty.text())
+        tty.type("/seed\r")
+        tty.until(lambda tty: "seed:1." in "".join(tty.scrollback().split()))
+        tty.until(lambda tty: tty.scrollback().count(">") == 2)
+        tty.type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_random_moments_never_ends_a_chat(tmp_path: Path) -> None:
+    """Whatever Ctrl-C hits, the next command is answered and the terminal comes back."""
+    chance = random.Random(3)
+    with paced(0.02, tmp_path / "log", *CHAT) as tty:
+        answered(tty, 1)
+        for number in range(100, 125):
+            tty.type(f"{chance.choice((PUZZLE, EASY, '/stats', 'hello'))}\r")
+            for _ in range(chance.randrange(1, 4)):
+                pump(tty, chance.uniform(0, 0.3))
+                tty.send(signal.SIGINT)
+            pump(tty, 0.5)  # what is typed while nobody edits may be lost
+            tty.type(f"\x03/seed {number}\r")
+            tty.until(lambda tty, number=number: f"seed: {number}" in tty.scrollback())
+            assert not tty.alternate
+            pump(tty, 0.1)
+        tty.type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def pump(tty: Tty, seconds: float) -> None:
+    """Lets time pass."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        tty.pump(0.01)

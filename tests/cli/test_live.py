@@ -1,0 +1,213 @@
+"""When the live view draws, with a clock and a screen of the test's own."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from mlx_diffgemma.cli.live import Live
+from mlx_diffgemma.cli.picture import Picture, Size
+from mlx_diffgemma.cli.scene import Scene
+from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.text.pieces import Parts
+
+BLANK = Frame(0, 0, np.zeros(4, np.int32), np.zeros(4, np.float32), np.ones(4, np.bool_))
+
+
+def read(frame: Frame) -> Parts:
+    """Every token is its number."""
+    tokens = frame.tokens.tolist()
+    return Parts(tuple(f"{token} " for token in tokens), "a" * len(tokens))
+
+
+def step(canvas: int, number: int, *tokens: int, seconds: float = 0.005) -> Frame:
+    ids = np.array(tokens or (number,) * 4, np.int32)
+    return replace(BLANK, canvas=canvas, step=number, tokens=ids, seconds=seconds)
+
+
+@dataclass
+class Paper:
+    """A screen that keeps what is drawn, and may be torn."""
+
+    size: Size = field(default_factory=lambda: Size(40, 10))
+    pictures: list[list[str]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    torn: bool = False
+    clock: "Clock | None" = None
+    cost: float = 0.0  # seconds to draw
+
+    def enter(self) -> None:
+        self.events.append("enter")
+
+    def measure(self) -> Size:
+        return self.size
+
+    def draw(self, picture: Picture) -> None:
+        if self.torn:
+            raise OSError(5, "Input/output error")
+        if self.clock:
+            self.clock.now += self.cost
+        lines = ["".join(segment.text for segment in line) for line in picture.lines]
+        self.pictures.append(lines)
+
+    def leave(self) -> None:
+        self.events.append("leave")
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def paper() -> Paper:
+    return Paper()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def live(paper: Paper, clock: Clock) -> Live:
+    return Live(Scene(read, 60), paper, clock)
+
+
+def test_sixty_steps_of_5_ms_are_drawn_four_times(live: Live, paper: Paper, clock: Clock) -> None:
+    """12 a second: at 0, 85, 170 and 255 ms; a Shot is made for no other step."""
+    shots = 0
+    shot = live.scene.shot
+
+    def counted() -> object:
+        nonlocal shots
+        shots += 1
+        return shot()
+
+    live.scene.shot = counted  # type: ignore[method-assign, assignment]
+    with live:
+        for number in range(60):
+            live.step(step(0, number))
+            clock.now += 0.005
+    assert [lines[0].split()[0] for lines in paper.pictures] == ["0", "17", "34", "51"]
+    assert shots == 4
+
+
+def test_the_first_frame_is_drawn_at_once(live: Live, paper: Paper) -> None:
+    live.step(step(0, 0))
+    assert len(paper.pictures) == 1
+    assert paper.events == ["enter"]
+
+
+def test_slow_steps_are_all_drawn(live: Live, paper: Paper, clock: Clock) -> None:
+    for number in range(10):
+        live.step(step(number // 5, number % 5))
+        clock.now += 0.09
+    assert len(paper.pictures) == 10
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0.001, 11.8), (0.005, 5), (0.5, 1)])
+def test_a_slow_terminal_is_drawn_on_less_often(
+    live: Live, paper: Paper, clock: Clock, cost: float, expected: int
+) -> None:
+    """A fortieth of the time goes into drawing, and no picture is older than a second."""
+    paper.clock, paper.cost = clock, cost
+    while clock.now < 110:
+        live.step(step(0, 0))
+        clock.now += 0.005
+    drawn = len(paper.pictures) / 10
+    assert drawn == pytest.approx(expected, rel=0.02)
+
+
+def test_before_the_first_frame_the_terminal_is_left_alone(live: Live, paper: Paper) -> None:
+    with live:
+        assert paper.events == []
+    assert paper.pictures == []
+
+
+def test_the_terminal_is_given_back_after_an_error(live: Live, paper: Paper) -> None:
+    with suppress(KeyboardInterrupt), live:
+        live.step(step(0, 0))
+        raise KeyboardInterrupt
+    assert paper.events == ["enter", "leave"]
+
+
+def test_a_terminal_that_goes_away_ends_the_view_only(
+    live: Live, paper: Paper, clock: Clock
+) -> None:
+    live.step(step(0, 0))
+    paper.torn = True
+    for number in range(1, 4):
+        clock.now += 1
+        live.step(step(0, number))
+    assert (len(paper.pictures), live.gone) == (1, True)
+
+
+def test_settle_draws_what_was_left_out(live: Live, paper: Paper, clock: Clock) -> None:
+    for number in range(3):
+        live.step(step(0, number))
+    live.settle()
+    live.settle()
+    assert [lines[0][0] for lines in paper.pictures] == ["0", "2"]
+
+
+def test_a_finished_canvas_stands_above_the_next(live: Live, paper: Paper, clock: Clock) -> None:
+    live.step(step(0, 0, 1, 2, 3, 4))
+    live.step(replace(step(0, 0, 1, 2, 3, 4), committed=True))
+    clock.now += 1
+    live.step(step(1, 0, 5, 6, 7, 8))
+    assert paper.pictures[-1][0] == "1 2 3 4 5 6 7 8 "
+
+
+def test_the_numbers_count_from_the_question(live: Live, paper: Paper, clock: Clock) -> None:
+    """Four tokens finished and four accepted, three steps, 0.1 s each and 0.1 s of encoding."""
+    paper.size = Size(200, 10)
+    live.step(replace(step(0, 0, seconds=0.1), encode_seconds=0.1))
+    live.step(step(0, 1, seconds=0.1))
+    live.step(replace(step(0, 1), committed=True))
+    clock.now += 1
+    live.step(step(1, 0, seconds=0.1))
+    status = paper.pictures[-1][-1]
+    assert status.startswith("canvas 2  step  1/60  accepted   4 of 4")
+    assert "2.7 tokens/step  100 ms/step  20 tokens/s" in status
+
+
+def test_a_narrower_window_is_drawn_anew(live: Live, paper: Paper, clock: Clock) -> None:
+    live.step(step(0, 0, 1, 2, 3, 4))
+    paper.size = Size(4, 10)
+    clock.now += 1
+    live.step(step(0, 1, 1, 2, 3, 4))
+    assert paper.pictures[-1] == ["1 2 ", "3 4 ", "2/60"]
+
+
+def test_the_status_line_does_not_jump_up(live: Live, paper: Paper, clock: Clock) -> None:
+    paper.size = Size(3, 10)
+    for number, tokens in enumerate([(1, 2, 3, 4), (11, 22, 33, 44), (1, 2, 3, 4)]):
+        live.step(step(0, number, *tokens))
+        clock.now += 1
+    assert [len(lines) for lines in paper.pictures] == [3, 5, 5]
+
+
+def test_changed_tokens_are_those_of_this_step(live: Live) -> None:
+    scene = live.scene
+    for frame, changed in (
+        (step(0, 0, 1, 2, 3, 4), [True] * 4),
+        (step(0, 1, 1, 9, 3, 9), [False, True, False, True]),
+        (step(0, 2, 1, 9, 3, 9), [False] * 4),
+        (step(1, 0, 1, 9, 3, 9), [True] * 4),
+    ):
+        scene.take(frame)
+        shot = scene.shot()
+        assert shot is not None
+        assert shot.changed.tolist() == changed
+
+
+def test_a_long_text_is_kept_as_far_as_a_screen_shows_it(live: Live) -> None:
+    for canvas in range(50):
+        live.scene.take(step(canvas, 0, *range(10_000_000, 10_000_200)))
+        live.scene.take(replace(step(canvas, 0, *range(10_000_000, 10_000_200)), committed=True))
+    assert sum(len(text) for text, _ in live.scene.finished) <= 22_000

@@ -1,0 +1,187 @@
+"""The live view as text at fixed sizes."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from mlx_diffgemma.assets.sudoku import SudokuTask
+from mlx_diffgemma.cli.picture import FAINT, Run, Shot, Size, render, runs, token_styles
+from mlx_diffgemma.cli.status import Numbers, status_line
+
+NUMBERS = Numbers(
+    canvas=1,
+    step=2,
+    num_steps=48,
+    accepted=58,
+    canvas_length=256,
+    mean_entropy=0.1456,
+    step_seconds=0.312,
+    tokens_per_step=12.91,
+    tokens_per_second=41.3,
+    memory_bytes=15_240_000_000,
+)
+LAYOUT = SudokuTask().layout
+GRID = """\
+┌───────┬───────┬───────┐
+│ 5 3 4 │ 6 7 8 │ 9 1 2 │
+│ 6 7 2 │ 1 9 5 │ 3 4 8 │
+│ 1 9 8 │ 3 4 2 │ 5 6 7 │
+├───────┼───────┼───────┤
+│ 8 5 9 │ 7 6 1 │ 4 2 3 │
+│ 4 2 6 │ 8 5 3 │ 7 9 1 │
+│ 7 1 3 │ 9 2 4 │ 8 5 6 │
+├───────┼───────┼───────┤
+│ 9 6 1 │ 5 3 7 │ 2 8 4 │
+│ 2 8 7 │ 4 1 9 │ 6 3 5 │
+│ 3 4 5 │ 2 8 6 │ 1 7 9 │
+└───────┴───────┴───────┘
+"""
+SOLUTION = (
+    "534678912\n672195348\n198342567\n859761423\n426853791\n713924856\n961537284\n287419635\n"
+    "345286179"
+)
+
+
+def shot(*pieces: str, roles: str = "", finished: tuple[Run, ...] = (), **fields: object) -> Shot:
+    """A canvas of these tokens, certain and settled."""
+    count = len(pieces)
+    still = Shot(
+        pieces=pieces,
+        roles=roles or "a" * count,
+        entropies=np.zeros(count, np.float32),
+        accepted=np.ones(count, np.bool_),
+        changed=np.zeros(count, np.bool_),
+        finished=finished,
+        numbers=NUMBERS,
+    )
+    return replace(still, **fields)  # type: ignore[arg-type]
+
+
+def text(picture: object, columns: int) -> str:
+    """What a terminal of so many columns would show, without its status line."""
+    out = io.StringIO()
+    Console(width=columns, file=out, color_system=None).print(picture, end="")
+    return "\n".join(out.getvalue().splitlines()[:-1]) + "\n"
+
+
+def shown(view: Shot, columns: int, rows: int = 24) -> list[str]:
+    return text(render(view, Size(columns, rows)), columns).splitlines()
+
+
+WORDS = ("The", " sky", " is", " blue", ",", " and", "\n", "空は", "青い", " tab\there", "😀")
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (80, ["The sky is blue, and", "空は青い tab    here😀"]),
+        (40, ["The sky is blue, and", "空は青い tab    here😀"]),
+        (20, ["The sky is blue, and", "空は青い tab    ", "here😀"]),
+        (8, ["The sky ", "is blue,", "and", "空は青い", "tab    ", "here😀"]),
+    ],
+)
+def test_a_canvas_is_wrapped_text(columns: int, lines: list[str]) -> None:
+    assert shown(shot(*WORDS), columns) == lines
+
+
+def test_finished_text_and_canvas_are_one_text() -> None:
+    view = shot("lo", " you", finished=(("thought\n", "t"), ("One.\nHel", "a")))
+    assert shown(view, 20) == ["thought", "One.", "Hello you"]
+
+
+def test_control_tokens_are_dots_and_what_is_behind_the_end_stays() -> None:
+    view = shot("Hi", "", "no", "", roles="acbc")
+    assert shown(view, 20) == ["Hi·no·"]
+
+
+@pytest.mark.parametrize("rows", range(1, 9))
+@pytest.mark.parametrize("columns", [1, 2, 7, 20, 40, 200])
+def test_nothing_is_larger_than_the_screen(rows: int, columns: int) -> None:
+    finished = (("Long ago, " * 30, "a"),)
+    for layout in (None, LAYOUT):
+        view = shot(*(WORDS * 9)[:90], finished=finished, layout=layout)
+        picture = render(view, Size(columns, rows, floor=rows + 3))
+        assert len(picture.lines) == rows
+        for line in picture.lines:
+            assert cell_len("".join(segment.text for segment in line)) <= columns
+
+
+def test_a_tall_canvas_shows_the_place_where_something_happens() -> None:
+    pieces = [f"{n}\n" for n in range(100)]
+    changed = np.zeros(100, np.bool_)
+    changed[40] = True
+    view = shot(*pieces, finished=(("before\n" * 50, "a"),))
+    assert shown(replace(view, changed=changed), 20, 6) == ["39", "40", "41", "42", "43"]
+    assert shown(replace(view, accepted=~changed), 20, 6) == ["39", "40", "41", "42", "43"]
+    assert shown(view, 20, 6) == ["before", "0", "1", "2", "3"]
+
+
+def test_a_short_canvas_leaves_room_for_what_stands_above() -> None:
+    view = shot("new", finished=(("".join(f"{n}\n" for n in range(50)), "a"),))
+    assert shown(view, 20, 6) == ["46", "47", "48", "49", "new"]
+
+
+def test_the_status_line_stands_no_higher_than_before() -> None:
+    assert shown(shot("a"), 20) == ["a"]
+    assert text(render(shot("a"), Size(20, 24, floor=3)), 20) == "a\n\n\n"
+
+
+def test_a_sudoku_is_a_grid() -> None:
+    view = shot(*SOLUTION, "", roles="a" * 89 + "c", layout=LAYOUT)
+    assert "\n".join(shown(view, 80)) + "\n" == GRID
+    assert shown(view, 24) == [*SOLUTION.splitlines()[:-1], "345286179·"]
+    assert len(shown(view, 80, 13)) == 9  # no room for the grid and the status line
+
+
+def test_a_cell_that_is_no_single_character_is_a_dot() -> None:
+    pieces = ["12", "空", "\n", "", "\x1b", *SOLUTION[5:], ""]
+    assert shown(shot(*pieces, layout=LAYOUT), 80)[1] == "│ · · · │ · · 8 │ 9 1 2 │"
+
+
+def test_styles_say_what_is_certain_accepted_changed_and_thought() -> None:
+    view = shot(
+        *"abcde",
+        roles="aaatb",
+        entropies=np.array([0.0, 0.5, 9.0, 0.0, 0.0], np.float32),
+        accepted=np.array([True, True, False, True, True]),
+        changed=np.array([False, True, True, False, False]),
+    )
+    sure, middling, noise, thought, behind = token_styles(view)
+    assert len({sure.color, middling.color, noise.color}) == 3
+    assert [s.bold for s in (sure, middling, noise)] == [True, True, None]
+    assert [s.underline for s in (sure, middling, noise)] == [None, True, True]
+    assert (thought.dim, thought.color) == (True, sure.color)
+    assert behind == FAINT
+
+
+def test_runs_leave_out_control_tokens_and_what_is_behind_the_end() -> None:
+    pieces = ("", "thought\n", "hm", "", "Hi", " you", "", "no")
+    assert list(runs(pieces, "cttcaacb")) == [("thought\nhm", "t"), ("Hi you", "a")]
+
+
+# --- the status line
+
+
+def test_all_numbers_fit_into_eighty_columns() -> None:
+    assert status_line(NUMBERS, 200) == (
+        "canvas 2  step  3/48  accepted  58 of 256  entropy 0.1456 nats  12.9 tokens/step  "
+        "312 ms/step  41 tokens/s  15.24 GB"
+    )
+    assert status_line(NUMBERS, 80) == (
+        "canvas 2 step 3/48 acc 58/256 0.146 nats 12.9/step 312 ms 41 tok/s 15.24 GB"
+    )
+
+
+@pytest.mark.parametrize("width", range(130))
+def test_the_numbers_fit(width: int) -> None:
+    assert len(status_line(NUMBERS, width)) <= width
+
+
+def test_a_narrow_line_has_the_first_numbers() -> None:
+    assert status_line(NUMBERS, 40) == "canvas 2 step 3/48 acc 58/256 0.146 nats"
+    assert status_line(NUMBERS, 20) == "canvas 2 step 3/48"
+    assert status_line(NUMBERS, 4) == "3/48"

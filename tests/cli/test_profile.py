@@ -1,0 +1,273 @@
+"""`profile` and `profile compare`: what they print, write and refuse."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import assert_one_line
+from test_interrupt import stopped
+
+from mlx_diffgemma.profile.schema import problems
+
+FAST = ("--steps", 2, "--context", 130)
+
+# Runs the command line; one answer is measured as slowly as a test can wait for.
+SLOW = """
+import sys, time
+from mlx_diffgemma.profile.measure import Meter
+count, last, fast = 0, int(sys.argv[1]), Meter.answer
+
+def slow(*arguments, **options):
+    global count
+    count += 1
+    if count == last:
+        print("SLOW", file=sys.stderr, flush=True)
+        time.sleep(60)
+    return fast(*arguments, **options)
+
+Meter.answer = slow
+sys.argv = ["mlx-diffgemma", *sys.argv[2:]]
+from mlx_diffgemma.cli.app import main
+main()
+"""
+
+
+@pytest.fixture
+def profile(run: Any, random_folder: Path) -> Any:
+    """Runs a short measurement of the random model."""
+    return lambda *arguments: run("profile", "--model", random_folder, *FAST, *arguments)
+
+
+def written(file: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(file.read_text())
+    assert list(problems(value)) == []
+    return value
+
+
+def test_a_measurement_is_printed_and_written(profile: Any, tmp_path: Path) -> None:
+    file, trace = tmp_path / "profile.json", tmp_path / "trace.json"
+    done = profile("--components", "--json", file, "--trace", trace)
+    assert (done.exit_code, done.stderr) == (0, "")
+    value = written(file)
+    for part in ("2 steps a canvas", "tokens a step", "a step by part", "self-conditioning"):
+        assert part in done.stdout
+    assert f"{value['step_ms']['p50']:.4g} ms" in done.stdout
+    assert "warning: computed on the CPU" in done.stdout
+    assert "none: this chip is not in the table" in done.stdout
+    assert str(tmp_path) not in json.dumps(value)
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert sorted(os.listdir(tmp_path)) == ["profile.json", "trace.json"]
+    assert stat.S_IMODE(file.stat().st_mode) & 0o400
+
+
+def test_adaptive(run: Any, random_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    counts = ("--prompts", 5, "--seeds", 1, "--max-tokens", 16)
+    done = run("profile", "--model", random_folder, "--steps", "adaptive", *counts, "--json", file)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "adaptive: 5 answers, 10 canvases of 8" in done.stdout
+    assert "10 x 3; 100% at the cap" in done.stdout
+    assert written(file)["commit_ms"] > 0
+
+
+def test_tiny_sudoku_counts_as_generate_does(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    options = ("--steps", "adaptive", "--prompts", 5, "--seeds", 1, "--seed", 4)
+    assert run("profile", "--model", "tiny-sudoku", *options, "--json", file).exit_code == 0
+    for answer in written(file)["answers"]:
+        generate = ("generate", answer["prompt"], "--model", "tiny-sudoku", "--seed", 4, "--json")
+        reply = json.loads(run(*generate).stdout)
+        assert answer["tokens_per_step"] == reply["tokens_per_step"]
+        assert [canvas["steps"] for canvas in answer["canvases"]] == reply["steps"]
+        assert answer["token_ids"] == reply["token_ids"]
+
+
+def test_the_encoder_as_a_next_token_model(profile: Any, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    done = profile("--encoder-head", "--json", file)
+    assert (done.exit_code, done.stderr) == (0, "")
+    found = written(file)["encoder_head"]
+    assert f"perplexity of answers   {found['answer_perplexity']:.4g} (" in done.stdout
+    assert "agrees with canvases" in done.stdout
+
+
+def test_no_diffusion_model_is_a_baseline(profile: Any, tmp_path: Path) -> None:
+    message = "--baseline tiny-sudoku is a DiffusionGemma checkpoint, expected an autoregressive"
+    assert_one_line(profile("--baseline", "tiny-sudoku"), 1, message)
+    assert_one_line(profile("--baseline", tmp_path), 1, "config.json: not found")
+    assert_one_line(profile("--baseline", tmp_path / "none"), 1, "no such folder")
+
+
+# --- what is refused, before a model is loaded where that can be
+
+REFUSED = [
+    (("--steps", 0), 2, "--steps is 0"),
+    (("--steps", "many"), 2, "--steps is 'many'"),
+    (("--canvases", 3), 2, "--canvases is 3, expected at least 5"),
+    (("--canvases", 9, "--steps", "adaptive"), 2, "--canvases goes with a number of --steps"),
+    (("--prompts", 9), 2, "--prompts goes with --steps adaptive"),
+    (("--seeds", 9), 2, "--seeds goes with --steps adaptive"),
+    (("--max-tokens", 9), 2, "--max-tokens goes with --steps adaptive"),
+    (("--sustained", "soon"), 2, "--sustained is 'soon', expected a time such as"),
+    (("--sustained", "-5m"), 2, "--sustained is '-5m'"),
+    (("--sustained", "nans"), 2, "--sustained is 'nans'"),
+    (("--context", 9999), 2, "--context is 9,999, expected at most 2,040"),
+    (("--context", 3), 2, "--context is 3, expected at least"),
+    (("--seed", 2**64), 2, "seed is 18446744073709551616, expected a whole number"),
+    (("--json", "no/such/folder/x"), 1, "the profile cannot be written: no/such/folder/x: No such"),
+    (("--trace", "/"), 1, "the trace cannot be written: /: Is a directory"),
+    (("--json", "x", "--trace", "./x"), 2, "--json and --trace both name x; give two files"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), REFUSED)
+def test_bad_input_is_one_line(
+    profile: Any, arguments: tuple[object, ...], code: int, message: str
+) -> None:
+    assert_one_line(profile(*arguments), code, message)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_file_is_one_line(profile: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch(0o400)
+    assert_one_line(profile("--json", file), 1, "Permission denied")
+
+
+def test_a_model_that_is_none_is_one_line(run: Any, tmp_path: Path) -> None:
+    done = run("profile", "--model", tmp_path / "nothing", "--json", tmp_path / "file")
+    assert_one_line(done, 1, "nothing")
+    assert os.listdir(tmp_path) == []
+
+
+# --- files and interrupts
+
+
+def test_a_file_is_replaced_whole_or_left(profile: Any, tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("before")
+    link.symlink_to(file)
+    assert profile("--context", 9999, "--json", link).exit_code == 2
+    assert (file.read_text(), sorted(os.listdir(tmp_path))) == ("before", ["file", "link"])
+    assert profile("--json", link).exit_code == 0
+    assert link.is_symlink()
+    assert written(file)
+
+
+def test_a_device_is_written_into(profile: Any) -> None:
+    assert profile("--json", "/dev/null").exit_code == 0
+
+
+def test_an_interrupt_prints_what_is_finished(random_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    command = ("profile", "--model", random_folder, *FAST, "--json", file)
+    code, out, err = stopped(SLOW, 5, *command)  # two to warm up, two measured
+    assert (code, err) == (130, ["interrupted: 2 of 5 answers measured."])
+    assert "2 answers, 2 canvases" in out
+    assert "warning: only 2 canvases" in out
+    assert os.listdir(tmp_path) == []
+    code, out, err = stopped(SLOW, 2, *command)
+    assert (code, out, err) == (130, "", ["interrupted: 0 of 5 answers measured."])
+
+
+# --- compare
+
+
+@pytest.fixture
+def measured(profile: Any, tmp_path: Path) -> Path:
+    file = tmp_path / "a.json"
+    assert profile("--json", file).exit_code == 0
+    return file
+
+
+def changed(file: Path, change: Any) -> Path:
+    value = json.loads(file.read_text())
+    change(value)
+    other = file.with_name("b.json")
+    other.write_text(json.dumps(value))
+    return other
+
+
+def slowed(factor: float) -> Any:
+    def change(value: dict[str, Any]) -> None:
+        for answer in value["answers"]:
+            for canvas in answer["canvases"]:
+                canvas["step_ms"] = [factor * ms for ms in canvas["step_ms"]]
+
+    return change
+
+
+def evened(value: dict[str, Any]) -> None:
+    """Steps of 100 to 103 ms, as on a quiet machine."""
+    for number, answer in enumerate(value["answers"]):
+        for canvas in answer["canvases"]:
+            canvas["step_ms"] = [100.0 + (number + k) % 4 for k in range(canvas["steps"])]
+
+
+def test_a_run_with_itself_does_not_differ(run: Any, measured: Path) -> None:
+    done = run("profile", "compare", measured, measured)
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("no difference: a step changes by +0.0% (")
+    assert all(line.endswith("no difference") for line in lines[3:])
+    assert [line.split("  ")[0].split(" [")[0] for line in lines[3:]] == [
+        "step",
+        "commit",
+        "prefill",
+        "first canvas",
+        "tokens a step",
+        "tokens/s",
+    ]
+
+
+def test_a_slower_run_is_slower(run: Any, measured: Path) -> None:
+    even = changed(measured, evened).replace(measured)
+    slower = changed(even, slowed(1.2))
+    first = run("profile", "compare", even, slower).stdout.splitlines()[0]
+    assert first.startswith("B is slower: a step changes by +20")
+    low, high = first.partition("(")[2].rstrip(")").split(" to ")
+    assert 0 < float(low.rstrip("%")) <= float(high.rstrip("%"))
+    assert run("profile", "compare", slower, even).stdout.startswith("B is faster: a step chang")
+
+
+OTHERS = [
+    (("sampler", "entropy_bound"), 0.2, "the sampler (--entropy-bound): 0.1 and 0.2"),
+    (("sampler", "max_denoising_steps"), 9, "the sampler (--steps): 2 and 9"),
+    (("model", "quantization"), {"experts": ["4-bit"]}, "quantisation: "),
+    (("model", "layers"), 7, "the model (layers): 2 and 7"),
+    (("workload", "context"), 999, "the workload (context): 130 and 999"),
+    (("workload", "prompt_tokens"), 999, "the workload (prompt_tokens): 130 and 999"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), OTHERS)
+def test_other_work_is_not_compared(
+    run: Any, measured: Path, place: tuple[str, str], value: object, message: str
+) -> None:
+    other = changed(measured, lambda profile: profile[place[0]].update({place[1]: value}))
+    done = run("profile", "compare", measured, other)
+    assert_one_line(done, 1, f"the two runs differ in {message}")
+    assert run("profile", "compare", measured, other, "--anyway").exit_code == 0
+
+
+def test_files_that_are_no_profiles(run: Any, measured: Path) -> None:
+    other = measured.with_name("other")
+    for content, message in (
+        ("", "is not JSON"),
+        ("[]", "has schema version None, expected 1"),
+        ('{"schema_version": 2}', "has schema version 2, expected 1"),
+        ('{"schema_version": 1}', "is no whole profile: "),
+        ("\udc80", "is not JSON"),
+    ):
+        other.write_bytes(content.encode("utf-8", "surrogateescape"))
+        assert_one_line(run("profile", "compare", measured, other), 1, message)
+    assert_one_line(run("profile", "compare", measured, "no-file"), 1, "no-file: No such file")
+    assert_one_line(run("profile", "compare", measured), 2, "Missing argument")
+
+
+def test_options_of_a_measurement_mean_nothing_to_compare(run: Any, measured: Path) -> None:
+    done = run("profile", "--json", "x", "compare", measured, measured)
+    assert_one_line(done, 2, "--json before compare means nothing")

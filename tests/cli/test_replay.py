@@ -1,0 +1,257 @@
+"""`replay`: a trace played, drawn, and refused where it is none."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from puzzle import SOLUTION, SOLVE, assert_one_line
+from terminal import PROGRAM, Tty
+from test_screen import GRID_TOP
+
+from mlx_diffgemma.cli.film import make_film, svg
+from mlx_diffgemma.cli.recording import read_recording
+
+
+@pytest.fixture(scope="module")
+def puzzle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trace of a solved Sudoku."""
+    from typer.testing import CliRunner
+
+    from mlx_diffgemma.cli.app import app
+
+    file = tmp_path_factory.mktemp("trace") / "steps.jsonl"
+    assert CliRunner().invoke(app, [*SOLVE, "--trace", str(file)]).exit_code == 0
+    return file
+
+
+@pytest.fixture
+def text(run: Any, random_folder: Path, tmp_path: Path) -> tuple[Path, str]:
+    """The trace of two canvases, and their text."""
+    file = tmp_path / "text.jsonl"
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", 3)
+    return file, run(*command, "--trace", file).stdout
+
+
+def changed(file: Path, number: int, **values: Any) -> None:
+    """Sets keys in a line, counted from 0; ... takes a key away."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    line = {k: v for k, v in (json.loads(lines[number]) | values).items() if v is not ...}
+    lines[number] = json.dumps(line)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+# --- what is read
+
+
+def test_a_recording_is_what_was_traced(puzzle: Path) -> None:
+    lines = [json.loads(line) for line in puzzle.read_text(encoding="utf-8").splitlines()]
+    recording = read_recording(puzzle)
+    assert (recording.num_steps, recording.answer + "\n") == (48, SOLUTION)
+    assert len(recording.frames) == len(lines) - 1
+    for frame, line in zip(recording.frames, lines[1:], strict=True):
+        assert frame.tokens.tolist() == line["tokens"]
+        assert "".join(recording.read(frame).pieces) == line.get("text", SOLUTION[:-1]) or (
+            line["type"] == "step"
+        )
+        if line["type"] == "step":
+            assert frame.accepted.astype(int).tolist() == line["accepted"]
+            assert frame.entropies.tolist() == pytest.approx(line["entropies"])
+            assert (frame.seconds, frame.encode_seconds) == (
+                line["seconds"],
+                line["encode_seconds"],
+            )
+
+
+def test_without_a_terminal_only_the_answer_is_printed(
+    run: Any, puzzle: Path, text: tuple[Path, str]
+) -> None:
+    for file, answer in ((puzzle, SOLUTION), text):
+        done = run("replay", file, "--speed", 1e-3)  # and without waiting
+        assert (done.exit_code, done.stdout, done.stderr) == (0, answer, "")
+
+
+def test_an_interrupted_trace_has_no_answer(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "part.jsonl"
+    file.write_text("".join(puzzle.read_text().splitlines(keepends=True)[:3]))
+    done = run("replay", file)
+    assert (done.exit_code, done.stdout) == (0, "")
+
+
+# --- played
+
+
+def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
+    with Tty(*PROGRAM, "replay", puzzle, "--speed", "0.2") as tty:
+        for step in (1, 3):
+            tty.until(lambda tty, step=step: tty.alternate and f"step {step}/48" in tty.text())
+            assert tty.text().startswith(GRID_TOP)
+        tty.until(lambda tty: "step 4/48" in tty.text())
+        assert tty.text().splitlines()[1] == "│ 5 3 4 │ 6 7 8 │ 9 1 2 │"
+        tty.type("\x03")
+        assert tty.wait() == 130
+        tty.assert_given_back()
+    with Tty(*PROGRAM, "replay", puzzle, "--speed", "2") as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert (tty.entered, tty.scrollback() + "\n") == (1, SOLUTION)
+
+
+# --- drawn
+
+
+def test_an_image_plays_without_a_script(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "steps.svg"
+    assert run("replay", puzzle, "--svg", out).stdout == ""
+    content = out.read_text(encoding="utf-8")
+    tree = ElementTree.fromstring(content)
+    assert tree.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "<script" not in content
+    assert "http" not in content.replace("http://www.w3.org/2000/svg", "")
+    used = set(re.findall(r'class="(t\d+-\d+)"', content))
+    assert used
+    assert used == set(re.findall(r"@keyframes (t\d+-\d+)", content))
+
+
+def test_each_moment_of_an_image_is_a_step(puzzle: Path) -> None:
+    """At the start of each step, the lines that are visible are those of its picture."""
+    film = make_film(read_recording(puzzle), 1.0)
+    content = svg(film, "x")
+    tree = ElementTree.fromstring(content)
+    space = "{http://www.w3.org/2000/svg}"
+    (body,) = [g for g in tree if g.tag == space + "g"]
+    for number, picture in enumerate(film.pictures):
+        texts = [e for e in body if e.tag == space + "text"]
+        for group in body.findall(space + "g"):
+            first, end = map(int, group.attrib["class"][1:].split("-"))
+            if first <= number < end:
+                texts += group.findall(space + "text")
+        rows: dict[int, list[tuple[float, str]]] = {}
+        for element in texts:
+            x, y = float(element.attrib["x"]), int(element.attrib["y"])
+            rows.setdefault(y, []).append((x, element.text or ""))
+        shown = ["".join(t for _, t in sorted(rows[y])).replace("\u00a0", "") for y in sorted(rows)]
+        lines = ("".join(segment.text for segment in line) for line in picture.lines)
+        assert shown == [line.replace(" ", "") for line in lines if line.strip()]
+    assert list(film.starts) == sorted(film.starts)
+    assert film.length > film.starts[-1]
+
+
+def test_no_more_than_twelve_pictures_a_second(puzzle: Path) -> None:
+    film = make_film(read_recording(puzzle), 1e5)
+    gaps = [b - a for a, b in zip(film.starts, film.starts[1:], strict=False)]
+    assert min(gaps) == pytest.approx(1 / 12)
+
+
+def test_speed_stretches_time(puzzle: Path) -> None:
+    slow, fast = (make_film(read_recording(puzzle), speed) for speed in (0.01, 0.02))
+    assert slow.starts[-1] == pytest.approx(2 * fast.starts[-1])
+
+
+def test_a_page_holds_the_image(run: Any, text: tuple[Path, str], tmp_path: Path) -> None:
+    out = tmp_path / "steps.html"
+    assert run("replay", text[0], "--html", out, "--svg", tmp_path / "steps.svg").exit_code == 0
+    content = out.read_text(encoding="utf-8")
+    assert (tmp_path / "steps.svg").read_text(encoding="utf-8") in content
+    assert '<input type="range"' in content
+    assert "http" not in content.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_what_a_model_says_is_no_markup(puzzle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "evil.jsonl"
+    file.write_bytes(puzzle.read_bytes())
+    pieces = ["</text><script>alert(1)</script>", "&amp;", "\x00"] + ["x"] * 87
+    changed(file, 0, layout=None)
+    changed(file, 1, pieces=pieces)
+    content = svg(make_film(read_recording(file), 1.0), "a <title>")
+    ElementTree.fromstring(content)
+    assert "<script" not in content
+    assert "&amp;amp;" in content
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("", "is empty, expected a trace"),
+        ("hello\n", "has no JSON in line 1, expected a trace"),
+        ("[]\n", "has no object in line 1"),
+        ('{"text": "hi"}\n', "has no header in line 1"),
+        ('{"type": "header", "version": "0.0.9"}\n', "has format none (written by 0.0.9)"),
+        ('{"type": "header", "format": 9, "version": "3.0"}\n', "has format 9 (written by 3.0)"),
+        ('{"type": "header", "format": 1}\n', "line 1 lacks 'canvas_length'"),
+    ],
+)
+def test_what_is_no_trace_is_one_line(run: Any, tmp_path: Path, content: str, part: str) -> None:
+    file = tmp_path / "file"
+    file.write_text(content)
+    assert_one_line(run("replay", file), 1, part, "generate --trace")
+
+
+def test_a_last_line_that_is_cut_off_is_one_line(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cut.jsonl"
+    whole = puzzle.read_bytes()
+    for length in (len(whole) - 2, len(whole) - 600, whole.index(b"\n") + 10):
+        file.write_bytes(whole[:length])
+        assert_one_line(run("replay", file), 1, "is cut off in line", "remove that line")
+    file.write_bytes(whole[:-1])
+    assert run("replay", file).stdout == SOLUTION
+
+
+@pytest.mark.parametrize(
+    ("number", "values", "part"),
+    [
+        (0, {"canvas_length": 0}, "line 1 is wrong (0 is no whole number from 1 on)"),
+        (0, {"sampler": 3}, "line 1 is wrong"),
+        (0, {"layout": [[90]]}, "line 1 is wrong (position 90 of 90)"),
+        (0, {"layout": 3}, "line 1 is wrong"),
+        (1, {"type": "other"}, "line 2 lacks 'other'"),
+        (1, {"pieces": ...}, "line 2 lacks 'pieces'"),
+        (1, {"pieces": ["x"]}, "line 2 is wrong (tokens, pieces and roles"),
+        (1, {"pieces": [1] * 90}, "line 2 is wrong (1 is no text)"),
+        (1, {"roles": "z" * 90}, "line 2 is wrong (tokens, pieces and roles"),
+        (1, {"tokens": [0.5] * 90}, "line 2 is wrong (0.5 is no whole number"),
+        (1, {"entropies": [0.5]}, "line 2 is wrong (a list is not as long as the canvas)"),
+        (1, {"entropies": ["x"] * 90}, "line 2 is wrong"),
+        (1, {"entropies": [float("nan")] * 90}, "line 2 is wrong (an entropy is not finite)"),
+        (1, {"accepted": None}, "line 2 is wrong"),
+        (1, {"seconds": -1}, "line 2 is wrong (-1 is no time"),
+        (1, {"tokens": [1 << 40] * 90}, "line 2 is wrong"),
+        (1, {"step": 1}, "goes on elsewhere in line 2"),
+        (2, {"step": 0}, "goes on elsewhere in line 3"),
+        (2, {"canvas": 1}, "goes on elsewhere in line 3"),
+        (-1, {"canvas": 1}, "goes on elsewhere in line"),
+        (-1, {"answer": 3}, "is wrong (3 is no text)"),
+    ],
+)
+def test_a_damaged_line_is_named(
+    run: Any, puzzle: Path, tmp_path: Path, number: int, values: dict[str, Any], part: str
+) -> None:
+    file = tmp_path / "damaged.jsonl"
+    file.write_bytes(puzzle.read_bytes())
+    changed(file, number, **values)
+    assert_one_line(run("replay", file), 1, part)
+
+
+def test_a_header_alone_is_no_generation(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "header.jsonl"
+    file.write_bytes(puzzle.read_bytes().splitlines(keepends=True)[0])
+    assert_one_line(run("replay", file), 1, "holds no step")
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])
+def test_a_speed_is_above_0(run: Any, puzzle: Path, speed: str) -> None:
+    assert_one_line(run("replay", puzzle, "--speed", speed), 2, "--speed is", "above 0")
+
+
+def test_files_that_cannot_be_read_or_written_are_one_line(
+    run: Any, puzzle: Path, tmp_path: Path
+) -> None:
+    assert_one_line(run("replay", tmp_path / "none"), 1, "No such file or directory")
+    assert_one_line(run("replay", tmp_path), 1, "Is a directory")
+    done = run("replay", puzzle, "--svg", tmp_path / "none" / "x.svg")
+    assert_one_line(done, 1, "x.svg cannot be written: No such file or directory")

@@ -1,0 +1,75 @@
+"""A conversation as a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_diffgemma.cli.errors import FileError
+from mlx_diffgemma.cli.saved import Conversation, load, save
+from mlx_diffgemma.text.chat import Message
+
+SAID = (Message("user", "空は?\n"), Message("assistant", 'blue "ish"'))
+WHOLE = {
+    "kind": "mlx-diffgemma conversation",
+    "version": 1,
+    "model": "m",
+    "system": None,
+    "messages": [],
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "talk.json"
+
+
+def test_what_is_saved_is_loaded(file: Path) -> None:
+    for system in (None, "Be brief."):
+        save(file, "owner/model", system, SAID)
+        assert load(file) == Conversation("owner/model", system, SAID)
+    assert [path.name for path in file.parent.iterdir()] == ["talk.json"]
+
+
+def test_other_files_are_not_replaced(file: Path) -> None:
+    file.write_text('{"precious": 1}')
+    with pytest.raises(FileError, match="exists and is no saved conversation"):
+        save(file, "m", None, SAID)
+    assert file.read_text() == '{"precious": 1}'
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="No such file or directory"):
+        save(tmp_path / "none" / "talk.json", "m", None, SAID)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "is no JSON"),
+        (b"\xff\xfe", "is no JSON"),
+        ([], "is no saved conversation"),
+        ({"kind": "other"}, "is no saved conversation"),
+        ({**WHOLE, "version": 2}, "has version 2, expected 1"),
+        ({**WHOLE, "extra": 1}, "missing or unknown keys: extra"),
+        ({k: v for k, v in WHOLE.items() if k != "system"}, "missing or unknown keys: system"),
+        ({**WHOLE, "messages": {}}, "no list of messages"),
+        ({**WHOLE, "messages": [{"role": "system", "content": "x"}]}, "message 1"),
+        ({**WHOLE, "messages": [{"role": "user", "content": 1}]}, "message 1"),
+        ({**WHOLE, "messages": [{"role": ["user"], "content": ""}]}, "message 1"),
+        ({**WHOLE, "messages": ["x"]}, "message 1"),
+        ({**WHOLE, "system": 1}, "no text"),
+    ],
+)
+def test_other_files_are_one_line(file: Path, content: Any, part: str) -> None:
+    file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(FileError, match=part) as error:
+        load(file)
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_no_file_is_one_line(file: Path) -> None:
+    with pytest.raises(FileError, match=r"cannot be read: .*: No such file or directory\.$"):
+        load(file)

@@ -1,0 +1,286 @@
+"""The live view under a real terminal: what shows, what stays, and that it is given back."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import PUZZLE, SOLUTION, SOLVE
+from terminal import PROGRAM, Tty
+
+from mlx_diffgemma.cli.screen import encoded
+
+COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
+GRID_TOP = "┌───────┬───────┬───────┐"
+
+# The command line with a model that pauses before every step but the first, and notes each step in
+# a file when it is done.
+PACED = """
+import os, sys, time
+import mlx_diffgemma.session as session
+pause, log, fast = float(sys.argv[1]), sys.argv[2], session.denoise
+
+def paced(*arguments, **options):
+    for frame in fast(*arguments, **options):
+        if not frame.committed:
+            with open(log, "a") as file:
+                print(frame.canvas, frame.step, file=file)
+        yield frame
+        if not frame.committed:
+            time.sleep(pause)
+
+session.denoise = paced
+sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
+from mlx_diffgemma.cli.app import main
+main()
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "steps"
+
+
+def paced(seconds: float, log: Path, *arguments: object, **options: Any) -> Tty:
+    return Tty("-c", PACED, seconds, log, *arguments, **options)
+
+
+def text_of(run: Any, *command: object) -> str:
+    """The answer as it is without a terminal."""
+    return str(run(*command).stdout)
+
+
+def test_the_view_goes_and_the_text_stays() -> None:
+    with Tty(*PROGRAM, *SOLVE) as tty:
+        tty.until(lambda tty: tty.alternate and "canvas 1 step 1/48" in tty.text())
+        assert tty.text().splitlines()[0] == GRID_TOP
+        assert tty.text().splitlines()[1] == "│ 5 3 4 │ 6 7 8 │ 9 1 4 │"
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        *grid, summary = tty.scrollback().splitlines()
+    assert "\n".join(grid) + "\n" == SOLUTION
+    assert summary.startswith("90 tokens in ")
+    assert summary.endswith("4 steps, seed 1")
+
+
+def test_the_first_frame_shows_before_the_second_step_begins(log: Path) -> None:
+    with paced(1, log, *SOLVE, "--steps", 3) as tty:
+        tty.until(lambda tty: tty.alternate and "step 1/3" in tty.text())
+        assert log.read_text() == "0 0\n"
+        assert "step 2/3" not in tty.text()
+
+
+def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path) -> None:
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed")
+    answers = ((seed, text_of(run, *command, seed)) for seed in range(50))
+    seed, expected = next((seed, text) for seed, text in answers if text[:-1].isprintable())
+    command = (*command, seed)
+    with paced(0.2, log, *command) as tty:
+        tty.until(lambda tty: tty.alternate and "canvas 2 step 2/3" in tty.text())
+        first = tty.text()
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        shown = tty.scrollback()
+    assert first.splitlines()[-1].startswith("canvas 2 step 2/3 acc ")
+    assert first[:4] == expected[:4]
+    assert shown.split("\n16 tokens")[0].rstrip() == expected.rstrip()
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 24), (1, 1)])
+def test_small_windows(columns: int, rows: int, log: Path) -> None:
+    with paced(0.1, log, *SOLVE, columns=columns, rows=rows) as tty:
+        tty.until(lambda tty: tty.alternate and tty.text() != "")
+        if columns == 20 and rows == 24:
+            assert tty.text().splitlines()[0] == "534678914"
+        if columns == 40:
+            assert tty.text().splitlines()[0] == GRID_TOP
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
+    with paced(0.1, log, *SOLVE, env={"COLUMNS": "20", "LINES": "4"}) as tty:
+        tty.until(lambda tty: tty.alternate and "canvas 1" in tty.text())
+        assert len(tty.text().splitlines()) <= 4
+        assert tty.wait() == 0
+
+
+def test_a_resized_window_is_drawn_anew(log: Path) -> None:
+    with paced(0.4, log, *SOLVE) as tty:
+        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.resize(18, 8)
+        tty.until(lambda tty: "534" in tty.text() and "step 2/48" in tty.text())
+        assert GRID_TOP[:5] not in tty.text()
+        tty.resize(60, 30)
+        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and "step 3/48" in tty.text())
+        assert len(tty.text().splitlines()) == 14
+        assert tty.wait() == 0
+
+
+def test_other_encodings_get_ascii(log: Path) -> None:
+    with paced(0.1, log, *SOLVE, env={"PYTHONIOENCODING": "latin-1"}) as tty:
+        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        assert tty.text().splitlines()[:2] == [
+            "+-------+-------+-------+",
+            "| 5 3 4 | 6 7 8 | 9 1 4 |",
+        ]
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def test_the_c_locale_gets_the_answer() -> None:
+    with Tty(*PROGRAM, *SOLVE, env={"LC_ALL": "C", "LANG": "C"}) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.scrollback().startswith(SOLUTION)
+
+
+def test_characters_an_encoding_lacks_are_question_marks() -> None:
+    assert encoded("│ é 空", "latin-1") == b"| \xe9 ?"
+    assert encoded("│ é 空", "utf-8") == "│ é 空".encode()
+
+
+def test_no_colour_keeps_bold_and_underline() -> None:
+    with Tty(*PROGRAM, *SOLVE, env={"NO_COLOR": "1"}) as tty:
+        assert tty.wait() == 0
+        assert b"\x1b[1;4m" in tty.bytes
+        assert COLOUR.search(tty.bytes) is None
+    with Tty(*PROGRAM, *SOLVE) as tty:
+        assert tty.wait() == 0
+        assert COLOUR.search(tty.bytes)
+
+
+def test_a_dumb_terminal_gets_the_text_alone() -> None:
+    with Tty(*PROGRAM, *SOLVE, env={"TERM": "dumb"}) as tty:
+        assert tty.wait() == 0
+        assert tty.bytes.decode().replace("\r", "") == SOLUTION
+
+
+def test_a_dumb_terminal_may_have_a_line_a_step() -> None:
+    with Tty(*PROGRAM, *SOLVE, "--visual", env={"TERM": "dumb"}) as tty:
+        assert tty.wait() == 0
+        assert b"\x1b" not in tty.bytes
+        assert tty.scrollback().startswith("canvas 1 step  1/48  accepted  50 of 90")
+
+
+def test_a_redirected_answer_is_clean_below_a_view_that_was_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "answer"
+    with open(out, "wb") as file, Tty(*PROGRAM, *SOLVE, "--visual", stdout=file) as tty:
+        tty.until(lambda tty: tty.alternate)
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.scrollback().startswith("90 tokens in ")
+    assert out.read_text() == SOLUTION
+
+
+def test_a_redirected_answer_has_no_view_of_itself(tmp_path: Path) -> None:
+    out = tmp_path / "answer"
+    with open(out, "wb") as file, Tty(*PROGRAM, *SOLVE, stdout=file) as tty:
+        assert tty.wait() == 0
+        assert tty.entered == 0
+    assert out.read_text() == SOLUTION
+
+
+def test_head_ends_it(tmp_path: Path, random_folder: Path) -> None:
+    """`generate | head -c 10`: ten bytes, and the shell's exit code for a closed pipe."""
+    command = [sys.executable, *PROGRAM, "generate", "Hi", "--model", str(random_folder)]
+    command += ["--seed", "3", "--max-tokens", "400"]
+    line = '"$@" | head -c 10; echo " ${PIPESTATUS[0]}"'
+    done = subprocess.run(
+        ["bash", "-c", line, "bash", *command], capture_output=True, check=True, stdin=-3
+    )
+    assert len(done.stdout.rpartition(b" ")[0].decode()) >= 9
+    assert done.stdout.endswith(b" 141\n")
+    assert done.stderr == b""
+
+
+# --- signals
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "line"),
+    [
+        ("key", 130, "interrupted: no canvases finished."),
+        (signal.SIGTERM, 143, "interrupted: no canvases finished."),
+        (signal.SIGKILL, -9, ""),
+        pytest.param(signal.SIGABRT, -6, "", marks=pytest.mark.slow),
+        pytest.param(signal.SIGQUIT, -3, "", marks=pytest.mark.slow),
+    ],
+)
+def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) -> None:
+    """Even by a process that is killed outright: the guard does it."""
+    with paced(0.5, log, *SOLVE) as tty:
+        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        if sent == "key":
+            tty.type("\x03")
+        else:
+            tty.send(sent)
+        assert tty.wait() == code
+        tty.assert_given_back()
+        assert tty.scrollback().replace("^C", "") == line
+
+
+def test_stopped_and_continued(log: Path) -> None:
+    """Ctrl-Z gives the terminal back, and going on takes it again."""
+    with paced(0.3, log, *SOLVE) as tty:
+        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.send(signal.SIGTSTP)
+        # A process without a shell above it goes on at once.
+        tty.until(lambda tty: tty.entered == 2 and "step 1/48" in tty.text())
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.scrollback().startswith(SOLUTION)
+
+
+def test_a_terminal_that_closes_ends_it(log: Path) -> None:
+    with paced(0.3, log, *SOLVE) as tty:
+        tty.until(lambda tty: tty.alternate)
+        os.close(tty.theirs)
+        tty.theirs = os.open(os.devnull, os.O_RDONLY)
+        os.close(tty.ours)
+        tty.ours = os.open(os.devnull, os.O_RDONLY)
+        assert tty.process.wait(10) == -signal.SIGHUP
+
+
+def interrupted_at(moment: float, signals: list[signal.Signals], log: Path) -> None:
+    """Signals in quick succession, `moment` seconds after the start."""
+    with paced(0.02, log, "generate", "." * 81, "--model", "tiny-sudoku") as tty:
+        end = time.monotonic() + moment
+        while time.monotonic() < end:
+            tty.pump(0.005)
+        for sent in signals:
+            if tty.process.poll() is None:
+                tty.send(sent)
+            tty.pump(0.001)
+        tty.wait()
+        assert not tty.alternate, moment
+        if log.exists():  # before, Python itself is still being loaded
+            tty.assert_given_back()
+
+
+def random_interrupts(seed: int, count: int, log: Path) -> None:
+    chance = random.Random(seed)
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+    for _ in range(count):
+        signals = chance.choices(kinds, weights=[5, 3, 1], k=chance.randrange(1, 4))
+        log.unlink(missing_ok=True)
+        interrupted_at(chance.uniform(0.3, 1.6), signals, log)
+
+
+def test_random_moments(log: Path) -> None:
+    random_interrupts(1, 3, log)
+
+
+@pytest.mark.slow
+def test_many_random_moments(log: Path) -> None:
+    random_interrupts(2, 30, log)
+
+
+def test_a_puzzle_is_the_same_everywhere(run: Any) -> None:
+    assert text_of(run, "generate", PUZZLE, "--model", "tiny-sudoku", "--seed", 1) == SOLUTION

@@ -1,0 +1,199 @@
+"""The check of a folder: what it finds, and what it must not let pass."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from checkpoints import (
+    Packing,
+    load_tensors,
+    published,
+    quantise_folder,
+    save_tensors,
+    write_checkpoint,
+)
+from converting import SIZES, converted
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.convert.compare import largest_error
+from mlx_diffgemma.convert.passes import distance, first_step_log_probabilities
+from mlx_diffgemma.convert.verify import verify
+from mlx_diffgemma.errors import CheckpointError, ConvertError
+from mlx_diffgemma.quantization import QuantizationConfig
+
+FILE = "model.safetensors"
+EXPERTS = "model.decoder.layers.0.experts.gate_up_proj"
+
+
+@pytest.fixture
+def out(tmp_path: Path, source: Path) -> Path:
+    converted(source, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def edit_tensors(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    arrays = load_tensors(folder)
+    mx.eval(arrays)
+    change(arrays)
+    save_tensors(folder / FILE, arrays)
+    return folder
+
+
+def without_manifest(folder: Path) -> Path:
+    (folder / "conversion.json").unlink()
+    return folder
+
+
+# --- what it finds
+
+
+def test_a_whole_folder(out: Path, source: Path) -> None:
+    checked = verify(out, source)
+    assert checked.hashed_files == len(list(out.iterdir())) - 1
+    errors = {(part.part, part.packing.partition(" ")[0]): part for part in checked.parts}
+    assert 0.04 < errors["experts", "4-bit"].relative_rms < 0.1
+    for part in ("embedding", "attention", "dense MLP", "router"):
+        assert 0.003 < errors[part, "8-bit"].relative_rms < 0.008
+    assert errors["norms", "none"].relative_rms == 0
+    assert errors["vision", "none"].relative_rms == 0
+    assert checked.decoder is not None
+    assert 0 < checked.decoder.mean_kl <= checked.decoder.largest_kl < 0.5
+    assert checked.decoder.positions == SIZES.canvas_length
+
+
+def test_numbers_counted(out: Path, source: Path) -> None:
+    parts = verify(out, source).parts
+    expected = sum(array.size for array in load_tensors(source).values())
+    assert sum(part.parameters for part in parts) == expected
+
+
+def test_alone(out: Path) -> None:
+    checked = verify(out)
+    assert (checked.parts, checked.decoder) == ((), None)
+    assert 0 < checked.mean_entropy < np.log(SIZES.vocab_size)
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path, source: Path) -> None:
+    """As others write it: all but the hashes is checked."""
+    four = Packing("affine", 4, 64)
+    theirs = quantise_folder(source, tmp_path / "theirs", four, published(four))
+    checked = verify(theirs, source)
+    assert checked.hashed_files is None
+    assert checked.decoder is not None
+
+
+def test_the_decoder_pass_is_the_networks_own(tmp_path: Path) -> None:
+    """A layer at a time gives what the loaded network gives."""
+    folder = write_checkpoint(tmp_path, SIZES)
+    rows = first_step_log_probabilities(folder)
+    model = dg.load_model(folder, mx.float32)
+    ids = (np.arange(8 + SIZES.canvas_length) * 7919 + 2) % SIZES.vocab_size
+    prefix = model.encode(ids[:8].tolist())
+    logits = np.array(model.logits(model.decode(mx.array(ids[8:]), prefix))[0]).astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    assert np.abs(rows - expected).max() < 1e-5
+
+
+def test_distance_is_kl() -> None:
+    p, q = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.25, 0.75], [0.9, 0.1]])
+    got = distance(p, q)
+    kl = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
+    assert got.mean_kl == pytest.approx(kl / 2)
+    assert got.largest_kl == pytest.approx(kl)
+    assert (got.same_choice, got.positions) == (1, 2)
+
+
+# --- what it must not let pass
+
+
+def failing(folder: Path, against: Path | None, kind: type[Exception], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        verify(folder, against)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, f"{word!r} is not in: {message}"
+
+
+@pytest.mark.parametrize("name", [FILE, "config.json", "tokenizer.json"])
+def test_a_changed_file(out: Path, name: str) -> None:
+    content = bytearray((out / name).read_bytes())
+    content[-2] ^= 1
+    (out / name).write_bytes(content)
+    failing(out, None, ConvertError, name, "sha256", "has changed")
+
+
+def test_a_file_that_is_gone(out: Path) -> None:
+    (out / "tokenizer.json").unlink()
+    failing(out, None, ConvertError, "tokenizer.json", "missing")
+
+
+def test_a_manifest_that_lists_nothing(out: Path) -> None:
+    (out / "conversion.json").write_text(json.dumps({"files": ["model.safetensors"]}))
+    failing(out, None, ConvertError, "conversion.json", "lists no files")
+
+
+def test_a_missing_tensor(out: Path) -> None:
+    edit_tensors(without_manifest(out), lambda t: t.pop(f"{EXPERTS}.scales"))
+    failing(out, None, CheckpointError, EXPERTS)
+
+
+def test_halves_of_the_experts_swapped(out: Path, source: Path) -> None:
+    """The same shapes, the same hashes' absence: only the numbers tell."""
+
+    def swap(tensors: dict[str, Any]) -> None:
+        for kind in ("weight", "scales", "biases"):
+            gate, up = mx.split(tensors[f"{EXPERTS}.{kind}"], 2, axis=1)
+            tensors[f"{EXPERTS}.{kind}"] = mx.concatenate([up, gate], axis=1)
+
+    edit_tensors(without_manifest(out), swap)
+    failing(out, source, ConvertError, "experts: relative RMS error")
+
+
+def test_a_norm_that_is_not_the_sources(out: Path, source: Path) -> None:
+    name = "model.decoder.layers.1.input_layernorm.weight"
+    edit_tensors(without_manifest(out), lambda t: t.update({name: t[name] * 1.5}))
+    failing(out, source, ConvertError, "norms: relative RMS error")
+
+
+def test_scales_that_are_not_finite(out: Path) -> None:
+    def spoil(tensors: dict[str, Any]) -> None:
+        tensors[f"{EXPERTS}.scales"][1, 2, 0] = float("inf")
+
+    edit_tensors(without_manifest(out), spoil)
+    failing(out, None, ConvertError, "not finite")
+
+
+def test_another_source(tmp_path: Path, out: Path) -> None:
+    from dataclasses import replace
+
+    other = write_checkpoint(tmp_path / "other", replace(SIZES, seed=5), dtype="bfloat16")
+    failing(out, other, ConvertError, "relative RMS error", "was it made from")
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_normal_numbers_pass_and_twice_the_limit_does_not(bits: int) -> None:
+    """The limits are for rounding: normal numbers keep a third of them."""
+    packing = QuantizationConfig("affine", bits, 64)
+    numbers = mx.random.normal((512, 256), key=mx.random.key(1))
+    packed = mx.quantize(numbers, 64, bits)
+    back = mx.dequantize(*packed, group_size=64, bits=bits)
+    error = float(mx.linalg.norm(back - numbers) / mx.linalg.norm(numbers))  # type: ignore[arg-type]
+    assert 0.25 < error / largest_error(packing) < 0.5 or bits == 2
+    assert error < largest_error(packing)
+
+
+@pytest.mark.parametrize(
+    ("mode", "bits", "group"), [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]
+)
+def test_the_same_for_floating_point_modes(mode: str, bits: int, group: int) -> None:
+    packing = QuantizationConfig(mode, bits, group)
+    numbers = mx.random.normal((512, 256), key=mx.random.key(1))
+    weight, scales = mx.quantize(numbers, group, bits, mode)
+    back = mx.dequantize(weight, scales, None, group, bits, mode, dtype=mx.float32)
+    error = float(mx.linalg.norm(back - numbers) / mx.linalg.norm(numbers))  # type: ignore[arg-type]
+    assert 0.2 < error / largest_error(packing) < 0.5

@@ -1,0 +1,141 @@
+"""An autoregressive model beside: a tiny random Gemma, run by mlx-lm in turn."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from small import write_tokenizer
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.profile import baseline as module
+from mlx_diffgemma.profile.baseline import load_baseline
+from mlx_diffgemma.profile.machine import Condition, this_machine
+from mlx_diffgemma.profile.measure import Meter
+from mlx_diffgemma.profile.measurement import Measurement
+from mlx_diffgemma.profile.report import to_json
+from mlx_diffgemma.profile.run import run
+from mlx_diffgemma.profile.schema import problems
+from mlx_diffgemma.profile.workload import Workload
+from mlx_diffgemma.session import Session
+
+GEMMA = {
+    "model_type": "gemma3_text",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 128,
+    "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 32,
+    "sliding_window_pattern": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Gemma 3 text model with tiny-sudoku's tokenizer."""
+    folder = tmp_path_factory.mktemp("gemma")
+    sudoku = embedded_folder("tiny-sudoku")
+    assert sudoku
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(sudoku / name, folder)
+    (folder / "config.json").write_text(json.dumps(GEMMA))
+    with module._quiet():
+        from mlx.utils import tree_flatten
+        from mlx_lm.models.gemma3_text import Model, ModelArgs
+
+        network = Model(ModelArgs.from_dict(GEMMA))
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(network.parameters())))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(deep: Session, gemma: Path) -> Measurement:
+    calm = Condition(None, None, None)
+    found = Measurement(deep, "deep", Workload(steps=2, context=150), this_machine(), calm)
+    found.baseline = load_baseline("gemma", gemma, deep)
+    run(found)
+    return found
+
+
+def test_both_are_measured_on_the_same_prompts(measured: Measurement) -> None:
+    assert measured.baseline
+    profile = to_json(measured)
+    assert list(problems(profile)) == []
+    found = profile["baseline"]
+    assert (found["name"], found["answers"]) == ("gemma", 5)
+    assert [len(ms) for ms in found["answers_token_ms"]] == [8] * 5
+    assert {record.prompt_tokens for record in measured.baseline.records} == {150}
+    expected = profile["step_ms"]["p50"] / found["token_ms"]["p50"]
+    assert found["break_even_tokens_per_step"] == pytest.approx(expected)
+    rate = profile["tokens_per_second_without_prefill"]
+    assert found["ratio"] == pytest.approx(rate / found["tokens_per_second"])
+
+
+def test_turns_are_taken_as_abba(
+    measured: Measurement, monkeypatch: pytest.MonkeyPatch, deep: Session, gemma: Path
+) -> None:
+    order: list[str] = []
+
+    def noted(owner: Any, method: str, letter: str) -> None:
+        real = getattr(owner, method)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            order.append(letter)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, method, call)
+
+    noted(Meter, "answer", "A")
+    noted(module.Baseline, "answer", "B")
+    again = Measurement(deep, "", measured.workload, measured.machine, measured.before)
+    again.baseline = load_baseline("gemma", gemma, deep)
+    run(again)
+    assert "".join(order) == "ABAB" + "ABBAABBAAB"
+
+
+def test_adaptive_prompts_keep_their_own_length(gemma: Path, deep: Session) -> None:
+    baseline = load_baseline("gemma", gemma, deep)
+    workload = Workload(steps=None, prompts=5, seeds=1, max_tokens=8)
+    calm = Condition(None, None, None)
+    found = Measurement(deep, "deep", workload, this_machine(), calm, baseline=baseline)
+    run(found)
+    own = [len(record.question.tokens) for record in found.records]
+    assert sorted(record.prompt_tokens for record in baseline.records) == sorted(own)
+    assert any(a != b for a, b in pairwise(own))
+
+
+def test_what_is_no_baseline(gemma: Path, deep: Session, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(gemma, tmp_path / "copy"))
+
+    def refused(error: type[Exception], message: str, folder: Path = copy) -> None:
+        with pytest.raises(error, match=message) as caught:
+            load_baseline("x", folder, deep)
+        assert "\n" not in str(caught.value)
+
+    refused(dg.ProfileError, "--baseline x is a DiffusionGemma checkpoint", Path(deep.info.path))
+    (copy / "config.json").write_text(json.dumps(GEMMA | {"model_type": "bert"}))
+    refused(dg.ProfileError, r"\(model_type 'bert'\) cannot be loaded by mlx-lm: ")
+    (copy / "config.json").write_text(json.dumps(GEMMA | {"hidden_size": 48}))
+    refused(dg.ProfileError, "cannot be loaded by mlx-lm: ")
+    (copy / "config.json").write_text(json.dumps(GEMMA))
+    write_tokenizer(copy)
+    refused(dg.ProfileError, "the tokenizer has 139 ids, the model 128; the tokenizer belongs to")
+    (copy / "tokenizer.json").unlink()
+    refused(dg.CheckpointError, "tokenizer.json")
+    (copy / "config.json").unlink()
+    refused(dg.CheckpointError, "config.json")
+
+
+def test_both_must_fit(gemma: Path, deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "available_memory", lambda: 2_000_000_000)
+    with pytest.raises(dg.FitError, match="does not fit beside the model"):
+        load_baseline("x", gemma, deep)
+    assert load_baseline("x", gemma, deep, force=True)

@@ -1,0 +1,288 @@
+"""Whole measurements: counts that equal `generate`'s, every key there, bounds for a known chip."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.diffusion import canvas as loop
+from mlx_diffgemma.profile import report
+from mlx_diffgemma.profile.chrome_trace import chrome_trace
+from mlx_diffgemma.profile.components import COMPONENTS, Fences
+from mlx_diffgemma.profile.machine import Condition, this_machine
+from mlx_diffgemma.profile.measure import Meter
+from mlx_diffgemma.profile.measurement import Measurement
+from mlx_diffgemma.profile.report import to_json
+from mlx_diffgemma.profile.run import run
+from mlx_diffgemma.profile.schema import problems
+from mlx_diffgemma.profile.workload import Workload, first_questions
+from mlx_diffgemma.session import Session
+
+CALM = Condition(None, None, None)
+
+
+def measurement(session: Session, workload: Workload, name: str = "test") -> Measurement:
+    return Measurement(session, name, workload, this_machine(), CALM)
+
+
+@pytest.fixture(scope="module")
+def fixed(deep: Session) -> Measurement:
+    """Five canvases of four steps behind 150 tokens, 30 layers, by part."""
+    measured = measurement(deep, Workload(steps=4, context=150))
+    run(measured, components=True)
+    return measured
+
+
+@pytest.fixture(scope="module")
+def puzzles(sudoku: Session) -> Measurement:
+    measured = measurement(sudoku, Workload(steps=None, prompts=3, seeds=2), "tiny-sudoku")
+    run(measured)
+    return measured
+
+
+# --- tokens per step
+
+
+def test_adaptive_answers_are_those_of_generate(puzzles: Measurement) -> None:
+    profile = to_json(puzzles)
+    session = dg.load("tiny-sudoku")
+    replies = []
+    for answer in profile["answers"]:
+        reply = session.ask(answer["prompt"], settings=dg.Settings(seed=answer["seed"]))
+        assert answer["token_ids"] == list(reply.token_ids)
+        assert answer["tokens_per_step"] == reply.tokens_per_step
+        assert [canvas["steps"] for canvas in answer["canvases"]] == list(reply.steps)
+        assert answer["finish_reason"] == reply.finish_reason
+        replies.append(reply)
+    tokens, steps = sum(r.generated_tokens for r in replies), sum(sum(r.steps) for r in replies)
+    assert profile["tokens_per_step"] == tokens / steps
+    assert profile["steps_per_canvas"] == [count for reply in replies for count in reply.steps]
+    assert profile["tokens_per_canvas"] == [reply.generated_tokens for reply in replies]
+    assert profile["commit_ms"] is None  # a puzzle is one canvas, and the last is never encoded
+
+
+def test_answers_of_several_canvases(deep: Session) -> None:
+    measured = measurement(deep, Workload(steps=None, prompts=5, seeds=1, max_tokens=20))
+    run(measured, components=True)
+    profile = to_json(measured)
+    for answer in profile["answers"]:
+        settings = dg.Settings(seed=answer["seed"], max_tokens=20)
+        reply = deep.ask(answer["prompt"], settings=settings)
+        deep.reset()
+        assert answer["tokens_per_step"] == reply.tokens_per_step
+        assert (answer["generated_tokens"], reply.canvases) == (20, 3)
+        lengths = [canvas["prefix"] - answer["prompt_tokens"] for canvas in answer["canvases"]]
+        assert lengths == [0, 8, 16]
+        commits = [canvas["commit_ms"] for canvas in answer["canvases"]]
+        assert [commit is None for commit in commits] == [False, False, True]
+        assert all(len(c["parts_ms"]) == c["steps"] for c in answer["canvases"])
+    assert list(problems(profile)) == []
+
+
+def test_fixed_steps_never_stop_early(fixed: Measurement, sudoku: Session) -> None:
+    assert to_json(fixed)["steps_per_canvas"] == [4] * 5
+    settled = measurement(sudoku, Workload(steps=16))
+    question = first_questions(sudoku, settled.workload)[0]
+    record = Meter(sudoku.model).answer(question, commit_last=True)
+    entropies = [span.details["entropy"] for span in record.spans if span.name == "step"]
+    assert record.steps == [16]
+    assert min(entropies) < 1e-3  # it would have
+
+
+# --- figures
+
+
+def test_every_key_is_there(fixed: Measurement, puzzles: Measurement) -> None:
+    for measured in (fixed, puzzles):
+        profile = json.loads(json.dumps(to_json(measured), allow_nan=False))
+        assert list(problems(profile)) == []
+    wanted = (
+        "schema_version machine model sampler workload prefill_tokens_per_second "
+        "first_canvas_seconds step_ms steps_per_canvas commit_ms tokens_per_step tokens_per_second "
+        "positions_per_second peak_memory_bytes components bound"
+    )
+    assert set(wanted.split()) <= set(to_json(fixed))
+
+
+def test_figures_follow_from_the_samples(fixed: Measurement) -> None:
+    profile = to_json(fixed)
+    steps = sorted(ms for a in profile["answers"] for c in a["canvases"] for ms in c["step_ms"])
+    assert profile["step_ms"]["p50"] == pytest.approx((steps[9] + steps[10]) / 2)
+    assert steps[0] <= profile["step_ms"]["p10"] <= profile["step_ms"]["p90"] <= steps[-1]
+    seconds = sum(answer["seconds"] for answer in profile["answers"])
+    prefill = sum(answer["prefill_seconds"] for answer in profile["answers"])
+    assert profile["positions_per_second"] == pytest.approx(5 * 8 / seconds)
+    assert profile["tokens_per_second"] == pytest.approx(40 / seconds)
+    assert profile["tokens_per_second_without_prefill"] == pytest.approx(40 / (seconds - prefill))
+    for answer in profile["answers"]:
+        parts = answer["prefill_seconds"] + sum(answer["canvases"][0]["step_ms"]) / 1e3
+        assert answer["seconds"] == pytest.approx(parts, rel=0.05)
+        assert answer["first_canvas_seconds"] == answer["seconds"]
+    assert profile["share_at_cap"] == 1
+    assert profile["commit_ms"] > 0
+    assert profile["peak_memory_bytes"] > 1_000_000
+    assert profile["dense_rows_per_step"] == 8  # float32 gathers nothing
+
+
+def test_components_sum_to_the_step(fixed: Measurement) -> None:
+    profile = to_json(fixed)
+    assert tuple(profile["components"]) == COMPONENTS
+    total = sum(part["ms"] for part in profile["components"].values())
+    assert total == pytest.approx(profile["fences"]["plain_step_ms"])
+    assert total == pytest.approx(profile["step_ms"]["p50"], rel=0.1)
+    for name in ("attention", "experts", "dense MLP", "router", "head", "self-conditioning"):
+        part = profile["components"][name]
+        assert min(part["ms"], part["gflop"], part["bytes"]) > 0
+    gflop = sum(part["gflop"] for part in profile["components"].values())
+    assert gflop == pytest.approx(profile["work"]["gflop"])
+
+
+def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sleep in the loop's step shows in the sampler and in the step."""
+    asleep, fast = 0.05, loop.denoising_step
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(asleep)
+        return fast(*arguments, **options)
+
+    question = first_questions(deep, Workload(steps=3, context=150))[0]
+    meter = Meter(deep.model, fences=Fences())
+    monkeypatch.setattr(loop, "denoising_step", slow)
+    canvas = meter.answer(question, commit_last=True).canvases[0]
+    assert min(canvas.step_seconds) > asleep
+    assert min(part.seconds["sampler"] for part in canvas.parts) > asleep
+
+
+# --- bounds, sustained runs, warnings
+
+
+def test_a_known_chip_has_bounds(fixed: Measurement) -> None:
+    assert to_json(fixed)["bound"] is None
+    chip = replace(fixed.machine, chip="Apple M4 Pro", gpu_cores=16, device="gpu")
+    profile = to_json(replace(fixed, machine=chip))
+    assert list(problems(profile)) == []
+    bound = profile["bound"]
+    assert (bound["name"], bound["tflops"]) == ("M4 Pro", pytest.approx(7.36))
+    assert bound["compute_ms"] == pytest.approx(profile["work"]["gflop"] / 7.36)
+    assert bound["memory_ms"] == pytest.approx(profile["work"]["bytes"] / 273e6)
+    least = max(bound["compute_ms"], bound["memory_ms"])
+    assert bound["share"] == pytest.approx(least / profile["step_ms"]["p50"])
+    assert 0 < bound["prefill_share"] < 1
+    assert 0 < bound["commit_share"] < 1
+    assert 0 < profile["components"]["experts"]["bound_share"] < 1
+    assert profile["components"]["host"]["bound_share"] is None
+    on_cpu = replace(fixed.machine, chip="Apple M4 Pro", device="cpu")
+    assert to_json(replace(fixed, machine=on_cpu))["bound"] is None
+
+
+def test_a_sustained_run_goes_on(deep: Session) -> None:
+    measured = measurement(deep, Workload(steps=2, context=150))
+    began = time.perf_counter()
+    run(measured, sustained=3.0)
+    assert time.perf_counter() - began > 3
+    profile = to_json(measured)
+    windows = profile["sustained"]["windows"]
+    assert list(problems(profile)) == []
+    assert len(windows) > 1
+    assert sum(window["steps"] for window in windows) == sum(profile["steps_per_canvas"])
+    ratio = windows[-1]["step_ms"] / windows[0]["step_ms"]
+    assert profile["sustained"]["slowdown"] == pytest.approx(ratio - 1)
+
+
+def test_warnings(fixed: Measurement) -> None:
+    hot = Condition("Battery Power", False, "CPU_Speed_Limit 62")
+    few = replace(fixed, before=hot, records=fixed.records[:2])
+    said = " | ".join(to_json(few)["warnings"])
+    for part in ("on the CPU", "only 2 canvases", "thermal pressure before", "on battery"):
+        assert part in said
+    uneven = replace(fixed, records=list(fixed.records))
+    slow = replace(uneven.records[0], canvases=[replace(uneven.records[0].canvases[0])])
+    slow.canvases[0].step_seconds = [2 * s for s in slow.canvases[0].step_seconds]
+    uneven.records[0] = slow
+    assert any("canvases differ by" in line for line in to_json(uneven)["warnings"])
+
+
+def test_progress_comes_to_its_end(deep: Session) -> None:
+    seen: list[tuple[int, int]] = []
+    measured = measurement(deep, Workload(steps=2, context=150))
+    run(measured, components=True, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (28, 28)  # (2 + 5) canvases, 2 steps, twice
+    assert [done for done, _ in seen[:-2]] == list(range(1, 28))
+    seen.clear()
+    measured = measurement(deep, Workload(steps=None, prompts=5, seeds=1, max_tokens=8))
+    run(measured, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (5, 5)
+
+
+# --- traces
+
+
+def test_a_trace_of_complete_events(fixed: Measurement) -> None:
+    trace = json.loads(json.dumps(chrome_trace(fixed), allow_nan=False))
+    events = trace["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X"}
+    timed = [event for event in events if event["ph"] == "X"]
+    for event in timed:
+        assert {"name", "ph", "ts", "dur", "pid", "tid", "cat", "args"} == set(event)
+        assert event["ts"] >= 0
+        assert event["dur"] >= 0
+    names = [event["name"] for event in timed if event["tid"] == 1]
+    counts = {name: names.count(name) for name in ("answer", "prefill", "step", "commit")}
+    assert counts == {"answer": 5, "prefill": 5, "step": 20, "commit": 5}
+    assert sum(event["name"] == "experts" for event in timed if event["tid"] == 2) == 20 * 30
+
+
+def test_events_of_a_row_lie_inside_each_other_or_apart(fixed: Measurement) -> None:
+    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == 2 and "ts" in e]
+    ends: list[float] = []
+    for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
+        while ends and ends[-1] <= event["ts"] + 1e-6:
+            ends.pop()
+        end = event["ts"] + event["dur"]
+        assert not ends or end <= ends[-1] + 1e-3
+        ends.append(end)
+
+
+# --- the schema
+
+
+def test_the_schema_finds_what_is_wrong(fixed: Measurement) -> None:
+    profile = to_json(fixed)
+    profile["step_ms"].pop("p50")
+    profile["commit_ms"] = float("nan")
+    profile["machine"]["chip"] = 3
+    profile["extra"] = 1
+    profile["answers"][0]["canvases"] = {}
+    profile["components"]["head"]["share"] = True
+    assert sorted(problems(profile)) == [
+        "answers[0].canvases is {}, expected a list",
+        "commit_ms is nan, expected a number or null",
+        "components.head.share is True, expected a number or null",
+        "extra is unknown",
+        "machine.chip is 3, expected a text or null",
+        "step_ms.p50 is missing",
+    ]
+    assert list(problems([])) == ["the file is [], expected an object"]
+
+
+def test_every_key_is_documented() -> None:
+    from mlx_diffgemma.profile.schema import PROFILE, Optional
+
+    def names(kind: Any) -> set[str]:
+        match kind:
+            case Optional():
+                return names(kind.kind)
+            case list():
+                return names(kind[0])
+            case dict():
+                own = {name for name in kind if name != "*"}
+                return own.union(*(names(value) for value in kind.values()))
+        return set()
+
+    text = (Path(__file__).parents[2] / "docs/profile.md").read_text(encoding="utf-8")
+    assert {name for name in names(PROFILE) if f"`{name}`" not in text} == set()
+    assert f"schema version {report.SCHEMA_VERSION}" in text
