@@ -30,16 +30,21 @@ from .errors import (
 if TYPE_CHECKING:
     from .diffusion.denoise import Frame, denoise
     from .diffusion.noise import CounterNoise, Noise
+    from .diffusion.pins import FillFrame
     from .diffusion.settings import Settings
+    from .filling import FillTurn
     from .model.cache import Prefix
     from .model.text import Model
-    from .reply import Reply
+    from .reply import Filled, Reply
     from .session import Session, Turn, load, load_model
     from .version import __version__
 
 _LAZY = {
     "__version__": "version",
     "CounterNoise": "diffusion.noise",
+    "FillFrame": "diffusion.pins",
+    "FillTurn": "filling",
+    "Filled": "reply",
     "Frame": "diffusion.denoise",
     "Model": "model.text",
     "Noise": "diffusion.noise",
@@ -58,6 +63,9 @@ __all__ = [
     "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
+    "FillFrame",
+    "FillTurn",
+    "Filled",
     "FitError",
     "Frame",
     "HubError",

@@ -83,3 +83,14 @@ class Reply:
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, in the order of the fields."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Filled(Reply):
+    """A filled template, and how it came about; what `fill --json` prints.
+
+    text: the template with its holes filled, holes: what they came to. token_ids are those of the
+    text; generated_tokens, and the rates per token, count those in the holes alone.
+    """
+
+    holes: tuple[str, ...]

@@ -5,15 +5,15 @@ longest token prefix that old and new prompt share, and encodes exactly the rest
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import mlx.core as mx
 
 from .assets import Task, embedded_task
-from .config import read_config
+from .config import SamplerDefaults, read_config
 from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
 from .diffusion.settings import Settings
 from .errors import CheckpointError, PromptError
@@ -23,10 +23,13 @@ from .kernels import dispatch
 from .model.cache import Prefix
 from .model.text import Model, Progress
 from .model.weights import Loaded, load_network
-from .reply import ModelInfo, Reply, SamplerInfo, Seconds
+from .reply import Filled, ModelInfo, Reply, SamplerInfo, Seconds
 from .text.chat import Answer, Message, longest_common_prefix, parse_answer, render_prompt
 from .text.tokenizer import Tokenizer, load_tokenizer
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .filling import FillTurn
 
 
 class TurnOptions(TypedDict, total=False):
@@ -40,6 +43,22 @@ class TurnOptions(TypedDict, total=False):
     settings: Settings | None
     system: str | None
     think: bool
+    raw: bool
+    progress: Progress | None
+
+
+class FillOptions(TypedDict, total=False):
+    """How a template is to be filled.
+
+    prompt: what to write, free and by default empty; gaps: tokens of the `[[...]]` holes, one
+    number for all or one each, by default 32; system: in place of the session's system text; raw:
+    the prompt's tokens as they are, no template around them; progress: told of encoded positions.
+    """
+
+    prompt: str
+    gaps: int | Sequence[int] | None
+    settings: Settings | None
+    system: str | None
     raw: bool
     progress: Progress | None
 
@@ -105,6 +124,26 @@ class Session:
         """The answer to `prompt` as frames, each when it is done."""
         return iter(self.turn(prompt, **options))
 
+    def fill(self, template: str, **options: Unpack[FillOptions]) -> Filled:
+        """`template` with its holes, `[[...]]` or `[[12]]`, filled and all else as it is.
+
+        It stands alone: the conversation is neither seen nor continued.
+        """
+        turn = self.fill_turn(template, **options)
+        for _ in turn:
+            pass
+        return turn.reply()
+
+    def fill_turn(self, template: str, **options: Unpack[FillOptions]) -> "FillTurn":
+        """A template about to be filled, checked; iterate it for its frames.
+
+        PromptError when it is no template, or does not fit into the context; FitError when it does
+        not fit into memory.
+        """
+        from .filling import fill_turn  # it is built on Turn
+
+        return fill_turn(self, template, **options)
+
     def turn(
         self,
         prompt: str,
@@ -129,21 +168,13 @@ class Session:
             tokens = self.tokenizer.encode(prompt)
         else:
             tokens = render_prompt(self.tokenizer, self._messages(system, prompt), think=think)
-        settings = settings or Settings()
-        if settings.seed is None:
-            settings = replace(settings, seed=fresh_seed())
+        settings = seeded(settings)
         config = self.model.config
         budget = token_budget(config, len(tokens), settings.max_tokens)
         settings = replace(settings, max_tokens=budget)
         canvases = -(-budget // config.canvas_length)
         self.require_room(len(tokens) + canvases * config.canvas_length)
-        sampler = settings.resolved(config.sampler, 0).sampler
-        described = SamplerInfo(
-            max_tokens=budget,
-            stop=settings.stop,
-            exact_self_conditioning=settings.exact_self_conditioning,
-            **asdict(sampler),
-        )
+        described = describe_sampler(settings, config.sampler, budget)
         self.system = system or None
         return Turn(self, prompt, tokens, settings, described, raw, progress)
 
@@ -186,14 +217,7 @@ class Turn:
     def __iter__(self) -> Iterator[Frame]:
         began = time.perf_counter()
         mx.reset_peak_memory()
-        prefix = self.session.rewind(self.prompt_ids)
-        frames = denoise(
-            self.session.model,
-            self.prompt_ids,
-            self.settings,
-            prefix=prefix,
-            progress=self.progress,
-        )
+        frames = self._frames(self.session.rewind(self.prompt_ids))
         try:
             for frame in frames:
                 self.total = time.perf_counter() - began
@@ -203,6 +227,15 @@ class Turn:
         finally:
             self.total = time.perf_counter() - began
             self._remember()
+
+    def _frames(self, prefix: Prefix) -> Iterator[Frame]:
+        return denoise(
+            self.session.model,
+            self.prompt_ids,
+            self.settings,
+            prefix=prefix,
+            progress=self.progress,
+        )
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
@@ -221,10 +254,10 @@ class Turn:
             generated_tokens=len(ids),
             canvases=len(steps),
             steps=tuple(steps),
-            tokens_per_step=_ratio(len(ids), sum(steps)),
+            tokens_per_step=ratio(len(ids), sum(steps)),
             seconds=self._seconds(),
-            tokens_per_second=_ratio(len(ids), self.total),
-            positions_per_second=_ratio(canvas_length * len(steps), self.total),
+            tokens_per_second=ratio(len(ids), self.total),
+            positions_per_second=ratio(canvas_length * len(steps), self.total),
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
@@ -236,6 +269,11 @@ class Turn:
     def finished(self) -> bool:
         """Whether the answer has come to its end."""
         return self._finish_reason() is not None
+
+    @property
+    def stop_ids(self) -> Collection[int]:
+        """What ends an answer; tokens behind it are no part of it."""
+        return self.session.model.config.stop_ids
 
     def messages(self) -> list[Message]:
         """Question and answer as a conversation holds them: without thoughts."""
@@ -292,10 +330,9 @@ class Turn:
         return [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
 
     def _answer(self, ids: list[int]) -> Answer:
-        stop_ids = self.session.model.config.stop_ids
         if not self.raw:
-            return parse_answer(self.session.tokenizer, ids, stop_ids)
-        kept = ids[:-1] if ids and ids[-1] in stop_ids else ids
+            return parse_answer(self.session.tokenizer, ids, self.stop_ids)
+        kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
         return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
 
     def _remember(self) -> None:
@@ -369,5 +406,22 @@ def _use_all_gpu_memory() -> None:
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
 
 
-def _ratio(count: float, by: float) -> float | None:
+def seeded(settings: Settings | None) -> Settings:
+    """The settings, with a fresh seed where none was chosen."""
+    settings = settings or Settings()
+    return settings if settings.seed is not None else replace(settings, seed=fresh_seed())
+
+
+def describe_sampler(settings: Settings, defaults: SamplerDefaults, max_tokens: int) -> SamplerInfo:
+    """The sampler as a Reply tells of it."""
+    return SamplerInfo(
+        max_tokens=max_tokens,
+        stop=settings.stop,
+        exact_self_conditioning=settings.exact_self_conditioning,
+        **asdict(settings.resolved(defaults, 0).sampler),
+    )
+
+
+def ratio(count: float, by: float) -> float | None:
+    """A rate; None where nothing was measured."""
     return count / by if by else None

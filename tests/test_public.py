@@ -11,6 +11,7 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma import errors
+from mlx_diffgemma.session import FillOptions
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
@@ -18,6 +19,9 @@ NAMES = [
     "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
+    "FillFrame",
+    "FillTurn",
+    "Filled",
     "FitError",
     "Frame",
     "HubError",
@@ -158,9 +162,16 @@ def test_a_question_takes_its_options_by_name() -> None:
     assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options]
 
 
+def test_a_template_takes_its_options_by_name() -> None:
+    options = ["prompt", "gaps", "settings", "system", "raw", "progress"]
+    assert list(FillOptions.__annotations__) == options
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("Filled", {"text", "holes", "token_ids", "finish_reason", "seed", "steps", "seconds"}),
+        ("FillFrame", {"tokens", "entropies", "accepted", "pinned", "holes", "committed"}),
         ("Frame", {"canvas", "step", "tokens", "text", "entropies", "accepted", "committed"}),
         ("Settings", {"max_tokens", "seed", "max_denoising_steps", "entropy_bound", "t_min"}),
         ("Settings", {"t_max", "stability_threshold", "confidence_threshold", "stop"}),

@@ -21,6 +21,10 @@ class Task(Protocol):
         """What a user typed, as the text the checkpoint was trained on; else PromptError."""
         ...
 
+    def template(self, text: str) -> tuple[str, str]:
+        """A problem as a template that holds what is given, and the prompt that asks for it."""
+        ...
+
     def problem(self, prompt: str, answer: str) -> str | None:
         """Why `answer` does not solve `prompt`, in one line; None when it does."""
         ...

@@ -12,6 +12,8 @@ from . import Layout
 
 _FORM = "type 81 cells row by row, 1-9 for a given and 0 or . for a blank"
 
+_HOLE = "[[1]]"
+
 
 def _box(number: int) -> tuple[int, ...]:
     first = 27 * (number // 3) + 3 * (number % 3)
@@ -34,6 +36,11 @@ class SudokuTask:
         """Nine rows of nine digits joined by line breaks; the chat template writes the rest."""
         grid = parse_puzzle(text)
         return "\n".join(grid[start : start + 9] for start in range(0, 81, 9))
+
+    def template(self, text: str) -> tuple[str, str]:
+        """The nine rows with a hole for each blank, and the prompt; a blank may be typed [[1]]."""
+        rows = self.prepare(text.replace(_HOLE, "0".ljust(len(_HOLE))))  # keeps places in errors
+        return rows.replace("0", _HOLE), rows
 
     def problem(self, prompt: str, answer: str) -> str | None:
         """Why `answer` is no solution of `prompt`, in one line; None when it is one.

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import chat, convert, generate, info, profile, replay, selftest
+from . import chat, convert, fill, generate, info, profile, replay, selftest
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
@@ -72,6 +72,7 @@ app = typer.Typer(
 )
 app.command("generate", short_help="Answer one prompt.")(generate.command)
 app.command("chat", short_help="Talk with a model.")(chat.command)
+app.command("fill", short_help="Fill the holes of a template.")(fill.command)
 app.command("replay", short_help="Play a saved denoising trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)

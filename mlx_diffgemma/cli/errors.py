@@ -32,6 +32,7 @@ OPTION_OF = {
     "embed_bits": "--embed-bits",
     "attention_bits": "--attention-bits",
     "experts_bits": "--experts-bits",
+    "gaps": "--gap",
 }
 """A setting's name in Python -> the option a user typed."""
 

@@ -27,6 +27,21 @@ def _option(name: str, text: str, metavar: str | None = None) -> OptionInfo:
 PromptFile = Annotated[
     Path | None, _option("--prompt-file", "A UTF-8 file with the prompt.", "FILE")
 ]
+TemplateFile = Annotated[
+    Path | None, _option("--template-file", "A UTF-8 file with the template.", "FILE")
+]
+FillPrompt = Annotated[
+    str | None,
+    _option("--prompt", "What to write. Default: none; a puzzle's own for tiny-sudoku.", "TEXT"),
+]
+Gap = Annotated[
+    list[int] | None,
+    _option(
+        "--gap",
+        "Tokens a hole [[...]] has at most; once for all of them, or once for each. Default: 32.",
+        "N",
+    ),
+]
 System = Annotated[str | None, _option("--system", "The system text. Default: none.", "TEXT")]
 Think = Annotated[
     bool,

@@ -1,6 +1,7 @@
-"""Where a prompt comes from: the argument, --prompt-file or standard input; exactly one of them."""
+"""Where a text comes from: the argument, a file or standard input; exactly one of them."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PromptError
@@ -10,49 +11,71 @@ from .output import is_terminal
 STDIN = "-"
 
 
-def read_prompt(prompt: str | None, file: Path | None) -> str:
-    """The prompt's text; one final line break of a file or of standard input is not part of it.
+@dataclass(frozen=True)
+class Wanted:
+    """A text a command cannot do without: its name, and the ways to give it."""
+
+    name: str
+    argument: str
+    option: str
+    example: str  # a command that has it
+
+
+PROMPT = Wanted(
+    "prompt", "PROMPT", "--prompt-file", '`mlx-diffgemma generate "Why is the sky blue?"`'
+)
+TEMPLATE = Wanted(
+    "template", "TEMPLATE", "--template-file", '`mlx-diffgemma fill "The sky is [[...]]."`'
+)
+
+
+def read_prompt(prompt: str | None, file: Path | None, wanted: Wanted = PROMPT) -> str:
+    """The text; one final line break of a file or of standard input is not part of it.
 
     ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
     """
     if prompt is not None and file is not None:
-        raise ArgumentError("PROMPT and --prompt-file are both given; give one of them.")
+        raise ArgumentError(
+            f"{wanted.argument} and {wanted.option} are both given; give one of them."
+        )
     if file is not None:
-        text = _read_file(file)
+        text = _read_file(file, wanted)
     elif prompt is not None and prompt != STDIN:
         text = prompt
     else:
-        text = _read_stdin(asked=prompt == STDIN)
+        text = _read_stdin(wanted, asked=prompt == STDIN)
     if not text.strip():
-        raise PromptError("the prompt is empty, expected some text.")
+        raise PromptError(f"the {wanted.name} is empty, expected some text.")
     return text
 
 
-def _read_file(file: Path) -> str:
+def _read_file(file: Path, wanted: Wanted) -> str:
     try:
-        return _text(file.read_bytes(), str(file))
+        return _text(file.read_bytes(), str(file), wanted)
     except OSError as error:
-        raise FileError(f"the prompt cannot be read: {reason(error)}.") from error
+        raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
 
 
-def _read_stdin(asked: bool) -> str:
+def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
     """All of standard input; a terminal is read only when "-" asks for it."""
     if sys.stdin is None or (not asked and is_terminal(sys.stdin)):
         raise ArgumentError(
-            'no prompt; try `mlx-diffgemma generate "Why is the sky blue?"`, --prompt-file FILE, '
-            "or a pipe into standard input."
+            f"no {wanted.name}; try {wanted.example}, {wanted.option} FILE, or a pipe into "
+            "standard input."
         )
     try:
-        return _text(sys.stdin.buffer.read(), "standard input")
+        return _text(sys.stdin.buffer.read(), "standard input", wanted)
     except OSError as error:
-        raise FileError(f"the prompt cannot be read: standard input: {reason(error)}.") from error
+        raise FileError(
+            f"the {wanted.name} cannot be read: standard input: {reason(error)}."
+        ) from error
 
 
-def _text(content: bytes, place: str) -> str:
+def _text(content: bytes, place: str, wanted: Wanted) -> str:
     try:
         return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise FileError(
-            f"the prompt cannot be read: {place} is not UTF-8 text (byte "
+            f"the {wanted.name} cannot be read: {place} is not UTF-8 text (byte "
             f"0x{content[error.start]:02x} at {error.start:,}); save it as UTF-8."
         ) from error

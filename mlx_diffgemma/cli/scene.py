@@ -41,8 +41,7 @@ class TokenReader:
 
 def turn_reader(turn: "Turn") -> TokenReader:
     """The reader of a turn's frames."""
-    session = turn.session
-    return TokenReader(PieceReader(session.tokenizer, session.model.config.stop_ids))
+    return TokenReader(PieceReader(turn.session.tokenizer, turn.stop_ids))
 
 
 @dataclass

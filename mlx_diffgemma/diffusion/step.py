@@ -1,6 +1,7 @@
 """One denoising step: decoder, head in row chunks, draw, acceptance, and the next step's input.
 
-Axes: C canvas positions, R rows of a chunk, V vocabulary, H hidden size.
+Axes: C canvas positions, F of them denoised (all, if nothing is pinned), R rows of a chunk,
+V vocabulary, H hidden size.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ GPU_CHUNK_LOGITS, CPU_CHUNK_LOGITS = 2**24, 2**22
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is kept of R canvas positions: best, drawn [R] int32, entropy [R] nats, soft."""
+    """What is kept of R positions: best, drawn [R] int32, entropy [R] nats, soft."""
 
     best: mx.array
     entropy: mx.array
@@ -33,7 +34,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Step:
-    """A step's outcome; best, next_canvas [C] int32, entropy [C] nats, accepted [C] bool.
+    """A step's outcome; best, next_canvas [F] int32, entropy [F] nats, accepted [F] bool.
 
     mean_entropy in nats; unchanged: best is what it was one step before.
     """
@@ -51,7 +52,7 @@ class Step:
         return sum(chunk.soft.dense_rows() for chunk in self.chunks)
 
     def soft(self, model: Model) -> mx.array:
-        """The next step's soft embeddings [1, C, H]; here the rows that need it go dense."""
+        """The next step's soft embeddings [1, F, H]; here the rows that need it go dense."""
         return mx.concatenate([chunk.soft.completed(model) for chunk in self.chunks])[None]
 
 
@@ -61,6 +62,7 @@ def denoising_step(
     prefix: Prefix,
     soft: mx.array | None,
     *,
+    rows: mx.array | None = None,
     temperature: float,
     entropy_bound: float,
     uniforms: mx.array,
@@ -68,18 +70,21 @@ def denoising_step(
     previous: mx.array | None,
     exact: bool,
 ) -> Step:
-    """canvas [C], soft [1, C, H] or None, uniforms [C, 2], renoise [C] -> an evaluated Step.
+    """canvas [C], soft [1, C, H] or None, uniforms [F, 2], renoise [F] -> an evaluated Step.
 
-    previous [C]: the argmax canvas of the step before, None at the first. exact: never gather the
-    soft embedding. Logits exist for a chunk of rows at a time.
+    rows [F]: the positions that are denoised, None for all; no logits are made for the others,
+    which all the same are seen. previous [F]: the argmax of the step before, None at the first.
+    exact: never gather the soft embedding. Logits exist for a chunk of rows at a time.
     """
     hidden = model.decode(canvas, prefix, soft).squeeze(0)
+    if rows is not None:
+        hidden = hidden[rows]
     length = hidden.shape[0]
     limit = GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS
-    rows = max(1, min(length, limit // model.config.text.vocab_size))
+    size = max(1, min(length, limit // model.config.text.vocab_size))
     chunks = []
-    for first in range(0, length, rows):
-        part = slice(first, first + rows)
+    for first in range(0, length, size):
+        part = slice(first, first + size)
         chunk = _chunk(model, hidden[part], temperature, uniforms[part], exact)
         mx.eval(chunk.best, chunk.entropy, chunk.drawn, *chunk.soft.arrays())
         chunks.append(chunk)

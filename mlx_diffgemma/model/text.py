@@ -102,6 +102,10 @@ class Model:
         """processed logits [..., C, V] -> soft embeddings [..., C, H], by the whole product."""
         return self.embedding.soft(processed)
 
+    def certain_embedding(self, ids: mx.array) -> mx.array:
+        """ids [..., C] -> soft embeddings [..., C, H] of distributions that are certain of them."""
+        return self.embedding.lookup(ids)
+
     @property
     def gathers(self) -> bool:
         """Whether `gathered_embedding` can be used; see `Embedding.gathers`."""

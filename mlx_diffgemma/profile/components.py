@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from ..diffusion import denoise as loop
+from ..diffusion import canvas as loop
 from ..model.text import Model
 from .roofline import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 from .spans import Span

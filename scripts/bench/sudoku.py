@@ -47,7 +47,7 @@ class Attempt:
 def main() -> None:
     args = _arguments()
     puzzles: list[dict[str, Any]] = json.loads(PUZZLES.read_text())
-    chosen = _first_of_each(puzzles, args.limit)
+    chosen = first_of_each(puzzles, args.limit)
     session = dg.load("tiny-sudoku")
     session.ask(chosen[0]["puzzle"], settings=dg.Settings(seed=0))
     attempts = []
@@ -63,7 +63,7 @@ def main() -> None:
         print(f"{name}: {value}")
     print(table(attempts))
     if args.json:
-        args.json.write_text(_as_json(content, attempts))
+        args.json.write_text(as_json(content, attempts))
 
 
 def attempt(session: dg.Session, puzzle: dict[str, Any], max_steps: int, seed: int) -> Attempt:
@@ -80,7 +80,7 @@ HEAD = ["steps", "clues", "tries", "solved", "trainer", "used", "trainer", "medi
 
 def table(attempts: Sequence[Attempt]) -> str:
     """A line for each limit of steps and count of clues; seconds in the last three columns."""
-    lines = [_cells(HEAD)]
+    lines = [cells_of(HEAD)]
     for max_steps in sorted({a.max_steps for a in attempts}):
         limited = [a for a in attempts if a.max_steps == max_steps]
         for clues in sorted({a.clues for a in limited}):
@@ -92,7 +92,7 @@ def _line(row: Sequence[Attempt]) -> str:
     clues, max_steps = row[0].clues, row[0].max_steps
     rate, steps = TRAINER.get(max_steps, {}).get(clues, (math.nan, math.nan))
     seconds = sorted(a.seconds for a in row)
-    return _cells(
+    return cells_of(
         [
             f"<= {max_steps}",
             f"{clues}",
@@ -108,19 +108,19 @@ def _line(row: Sequence[Attempt]) -> str:
     )
 
 
-def _cells(cells: Sequence[str]) -> str:
+def cells_of(cells: Sequence[str]) -> str:
     return "  ".join(cell.rjust(8) for cell in cells)
 
 
-def _as_json(content: dict[str, Any], attempts: Sequence[Attempt]) -> str:
+def as_json(content: dict[str, Any], attempts: Sequence[Attempt]) -> str:
     """`content` and the attempts, one a line."""
     rows = ",\n".join(f"  {json.dumps(list(asdict(a).values()))}" for a in attempts)
-    columns = [field.name for field in fields(Attempt)]
+    columns = [field.name for field in fields(attempts[0])]
     head = json.dumps({**content, "columns": columns}, indent=1).removesuffix("\n}")
     return f'{head},\n "attempts": [\n{rows}\n ]\n}}\n'
 
 
-def _first_of_each(puzzles: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
+def first_of_each(puzzles: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
     """The first `limit` puzzles of each count of clues, or all."""
     counts = sorted({puzzle["clues"] for puzzle in puzzles})
     return [p for count in counts for p in [p for p in puzzles if p["clues"] == count][:limit]]

@@ -104,6 +104,10 @@ class FakeModel:
         shares = mx.softmax(processed.astype(mx.float32), axis=-1)
         return shares @ mx.array(self.table) * H**0.5
 
+    def certain_embedding(self, ids: mx.array) -> mx.array:
+        self.events.append(("certain_embedding", ids.shape[-1]))
+        return mx.array(self.table)[ids] * H**0.5
+
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:
         self.events.append(("mixed_embedding", weights.shape[-2]))
         return weights @ mx.array(self.table) / total * H**0.5

@@ -19,7 +19,6 @@ from fake_model import (
     FakeModel,
     Floats,
     H,
-    Network,
     answering,
     in_turn,
     tiny_config,
@@ -27,6 +26,7 @@ from fake_model import (
 )
 from metal_sim import simulated
 from numpy.typing import NDArray
+from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
 from mlx_diffgemma.config import SamplerDefaults
 from mlx_diffgemma.diffusion.denoise import Frame, denoise, token_budget
@@ -36,28 +36,6 @@ from mlx_diffgemma.errors import NumericsError, PromptError, SettingsError
 from mlx_diffgemma.kernels import dispatch
 
 PROMPT = [3, 1, 4, 1, 5]
-
-
-def lively(model: FakeModel) -> Network:
-    """Wants ids that hang on every prefix token, and the surer the more of them the canvas has."""
-    vocab = model.config.text.vocab_size
-
-    def network(prefix: list[int], canvas: NDArray[np.int32], soft: Floats | None) -> Floats:
-        places = len(prefix) + np.arange(canvas.size)
-        wanted = (7 * sum(prefix) + 5 * places) % vocab
-        sure = 0.4 + 2 * (canvas == wanted).mean()
-        hidden = sure * model.table[wanted] + 0.3 * model.table[canvas]
-        if soft is not None:
-            hidden = hidden + 0.15 * soft
-        return hidden.astype(np.float32)
-
-    return network
-
-
-def lively_model(**config: Any) -> FakeModel:
-    model = FakeModel(tiny_config(**config), lambda *_: np.zeros((1, H), np.float32))
-    model.network = lively(model)
-    return model
 
 
 def steps_of(frames: list[Frame]) -> list[Frame]:
@@ -134,24 +112,6 @@ def plain_loop(
         if reason:
             return
         sequence += best
-
-
-def plain_soft(model: FakeModel, processed: NDArray[np.float64]) -> Floats:
-    shares = np.exp(processed - processed.max(axis=1, keepdims=True))
-    mixed = shares / shares.sum(axis=1, keepdims=True) @ model.table * H**0.5
-    return mixed.astype(np.float32)
-
-
-def plain_accepted(entropies: list[float], bound: float) -> list[bool]:
-    accepted, before = [False] * len(entropies), 0.0
-    for place in sorted(range(len(entropies)), key=entropies.__getitem__):
-        accepted[place] = before <= bound
-        before += entropies[place]
-    return accepted
-
-
-def plain_drawn(shares: NDArray[np.float64], uniform: float) -> int:
-    return int(np.flatnonzero(np.cumsum(shares) > uniform * shares.sum())[0])
 
 
 def assert_same(frames: list[Frame], expected: list[PlainFrame]) -> None:

@@ -460,6 +460,19 @@ def test_soft_embedding(model: dg.Model) -> None:
     assert math.isclose(model.embedding.scale.item(), math.sqrt(SIZES.hidden_size), rel_tol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_a_certain_embedding_is_the_soft_one_of_a_certain_distribution(
+    tmp_path: Path, dtype: mx.Dtype
+) -> None:
+    model = dg.load_model(write_checkpoint(tmp_path, SIZES), dtype=dtype)
+    tokens = mx.array([ids(8, 82)])
+    logits = mx.where(mx.arange(SIZES.vocab_size) == tokens[..., None], 0.0, -1e4)
+    certain = model.certain_embedding(tokens)
+    assert certain.shape == (1, 8, SIZES.hidden_size)
+    assert certain.dtype == dtype
+    assert mx.array_equal(certain, model.soft_embedding(logits))
+
+
 def test_the_first_step_is_that_of_a_zero_soft_embedding(model: dg.Model) -> None:
     """None skips the self-conditioning MLP, whose output is exactly 0 then, and keeps the norm."""
     prefix = model.encode(PROMPT)

@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.diffusion import denoise as loop
+from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.kernels import denoise as decision
 from mlx_diffgemma.profile.components import (
     COMPONENTS,

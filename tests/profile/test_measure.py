@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.diffusion import denoise as loop
+from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.profile import report
 from mlx_diffgemma.profile.chrome_trace import chrome_trace
 from mlx_diffgemma.profile.components import COMPONENTS, Fences

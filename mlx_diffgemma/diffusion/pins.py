@@ -1,0 +1,104 @@
+"""A canvas of which some positions are given: they are seen by all others and never denoised.
+
+No logits are made for a pinned position. It is neither drawn nor renoised, takes nothing of the
+entropy bound, does not count in the stop test, and its soft embedding is that of a distribution
+that is certain of its token. Axes: C canvas positions, F free ones, H hidden size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model.text import Model
+from .canvas import Frame
+
+OPEN = -1  # instead of a token: denoise this position
+TEXT = -1  # instead of a hole's number: this token belongs to the template
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillFrame(Frame):
+    """A Frame of a template; what is pinned has entropy 0 and is accepted.
+
+    pinned [C] bool. holes int32, one a token: the number of the hole it stands in, TEXT (-1) for
+    the template's own and what stands behind it.
+    """
+
+    pinned: NDArray[np.bool_]
+    holes: NDArray[np.int32]
+
+    @property
+    def mean_entropy(self) -> float:
+        """Mean over the free positions, in nats: the confidence half of the stop test."""
+        return float(self.entropies[~self.pinned].mean())
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Tokens [C] of a canvas, OPEN where it is free, and the hole each position stands in [C].
+
+    Places of one canvas, for Denoiser.settle; at least one position is free.
+    """
+
+    tokens: Sequence[int]
+    holes: Sequence[int]
+    rows: mx.array = field(init=False)
+    pinned: NDArray[np.bool_] = field(init=False)
+    held: mx.array = field(init=False)  # the tokens [C] int32, some valid id where free
+    given: NDArray[np.int32] = field(init=False)  # the ids that are pinned, ascending
+
+    def __post_init__(self) -> None:
+        tokens = np.array(self.tokens, np.int32)
+        pinned = tokens != OPEN
+        object.__setattr__(self, "pinned", pinned)
+        object.__setattr__(self, "rows", mx.array(np.flatnonzero(~pinned).astype(np.int32)))
+        object.__setattr__(self, "given", np.unique(tokens[pinned]))
+        object.__setattr__(self, "held", mx.array(np.where(pinned, tokens, 0)))
+
+    def of(self, values: mx.array) -> mx.array:
+        """[C, ...] -> [F, ...]."""
+        return values[self.rows]
+
+    def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
+        """[F] int32, uniform over the ids that are not pinned anywhere in this canvas.
+
+        A network takes a canvas that is half right for one that has little noise left, and believes
+        the noise that could be right. Noise that repeats nothing of its surroundings rarely could.
+        """
+        if len(self.given) >= vocab:  # every id there is
+            return self.of(draw(vocab).reshape(-1))
+        ids = np.array(draw(vocab - len(self.given)).reshape(-1))
+        gaps = self.given - np.arange(len(self.given))  # ids below each given one that are allowed
+        return self.of(mx.array((ids + np.searchsorted(gaps, ids, side="right")).astype(np.int32)))
+
+    def canvas(self, tokens: mx.array) -> mx.array:
+        """[F] -> [C] int32, with the pinned tokens in their places."""
+        whole = mx.array(self.held)
+        whole[self.rows] = tokens.astype(mx.int32)
+        return whole
+
+    def soft(self, model: Model, soft: mx.array) -> mx.array:
+        """[1, F, H] -> [1, C, H], certain of the pinned tokens."""
+        whole = model.certain_embedding(self.held[None]).astype(soft.dtype)
+        whole[:, self.rows] = soft
+        return whole
+
+    def frame(self, frame: Frame) -> FillFrame:
+        """A frame of the free positions -> that of the canvas."""
+        free = ~self.pinned
+        tokens = np.array(self.tokens, np.int32)
+        entropies = np.zeros(tokens.shape, np.float32)
+        accepted = np.ones(tokens.shape, np.bool_)
+        for whole, part in (
+            (tokens, frame.tokens),
+            (entropies, frame.entropies),
+            (accepted, frame.accepted),
+        ):
+            whole[free] = part
+        given = {f.name: getattr(frame, f.name) for f in fields(Frame)}
+        given |= {"tokens": tokens, "entropies": entropies, "accepted": accepted}
+        holes = np.array(self.holes, np.int32)
+        return FillFrame(**given, pinned=self.pinned, holes=holes)

@@ -1,0 +1,115 @@
+"""Templates with holes: how they are written, and as token ids.
+
+`[[...]]` is a hole of a length chosen elsewhere, `[[12]]` one of at most 12 tokens; everything else
+is text. A backslash in front makes text of a hole: `\\[[12]]` stands for `[[12]]`, and two stand
+for one backslash before a hole. Other backslashes and brackets are what they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_diffgemma.errors import PromptError, SettingsError
+from mlx_diffgemma.text.tokenizer import Tokenizer
+
+DEFAULT_GAP = 32  # tokens of a hole that says nothing of its length
+EXCERPT = 24  # characters quoted around what is wrong
+
+_HOLE = re.compile(r"(?<!\\)(?P<slashes>\\*)\[\[(?P<length>\.\.\.|[0-9]+)\]\]")
+_MOST_DIGITS = 9  # no context is as long
+
+
+@dataclass(frozen=True)
+class Template:
+    """texts[0], a hole, texts[1], ..., a hole, texts[-1]; lengths: tokens each hole has at most.
+
+    lines: the line each text begins in, from 1.
+    """
+
+    texts: tuple[str, ...]
+    lengths: tuple[int, ...]
+    lines: tuple[int, ...]
+
+
+def read_template(source: str, gaps: int | Sequence[int] | None = None) -> Template:
+    """The template written in `source`.
+
+    gaps: tokens of the `[[...]]` holes, one number for all or one each; unset, 32. PromptError:
+    empty, without a hole, or a hole of 0 tokens; SettingsError: gaps that do not fit.
+    """
+    if not source:
+        raise PromptError("the template is empty, expected a text with holes like [[...]].")
+    texts, lengths, lines = [""], list[int | None](), [1]
+    place, line = 0, 1
+    for mark in _HOLE.finditer(source):
+        slashes = len(mark["slashes"])
+        texts[-1] += source[place : mark.start()] + "\\" * (slashes // 2)
+        line += source.count("\n", place, mark.start())
+        place = mark.end()
+        if slashes % 2:
+            texts[-1] += mark[0][slashes:]
+            continue
+        lengths.append(None if mark["length"] == "..." else _length(mark["length"], line))
+        texts.append("")
+        lines.append(line)
+    texts[-1] += source[place:]
+    if not lengths:
+        raise PromptError("the template has no hole, expected [[...]] or [[N]], N tokens at most.")
+    return Template(tuple(texts), _with_gaps(lengths, gaps), tuple(lines))
+
+
+def encode_texts(tokenizer: Tokenizer, template: Template) -> tuple[tuple[int, ...], ...]:
+    """The ids of each text; PromptError where decoding them does not give the very text back."""
+    encoded = []
+    for text, line in zip(template.texts, template.lines, strict=True):
+        ids = tokenizer.encode(text)
+        if (back := tokenizer.decode(ids)) != text:
+            raise PromptError(_changed(text, back, line))
+        encoded.append(tuple(ids))
+    return tuple(encoded)
+
+
+def _length(digits: str, line: int) -> int:
+    """A hole's own length."""
+    length = int(digits) if len(digits) <= _MOST_DIGITS else None
+    if not length:
+        said = "0" if length == 0 else f"{digits[:_MOST_DIGITS]}..."
+        raise PromptError(
+            f"the hole in line {line} has {said} tokens, expected at least 1 and no more than the "
+            "context holds; a backslash in front makes text of it."
+        )
+    return length
+
+
+def _with_gaps(lengths: Sequence[int | None], gaps: int | Sequence[int] | None) -> tuple[int, ...]:
+    """All lengths, those that are left open taken from `gaps`."""
+    count = lengths.count(None)
+    given = () if gaps is None else (gaps,) if isinstance(gaps, int) else tuple(gaps)
+    for gap in given:
+        if not isinstance(gap, int) or isinstance(gap, bool) or not 1 <= gap < 10**_MOST_DIGITS:
+            raise SettingsError(f"gaps has {gap!r}, expected whole numbers of at least 1.")
+    if given and count == 0:
+        raise SettingsError("gaps is given, the template has no [[...]]; leave gaps out.")
+    if len(given) > 1 and len(given) != count:
+        raise SettingsError(
+            f"gaps has {len(given)} numbers, the template {count} [[...]]; give one for each, or "
+            "one for all."
+        )
+    one = given[0] if given else DEFAULT_GAP
+    each = iter(given if len(given) > 1 else (one,) * count)
+    return tuple(next(each) if length is None else length for length in lengths)
+
+
+def _changed(text: str, back: str, line: int) -> str:
+    """Where a text does not survive its tokens."""
+    pairs = enumerate(zip(text, back, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(text), len(back)))
+    line += text.count("\n", 0, at)
+    first = max(0, text.rfind("\n", 0, at) + 1, at - EXCERPT // 2)
+    quoted, got = text[first : at + EXCERPT // 2], back[first : at + EXCERPT // 2]
+    return (
+        f"the template's line {line} has {quoted!r}, which the tokenizer turns into {got!r}; "
+        "pinned text must survive its tokens: write that place otherwise."
+    )

@@ -1,0 +1,205 @@
+"""`fill` from the outside: what comes out, from where a template comes, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from puzzle import PUZZLE, SOLUTION, assert_one_line
+from terminal import PROGRAM, Tty
+
+SOLVE = ("fill", PUZZLE, "--model", "tiny-sudoku", "--seed", "1")
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_puzzle_comes_out_as_its_grid(run: Any) -> None:
+    done = run(*SOLVE)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, SOLUTION, "")
+    done = run(*SOLVE[:1], PUZZLE.replace(".", "[[1]]"), *SOLVE[2:])
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+
+
+def test_its_json_has_the_holes(run: Any) -> None:
+    content = json.loads(run(*SOLVE, "--json").stdout)
+    assert content["text"] == SOLUTION[:-1]
+    assert len(content["holes"]) == content["generated_tokens"] == PUZZLE.count(".")
+    assert content["finish_reason"] == "stop"
+
+
+def test_a_puzzle_that_is_not_solved_prints_no_grid(run: Any) -> None:
+    done = run("fill", "532" + PUZZLE[3:], *SOLVE[2:])
+    assert_one_line(done, 1, "not a valid solution", "try another --seed")
+
+
+def test_steps_go_to_standard_error(run: Any) -> None:
+    done = run(*SOLVE, "--visual")
+    assert done.stdout == SOLUTION
+    assert done.stderr.startswith("canvas 1 step  1/48  accepted ")
+    assert "of 90" in done.stderr
+
+
+def test_at_a_terminal_the_grid_is_drawn_with_its_givens_and_the_answer_stays() -> None:
+    hard = "1" + "." * 80  # many steps
+    with Tty(*PROGRAM, "fill", hard, "--model", "tiny-sudoku", "--seed", 2) as tty:
+        tty.until(lambda t: t.alternate and "┌───────┬" in t.text())
+        assert "│ 1 " in tty.text()
+        tty.send(signal.SIGINT)
+        assert tty.wait() == 130
+        tty.assert_given_back()
+        assert tty.scrollback() == "interrupted: no canvases finished."
+    with Tty(*PROGRAM, *SOLVE) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.entered == 1
+        *grid, numbers = tty.scrollback().splitlines()
+        assert grid == SOLUTION.splitlines()
+        assert re.fullmatch(r"51 tokens in [\d.]+ s, [\d.]+ tokens/s, \d+ steps, seed 1", numbers)
+
+
+def test_a_trace_of_it_plays_again(run: Any, random_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "steps"
+    source = "one [[2]] two [[12]] three"
+    options = ("--model", random_folder, "--seed", 3, "--trace", file)
+    filled = run("fill", source, *options)
+    lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    assert not any("b" in line["roles"] for line in lines)  # nothing stands behind the end
+    commits = [line for line in lines if line["type"] == "commit"]
+    assert "".join(piece for line in commits for piece in line["pieces"]) + "\n" == filled.stdout
+    played = run("replay", file, "--speed", 1000)
+    assert (played.exit_code, played.stdout) == (0, filled.stdout)
+
+
+def test_a_trace_has_every_step_with_what_is_pinned(run: Any, tmp_path: Path) -> None:
+    assert run(*SOLVE, "--trace", tmp_path / "steps").exit_code == 0
+    header, *lines = [json.loads(line) for line in (tmp_path / "steps").read_text().splitlines()]
+    assert header["seed"] == 1
+    *steps, commit = lines
+    for step in steps:
+        pinned = [place for place, nats in enumerate(step["entropies"]) if nats == 0.0]
+        assert len(pinned) >= 90 - PUZZLE.count(".")
+        assert step["tokens"][:2] == [ord("5"), ord("3")]
+        free = [nats for nats in step["entropies"] if nats > 0]
+        assert step["mean_entropy"] >= sum(free) / PUZZLE.count(".") * 0.999
+    assert commit["text"] == SOLUTION[:-1]
+
+
+@pytest.fixture
+def fill(run: Any, random_folder: Path) -> Any:
+    """Fills a template with the random model, by default in one step."""
+
+    def call(*arguments: object, input: str | bytes | None = None) -> Any:
+        options = ("--model", random_folder, "--seed", "3", "--steps", "1")
+        return run("fill", *arguments, *options, input=input)
+
+    return call
+
+
+def test_a_template_comes_from_an_argument_a_file_or_standard_input(
+    fill: Any, tmp_path: Path
+) -> None:
+    source = "a [[3]] b\n\tc  [[...]]\\[[2]]\n"
+    (tmp_path / "template").write_text(source + "\n")
+    expected = fill(source, "--gap", 2)
+    assert expected.exit_code == 0, expected.stderr
+    assert expected.stdout.startswith("a ")
+    assert expected.stdout.endswith("[[2]]\n")
+    assert "\n\tc  " in expected.stdout
+    for done in (
+        fill("--template-file", tmp_path / "template", "--gap", 2),
+        fill("-", "--gap", 2, input=source + "\n"),
+        fill("--gap", 2, input=source + "\n"),
+    ):
+        assert (done.exit_code, done.stdout) == (0, expected.stdout)
+
+
+def test_gaps_are_one_for_all_or_one_each(fill: Any) -> None:
+    for gaps, lengths in (([], [32, 32]), ([5], [5, 5]), ([5, 6], [5, 6])):
+        options = [part for gap in gaps for part in ("--gap", gap)]
+        content = json.loads(fill("a [[...]] b [[...]]", "--json", *options).stdout)
+        assert content["sampler"]["max_tokens"] == sum(lengths)
+
+
+def test_prompt_system_and_raw_change_the_prompt(fill: Any) -> None:
+    counts = [
+        json.loads(fill("a [[1]]", "--json", *options).stdout)["prompt_tokens"]
+        for options in ([], ["--prompt", "abc"], ["--system", "ab"], ["--raw", "--prompt", "abcd"])
+    ]
+    assert counts == [9, 12, 21, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["a"], 1, "the template has no hole"),
+        (["[[0]]"], 1, "the hole in line 1 has 0 tokens"),
+        ([""], 1, "the template is empty"),
+        (["[[...]]", "--gap", "0"], 2, "--gap has 0, expected whole numbers of at least 1"),
+        (["[[...]]", "--gap", "-3"], 2, "--gap has -3"),
+        (["[[...]]", "--gap", "two"], 2, "--gap"),
+        (["[[...]]", "--gap", "1", "--gap", "2"], 2, "--gap has 2 numbers, the template 1"),
+        (["[[4]]", "--gap", "1"], 2, "--gap is given, the template has no [[...]]"),
+        (["[[...]]", "--template-file", "x"], 2, "TEMPLATE and --template-file are both given"),
+        (["[[...]]", "--max-tokens", "3"], 2, "--max-tokens"),
+        (["[[...]]", "--steps", "0"], 2, "--steps is 0"),
+    ],
+)
+def test_what_is_no_template_is_one_line_before_any_model_is_sought(
+    run: Any, arguments: list[str], code: int, part: str
+) -> None:
+    assert_one_line(run("fill", *arguments, "--model", "no/where"), code, part)
+
+
+@pytest.mark.parametrize(
+    ("template", "part"),
+    [
+        ("é [[1]]", "the template's line 1 has 'é ', which the tokenizer turns into ' '"),
+        ("[[1]]\n<eos>", "the template's line 2 has '<eos>'"),
+        ("[[9999]]", "need 10,009 positions, the model has 2,048"),
+    ],
+)
+def test_what_this_model_cannot_fill_is_one_line(fill: Any, template: str, part: str) -> None:
+    assert_one_line(fill(template), 1, part)
+
+
+def test_a_puzzle_too_many_or_none_is_one_line(run: Any) -> None:
+    assert_one_line(run("fill", "a [[1]]", *SOLVE[2:]), 1, "is no part of a puzzle")
+    assert_one_line(run("fill", PUZZLE, *SOLVE[2:], "--prompt", "x"), 1, "no part of a puzzle")
+    assert_one_line(run("fill", SOLUTION, *SOLVE[2:]), 1, "the template has no hole")
+    assert_one_line(run("fill", PUZZLE, *SOLVE[2:], "--gap", 3), 2, "no [[...]]; leave --gap out")
+
+
+def test_a_template_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"Gr\xfc\xdfe [[1]]")
+    done = run("fill", "--template-file", tmp_path / "latin", "--model", "tiny-sudoku")
+    assert_one_line(done, 1, "the template cannot be read", "0xfc at 2")
+
+
+def test_help_says_how_holes_are_written(run: Any) -> None:
+    text = " ".join(run("fill", "--help").stdout.split())
+    for part in ("[[...]]", "[[12]]", "a backslash in front", "--gap", "Default: 32", "--prompt"):
+        assert part in text
+    assert "--max-tokens" not in text
+    assert "fill" in run("--help").stdout
+
+
+def test_an_interrupt_keeps_what_is_finished(random_folder: Path, tmp_path: Path) -> None:
+    """Every canvas is printed when it is done; Ctrl-C then leaves no more than that."""
+    source = "first words [[2]] and then some more [[1500]] the end"
+    command = [sys.executable, "-m", "mlx_diffgemma", "fill", source, "--model", str(random_folder)]
+    process = subprocess.Popen(
+        [*command, "--seed", "3"], cwd=ROOT, stdout=-1, stderr=-1, env=dict(os.environ)
+    )
+    assert process.stdout is not None
+    begun = process.stdout.read(12)
+    process.send_signal(signal.SIGINT)
+    rest, stderr = process.communicate(timeout=60)
+    assert begun == b"first words "
+    assert b"the end" not in rest
+    assert process.returncode == 130
+    assert stderr.startswith(b"interrupted: ")
+    assert stderr.endswith(b" finished.\n")

@@ -1,0 +1,128 @@
+"""How holes are written, and that pinned text survives its tokens or is refused with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlx_diffgemma.errors import PromptError, SettingsError
+from mlx_diffgemma.text.holes import DEFAULT_GAP, encode_texts, read_template
+from mlx_diffgemma.text.tokenizer import Tokenizer
+
+
+@pytest.mark.parametrize(
+    ("source", "texts", "lengths"),
+    [
+        ("a [[...]] b", ("a ", " b"), (32,)),
+        ("[[7]]", ("", ""), (7,)),
+        ("[[1]][[...]]\n", ("", "", "\n"), (1, 32)),
+        ("[[007]]", ("", ""), (7,)),
+        ("x = [[[...]]]", ("x = [", "]"), (32,)),
+        ("[[[[2]]]]", ("[[", "]]"), (2,)),
+        ("m[[0, 1]] [[....]] [[ 3 ]] [[-1]] [3] [[3] [[٣]] [[2]]", None, (2,)),
+        (r"\[[3]] [[3]]", ("[[3]] ", ""), (3,)),
+        (r"\[[...]]\[[3]] [[3]]", ("[[...]][[3]] ", ""), (3,)),
+        (r"a\\[[3]]b", ("a\\", "b"), (3,)),
+        (r"a\\\[[3]] [[1]]", (r"a\[[3]] ", ""), (1,)),
+        (r"a\\\\[[3]]", ("a\\\\", ""), (3,)),
+        (r"\n \\ \[ \[[ [[1]] \\", (r"\n \\ \[ \[[ ", r" \\"), (1,)),
+    ],
+)
+def test_what_is_a_hole_and_what_is_text(
+    source: str, texts: tuple[str, ...] | None, lengths: tuple[int, ...]
+) -> None:
+    template = read_template(source)
+    assert template.lengths == lengths
+    assert template.texts == (texts or (source.removesuffix("[[2]]"), ""))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "lengths"),
+    [
+        (None, (DEFAULT_GAP, 5, DEFAULT_GAP)),
+        (8, (8, 5, 8)),
+        ([8], (8, 5, 8)),
+        ([], (DEFAULT_GAP, 5, DEFAULT_GAP)),
+        ((8, 9), (8, 5, 9)),
+    ],
+)
+def test_gaps_are_for_holes_that_leave_their_length_open(
+    gaps: int | list[int] | None, lengths: tuple[int, ...]
+) -> None:
+    assert read_template("[[...]] [[5]] [[...]]", gaps).lengths == lengths
+
+
+@pytest.mark.parametrize(
+    ("source", "gaps", "message"),
+    [
+        ("[[...]]", 0, "gaps has 0, expected whole numbers of at least 1."),
+        ("[[...]]", -1, "gaps has -1"),
+        ("[[...]]", True, "gaps has True"),
+        ("[[...]]", [1.5], "gaps has 1.5"),
+        ("[[...]]", 10**9, "gaps has 1000000000"),
+        ("[[...]]", [1, 2], "gaps has 2 numbers, the template 1 [[...]]; give one for each, or "),
+        ("[[...]] [[...]] [[...]]", [1, 2], "gaps has 2 numbers, the template 3 [[...]]"),
+        ("[[3]]", 4, "gaps is given, the template has no [[...]]; leave gaps out."),
+    ],
+)
+def test_gaps_that_do_not_fit_are_refused(source: str, gaps: int, message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_template(source, gaps)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "the template is empty, expected a text with holes like [[...]]."),
+        ("text", "the template has no hole, expected [[...]] or [[N]], N tokens at most."),
+        (r"\[[3]]", "the template has no hole"),
+        ("a\nb [[0]]", "the hole in line 2 has 0 tokens, expected at least 1"),
+        ("[[000]]", "the hole in line 1 has 0 tokens"),
+        ("[[1000000000]]", "the hole in line 1 has 100000000... tokens"),
+        (f"[[{'9' * 5000}]]", "the hole in line 1 has 999999999... tokens"),
+    ],
+)
+def test_what_is_no_template_is_refused(source: str, message: str) -> None:
+    with pytest.raises(PromptError) as error:
+        read_template(source)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_many_backslashes_and_many_holes_take_no_time() -> None:
+    """A run of backslashes is looked at once, not once from each of its places."""
+    template = read_template("\\" * 200_001 + "[[1]]" + "[[2]]" * 5_000)
+    assert template.texts[0] == "\\" * 100_000 + "[[1]]"
+    assert len(template.lengths) == 5_000
+    with pytest.raises(PromptError, match="has no hole"):
+        read_template("\\" * 200_000)
+
+
+def test_texts_are_encoded_one_by_one(tokenizer: Tokenizer) -> None:
+    template = read_template("the s[[2]]ky[[2]] sky é\n")
+    encoded = encode_texts(tokenizer, template)
+    assert [tokenizer.decode(ids) for ids in encoded] == ["the s", "ky", " sky é\n"]
+    assert list(encoded[0]) == tokenizer.encode("the s")
+    assert list(encoded[1]) == tokenizer.encode("ky")  # "sky" would be one token
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "quoted"),
+    [
+        ("ok [[1]]\nok\nhere a▁b", 3, "'here a▁b', which the tokenizer turns into 'here a b'"),
+        ("an <eos> end [[1]]", 1, "'an <eos> end ', which the tokenizer turns into 'an  end '"),
+        ("<turn|>[[1]]", 1, "'<turn|>', which the tokenizer turns into ''"),
+        (r"\[[1]]" + "\n[[1]]\n\nx<pad>", 4, "'x<pad>', which the tokenizer turns into 'x'"),
+    ],
+)
+def test_text_that_its_tokens_do_not_give_back_is_refused_with_its_place(
+    tokenizer: Tokenizer, source: str, line: int, quoted: str
+) -> None:
+    with pytest.raises(PromptError) as error:
+        encode_texts(tokenizer, read_template(source))
+    assert str(error.value).startswith(f"the template's line {line} has {quoted}")
+
+
+def test_the_line_of_a_text_behind_a_hole_is_counted_from_the_source(tokenizer: Tokenizer) -> None:
+    template = read_template("one\ntwo[[1]]\n\nfour[[2]]five")
+    assert template.lines == (1, 2, 4)
