@@ -75,8 +75,7 @@ def denoising_step(
     """
     hidden = model.decode(canvas, prefix, soft).squeeze(0)
     length = hidden.shape[0]
-    limit = GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS
-    rows = max(1, min(length, limit // model.config.text.vocab_size))
+    rows = head_rows(model, length)
     chunks = []
     for first in range(0, length, rows):
         part = slice(first, first + rows)
@@ -93,6 +92,7 @@ def denoising_step(
         renoise.astype(mx.int32),
         mx.full(best.shape, -1, mx.int32) if previous is None else previous,
         entropy_bound,
+        model.choices.denoise_kernels,
     )
     mx.eval(best, entropy, done.accepted, done.next_canvas, done.summary)
     mean, unchanged = np.array(done.summary)
@@ -107,13 +107,19 @@ def denoising_step(
     )
 
 
+def head_rows(model: Model, length: int) -> int:
+    """How many of a canvas's `length` rows have logits at a time."""
+    limit = model.choices.head_chunk_logits or (GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS)
+    return max(1, min(length, limit // model.config.text.vocab_size))
+
+
 def _chunk(
     model: Model, hidden: mx.array, temperature: float, uniforms: mx.array, exact: bool
 ) -> Chunk:
     """hidden [R, H] -> everything the step needs of these rows' logits."""
     cap = model.config.text.final_logit_softcapping
     logits = Logits(model.raw_logits(hidden), cap, temperature)
-    reading = denoise.read(logits, uniforms)
+    reading = denoise.read(logits, uniforms, model.choices.denoise_kernels)
     soft = _soft(model, reading, exact)
     return Chunk(reading.best, reading.entropy, reading.drawn, soft)
 
