@@ -4,16 +4,20 @@ Arithmetic over safetensors headers and config.json; no weight is read.
 """
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .choices import Choices
 from .config import ModelConfig, read_config
 from .errors import FitError
-from .model.shards import read_headers
+from .model.shards import TensorInfo, read_headers
+from .model.text import PREFILL_CHUNK
 
 WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+KEPT_PACKED = re.compile(r"\.(experts|router)\.|^model\.encoder\.")
 SLIDING_EXTRA = 1024 + 2048  # positions a sliding layer keeps or computes beyond its window
 
 
@@ -47,29 +51,53 @@ def footprint(folder: Path, context: int, dtype: str | None = None) -> Footprint
     return plan_memory(folder, dtype)(context)
 
 
-def plan_memory(folder: Path, dtype: str | None = None) -> Callable[[int], Footprint]:
+def plan_memory(
+    folder: Path, dtype: str | None = None, choices: Choices | None = None
+) -> Callable[[int], Footprint]:
     """`footprint` for any number of contexts; the folder is read once, here."""
-    config = read_config(folder)
+    config, choices = read_config(folder), choices or Choices()
+    dtype = dtype or choices.dtype
     item = DTYPE_BYTES.get(dtype or config.dtype, 2)
-    weights = 0
-    for name, info in read_headers(folder).items():
+    headers = read_headers(folder)
+    weights = _unpacked_bytes(config, headers, item) if choices.unpacks else 0
+    for name, info in headers.items():
         if not name.startswith(("model.encoder.vision_tower.", "model.encoder.embed_vision.")):
             floating = info.dtype in ("BF16", "F16", "F32")
             weights += info.num_items * item if floating else info.num_bytes
 
     def plan(context: int) -> Footprint:
-        cache = cache_bytes(config, context, item)
+        cache = cache_bytes(config, context, item, choices.prefill_chunk or PREFILL_CHUNK)
         return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
 
     return plan
 
 
-def cache_bytes(config: ModelConfig, context: int, item_bytes: int) -> int:
+def _unpacked_bytes(config: ModelConfig, headers: Mapping[str, TensorInfo], item: int) -> int:
+    """Bytes of the packed dense weights once unpacked: they stand beside each other while loading.
+
+    Experts and router stay packed.
+    """
+    items = 0
+    for name in headers:
+        module, _, kind = name.rpartition(".")
+        if kind == "scales" and config.quantization and not KEPT_PACKED.search(module):
+            weight, bits = headers[f"{module}.weight"], config.quantization.of(module).bits
+            items += weight.num_items * 32 // bits
+    return items * item
+
+
+def cache_bytes(
+    config: ModelConfig, context: int, item_bytes: int, chunk: int = PREFILL_CHUNK
+) -> int:
     """Bytes of keys and values for `context` positions, canvas included."""
     window = config.text.sliding_window
     total = 0
     for layer in config.text.layers:
-        kept = min(context, window + SLIDING_EXTRA) if layer.sliding else context
+        kept = (
+            min(context, window + SLIDING_EXTRA + max(0, chunk - PREFILL_CHUNK))
+            if layer.sliding
+            else context
+        )
         total += 2 * kept * layer.num_key_value_heads * layer.head_dim * item_bytes
     return total
 
@@ -101,9 +129,14 @@ def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:
     fit_check(folder, dtype)(context)
 
 
-def fit_check(folder: Path, dtype: str | None = None) -> Callable[[int], None]:
+def fit_check(
+    folder: Path, dtype: str | None = None, choices: Choices | None = None
+) -> Callable[[int], None]:
     """`require_fit` for any number of contexts; the folder is read once, here."""
-    plan = plan_memory(folder, dtype)
+    plan = plan_memory(folder, dtype, choices)
+    without = (
+        ", leave out what was tuned with --no-tune" if choices not in (None, Choices()) else ""
+    )
 
     def check(context: int) -> None:
         need = plan(context)
@@ -113,7 +146,7 @@ def fit_check(folder: Path, dtype: str | None = None) -> Callable[[int], None]:
                 f"{sized(need.weight_bytes)}, cache for {context:,} positions "
                 f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
                 f"machine can give {sized(need.available_bytes or 0)}; take a smaller quantisation "
-                "or context, or try anyway with --force."
+                f"or context{without}, or try anyway with --force."
             )
 
     return check

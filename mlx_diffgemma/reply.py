@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .choices import Choices
 from .text.tools import ToolCall
 
 
@@ -57,7 +58,8 @@ class Reply:
 
     token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
     decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases. kernels:
-    "metal" where Metal kernels of this package run, of any family, else "ops".
+    "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what was
+    chosen for this machine, None for the engine's own behaviour.
     """
 
     text: str
@@ -77,6 +79,7 @@ class Reply:
     peak_memory_bytes: int
     sampler: SamplerInfo
     model: ModelInfo
+    tuned: Choices | None
     kernels: str
     version: str
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import mlx.core as mx
 
 from .assets import Task, embedded_task
+from .choices import Choices
 from .config import SamplerDefaults, read_config
 from .diffusion.denoise import Frame, denoise, fresh_seed, token_budget
 from .diffusion.settings import Settings
@@ -77,6 +78,7 @@ class Session:
     task: Task | None = None
     load_seconds: float = 0.0
     dropped: tuple[str, ...] = ()
+    tuned: Choices | None = None
     require_room: Callable[[int], None] = _any_context  # FitError for positions beyond the memory
     system: str | None = None
     history: list[Message] = field(default_factory=list)
@@ -261,6 +263,7 @@ class Turn:
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
+            tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,
         )
@@ -350,19 +353,20 @@ def load(
     force: bool = False,
     consent: Consent | None = None,
     progress: Progress | None = None,
+    choices: Choices | None = None,
 ) -> Session:
     """A Session with `model`: a folder, a repository id, or "tiny-sudoku".
 
     dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
     without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
-    progress is told of loaded layers. SettingsError when $MLX_DIFFGEMMA_KERNELS asks for what this
-    machine cannot do.
+    progress is told of loaded layers. choices: what suits this machine. SettingsError when
+    $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
     """
     began = time.perf_counter()
     dispatch.require_usable()
     source = find_model(model, offline=offline, consent=consent)
     name = None if dtype is None else str(dtype).rpartition(".")[2]
-    check = _any_context if force else fit_check(source.folder, name)
+    check = _any_context if force else fit_check(source.folder, name, choices)
     check(0)
     tokenizer = load_tokenizer(source.folder)
     vocab_size = read_config(source.folder).text.vocab_size
@@ -371,7 +375,7 @@ def load(
             f"{source.folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, the "
             f"model has {vocab_size}; the tokenizer belongs to another checkpoint."
         )
-    loaded = load_network(source.folder, dtype, progress)
+    loaded = load_network(source.folder, dtype, progress, choices)
     _use_all_gpu_memory()
     return Session(
         loaded.model,
@@ -380,6 +384,7 @@ def load(
         embedded_task(source.folder),
         load_seconds=time.perf_counter() - began,
         dropped=loaded.dropped,
+        tuned=choices,
         require_room=check,
     )
 

@@ -130,7 +130,10 @@ def parameters(function: object) -> list[str]:
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        ("load", ["model", "dtype=", "*", "offline=", "force=", "consent=", "progress="]),
+        (
+            "load",
+            ["model", "dtype=", "*", "offline=", "force=", "consent=", "progress=", "choices="],
+        ),
         ("load_model", ["folder", "dtype="]),
         ("Model.encode", ["self", "tokens", "prefix=", "*", "chunk=", "progress="]),
         ("Model.decode", ["self", "canvas", "prefix", "soft="]),

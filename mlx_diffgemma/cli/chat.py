@@ -26,6 +26,7 @@ def command(
     dtype: options.Dtype = None,
     offline: options.Offline = False,
     force: options.Force = False,
+    no_tune: options.NoTune = False,
     max_tokens: options.MaxTokens = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
@@ -63,7 +64,8 @@ def command(
         exact_self_conditioning=exact_self_conditioning,
     )
     earlier = saved.load(load) if load else saved.Conversation("", None, ())
-    session = load_session(options.ModelChoice(model, dtype, offline, force), settings)
+    choice = options.ModelChoice(model, dtype, offline, force, tuned=not no_tune)
+    session = load_session(choice, settings)
     session.restore(earlier.messages, earlier.system if system is None else system)
     reader = open_reader(f"/{name}" for name in COMMANDS)
     return Chat(session, settings, reader, think, visual, said=list(earlier.messages)).run()

@@ -39,6 +39,7 @@ def command(
     visual: options.Visual = None,
     as_json: options.Json = False,
     trace: options.TraceFile = None,
+    no_tune: options.NoTune = False,
 ) -> int:
     """Fill the holes of a template; every other character comes out exactly as it is.
 
@@ -71,7 +72,8 @@ def command(
     _check(text, gap, model, raw)
     with open_trace(trace) as recorder:
         bar = Bar("reading the prompt")
-        session = load_session(options.ModelChoice(model, dtype, offline, force), settings)
+        choice = options.ModelChoice(model, dtype, offline, force, tuned=not no_tune)
+        session = load_session(choice, settings)
         turn = session.fill_turn(
             text,
             prompt=prompt or "",

@@ -26,6 +26,7 @@ def command(
     dtype: options.Dtype = None,
     offline: options.Offline = False,
     force: options.Force = False,
+    no_tune: options.NoTune = False,
     max_tokens: options.MaxTokens = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
@@ -71,7 +72,8 @@ def command(
     text = read_prompt(prompt, prompt_file)
     with open_trace(trace) as recorder:
         bar = Bar("reading the prompt")
-        session = load_session(options.ModelChoice(model, dtype, offline, force), settings)
+        choice = options.ModelChoice(model, dtype, offline, force, tuned=not no_tune)
+        session = load_session(choice, settings)
         turn = session.turn(
             text, settings=settings, system=system, think=think, raw=raw, progress=bar
         )

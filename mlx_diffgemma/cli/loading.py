@@ -1,13 +1,18 @@
 """A session for a command: the model found, asked for, checked and loaded, with a bar."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..errors import ProfileError
 from .consent import ask_on_terminal
+from .errors import say
 from .options import ModelChoice, mlx_dtype
 from .progress import Bar
 
 if TYPE_CHECKING:
+    from ..choices import Choices
     from ..diffusion.settings import Settings
+    from ..hub import Source
     from ..session import Session
 
 
@@ -23,5 +28,19 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)
     dtype = mlx_dtype(choice.dtype)
+    choices = _recalled(source, choice.dtype) if choice.tuned else None
     with Bar("loading layers") as bar:
-        return load(name, dtype, offline=True, force=choice.force, progress=bar)
+        return load(name, dtype, offline=True, force=choice.force, progress=bar, choices=choices)
+
+
+def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
+    """What was tuned for this machine and model; a broken file is said, and nothing is tuned."""
+    from ..tuning import place_of, recall
+
+    try:
+        choices = recall(place_of(source.folder, source.revision, dtype))
+    except ProfileError as error:
+        say(f"warning: {error}")
+        return None
+    # A dtype asked for by name is the user's, and not the one that was tuned.
+    return replace(choices, dtype=None) if choices and dtype else choices

@@ -137,16 +137,21 @@ Json = Annotated[bool, _option("--json", "Print one JSON object instead of the t
 TraceFile = Annotated[
     Path | None, _option("--trace", "Write every step to FILE as JSON lines.", "FILE")
 ]
+NoTune = Annotated[
+    bool,
+    _option("--no-tune", "Leave out what `profile --tune` found to be fastest on this machine."),
+]
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model to load, and how."""
+    """Which model to load, and how; tuned: with what `profile --tune` found, if it was run."""
 
     name: str | None
     dtype: str | None
     offline: bool
     force: bool
+    tuned: bool
 
 
 def mlx_dtype(name: str | None) -> "mx.Dtype | None":

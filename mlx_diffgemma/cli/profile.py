@@ -34,6 +34,8 @@ def command(
     sustained: given.Sustained = None,
     baseline: given.BaselineModel = None,
     encoder_head: given.EncoderHead = False,
+    tune: given.Tune = False,
+    tune_dtype: given.TuneDtype = False,
     json_file: given.JsonFile = None,
     trace: given.TraceFile = None,
     dtype: options.Dtype = None,
@@ -47,6 +49,9 @@ def command(
     """
     if ctx.invoked_subcommand is not None:
         return _refuse_options(ctx)
+    choice = options.ModelChoice(model, dtype, offline, force, tuned=False)
+    if tune or tune_dtype:
+        return _tune(ctx, choice)
     from ..profile.workload import Workload
     from .outfile import OutFile
 
@@ -68,9 +73,20 @@ def command(
             files.enter_context(OutFile(file, what)) if file else None
             for file, what in ((json_file, "the profile"), (trace, "the trace"))
         ]
-        choice = options.ModelChoice(model, dtype, offline, force)
         plan = Plan(workload, components, seconds, baseline, encoder_head)
         return _measure(choice, plan, outputs)
+
+
+def _tune(ctx: typer.Context, choice: options.ModelChoice) -> int:
+    from .profile_tune import tune
+
+    if not ctx.params["tune"]:
+        raise ArgumentError("--tune-dtype goes with --tune; give both.")
+    allowed = {"model", "dtype", "offline", "force", "tune", "tune_dtype"}
+    for name in ctx.params.keys() - allowed:
+        if _is_given(ctx, name):
+            raise ArgumentError(f"{_typed(name)} and --tune measure apart; leave one out.")
+    return tune(choice, tune_dtype=ctx.params["tune_dtype"])
 
 
 @app.command("compare")
@@ -205,13 +221,22 @@ def _refuse_mixture(
 def _refuse_options(ctx: typer.Context) -> int:
     """ArgumentError for options of a measurement before a command that makes none."""
     for name in ctx.params:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_given(ctx, name):
             raise ArgumentError(
-                f"--{name.removesuffix('_file').replace('_', '-')} before {ctx.invoked_subcommand} "
+                f"{_typed(name)} before {ctx.invoked_subcommand} "
                 f"means nothing; see `{ctx.command_path} {ctx.invoked_subcommand} --help`."
             )
     return 0
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _typed(name: str) -> str:
+    """An option as a user types it."""
+    return f"--{name.removesuffix('_file').replace('_', '-')}"
 
 
 def _duration(text: str) -> float:

@@ -81,6 +81,22 @@ EncoderHead = Annotated[
         "agreement with the canvases, speed.",
     ),
 ]
+Tune = Annotated[
+    bool,
+    _option(
+        "--tune",
+        "Time what depends on the machine (chunks, dense weights, Metal kernels), checked first, "
+        "and keep the fastest for generate and chat.",
+    ),
+]
+TuneDtype = Annotated[
+    bool,
+    _option(
+        "--tune-dtype",
+        "With --tune: also keep float16 activations where they are faster. They round otherwise "
+        "than the checkpoint's, so texts may change.",
+    ),
+]
 BaselineModel = Annotated[
     str | None,
     _option(

@@ -80,8 +80,7 @@ def denoising_step(
     if rows is not None:
         hidden = hidden[rows]
     length = hidden.shape[0]
-    limit = GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS
-    size = max(1, min(length, limit // model.config.text.vocab_size))
+    size = head_rows(model, length)
     chunks = []
     for first in range(0, length, size):
         part = slice(first, first + size)
@@ -98,6 +97,7 @@ def denoising_step(
         renoise.astype(mx.int32),
         mx.full(best.shape, -1, mx.int32) if previous is None else previous,
         entropy_bound,
+        model.choices.denoise_kernels,
     )
     mx.eval(best, entropy, done.accepted, done.next_canvas, done.summary)
     mean, unchanged = np.array(done.summary)
@@ -112,13 +112,19 @@ def denoising_step(
     )
 
 
+def head_rows(model: Model, length: int) -> int:
+    """How many of a canvas's `length` rows have logits at a time."""
+    limit = model.choices.head_chunk_logits or (GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS)
+    return max(1, min(length, limit // model.config.text.vocab_size))
+
+
 def _chunk(
     model: Model, hidden: mx.array, temperature: float, uniforms: mx.array, exact: bool
 ) -> Chunk:
     """hidden [R, H] -> everything the step needs of these rows' logits."""
     cap = model.config.text.final_logit_softcapping
     logits = Logits(model.raw_logits(hidden), cap, temperature)
-    reading = denoise.read(logits, uniforms)
+    reading = denoise.read(logits, uniforms, model.choices.denoise_kernels)
     soft = _soft(model, reading, exact)
     return Chunk(reading.best, reading.entropy, reading.drawn, soft)
 

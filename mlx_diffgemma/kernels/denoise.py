@@ -11,6 +11,7 @@ from typing import Self
 import mlx.core as mx
 import numpy as np
 
+from ..choices import Wish
 from . import denoise_ops, dispatch
 from .check import Tolerance, absolute_error, disagreement, mismatches
 from .denoise_launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats
@@ -40,7 +41,7 @@ class Reading:
         return self.logits.processed() if self.rows is None else self.rows.processed
 
 
-def read(logits: Logits, uniforms: mx.array) -> Reading:
+def read(logits: Logits, uniforms: mx.array, wish: Wish = "auto") -> Reading:
     """Argmax, entropy and a draw of every row, with uniforms [R, 2] in (0, 1)."""
     rows, vocab = logits.raw.shape
     if vocab > MAX_VOCAB:
@@ -49,6 +50,7 @@ def read(logits: Logits, uniforms: mx.array) -> Reading:
         FAMILY,
         f"{rows} rows of {vocab} logits, {dtype_name(logits.raw.dtype)}",
         lambda: ReadTrial.like(logits.raw.shape, logits.raw.dtype),
+        wish,
     ):
         return read_in_kernels(logits, uniforms)
     return read_in_ops(logits, uniforms)
@@ -75,6 +77,7 @@ def commit(
     renoise: mx.array,
     previous: mx.array,
     bound: float,
+    wish: Wish = "auto",
 ) -> Committed:
     """best, drawn, renoise, previous [C] int32, entropy [C] float32 nats -> what the step decides.
 
@@ -85,7 +88,7 @@ def commit(
     if positions > MAX_POSITIONS:
         dispatch.unsupported(FAMILY, f"a canvas of {positions}, more than {MAX_POSITIONS}")
     elif dispatch.chosen(
-        FAMILY, f"commit of {positions} positions", lambda: CommitTrial.like(positions)
+        FAMILY, f"commit of {positions} positions", lambda: CommitTrial.like(positions), wish
     ):
         return commit_in_kernel(*inputs, bound)
     return denoise_ops.commit(*inputs, bound)

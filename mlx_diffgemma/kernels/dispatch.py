@@ -7,7 +7,7 @@ against its twin on this machine (mode "auto"). MLX_DIFFGEMMA_KERNELS sets the m
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from threading import RLock
 import mlx.core as mx
 
 from .. import device
+from ..choices import Wish
 from ..errors import KernelWarning, SettingsError
 from .machine import this_machine
 from .trial import Outcome, Trial, Verdict, run_trial
@@ -75,15 +76,19 @@ def require_usable() -> Mode:
     return wanted
 
 
-def chosen(family: str, key: str, trial: Callable[[], Trial]) -> bool:
+def chosen(family: str, key: str, trial: Callable[[], Trial], wish: Wish = "auto") -> bool:
     """Whether the kernels of `family` run for the instantiation `key` (shapes, dtypes, packing).
 
-    In mode auto the first question about a key may take a trial: seconds, and its memory.
+    In mode auto the first question about a key may take a trial: seconds, and its memory. There
+    `wish` counts: "off" for never, "on" for kernels that are right though their trial was slower.
     """
     wanted = require_usable()
     if wanted is Mode.OFF or not device.has_metal():
         return False
-    runs = wanted is Mode.ON or _verdict(wanted, family, key, trial).outcome is Outcome.FASTER
+    if wanted is Mode.AUTO and wish == "off":
+        return False
+    enough = {Outcome.FASTER, *([Outcome.SLOWER] if wanted is Mode.AUTO and wish == "on" else [])}
+    runs = wanted is Mode.ON or _verdict(wanted, family, key, trial, enough).outcome in enough
     if runs:
         known.running.add(family)
     return runs
@@ -106,7 +111,9 @@ def forget() -> None:
     known = Known()
 
 
-def _verdict(wanted: Mode, family: str, key: str, trial: Callable[[], Trial]) -> Verdict:
+def _verdict(
+    wanted: Mode, family: str, key: str, trial: Callable[[], Trial], enough: Set[Outcome]
+) -> Verdict:
     with lock:
         place = (wanted, family, key)
         if place not in known.verdicts:
@@ -115,7 +122,8 @@ def _verdict(wanted: Mode, family: str, key: str, trial: Callable[[], Trial]) ->
             known.verdicts[place] = verdict
             if stored is None and verdict.lasting:
                 _remember(family, key, verdict)
-            _report(family, key, verdict, new=stored is None)
+            if verdict.outcome not in enough:
+                _report(family, key, verdict, new=stored is None)
         return known.verdicts[place]
 
 

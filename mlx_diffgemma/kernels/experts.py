@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from .. import device
+from ..choices import Wish
 from . import dispatch, experts_launch, experts_ops
 from .check import Tolerance, disagreement
 from .experts_launch import (
@@ -33,7 +34,9 @@ FAMILY = "experts"
 AGREEMENT = {mx.float32: 2e-3, mx.float16: 4e-3, mx.bfloat16: 3e-2}
 
 
-def mix(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> mx.array:
+def mix(
+    x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix, wish: Wish = "auto"
+) -> mx.array:
     """x [L, H] -> the weighted sum of each row's experts [L, H].
 
     gate_up [E, 2I, H], gate rows first; down [E, H, I].
@@ -43,7 +46,7 @@ def mix(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> m
         return experts_ops.mix(*case)
     if (reason := not_covered(*case)) is not None:
         dispatch.unsupported(FAMILY, reason)
-    elif dispatch.chosen(FAMILY, instantiation(*case), lambda: MixTrial(*case)):
+    elif dispatch.chosen(FAMILY, instantiation(*case), lambda: MixTrial(*case), wish):
         return mix_in_kernels(*case)
     return experts_ops.mix(*case)
 

@@ -88,6 +88,18 @@ class PackedMatrix:
             sorted_indices=ordered,
         )
 
+    def unpacked(self, dtype: mx.Dtype) -> mx.array:
+        """The whole weight as numbers of `dtype`."""
+        whole = mx.dequantize(
+            self.weight,
+            self.scales,
+            self.biases,
+            group_size=self.packing.group_size,
+            bits=self.packing.bits,
+            mode=self.packing.mode,
+        )
+        return whole.astype(dtype)
+
     def rows(self, ids: mx.array, dtype: mx.Dtype) -> mx.array:
         """The rows `ids` of the weight, unpacked: [...] int -> [..., I]."""
         rows = mx.dequantize(

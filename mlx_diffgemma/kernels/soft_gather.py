@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..choices import Wish
 from ..errors import KernelError
 from . import denoise, dispatch, soft_gather_ops
 from .check import Tolerance, absolute_error, disagreement, mismatches, row_error
@@ -32,12 +33,12 @@ GATHER = Kernel(
 )
 
 
-def gathered(reading: Reading, table: Table) -> Gathered:
+def gathered(reading: Reading, table: Table, wish: Wish = "auto") -> Gathered:
     """The soft embeddings of the rows read, from the tokens that carry weight."""
     if reading.slices is not None and (reason := not_covered(reading, table)) is not None:
         dispatch.unsupported(FAMILY, reason)
     elif reading.slices is not None and dispatch.chosen(
-        FAMILY, instantiation(reading, table), lambda: GatherTrial.like(reading, table)
+        FAMILY, instantiation(reading, table), lambda: GatherTrial.like(reading, table), wish
     ):
         return gathered_in_kernel(reading, table)
     return gathered_in_ops(reading, table)

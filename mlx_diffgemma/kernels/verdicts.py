@@ -9,11 +9,10 @@ what the other had found is found again.
 
 import json
 import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..replacing import replace_file
 from .trial import Verdict
 
 SCHEMA = 1
@@ -61,7 +60,7 @@ def write_verdict(file: Path, machine: str, family: str, key: str, verdict: Verd
     families.setdefault(family, {})[key] = verdict
     machines[machine] = families  # last: written most recently
     kept = dict(list(machines.items())[-MOST_MACHINES:])
-    _replace(file, json.dumps({"schema": SCHEMA, "machines": _plain(kept)}, indent=1) + "\n")
+    replace_file(file, json.dumps({"schema": SCHEMA, "machines": _plain(kept)}, indent=1) + "\n")
 
 
 def _parsed(machines: Any) -> Machines:
@@ -82,17 +81,3 @@ def _plain(machines: Machines) -> Any:
         }
         for machine, families in machines.items()
     }
-
-
-def _replace(file: Path, text: str) -> None:
-    """Writes the whole file beside its place and moves it there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".kernels-", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(name, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise

@@ -6,6 +6,7 @@ Axes: C canvas positions (or any number of rows), V vocabulary, H hidden size.
 import mlx.core as mx
 import numpy as np
 
+from ..choices import Wish
 from ..device import in_numpy, on_gpu
 from ..kernels import soft_gather
 from ..kernels.denoise import Reading
@@ -57,9 +58,16 @@ class Embedding:
     """
 
     def __init__(
-        self, table: DenseTable | PackedTable, vocab_size: int, hidden_size: int, dtype: mx.Dtype
+        self,
+        table: DenseTable | PackedTable,
+        vocab_size: int,
+        hidden_size: int,
+        dtype: mx.Dtype,
+        *,
+        kernels: Wish = "auto",
     ) -> None:
         self.table, self.vocab_size, self.dtype = table, vocab_size, dtype
+        self.hidden_size, self.kernels = hidden_size, kernels
         self.scale = mx.array(hidden_size**0.5).astype(dtype)
         self._gather_table: Table | None = None
 
@@ -97,7 +105,7 @@ class Embedding:
             weight = self.table if isinstance(self.table, PackedTable) else self.table.weight
             scale = float(np.array(self.scale.astype(mx.float32)))
             self._gather_table = Table(weight, self.dtype, scale, self.largest_norm())
-        found = soft_gather.gathered(reading, self._gather_table)
+        found = soft_gather.gathered(reading, self._gather_table, self.kernels)
         return found.soft, found.suffices
 
     def largest_norm(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..choices import Wish
 from ..kernels.experts import mix
 from ..kernels.experts_ops import Routing
 from ..kernels.matrices import AnyMatrix
@@ -31,7 +32,8 @@ class Experts:
 
     gate_up: AnyMatrix
     down: AnyMatrix
+    kernels: Wish = "auto"
 
     def __call__(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
-        return mix(x, routing, self.gate_up, self.down)
+        return mix(x, routing, self.gate_up, self.down, self.kernels)

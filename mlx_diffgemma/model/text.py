@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
+from ..choices import Choices
 from ..config import ModelConfig
 from ..errors import PromptError
 from ..kernels.denoise import Reading
@@ -35,12 +36,14 @@ class Model:
         layers: Sequence[Layer],
         self_conditioning: SelfConditioning,
         final_norm: mx.array,
+        choices: Choices | None = None,
     ) -> None:
         self.config = config
         self.embedding = embedding
         self.layers = list(layers)
         self.self_conditioning = self_conditioning
         self.final_norm = final_norm
+        self.choices = choices or Choices()
         self.find_non_finite: Callable[[], str | None] = lambda: None  # names a broken weight
 
     @property
@@ -58,14 +61,15 @@ class Model:
         tokens: mx.array | Sequence[int],
         prefix: Prefix | None = None,
         *,
-        chunk: int = PREFILL_CHUNK,
+        chunk: int | None = None,
         progress: Progress | None = None,
     ) -> Prefix:
         """The causal pass: tokens [L] or [1, L] behind `prefix`, consumed and returned longer.
 
-        Runs `chunk` positions at a time, which gives the same keys and values as one pass.
-        PromptError for an id outside the vocabulary.
+        Runs `chunk` positions at a time (None: as chosen for the machine, or PREFILL_CHUNK), which
+        gives the same keys and values as one pass. PromptError for an id outside the vocabulary.
         """
+        chunk = chunk or self.choices.prefill_chunk or PREFILL_CHUNK
         ids = self._checked_ids(tokens)
         prefix = prefix or self.new_prefix()
         prefix.reserve(max(prefix.reserved, prefix.length + len(ids)))

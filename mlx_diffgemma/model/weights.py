@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..choices import Choices
 from ..config import ModelConfig, read_config
 from ..errors import CheckpointError
 from ..kernels.matrices import join
@@ -16,6 +17,7 @@ from .experts import Experts, Router
 from .shards import shard_files
 from .tensors import Tensors
 from .text import Model, Progress, named_arrays
+from .variants import variant
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
@@ -31,11 +33,18 @@ class Loaded:
 
 
 def load_network(
-    folder: Path, dtype: mx.Dtype | None = None, progress: Progress | None = None
+    folder: Path,
+    dtype: mx.Dtype | None = None,
+    progress: Progress | None = None,
+    choices: Choices | None = None,
 ) -> Loaded:
-    """Reads `folder` and binds all its text weights; `dtype` None means the checkpoint's own."""
-    config = read_config(folder)
-    tensors = Tensors(folder, config, dtype or _own_dtype(config))
+    """Reads `folder` and binds all its text weights.
+
+    `dtype` None means that of `choices`, or else the checkpoint's own.
+    """
+    config, choices = read_config(folder), choices or Choices()
+    chosen = DTYPES[choices.dtype] if choices.dtype else _own_dtype(config)
+    tensors = Tensors(folder, config, dtype or chosen)
 
     def read(layer: int, part: object) -> None:
         mx.eval(_arrays(part))
@@ -45,6 +54,8 @@ def load_network(
     model = _build(tensors, read)
     model.find_non_finite = partial(first_non_finite, folder)
     dropped, vision = tensors.finish()
+    if choices != Choices():
+        model = variant(model, choices)
     return Loaded(model, tensors.num_parameters(), dropped, vision)
 
 

@@ -27,6 +27,7 @@ KEYS = [
     "peak_memory_bytes",
     "sampler",
     "model",
+    "tuned",
     "kernels",
     "version",
 ]

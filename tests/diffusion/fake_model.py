@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_diffgemma.choices import Choices
 from mlx_diffgemma.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
 from mlx_diffgemma.kernels.denoise import Reading
 from mlx_diffgemma.model.cache import Prefix
@@ -61,6 +62,7 @@ class FakeModel:
     network: Network
     dtype: mx.Dtype = mx.float32
     gathers: bool = False
+    choices: Choices = field(default_factory=Choices)
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

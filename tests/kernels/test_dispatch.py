@@ -503,3 +503,27 @@ def test_the_package_asks_mlx_what_the_chip_is(monkeypatch: pytest.MonkeyPatch) 
     machine = this_machine()
     this_machine.cache_clear()
     assert (machine.device, machine.architecture) == tuple(info.values())
+
+
+# --- what was tuned for a machine
+
+
+def test_a_wish_for_off_asks_for_no_trial(clock: Clock) -> None:
+    trial = FakeTrial(clock)
+    assert not dispatch.chosen("experts", KEY, lambda: trial, "off")
+    assert trial.calls == 0
+
+
+def test_a_wish_for_on_takes_kernels_that_lost_in_time_alone(clock: Clock) -> None:
+    slow, broken = FakeTrial(clock, kernel_seconds=3.0), FakeTrial(clock, difference="all of it")
+    assert dispatch.chosen("experts", KEY, lambda: slow, "on")
+    with pytest.warns(KernelWarning, match="all of it"):
+        assert not dispatch.chosen("denoise", KEY, lambda: broken, "on")
+
+
+@pytest.mark.parametrize(("mode", "wish", "runs"), [("off", "on", False), ("on", "off", True)])
+def test_the_environment_is_above_a_wish(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, mode: str, wish: Any, runs: bool
+) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, mode)
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock), wish) is runs

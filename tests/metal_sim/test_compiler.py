@@ -1,6 +1,7 @@
 """Compilers, and the folder where compiled kernels are kept."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_every_compiler_here_works_without_a_home(command: tuple[str, ...], tmp_
     """All at the same time, into one cache, and again: the result is the same to the bit."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "HOME"},
-        "METAL_SIM_CXX": " ".join(command),
+        "METAL_SIM_CXX": shlex.join(command),
         "METAL_SIM_CACHE": str(tmp_path / "cache"),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

@@ -30,6 +30,7 @@ REPLY_KEYS = [
     "peak_memory_bytes",
     "sampler",
     "model",
+    "tuned",
     "kernels",
     "version",
 ]
@@ -84,6 +85,7 @@ def test_the_values_have_the_types_of_the_contract(session: Session) -> None:
         "peak_memory_bytes": "int",
         "sampler": "dict",
         "model": "dict",
+        "tuned": "NoneType",
         "kernels": "str",
         "version": "str",
     }

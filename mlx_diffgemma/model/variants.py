@@ -1,0 +1,83 @@
+"""A network made anew for other choices; every weight that they leave alone is shared."""
+
+from copy import copy
+from dataclasses import replace
+
+import mlx.core as mx
+
+from ..choices import Choices
+from ..errors import SettingsError
+from ..kernels.matrices import AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
+from .blocks import Attention, GatedMLP, Layer
+from .embedding import DenseTable, Embedding, PackedTable
+from .text import Model, named_arrays
+
+
+def variant(model: Model, choices: Choices) -> Model:
+    """`model` run as `choices` say, but in its own dtype; unpacked weights are evaluated here.
+
+    SettingsError for 16-bit weights under activations in float32: each product would widen them.
+    """
+    if choices.unpacks and model.dtype == mx.float32:
+        raise SettingsError(
+            "dense_weights is '16-bit', expected 'packed' where activations are float32; tune "
+            "again with `mlx-diffgemma profile --tune`."
+        )
+    conditioning = model.self_conditioning
+    if choices.unpacks:
+        conditioning = replace(conditioning, mlp=_unpacked_mlp(conditioning.mlp, model.dtype))
+        mx.eval([array for _, array in named_arrays(conditioning, "")])
+    made = Model(
+        model.config,
+        _embedding(model.embedding, choices),
+        [_layer(layer, choices, model.dtype) for layer in model.layers],
+        conditioning,
+        model.final_norm,
+        choices,
+    )
+    made.find_non_finite = model.find_non_finite
+    return made
+
+
+def _embedding(embedding: Embedding, choices: Choices) -> Embedding:
+    table = embedding.table
+    if choices.unpacks and isinstance(table, PackedTable):
+        table = DenseTable(table.unpacked(embedding.dtype))
+        mx.eval(table.weight)
+    H = embedding.hidden_size
+    wish = choices.soft_gather_kernels
+    return Embedding(table, embedding.vocab_size, H, embedding.dtype, kernels=wish)
+
+
+def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype) -> Layer:
+    """A Layer of its own even where no weight changes: what MLX compiled holds for one choice."""
+    after, attention = layer.after_attention, layer.attention
+    if choices.unpacks:
+        attention = _unpacked_attention(attention, dtype)
+        after = replace(after, mlp=_unpacked_mlp(after.mlp, dtype))
+    after = replace(after, experts=replace(after.experts, kernels=choices.experts_kernels))
+    made = replace(layer, attention=attention, after_attention=after)
+    mx.eval([array for _, array in named_arrays(made, "")])
+    return made
+
+
+def _unpacked_attention(attention: Attention, dtype: mx.Dtype) -> Attention:
+    made = copy(attention)
+    made.qkv = _unpacked(attention.qkv, dtype)
+    made.out = _single(attention.out, dtype)
+    return made
+
+
+def _unpacked_mlp(mlp: GatedMLP, dtype: mx.Dtype) -> GatedMLP:
+    return GatedMLP(_unpacked(mlp.gate_up, dtype), _single(mlp.down, dtype))
+
+
+def _unpacked(matrix: AnyMatrix | JoinedMatrix, dtype: mx.Dtype) -> AnyMatrix | JoinedMatrix:
+    """The same weight as floating-point numbers of `dtype`; parts become one matrix."""
+    if isinstance(matrix, JoinedMatrix):
+        return join([_single(part, dtype) for part in matrix.parts])
+    return _single(matrix, dtype)
+
+
+def _single(matrix: AnyMatrix, dtype: mx.Dtype) -> AnyMatrix:
+    return DenseMatrix(matrix.unpacked(dtype)) if isinstance(matrix, PackedMatrix) else matrix

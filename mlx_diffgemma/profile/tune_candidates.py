@@ -1,0 +1,109 @@
+"""What there is to choose on a machine for a model; what cannot be chosen, with the reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from .. import device
+from ..choices import KERNELS, Choices
+from ..diffusion.step import head_rows
+from ..footprint import WORKSPACE_BYTES, available_memory, plan_memory, sized
+from ..kernels import dispatch
+from ..kernels.matrices import JoinedMatrix, PackedMatrix
+from ..model.text import PREFILL_CHUNK, Model
+from ..session import Session
+from .tune_check import Probe
+
+PREFILL_CHUNKS = (512, 1024, 4096)
+HEAD_CHUNKS = (2**20, 2**22, 2**24, 2**26)
+NAMES = ("prefill_chunk", "head_chunk_logits", "dense_weights", *KERNELS.values(), "dtype")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One value of one choice; absent: why it cannot be had here."""
+
+    name: str
+    value: Any
+    absent: str | None = None
+
+    @property
+    def choices(self) -> Choices:
+        """This value, all else as the engine has it."""
+        return replace(Choices(), **{self.name: self.value})
+
+
+def candidates(
+    session: Session, probe: Probe, *, dtype_given: bool = False, force: bool = False
+) -> Iterator[Candidate]:
+    """Every value but the engine's own, choice by choice.
+
+    dtype_given: the user chose the activations' dtype; force: memory is not asked about.
+    """
+    model = session.model
+    for chunk in PREFILL_CHUNKS:
+        yield Candidate("prefill_chunk", chunk, _no_chunk(chunk, len(probe.long_prompt)))
+    seen = {head_rows(model, model.config.canvas_length)}
+    for logits in HEAD_CHUNKS:
+        rows = _rows(model, logits)
+        absent = f"{rows} rows again" if rows in seen else None
+        seen.add(rows)
+        yield Candidate("head_chunk_logits", logits, absent)
+    dense = Candidate("dense_weights", "16-bit")
+    yield replace(dense, absent=_no_unpacking(model) or _no_room(session, dense.choices, force))
+    for name in KERNELS.values():
+        for wish in ("on", "off"):
+            yield Candidate(name, wish, _no_kernels())
+    half = Candidate("dtype", "float16")
+    absent = "--dtype names one" if dtype_given else _no_half(model)
+    yield replace(half, absent=absent or _no_room(session, half.choices, force))
+
+
+def _no_chunk(chunk: int, positions: int) -> str | None:
+    if min(chunk, positions) == min(PREFILL_CHUNK, positions):
+        return f"prompts of the {positions:,} positions this model holds are encoded at once"
+    return None
+
+
+def _rows(model: Model, logits: int) -> int:
+    return max(1, min(model.config.canvas_length, logits // model.config.text.vocab_size))
+
+
+def _no_unpacking(model: Model) -> str | None:
+    if model.dtype == mx.float32:
+        return "activations are float32"
+    matrices = (model.layers[0].attention.qkv, model.layers[0].after_attention.mlp.down)
+    parts = [m.parts if isinstance(m, JoinedMatrix) else [m] for m in matrices]
+    packed = any(isinstance(part, PackedMatrix) for group in parts for part in group)
+    if not packed and not isinstance(model.embedding.table, PackedMatrix):
+        return "the checkpoint's dense weights are not packed"
+    return None
+
+
+def _no_room(session: Session, choices: Choices, force: bool) -> str | None:
+    """Both ways stand beside each other while they are timed; of another dtype, whole models."""
+    available = available_memory()
+    if force or available is None:
+        return None
+    folder = Path(session.info.path)
+    own = plan_memory(folder)(0).weight_bytes
+    other = plan_memory(folder, choices=choices)(0).weight_bytes
+    needed = (own if choices.dtype else 0) + other + 2 * WORKSPACE_BYTES
+    if needed <= available:
+        return None
+    return f"needs {sized(needed)} beside the model, there are {sized(available)} (--force tries)"
+
+
+def _no_kernels() -> str | None:
+    if not device.has_metal():
+        return "no Metal device"
+    if (wanted := dispatch.mode()) is not dispatch.Mode.AUTO:
+        return f"{dispatch.VARIABLE} is {wanted}"
+    return None
+
+
+def _no_half(model: Model) -> str | None:
+    return "activations are float16" if model.dtype == mx.float16 else None

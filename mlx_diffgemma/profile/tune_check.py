@@ -1,0 +1,115 @@
+"""Whether a network run in another way still computes the same: looked at before it is timed.
+
+Axes: C canvas positions, V vocabulary, H hidden size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ..diffusion.noise import CounterNoise
+from ..diffusion.step import Step, denoising_step
+from ..model.cache import Prefix
+from ..model.text import Model
+from ..session import Session
+from .workload import filled, is_raw, shipped_prompts
+
+STEP_PROMPT, LONG_PROMPT = 1024, 4096  # positions, where the model holds them
+LOOKED_AT = 16  # rows of a canvas whose logits are compared
+# Some ten roundings a layer add up like a random walk, and a small network amplifies them: it takes
+# up to 20 half ulps a layer. More than MOST is another computation, however deep the network.
+ALLOWED, MOST = 32.0, 0.15
+
+# Half an ulp at 1. Of float32 that of 11 bits: so many of each factor an M5's matrix units read.
+HALF_ULP = {mx.bfloat16: 2.0**-9, mx.float16: 2.0**-12, mx.float32: 2.0**-12}
+
+Seen = Mapping[str, NDArray[np.float32]]
+"""What one step computes, by name: a vector, or rows."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What candidates are tried on: a prompt, a longer one, and a canvas of noise."""
+
+    prompt: tuple[int, ...]
+    long_prompt: tuple[int, ...]
+    noise: CounterNoise
+
+    def step(self, model: Model, prefix: Prefix, soft: mx.array | None = None) -> Step:
+        """One denoising step, always of the same canvas."""
+        C, V = model.config.canvas_length, model.config.text.vocab_size
+        sampler = model.config.sampler
+        return denoising_step(
+            model,
+            self.noise.canvas(0, C, V).reshape(-1),
+            prefix,
+            soft,
+            temperature=sampler.t_max,
+            entropy_bound=sampler.entropy_bound,
+            uniforms=self.noise.uniforms(0, 0, C),
+            renoise=self.noise.renoise(0, 0, C, V).reshape(-1),
+            previous=None,
+            exact=False,
+        )
+
+    def look(self, model: Model) -> Seen:
+        """Two steps of one canvas, the second conditioned on the first."""
+        prefix = model.encode(self.prompt)
+        first = self.step(model, prefix)
+        soft = first.soft(model)
+        C, V = model.config.canvas_length, model.config.text.vocab_size
+        hidden = model.decode(self.noise.canvas(0, C, V), prefix, soft)
+        logits = model.logits(hidden[0, :: max(1, C // LOOKED_AT)])
+        seen = {
+            "the encoder's last keys": prefix.keys[-1][0, 0],
+            "entropies": first.entropy,
+            "soft embeddings": soft[0],
+            "logits": logits,
+        }
+        return {name: np.array(value.astype(mx.float32)) for name, value in seen.items()}
+
+
+def probe_of(session: Session) -> Probe:
+    """A probe of shipped text, as long as the model holds."""
+    puzzles, config = session.task is not None, session.model.config
+    turn = session.turn(shipped_prompts(puzzles)[0].text, raw=is_raw(session))
+    most = config.text.max_position_embeddings - config.canvas_length
+
+    def prompt(length: int) -> tuple[int, ...]:
+        length = max(len(turn.prompt_ids), min(length, most))
+        return filled(session.tokenizer, puzzles, turn.prompt_ids, length)
+
+    return Probe(prompt(STEP_PROMPT), prompt(LONG_PROMPT), CounterNoise(0))
+
+
+def tolerance(num_layers: int, *dtypes: mx.Dtype) -> float:
+    """By how much of a row's length it may differ: rounding, which a wrong product far exceeds."""
+    rounding = max(HALF_ULP[dtype] for dtype in dtypes)
+    return min(MOST, float(ALLOWED * rounding * np.sqrt(num_layers)))
+
+
+def wrong(candidate: Seen, untuned: Seen, allowed: float) -> str | None:
+    """What is not finite, or differs by more than allowed, in a few words; None for nothing.
+
+    Rows: the median over them of the difference's length against the row's; a few rows may choose
+    another expert where two score alike. Entropies: the mean difference in nats, or, where they
+    are above 1 nat on average, against that.
+    """
+    for name, value in candidate.items():
+        if not np.isfinite(value).all():
+            return f"{name} not finite"
+        difference = _difference(value, untuned[name])
+        if not difference <= allowed:
+            return f"{name} differ by {difference:.2g}, allowed {allowed:.2g}"
+    return None
+
+
+def _difference(value: NDArray[np.float32], untuned: NDArray[np.float32]) -> float:
+    if value.ndim == 1:
+        return float(np.abs(value - untuned).mean() / max(1.0, np.abs(untuned).mean()))
+    length = np.linalg.norm(untuned, axis=-1)
+    apart = np.linalg.norm(value - untuned, axis=-1)
+    return float(np.median(apart / np.maximum(length, 1e-6)))

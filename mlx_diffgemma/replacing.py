@@ -1,0 +1,30 @@
+"""Files that are replaced whole: whoever reads sees what was there before, or all that is new."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Writes the whole file beside its place and moves it there; OSError where that fails."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(name, file)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def require_replaceable(file: Path) -> None:
+    """OSError where `replace_file` could not put anything; leaves nothing but the folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(file))
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
+    os.close(descriptor)
+    os.unlink(name)
