@@ -91,7 +91,7 @@ def test_another_model_or_dtype_or_machine_does_not_use_it(
 
 
 def test_a_dtype_that_is_asked_for_is_not_the_tuned_one(run: Any) -> None:
-    from conftest import SUDOKU
+    from small import SUDOKU
 
     place = tuning.place_of(SUDOKU, None, None)
     tuning.store(config_file(), place, Choices(dtype="float16", prefill_chunk=64))

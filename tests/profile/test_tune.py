@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
-from conftest import SUDOKU
+from small import SUDOKU
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.choices import Choices
