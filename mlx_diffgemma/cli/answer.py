@@ -1,48 +1,27 @@
 """One turn on its way to the terminal, a pipe or a file; what is finished is never lost."""
 
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import DiffGemmaError
 from .errors import FAILED, exit_code, say
-from .output import Printer, is_terminal, write_json
+from .output import Printer, write_json
 from .progress import Bar
-from .screen import can_draw
+from .screen import screen_size
+from .steps import cut
+from .view import Display, View, choose_display, open_view
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
     from ..reply import Reply
     from ..session import Turn
     from .trace import Trace
-    from .view import View
-
-
-@dataclass(frozen=True)
-class Display:
-    """What of an answer is shown where."""
-
-    json: bool
-    visual: bool  # every step is shown ...
-    live: bool  # ... by drawing, not as a line
-    streaming: bool  # the text appears canvas by canvas, not at the end
-
-
-def choose_display(as_json: bool, visual: bool | None, puzzle: bool) -> Display:
-    """A puzzle's answer is checked before it is shown; on a terminal the text follows the view."""
-    terminal = is_terminal(sys.stdout)
-    drawing = can_draw(sys.stderr)
-    if visual is None:
-        visual = terminal and drawing and not as_json
-    streaming = not (as_json or puzzle or (visual and terminal))
-    return Display(as_json, visual, visual and drawing, streaming)
 
 
 class Answer:
     """Runs a turn and shows it; `run` gives the exit code."""
 
     def __init__(
-        self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar, view: "View"
+        self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar, view: View
     ) -> None:
         self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
         self.printer = Printer(turn.settings.stop)
@@ -90,6 +69,23 @@ class Answer:
             return 0
         say(f"error: not a valid solution: {problem}; try another --seed.")
         return FAILED
+
+
+def show_turn(
+    turn: "Turn",
+    *,
+    as_json: bool,
+    visual: bool | None,
+    puzzle: bool,
+    trace: "Trace | None",
+    bar: Bar,
+) -> int:
+    """One turn from its first step to the last line about it; the exit code."""
+    display = choose_display(as_json, visual, puzzle)
+    code = Answer(turn, display, trace, bar, open_view(turn, display)).run()
+    if display.visual and turn.finished:
+        say(cut(summary(turn.reply()), screen_size().columns))
+    return code
 
 
 def _canvases(count: int) -> str:

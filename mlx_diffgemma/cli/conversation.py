@@ -7,14 +7,14 @@ from ..reply import Reply
 from ..session import Session, Turn
 from ..text.chat import Message
 from ..text.pieces import ANSWER, THINKING
-from .answer import Answer, Display, choose_display
+from .answer import Answer
 from .errors import FAILED, INTERRUPTED, Terminated, explain, say
 from .picture import Run
 from .progress import Bar
 from .reading import LineReader, ReadError
 from .screen import Screen
 from .slash import Leave, run_command
-from .view import open_view
+from .view import Display, choose_display, open_view
 
 SHOWN_ABOVE = 20  # messages that the live view shows over an answer
 

@@ -48,15 +48,11 @@ def command(
     [[1]] for a blank, and keeps its givens in place.
     """
     from ..diffusion.settings import Settings
-    from .answer import Answer, choose_display, summary
-    from .errors import say
+    from .answer import show_turn
     from .loading import load_session
     from .progress import Bar
     from .prompt import TEMPLATE, read_prompt
-    from .screen import screen_size
-    from .steps import cut
     from .trace import open_trace
-    from .view import open_view
 
     settings = Settings(
         seed=seed,
@@ -83,11 +79,14 @@ def command(
             raw=raw,
             progress=bar,
         )
-        display = choose_display(as_json, visual, puzzle=turn.puzzle is not None)
-        code = Answer(turn, display, recorder, bar, open_view(turn, display)).run()
-        if display.visual and turn.finished:
-            say(cut(summary(turn.reply()), screen_size().columns))
-        return code
+        return show_turn(
+            turn,
+            as_json=as_json,
+            visual=visual,
+            puzzle=turn.puzzle is not None,
+            trace=recorder,
+            bar=bar,
+        )
 
 
 def _check(text: str, gaps: list[int] | None, model: str | None, raw: bool) -> None:

@@ -47,15 +47,11 @@ def command(
     row, 0 or . for a blank, and answers with a checked solution.
     """
     from ..diffusion.settings import Settings
-    from .answer import Answer, choose_display, summary
-    from .errors import say
+    from .answer import show_turn
     from .loading import load_session
     from .progress import Bar
     from .prompt import read_prompt
-    from .screen import screen_size
-    from .steps import cut
     from .trace import open_trace
-    from .view import open_view
 
     settings = Settings(
         max_tokens=max_tokens,
@@ -77,8 +73,11 @@ def command(
         turn = session.turn(
             text, settings=settings, system=system, think=think, raw=raw, progress=bar
         )
-        display = choose_display(as_json, visual, puzzle=session.task is not None and not raw)
-        code = Answer(turn, display, recorder, bar, open_view(turn, display)).run()
-        if display.visual and turn.finished:
-            say(cut(summary(turn.reply()), screen_size().columns))
-        return code
+        return show_turn(
+            turn,
+            as_json=as_json,
+            visual=visual,
+            puzzle=session.task is not None and not raw,
+            trace=recorder,
+            bar=bar,
+        )

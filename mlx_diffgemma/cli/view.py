@@ -1,18 +1,40 @@
 """Which view a turn gets: the live one, a line a step, or none."""
 
+import sys
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .live import Live
+from .output import is_terminal
 from .picture import Run
 from .scene import Scene, turn_reader
-from .screen import Screen
+from .screen import Screen, can_draw
 from .steps import StepLines
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
     from ..session import Turn
-    from .answer import Display
+
+
+@dataclass(frozen=True)
+class Display:
+    """What of an answer is shown where."""
+
+    json: bool
+    visual: bool  # every step is shown ...
+    live: bool  # ... by drawing, not as a line
+    streaming: bool  # the text appears canvas by canvas, not at the end
+
+
+def choose_display(as_json: bool, visual: bool | None, puzzle: bool) -> Display:
+    """A puzzle's answer is checked before it is shown; on a terminal the text follows the view."""
+    terminal = is_terminal(sys.stdout)
+    drawing = can_draw(sys.stderr)
+    if visual is None:
+        visual = terminal and drawing and not as_json
+    streaming = not (as_json or puzzle or (visual and terminal))
+    return Display(as_json, visual, visual and drawing, streaming)
 
 
 class View(Protocol):
@@ -51,7 +73,7 @@ class NoView:
 
 
 def open_view(
-    turn: "Turn", display: "Display", screen: Screen | None = None, above: tuple[Run, ...] = ()
+    turn: "Turn", display: Display, screen: Screen | None = None, above: tuple[Run, ...] = ()
 ) -> View:
     """The view that `display` asks for; `above` stands over the live one from the beginning."""
     num_steps = turn.sampler.max_denoising_steps
