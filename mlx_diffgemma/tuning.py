@@ -8,6 +8,7 @@ PLACE names chip, system, versions and the model, so that choices count only whe
 import errno
 import json
 import os
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,14 @@ def place_of(folder: Path, revision: str | None, dtype: str | None) -> str:
     return f"{this_machine()}; {model}, {quantization}, activations {dtype or config.dtype}"
 
 
-def recall(place: str) -> Choices | None:
-    """The choices tuned for `place`, None where there are none; ProfileError for a broken file."""
+def recall(place: Callable[[], str]) -> Choices | None:
+    """The choices tuned for a place, None where there are none; ProfileError for a broken file.
+
+    The place is asked for only where anything is tuned: naming it reads every kernel's source.
+    """
     file = tuning_file()
-    return None if file is None else _read(file).get(place)
+    tuned = {} if file is None else _read(file)
+    return tuned.get(place()) if tuned else None
 
 
 def require_storable() -> Path:

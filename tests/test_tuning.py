@@ -24,12 +24,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_stored_is_recalled(file: Path) -> None:
-    assert recall("here") is None
+    assert recall(lambda: "here") is None
     assert require_storable() == file
     assert not file.exists()
     store(file, "here", FOUND)
     store(file, "there", Choices(head_chunk_logits=2**20))
-    assert recall("here") == FOUND
+    assert recall(lambda: "here") == FOUND
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -38,7 +38,7 @@ def test_nothing_better_takes_an_earlier_entry_away(file: Path) -> None:
     assert not file.exists()
     store(file, "here", FOUND)
     store(file, "here", Choices())
-    assert recall("here") is None
+    assert recall(lambda: "here") is None
 
 
 def test_a_relative_or_missing_config_folder_is_the_homes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,11 @@ def test_a_relative_or_missing_config_folder_is_the_homes(monkeypatch: pytest.Mo
 def test_a_broken_file_is_one_line(file: Path, content: str, said: str) -> None:
     file.parent.mkdir()
     file.write_text(content, errors="surrogateescape")
-    for ask in (lambda: recall("here"), require_storable, lambda: store(file, "here", FOUND)):
+    for ask in (
+        lambda: recall(lambda: "here"),
+        require_storable,
+        lambda: store(file, "here", FOUND),
+    ):
         with pytest.raises(ProfileError, match=said) as caught:
             ask()
         assert "\n" not in str(caught.value)
@@ -75,7 +79,7 @@ def test_a_value_out_of_range_is_a_broken_file(file: Path) -> None:
     content["tuned"]["here"]["dense_weights"] = "8-bit"
     file.write_text(json.dumps(content))
     with pytest.raises(ProfileError, match="dense_weights is '8-bit'"):
-        recall("here")
+        recall(lambda: "here")
 
 
 def test_a_folder_that_cannot_be_written_is_found_before(
@@ -108,7 +112,7 @@ def test_an_interrupted_replacement_leaves_the_old_file(
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(ProfileError, match="No space left"):
         store(file, "here", Choices(prefill_chunk=1024))
-    assert recall("here") == FOUND
+    assert recall(lambda: "here") == FOUND
     assert list(file.parent.iterdir()) == [file]
 
 

@@ -38,7 +38,7 @@ def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
     from ..tuning import place_of, recall
 
     try:
-        choices = recall(place_of(source.folder, source.revision, dtype))
+        choices = recall(lambda: place_of(source.folder, source.revision, dtype))
     except ProfileError as error:
         say(f"warning: {error}")
         return None
