@@ -109,11 +109,16 @@ def available_memory() -> int | None:
     if mx.metal.is_available():
         info = mx.device_info()
         return int(info.get("max_recommended_working_set_size", info["memory_size"]))
+    physical = physical_memory()
+    return None if physical is None else min(physical, _container_limit() or physical)
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory in the machine, where the system tells."""
     try:
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
-    return min(physical, _container_limit() or physical)
 
 
 def _container_limit() -> int | None:

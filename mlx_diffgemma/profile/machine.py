@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..device import on_gpu
+from ..footprint import physical_memory
 
 Run = Callable[[Sequence[str]], str | None]
 """A command -> its standard output, None where it fails or does not exist."""
@@ -57,7 +58,7 @@ def this_machine(run: Run | None = None) -> Machine:
         if mac
         else None,
         cpu_cores=os.cpu_count(),
-        memory_bytes=_whole(run(["sysctl", "-n", "hw.memsize"])) if mac else _linux_memory(),
+        memory_bytes=_whole(run(["sysctl", "-n", "hw.memsize"])) if mac else physical_memory(),
         system=_system(),
         device="gpu" if on_gpu() else "cpu",
         python=platform.python_version(),
@@ -143,13 +144,6 @@ def _linux_chip() -> str | None:
     except OSError:
         found = None
     return found[1].strip() if found else platform.processor() or None
-
-
-def _linux_memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
 
 
 def _version(package: str) -> str | None:
