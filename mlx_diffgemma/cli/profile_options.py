@@ -86,7 +86,7 @@ Tune = Annotated[
     _option(
         "--tune",
         "Time what depends on the machine (chunks, dense weights, Metal kernels), checked first, "
-        "and keep the fastest for generate and chat.",
+        "and keep the fastest for generate, chat and fill.",
     ),
 ]
 TuneDtype = Annotated[
