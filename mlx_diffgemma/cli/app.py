@@ -1,10 +1,8 @@
 """`mlx-diffgemma`: the commands, and how each of them ends."""
 
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
-from types import FrameType
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
@@ -15,14 +13,14 @@ from . import chat, convert, fill, generate, info, profile, replay, selftest
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
-    Terminated,
     detach,
+    exit_code,
     explain,
     flushed,
     kernel_warnings_said,
     say,
 )
-from .signals import default_signals
+from .signals import default_signals, end_at_first_signal
 
 PROGRAM = "mlx-diffgemma"
 
@@ -105,15 +103,13 @@ def main() -> None:
     # On Linux numpy's BLAS threads wait for each other actively: beside any other process a product
     # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, _terminate)
+    end_at_first_signal()
     try:
         app(prog_name=PROGRAM)
+    except KeyboardInterrupt as interrupt:  # it came when all was done
+        sys.exit(exit_code(interrupt))
     finally:
         default_signals()
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _usage_line(error: Exception) -> str:

@@ -8,11 +8,12 @@ from ..session import Session, Turn
 from ..text.chat import Message
 from ..text.pieces import ANSWER, THINKING
 from .answer import Answer
-from .errors import FAILED, INTERRUPTED, Terminated, explain, say
+from .errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain, say
 from .picture import Run
 from .progress import Bar
 from .reading import LineReader, ReadError
 from .screen import Screen
+from .signals import Interrupts
 from .slash import Leave, run_command
 from .view import Display, choose_display, open_view
 
@@ -31,23 +32,26 @@ class Chat:
     said: list[Message] = field(default_factory=list)
     last: Reply | None = None
     screen: Screen | None = None
+    interrupts: Interrupts = field(default_factory=Interrupts)
     code: int = 0  # of the worst answer so far
 
     def run(self) -> int:
         """Until the input ends; the exit code. People at a terminal have seen what failed."""
-        try:
-            while self._one():
-                pass
-        finally:
-            self.reader.close()
-            if self.screen:
-                self.screen.close()
+        with self.interrupts:
+            try:
+                while self._one():
+                    pass
+            finally:
+                self.reader.close()
+                if self.screen:
+                    self.screen.close()
         return 0 if self.reader.interactive else self.code
 
     def _one(self) -> bool:
         """One line; False behind the last. Ctrl-C and known errors do not end a chat."""
         try:
-            line = self.reader.read(self._prompt())
+            with self.interrupts.allowed():
+                line = self.reader.read(self._prompt())
             if line.strip() and not run_command(self, line):
                 self._ask(line)
         except (EOFError, Leave):
@@ -55,6 +59,8 @@ class Chat:
         except (BrokenPipeError, ReadError, Terminated):
             raise
         except KeyboardInterrupt:
+            if not self.reader.interactive:
+                raise
             say("Ctrl-D or /quit leaves.")
         except Exception as error:
             if (known := explain(error)) is None:
@@ -73,11 +79,15 @@ class Chat:
         display = choose_display(False, self.visual, puzzle=self.session.task is not None)
         view = open_view(turn, display, self._screen(display), self._above(question))
         try:
-            code = Answer(turn, display, None, bar, view).run()
+            with self.interrupts.allowed():
+                code = Answer(turn, display, None, bar, view).run()
         finally:
             self._keep(turn)
-        if code not in (0, FAILED, INTERRUPTED):
+        if code == TERMINATED:
             raise Terminated
+        if code == INTERRUPTED and not self.reader.interactive:
+            self.code = code
+            raise Leave
         self.code = self.code or code
         if turn.committed and self.last and self.last.thinking:
             say(f"(a thought of {len(self.last.thinking.split())} words; /think shows it)")

@@ -108,7 +108,27 @@ class Editor:
 
     def read(self, prompt: str) -> str:
         """The next question, edited."""
-        return continued(self.session.prompt, prompt)
+        return continued(self._line, prompt)
+
+    def _line(self, prompt: str) -> str:
+        """One line. A signal ends the editing, and is dealt with when the editor has cleaned up.
+
+        The editor's own way with Ctrl-C sometimes prints a traceback when it comes just then.
+        """
+        with signals_held(self._hurry) as arrived:
+            return self.session.prompt(
+                prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
+            )
+
+    def _hurry(self) -> None:
+        """Ends the editing where it runs; before that, `pre_run` will."""
+        if loop := self.session.app.loop:
+            loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        editing = self.session.app.future
+        if editing and not editing.done():
+            self.session.app.exit(exception=KeyboardInterrupt, style="class:aborting")
 
     def close(self) -> None:
         """Echo, cursor and pasting as they were: a signal may have ended the editing anywhere."""

@@ -164,7 +164,8 @@ class Tty:
         assert local & termios.ECHO
         assert local & termios.ICANON
         assert not self.bytes.rpartition(b"\x1b[?2004")[2].startswith(b"h")
-        assert b"Traceback" not in self.bytes
+        before, found, traceback = self.bytes.partition(b"Traceback")
+        assert not found, (before[-500:] + traceback[:5000]).decode(errors="replace")
 
     def __enter__(self) -> Self:
         return self

@@ -317,6 +317,24 @@ def test_ctrl_c_at_random_moments_never_ends_a_chat(tmp_path: Path) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
+def test_bursts_of_signals(tmp_path: Path) -> None:
+    """The editor starts and ends among them, too: nothing is said but what belongs there."""
+    chance = random.Random(4)
+    for _ in range(6):
+        with paced(0.01, tmp_path / "log", *CHAT) as tty:
+            answered(tty, 1)
+            for _ in range(6):
+                tty.type(f"{chance.choice((PUZZLE, EASY, '/stats', 'hello'))}\r")
+                for _ in range(chance.randrange(1, 25)):
+                    pump(tty, chance.uniform(0, 0.02))
+                    tty.send(signal.SIGINT)
+                pump(tty, chance.uniform(0, 0.3))
+            tty.send(signal.SIGTERM)
+            assert tty.wait() == 143
+            tty.assert_given_back()
+
+
 def pump(tty: Tty, seconds: float) -> None:
     """Lets time pass."""
     end = time.monotonic() + seconds

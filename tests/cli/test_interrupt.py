@@ -43,12 +43,15 @@ main()
 
 
 def stopped(
-    code: str, *arguments: object, sent: signal.Signals = signal.SIGINT
+    code: str, *arguments: object, sent: signal.Signals = signal.SIGINT, asked: str = ""
 ) -> tuple[int, str, list[str]]:
     """Exit code, standard output and lines on standard error of a process stopped when slow."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    with subprocess.Popen(command, stdin=-3, stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdin is not None
         assert process.stderr is not None
+        process.stdin.write(asked)
+        process.stdin.flush()
         assert process.stderr.readline() == "SLOW\n"
         process.send_signal(sent)
         out, err = process.communicate(timeout=30)
@@ -111,6 +114,22 @@ def test_loading_can_be_interrupted(
     got = stopped(LOADING, *long_answer, "--trace", trace, sent=sent)
     assert got == (code, "", ["interrupted."])
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "more"), [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, ["interrupted."])]
+)
+def test_a_chat_through_a_pipe_ends(
+    long_answer: list[object],
+    first_canvas: str,
+    sent: signal.Signals,
+    code: int,
+    more: list[str],
+) -> None:
+    """Nobody sits there who could ask on."""
+    _, question, *options = long_answer
+    got = stopped(SLOW, 1, 1, "chat", *options, sent=sent, asked=f"{question}\nAnd then?\n")
+    assert got == (code, first_canvas + "\n", ["interrupted: 1 canvas finished.", *more])
 
 
 def test_canvases_are_printed_when_they_are_finished(
