@@ -1,7 +1,6 @@
 """A conversation as a JSON file: `/save` writes it, `--load` reads it."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 from ..errors import one_line
 from ..text.chat import Message
 from .errors import FileError, reason
+from .outfile import OutFile
 
 KIND, VERSION = "mlx-diffgemma conversation", 1
 SPEAKERS = ("user", "assistant")
@@ -36,15 +36,8 @@ def save(file: Path, model: str, system: str | None, messages: Sequence[Message]
     }
     if file.exists() and not _is_conversation(file):
         raise FileError(f"{file} exists and is no saved conversation; choose another name.")
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        said = error.strerror or reason(error)
-        raise FileError(f"the conversation cannot be saved: {file}: {said}.") from error
+    with OutFile(file, "the conversation") as out:
+        out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def load(file: Path) -> Conversation:
