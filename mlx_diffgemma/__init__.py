@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from .model.cache import Prefix
     from .model.text import Model
     from .reply import Filled, Reply
-    from .session import Session, Turn, load, load_model
+    from .session import Session, load, load_model
+    from .turn import Turn
     from .version import __version__
 
 _LAZY = {
@@ -52,7 +53,7 @@ _LAZY = {
     "Reply": "reply",
     "Session": "session",
     "Settings": "diffusion.settings",
-    "Turn": "session",
+    "Turn": "turn",
     "denoise": "diffusion.denoise",
     "load": "session",
     "load_model": "session",

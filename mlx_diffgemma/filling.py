@@ -7,7 +7,7 @@ question; what the session has encoded of that prompt's beginning is used again.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TypedDict
 
 from .diffusion.canvas import Frame
 from .diffusion.fill import fill, needed_positions
@@ -18,18 +18,32 @@ from .errors import CheckpointError, DiffGemmaError, PromptError, SettingsError
 from .model.cache import Prefix
 from .model.text import Progress
 from .reply import Filled, Reply
-from .session import Turn, describe_sampler, ratio, seeded
+from .state import SessionState
 from .text.chat import Answer, Message, render_prompt
 from .text.holes import Template, encode_texts, read_template
-
-if TYPE_CHECKING:
-    from .session import Session
+from .turn import Turn, describe_sampler, ratio, seeded
 
 TURN_END, END = "<turn|>", "<eos>"
 
 
+class FillOptions(TypedDict, total=False):
+    """How a template is to be filled.
+
+    prompt: what to write, free and by default empty; gaps: tokens of the `[[...]]` holes, one
+    number for all or one each, by default 32; system: in place of the session's system text; raw:
+    the prompt's tokens as they are, no template around them; progress: told of encoded positions.
+    """
+
+    prompt: str
+    gaps: int | Sequence[int] | None
+    settings: Settings | None
+    system: str | None
+    raw: bool
+    progress: Progress | None
+
+
 def fill_turn(
-    session: "Session",
+    session: SessionState,
     template: str,
     *,
     prompt: str = "",
@@ -73,7 +87,7 @@ def fill_turn(
     )
 
 
-def _prompt_ids(session: "Session", prompt: str, system: str | None, raw: bool) -> list[int]:
+def _prompt_ids(session: SessionState, prompt: str, system: str | None, raw: bool) -> list[int]:
     """The ids in front of the template; without a prompt an empty question, or bos alone."""
     tokenizer = session.tokenizer
     if not raw and (prompt or system or tokenizer.chat_template is not None):
@@ -85,7 +99,7 @@ def _prompt_ids(session: "Session", prompt: str, system: str | None, raw: bool) 
     return ids
 
 
-def _endings(session: "Session") -> tuple[tuple[int, ...], int, frozenset[int]]:
+def _endings(session: SessionState) -> tuple[tuple[int, ...], int, frozenset[int]]:
     """What stands behind a template, and what ends a hole: closing, padding and fillers of a Form.
 
     As in training: the end of the turn where it is a stop id, then the end of text up to the end

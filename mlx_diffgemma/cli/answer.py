@@ -13,7 +13,7 @@ from .view import Display, View, choose_display, open_view
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
     from ..reply import Reply
-    from ..session import Turn
+    from ..turn import Turn
     from .trace import Trace
 
 

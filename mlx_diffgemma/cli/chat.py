@@ -50,6 +50,7 @@ def command(
     from .loading import load_session
     from .reading import open_reader
     from .slash import COMMANDS
+    from .talk import Talk
 
     settings = Settings(
         max_tokens=max_tokens,
@@ -68,4 +69,5 @@ def command(
     session = load_session(choice, settings)
     session.restore(earlier.messages, earlier.system if system is None else system)
     reader = open_reader(f"/{name}" for name in COMMANDS)
-    return Chat(session, settings, reader, think, visual, said=list(earlier.messages)).run()
+    talk = Talk(session, settings, think, said=list(earlier.messages))
+    return Chat(talk, reader, visual).run()

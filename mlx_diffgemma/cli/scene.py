@@ -17,7 +17,7 @@ from .status import Numbers
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
-    from ..session import Turn
+    from ..turn import Turn
 
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
 

@@ -5,16 +5,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..footprint import sized
 from .answer import summary
 from .errors import ArgumentError, say
 from .saved import save
 from .steps import printable
-
-if TYPE_CHECKING:
-    from .conversation import Chat
+from .talk import Talk
 
 COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 NONE = "-"  # takes a system text away
@@ -30,10 +27,10 @@ class Command:
 
     argument: str
     help: str
-    run: "Callable[[Chat, str], None]"
+    run: Callable[[Talk, str], None]
 
 
-def run_command(chat: "Chat", line: str) -> bool:
+def run_command(talk: Talk, line: str) -> bool:
     """Does what a line says; False for a question. ArgumentError for an unknown name."""
     found = COMMAND.fullmatch(line.strip())
     if found is None:
@@ -43,53 +40,53 @@ def run_command(chat: "Chat", line: str) -> bool:
         raise ArgumentError(f"/{name} is no command; /help lists them.")
     if argument and not COMMANDS[name].argument:
         raise ArgumentError(f"/{name} takes nothing behind it, got {argument!r:.40}.")
-    COMMANDS[name].run(chat, argument)
+    COMMANDS[name].run(talk, argument)
     return True
 
 
-def _help(chat: "Chat", argument: str) -> None:
+def _help(talk: Talk, argument: str) -> None:
     for name, command in COMMANDS.items():
         _tell(f"/{f'{name} {command.argument}':<17}{command.help}")
     say("Enter asks, Alt-Enter or a backslash at the end goes on in another line.")
     say("Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves.")
 
 
-def _system(chat: "Chat", argument: str) -> None:
+def _system(talk: Talk, argument: str) -> None:
     if argument:
-        chat.session.system = None if argument == NONE else argument
-    say(f"system text: {chat.session.system or 'none'}")
+        talk.session.system = None if argument == NONE else argument
+    say(f"system text: {talk.session.system or 'none'}")
 
 
-def _think(chat: "Chat", argument: str) -> None:
+def _think(talk: Talk, argument: str) -> None:
     if argument in ("on", "off"):
-        chat.think = argument == "on"
+        talk.think = argument == "on"
         say(f"thinking is {argument}.")
     elif argument:
         raise ArgumentError(f"/think takes on, off or nothing, got {argument!r:.40}.")
-    elif chat.last is None or chat.last.thinking is None:
-        state = "on" if chat.think else "off; /think on changes that"
+    elif talk.last is None or talk.last.thinking is None:
+        state = "on" if talk.think else "off; /think on changes that"
         say(f"no thought in the last answer; thinking is {state}.")
     else:
-        for line in chat.last.thinking.splitlines():
+        for line in talk.last.thinking.splitlines():
             _tell(line)
 
 
-def _seed(chat: "Chat", argument: str) -> None:
+def _seed(talk: Talk, argument: str) -> None:
     if argument:
         try:
             seed = None if argument == "new" else int(argument)
         except ValueError:
             raise ArgumentError(f"/seed takes a number or new, got {argument!r:.40}.") from None
-        chat.settings = replace(chat.settings, seed=seed)
-    seed = chat.settings.seed
-    last = f"; the last answer's is {chat.last.seed}" if chat.last else ""
+        talk.settings = replace(talk.settings, seed=seed)
+    seed = talk.settings.seed
+    last = f"; the last answer's is {talk.last.seed}" if talk.last else ""
     say(f"seed: {'a new one for each answer' if seed is None else seed}{last}.")
 
 
-def _stats(chat: "Chat", argument: str) -> None:
-    used, length = chat.session.context_used, chat.session.context_length
+def _stats(talk: Talk, argument: str) -> None:
+    used, length = talk.session.context_used, talk.session.context_length
     say(f"context: {used:,} of {length:,} positions ({used / length:.1%})")
-    reply = chat.last
+    reply = talk.last
     if reply is None:
         say("no answer yet.")
         return
@@ -104,18 +101,18 @@ def _stats(chat: "Chat", argument: str) -> None:
     say(f"peak memory {sized(reply.peak_memory_bytes)}, finish reason {reply.finish_reason}")
 
 
-def _save(chat: "Chat", argument: str) -> None:
+def _save(talk: Talk, argument: str) -> None:
     if not argument:
         raise ArgumentError("/save takes the name of a file.")
     file = Path(argument).expanduser()
-    save(file, chat.session.info.path, chat.session.system, chat.said)
-    say(f"saved {len(chat.said)} messages to {file}.")
+    save(file, talk.session.info.path, talk.session.system, talk.said)
+    say(f"saved {len(talk.said)} messages to {file}.")
 
 
-def _reset(chat: "Chat", argument: str) -> None:
-    chat.session.reset()
-    chat.said.clear()
-    chat.last = None
+def _reset(talk: Talk, argument: str) -> None:
+    talk.session.reset()
+    talk.said.clear()
+    talk.last = None
     say("a new conversation; system text and model stay.")
 
 
@@ -125,7 +122,7 @@ def _tell(line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
 
 
-def _quit(chat: "Chat", argument: str) -> None:
+def _quit(talk: Talk, argument: str) -> None:
     raise Leave
 
 

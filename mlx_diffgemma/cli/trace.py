@@ -21,7 +21,7 @@ from .scene import Reader, turn_reader
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
-    from ..session import Turn
+    from ..turn import Turn
 
 FORMAT = 1  # of the lines; another number where an older reader would go wrong
 

@@ -14,7 +14,7 @@ from .steps import StepLines
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
-    from ..session import Turn
+    from ..turn import Turn
 
 
 @dataclass(frozen=True)

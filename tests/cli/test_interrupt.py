@@ -13,8 +13,8 @@ import pytest
 # standard error and then takes a minute over it.
 SLOW = """
 import sys, time
-import mlx_diffgemma.session as session
-canvas, step, fast = int(sys.argv[1]), int(sys.argv[2]), session.denoise
+import mlx_diffgemma.turn as turn
+canvas, step, fast = int(sys.argv[1]), int(sys.argv[2]), turn.denoise
 
 def slow(*arguments, **options):
     for frame in fast(*arguments, **options):
@@ -23,7 +23,7 @@ def slow(*arguments, **options):
             time.sleep(60)
         yield frame
 
-session.denoise = slow
+turn.denoise = slow
 sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
 from mlx_diffgemma.cli.app import main
 main()

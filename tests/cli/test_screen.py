@@ -23,8 +23,8 @@ GRID_TOP = "┌───────┬───────┬─────�
 # a file when it is done.
 PACED = """
 import os, sys, time
-import mlx_diffgemma.session as session
-pause, log, fast = float(sys.argv[1]), sys.argv[2], session.denoise
+import mlx_diffgemma.turn as turn
+pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.denoise
 
 def paced(*arguments, **options):
     for frame in fast(*arguments, **options):
@@ -35,7 +35,7 @@ def paced(*arguments, **options):
         if not frame.committed:
             time.sleep(pause)
 
-session.denoise = paced
+turn.denoise = paced
 sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
 from mlx_diffgemma.cli.app import main
 main()

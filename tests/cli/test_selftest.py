@@ -238,7 +238,7 @@ def test_a_warning_about_kernels_is_one_line(
         warnings.warn("experts: no good\n here.", KernelWarning, stacklevel=2)
         return denoise(*arguments, **options)
 
-    monkeypatch.setattr("mlx_diffgemma.session.denoise", warned)
+    monkeypatch.setattr("mlx_diffgemma.turn.denoise", warned)
     with warnings.catch_warnings():
         warnings.simplefilter(filters)  # type: ignore[arg-type]
         done = run(*SOLVE)

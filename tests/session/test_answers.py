@@ -9,9 +9,10 @@ from small import TURN, spell, talker, write_tokenizer
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import CheckpointError
-from mlx_diffgemma.session import Session, Turn
+from mlx_diffgemma.session import Session
 from mlx_diffgemma.text.chat import Message
 from mlx_diffgemma.text.tokenizer import Tokenizer
+from mlx_diffgemma.turn import Turn
 
 
 def finished(session: Session, prompt: str = "Hi", **options: Any) -> Turn:

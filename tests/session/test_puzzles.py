@@ -6,7 +6,8 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import PromptError
-from mlx_diffgemma.session import Session, Turn
+from mlx_diffgemma.session import Session
+from mlx_diffgemma.turn import Turn
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 SOLUTION = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
