@@ -199,6 +199,8 @@ def test_warnings(fixed: Measurement) -> None:
     said = " | ".join(to_json(few)["warnings"])
     for part in ("on the CPU", "only 2 canvases", "thermal pressure before", "on battery"):
         assert part in said
+    unplugged = replace(fixed, before=CALM, after=Condition("Battery Power", False, "ok"))
+    assert any("on battery" in line for line in to_json(unplugged)["warnings"])
     uneven = replace(fixed, records=list(fixed.records))
     slow = replace(uneven.records[0], canvases=[replace(uneven.records[0].canvases[0])])
     slow.canvases[0].step_seconds = [2 * s for s in slow.canvases[0].step_seconds]
