@@ -138,8 +138,10 @@ def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | N
         count = len(measured.records)
         say(f"interrupted: {count} of {plan.workload.answers} answers measured.")
         return exit_code(interrupt)
-    _show(measured)
-    _write(measured, outputs)
+    try:
+        _show(measured)
+    finally:  # nobody may be reading what is printed: what was measured is kept all the same
+        _write(measured, outputs)
     return 0
 
 

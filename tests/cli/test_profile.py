@@ -10,6 +10,7 @@ import pytest
 from puzzle import assert_one_line
 from test_interrupt import stopped
 
+from mlx_diffgemma.cli import output
 from mlx_diffgemma.profile.schema import problems
 
 FAST = ("--steps", 2, "--context", 130)
@@ -159,6 +160,21 @@ def test_a_file_is_replaced_whole_or_left(profile: Any, tmp_path: Path) -> None:
 
 def test_a_device_is_written_into(profile: Any) -> None:
     assert profile("--json", "/dev/null").exit_code == 0
+
+
+def test_files_are_written_though_nobody_reads_what_is_printed(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`profile --json FILE | head` lost the measurement."""
+
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(output, "write_out", gone)
+    file, trace = tmp_path / "file", tmp_path / "trace"
+    assert profile("--json", file, "--trace", trace).exit_code == 141
+    assert written(file)
+    assert json.loads(trace.read_text())["traceEvents"]
 
 
 def test_an_interrupt_prints_what_is_finished(random_folder: Path, tmp_path: Path) -> None:
