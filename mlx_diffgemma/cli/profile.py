@@ -97,7 +97,7 @@ def compare_command(
 ) -> int:
     """Compare two measurements: by how much B differs from A, and whether that is more than noise.
 
-    Intervals hold 95% of a bootstrap over canvases; where one contains 0 there is no difference.
+    Intervals are 95%, by a bootstrap over canvases; where one contains 0 there is no difference.
     """
     from ..profile.comparison import compare, read_profile, require_comparable
     from .output import write_out

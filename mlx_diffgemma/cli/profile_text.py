@@ -1,5 +1,6 @@
 """What `profile` prints for people: the figures of one measurement in plain aligned lines."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -190,4 +191,6 @@ def _verdict(step: Row) -> str:
 
 
 def _interval(row: Row) -> str:
+    if not math.isfinite(row.change.high):
+        return f"{row.change.share:+.1%}"
     return f"{row.change.share:+.1%} ({row.change.low:+.1%} to {row.change.high:+.1%})"
