@@ -238,8 +238,21 @@ def test_a_trace_of_complete_events(fixed: Measurement) -> None:
     assert sum(event["name"] == "experts" for event in timed if event["tid"] == 2) == 20 * 30
 
 
-def test_events_of_a_row_lie_inside_each_other_or_apart(fixed: Measurement) -> None:
-    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == 2 and "ts" in e]
+def test_an_answer_holds_its_steps(fixed: Measurement) -> None:
+    """With fenced repetitions between them, too: its bar ended among them."""
+    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == 1 and "ts" in e]
+    answers = [e for e in events if e["name"] == "answer"]
+    for number, event in enumerate(e for e in events if e["name"] == "step"):
+        answer = answers[number // 4]
+        assert answer["ts"] <= event["ts"]
+        assert event["ts"] + event["dur"] <= answer["ts"] + answer["dur"] + 1e-3
+    seconds = [answer["args"]["seconds"] for answer in answers]
+    assert seconds == [record.seconds for record in fixed.records]
+
+
+@pytest.mark.parametrize("row", [1, 2])
+def test_events_of_a_row_lie_inside_each_other_or_apart(fixed: Measurement, row: int) -> None:
+    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == row and "ts" in e]
     ends: list[float] = []
     for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
         while ends and ends[-1] <= event["ts"] + 1e-6:
