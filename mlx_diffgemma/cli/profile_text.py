@@ -22,7 +22,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield from _sustained(profile["sustained"])
     if profile["baseline"]:
         yield ""
-        yield from _baseline(profile["baseline"], profile["tokens_per_step"])
+        yield from _baseline(profile["baseline"], profile)
     if profile["encoder_head"]:
         yield ""
         yield from _encoder_head(profile["encoder_head"])
@@ -134,7 +134,7 @@ def _sustained(sustained: Values) -> Iterator[str]:
     yield f"  the last is {sustained['slowdown']:+.1%} against the first"
 
 
-def _baseline(baseline: Values, tokens_per_step: float) -> Iterator[str]:
+def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
     token = baseline["token_ms"]
     yield f"autoregressive: {baseline['name']}, {baseline['answers']} answers in turn, by mlx-lm"
     yield (
@@ -142,12 +142,15 @@ def _baseline(baseline: Values, tokens_per_step: float) -> Iterator[str]:
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
         f"{baseline['prefill_tokens_per_second']:,.0f} tokens/s"
     )
+    even = f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
+    tokens_per_step = f"{profile['tokens_per_step']:.3g}"
+    if profile["workload"]["kind"] == "fixed":  # however many tokens a step were asked for
+        yield f"{even}; the steps asked for made {tokens_per_step}, which is no measure of speed:"
+        yield "  --steps adaptive shows how many it takes, and which of the two is faster"
+        return
     faster = "diffusion" if baseline["ratio"] > 1 else "autoregressive"
     yield f"  {faster} is faster here: diffusion has {baseline['ratio']:.3g} times its tokens/s"
-    yield (
-        f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step; "
-        f"measured were {tokens_per_step:.3g}"
-    )
+    yield f"{even}; measured were {tokens_per_step}"
 
 
 def _encoder_head(found: Values) -> Iterator[str]:
