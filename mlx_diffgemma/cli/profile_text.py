@@ -89,7 +89,8 @@ def _rates(profile: Values) -> Iterator[tuple[str, str]]:
     steps = profile["steps_per_canvas"]
     cap = f"; {profile['share_at_cap']:.0%} at the cap"
     yield "steps a canvas", f"{histogram(steps)}{cap}"
-    yield "tokens a step", f"{profile['tokens_per_step']:.2f}, to the stop id"
+    asked = ", for the steps asked for" if profile["workload"]["kind"] == "fixed" else ""
+    yield "tokens a step", f"{profile['tokens_per_step']:.2f}, to the stop id{asked}"
     without = profile["tokens_per_second_without_prefill"]
     yield "tokens/s", f"{profile['tokens_per_second']:.4g} ({without:.4g} without prefill)"
     yield "positions/s", f"{profile['positions_per_second']:.4g}, whole canvases: not tokens"
