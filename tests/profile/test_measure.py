@@ -141,6 +141,18 @@ def test_components_sum_to_the_step(fixed: Measurement) -> None:
     assert gflop == pytest.approx(profile["work"]["gflop"])
 
 
+def test_a_single_step_conditions_on_nothing(deep: Session) -> None:
+    once, twice = (measurement(deep, Workload(steps=n, context=150)) for n in (1, 2))
+    for measured in (once, twice):
+        run(measured, components=True)
+    work, full = to_json(once), to_json(twice)
+    part = "self-conditioning"
+    assert (work["components"][part]["gflop"], work["components"][part]["bytes"]) == (0, 0)
+    spared = full["work"]["gflop"] - full["components"][part]["gflop"]
+    assert work["work"]["gflop"] == pytest.approx(spared)
+    assert full["components"][part]["gflop"] > 0
+
+
 def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleep in the loop's step shows in the sampler and in the step."""
     asleep, fast = 0.05, loop.denoising_step
