@@ -118,10 +118,13 @@ def test_figures_follow_from_the_samples(fixed: Measurement) -> None:
     assert profile["positions_per_second"] == pytest.approx(5 * 8 / seconds)
     assert profile["tokens_per_second"] == pytest.approx(40 / seconds)
     assert profile["tokens_per_second_without_prefill"] == pytest.approx(40 / (seconds - prefill))
+    rest = []  # of an answer, in neither prefill nor a step
     for answer in profile["answers"]:
         parts = answer["prefill_seconds"] + sum(answer["canvases"][0]["step_ms"]) / 1e3
-        assert answer["seconds"] == pytest.approx(parts, rel=0.05)
+        rest.append(1 - parts / answer["seconds"])
         assert answer["first_canvas_seconds"] == answer["seconds"]
+    assert all(share > -0.001 for share in rest)
+    assert min(rest) < 0.05  # a busy machine may stop between two frames, but not in every answer
     assert profile["share_at_cap"] == 1
     assert profile["commit_ms"] > 0
     assert profile["peak_memory_bytes"] > 1_000_000
