@@ -97,7 +97,7 @@ def compare_command(
 ) -> int:
     """Compare two measurements: by how much B differs from A, and whether that is more than noise.
 
-    Intervals hold 95% of a bootstrap over canvases; where one contains 0 there is no difference.
+    Intervals are 95%, by a bootstrap over canvases; where one contains 0 there is no difference.
     """
     from ..profile.comparison import compare, read_profile, require_comparable
     from .output import write_out
@@ -138,8 +138,10 @@ def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | N
         count = len(measured.records)
         say(f"interrupted: {count} of {plan.workload.answers} answers measured.")
         return exit_code(interrupt)
-    _show(measured)
-    _write(measured, outputs)
+    try:
+        _show(measured)
+    finally:  # nobody may be reading what is printed: what was measured is kept all the same
+        _write(measured, outputs)
     return 0
 
 

@@ -108,7 +108,7 @@ BaselineModel = Annotated[
 ]
 Anyway = Annotated[
     bool,
-    _option("--anyway", "Also where sampler, quantisation, model or context differ."),
+    _option("--anyway", "Also where sampler, quantisation, model, context or prompts differ."),
 ]
 FirstFile = Annotated[
     Path, typer.Argument(metavar="A", help="A file written by profile --json.", show_default=False)

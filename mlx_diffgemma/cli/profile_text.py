@@ -1,5 +1,6 @@
 """What `profile` prints for people: the figures of one measurement in plain aligned lines."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield from _sustained(profile["sustained"])
     if profile["baseline"]:
         yield ""
-        yield from _baseline(profile["baseline"], profile["tokens_per_step"])
+        yield from _baseline(profile["baseline"], profile)
     if profile["encoder_head"]:
         yield ""
         yield from _encoder_head(profile["encoder_head"])
@@ -88,7 +89,8 @@ def _rates(profile: Values) -> Iterator[tuple[str, str]]:
     steps = profile["steps_per_canvas"]
     cap = f"; {profile['share_at_cap']:.0%} at the cap"
     yield "steps a canvas", f"{histogram(steps)}{cap}"
-    yield "tokens a step", f"{profile['tokens_per_step']:.2f}, to the stop id"
+    asked = ", for the steps asked for" if profile["workload"]["kind"] == "fixed" else ""
+    yield "tokens a step", f"{profile['tokens_per_step']:.2f}, to the stop id{asked}"
     without = profile["tokens_per_second_without_prefill"]
     yield "tokens/s", f"{profile['tokens_per_second']:.4g} ({without:.4g} without prefill)"
     yield "positions/s", f"{profile['positions_per_second']:.4g}, whole canvases: not tokens"
@@ -133,7 +135,7 @@ def _sustained(sustained: Values) -> Iterator[str]:
     yield f"  the last is {sustained['slowdown']:+.1%} against the first"
 
 
-def _baseline(baseline: Values, tokens_per_step: float) -> Iterator[str]:
+def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
     token = baseline["token_ms"]
     yield f"autoregressive: {baseline['name']}, {baseline['answers']} answers in turn, by mlx-lm"
     yield (
@@ -141,12 +143,15 @@ def _baseline(baseline: Values, tokens_per_step: float) -> Iterator[str]:
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
         f"{baseline['prefill_tokens_per_second']:,.0f} tokens/s"
     )
+    even = f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
+    tokens_per_step = f"{profile['tokens_per_step']:.3g}"
+    if profile["workload"]["kind"] == "fixed":  # however many tokens a step were asked for
+        yield f"{even}; the steps asked for made {tokens_per_step}, which is no measure of speed:"
+        yield "  --steps adaptive shows how many it takes, and which of the two is faster"
+        return
     faster = "diffusion" if baseline["ratio"] > 1 else "autoregressive"
     yield f"  {faster} is faster here: diffusion has {baseline['ratio']:.3g} times its tokens/s"
-    yield (
-        f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step; "
-        f"measured were {tokens_per_step:.3g}"
-    )
+    yield f"{even}; measured were {tokens_per_step}"
 
 
 def _encoder_head(found: Values) -> Iterator[str]:
@@ -190,4 +195,6 @@ def _verdict(step: Row) -> str:
 
 
 def _interval(row: Row) -> str:
+    if not math.isfinite(row.change.high):
+        return f"{row.change.share:+.1%}"
     return f"{row.change.share:+.1%} ({row.change.low:+.1%} to {row.change.high:+.1%})"

@@ -34,8 +34,10 @@ def tune(choice: ModelChoice, *, tune_dtype: bool) -> int:
             force=choice.force,
             progress=bar,
         )
-    write_out("\n".join(lines(tuned, file)) + "\n")
-    store(file, place, tuned.choices)
+    try:
+        write_out("\n".join(lines(tuned, file)) + "\n")
+    finally:  # nobody may be reading what is printed: what was found is kept all the same
+        store(file, place, tuned.choices)
     return 0
 
 

@@ -9,7 +9,7 @@ from ..model.shards import read_headers
 from .components import Components, summarise
 from .measurement import Measurement
 from .packing import packed_bits
-from .roofline import Work, bound, encode_work, find_chip, step_work, total
+from .roofline import SELF_CONDITIONING, Work, bound, encode_work, find_chip, step_work, total
 
 
 def measured_components(measured: Measurement) -> Components | None:
@@ -25,7 +25,8 @@ def measured_components(measured: Measurement) -> Components | None:
 class Accounting:
     """FLOPs and bytes of this model's step, prefill and commit, and what its chip makes of them.
 
-    A step stands behind the median prefix of those measured, with their mean of dense rows.
+    A step stands behind the median prefix of those measured, with their mean of dense rows. Where
+    no canvas took a second one, nothing was conditioned on a first.
     """
 
     def __init__(self, measured: Measurement) -> None:
@@ -45,6 +46,8 @@ class Accounting:
             item_bytes=self.item_bytes,
             dense_rows=mean(rows for canvas in canvases for rows in canvas.dense_rows),
         )
+        if all(len(canvas.step_seconds) == 1 for canvas in canvases):
+            self.parts[SELF_CONDITIONING] = Work()
         brand = machine.chip if machine.device == "gpu" else None
         self.chip = find_chip(brand, machine.gpu_cores) if brand else None
 

@@ -7,6 +7,7 @@ holds answers with their prefill, steps and commits, another the fenced repetiti
 from collections.abc import Iterator
 from typing import Any
 
+from .measure import AnswerRecord
 from .measurement import Measurement
 from .spans import Span
 
@@ -36,15 +37,24 @@ def _meta(kind: str, row: int, name: str) -> dict[str, Any]:
 def _events(measured: Measurement) -> Iterator[dict[str, Any]]:
     start = min(span.began for record in measured.records for span in record.spans)
     for record in measured.records:
-        prompt = {"prompt": record.question.prompt.name, "seed": record.question.settings.seed}
-        first = record.spans[0].began
-        yield _event(Span("answer", first, record.seconds, prompt), start, MEASURED)
+        yield _event(_answer(record), start, MEASURED)
         for span in record.spans:
             yield _event(span, start, MEASURED)
         for canvas in record.canvases:
             for step in canvas.parts:
                 for span in step.spans:
                     yield _event(span, start, FENCED)
+
+
+def _answer(record: AnswerRecord) -> Span:
+    """From the prompt to the last step, over fenced repetitions where there are any.
+
+    seconds in its details: the answer alone.
+    """
+    question, first = record.question, record.spans[0].began
+    details = {"prompt": question.prompt.name, "seed": question.settings.seed}
+    ends = [span.began + span.seconds for span in record.spans if span.name == "step"]
+    return Span("answer", first, ends[-1] - first, {**details, "seconds": record.seconds})
 
 
 def _event(span: Span, start: float, row: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Two profiles side by side: what differs, and whether that is more than noise."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ class Row:
     @property
     def verdict(self) -> str:
         """In a few words."""
+        if not math.isfinite(self.change.high):
+            return "one sample: no interval"
         if not self.change.differs:
             return "no difference"
         return "better" if (self.change.share > 0) == self.more_is_better else "worse"
@@ -47,9 +50,32 @@ def read_profile(file: Path) -> dict[str, Any]:
             f"{file} has schema version {version!r}, expected {SCHEMA_VERSION}; give what "
             "`profile --json` of this version wrote."
         )
-    if problem := next(problems(value), None):
+    if problem := next(problems(value), None) or next(_unmeasured(value), None):
         raise ProfileError(f"{file} is no whole profile: {problem}; measure again.")
     return dict(value)
+
+
+def _unmeasured(profile: Profile) -> Iterator[str]:
+    """Samples that are missing or not above 0, which no measurement gives: in place, one by one."""
+    if not profile["answers"]:
+        yield "answers is empty"
+    for number, answer in enumerate(profile["answers"]):
+        at = f"answers[{number}]"
+        if not answer["canvases"]:
+            yield f"{at}.canvases is empty"
+        times = ("prefill_seconds", "first_canvas_seconds", "seconds")
+        yield from _not_above_0(answer, at, ("prompt_tokens", "generated_tokens", *times))
+        for place, canvas in enumerate(answer["canvases"]):
+            at = f"answers[{number}].canvases[{place}]"
+            yield from _not_above_0(canvas, at, ("steps", "tokens", "commit_ms"))
+            if not canvas["step_ms"] or min(canvas["step_ms"]) <= 0:
+                yield f"{at}.step_ms is empty or not above 0"
+
+
+def _not_above_0(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        if value[name] is not None and value[name] <= 0:
+            yield f"{at}.{name} is {value[name]}, expected more than 0"
 
 
 def require_comparable(first: Profile, second: Profile) -> None:
@@ -119,8 +145,19 @@ def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any
         yield f"the model ({name})", *both("model", name)
     yield "quantisation", *both("model", "quantization")
     yield "the dtype", *both("model", "dtype")
-    for name in ("kind", "steps", "context", "prompt_tokens"):
+    yield "the workload (context)", _context(first), _context(second)
+    for name in ("kind", "steps", "prompt_tokens", "prompts"):
         yield f"the workload ({name})", *both("workload", name)
+
+
+def _context(profile: Profile) -> Any:
+    """Positions behind which a run was measured: fixed steps have some though none were asked for.
+
+    None where every prompt had its own.
+    """
+    workload = profile["workload"]
+    own = workload["kind"] == "adaptive"
+    return workload["context"] or (None if own else workload["prompt_tokens"])
 
 
 def _shown(value: Any) -> str:

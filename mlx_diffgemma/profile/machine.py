@@ -101,13 +101,18 @@ def low_power_mode(report: str | None) -> bool | None:
 
 
 def thermal_state(report: str | None) -> str | None:
-    """The warnings and limits in `pmset -g therm`; "ok" where it records none."""
-    if report is None or not report.strip():
-        return None
-    limits = re.findall(r"(CPU_Speed_Limit|CPU_Scheduler_Limit)\s*=\s*(\d+)", report)
+    """The warnings and limits in `pmset -g therm`; "ok" where it records none.
+
+    None where it could not ask, which it says in lines that begin with "Error", exiting with 0.
+    """
+    limits = re.findall(r"(CPU_Speed_Limit|CPU_Scheduler_Limit)\s*=\s*(\d+)", report or "")
+    levels = re.findall(r"((?:Thermal|Performance) Warning Level)\s*=\s*(\d+)", report or "")
     slowed = [f"{name} {value}" for name, value in limits if int(value) < 100]
-    warnings = re.findall(r"^(?!Note: No )(.*warning level.*)$", report, re.MULTILINE)
-    return ", ".join([*slowed, *(line.strip() for line in warnings)]) or "ok"
+    if found := [*slowed, *(f"{name} {value}" for name, value in levels if int(value) > 0)]:
+        return ", ".join(found)
+    calm = limits or levels or "Note: No thermal warning level" in (report or "")
+    failed = re.search(r"^Error", report or "", re.MULTILINE)
+    return "ok" if calm and not failed else None
 
 
 def _run(command: Sequence[str]) -> str | None:

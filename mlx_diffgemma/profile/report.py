@@ -14,6 +14,7 @@ from ..kernels import dispatch
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
+from .machine import Condition
 from .measure import AnswerRecord, CanvasRecord
 from .measurement import Measurement
 from .statistics import percentiles, spread
@@ -206,9 +207,14 @@ def _warnings(
         )
     if components and components.overhead_share < -MOST_OVERHEAD / 2:
         found.append("fenced steps were the faster ones: the machine is too busy for parts")
-    for when, state in (("before", measured.before), ("after", measured.after)):
+    states = [("before", measured.before), ("after", measured.after)]
+    for when, state in states:
         if state and state.thermal not in (None, "ok"):
             found.append(f"thermal pressure {when} the measurement: {state.thermal}")
-    if measured.before.power == "Battery Power" or measured.before.low_power_mode:
+    if any(state and _saves_power(state) for _, state in states):
         found.append("on battery or in low power mode: plug in for the figures of this machine")
     return found
+
+
+def _saves_power(state: Condition) -> bool:
+    return state.power == "Battery Power" or state.low_power_mode is True

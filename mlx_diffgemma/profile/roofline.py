@@ -229,6 +229,7 @@ CHIPS: Mapping[tuple[str, int], Chip] = {
         Chip("M4 Max", 40, 18.4, 546),
         Chip("M5", 10, 16.0, 153, estimated=True),
         Chip("M5 Pro", 20, 33.0, 307, estimated=True),
+        Chip("M5 Max", 32, 52.8, 460, estimated=True),
         Chip("M5 Max", 40, 66.0, 614, estimated=True),
     )
 }

@@ -1,12 +1,14 @@
 """Figures from samples: percentiles, spread, and intervals that do not assume a distribution."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 RESAMPLES = 2000
-LEVEL = 0.95  # of samples drawn anew, this share lies inside an interval
+LEVEL = 0.95  # so many of the intervals between equal runs hold 0
+NORMAL = 1.959964  # between minus and plus this lies LEVEL of a normal distribution
 SEED = 20_250_101  # the same two files give the same interval
 
 Group = Sequence[float]
@@ -33,7 +35,10 @@ def pooled_median(groups: Sequence[Group]) -> float:
 
 @dataclass(frozen=True)
 class Change:
-    """By which share a figure changes from a first run to a second, and the interval around it."""
+    """By which share a figure changes from a first run to a second, and the interval around it.
+
+    One group alone tells nothing about noise: the interval then reaches from -1 to infinity.
+    """
 
     first: float
     second: float
@@ -52,17 +57,40 @@ class Change:
 
 
 def change(first: Sequence[Group], second: Sequence[Group], figure: Figure) -> Change:
-    """How `figure` changes from the first run to the second.
+    """How `figure`, which is above 0, changes from the first run to the second.
 
     The interval is a bootstrap over whole groups: groups are drawn anew with all their samples,
-    because what disturbs one step of a canvas disturbs its neighbours too.
+    because what disturbs one step of a canvas disturbs its neighbours too. Of few groups that alone
+    is too narrow: it is widened, on the scale of ratios, as Student's t widens that of a mean.
     """
+    one, other, fewest = figure(first), figure(second), min(len(first), len(second))
+    if fewest < 2:
+        return Change(one, other, -1.0, math.inf)
     random = np.random.default_rng(SEED)
-    changes = [
-        figure(_drawn(second, random)) / figure(_drawn(first, random)) - 1 for _ in range(RESAMPLES)
+    ratios = [
+        figure(_drawn(second, random)) / figure(_drawn(first, random)) for _ in range(RESAMPLES)
     ]
-    low, high = np.percentile(changes, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Change(figure(first), figure(second), float(low), float(high))
+    ends = np.log(np.percentile(ratios, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]))
+    middle, factor = math.log(other / one), widening(fewest)
+    low, high = (math.exp(middle + factor * (float(end) - middle)) - 1 for end in ends)
+    return Change(one, other, low, high)
+
+
+def widening(groups: int) -> float:
+    """By how much an interval drawn from two runs of so many groups each is too narrow.
+
+    Drawing anew understates a variance by (n - 1) / n, and takes it for known. Student's t from the
+    normal quantile: Abramowitz and Stegun 26.7.5, within 3% of it for two groups, 0.1% for more.
+    """
+    z, freedom = NORMAL, 2 * (groups - 1)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    student = sum(term / freedom**power for power, term in enumerate(terms))
+    return math.sqrt(groups / (groups - 1)) * float(student) / z
 
 
 def _drawn(groups: Sequence[Group], random: np.random.Generator) -> list[Group]:

@@ -62,7 +62,7 @@ class Tuner:
     clock: Clock = time.perf_counter
     make: Callable[[Choices], Model] = field(init=False)
     work: Callable[[Model, str], Work] = field(init=False)
-    untuned: Seen | None = None
+    untuned: dict[tuple[int, ...], Seen] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.make, self.work = self._made, self._work
@@ -95,7 +95,7 @@ class Tuner:
         """Adds a checked candidate to `works`; the row that says why not, where it is none."""
         try:
             model = self.make(choices)
-            if problem := self._wrong(model):
+            if problem := self._wrong(model, self._prompt(name)):
                 return Row(name, value, "wrong", problem)
             works[value] = self.work(model, name)
         except (RuntimeError, MemoryError) as error:
@@ -105,12 +105,16 @@ class Tuner:
             return Row(name, value, "absent", "the memory did not suffice")
         return None
 
-    def _wrong(self, model: Model) -> str | None:
-        if self.untuned is None:
-            self.untuned = self.probe.look(self.session.model)
+    def _prompt(self, name: str) -> tuple[int, ...]:
+        """What a candidate is checked on: for chunks the prompt they divide, or do not."""
+        return self.probe.long_prompt if name == "prefill_chunk" else self.probe.prompt
+
+    def _wrong(self, model: Model, prompt: tuple[int, ...]) -> str | None:
+        if prompt not in self.untuned:
+            self.untuned[prompt] = self.probe.look(self.session.model, prompt)
         dtypes = (model.dtype, self.session.model.dtype)
         allowed = tolerance(len(model.config.text.layers), *dtypes)
-        return wrong(self.probe.look(model), self.untuned, allowed)
+        return wrong(self.probe.look(model, prompt), self.untuned[prompt], allowed)
 
     def _made(self, choices: Choices) -> Model:
         if choices.dtype is None:
@@ -119,13 +123,14 @@ class Tuner:
 
     def _work(self, model: Model, name: str) -> Work:
         """A denoising step, self-conditioning included; of the prefill chunk a long prompt."""
+        prompt = self._prompt(name)
         if name == "prefill_chunk":
 
             def encode() -> None:
-                model.encode(self.probe.long_prompt)
+                model.encode(prompt)
 
             return encode
-        prefix = model.encode(self.probe.prompt)
+        prefix = model.encode(prompt)
         before = self.probe.step(model, prefix)
 
         def step() -> None:

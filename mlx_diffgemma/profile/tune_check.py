@@ -3,7 +3,7 @@
 Axes: C canvas positions, V vocabulary, H hidden size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -55,9 +55,9 @@ class Probe:
             exact=False,
         )
 
-    def look(self, model: Model) -> Seen:
-        """Two steps of one canvas, the second conditioned on the first."""
-        prefix = model.encode(self.prompt)
+    def look(self, model: Model, prompt: Sequence[int]) -> Seen:
+        """Two steps of one canvas behind `prompt`, the second conditioned on the first."""
+        prefix = model.encode(prompt)
         first = self.step(model, prefix)
         soft = first.soft(model)
         C, V = model.config.canvas_length, model.config.text.vocab_size

@@ -30,6 +30,11 @@ def test_the_page_is_what_the_results_say() -> None:
 
 def test_cpu_rows_are_marked(profile: dict[str, Any]) -> None:
     assert "| **CPU**: " in results_table.table([("a.json", profile)])
+    profile["workload"]["kind"] = "fixed"
+    assert " | fixed |  | " in results_table.table([("a.json", profile)])
+    profile["workload"]["kind"] = "adaptive"
+    rates = f" | {profile['tokens_per_step']:.2f} | {profile['tokens_per_second']:.4g} | "
+    assert rates in results_table.table([("a.json", profile)])
     profile["machine"] |= {"device": "gpu", "chip": "Apple M4 Pro", "gpu_cores": 20}
     row = results_table.table([("a.json", profile)]).splitlines()[-1]
     assert row.startswith("| Apple M4 Pro, 20 GPU cores | ")

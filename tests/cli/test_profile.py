@@ -10,6 +10,7 @@ import pytest
 from puzzle import assert_one_line
 from test_interrupt import stopped
 
+from mlx_diffgemma.cli import output
 from mlx_diffgemma.profile.schema import problems
 
 FAST = ("--steps", 2, "--context", 130)
@@ -161,6 +162,21 @@ def test_a_device_is_written_into(profile: Any) -> None:
     assert profile("--json", "/dev/null").exit_code == 0
 
 
+def test_files_are_written_though_nobody_reads_what_is_printed(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`profile --json FILE | head` lost the measurement."""
+
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(output, "write_out", gone)
+    file, trace = tmp_path / "file", tmp_path / "trace"
+    assert profile("--json", file, "--trace", trace).exit_code == 141
+    assert written(file)
+    assert json.loads(trace.read_text())["traceEvents"]
+
+
 def test_an_interrupt_prints_what_is_finished(random_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     command = ("profile", "--model", random_folder, *FAST, "--json", file)
@@ -240,6 +256,7 @@ OTHERS = [
     (("model", "layers"), 7, "the model (layers): 2 and 7"),
     (("workload", "context"), 999, "the workload (context): 130 and 999"),
     (("workload", "prompt_tokens"), 999, "the workload (prompt_tokens): 130 and 999"),
+    (("workload", "prompts"), ["other"], "the workload (prompts): "),
 ]
 
 
@@ -251,6 +268,56 @@ def test_other_work_is_not_compared(
     done = run("profile", "compare", measured, other)
     assert_one_line(done, 1, f"the two runs differ in {message}")
     assert run("profile", "compare", measured, other, "--anyway").exit_code == 0
+
+
+def test_a_context_is_the_same_whether_asked_for_or_not(run: Any, measured: Path) -> None:
+    """`profile` and `profile --context 1024` are the same work."""
+    other = changed(measured, lambda profile: profile["workload"].update(context=None))
+    assert run("profile", "compare", measured, other).exit_code == 0
+    assert run("profile", "compare", other, measured).exit_code == 0
+
+
+def test_one_sample_has_no_interval(run: Any, measured: Path) -> None:
+    def once(profile: dict[str, Any]) -> None:
+        for answer in profile["answers"][1:]:
+            answer["canvases"][0]["commit_ms"] = None
+
+    other = changed(measured, once)
+    line = run("profile", "compare", measured, other).stdout.splitlines()[4]
+    assert line.startswith("commit [ms]")
+    assert line.endswith("%, one sample: no interval")
+
+
+def emptied(profile: dict[str, Any]) -> None:
+    profile["answers"] = []
+
+
+def no_steps(profile: dict[str, Any]) -> None:
+    profile["answers"][1]["canvases"][0]["step_ms"] = []
+
+
+def no_time(profile: dict[str, Any]) -> None:
+    profile["answers"][2]["prefill_seconds"] = 0
+
+
+def no_canvas(profile: dict[str, Any]) -> None:
+    profile["answers"][3]["canvases"] = []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (emptied, "answers is empty; measure again"),
+        (no_steps, "answers[1].canvases[0].step_ms is empty or not above 0"),
+        (no_time, "answers[2].prefill_seconds is 0, expected more than 0"),
+        (no_canvas, "answers[3].canvases is empty"),
+    ],
+)
+def test_files_without_samples_are_one_line(
+    run: Any, measured: Path, change: Any, message: str
+) -> None:
+    done = run("profile", "compare", measured, changed(measured, change))
+    assert_one_line(done, 1, f"is no whole profile: {message}")
 
 
 def test_files_that_are_no_profiles(run: Any, measured: Path) -> None:

@@ -10,6 +10,7 @@ from puzzle import PUZZLE, SOLVE, assert_one_line
 
 from mlx_diffgemma import tuning
 from mlx_diffgemma.choices import Choices
+from mlx_diffgemma.cli import output
 from mlx_diffgemma.profile import tune as tuning_run
 from mlx_diffgemma.profile.tune import Row, Tuned
 
@@ -53,6 +54,18 @@ def test_the_winner_is_shown_kept_and_used(run: Any) -> None:
         assert tuned[key] == plain[key], key
     untuned = json.loads(run(*SOLVE, "--seed", 3, "--json", "--no-tune").stdout)
     assert untuned["tuned"] is None
+
+
+@pytest.mark.usefixtures("found")
+def test_the_winner_is_kept_though_nobody_reads_the_table(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(output, "write_out", gone)
+    assert run(*TUNE).exit_code == 141
+    assert "prefill_chunk" in config_file().read_text()
 
 
 @pytest.mark.usefixtures("found")

@@ -12,6 +12,7 @@ from small import write_tokenizer
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.cli.profile_text import lines
 from mlx_diffgemma.profile import baseline as module
 from mlx_diffgemma.profile.baseline import load_baseline
 from mlx_diffgemma.profile.machine import Condition, this_machine
@@ -77,6 +78,20 @@ def test_both_are_measured_on_the_same_prompts(measured: Measurement) -> None:
     assert found["break_even_tokens_per_step"] == pytest.approx(expected)
     rate = profile["tokens_per_second_without_prefill"]
     assert found["ratio"] == pytest.approx(rate / found["tokens_per_second"])
+
+
+def test_steps_that_were_asked_for_make_nobody_faster(measured: Measurement) -> None:
+    """With one step a canvas diffusion would win anywhere."""
+    profile = to_json(measured)
+    said = "\n".join(lines(profile))
+    assert "they break even at" in said
+    assert "--steps adaptive shows" in said
+    assert "is faster here" not in said
+    profile["workload"]["kind"] = "adaptive"
+    said = "\n".join(lines(profile))
+    winner = "diffusion" if profile["baseline"]["ratio"] > 1 else "autoregressive"
+    assert f"{winner} is faster here" in said
+    assert f"measured were {profile['tokens_per_step']:.3g}" in said
 
 
 def test_turns_are_taken_as_abba(

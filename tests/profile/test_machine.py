@@ -47,7 +47,12 @@ HOT = (
     "2025-06-01 12:00:00 +0200 CPU Power notify\n"
     "\tCPU_Scheduler_Limit \t= 100\n\tCPU_Available_CPUs \t= 8\n\tCPU_Speed_Limit \t= 62\n"
 )
-WARNED = "Thermal warning level set to 1\n" + COOL.split("\n", 1)[1]
+WARNED = "2026-02-01 12:00:00 +0100 Thermal Warning Level = 1\n" + COOL.split("\n", 1)[1]
+FAILED = (
+    "Error:Failed to get thermal warning level with error code 0xe00002bc\n"
+    "Error: Failed to get performance warning level with error code 0xe00002bc\n"
+    "Error: No CPU power status with error code 0xe00002bc\n"
+)
 SETTINGS = (
     "System-wide power settings:\nCurrently in use:\n standby              1\n"
     " lowpowermode         {}\n displaysleep         10\n"
@@ -70,9 +75,19 @@ def test_samples() -> None:
     assert gpu_cores(json.dumps(DISPLAYS)) == 20
     assert (power_source(ON_MAINS), power_source(ON_BATTERY)) == ("AC Power", "Battery Power")
     assert (thermal_state(COOL), thermal_state(HOT)) == ("ok", "CPU_Speed_Limit 62")
-    assert thermal_state(WARNED) == "Thermal warning level set to 1"
+    assert thermal_state(WARNED) == "Thermal Warning Level 1"
+    assert thermal_state(WARNED.replace("= 1", "= 0")) == "ok"
+    assert thermal_state(COOL + "Performance Warning Level = 2\n") == "Performance Warning Level 2"
+    assert thermal_state(COOL + HOT.replace("62", "100")) == "ok"
     assert low_power_mode(SETTINGS.format(1)) is True
     assert low_power_mode(SETTINGS.format(0)) is False
+
+
+def test_heat_that_could_not_be_asked_for_is_neither_pressure_nor_ok() -> None:
+    """pmset says so with exit code 0, in lines that name a warning level."""
+    assert thermal_state(FAILED) is None
+    assert thermal_state(FAILED.splitlines()[0] + "\n" + COOL.split("\n", 1)[1]) is None
+    assert thermal_state(FAILED + HOT) == "CPU_Speed_Limit 62"
 
 
 @pytest.mark.parametrize("report", [None, "", "\n", "nonsense", "{}", "[1]", '{"a": [{}]}', "null"])
@@ -80,8 +95,7 @@ def test_what_cannot_be_read_is_none(report: str | None) -> None:
     assert gpu_cores(report) is None
     assert power_source(report) is None
     assert low_power_mode(report) is None
-    if not (report or "").strip():
-        assert thermal_state(report) is None
+    assert thermal_state(report) is None
 
 
 def test_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:

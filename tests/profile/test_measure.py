@@ -118,10 +118,13 @@ def test_figures_follow_from_the_samples(fixed: Measurement) -> None:
     assert profile["positions_per_second"] == pytest.approx(5 * 8 / seconds)
     assert profile["tokens_per_second"] == pytest.approx(40 / seconds)
     assert profile["tokens_per_second_without_prefill"] == pytest.approx(40 / (seconds - prefill))
+    rest = []  # of an answer, in neither prefill nor a step
     for answer in profile["answers"]:
         parts = answer["prefill_seconds"] + sum(answer["canvases"][0]["step_ms"]) / 1e3
-        assert answer["seconds"] == pytest.approx(parts, rel=0.05)
+        rest.append(1 - parts / answer["seconds"])
         assert answer["first_canvas_seconds"] == answer["seconds"]
+    assert all(share > -0.001 for share in rest)
+    assert min(rest) < 0.05  # a busy machine may stop between two frames, but not in every answer
     assert profile["share_at_cap"] == 1
     assert profile["commit_ms"] > 0
     assert profile["peak_memory_bytes"] > 1_000_000
@@ -139,6 +142,18 @@ def test_components_sum_to_the_step(fixed: Measurement) -> None:
         assert min(part["ms"], part["gflop"], part["bytes"]) > 0
     gflop = sum(part["gflop"] for part in profile["components"].values())
     assert gflop == pytest.approx(profile["work"]["gflop"])
+
+
+def test_a_single_step_conditions_on_nothing(deep: Session) -> None:
+    once, twice = (measurement(deep, Workload(steps=n, context=150)) for n in (1, 2))
+    for measured in (once, twice):
+        run(measured, components=True)
+    work, full = to_json(once), to_json(twice)
+    part = "self-conditioning"
+    assert (work["components"][part]["gflop"], work["components"][part]["bytes"]) == (0, 0)
+    spared = full["work"]["gflop"] - full["components"][part]["gflop"]
+    assert work["work"]["gflop"] == pytest.approx(spared)
+    assert full["components"][part]["gflop"] > 0
 
 
 def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +214,8 @@ def test_warnings(fixed: Measurement) -> None:
     said = " | ".join(to_json(few)["warnings"])
     for part in ("on the CPU", "only 2 canvases", "thermal pressure before", "on battery"):
         assert part in said
+    unplugged = replace(fixed, before=CALM, after=Condition("Battery Power", False, "ok"))
+    assert any("on battery" in line for line in to_json(unplugged)["warnings"])
     uneven = replace(fixed, records=list(fixed.records))
     slow = replace(uneven.records[0], canvases=[replace(uneven.records[0].canvases[0])])
     slow.canvases[0].step_seconds = [2 * s for s in slow.canvases[0].step_seconds]
@@ -236,8 +253,21 @@ def test_a_trace_of_complete_events(fixed: Measurement) -> None:
     assert sum(event["name"] == "experts" for event in timed if event["tid"] == 2) == 20 * 30
 
 
-def test_events_of_a_row_lie_inside_each_other_or_apart(fixed: Measurement) -> None:
-    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == 2 and "ts" in e]
+def test_an_answer_holds_its_steps(fixed: Measurement) -> None:
+    """With fenced repetitions between them, too: its bar ended among them."""
+    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == 1 and "ts" in e]
+    answers = [e for e in events if e["name"] == "answer"]
+    for number, event in enumerate(e for e in events if e["name"] == "step"):
+        answer = answers[number // 4]
+        assert answer["ts"] <= event["ts"]
+        assert event["ts"] + event["dur"] <= answer["ts"] + answer["dur"] + 1e-3
+    seconds = [answer["args"]["seconds"] for answer in answers]
+    assert seconds == [record.seconds for record in fixed.records]
+
+
+@pytest.mark.parametrize("row", [1, 2])
+def test_events_of_a_row_lie_inside_each_other_or_apart(fixed: Measurement, row: int) -> None:
+    events = [e for e in chrome_trace(fixed)["traceEvents"] if e.get("tid") == row and "ts" in e]
     ends: list[float] = []
     for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
         while ends and ends[-1] <= event["ts"] + 1e-6:

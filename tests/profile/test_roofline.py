@@ -196,6 +196,9 @@ def test_chips() -> None:
     assert slower is not None
     assert whole is not None
     assert (slower.gigabytes_per_second, whole.gigabytes_per_second) == (410, 546)
+    smaller = find_chip("Apple M5 Max", 32)
+    assert smaller is not None
+    assert (smaller.gigabytes_per_second, smaller.tflops) == (460, pytest.approx(66 * 32 / 40))
     assert find_chip("AMD EPYC-Milan Processor") is None
     assert find_chip("Apple M9 Pro") is None
     assert find_chip("") is None

@@ -1,7 +1,7 @@
 """What is tuned: checked first, timed in turn, kept only where it wins; time is the tests' own."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from small import SUDOKU
 import mlx_diffgemma as dg
 from mlx_diffgemma.choices import Choices
 from mlx_diffgemma.diffusion.step import head_rows
+from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.profile import tune_candidates
@@ -60,14 +61,16 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune_candidates, "HEAD_CHUNKS", (2 * 128, 4 * 128, 5 * 128 - 1))
+    monkeypatch.setattr(tune_candidates, "PREFILL_CHUNKS", (32, 64, 256))
+    monkeypatch.setattr(tune_candidates, "PREFILL_CHUNK", 128)
 
 
 @pytest.fixture(scope="module")
 def probe(session: Session) -> Probe:
-    """As in earnest, but with a short prompt for steps: it is encoded for every candidate."""
+    """As in earnest, but with short prompts: they are encoded for every candidate."""
     whole = probe_of(session)
     assert (len(whole.prompt), len(whole.long_prompt)) == (1024, 4096)
-    return Probe(whole.prompt[:40], whole.long_prompt, whole.noise)
+    return Probe(whole.prompt[:40], whole.long_prompt[:256], whole.noise)
 
 
 def timed(session: Session, probe: Probe, cost: Cost) -> Tuner:
@@ -112,7 +115,7 @@ def faster(**seconds: float) -> Cost:
 
 def test_the_fastest_of_each_choice_is_kept(session: Session, probe: Probe) -> None:
     def cost(choices: Choices, name: str) -> float:
-        chunks = {None: 1.0, 512: 0.9, 1024: 0.8, 4096: 0.85}
+        chunks = {None: 1.0, 32: 0.9, 64: 0.8, 256: 0.85}
         rows = {None: 1.0, 2 * 128: 1.2, 4 * 128: 0.95}
         dense = 0.5 if choices.unpacks else 1.0
         return (
@@ -122,7 +125,7 @@ def test_the_fastest_of_each_choice_is_kept(session: Session, probe: Probe) -> N
         )
 
     tuned = tune(session, tuner=timed(session, probe, cost))
-    expected = Choices(prefill_chunk=1024, head_chunk_logits=512, dense_weights="16-bit")
+    expected = Choices(prefill_chunk=64, head_chunk_logits=512, dense_weights="16-bit")
     assert tuned.choices == expected
     assert of(tuned, *UNPACKED).outcome == "faster"
     assert of(tuned, *UNPACKED).ms == pytest.approx(500)
@@ -169,7 +172,7 @@ def test_winners_that_do_not_win_together_are_not_kept(session: Session, probe: 
 
     tuned = tune(session, tuner=timed(session, probe, cost))
     assert of(tuned, "together", "all of them").outcome == "no gain"
-    assert tuned.choices == Choices(prefill_chunk=512)
+    assert tuned.choices == Choices(prefill_chunk=32)
 
 
 def test_every_second_round_goes_backwards() -> None:
@@ -204,6 +207,28 @@ def test_what_computes_something_else_cannot_win(session: Session, probe: Probe)
     assert (row.outcome, row.ms) == ("wrong", None)
     assert "differ by" in row.note
     assert tuned.choices == Choices()
+
+
+def test_a_chunk_is_checked_on_a_prompt_that_fills_it(session: Session, probe: Probe) -> None:
+    """Behind 1,024 positions all chunks of 1,024 and more encode the same."""
+    tuner = timed(session, probe, faster(prefill_chunk=0.1))
+    plain = tuner.make
+
+    def make(choices: Choices) -> Model:
+        model = plain(choices)
+        encode_chunk = model._encode_chunk
+
+        def overflowing(ids: Sequence[int], prefix: Prefix) -> None:
+            encode_chunk([0] * len(ids) if len(ids) > 128 else ids, prefix)
+
+        model._encode_chunk = overflowing  # type: ignore[method-assign]
+        return model
+
+    tuner.make = make
+    tuned = tune(session, tuner=tuner)
+    assert of(tuned, "prefill_chunk", 256).outcome == "wrong"
+    assert of(tuned, "prefill_chunk", 32).outcome == "faster"
+    assert tuned.choices.prefill_chunk != 256
 
 
 def test_float16_that_overflows_cannot_win(session: Session, probe: Probe) -> None:
@@ -252,7 +277,7 @@ def test_running_out_of_memory_is_listed_and_a_bug_is_raised(
 
     tuned = fail("[malloc] Unable to allocate 9 bytes.")
     assert of(tuned, *UNPACKED).note == "the memory did not suffice"
-    assert tuned.choices.prefill_chunk == 512
+    assert tuned.choices.prefill_chunk == 32
     with pytest.raises(RuntimeError, match="a bug"):
         fail("a bug")
 
@@ -260,7 +285,7 @@ def test_running_out_of_memory_is_listed_and_a_bug_is_raised(
 def test_nothing_can_be_chosen_for_tiny_sudoku_but_the_dtype(
     sudoku: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune_candidates, "HEAD_CHUNKS", (2**20, 2**24))
+    monkeypatch.undo()  # chunks as in earnest
     tried = list(tune_candidates.candidates(sudoku, probe_of(sudoku)))
     assert [tried.name for tried in tried if tried.absent is None] == ["dtype"]
     notes = {tried.absent for tried in tried}
@@ -271,7 +296,7 @@ def test_nothing_can_be_chosen_for_tiny_sudoku_but_the_dtype(
 
 
 def test_the_check_sees_each_part_of_a_step(session: Session, probe: Probe) -> None:
-    seen = probe.look(session.model)
+    seen = probe.look(session.model, probe.prompt)
     allowed = tolerance(2, mx.bfloat16)
     assert wrong(seen, seen, allowed) is None
     for name, value in seen.items():
@@ -300,7 +325,7 @@ def test_work_is_done_by_the_network_it_is_for(session: Session, probe: Probe) -
 
 def test_in_earnest_every_row_is_timed_or_says_why_not(session: Session) -> None:
     whole = probe_of(session)
-    short = Probe(whole.prompt[:40], whole.long_prompt[:600], whole.noise)
+    short = Probe(whole.prompt[:40], whole.long_prompt[:256], whole.noise)
     tuned = tune(session, tuner=Tuner(session, short))
     for row in tuned.rows:
         assert (row.outcome in ("absent", "wrong")) == (row.ms is None) == bool(row.note)
