@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import mlx.core as mx
 import pytest
 
-# On a Mac, too, tests run on the CPU unless they are marked metal: tolerances are a CPU's, simulated
-# kernels cannot be called while MLX traces a layer, as it does for a GPU, and a kernel that loses
-# its trial would warn. A process that a test starts has the GPU all the same, without kernels.
+# On a Mac, too, tests run on the CPU unless they are marked metal: tolerances are a CPU's, a kernel
+# that loses its trial would warn, and simulated kernels cannot be called while MLX traces a layer,
+# as it does for a GPU. A process that a test starts has the GPU all the same, without kernels.
 mx.set_default_device(mx.cpu)
 if mx.metal.is_available():
     os.environ.setdefault("MLX_DIFFGEMMA_KERNELS", "off")
