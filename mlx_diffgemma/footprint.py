@@ -107,7 +107,7 @@ def available_memory() -> int | None:
     import mlx.core as mx
 
     if mx.metal.is_available():
-        info = mx.device_info()
+        info = mx.device_info(mx.gpu)  # whatever the default device is
         return int(info.get("max_recommended_working_set_size", info["memory_size"]))
     physical = physical_memory()
     return None if physical is None else min(physical, _container_limit() or physical)

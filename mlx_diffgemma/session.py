@@ -172,4 +172,5 @@ def _describe(source: Source, loaded: Loaded) -> ModelInfo:
 def _use_all_gpu_memory() -> None:
     """Lets Metal keep the weights resident, as mlx-lm does; elsewhere there is no such limit."""
     if mx.metal.is_available():
-        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
+        limit = mx.device_info(mx.gpu)["max_recommended_working_set_size"]
+        mx.set_wired_limit(int(limit))

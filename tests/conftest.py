@@ -1,6 +1,18 @@
-"""What holds for all tests."""
+"""What holds for all tests: on what they run, and which signals reach them."""
 
+import os
 import signal
+from collections.abc import Iterator
+
+import mlx.core as mx
+import pytest
+
+# On a Mac, too, tests run on the CPU unless they are marked metal: tolerances are a CPU's, a kernel
+# that loses its trial would warn, and simulated kernels cannot be called while MLX traces a layer,
+# as it does for a GPU. A process that a test starts has the GPU all the same, without kernels.
+mx.set_default_device(mx.cpu)
+if mx.metal.is_available():
+    os.environ.setdefault("MLX_DIFFGEMMA_KERNELS", "off")
 
 # A job in the background may be told to ignore Ctrl-C and its like, one under nohup a closed
 # terminal, and children inherit that: the tests that send such a signal would wait in vain.
@@ -11,3 +23,14 @@ for number, usual in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+
+@pytest.fixture(autouse=True)
+def gpu_where_it_is_asked_for(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked metal run on the GPU."""
+    if not request.node.get_closest_marker("metal"):
+        yield
+        return
+    mx.set_default_device(mx.gpu)
+    yield
+    mx.set_default_device(mx.cpu)

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+import mlx_diffgemma as dg
 from mlx_diffgemma import footprint as module
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.config import read_config
@@ -97,10 +98,21 @@ def test_a_folder_without_weights_is_refused(google: Path) -> None:
 def test_metal_says_what_it_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
     info: dict[str, Any] = {"memory_size": 64_000, "max_recommended_working_set_size": 48_000}
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda: info)
+    # Of the GPU: asked of the default device, a CPU says nothing of memory.
+    monkeypatch.setattr(mx, "device_info", lambda device=None: info if device == mx.gpu else {})
     assert available_memory() == 48_000
     del info["max_recommended_working_set_size"]
     assert available_memory() == 64_000
+
+
+def test_a_model_loads_on_the_cpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = {"memory_size": 2**36, "max_recommended_working_set_size": 2**35}
+    limits: list[int] = []
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda device=None: info if device == mx.gpu else {})
+    monkeypatch.setattr(mx, "set_wired_limit", limits.append)
+    dg.load("tiny-sudoku")
+    assert limits == [2**35]
 
 
 @pytest.mark.parametrize(

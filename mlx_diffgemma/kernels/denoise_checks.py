@@ -20,16 +20,21 @@ from .launch import dtype_name
 Size = Literal["small", "26B"]
 Floats = NDArray[np.float64]
 
-ROWS: dict[Size, tuple[int, int]] = {"small": (7, 5003), "26B": (64, 262_144)}
-POSITIONS: dict[Size, int] = {"small": 7, "26B": 256}
+# Odd sizes, those of the embedded checkpoint, and those of the 26B model.
+ROWS: tuple[tuple[Size, int, int], ...] = (
+    ("small", 7, 5003),
+    ("small", 90, 128),
+    ("26B", 64, 262_144),
+)
+POSITIONS: tuple[tuple[Size, int], ...] = (("small", 7), ("small", 90), ("26B", 256))
 
 
 def checks() -> Iterator[Check]:
     """Every instantiation: one a dtype and vocabulary, and one a canvas length."""
-    for size, (rows, vocab) in ROWS.items():
+    for size, rows, vocab in ROWS:
         for dtype in DTYPES:
             yield _reading(size, rows, vocab, dtype)
-    for size, positions in POSITIONS.items():
+    for size, positions in POSITIONS:
         yield _committing(size, positions)
 
 

@@ -3,6 +3,7 @@
 Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a row.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -17,6 +18,7 @@ from .experts_launch import (
     MAX_EXPERTS,
     MAX_ROWS,
     MAX_TOP_K,
+    MAX_VALUES,
     STEP,
     packing,
     readable,
@@ -70,6 +72,8 @@ def not_covered(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatr
         return f"more than {MAX_EXPERTS} experts, or more than {MAX_TOP_K} a row"
     if hidden % STEP or inner % STEP:
         return f"a hidden size of {hidden} with experts of {inner}, not multiples of {STEP}"
+    if math.prod(sizes(gate_up)) > MAX_VALUES:
+        return f"experts of more than {MAX_VALUES} values a layer"
     return None
 
 

@@ -21,6 +21,8 @@ Size = Literal["small", "26B"]
 SMALL = Sizes(L=50, E=3, K=2, H=128, I=128, dtype=mx.float32)
 REAL = Sizes(L=256, E=128, K=8, H=2816, I=704, dtype=mx.bfloat16, bits=4, group=64)
 FEW = replace(REAL, L=32, E=16)  # as many rows an expert, an eighth of the memory
+SUDOKU = Sizes(L=90, E=8, K=2, H=128, I=64, dtype=mx.float32)  # the embedded checkpoint's
+PACKINGS = [(0, 0), *((bits, group) for bits in BITS for group in GROUPS)]
 
 # Of a row's largest value. Kernels sum in float32 and round once: by half an ulp at most.
 LIMITS = {mx.float32: 1e-5, mx.float16: 2**-11 + 1e-5, mx.bfloat16: 2**-8 + 1e-5}
@@ -32,22 +34,23 @@ CPU_REASON = "the operations sum quantised products in 16 bits on a CPU"
 
 
 def checks() -> Iterator[Check]:
-    """Every instantiation of the four kernels, small, and those of the 26B checkpoints."""
-    packings = [(0, 0), *((bits, group) for bits in BITS for group in GROUPS)]
+    """Every instantiation of the four kernels, small, and those of the checkpoints there are."""
     for dtype in DTYPES:
-        small = replace(SMALL, dtype=dtype)
+        small, sudoku = replace(SMALL, dtype=dtype), replace(SUDOKU, dtype=dtype)
         yield from (plan_check(small, "small"), combine_check(small, "small"))
-        for bits, group in packings:
+        for bits, group in PACKINGS:
             yield from product_checks(replace(small, bits=bits, group=group), "small")
-    yield from (plan_check(REAL, "26B"), combine_check(REAL, "26B"))
+        yield from (plan_check(sudoku, "small"), *product_checks(sudoku, "small"))
+        real = replace(REAL, dtype=dtype)
+        yield from (plan_check(real, "26B"), combine_check(real, "26B"))
     for sizes in (REAL, replace(REAL, bits=8), *few()):
         yield from product_checks(sizes, "26B")
 
 
 def few() -> Iterator[Sizes]:
-    """Other dtypes and packings at 26B's widths; groups of 128 do not divide its 704."""
+    """Other dtypes and packings at 26B's widths, as `convert` makes them."""
     for dtype in DTYPES:
-        for bits, group in ((0, 0), (4, 32), (4, 64), (8, 64)):
+        for bits, group in PACKINGS:
             if (dtype, group) != (REAL.dtype, REAL.group):
                 yield replace(FEW, dtype=dtype, bits=bits, group=group)
 
@@ -77,11 +80,13 @@ def plan_check(sizes: Sizes, size: Size) -> Check:
 
 
 def product_checks(sizes: Sizes, size: Size) -> Iterator[Check]:
-    """moe_gate_up and moe_down."""
-    read, written = sizes.L * sizes.H, sizes.num_rows * sizes.I
-    yield _product(GateUpCase, "moe_gate_up", (2 * sizes.I, sizes.H), read + written, sizes, size)
-    read, written = sizes.num_rows * sizes.I, sizes.num_rows * sizes.H
-    yield _product(DownCase, "moe_down", (sizes.H, sizes.I), read + written, sizes, size)
+    """moe_gate_up and moe_down, where groups divide the rows: those of 128 do not divide 704."""
+    x, inner, outputs = sizes.L * sizes.H, sizes.num_rows * sizes.I, sizes.num_rows * sizes.H
+    group = sizes.group or 1
+    if sizes.H % group == 0:
+        yield _product(GateUpCase, "moe_gate_up", (2 * sizes.I, sizes.H), x + inner, sizes, size)
+    if sizes.I % group == 0:
+        yield _product(DownCase, "moe_down", (sizes.H, sizes.I), inner + outputs, sizes, size)
 
 
 def combine_check(sizes: Sizes, size: Size) -> Check:

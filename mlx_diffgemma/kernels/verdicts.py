@@ -46,7 +46,7 @@ def read_verdicts(file: Path) -> Machines:
         return {}
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableError("not a file of verdicts") from error
 
 

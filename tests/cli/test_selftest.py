@@ -216,7 +216,7 @@ def test_checks_that_need_too_much_memory_are_left_out(
     [("yes", "expected one of auto, on, off, check"), ("on", "there is no Metal device")],
 )
 def test_a_mode_that_cannot_be_is_one_line(spawn: Any, value: str, part: str) -> None:
-    if value == "on" and device.has_metal():
+    if value == "on" and mx.metal.is_available():
         pytest.skip("a Mac can follow it")
     env = {"MLX_DIFFGEMMA_KERNELS": value}
     assert_one_line(spawn(*SOLVE, env=env), 2, f"MLX_DIFFGEMMA_KERNELS is {value!r}", part)

@@ -359,6 +359,7 @@ def test_running_is_true_from_the_first_kernel_on(
         b"",
         b"\xff\xfe",
         b"[]",
+        pytest.param(b"[" * 100_000, id="nested too deep"),
         b"{}",
         b'{"schema": 1}',
         b'{"schema": 1, "machines": [1]}',

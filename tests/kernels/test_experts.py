@@ -226,6 +226,25 @@ def test_what_the_kernels_do_not_cover_is_said_once(case: Callable[[], Any], rea
     assert mx.array_equal(again, want)
 
 
+def test_weights_too_large_to_be_counted_in_32_bits_are_not_covered() -> None:
+    """Shapes only: nothing here is evaluated."""
+    packing = QuantizationConfig("affine", 4, 64)
+
+    def weight(outputs: int, width: int) -> PackedMatrix:
+        scales = mx.zeros((256, outputs, width // 64))
+        return PackedMatrix(
+            mx.zeros((256, outputs, width // 8), mx.uint32), scales, scales, packing
+        )
+
+    def reason(inner: int) -> str | None:
+        routing = Routing(mx.zeros((5, 256)), mx.ones(256), 8)
+        case = (mx.zeros((5, 4096)), routing, weight(2 * inner, 4096), weight(4096, inner))
+        return experts.not_covered(*case)
+
+    assert reason(1024) is None  # 2^31 values
+    assert reason(1088) == "experts of more than 2147483648 values a layer"
+
+
 def test_without_metal_the_operations_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
     case = mixture(replace(BASE, H=48))

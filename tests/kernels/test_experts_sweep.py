@@ -114,7 +114,8 @@ def test_address_spaces_of_every_instantiation() -> None:
         for case in [*cases, *(check.prepare() for check in checks() if check.size == "small")]:
             case.kernel()
     texts = {launch.text for launch in simulation.launches}
-    assert len(texts) == 4 + 3 * (2 + 2 * 7)  # dtypes; plan and combine, two products of 7 packings
+    # Dtypes; plan and combine, two products of 7 packings; plan and both products of tiny-sudoku.
+    assert len(texts) == 4 + 3 * (2 + 2 * 7) + 3 * 3
     assert {address_space_errors(text) for text in texts} == {""}
 
 

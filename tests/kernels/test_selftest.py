@@ -7,14 +7,17 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from metal_sim import simulated
 from numpy.typing import NDArray
 
+import mlx_diffgemma as dg
 from mlx_diffgemma import device
-from mlx_diffgemma.kernels import selftest
+from mlx_diffgemma.kernels import dispatch, selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, Status, findings, plan
 from mlx_diffgemma.metal import names as kernel_names
 
+PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 RIGHT = np.arange(6.0).reshape(2, 3)
 
 
@@ -186,3 +189,54 @@ def test_every_registered_check_can_be_read() -> None:
     assert all(check.tolerances and check.tolerances[0].reason for check in checks)
     named = [(check.kernel, check.instantiation, check.size) for check in checks]
     assert len(set(named)) == len(named)
+
+
+# --- whether the checks are all that can be asked for
+
+
+def asked(kernel: str) -> set[str]:
+    """The instantiations of one kernel that are checked."""
+    return {
+        check.instantiation
+        for family in selftest.FAMILIES
+        for check in family()
+        if kernel in check.kernel.split(", ")
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_whatever_convert_packs_is_checked_at_the_widths_of_the_26b_model(
+    dtype: str, bits: int, group: int
+) -> None:
+    """A width that groups do not fill stays unpacked."""
+    packing = f"{dtype}, {bits}-bit groups of {group}, "
+    for kernel, width in (("moe_gate_up", 2816), ("moe_down", 704)):
+        found = any(
+            name.startswith(packing) and name.endswith(" 2816 x 704") for name in asked(kernel)
+        )
+        assert found is (width % group == 0), kernel
+    gathers = [
+        name
+        for name in asked("soft_gather")
+        if name.startswith(f"{dtype}, ")
+        and name.endswith(f" 262144 logits, 2816 wide, {bits}-bit groups of {group}")
+    ]
+    assert len(gathers) == (dtype != "float32")
+
+
+def test_what_the_embedded_checkpoint_asks_for_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each template it is run with is one that a check compiles."""
+    wanted, checked = set(), set()
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    with simulated() as run:
+        dg.load("tiny-sudoku").ask(PUZZLE, settings=dg.Settings(seed=1))
+        wanted = {(launch.name, launch.template) for launch in run.launches}
+    with simulated() as run:
+        for family in selftest.FAMILIES:
+            for check in family():
+                if check.size == "small" and "float16" not in check.instantiation:
+                    mx.eval(check.prepare().kernel())
+        checked = {(launch.name, launch.template) for launch in run.launches}
+    assert wanted <= checked, wanted - checked
