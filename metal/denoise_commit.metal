@@ -1,14 +1,15 @@
 // denoise_commit: which positions of a canvas are kept, what the next step begins with, and what
 // the stop test needs.
 //
-// inputs   best, drawn, renoise, previous [C] int32   argmax, draw, fresh ids, the last argmax
+// inputs   best, drawn, renoise, previous [C] int32   argmax, draw, fresh ids, the last argmax; C is
+//                                                    at most 512
 //          entropy [C] float32 nats
 //          bound [1] float32                          the entropy bound, nats
 // outputs  accepted [C] bool      lowest entropy first, equal ones by position, while the running
 //                                 sum less the position's own entropy is at most the bound
 //          next_canvas [C] int32  drawn where accepted, else renoise
 //          summary [2] float32    mean entropy; 1 if best equals previous everywhere, else 0
-// template C, at most 512
+// template none: every template that is filled has another number of free positions
 // grid     one threadgroup of C threads, rounded up to whole simdgroups
 // twin     kernels/denoise_ops.py commit
 // tolerance  accepted and next_canvas equal where the twin's running sum, too, is sequential (on a
@@ -16,15 +17,17 @@
 //
 // Ranks are counted, not sorted. A NaN ranks last, and makes the mean one.
 // kernel
-constexpr uint POSITIONS = C, GROUPS = (POSITIONS + 31) / 32;
-threadgroup float keys[POSITIONS];
-threadgroup float ranked[POSITIONS];
-threadgroup uint group_changed[GROUPS];
+constexpr uint MOST = 512, MOST_GROUPS = 16;
+threadgroup float keys[MOST];
+threadgroup float ranked[MOST];
+threadgroup uint group_changed[MOST_GROUPS];
 
+const uint positions = static_cast<uint>(best_shape[0]);
+const uint groups = (positions + 31) / 32;
 const uint r = thread_position_in_threadgroup.x;
 const uint lane = thread_index_in_simdgroup;
 const uint group = simdgroup_index_in_threadgroup;
-const bool inside = r < POSITIONS;
+const bool inside = r < positions;
 const float own = inside ? entropy[r] : 0.0f;
 const float key = metal::isnan(own) ? INFINITY : own;
 if (inside) {
@@ -37,7 +40,7 @@ if (lane == 0) {
 threadgroup_barrier(mem_flags::mem_threadgroup);
 
 uint rank = 0;
-for (uint k = 0; k < POSITIONS; k++) {
+for (uint k = 0; k < positions; k++) {
   const float other = keys[k];
   rank += other < key || (other == key && k < r) ? 1u : 0u;
 }
@@ -54,13 +57,13 @@ if (inside) {
   const bool passes = sum - own <= bound[0];
   accepted[r] = passes;
   next_canvas[r] = passes ? drawn[r] : renoise[r];
-  if (rank == POSITIONS - 1) {
-    summary[0] = sum / static_cast<float>(POSITIONS);
+  if (rank == positions - 1) {
+    summary[0] = sum / static_cast<float>(positions);
   }
 }
 if (r == 0) {
   uint any = 0;
-  for (uint g = 0; g < GROUPS; g++) {
+  for (uint g = 0; g < groups; g++) {
     any = metal::max(any, group_changed[g]);
   }
   summary[1] = any == 0 ? 1.0f : 0.0f;

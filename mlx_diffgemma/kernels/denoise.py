@@ -17,6 +17,7 @@ from .check import Tolerance, absolute_error, disagreement, mismatches
 from .denoise_launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats
 from .denoise_ops import Committed, Logits, Rows
 from .launch import dtype_name
+from .trial import rounded_up
 
 FAMILY = "denoise"
 
@@ -43,17 +44,23 @@ class Reading:
 
 def read(logits: Logits, uniforms: mx.array, wish: Wish = "auto") -> Reading:
     """Argmax, entropy and a draw of every row, with uniforms [R, 2] in (0, 1)."""
-    rows, vocab = logits.raw.shape
+    vocab = logits.raw.shape[1]
     if vocab > MAX_VOCAB:
         dispatch.unsupported(FAMILY, f"a vocabulary of {vocab}, more than {MAX_VOCAB}")
     elif dispatch.chosen(
         FAMILY,
-        f"{rows} rows of {vocab} logits, {dtype_name(logits.raw.dtype)}",
-        lambda: ReadTrial.like(logits.raw.shape, logits.raw.dtype),
+        described(logits),
+        lambda: ReadTrial.instead_of(logits),
         wish,
     ):
         return read_in_kernels(logits, uniforms)
     return read_in_ops(logits, uniforms)
+
+
+def described(logits: Logits) -> str:
+    """What a verdict on reading holds for; rows up to the next power of two."""
+    rows, vocab = logits.raw.shape
+    return f"{rounded_up(rows)} rows of {vocab} logits, {dtype_name(logits.raw.dtype)}"
 
 
 def read_in_kernels(logits: Logits, uniforms: mx.array) -> Reading:
@@ -88,7 +95,10 @@ def commit(
     if positions > MAX_POSITIONS:
         dispatch.unsupported(FAMILY, f"a canvas of {positions}, more than {MAX_POSITIONS}")
     elif dispatch.chosen(
-        FAMILY, f"commit of {positions} positions", lambda: CommitTrial.like(positions), wish
+        FAMILY,
+        f"commit of {rounded_up(positions)} positions",
+        lambda: CommitTrial.like(rounded_up(positions)),
+        wish,
     ):
         return commit_in_kernel(*inputs, bound)
     return denoise_ops.commit(*inputs, bound)
@@ -125,6 +135,12 @@ class ReadTrial:
 
     logits: Logits
     uniforms: mx.array
+
+    @classmethod
+    def instead_of(cls, logits: Logits) -> Self:
+        """Other rows than these, of the number that `described` names."""
+        rows, vocab = logits.raw.shape
+        return cls.like((rounded_up(rows), vocab), logits.raw.dtype)
 
     @classmethod
     def like(cls, shape: Sequence[int], dtype: mx.Dtype, seed: int = 0) -> Self:

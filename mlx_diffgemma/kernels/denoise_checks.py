@@ -30,7 +30,7 @@ POSITIONS: tuple[tuple[Size, int], ...] = (("small", 7), ("small", 90), ("26B", 
 
 
 def checks() -> Iterator[Check]:
-    """Every instantiation: one a dtype and vocabulary, and one a canvas length."""
+    """Every instantiation: one a dtype and vocabulary; one commit, at several canvas lengths."""
     for size, rows, vocab in ROWS:
         for dtype in DTYPES:
             yield _reading(size, rows, vocab, dtype)

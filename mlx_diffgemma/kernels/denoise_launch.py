@@ -113,7 +113,6 @@ def commit_in_kernel(
     made = COMMIT.launch(
         (best, entropy, drawn, renoise, previous, mx.array([bound], mx.float32)),
         [((positions,), mx.bool_), ((positions,), mx.int32), ((2,), mx.float32)],
-        template=[("C", positions)],
         groups=(1, 1, 1),
         threads=(-(-positions // 32) * 32, 1, 1),
     )

@@ -28,6 +28,7 @@ from .experts_launch import (
 )
 from .experts_ops import Routing
 from .matrices import AnyMatrix
+from .trial import rounded_up
 
 FAMILY = "experts"
 
@@ -98,11 +99,6 @@ def described(
         f"{rows} rows, {top_k} of {num_experts} experts, {hidden} x {inner}, {x}, scores {scores}, "
         f"gate and up {packings[0]}, down {packings[1]}"
     )
-
-
-def rounded_up(rows: int) -> int:
-    """The power of two from `rows` on: prompts have any length, and a trial takes its time."""
-    return 1 << (rows - 1).bit_length()
 
 
 class MixTrial:

@@ -29,7 +29,7 @@ class Kernel:
         inputs: Sequence[mx.array],
         outputs: Sequence[Output],
         *,
-        template: Template,
+        template: Template = (),
         groups: Size,
         threads: Size,
     ) -> list[mx.array]:

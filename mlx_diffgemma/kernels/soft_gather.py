@@ -90,9 +90,7 @@ def not_covered(reading: Reading, table: Table) -> str | None:
 
 def instantiation(reading: Reading, table: Table) -> str:
     """The name of what is tried: shapes, dtypes and packing."""
-    rows, vocab = reading.logits.raw.shape
-    logits = f"{rows} rows of {vocab} logits, {dtype_name(table.dtype)}"
-    return f"{logits}; {hidden_size(table)} wide, {stored_as(table)}"
+    return f"{denoise.described(reading.logits)}; {hidden_size(table)} wide, {stored_as(table)}"
 
 
 def stored_as(table: Table) -> str:
@@ -161,8 +159,8 @@ class GatherTrial:
 
     @staticmethod
     def like(reading: Reading, table: Table) -> "GatherTrial":
-        """Other rows of the same shape, and the very table: it is too large for a second one."""
-        trial = ReadTrial.like(reading.logits.raw.shape, reading.logits.raw.dtype)
+        """Other rows, and the very table: it is too large for a second one."""
+        trial = ReadTrial.instead_of(reading.logits)
         read = denoise.read_in_kernels(trial.logits, trial.uniforms)
         assert read.slices is not None
         mx.eval(read.slices.records, read.slices.peaks)

@@ -59,6 +59,11 @@ class Verdict:
         return Verdict(Outcome(value["outcome"]), note, *times)
 
 
+def rounded_up(rows: int) -> int:
+    """The power of two from `rows` on: prompts and holes have any length, a trial takes time."""
+    return 1 << (rows - 1).bit_length()
+
+
 def run_trial(make: Callable[[], Trial], clock: Callable[[], float] = time.perf_counter) -> Verdict:
     """Compiles, compares and times the kernels of one trial; never raises an error of theirs."""
     try:

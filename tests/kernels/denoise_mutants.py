@@ -82,16 +82,16 @@ PICK = [
 ]
 COMMIT = [
     *barriers("denoise_commit", 2),
-    *shortened("denoise_commit", keys="POSITIONS", ranked="POSITIONS", group_changed="GROUPS"),
-    Mutant("denoise_commit", "r < POSITIONS", "r < POSITIONS - 1"),
-    Mutant("denoise_commit", "r < POSITIONS", "r <= POSITIONS", sanitizer="address"),
-    Mutant("denoise_commit", "k < POSITIONS", "k < POSITIONS - 1"),
-    Mutant("denoise_commit", "k < POSITIONS", "k <= POSITIONS", sanitizer="address"),
+    *shortened("denoise_commit", keys="MOST", ranked="MOST", group_changed="MOST_GROUPS"),
+    Mutant("denoise_commit", "r < positions", "r < positions - 1"),
+    Mutant("denoise_commit", "r < positions", "r <= positions", sanitizer="address"),
+    Mutant("denoise_commit", "k < positions", "k < positions - 1"),
+    Mutant("denoise_commit", "k < positions", "k <= positions", sanitizer="address"),
     Mutant("denoise_commit", "k <= rank", "k < rank"),
     Mutant("denoise_commit", "k <= rank", "k <= rank + 1"),
-    Mutant("denoise_commit", "rank == POSITIONS - 1", "rank == POSITIONS - 2"),
-    Mutant("denoise_commit", "g < GROUPS", "g < GROUPS - 1"),
-    Mutant("denoise_commit", "g < GROUPS", "g <= GROUPS", sanitizer="address"),
+    Mutant("denoise_commit", "rank == positions - 1", "rank == positions - 2"),
+    Mutant("denoise_commit", "g < groups", "g < groups - 1"),
+    Mutant("denoise_commit", "g < groups", "g <= groups", sanitizer="address"),
     Mutant("denoise_commit", "k < r)", "k <= r)", sanitizer="address"),
     Mutant("denoise_commit", "k < r)", "k > r)"),
     Mutant("denoise_commit", "<= bound", "< bound"),
@@ -189,7 +189,7 @@ def commits() -> Sequence[Run]:
     """Random entropies; equal ones, whose running sum meets the bound; the last id changed."""
     random = np.random.default_rng(5)
     made: list[Run] = []
-    for positions, steps in ((70, 1000), (40, 3), (64, 2)):
+    for positions, steps in ((70, 1000), (40, 3), (64, 2), (512, 1000)):
         ids, fresh = mx.array(random.integers(0, 99, (2, positions)).astype(np.int32))
         entropy = mx.array((random.integers(0, steps, positions) / 256).astype(np.float32))
         previous = mx.array([*ids.tolist()[:-1], -1], mx.int32)

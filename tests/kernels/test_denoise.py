@@ -473,3 +473,29 @@ def test_float64_reading_is_that_of_a_plain_row() -> None:
     assert (best, token) == (1, 1)  # 0.25 of the mass is reached, not exceeded, by the first
     assert abs(entropy - 1.5 * np.log(2)) < 1e-12
     assert as_float64(mx.array([1.5], mx.bfloat16)).tolist() == [1.5]
+
+
+def test_a_verdict_holds_for_numbers_of_rows_up_to_a_power_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every template leaves another number of positions free, and each trial takes its time."""
+    trials: dict[str, Any] = {}
+
+    def chosen(family: str, key: str, trial: Any, wish: str) -> bool:
+        trials.setdefault(key, trial)
+        return False
+
+    monkeypatch.setattr(dispatch, "chosen", chosen)
+    for rows in (5, 6, 8, 9):
+        trial = ReadTrial.like((rows, 300), mx.float16)
+        reading = denoise.read(trial.logits, trial.uniforms)
+        denoise.commit(reading.best, reading.entropy, *[reading.best] * 3, 0.1)
+    assert list(trials) == [
+        "8 rows of 300 logits, float16",
+        "commit of 8 positions",
+        "16 rows of 300 logits, float16",
+        "commit of 16 positions",
+    ]
+    read, commit, *_ = (trial() for trial in trials.values())
+    assert read.logits.raw.shape == (8, 300)
+    assert commit.inputs[0].shape == (8,)

@@ -182,7 +182,7 @@ def test_every_registered_check_can_be_read() -> None:
     """Making the list makes no arrays, and names only kernels there are."""
     before = mx.get_active_memory()
     checks = [check for family in selftest.FAMILIES for check in family()]
-    assert mx.get_active_memory() == before
+    assert mx.get_active_memory() <= before  # what earlier tests left may go
     named_kernels = {name for check in checks for name in check.kernel.split(", ")}
     assert named_kernels <= set(kernel_names())
     assert all(check.memory_bytes > 0 and check.bytes_moved > 0 for check in checks)
