@@ -119,6 +119,8 @@ def _header_values(header: dict[str, Any]) -> tuple[int, Layout | None, int]:
 
 def _layout_part(part: object, length: int) -> str | int:
     if isinstance(part, str):
+        if not part.isprintable():  # it is drawn as it is
+            raise ValueError(f"{part!r:.40} cannot be drawn")
         return part
     place = _count(part, 0)
     if place >= length:

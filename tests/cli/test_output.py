@@ -1,15 +1,17 @@
 """What of a growing answer is written, and to what kinds of standard output."""
 
+import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from puzzle import SOLUTION, SOLVE
 
-from mlx_diffgemma.cli.output import Printer, settled
+from mlx_diffgemma.cli.output import Printer, settled, write_json, write_out
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,31 @@ def test_a_channels_late_name_does_not_lose_the_answer(capsys: pytest.CaptureFix
 
 
 # --- kinds of standard output
+
+
+def test_control_characters_reach_files_and_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a\x1b[?1049h\x07\x9bb\t\u00e9\x7f\r\nc\rd\n"
+    write_out(text)
+    assert capsys.readouterr().out == text
+    monkeypatch.setattr("mlx_diffgemma.cli.output.is_terminal", lambda stream: True)
+    write_out(text)
+    expected = "a\\x1b[?1049h\\x07\\x9bb\t\u00e9\\x7f\r\nc\\x0dd\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_json_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"text": "\x1b\x7f\x80\x9f\xa0"}
+    write_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert not any(unicodedata.category(c) == "Cc" for c in out[:-1])
+
+
+def test_errors_cannot_draw(run: Any) -> None:
+    done = run("replay", "none\x1b[2J\x9b31m")
+    assert "none\\x1b[2J\\x9b31m: No such file" in done.stderr
 
 
 def test_characters_the_encoding_lacks_are_escaped(spawn: Any) -> None:

@@ -99,6 +99,17 @@ def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
         assert (tty.entered, tty.scrollback() + "\n") == (1, SOLUTION)
 
 
+def test_an_answer_with_escapes_does_not_reach_the_terminal(puzzle: Path, tmp_path: Path) -> None:
+    """It could leave the other screen on, which nothing else ever does."""
+    file = tmp_path / "evil.jsonl"
+    file.write_bytes(puzzle.read_bytes())
+    changed(file, -1, answer="one\x1b[?1049h\x9b31m\r\n\ttwo\rthree")
+    with Tty(*PROGRAM, "replay", file, "--speed", 100) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.scrollback() == "one\\x1b[?1049h\\x9b31m\n        two\\x0dthree"
+
+
 # --- drawn
 
 
@@ -209,6 +220,7 @@ def test_a_last_line_that_is_cut_off_is_one_line(run: Any, puzzle: Path, tmp_pat
         (0, {"sampler": 3}, "line 1 is wrong"),
         (0, {"layout": [[90]]}, "line 1 is wrong (position 90 of 90)"),
         (0, {"layout": 3}, "line 1 is wrong"),
+        (0, {"layout": [["\x1b[2J"]]}, "\\x1b[2J' cannot be drawn)"),
         (1, {"type": "other"}, "line 2 lacks 'other'"),
         (1, {"pieces": ...}, "line 2 lacks 'pieces'"),
         (1, {"pieces": ["x"]}, "line 2 is wrong (tokens, pieces and roles"),
