@@ -1,6 +1,7 @@
 """When Ctrl-C and SIGTERM may come: never between two writes that belong together."""
 
 import os
+import select
 import signal
 import sys
 import time
@@ -94,7 +95,8 @@ def end_at_first_signal() -> None:
             first.append(time.monotonic())
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if time.monotonic() > first[0] + PATIENCE:
-            if is_terminal(sys.stderr):
+            # One that nobody reads would not even take that.
+            if is_terminal(sys.stderr) and select.select([], [sys.stderr], [], 0)[1]:
                 os.write(sys.stderr.fileno(), SHOW_CURSOR)
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
