@@ -89,7 +89,7 @@ def _lines(file: Path, content: bytes) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(content.splitlines(), 1):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if number > 1 and content.endswith(line):
                 _refuse(file, f"is cut off in line {number}", f"remove that line, or {AGAIN}")
             _refuse(file, f"has no JSON in line {number}, expected a trace", AGAIN)

@@ -191,6 +191,7 @@ def test_what_a_model_says_is_no_markup(puzzle: Path, tmp_path: Path) -> None:
         ("", "is empty, expected a trace"),
         ("hello\n", "has no JSON in line 1, expected a trace"),
         ("[]\n", "has no object in line 1"),
+        ("[" * 200_000, "has no JSON in line 1, expected a trace"),
         ('{"text": "hi"}\n', "has no header in line 1"),
         ('{"type": "header", "version": "0.0.9"}\n', "has format none (written by 0.0.9)"),
         ('{"type": "header", "format": 9, "version": "3.0"}\n', "has format 9 (written by 3.0)"),
