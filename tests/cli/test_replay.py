@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -267,4 +268,42 @@ def test_files_that_cannot_be_read_or_written_are_one_line(
     assert_one_line(run("replay", tmp_path / "none"), 1, "No such file or directory")
     assert_one_line(run("replay", tmp_path), 1, "Is a directory")
     done = run("replay", puzzle, "--svg", tmp_path / "none" / "x.svg")
-    assert_one_line(done, 1, "x.svg cannot be written: No such file or directory")
+    assert_one_line(done, 1, "the image cannot be written", "x.svg: No such file or directory")
+
+
+def test_no_file_replaces_another_that_is_wanted(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    trace, linked = tmp_path / "steps", tmp_path / "linked"
+    trace.write_bytes(puzzle.read_bytes())
+    linked.hardlink_to(trace)
+    for out in (trace, linked, tmp_path / ".." / tmp_path.name / "steps"):
+        assert_one_line(run("replay", trace, "--svg", out), 2, "FILE and --svg are both")
+    both = ("--svg", tmp_path / "out", "--html", tmp_path / "out")
+    assert_one_line(run("replay", trace, *both), 2, "--svg and --html are both")
+    assert trace.read_bytes() == puzzle.read_bytes()
+    assert run("replay", trace, "--svg", "/dev/null", "--html", "/dev/null").exit_code == 2
+
+
+def test_an_image_that_cannot_be_finished_leaves_the_one_before(
+    run: Any, puzzle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "steps.svg"
+    out.write_text("before")
+
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlx_diffgemma.cli.outfile.os.write", full)
+    assert_one_line(run("replay", puzzle, "--svg", out), 1, "No space left on device")
+    assert out.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.svg"]
+
+
+def test_the_slowest_speed_waits(puzzle: Path) -> None:
+    with Tty(*PROGRAM, "replay", puzzle, "--speed", "1e-300") as tty:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            tty.pump()
+        assert tty.process.poll() is None
+        tty.type("\x03")
+        assert tty.wait() == 130
+        tty.assert_given_back()
