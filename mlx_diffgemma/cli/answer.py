@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from ..errors import DiffGemmaError
 from .errors import FAILED, exit_code, say
 from .output import Printer, write_json
 from .progress import Bar
@@ -35,7 +34,7 @@ class Answer:
             self._show()
             say(f"interrupted: {_canvases(len(self.turn.committed))} finished.")
             return exit_code(interrupt)
-        except DiffGemmaError:
+        except Exception:  # Metal's out of memory, which is a RuntimeError, among them
             if self.turn.committed:
                 self._show()
             raise
