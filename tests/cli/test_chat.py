@@ -61,6 +61,20 @@ def test_a_slash_in_front_may_be_a_question(run: Any, random_folder: Path) -> No
     assert done.stdout.strip()
 
 
+def test_a_conversation_that_does_not_fit_any_more_goes_on_after_reset(
+    run: Any, random_folder: Path
+) -> None:
+    base = ("chat", "--model", random_folder, "--max-tokens", 8, "--seed", 3)
+    first, again = run(*base, input="Hi\n").stdout, "x" * 2030
+    done = run(*base, input=f"Hi\n{again}\n/reset\nHi\n")
+    assert done.stdout == first * 2
+    error = done.stderr.splitlines()[0]
+    assert "positions, the model has 2,048" in error
+    assert error.endswith("/save FILE keeps it, /reset begins another one.")
+    alone = run(*base, input="x" * 2100)
+    assert "/reset" not in alone.stderr  # nothing to forget
+
+
 def test_a_closed_pipe_ends_it(spawn: Any) -> None:
     reader, writer = os.pipe()
     os.close(reader)
