@@ -20,10 +20,16 @@ class Answer:
     """Runs a turn and shows it; `run` gives the exit code."""
 
     def __init__(
-        self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar, view: View
+        self,
+        turn: "Turn",
+        display: Display,
+        trace: "Trace | None",
+        bar: Bar,
+        view: View,
+        ending: str = "",
     ) -> None:
         self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
-        self.printer = Printer(turn.settings.stop)
+        self.printer = Printer(turn.settings.stop, ending)
         self.view = view
 
     def run(self) -> int:
@@ -78,10 +84,14 @@ def show_turn(
     puzzle: bool,
     trace: "Trace | None",
     bar: Bar,
+    ending: str = "",
 ) -> int:
-    """One turn from its first step to the last line about it; the exit code."""
+    """One turn from its first step to the last line about it; the exit code.
+
+    ending: what the Printer ends a text with.
+    """
     display = choose_display(as_json, visual, puzzle)
-    code = Answer(turn, display, trace, bar, open_view(turn, display)).run()
+    code = Answer(turn, display, trace, bar, open_view(turn, display), ending).run()
     if display.visual and turn.finished:
         say(cut(summary(turn.reply()), screen_size().columns))
     return code

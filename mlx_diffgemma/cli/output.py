@@ -15,9 +15,13 @@ REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not comple
 
 @dataclass
 class Printer:
-    """Writes an answer that grows canvas by canvas."""
+    """Writes an answer that grows canvas by canvas.
+
+    ending: the line break behind it, come what may; unset, one where the text ends without.
+    """
 
     stops: Sequence[str] = ()
+    ending: str = ""
     shown: str = ""
 
     def grow(self, text: str) -> None:
@@ -30,8 +34,8 @@ class Printer:
             write_out("\n")
             self.shown = ""
         self._continue(text)
-        if self.shown and not self.shown.endswith("\n"):
-            write_out("\n")
+        if self.shown and (self.ending or not self.shown.endswith("\n")):
+            write_out(self.ending or "\n")
 
     def _continue(self, text: str) -> None:
         if len(text) > len(self.shown) and text.startswith(self.shown):

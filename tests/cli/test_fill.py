@@ -114,7 +114,18 @@ def test_a_template_comes_from_an_argument_a_file_or_standard_input(
         fill("-", "--gap", 2, input=source + "\n"),
         fill("--gap", 2, input=source + "\n"),
     ):
-        assert (done.exit_code, done.stdout) == (0, expected.stdout)
+        assert (done.exit_code, done.stdout) == (0, expected.stdout + "\n")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\n\n", "\n \n\n", "\r\n", "\r\n\r\n", "]]\n"])
+def test_a_file_comes_out_with_its_own_end(spawn: Any, random_folder: Path, ending: str) -> None:
+    options = ("--model", random_folder, "--seed", 3, "--steps", 1)
+    for template in ("a [[1]] b", "a [[1]]"):
+        done = spawn("fill", "-", *options, input=(template + ending).encode())
+        assert (done.returncode, done.stderr) == (0, b"")
+        before, _, after = (template + ending).partition("[[1]]")
+        assert done.stdout.startswith(before.encode())
+        assert done.stdout[len(before) + 1 :] == after.encode()
 
 
 def test_gaps_are_one_for_all_or_one_each(fill: Any) -> None:
