@@ -146,3 +146,15 @@ def test_no_standard_output_at_all_is_one_line() -> None:
     )
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
     assert done.stderr.startswith(b"error: standard output is closed")
+
+
+@pytest.mark.parametrize("closing", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_stream_gives_its_number_to_no_file(closing: str, tmp_path: Path) -> None:
+    """MLX could not open the weights as number 0; a trace as number 2 gets all that is said."""
+    trace = tmp_path / "steps"
+    command = [sys.executable, "-m", "mlx_diffgemma", *SOLVE, "--visual"]
+    for more in ([], ["--trace", str(trace)]):
+        line = f'"$@" {closing}'
+        done = subprocess.run(["bash", "-c", line, "bash", *command, *more], stdout=-1, check=True)
+        assert done.stdout.decode() == SOLUTION
+    assert all(json.loads(line)["type"] for line in trace.read_text().splitlines())
