@@ -125,7 +125,12 @@ class Editor:
         return line
 
     def _hurry(self) -> None:
-        """Ends the editing where it runs; before that, `pre_run` will."""
+        """Ends the editing where it runs; before that, `pre_run` will.
+
+        Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
+        """
+        with suppress(termios.error):
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
         if loop := self.session.app.loop:
             loop.call_soon_threadsafe(self._end)
 
@@ -137,7 +142,7 @@ class Editor:
     def close(self) -> None:
         """Echo, cursor and pasting as they were: a signal may have ended the editing anywhere."""
         with signals_held(), suppress(OSError, termios.error):  # the terminal is gone
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self.found)
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
             os.write(sys.stderr.fileno(), CLOSE)
         atexit.unregister(self.close)
 

@@ -5,8 +5,11 @@ import os
 import random
 import shlex
 import signal
+import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +272,23 @@ def test_signals_at_the_prompt(sent: signal.Signals) -> None:
             answered(tty, 2).type("\x04")
         assert tty.wait() == (143 if sent == signal.SIGTERM else 0)
         tty.assert_given_back()
+
+
+def test_a_terminal_that_nobody_reads_keeps_no_chat() -> None:
+    """A further SIGTERM ends what hangs, and typing in the shell shows again."""
+    with Tty(*PROGRAM, *CHAT) as tty:
+        answered(tty, 1)
+        pump(tty, 0.3)
+        termios.tcflow(tty.theirs, termios.TCOOFF)
+        for _ in range(4):
+            tty.send(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                tty.process.wait(1.3)
+        assert tty.process.poll() in (143, -signal.SIGTERM)
+        termios.tcflow(tty.theirs, termios.TCOON)
+        local = termios.tcgetattr(tty.theirs)[3]
+        assert local & termios.ECHO
+        assert local & termios.ICANON
 
 
 def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
