@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from ..errors import DiffGemmaError
 from .errors import FAILED, exit_code, say
 from .output import Printer, write_json
 from .progress import Bar
@@ -21,10 +20,16 @@ class Answer:
     """Runs a turn and shows it; `run` gives the exit code."""
 
     def __init__(
-        self, turn: "Turn", display: Display, trace: "Trace | None", bar: Bar, view: View
+        self,
+        turn: "Turn",
+        display: Display,
+        trace: "Trace | None",
+        bar: Bar,
+        view: View,
+        ending: str = "",
     ) -> None:
         self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
-        self.printer = Printer(turn.settings.stop)
+        self.printer = Printer(turn.settings.stop, ending)
         self.view = view
 
     def run(self) -> int:
@@ -35,7 +40,7 @@ class Answer:
             self._show()
             say(f"interrupted: {_canvases(len(self.turn.committed))} finished.")
             return exit_code(interrupt)
-        except DiffGemmaError:
+        except Exception:  # Metal's out of memory, which is a RuntimeError, among them
             if self.turn.committed:
                 self._show()
             raise
@@ -79,10 +84,14 @@ def show_turn(
     puzzle: bool,
     trace: "Trace | None",
     bar: Bar,
+    ending: str = "",
 ) -> int:
-    """One turn from its first step to the last line about it; the exit code."""
+    """One turn from its first step to the last line about it; the exit code.
+
+    ending: what the Printer ends a text with.
+    """
     display = choose_display(as_json, visual, puzzle)
-    code = Answer(turn, display, trace, bar, open_view(turn, display)).run()
+    code = Answer(turn, display, trace, bar, open_view(turn, display), ending).run()
     if display.visual and turn.finished:
         say(cut(summary(turn.reply()), screen_size().columns))
     return code

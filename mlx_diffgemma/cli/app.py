@@ -100,6 +100,7 @@ def program(
 
 def main() -> None:
     """The console script."""
+    _keep_standard_numbers()
     # On Linux numpy's BLAS threads wait for each other actively: beside any other process a product
     # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -110,6 +111,18 @@ def main() -> None:
         sys.exit(exit_code(interrupt))
     finally:
         default_signals()
+
+
+def _keep_standard_numbers() -> None:
+    """Puts nothing in the place of a standard stream that is closed (`<&-`).
+
+    The next file opened would get its number: MLX takes 0 for a file that cannot be opened, and
+    what a library writes to 2 would end up in a trace. Python's own streams stay None.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    while nowhere <= 2:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+    os.close(nowhere)
 
 
 def _usage_line(error: Exception) -> str:

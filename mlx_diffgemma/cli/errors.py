@@ -19,6 +19,9 @@ from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_mem
 
 FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 
+# C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+
 OPTION_OF = {
     "max_tokens": "--max-tokens",
     "max_denoising_steps": "--steps",
@@ -84,12 +87,20 @@ def with_option_names(message: str) -> str:
     )
 
 
+def harmless(text: str) -> str:
+    """Text with its control characters written as \\x1b and the like; line breaks and tabs stay.
+
+    A terminal would obey them, whether a model, a file or a file's name brings them along.
+    """
+    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def say(line: str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is None:
         return
     try:
-        print(one_line(line), file=sys.stderr, flush=True)
+        print(harmless(one_line(line)), file=sys.stderr, flush=True)
     except OSError:  # nobody reads it; the exit code still tells
         detach(sys.stderr)
 

@@ -51,7 +51,7 @@ def command(
     from .answer import show_turn
     from .loading import load_session
     from .progress import Bar
-    from .prompt import TEMPLATE, read_prompt
+    from .prompt import TEMPLATE, read_lines
     from .trace import open_trace
 
     settings = Settings(
@@ -64,7 +64,7 @@ def command(
         confidence_threshold=confidence,
         exact_self_conditioning=exact_self_conditioning,
     )
-    text = read_prompt(template, template_file, TEMPLATE)
+    text, ending = read_lines(template, template_file, TEMPLATE)
     _check(text, gap, model, raw)
     with open_trace(trace) as recorder:
         bar = Bar("reading the prompt")
@@ -86,6 +86,7 @@ def command(
             puzzle=turn.puzzle is not None,
             trace=recorder,
             bar=bar,
+            ending=ending if turn.puzzle is None else "",
         )
 
 

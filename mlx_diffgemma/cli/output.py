@@ -1,22 +1,27 @@
 """Standard output: the answer, part by part, each part once and only when it is certain."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..text.chat import CALL_OPENING
-from .errors import FileError, detach, reason
+from .errors import FileError, detach, harmless, reason
 
 REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
 
 @dataclass
 class Printer:
-    """Writes an answer that grows canvas by canvas."""
+    """Writes an answer that grows canvas by canvas.
+
+    ending: the line break behind it, come what may; unset, one where the text ends without.
+    """
 
     stops: Sequence[str] = ()
+    ending: str = ""
     shown: str = ""
 
     def grow(self, text: str) -> None:
@@ -29,8 +34,8 @@ class Printer:
             write_out("\n")
             self.shown = ""
         self._continue(text)
-        if self.shown and not self.shown.endswith("\n"):
-            write_out("\n")
+        if self.shown and (self.ending or not self.shown.endswith("\n")):
+            write_out(self.ending or "\n")
 
     def _continue(self, text: str) -> None:
         if len(text) > len(self.shown) and text.startswith(self.shown):
@@ -52,10 +57,15 @@ def settled(text: str, stops: Sequence[str] = ()) -> str:
 
 
 def write_out(text: str) -> None:
-    """Text to standard output at once. BrokenPipeError when nobody reads it, else FileError."""
+    """Text to standard output at once. BrokenPipeError when nobody reads it, else FileError.
+
+    Pipes and files get every character as it is; to a terminal nothing goes that it would obey.
+    """
     stream = sys.stdout
     if stream is None:
         raise FileError("standard output is closed, expected somewhere to write the answer.")
+    if is_terminal(stream):
+        text = harmless(text)
     encoding = stream.encoding or "utf-8"
     try:
         # A character this terminal's encoding lacks is written as \uXXXX, not lost.
@@ -72,7 +82,9 @@ def write_json(value: Mapping[str, Any]) -> None:
     """One object on one line; NaN has no JSON and is a bug."""
     encoding = getattr(sys.stdout, "encoding", None) or ""
     readable = encoding.lower() in ("utf-8", "utf8")
-    write_out(json.dumps(value, ensure_ascii=not readable, allow_nan=False) + "\n")
+    content = json.dumps(value, ensure_ascii=not readable, allow_nan=False)
+    # JSON leaves DEL and C1 as they are, of which terminals take some for the beginning of escapes.
+    write_out(re.sub("[\x7f-\x9f]", lambda found: f"\\u00{ord(found[0]):02x}", content) + "\n")
 
 
 def is_terminal(stream: object) -> bool:

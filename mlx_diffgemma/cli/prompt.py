@@ -34,19 +34,27 @@ def read_prompt(prompt: str | None, file: Path | None, wanted: Wanted = PROMPT) 
 
     ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
     """
+    return read_lines(prompt, file, wanted)[0]
+
+
+def read_lines(prompt: str | None, file: Path | None, wanted: Wanted) -> tuple[str, str]:
+    """The text, and the final line break of the file or of standard input that it was read from."""
     if prompt is not None and file is not None:
         raise ArgumentError(
             f"{wanted.argument} and {wanted.option} are both given; give one of them."
         )
     if file is not None:
-        text = _read_file(file, wanted)
+        whole = _read_file(file, wanted)
     elif prompt is not None and prompt != STDIN:
-        text = prompt
+        whole = prompt
     else:
-        text = _read_stdin(wanted, asked=prompt == STDIN)
-    if not text.strip():
+        whole = _read_stdin(wanted, asked=prompt == STDIN)
+    if not whole.strip():
         raise PromptError(f"the {wanted.name} is empty, expected some text.")
-    return text
+    if whole is prompt:
+        return whole, ""
+    text = whole.removesuffix("\n").removesuffix("\r")
+    return text, whole[len(text) :]
 
 
 def _read_file(file: Path, wanted: Wanted) -> str:
@@ -73,7 +81,7 @@ def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
 
 def _text(content: bytes, place: str, wanted: Wanted) -> str:
     try:
-        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(
             f"the {wanted.name} cannot be read: {place} is not UTF-8 text (byte "

@@ -5,6 +5,7 @@ A line that ends with a backslash goes on in the next. Both raise EOFError at th
 
 import atexit
 import os
+import re
 import sys
 import termios
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
 MORE = ". "  # before a line that goes on
+FOREIGN = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
 
 
 class ReadError(FileError):
@@ -78,7 +80,7 @@ class PlainLines:
     def _line(self, prompt: str) -> str:
         if sys.stdin is None:
             raise EOFError
-        if self.interactive:
+        if self.interactive and sys.stderr is not None:  # print would take standard output instead
             print(prompt, end="", file=sys.stderr, flush=True)
         try:
             line = sys.stdin.buffer.readline()
@@ -89,8 +91,7 @@ class PlainLines:
         try:
             return line.decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            byte = f"0x{line[error.start]:02x}"
-            raise PromptError(f"the line is not UTF-8 (byte {byte}), expected UTF-8.") from error
+            raise _no_utf8(line[error.start]) from error
 
 
 class Editor:
@@ -116,12 +117,20 @@ class Editor:
         The editor's own way with Ctrl-C sometimes prints a traceback when it comes just then.
         """
         with signals_held(self._hurry) as arrived:
-            return self.session.prompt(
+            line = self.session.prompt(
                 prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
             )
+        if wrong := FOREIGN.search(line):
+            raise _no_utf8(ord(wrong[0]) & 0xFF)
+        return line
 
     def _hurry(self) -> None:
-        """Ends the editing where it runs; before that, `pre_run` will."""
+        """Ends the editing where it runs; before that, `pre_run` will.
+
+        Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
+        """
+        with suppress(termios.error):
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
         if loop := self.session.app.loop:
             loop.call_soon_threadsafe(self._end)
 
@@ -133,9 +142,13 @@ class Editor:
     def close(self) -> None:
         """Echo, cursor and pasting as they were: a signal may have ended the editing anywhere."""
         with signals_held(), suppress(OSError, termios.error):  # the terminal is gone
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self.found)
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
             os.write(sys.stderr.fileno(), CLOSE)
         atexit.unregister(self.close)
+
+
+def _no_utf8(byte: int) -> PromptError:
+    return PromptError(f"the line is not UTF-8 (byte 0x{byte:02x}), expected UTF-8.")
 
 
 def _prompt_session(words: list[str]) -> "PromptSession[str]":
@@ -157,6 +170,7 @@ def _prompt_session(words: list[str]) -> "PromptSession[str]":
         completer=WordCompleter(words, sentence=True),
         complete_while_typing=False,
         reserve_space_for_menu=0,
+        enable_suspend=True,  # Ctrl-Z
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..assets import Layout
 from ..diffusion.denoise import Frame
+from ..diffusion.pins import TEXT, FillFrame
 from ..text.pieces import ROLES, Parts
 from .errors import FileError, reason
 from .scene import Scene
@@ -89,7 +90,7 @@ def _lines(file: Path, content: bytes) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(content.splitlines(), 1):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if number > 1 and content.endswith(line):
                 _refuse(file, f"is cut off in line {number}", f"remove that line, or {AGAIN}")
             _refuse(file, f"has no JSON in line {number}, expected a trace", AGAIN)
@@ -119,6 +120,8 @@ def _header_values(header: dict[str, Any]) -> tuple[int, Layout | None, int]:
 
 def _layout_part(part: object, length: int) -> str | int:
     if isinstance(part, str):
+        if not part.isprintable():  # it is drawn as it is
+            raise ValueError(f"{part!r:.40} cannot be drawn")
         return part
     place = _count(part, 0)
     if place >= length:
@@ -137,7 +140,13 @@ def _entry(line: dict[str, Any], canvas_length: int) -> _Entry:
     if not committed:
         return _Entry(_step(line, place, tokens, canvas_length), parts, None)
     nothing = np.zeros(canvas_length, np.float32)
-    return _Entry(Frame(*place, tokens, nothing, nothing > 0, True), parts, _text(line["answer"]))
+    frame = Frame(*place, tokens, nothing, nothing > 0, True)
+    if "holes" in line:  # of a template
+        holes = np.array([_count(hole, TEXT) for hole in line["holes"]], np.int32)
+        if len(holes) != len(tokens):
+            raise ValueError("tokens and holes do not belong together")
+        frame = _of_template(frame, nothing > 0, holes)
+    return _Entry(frame, parts, _text(line["answer"]))
 
 
 def _step(
@@ -150,8 +159,20 @@ def _step(
     if not np.isfinite(entropies).all():
         raise ValueError("an entropy is not finite")
     seconds, encode_seconds = _seconds(line["seconds"]), _seconds(line["encode_seconds"])
-    frame = Frame(*place, tokens, entropies, accepted)
-    return replace(frame, seconds=seconds, encode_seconds=encode_seconds)
+    frame = replace(
+        Frame(*place, tokens, entropies, accepted), seconds=seconds, encode_seconds=encode_seconds
+    )
+    if "pinned" not in line:
+        return frame
+    pinned = np.array([bool(_count(value, 0)) for value in line["pinned"]], np.bool_)
+    if len(pinned) != canvas_length or pinned.all():
+        raise ValueError("pinned is not as long as the canvas, or all of it")
+    return _of_template(frame, pinned, np.where(pinned, TEXT, 0).astype(np.int32))
+
+
+def _of_template(frame: Frame, pinned: NDArray[np.bool_], holes: NDArray[np.int32]) -> FillFrame:
+    values = {f.name: getattr(frame, f.name) for f in fields(Frame)}
+    return FillFrame(**values, pinned=pinned, holes=holes)
 
 
 def _follows(frame: Frame, last: Frame | None) -> bool:

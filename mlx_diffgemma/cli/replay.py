@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from .recording import Recording
 
+LONGEST_PAUSE = 1e6  # seconds; there are numbers the system does not take
 HOLD_SECONDS = 1.0  # the last step, before the text takes its place
 
 File = Annotated[
@@ -50,6 +51,7 @@ def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) 
 
     if not 0 < speed < 1e6:
         raise ArgumentError(f"--speed is {speed:g}, expected a number above 0, 1 for real time.")
+    _check_places(file, svg, html)
     recording = read_recording(file)
     if svg or html:
         _write(recording, speed, svg, html)
@@ -69,28 +71,38 @@ def _play(recording: "Recording", speed: float) -> None:
     with Live(recording.scene(), Screen()) as live:
         for frame, after in zip(frames, [*frames[1:], None], strict=True):
             first = frame.encode_seconds if frame.step == 0 else 0.0
-            time.sleep((first + frame.seconds) / speed)
+            _pause((first + frame.seconds) / speed)
             live.step(frame)
             if live.pending and (after is None or after.committed):
                 time.sleep(1 / REDRAWS_PER_SECOND)
                 live.settle()
-        time.sleep(HOLD_SECONDS / speed)
+        _pause(HOLD_SECONDS / speed)
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(min(seconds, LONGEST_PAUSE))
+
+
+def _check_places(file: Path, svg: Path | None, html: Path | None) -> None:
+    """ArgumentError where one file would replace another that is wanted."""
+    from .errors import ArgumentError
+
+    named = [("FILE", file), ("--svg", svg), ("--html", html)]
+    places = [(name, path.resolve()) for name, path in named if path is not None]
+    for number, (name, place) in enumerate(places):
+        for earlier, other in places[:number]:
+            same = place == other or (place.is_file() and other.is_file() and place.samefile(other))
+            if same:
+                raise ArgumentError(f"{earlier} and {name} are both {place}; give another name.")
 
 
 def _write(recording: "Recording", speed: float, svg: Path | None, html: Path | None) -> None:
     from . import film as films
+    from .outfile import OutFile
 
     film = films.make_film(recording, speed)
     title = "Text coming out of noise, step by step"
-    for path, make in ((svg, films.svg), (html, films.html)):
+    for path, what, make in ((svg, "the image", films.svg), (html, "the page", films.html)):
         if path is not None:
-            _write_text(path, make(film, title))
-
-
-def _write_text(path: Path, content: str) -> None:
-    from .errors import FileError, reason
-
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or reason(error)}.") from error
+            with OutFile(path, what) as out:
+                out.write(make(film, title))

@@ -34,7 +34,9 @@ def save(file: Path, model: str, system: str | None, messages: Sequence[Message]
         "system": system,
         "messages": [asdict(message) for message in messages],
     }
-    if file.exists() and not _is_conversation(file):
+    if "\0" in str(file):
+        raise FileError(f"{str(file)!r:.80} cannot be a file's name; choose another.")
+    if file.exists() and not (file.is_file() and _is_conversation(file)):
         raise FileError(f"{file} exists and is no saved conversation; choose another name.")
     with OutFile(file, "the conversation") as out:
         out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
@@ -46,7 +48,7 @@ def load(file: Path) -> Conversation:
         content = json.loads(file.read_bytes())
     except OSError as error:
         raise FileError(f"the conversation cannot be read: {reason(error)}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         _refuse(file, f"is no JSON ({one_line(error)})")
     if not isinstance(content, dict) or content.get("kind") != KIND:
         _refuse(file, f'is no saved conversation, expected "kind": "{KIND}"')
@@ -61,6 +63,9 @@ def load(file: Path) -> Conversation:
     system = content["system"]
     if not (system is None or isinstance(system, str)) or not isinstance(content["model"], str):
         _refuse(file, "has a system text or a model that is no text")
+    for text in (content["model"], system or "", *(message.content for message in messages)):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            _refuse(file, "has text that is not valid Unicode (half of a surrogate pair)")
     return Conversation(content["model"], system, messages)
 
 
@@ -74,7 +79,7 @@ def _message(file: Path, number: int, entry: Any) -> Message:
 def _is_conversation(file: Path) -> bool:
     try:
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("kind") == KIND
 

@@ -55,7 +55,7 @@ class Scene:
     memory: Callable[[], int] | None = None
     frame: "Frame | None" = None
     changed: NDArray[np.bool_] | None = None
-    committed: int = 0  # tokens
+    committed: int = 0  # tokens that were denoised
     steps: int = 0
     seconds: float = 0.0
 
@@ -92,14 +92,14 @@ class Scene:
         )
 
     def _numbers(self, frame: "Frame") -> Numbers:
-        accepted = int(frame.accepted.sum())
+        accepted = frame.num_accepted
         tokens = self.committed + accepted
         return Numbers(
             canvas=frame.canvas,
             step=frame.step,
             num_steps=self.num_steps,
             accepted=accepted,
-            canvas_length=len(frame.accepted),
+            num_denoised=frame.num_denoised,
             mean_entropy=frame.mean_entropy,
             step_seconds=frame.seconds,
             tokens_per_step=tokens / self.steps,
@@ -110,7 +110,7 @@ class Scene:
     def _finish(self, frame: "Frame") -> None:
         parts = self.read(frame)
         self.finished = _shortened((*self.finished, *runs(parts.pieces, parts.roles)))
-        self.committed += len(frame.tokens)
+        self.committed += frame.num_denoised
         self.frame = self.changed = None
 
 

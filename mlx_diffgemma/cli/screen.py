@@ -8,6 +8,7 @@ pipe sees the pipe close and gives the terminal back.
 
 import atexit
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from .wrap import Line
 
 DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
 DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
+WAIT_SECONDS = 0.1  # between two looks at whether a signal has arrived
 
 # Other screen, no cursor, no wrapping at the edge; and back, ending a synchronised update too.
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
@@ -74,6 +76,10 @@ def _smaller(real: int, name: str, default: int) -> int:
     return min(filter(None, (real, wanted)), default=default)
 
 
+class StalledError(OSError):
+    """Nobody reads the terminal, and a signal will not wait for that any longer."""
+
+
 class Screen:
     """Standard error's other screen, entered and left as often as one likes.
 
@@ -94,22 +100,25 @@ class Screen:
     def enter(self) -> None:
         """Takes the terminal; OSError when it is gone."""
         atexit.register(self.leave)
-        with signals_held():
+        with signals_held() as arrived:
             self.on_stop = signal.signal(signal.SIGTSTP, self._stop)
-            self._go_in()
+            self._go_in(arrived)
 
     def leave(self) -> None:
-        """Gives the terminal back; once more costs nothing."""
-        with signals_held():
+        """Gives the terminal back; once more costs nothing.
+
+        A signal that comes while nobody reads the terminal leaves that to the guard.
+        """
+        with signals_held() as arrived:
             if self.inside:
-                self._go_out()
+                self._go_out(arrived)
                 signal.signal(signal.SIGTSTP, self.on_stop)
             atexit.unregister(self.leave)
 
     def close(self) -> None:
         """Leaves, and ends the guard."""
         self.leave()
-        if self.guard is not None:
+        if self.guard is not None and not self.inside:
             self.guard.communicate()
 
     def measure(self) -> Size:
@@ -134,19 +143,29 @@ class Screen:
         if len(lines) < self.size.rows:
             yield f"\x1b[{len(lines) + 1};1H\x1b[J"
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, arrived: Sequence[int] = ()) -> None:
+        """All of `text`, however slowly it is read; StalledError once a signal has `arrived`."""
         content = encoded(text, self.encoding)
         while content:
-            content = content[os.write(self.descriptor, content) :]
+            _, writable, _ = select.select([], [self.descriptor], [], WAIT_SECONDS)
+            if writable:
+                with suppress(BlockingIOError):  # others may have set the terminal so
+                    content = content[os.write(self.descriptor, content) :]
+            elif arrived:
+                raise StalledError
 
-    def _go_in(self) -> None:
+    def _go_in(self, arrived: Sequence[int] = ()) -> None:
         self.inside = True
         _tell(self.guard, b"in\n")
-        self._write(ENTER)
+        self._write(ENTER, arrived)
 
-    def _go_out(self) -> None:
-        with suppress(OSError):  # the terminal is gone
-            self._write(LEAVE)
+    def _go_out(self, arrived: Sequence[int] = ()) -> None:
+        try:
+            self._write(LEAVE, arrived)
+        except StalledError:
+            return  # the guard does it when there is room for it, or whoever leaves once more
+        except OSError:  # the terminal is gone
+            pass
         self.inside = False
         _tell(self.guard, b"out\n")
 

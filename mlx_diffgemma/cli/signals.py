@@ -1,6 +1,7 @@
 """When Ctrl-C and SIGTERM may come: never between two writes that belong together."""
 
 import os
+import select
 import signal
 import sys
 import time
@@ -23,14 +24,20 @@ def signals_held(hurry: Callable[[], None] | None = None) -> Iterator[list[int]]
 
     Gives the list of those that wait; `hurry` is called, between any two bytecodes, whenever one
     more does. Handlers are exchanged, since a blocked signal could still reach another thread, and
-    Python would run its handler here.
+    Python would run its handler here. A SIGTERM that comes `PATIENCE` seconds after another ends
+    the process: what is inside may hang, on a terminal that nobody reads.
     """
     arrived: list[int] = []
+    first: list[float] = []  # when SIGTERM came
 
     def note(number: int, frame: FrameType | None) -> None:
         arrived.append(number)
         if hurry:
             hurry()
+        if number == signal.SIGTERM:
+            first.append(time.monotonic())
+            if first[-1] > first[0] + PATIENCE:
+                _end_now(number)
 
     before: dict[signal.Signals, Any] = {number: signal.signal(number, note) for number in HELD}
     try:
@@ -94,13 +101,18 @@ def end_at_first_signal() -> None:
             first.append(time.monotonic())
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if time.monotonic() > first[0] + PATIENCE:
-            if is_terminal(sys.stderr):
-                os.write(sys.stderr.fileno(), SHOW_CURSOR)
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            _end_now(number)
 
     for number in HELD:
         signal.signal(number, arrived)
+
+
+def _end_now(number: int) -> None:
+    """Ends the process as the system does; a terminal that nobody reads takes not even a cursor."""
+    if is_terminal(sys.stderr) and select.select([], [sys.stderr], [], 0)[1]:
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def default_signals() -> None:

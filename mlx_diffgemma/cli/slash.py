@@ -104,7 +104,12 @@ def _stats(talk: Talk, argument: str) -> None:
 def _save(talk: Talk, argument: str) -> None:
     if not argument:
         raise ArgumentError("/save takes the name of a file.")
-    file = Path(argument).expanduser()
+    try:
+        file = Path(argument).expanduser()
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"/save {argument!r:.40}: no such user's home; put ./ in front of a name with ~."
+        ) from error
     save(file, talk.session.info.path, talk.session.system, talk.said)
     say(f"saved {len(talk.said)} messages to {file}.")
 

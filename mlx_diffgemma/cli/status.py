@@ -10,14 +10,15 @@ from ..footprint import sized
 class Numbers:
     """Where a generation is; canvas and step count from 0, rates and memory may be unknown.
 
-    tokens_per_step and tokens_per_second count finished tokens, and those accepted in this canvas.
+    tokens_per_step and tokens_per_second count finished tokens, and those accepted in this canvas;
+    accepted is of num_denoised. What a template pins counts nowhere.
     """
 
     canvas: int
     step: int
     num_steps: int
     accepted: int
-    canvas_length: int
+    num_denoised: int
     mean_entropy: float
     step_seconds: float
     tokens_per_step: float | None = None
@@ -43,7 +44,7 @@ def status_line(numbers: Numbers, width: int) -> str:
 def _long(numbers: Numbers) -> Iterator[str]:
     yield f"canvas {numbers.canvas + 1}"
     yield f"step {numbers.step + 1:>2}/{numbers.num_steps}"
-    yield f"accepted {numbers.accepted:>3} of {numbers.canvas_length}"
+    yield f"accepted {numbers.accepted:>3} of {numbers.num_denoised}"
     yield f"entropy {numbers.mean_entropy:.4f} nats"
     if numbers.tokens_per_step is not None:
         yield f"{numbers.tokens_per_step:.1f} tokens/step"
@@ -57,7 +58,7 @@ def _long(numbers: Numbers) -> Iterator[str]:
 def _short(numbers: Numbers) -> Iterator[str]:
     yield f"canvas {numbers.canvas + 1}"
     yield f"step {numbers.step + 1}/{numbers.num_steps}"
-    yield f"acc {numbers.accepted}/{numbers.canvas_length}"
+    yield f"acc {numbers.accepted}/{numbers.num_denoised}"
     yield f"{numbers.mean_entropy:.3f} nats"
     if numbers.tokens_per_step is not None:
         yield f"{numbers.tokens_per_step:.1f}/step"

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def render(frame: "Frame", num_steps: int, width: int) -> str:
     """One step in one line of at most `width` cells; numbers count from 1."""
-    accepted, entropy = int(frame.accepted.sum()), frame.mean_entropy
+    accepted, entropy = frame.num_accepted, frame.mean_entropy
     numbers = (
         f"canvas {frame.canvas + 1} step {frame.step + 1:>2}/{num_steps}  "
-        f"accepted {accepted:>3} of {len(frame.accepted)}  entropy {entropy:.4f} nats"
+        f"accepted {accepted:>3} of {frame.num_denoised}  entropy {entropy:.4f} nats"
     )
     return cut(f"{numbers}  | {printable(frame.text)}", width)
 

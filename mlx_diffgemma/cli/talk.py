@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..diffusion.settings import Settings
+from ..errors import FitError, PromptError
 from ..model.text import Progress
 from ..reply import Reply
 from ..session import Session
@@ -11,6 +12,9 @@ from ..text.pieces import ANSWER, THINKING
 from ..turn import Turn
 from .picture import Run
 
+TOO_LONG = (
+    "The whole conversation is in the prompt: /save FILE keeps it, /reset begins another one."
+)
 SHOWN_ABOVE = 20  # messages that the live view shows over an answer
 
 
@@ -29,10 +33,15 @@ class Talk:
         return f"{self.session.context_used / self.session.context_length:.0%} > "
 
     def turn(self, question: str, progress: Progress) -> Turn:
-        """The question about to be answered."""
-        return self.session.turn(
-            question, settings=self.settings, think=self.think, progress=progress
-        )
+        """The question about to be answered; an error says what to do with a long conversation."""
+        try:
+            return self.session.turn(
+                question, settings=self.settings, think=self.think, progress=progress
+            )
+        except (PromptError, FitError) as error:
+            if not self.session.history:
+                raise
+            raise type(error)(f"{error} {TOO_LONG}") from error
 
     def keep(self, turn: Turn) -> None:
         """What is finished of an answer is said."""

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..diffusion.pins import FillFrame
 from ..text.pieces import Parts
 from ..version import __version__
 from .errors import FileError, reason
@@ -114,7 +115,8 @@ class Trace:
 
 
 def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
-    return {
+    """A step's line; that of a template also says what is pinned."""
+    line = {
         "type": "step",
         "canvas": frame.canvas,
         "step": frame.step,
@@ -129,10 +131,14 @@ def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
         "pieces": parts.pieces,
         "roles": parts.roles,
     }
+    if isinstance(frame, FillFrame):
+        line["pinned"] = [int(pinned) for pinned in frame.pinned]
+    return line
 
 
 def _commit(frame: "Frame", parts: Parts) -> dict[str, Any]:
-    return {
+    """A finished canvas's line; that of a template also says what is whose."""
+    line = {
         "type": "commit",
         "canvas": frame.canvas,
         "step": frame.step,
@@ -142,3 +148,6 @@ def _commit(frame: "Frame", parts: Parts) -> dict[str, Any]:
         "pieces": parts.pieces,
         "roles": parts.roles,
     }
+    if isinstance(frame, FillFrame):
+        line["holes"] = frame.holes.tolist()
+    return line

@@ -54,6 +54,16 @@ class Frame:
         """Mean over the canvas, in nats: the confidence half of the stop test."""
         return float(self.entropies.mean())
 
+    @property
+    def num_denoised(self) -> int:
+        """Positions that are denoised; committed: tokens that were."""
+        return len(self.tokens)
+
+    @property
+    def num_accepted(self) -> int:
+        """Accepted positions, of `num_denoised`."""
+        return int(self.accepted.sum())
+
 
 @dataclass
 class State:

@@ -35,6 +35,17 @@ class FillFrame(Frame):
         """Mean over the free positions, in nats: the confidence half of the stop test."""
         return float(self.entropies[~self.pinned].mean())
 
+    @property
+    def num_denoised(self) -> int:
+        """Free positions; committed: tokens in holes."""
+        free = self.holes != TEXT if self.committed else ~self.pinned
+        return int(free.sum())
+
+    @property
+    def num_accepted(self) -> int:
+        """Accepted free positions."""
+        return int((self.accepted & ~self.pinned).sum())
+
 
 @dataclass(frozen=True)
 class Pins:

@@ -3,8 +3,13 @@
 import json
 import os
 import random
+import shlex
 import signal
+import subprocess
+import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +64,20 @@ def test_a_slash_in_front_may_be_a_question(run: Any, random_folder: Path) -> No
     assert done.stdout.strip()
 
 
+def test_a_conversation_that_does_not_fit_any_more_goes_on_after_reset(
+    run: Any, random_folder: Path
+) -> None:
+    base = ("chat", "--model", random_folder, "--max-tokens", 8, "--seed", 3)
+    first, again = run(*base, input="Hi\n").stdout, "x" * 2030
+    done = run(*base, input=f"Hi\n{again}\n/reset\nHi\n")
+    assert done.stdout == first * 2
+    error = done.stderr.splitlines()[0]
+    assert "positions, the model has 2,048" in error
+    assert error.endswith("/save FILE keeps it, /reset begins another one.")
+    alone = run(*base, input="x" * 2100)
+    assert "/reset" not in alone.stderr  # nothing to forget
+
+
 def test_a_closed_pipe_ends_it(spawn: Any) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -87,6 +106,8 @@ def test_a_closed_pipe_ends_it(spawn: Any) -> None:
         ("/stats", "no answer yet."),
         ("/stats now", "error: /stats takes nothing behind it, got 'now'."),
         ("/save", "error: /save takes the name of a file."),
+        ("/save ~nobody-of-this-name/x", "error: /save '~nobody-of-this-name/x': no such user's"),
+        ("/save a\0b", "error: 'a\\x00b' cannot be a file's name"),
         ("/image cat.png", "error: /image is no command; /help lists them."),
         ("/reset", "a new conversation; system text and model stay."),
     ],
@@ -253,6 +274,23 @@ def test_signals_at_the_prompt(sent: signal.Signals) -> None:
         tty.assert_given_back()
 
 
+def test_a_terminal_that_nobody_reads_keeps_no_chat() -> None:
+    """A further SIGTERM ends what hangs, and typing in the shell shows again."""
+    with Tty(*PROGRAM, *CHAT) as tty:
+        answered(tty, 1)
+        pump(tty, 0.3)
+        termios.tcflow(tty.theirs, termios.TCOOFF)
+        for _ in range(4):
+            tty.send(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                tty.process.wait(1.3)
+        assert tty.process.poll() in (143, -signal.SIGTERM)
+        termios.tcflow(tty.theirs, termios.TCOON)
+        local = termios.tcgetattr(tty.theirs)[3]
+        assert local & termios.ECHO
+        assert local & termios.ICANON
+
+
 def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
     with paced(0.5, tmp_path / "log", *CHAT) as tty:
         answered(tty, 1)
@@ -294,6 +332,45 @@ def test_small_windows(columns: int, rows: int) -> None:
         tty.type("\x04")
         assert tty.wait() == 0
         tty.assert_given_back()
+
+
+def test_a_line_that_is_not_utf8_is_refused_and_the_chat_goes_on(tmp_path: Path) -> None:
+    """Such a system text could be neither asked with nor saved."""
+    with Tty(*PROGRAM, *CHAT) as tty:
+        answered(tty, 1)
+        os.write(tty.ours, b"/system Gr\xfc\xdfe\r")
+        tty.until("error: the line is not UTF-8 (byte 0xfc), expected UTF-8.")
+        answered(tty, 2).type("/system\r")
+        tty.until("system text: none")
+        answered(tty, 3).type("\x04")
+        assert tty.wait() == 0
+
+
+def test_without_standard_error_the_prompt_is_nowhere() -> None:
+    """Standard output is for answers."""
+    code = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    with Tty("-c", code, *PROGRAM, *CHAT) as tty:
+        pump(tty, 1)
+        tty.type(f"{PUZZLE}\n\x04")
+        assert tty.wait() == 0
+        assert "% >" not in tty.scrollback()
+        assert SOLUTION[:-1] in tty.scrollback()
+
+
+def test_ctrl_z_at_the_prompt(random_folder: Path) -> None:
+    """Back to the shell with its echo, and on again with the line as it was."""
+    shell = "import os; os.environ['PS1'] = '$ '; os.execvp('bash', ['bash', '--norc', '-i'])"
+    chat = shlex.join(map(str, (sys.executable, *PROGRAM, "chat", "--model", random_folder)))
+    with Tty("-c", shell, columns=200, rows=40) as tty:
+        tty.until("$").type(f"{chat} --seed 5\r")
+        answered(tty, 1).type("/se\x1a")
+        tty.until("Stopped").type("echo $((6*7)); fg\r")
+        tty.until("\n42\n")
+        answered(tty, 1).type("ed\r")
+        tty.until("seed: 5.")
+        answered(tty, 2).type("\x04")
+        tty.until(lambda tty: tty.text().endswith("$")).type("exit\r")
+        assert tty.wait() == 0
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ import pytest
 from puzzle import PUZZLE, SOLUTION, assert_one_line
 from terminal import PROGRAM, Tty
 
+from mlx_diffgemma.cli.recording import read_recording
+
 SOLVE = ("fill", PUZZLE, "--model", "tiny-sudoku", "--seed", "1")
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +42,7 @@ def test_steps_go_to_standard_error(run: Any) -> None:
     done = run(*SOLVE, "--visual")
     assert done.stdout == SOLUTION
     assert done.stderr.startswith("canvas 1 step  1/48  accepted ")
-    assert "of 90" in done.stderr
+    assert "of 51 " in done.stderr  # holes
 
 
 def test_at_a_terminal_the_grid_is_drawn_with_its_givens_and_the_answer_stays() -> None:
@@ -85,7 +87,49 @@ def test_a_trace_has_every_step_with_what_is_pinned(run: Any, tmp_path: Path) ->
         assert step["tokens"][:2] == [ord("5"), ord("3")]
         free = [nats for nats in step["entropies"] if nats > 0]
         assert step["mean_entropy"] >= sum(free) / PUZZLE.count(".") * 0.999
+        assert [place for place, pinned in enumerate(step["pinned"]) if not pinned] == [
+            *(10 * (cell // 9) + cell % 9 for cell, given in enumerate(PUZZLE) if given == ".")
+        ]
     assert commit["text"] == SOLUTION[:-1]
+    assert sum(hole >= 0 for hole in commit["holes"]) == PUZZLE.count(".")
+
+
+def test_what_is_pinned_counts_neither_in_the_view_nor_in_a_replay(
+    run: Any, random_folder: Path, tmp_path: Path
+) -> None:
+    """Tokens per step were those of the whole canvas, the entropy of a replay its mean."""
+    file = tmp_path / "steps"
+    template = "a long text in front [[2]] of two holes [[3]] of few tokens"
+    options = ("--model", random_folder, "--seed", 3, "--trace", file, "--json")
+    reply = json.loads(run("fill", template, *options).stdout)
+    lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    recording = read_recording(file)
+    scene = recording.scene()
+    for frame, line in zip(recording.frames, lines, strict=True):
+        scene.take(frame)
+        if line["type"] == "commit":
+            continue
+        shot = scene.shot()
+        assert shot is not None
+        free = line["pinned"].count(0)
+        assert shot.numbers.num_denoised == free < 8
+        assert shot.numbers.accepted <= free
+        assert shot.numbers.mean_entropy == pytest.approx(line["mean_entropy"], rel=1e-5)
+    assert scene.committed == reply["generated_tokens"] == 5
+
+
+@pytest.mark.parametrize(
+    ("number", "key", "value"),
+    [(1, "pinned", [0]), (1, "pinned", [1] * 90), (-1, "holes", [0]), (-1, "holes", None)],
+)
+def test_a_damaged_trace_of_a_template_is_one_line(
+    run: Any, tmp_path: Path, number: int, key: str, value: Any
+) -> None:
+    run(*SOLVE, "--trace", tmp_path / "steps")
+    lines = (tmp_path / "steps").read_text().splitlines()
+    lines[number] = json.dumps(json.loads(lines[number]) | {key: value})
+    (tmp_path / "steps").write_text("\n".join(lines) + "\n")
+    assert_one_line(run("replay", tmp_path / "steps"), 1, "is wrong")
 
 
 @pytest.fixture
@@ -114,7 +158,18 @@ def test_a_template_comes_from_an_argument_a_file_or_standard_input(
         fill("-", "--gap", 2, input=source + "\n"),
         fill("--gap", 2, input=source + "\n"),
     ):
-        assert (done.exit_code, done.stdout) == (0, expected.stdout)
+        assert (done.exit_code, done.stdout) == (0, expected.stdout + "\n")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\n\n", "\n \n\n", "\r\n", "\r\n\r\n", "]]\n"])
+def test_a_file_comes_out_with_its_own_end(spawn: Any, random_folder: Path, ending: str) -> None:
+    options = ("--model", random_folder, "--seed", 3, "--steps", 1)
+    for template in ("a [[1]] b", "a [[1]]"):
+        done = spawn("fill", "-", *options, input=(template + ending).encode())
+        assert (done.returncode, done.stderr) == (0, b"")
+        before, _, after = (template + ending).partition("[[1]]")
+        assert done.stdout.startswith(before.encode())
+        assert done.stdout[len(before) + 1 :] == after.encode()
 
 
 def test_gaps_are_one_for_all_or_one_each(fill: Any) -> None:

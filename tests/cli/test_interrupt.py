@@ -91,6 +91,36 @@ def test_json_holds_finished_canvases(
     assert (last["type"], last["canvas"], last["step"]) == ("step", 1, 0)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory"),
+        MemoryError(),
+        OSError(5, "Input/output error"),
+    ],
+)
+def test_what_was_finished_before_an_error_is_printed(
+    run: Any, random_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    import mlx_diffgemma.turn as turn
+
+    usual = turn.denoise
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        for frame in usual(*arguments, **options):
+            if frame.canvas == 1:
+                raise error
+            yield frame
+
+    command = ("generate", "Hi", "--model", random_folder, "--seed", 3, "--json")
+    whole = json.loads(run(*command, "--max-tokens", 8).stdout)
+    monkeypatch.setattr(turn, "denoise", broken)
+    done = run(*command, "--max-tokens", 16)
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["text"] == whole["text"]
+    assert done.stderr.startswith("error: ")
+
+
 def test_before_the_first_canvas_there_is_nothing(long_answer: list[object]) -> None:
     line = ["interrupted: no canvases finished."]
     assert stopped(SLOW, 0, 1, *long_answer) == (130, "", line)

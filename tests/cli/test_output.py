@@ -1,15 +1,17 @@
 """What of a growing answer is written, and to what kinds of standard output."""
 
+import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from puzzle import SOLUTION, SOLVE
 
-from mlx_diffgemma.cli.output import Printer, settled
+from mlx_diffgemma.cli.output import Printer, settled, write_json, write_out
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,31 @@ def test_a_channels_late_name_does_not_lose_the_answer(capsys: pytest.CaptureFix
 
 
 # --- kinds of standard output
+
+
+def test_control_characters_reach_files_and_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a\x1b[?1049h\x07\x9bb\t\u00e9\x7f\r\nc\rd\n"
+    write_out(text)
+    assert capsys.readouterr().out == text
+    monkeypatch.setattr("mlx_diffgemma.cli.output.is_terminal", lambda stream: True)
+    write_out(text)
+    expected = "a\\x1b[?1049h\\x07\\x9bb\t\u00e9\\x7f\r\nc\\x0dd\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_json_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"text": "\x1b\x7f\x80\x9f\xa0"}
+    write_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert not any(unicodedata.category(c) == "Cc" for c in out[:-1])
+
+
+def test_errors_cannot_draw(run: Any) -> None:
+    done = run("replay", "none\x1b[2J\x9b31m")
+    assert "none\\x1b[2J\\x9b31m: No such file" in done.stderr
 
 
 def test_characters_the_encoding_lacks_are_escaped(spawn: Any) -> None:
@@ -119,3 +146,15 @@ def test_no_standard_output_at_all_is_one_line() -> None:
     )
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
     assert done.stderr.startswith(b"error: standard output is closed")
+
+
+@pytest.mark.parametrize("closing", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_stream_gives_its_number_to_no_file(closing: str, tmp_path: Path) -> None:
+    """MLX could not open the weights as number 0; a trace as number 2 gets all that is said."""
+    trace = tmp_path / "steps"
+    command = [sys.executable, "-m", "mlx_diffgemma", *SOLVE, "--visual"]
+    for more in ([], ["--trace", str(trace)]):
+        line = f'"$@" {closing}'
+        done = subprocess.run(["bash", "-c", line, "bash", *command, *more], stdout=-1, check=True)
+        assert done.stdout.decode() == SOLUTION
+    assert all(json.loads(line)["type"] for line in trace.read_text().splitlines())

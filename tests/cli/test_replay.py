@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -99,6 +100,17 @@ def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
         assert (tty.entered, tty.scrollback() + "\n") == (1, SOLUTION)
 
 
+def test_an_answer_with_escapes_does_not_reach_the_terminal(puzzle: Path, tmp_path: Path) -> None:
+    """It could leave the other screen on, which nothing else ever does."""
+    file = tmp_path / "evil.jsonl"
+    file.write_bytes(puzzle.read_bytes())
+    changed(file, -1, answer="one\x1b[?1049h\x9b31m\r\n\ttwo\rthree")
+    with Tty(*PROGRAM, "replay", file, "--speed", 100) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert tty.scrollback() == "one\\x1b[?1049h\\x9b31m\n        two\\x0dthree"
+
+
 # --- drawn
 
 
@@ -180,6 +192,7 @@ def test_what_a_model_says_is_no_markup(puzzle: Path, tmp_path: Path) -> None:
         ("", "is empty, expected a trace"),
         ("hello\n", "has no JSON in line 1, expected a trace"),
         ("[]\n", "has no object in line 1"),
+        ("[" * 200_000, "has no JSON in line 1, expected a trace"),
         ('{"text": "hi"}\n', "has no header in line 1"),
         ('{"type": "header", "version": "0.0.9"}\n', "has format none (written by 0.0.9)"),
         ('{"type": "header", "format": 9, "version": "3.0"}\n', "has format 9 (written by 3.0)"),
@@ -209,6 +222,7 @@ def test_a_last_line_that_is_cut_off_is_one_line(run: Any, puzzle: Path, tmp_pat
         (0, {"sampler": 3}, "line 1 is wrong"),
         (0, {"layout": [[90]]}, "line 1 is wrong (position 90 of 90)"),
         (0, {"layout": 3}, "line 1 is wrong"),
+        (0, {"layout": [["\x1b[2J"]]}, "\\x1b[2J' cannot be drawn)"),
         (1, {"type": "other"}, "line 2 lacks 'other'"),
         (1, {"pieces": ...}, "line 2 lacks 'pieces'"),
         (1, {"pieces": ["x"]}, "line 2 is wrong (tokens, pieces and roles"),
@@ -254,4 +268,42 @@ def test_files_that_cannot_be_read_or_written_are_one_line(
     assert_one_line(run("replay", tmp_path / "none"), 1, "No such file or directory")
     assert_one_line(run("replay", tmp_path), 1, "Is a directory")
     done = run("replay", puzzle, "--svg", tmp_path / "none" / "x.svg")
-    assert_one_line(done, 1, "x.svg cannot be written: No such file or directory")
+    assert_one_line(done, 1, "the image cannot be written", "x.svg: No such file or directory")
+
+
+def test_no_file_replaces_another_that_is_wanted(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    trace, linked = tmp_path / "steps", tmp_path / "linked"
+    trace.write_bytes(puzzle.read_bytes())
+    linked.hardlink_to(trace)
+    for out in (trace, linked, tmp_path / ".." / tmp_path.name / "steps"):
+        assert_one_line(run("replay", trace, "--svg", out), 2, "FILE and --svg are both")
+    both = ("--svg", tmp_path / "out", "--html", tmp_path / "out")
+    assert_one_line(run("replay", trace, *both), 2, "--svg and --html are both")
+    assert trace.read_bytes() == puzzle.read_bytes()
+    assert run("replay", trace, "--svg", "/dev/null", "--html", "/dev/null").exit_code == 2
+
+
+def test_an_image_that_cannot_be_finished_leaves_the_one_before(
+    run: Any, puzzle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "steps.svg"
+    out.write_text("before")
+
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlx_diffgemma.cli.outfile.os.write", full)
+    assert_one_line(run("replay", puzzle, "--svg", out), 1, "No space left on device")
+    assert out.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.svg"]
+
+
+def test_the_slowest_speed_waits(puzzle: Path) -> None:
+    with Tty(*PROGRAM, "replay", puzzle, "--speed", "1e-300") as tty:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            tty.pump()
+        assert tty.process.poll() is None
+        tty.type("\x03")
+        assert tty.wait() == 130
+        tty.assert_given_back()

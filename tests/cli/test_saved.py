@@ -1,6 +1,7 @@
 """A conversation as a file."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ def test_what_is_saved_is_loaded(file: Path) -> None:
         save(file, "owner/model", system, SAID)
         assert load(file) == Conversation("owner/model", system, SAID)
     assert [path.name for path in file.parent.iterdir()] == ["talk.json"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 200_000, json.dumps(WHOLE | {"system": "\ud800"}).encode()]
+)
+def test_what_could_not_be_used_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(FileError, match="save it again"):
+        load(file)
+
+
+def test_a_pipe_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(FileError, match="exists and is no saved conversation"):
+        save(file, "m", None, SAID)
 
 
 def test_other_files_are_not_replaced(file: Path) -> None:

@@ -1,12 +1,15 @@
 """The live view under a real terminal: what shows, what stays, and that it is given back."""
 
+import fcntl
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from mlx_diffgemma.cli.screen import encoded
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
 GRID_TOP = "┌───────┬───────┬───────┐"
+
+ENDLESS = ("generate", "." * 81, "--model", "tiny-sudoku", "--steps", 4000, "--confidence", 1e-30)
 
 # The command line with a model that pauses before every step but the first, and notes each step in
 # a file when it is done.
@@ -246,6 +251,39 @@ def test_a_terminal_that_closes_ends_it(log: Path) -> None:
         os.close(tty.ours)
         tty.ours = os.open(os.devnull, os.O_RDONLY)
         assert tty.process.wait(10) == -signal.SIGHUP
+
+
+def test_a_terminal_that_nobody_reads_keeps_no_process(log: Path) -> None:
+    """Ctrl-S has stopped it; a second signal ends the process, and the guard gives it back."""
+    with paced(0.05, log, *ENDLESS) as tty:
+        tty.until(lambda tty: tty.alternate and "/4000" in tty.text())
+        termios.tcflow(tty.theirs, termios.TCOOFF)
+        time.sleep(1)
+        for _ in range(3):
+            tty.send(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                tty.process.wait(1.5)
+        assert tty.process.poll() in (143, -signal.SIGTERM)
+        termios.tcflow(tty.theirs, termios.TCOON)
+        end = time.monotonic() + 10
+        while tty.alternate and time.monotonic() < end:  # the guard takes a moment
+            tty.pump()
+        tty.assert_given_back()
+
+
+def test_a_terminal_that_does_not_block_is_waited_for(log: Path) -> None:
+    """Other programs leave it so; what it does not take at once is still written."""
+    with paced(0.01, log, *ENDLESS) as tty:
+        tty.until(lambda tty: tty.alternate and "/4000" in tty.text())
+        flags = fcntl.fcntl(tty.theirs, fcntl.F_GETFL)
+        fcntl.fcntl(tty.theirs, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        termios.tcflow(tty.theirs, termios.TCOOFF)
+        time.sleep(0.5)
+        tty.send(signal.SIGTERM)
+        time.sleep(0.5)
+        termios.tcflow(tty.theirs, termios.TCOON)
+        assert tty.wait() == 143
+        tty.assert_given_back()
 
 
 def interrupted_at(moment: float, signals: list[signal.Signals], log: Path) -> None:
