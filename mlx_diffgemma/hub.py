@@ -67,16 +67,22 @@ def find_model(
     name = str(model)
     if not name:
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
-    if (embedded := embedded_folder(name)) is not None:
-        return _without_revision(embedded, revision)
-    folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
-    if os.path.isdir(folder):
-        return _without_revision(folder, revision)
+    if (there := local_folder(name)) is not None:
+        return _without_revision(there, revision)
+    folder = Path(os.path.expanduser(name))
     if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
         raise _no_such_folder(folder)
     return _from_hub(name, offline, consent, revision)
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that `name` means, or the embedded checkpoint's; None for a repository's id."""
+    if (embedded := embedded_folder(name)) is not None:
+        return embedded
+    folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
+    return folder if os.path.isdir(folder) else None
 
 
 def _without_revision(folder: Path, revision: str | None) -> Source:

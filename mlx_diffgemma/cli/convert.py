@@ -1,5 +1,6 @@
 """`convert`: a checkpoint to a quantised MLX folder, a look at what that would be, or a check."""
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,22 +103,23 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
                 f"{given[0]} is for converting, but with --verify and one folder nothing is "
                 "converted; give SOURCE and OUT, or leave it out."
             )
-        return replace(task, source=None, out=Path(task.source).expanduser())
+        return replace(task, source=None, out=Path(task.source))
     if dry_run:
         if task.verify:
             raise ArgumentError("--dry-run writes nothing to --verify; leave one of them out.")
         return task
     if task.out is None:
         raise ArgumentError("OUT is missing, expected the name of a new folder.")
-    return replace(task, out=task.out.expanduser())
+    return replace(task, out=Path(os.path.expanduser(task.out)))  # which raises for no name
 
 
 def _check_target(task: Task, overwrite: bool) -> None:
     """Wrong targets are found before anything is downloaded."""
     from ..convert.checks import check_target
+    from ..hub import local_folder
 
     if task.source is not None and task.out is not None:
-        check_target(Path(task.source).expanduser(), task.out, overwrite)
+        check_target(local_folder(task.source), task.out, overwrite)
 
 
 def _open(name: str, revision: str | None, dry_run: bool, stack: ExitStack) -> "SourceCheckpoint":

@@ -74,6 +74,27 @@ def test_out_with_a_tilde(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "deep/out/config.json").exists()
 
 
+def test_out_may_have_the_name_of_a_source_that_is_no_folder_here(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        hub, "_from_hub", lambda *_: hub.Source(hub.find_model("tiny-sudoku").folder)
+    )
+    for source in ("tiny-sudoku", "owner/model"):
+        assert run("convert", source, source).exit_code == 0
+        assert (tmp_path / source / "config.json").exists()
+
+
+def test_out_in_the_home_of_nobody(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No such user: a name like any other, as for SOURCE."""
+    monkeypatch.chdir(tmp_path)
+    assert run("convert", "tiny-sudoku", "~nobody-at-all/out").exit_code == 0
+    assert (tmp_path / "~nobody-at-all/out/config.json").exists()
+
+
 # --- a plan
 
 
