@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,36 @@ def test_another_model(source: Path, kind: str | None) -> None:
 def test_clipped_linears(source: Path) -> None:
     edit_config(source, lambda c: c["vision_config"].update(use_clipped_linears=True))
     refused(source, "use_clipped_linears", "not supported")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "auto"])
+def test_a_dtype_that_nothing_computes_in(source: Path, dtype: str) -> None:
+    """Known from config.json: said by a plan, not when all is written."""
+    edit_config(source, lambda c: c.update(dtype=dtype))
+    with pytest.raises(CheckpointError, match="dtype is"):
+        plan_of(source)
+    refused(source, f"dtype is {dtype!r}")
+
+
+def test_layers_that_an_mlx_folder_cannot_describe(tmp_path: Path) -> None:
+    sizes = replace(SIZES, layers="ssf", spelling="per_layer")
+    folder = write_checkpoint(tmp_path / "source", sizes)
+    half, name = SIZES.head_dim // 2, "model.decoder.layers.0.self_attn"
+
+    def shrink(tensors: dict[str, Any]) -> None:
+        for part in "qkv":
+            weight = tensors[f"{name}.{part}_proj.weight"]
+            tensors[f"{name}.{part}_proj.weight"] = weight[: weight.shape[0] // 2]
+        tensors[f"{name}.o_proj.weight"] = tensors[f"{name}.o_proj.weight"][:, : 4 * half]
+        for part in "qk":
+            tensors[f"{name}.{part}_norm.weight"] = tensors[f"{name}.{part}_norm.weight"][:half]
+
+    edit_tensors(folder, shrink)
+    edit_config(
+        folder, lambda c: c["text_config"]["per_layer_config"].update({"0": {"head_dim": half}})
+    )
+    with pytest.raises(CheckpointError, match="sliding_attention layers differ"):
+        plan_of(folder)
 
 
 def test_vision_sizes_that_are_missing(source: Path) -> None:
