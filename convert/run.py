@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,8 @@ def convert(
         if resumed:
             reports.note(f"going on with {resumed} of {len(plan.shards)} shards, hashes checked")
         check_disk(plan, workspace)
+        for line in _lacking(plan):
+            reports.note(line)
         _write_folder(plan, workspace, reports)
         check_target(plan.source.folder, out, overwrite)  # an hour later OUT may be another's
         workspace.publish(overwrite)
@@ -87,6 +89,15 @@ def convert(
         seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_memory(),
     )
+
+
+def _lacking(plan: Plan) -> Iterator[str]:
+    """What the source does not have and OUT will be missing, though it can be converted."""
+    source = plan.source
+    if not (source.folder / "tokenizer.json").is_file():
+        yield f"{source.name} has no tokenizer.json, OUT needs one before it can answer"
+    if source.config.has_vision and not plan.has_vision:
+        yield f"{source.name} has no vision tensors, though config.json has a tower; nor will OUT"
 
 
 def shard_names(count: int) -> list[str]:

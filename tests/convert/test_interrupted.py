@@ -132,7 +132,7 @@ def test_shards_of_something_else_are_thrown_away(
         source, out, quantize, max_shard_bytes=SMALL_SHARD, reports=Reports(note=notes.append)
     )
     assert result.resumed_shards == 0
-    assert ["3 finished shards" in note for note in notes] == [True] * (change != "state")
+    assert sum("3 finished shards" in note for note in notes) == (change != "state")
     converted(source, tmp_path / "fresh", quantize, max_shard_bytes=SMALL_SHARD)
     assert contents(out) == contents(tmp_path / "fresh")
 
