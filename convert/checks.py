@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import MODEL_TYPE, read_json
 from ..errors import CheckpointError, ConvertError, one_line
 from ..footprint import sized
+from ..hub import nearest_folder
 from ..version import __version__
 from .pack import mlx_version
 from .plan import Plan
@@ -69,8 +70,7 @@ def _is_one(a: Path, b: Path) -> bool:
 
 def _require_writable(parent: Path) -> None:
     """ConvertError where no folder can be made in `parent`, or in the folders that lead to it."""
-    while not parent.exists():
-        parent = parent.parent
+    parent = nearest_folder(parent)
     if not parent.is_dir():
         raise ConvertError(f"{parent} is a file, expected a folder to put OUT into.")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -90,11 +90,19 @@ def _is_converted(folder: Path) -> bool:
 def check_disk(plan: Plan, workspace: Workspace) -> None:
     """ConvertError when the disk cannot hold what is still to be written."""
     done = sum(record.bytes for record in workspace.shards.values())
-    needed = output_bytes(plan) - done + SMALL_FILES_ROOM
-    free = shutil.disk_usage(workspace.folder).free
-    if needed > free:
+    require_room(workspace.out, workspace.folder, output_bytes(plan) - done)
+
+
+def require_room(out: Path, place: Path, shards: int, download: int = 0) -> None:
+    """ConvertError when the disk of `place` cannot hold `shards` bytes beside the small files.
+
+    download: bytes that will be fetched to the same disk before.
+    """
+    needed, free = shards + SMALL_FILES_ROOM, shutil.disk_usage(place).free
+    if needed + download > free:
+        both = f" beside the download of {sized(download)}" if download else " more"
         raise ConvertError(
-            f"{workspace.out} needs {sized(needed)} more, the disk has {sized(free)} free; "
+            f"{out} needs {sized(needed)}{both}, the disk has {sized(free)} free; "
             "make room, or put OUT on another disk."
         )
 
