@@ -88,7 +88,7 @@ class Workspace:
         elif self.shards:
             self._remove_all_but({STATE, *self.shards})
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
         self.close()
 
     def publish(self, overwrite: bool) -> None:
@@ -116,6 +116,14 @@ class Workspace:
     def _clear_up(self) -> None:
         """Removes what the new OUT does not need: the state in it, and the folder it replaced."""
         (self.out / STATE).unlink(missing_ok=True)
+        if self.folder.is_dir():
+            self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        """The state goes last: after a kill in between, the next run knows what the rest is."""
+        with suppress(OSError):
+            (self.folder / STATE).touch()
+            self._remove_all_but({STATE})
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -181,7 +189,10 @@ def _read_state(file: Path) -> dict[str, object]:
 def _records(raw: object) -> dict[str, FileRecord]:
     if not isinstance(raw, dict):
         return {}
-    return {name: FileRecord(**entry) for name, entry in raw.items()}
+    try:
+        return {name: FileRecord(**entry) for name, entry in raw.items()}
+    except TypeError:  # as another version wrote it
+        return {}
 
 
 def _swap(a: Path, b: Path) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import Sizes, write_checkpoint
+from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 from converting import SIZES, SMALL_SHARD, contents, converted
 
 from mlx_diffgemma.convert import state
@@ -113,7 +113,7 @@ def test_a_damaged_shard_is_made_again(
     assert contents(out) == undisturbed
 
 
-@pytest.mark.parametrize("change", ["source", "recipe", "state"])
+@pytest.mark.parametrize("change", ["source", "recipe", "state", "format"])
 def test_shards_of_something_else_are_thrown_away(
     tmp_path: Path, source: Path, change: str
 ) -> None:
@@ -126,13 +126,14 @@ def test_shards_of_something_else_are_thrown_away(
     elif change == "recipe":
         quantize = "6bit"
     else:
-        (partial_folder(out) / "unfinished.json").write_text("{")
+        content = "{" if change == "state" else '{"shards": {"model.safetensors": {"size": 5}}}'
+        (partial_folder(out) / "unfinished.json").write_text(content)
     notes: list[str] = []
     result = converted(
         source, out, quantize, max_shard_bytes=SMALL_SHARD, reports=Reports(note=notes.append)
     )
     assert result.resumed_shards == 0
-    assert sum("3 finished shards" in note for note in notes) == (change != "state")
+    assert sum("3 finished shards" in note for note in notes) == (change in ("source", "recipe"))
     converted(source, tmp_path / "fresh", quantize, max_shard_bytes=SMALL_SHARD)
     assert contents(out) == contents(tmp_path / "fresh")
 
@@ -280,6 +281,28 @@ def test_an_interruption_right_after_the_rename(
     converted(source, tmp_path / "fresh", "4bit")
     assert contents(out) == contents(tmp_path / "fresh")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["fresh", "out", "source"]
+
+
+def test_killed_while_the_old_one_is_removed(
+    tmp_path: Path, source: Path, monkeypatch: Any
+) -> None:
+    """Half of a folder that others wrote, without a manifest: it is not taken for the user's."""
+    out, four = tmp_path / "out", Packing("affine", 4, 64)
+    quantise_folder(source, out, four, published(four))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **options: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            converted(source, out, overwrite=True)
+    assert partial_folder(out).is_dir()
+    converted(source, out, "8bit", overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "source"]
 
 
 def test_an_interruption_between_two_renames(
