@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..errors import CheckpointError
 from ..model.shards import CONVERT_AGAIN, FLOATS
 from ..model.tensors import REPACKED, VISION, is_stray, refusal
+from ..model.weights import own_dtype
 from ..quantization import QuantizationConfig
-from .layout import text_shapes, vision_shapes
+from .layout import launch_sizes, text_shapes, vision_shapes
 from .quantize import Recipe
 from .read import SourceCheckpoint
 from .table import Entry, packed_outputs
@@ -38,6 +39,8 @@ def _expected(source: SourceCheckpoint) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(
             "config.json: vision_config.use_clipped_linears = True is not supported."
         )
+    own_dtype(source.config)  # this and the next raise here, not when all is written
+    launch_sizes(source.config.text)
     shapes = text_shapes(source.config.text)
     vision = source.raw_config.get("vision_config")
     if vision and any(VISION.match(name) for name in source.names):

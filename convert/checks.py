@@ -2,29 +2,36 @@
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from ..config import MODEL_TYPE, read_json
-from ..errors import CheckpointError, ConvertError
+from ..errors import CheckpointError, ConvertError, one_line
 from ..footprint import sized
+from ..hub import nearest_folder
 from ..version import __version__
 from .pack import mlx_version
 from .plan import Plan
-from .state import MANIFEST, Workspace
+from .state import MANIFEST, Workspace, partial_folder
 from .write import shard_header
 
 SMALL_FILES_ROOM = 64_000_000  # tokenizer, config and the like
 
 
-def check_target(source: Path, out: Path, overwrite: bool) -> None:
-    """ConvertError unless `out` can become the new folder: free, or an MLX folder to replace."""
-    a, b = source.resolve(), out.resolve()
-    if a == b:
-        raise ConvertError(f"SOURCE and OUT are both {a}; give OUT another name.")
-    if a in b.parents or b in a.parents:
-        raise ConvertError(f"{b} and {a} are one inside the other; put OUT elsewhere.")
+def check_target(source: Path | None, out: Path, overwrite: bool) -> None:
+    """ConvertError unless `out` can become the new folder: free, or an MLX folder to replace.
+
+    source: the folder to convert; None where it is not on this machine yet.
+    """
+    try:
+        whole = out.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise ConvertError(f"{out}: {one_line(error)}; take another name.") from None
+    if source is not None:
+        _refuse_overlap(source.resolve(), whole)
+    _require_writable(whole.parent)
     if not out.exists():
         return
     if not out.is_dir():
@@ -36,6 +43,38 @@ def check_target(source: Path, out: Path, overwrite: bool) -> None:
             f"{out} is no folder that a conversion wrote, and --overwrite replaces nothing else; "
             "take another name."
         )
+
+
+def _refuse_overlap(source: Path, out: Path) -> None:
+    """ConvertError where writing OUT, or the folder in which it grows, would touch SOURCE."""
+    if _is_one(source, out):
+        raise ConvertError(f"SOURCE and OUT are both {source}; give OUT another name.")
+    for place in (out, partial_folder(out)):
+        if any(_is_one(source, above) for above in (place, *place.parents)) or any(
+            _is_one(place, above) for above in source.parents
+        ):
+            raise ConvertError(
+                f"{place} and {source} are one inside the other; put OUT elsewhere."
+                if place == out
+                else f"{source} is where a conversion into {out.name} grows; take another name."
+            )
+
+
+def _is_one(a: Path, b: Path) -> bool:
+    """Whether two paths name one folder; a Mac's disks know MODEL by the name of model."""
+    try:
+        return a == b or a.samefile(b)
+    except OSError:  # one of them is not there
+        return False
+
+
+def _require_writable(parent: Path) -> None:
+    """ConvertError where no folder can be made in `parent`, or in the folders that lead to it."""
+    parent = nearest_folder(parent)
+    if not parent.is_dir():
+        raise ConvertError(f"{parent} is a file, expected a folder to put OUT into.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConvertError(f"{parent} may not be written to; put OUT elsewhere.")
 
 
 def _is_converted(folder: Path) -> bool:
@@ -51,11 +90,19 @@ def _is_converted(folder: Path) -> bool:
 def check_disk(plan: Plan, workspace: Workspace) -> None:
     """ConvertError when the disk cannot hold what is still to be written."""
     done = sum(record.bytes for record in workspace.shards.values())
-    needed = output_bytes(plan) - done + SMALL_FILES_ROOM
-    free = shutil.disk_usage(workspace.folder).free
-    if needed > free:
+    require_room(workspace.out, workspace.folder, output_bytes(plan) - done)
+
+
+def require_room(out: Path, place: Path, shards: int, download: int = 0) -> None:
+    """ConvertError when the disk of `place` cannot hold `shards` bytes beside the small files.
+
+    download: bytes that will be fetched to the same disk before.
+    """
+    needed, free = shards + SMALL_FILES_ROOM, shutil.disk_usage(place).free
+    if needed + download > free:
+        both = f" beside the download of {sized(download)}" if download else " more"
         raise ConvertError(
-            f"{workspace.out} needs {sized(needed)} more, the disk has {sized(free)} free; "
+            f"{out} needs {sized(needed)}{both}, the disk has {sized(free)} free; "
             "make room, or put OUT on another disk."
         )
 
@@ -74,7 +121,3 @@ def fingerprint(plan: Plan) -> str:
     sources = [(e.source, asdict(e.unpacking) if e.unpacking else None) for e in plan.entries]
     everything = [__version__, mlx_version(), asdict(plan.recipe), files, shards, sources]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
-
-
-def _stats(plan: Plan):  # type: ignore[no-untyped-def]
-    return [(file, file.stat()) for file in plan.source.files]

@@ -49,6 +49,11 @@ class _Sums:
         self.squares += _sum_of_squares(theirs)
         self.count += theirs.size
 
+    def include(self, other: "_Sums") -> None:
+        self.differences += other.differences
+        self.squares += other.squares
+        self.count += other.count
+
     @property
     def relative_rms(self) -> float:
         if self.squares == 0:
@@ -63,25 +68,43 @@ def compare_weights(
 
     Both plans hold the tensors as their folders store them.
     """
-    theirs = {entry.name: entry for entry in source.entries}
+    theirs = _counterparts(plan, source)
     tables: dict[tuple[str, str], _Sums] = {}
     done = 0
     with ExitStack() as stack:
         stack.enter_context(small_cache())
         readers = [stack.enter_context(closing(RowReader(p.source))) for p in (plan, source)]
         for entry in plan.entries:
-            if entry.name not in theirs:
-                raise ConvertError(f"{entry.name} is not in {source.source.folder}.")
             packing = entry.unpacking
-            key = (part_of(entry.name), packing.name if packing else "none")
-            sums = tables.setdefault(key, _Sums(packing))
+            one = _Sums(packing)
             for ours, wanted in _pairs((entry, theirs[entry.name]), readers):
-                sums.add(ours, wanted)
+                one.add(ours, wanted)
+            _refuse_error(entry.name, one, source.source.folder)
+            key = (part_of(entry.name), packing.name if packing else "none")
+            tables.setdefault(key, _Sums(packing)).include(one)
             done += entry.num_bytes
             progress(done, plan.source_bytes)
-    for (part, _), sums in tables.items():
-        _refuse_error(part, sums, source.source.folder)
     return _sorted(tables)
+
+
+def _counterparts(plan: Plan, source: Plan) -> dict[str, Entry]:
+    """The source's entries by name; ConvertError unless both have the same, in the same shapes."""
+    ours, theirs = ({entry.name: entry for entry in p.entries} for p in (plan, source))
+    for mine, other, there, folder in (
+        (ours, theirs, plan.source.folder, source.source.folder),
+        (theirs, ours, source.source.folder, plan.source.folder),
+    ):
+        for name, entry in mine.items():
+            if name not in other:
+                raise ConvertError(
+                    f"{name} is in {there}, but not in {folder}; was one made from the other?"
+                )
+            if entry.shape != other[name].shape:
+                raise ConvertError(
+                    f"{name}: shape {list(entry.shape)} in {there}, {list(other[name].shape)} in "
+                    f"{folder}; was one made from the other?"
+                )
+    return theirs
 
 
 def _sum_of_squares(numbers: mx.array) -> float:
@@ -125,10 +148,11 @@ def _pairs(
         yield pair[0].astype(mx.float32), pair[1].astype(mx.float32)
 
 
-def _refuse_error(part: str, sums: _Sums, source: Path) -> None:
+def _refuse_error(name: str, sums: _Sums, source: Path) -> None:
+    """ConvertError for one tensor: in the mean over a part, a wrong one of thirty may hide."""
     limit = largest_error(sums.packing)
     if not sums.relative_rms <= limit:
         raise ConvertError(
-            f"{part}: relative RMS error {sums.relative_rms:.3g}, expected at most {limit:.3g}; "
-            f"was it made from {source}? Convert again."
+            f"{part_of(name)}: relative RMS error {sums.relative_rms:.3g} of {name}, expected at "
+            f"most {limit:.3g}; was it made from {source}? Convert again."
         )

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..config import FULL, SLIDING, LayerConfig, read_json
-from ..errors import CheckpointError
+from ..config import FULL, SLIDING, read_json
 from ..version import __version__
+from .layout import launch_sizes
 from .pack import mlx_version
 from .plan import Plan
 from .quantize import quantization_object
@@ -92,28 +92,12 @@ def manifest(
 def _launch_spelling(plan: Plan) -> dict[str, Any]:
     """text_config with the full layers' sizes as two keys: mlx-vlm knows no per_layer_config."""
     text = plan.source.config.text
-    sliding = _alike([layer for layer in text.layers if layer.sliding], SLIDING)
-    full = _alike([layer for layer in text.layers if not layer.sliding], FULL)
     config = dict(plan.source.raw_config["text_config"])
     config.pop("per_layer_config", None)
-    if sliding is not None:
-        config["head_dim"], config["num_key_value_heads"] = sliding
-    if full is not None:
-        config["global_head_dim"], config["num_global_key_value_heads"] = full
+    config |= launch_sizes(text)
     config["layer_types"] = [SLIDING if layer.sliding else FULL for layer in text.layers]
     config["final_logit_softcapping"] = text.final_logit_softcapping
     return config
-
-
-def _alike(layers: list[LayerConfig], kind: str) -> tuple[int, int] | None:
-    """Head dimension and key-value heads that all `layers` share; None where there is none."""
-    sizes = {(layer.head_dim, layer.num_key_value_heads) for layer in layers}
-    if len(sizes) > 1:
-        raise CheckpointError(
-            f"config.json: {kind} layers differ in head_dim or num_key_value_heads "
-            f"({', '.join(map(str, sorted(sizes)))}), which an MLX folder cannot say."
-        )
-    return sizes.pop() if sizes else None
 
 
 def _index(plan: Plan, shard_names: list[str]) -> dict[str, Any]:

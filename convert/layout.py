@@ -8,7 +8,7 @@ Axes: V vocabulary, H hidden size, D head dimension, E experts.
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import TextConfig
+from ..config import FULL, SLIDING, LayerConfig, TextConfig
 from ..errors import CheckpointError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -60,6 +60,32 @@ def vision_shapes(vision: Mapping[str, Any], hidden_size: int) -> Shapes:
     for number in range(_count(vision, "num_hidden_layers")):
         shapes |= _vision_layer(vision, f"{VISION_TOWER}.encoder.layers.{number}", H, inner)
     return shapes
+
+
+def launch_sizes(text: TextConfig) -> dict[str, int]:
+    """Head sizes as two keys for the sliding and two for the full layers, as config.json has them.
+
+    CheckpointError where layers of one kind differ: mlx-vlm reads no other spelling.
+    """
+    sliding = _alike([layer for layer in text.layers if layer.sliding], SLIDING)
+    full = _alike([layer for layer in text.layers if not layer.sliding], FULL)
+    sizes: dict[str, int] = {}
+    if sliding is not None:
+        sizes["head_dim"], sizes["num_key_value_heads"] = sliding
+    if full is not None:
+        sizes["global_head_dim"], sizes["num_global_key_value_heads"] = full
+    return sizes
+
+
+def _alike(layers: list[LayerConfig], kind: str) -> tuple[int, int] | None:
+    """Head dimension and key-value heads that all `layers` share; None where there is none."""
+    sizes = {(layer.head_dim, layer.num_key_value_heads) for layer in layers}
+    if len(sizes) > 1:
+        raise CheckpointError(
+            f"config.json: {kind} layers differ in head_dim or num_key_value_heads "
+            f"({', '.join(map(str, sorted(sizes)))}), which an MLX folder cannot say."
+        )
+    return sizes.pop() if sizes else None
 
 
 def _text_layer(text: TextConfig, number: int) -> Shapes:

@@ -40,18 +40,14 @@ def first_step_log_probabilities(
     """log p [C, V] of a canvas's first step, activations in float32."""
     config = read_config(folder)
     tensors = Tensors(folder, config, mx.float32)
-    embedding, conditioning, final_norm = build_ends(tensors)
-    prompt, canvas = _ids(config)
-    x = embedding.lookup(prompt)
-    y = conditioning(embedding.lookup(canvas), None)
+    x, y = _below_layers(tensors)
     num_layers = len(config.text.layers)
+    mx.clear_cache()
     for number in range(num_layers):
         x, y = _through_layer(tensors, number, x, y)
         mx.clear_cache()
         progress(number + 1, num_layers)
-    hidden = mx.fast.rms_norm(y, final_norm, config.text.rms_norm_eps)
-    logits = softcap(embedding.head(hidden), config.text.final_logit_softcapping)[0]
-    rows = np.asarray(logits).astype(np.float64)
+    rows = np.asarray(_above_layers(folder, config, y)).astype(np.float64)
     shifted = rows - rows.max(axis=-1, keepdims=True)
     normed: Rows = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normed
@@ -70,6 +66,28 @@ def _ids(config: ModelConfig) -> tuple[mx.array, mx.array]:
     positions = min(CANVAS_LENGTH, config.canvas_length)
     ids = (np.arange(length + positions) * STRIDE + 2) % config.text.vocab_size
     return mx.array(ids[None, :length]), mx.array(ids[None, length:])
+
+
+def _below_layers(tensors: Tensors) -> tuple[mx.array, mx.array]:
+    """What the first layer gets: prompt [1, L, H] and canvas [1, C, H], evaluated.
+
+    The table is let go: it is as large as a layer, and read again for the head.
+    """
+    embedding, conditioning, _ = build_ends(tensors)
+    prompt, canvas = _ids(tensors.config)
+    x = embedding.lookup(prompt)
+    y = conditioning(embedding.lookup(canvas), None)
+    mx.eval(x, y)
+    return x, y
+
+
+def _above_layers(folder: Path, config: ModelConfig, y: mx.array) -> mx.array:
+    """Capped logits [C, V] of what the last layer gives, evaluated."""
+    embedding, _, final_norm = build_ends(Tensors(folder, config, mx.float32))
+    hidden = mx.fast.rms_norm(y, final_norm, config.text.rms_norm_eps)
+    logits = softcap(embedding.head(hidden), config.text.final_logit_softcapping)[0]
+    mx.eval(logits)
+    return logits
 
 
 def _through_layer(

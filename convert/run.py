@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from .hashing import SourceHasher
 from .memory import peak_memory
 from .plan import Plan
 from .read import RowReader
-from .state import MANIFEST, Workspace
+from .state import MANIFEST, Workspace, unfinished_shards
 from .transfer import small_cache, transfer
 from .write import ShardWriter, write_synced
 
@@ -59,12 +59,20 @@ def convert(
     workspace = Workspace(out, fingerprint(plan))
     try:
         workspace.open()
+        if workspace.discarded:
+            reports.note(
+                f"{workspace.discarded} finished shards in {workspace.folder} are of another "
+                "source, recipe or version, and are made again"
+            )
         resumed = len(workspace.shards)
         if resumed:
             reports.note(f"going on with {resumed} of {len(plan.shards)} shards, hashes checked")
         check_disk(plan, workspace)
+        for line in _lacking(plan):
+            reports.note(line)
         _write_folder(plan, workspace, reports)
-        workspace.publish()
+        check_target(plan.source.folder, out, overwrite)  # an hour later OUT may be another's
+        workspace.publish(overwrite)
     except OSError as error:
         workspace.leave()
         raise _told(error, workspace, len(plan.shards)) from error
@@ -77,10 +85,19 @@ def convert(
         resumed_shards=resumed,
         tensor_count=len(plan.outputs),
         tensor_bytes=plan.tensor_bytes,
-        file_bytes=sum(file.stat().st_size for file in out.iterdir()),
+        file_bytes=sum(file.stat().st_size for file in workspace.out.iterdir()),
         seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_memory(),
     )
+
+
+def _lacking(plan: Plan) -> Iterator[str]:
+    """What the source does not have and OUT will be missing, though it can be converted."""
+    source = plan.source
+    if not (source.folder / "tokenizer.json").is_file():
+        yield f"{source.name} has no tokenizer.json, OUT needs one before it can answer"
+    if source.config.has_vision and not plan.has_vision:
+        yield f"{source.name} has no vision tensors, though config.json has a tower; nor will OUT"
 
 
 def shard_names(count: int) -> list[str]:
@@ -129,8 +146,9 @@ def _told(error: OSError, workspace: Workspace, num_shards: int) -> ConvertError
     """A failed read or write in one line, with what the next run still has."""
     place = error.filename or str(workspace.folder)
     said = error.strerror or str(error)
-    remedy = "make room, then" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "then"
-    kept = f"{len(workspace.shards)} of {num_shards} shards are kept in {workspace.folder}"
-    if not workspace.shards:
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+    count = unfinished_shards(workspace.out)
+    kept = f"{count} of {num_shards} shards are kept in {workspace.folder}"
+    if not count:
         kept = "nothing is left behind"
-    return ConvertError(f"{place}: {said}; {kept}, {remedy} run the same command again.")
+    return ConvertError(f"{place}: {said}; {kept}, {remedy}, then run the same command again.")

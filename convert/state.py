@@ -5,12 +5,14 @@ the next run checks the hashes and goes on. OUT appears by one rename, when all 
 """
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,19 +22,26 @@ from .write import FileRecord, hash_file, write_synced
 
 STATE, MANIFEST = "unfinished.json", "conversion.json"
 AT_FDCWD = {"linux": -100, "darwin": -2}
+# What network and foreign file systems say who know no locks, or do not sync folders.
+NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
 RENAME_SWAP = 2  # RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
 @dataclass
 class Workspace:
-    """OUT.partial, locked for this process."""
+    """OUT.partial, locked for this process; `out` is what a link names, not the link."""
 
     out: Path
     fingerprint: str  # of source, recipe and versions: shards of another are worth nothing
     shards: dict[str, FileRecord] = field(default_factory=dict)
     sources: dict[str, FileRecord] = field(default_factory=dict)
+    discarded: int = 0  # shards that were there, of another fingerprint
     lock: int = -1
+    opened: bool = False
     published: bool = False
+
+    def __post_init__(self) -> None:
+        self.out = self.out.resolve()
 
     @property
     def folder(self) -> Path:
@@ -44,12 +53,16 @@ class Workspace:
         self._take_lock()
         self._refuse_foreign()
         state = _read_state(self.folder / STATE)
+        recorded = _records(state.get("shards"))
         if state.get("fingerprint") == self.fingerprint:
             self.sources = _records(state.get("sources"))
-            for name, record in _records(state.get("shards")).items():
+            for name, record in recorded.items():
                 file = self.folder / name
                 if file.is_file() and checked(file) == record:
                     self.shards[name] = record
+        else:
+            self.discarded = len(recorded)
+        self.opened = True  # until here nothing was changed, and nothing is to be cleared up
         self._remove_all_but({STATE, *self.shards})
         self._save()
 
@@ -67,18 +80,24 @@ class Workspace:
         """After a failure: keeps the finished shards and nothing else, or nothing at all."""
         if self.lock < 0:
             return
-        if self.published:
+        if self._is_published():
             self._clear_up()
+        elif not self.opened:
+            with suppress(OSError):  # it is not empty: an earlier run's, whose shards stay
+                self.folder.rmdir()
         elif self.shards:
             self._remove_all_but({STATE, *self.shards})
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
         self.close()
 
-    def publish(self) -> None:
-        """Puts the finished folder in OUT's place; what was there goes once replaced."""
+    def publish(self, overwrite: bool) -> None:
+        """Puts the finished folder in OUT's place; what was there goes once replaced.
+
+        Without `overwrite` there must be no OUT, and OSError says that one has appeared.
+        """
         _sync_folder(self.folder)
-        if not self.out.exists():
+        if not overwrite or not self.out.exists():
             os.rename(self.folder, self.out)
         elif not _swap(self.folder, self.out):
             _replace_in_two_steps(self.folder, self.out)
@@ -87,9 +106,24 @@ class Workspace:
         self._clear_up()
         self.close()
 
+    def _is_published(self) -> bool:
+        """Whether OUT is the folder made here: an interruption may come right after the rename."""
+        try:
+            return self.published or os.path.samestat(os.fstat(self.lock), self.out.stat())
+        except OSError:
+            return False
+
     def _clear_up(self) -> None:
         """Removes what the new OUT does not need: the state in it, and the folder it replaced."""
         (self.out / STATE).unlink(missing_ok=True)
+        if self.folder.is_dir():
+            self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        """The state goes last: after a kill in between, the next run knows what the rest is."""
+        with suppress(OSError):
+            (self.folder / STATE).touch()
+            self._remove_all_but({STATE})
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -101,11 +135,14 @@ class Workspace:
         self.lock = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self.close()
             raise ConvertError(
                 f"{self.folder}: another process is converting into it; wait for it to end."
             ) from None
+        except OSError as error:
+            if error.errno not in NOT_SUPPORTED:
+                raise
 
     def _refuse_foreign(self) -> None:
         names = {file.name for file in self.folder.iterdir()}
@@ -131,8 +168,9 @@ class Workspace:
 
 
 def partial_folder(out: Path) -> Path:
-    """Where a conversion into `out` grows."""
-    return out.with_name(f"{out.name}.partial")
+    """Where a conversion into `out` grows: beside the folder itself, not beside a link to it."""
+    whole = out.resolve()
+    return whole.with_name(f"{whole.name}.partial")
 
 
 def unfinished_shards(out: Path) -> int:
@@ -151,7 +189,10 @@ def _read_state(file: Path) -> dict[str, object]:
 def _records(raw: object) -> dict[str, FileRecord]:
     if not isinstance(raw, dict):
         return {}
-    return {name: FileRecord(**entry) for name, entry in raw.items()}
+    try:
+        return {name: FileRecord(**entry) for name, entry in raw.items()}
+    except TypeError:  # as another version wrote it
+        return {}
 
 
 def _swap(a: Path, b: Path) -> bool:
@@ -168,11 +209,12 @@ def _swap(a: Path, b: Path) -> bool:
 def _replace_in_two_steps(new: Path, out: Path) -> None:
     """The same where there is no exchange: for a moment there is no OUT. `new` becomes the old."""
     old = out.with_name(f"{out.name}.replaced")
-    os.rename(out, old)
     try:
+        os.rename(out, old)
         os.rename(new, out)
-    except OSError:
-        os.rename(old, out)
+    except BaseException:  # Ctrl-C too: it may come between the two
+        if not out.exists():
+            os.rename(old, out)
         raise
     os.rename(old, new)
 
@@ -182,5 +224,8 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
     finally:
         os.close(descriptor)

@@ -88,7 +88,11 @@ def check_hashes(folder: Path, progress: Progress) -> int | None:
 def _manifest_files(folder: Path) -> list[dict[str, Any]]:
     files = read_json(folder / MANIFEST).get("files")
     if not isinstance(files, list) or not all(
-        isinstance(entry, dict) and {"name", "bytes", "sha256"} <= entry.keys() for entry in files
+        isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("bytes"), int)
+        for entry in files
     ):
         raise ConvertError(f"{folder / MANIFEST}: lists no files; convert again.")
     return files

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Download:
-    """What fetching a repository would mean."""
+    """What fetching a repository would mean: its size, and room for what is not cached yet."""
 
     repo_id: str
     num_bytes: int
     free_bytes: int
+    cached_bytes: int = 0  # of files that an interrupted download has finished
+
+    @property
+    def missing_bytes(self) -> int:
+        """What is still to be fetched."""
+        return self.num_bytes - self.cached_bytes
 
 
 Consent = Callable[[Download], bool]
@@ -67,16 +73,22 @@ def find_model(
     name = str(model)
     if not name:
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
-    if (embedded := embedded_folder(name)) is not None:
-        return _without_revision(embedded, revision)
-    folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
-    if os.path.isdir(folder):
-        return _without_revision(folder, revision)
+    if (there := local_folder(name)) is not None:
+        return _without_revision(there, revision)
+    folder = Path(os.path.expanduser(name))
     if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
         raise _no_such_folder(folder)
     return _from_hub(name, offline, consent, revision)
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that `name` means, or the embedded checkpoint's; None for a repository's id."""
+    if (embedded := embedded_folder(name)) is not None:
+        return embedded
+    folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
+    return folder if os.path.isdir(folder) else None
 
 
 def _without_revision(folder: Path, revision: str | None) -> Source:
@@ -188,7 +200,6 @@ def _survey(repo_id: str, revision: str | None) -> Download:
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
 
     info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
     files = info.siblings or []
@@ -197,9 +208,36 @@ def _survey(repo_id: str, revision: str | None) -> Download:
         pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
         held = f"{pickled} but " if pickled else ""
         raise HubError(f"it holds {held}no *.safetensors, and nothing else is read")
-    wanted = (f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES))
+    wanted = [f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES)]
     num_bytes = sum(f.size or 0 for f in wanted)
-    place = Path(HF_HUB_CACHE)
+    free = shutil.disk_usage(cache_place()).free
+    return Download(repo_id, num_bytes, free, _cached_bytes(repo_id, wanted))
+
+
+def cache_place() -> Path:
+    """The folder of the local cache, or the one in which it will be made."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return nearest_folder(Path(HF_HUB_CACHE))
+
+
+def nearest_folder(place: Path) -> Path:
+    """`place`, or the first above it that is there."""
     while not place.exists():
         place = place.parent
-    return Download(repo_id, num_bytes, shutil.disk_usage(place).free)
+    return place
+
+
+def _cached_bytes(repo_id: str, files: Sequence[Any]) -> int:
+    """Bytes of those `files` that are whole in the cache, which keeps them by their hashes."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "blobs"
+    total = 0
+    for file in files:
+        lfs = getattr(file, "lfs", None)
+        name = lfs.sha256 if lfs else getattr(file, "blob_id", None)
+        if name and (blobs / name).is_file():
+            total += file.size or 0
+    return total

@@ -227,6 +227,28 @@ def test_consent_is_asked_with_the_numbers_and_may_be_refused(
     assert remote.asked == ["cache", "survey"]
 
 
+def test_what_is_in_the_cache_needs_no_room(
+    remote: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: 45 of 52 GB were there, 20 GB free, and the rest of the download was refused."""
+    told: list[Download] = []
+
+    def refuse(download: Download) -> bool:
+        told.append(download)
+        return False
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    blobs = tmp_path / "cache/models--owner--model/blobs"
+    blobs.mkdir(parents=True)
+    for name in ("aa11", "cc33", "bb22.0123.incomplete"):
+        (blobs / name).touch()
+    remote.files[0].lfs = SimpleNamespace(sha256="aa11")
+    remote.files[1].lfs = SimpleNamespace(sha256="bb22")
+    remote.files[2].blob_id = "cc33"
+    refused(consent=refuse)
+    assert (told[0].num_bytes, told[0].missing_bytes) == (7_000_003_000, 3_000_000_000)
+
+
 def test_free_room_is_that_of_the_cache_or_of_what_will_hold_it(
     remote: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

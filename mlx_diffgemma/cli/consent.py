@@ -14,9 +14,9 @@ def ask_on_terminal() -> Consent | None:
 
 
 def _ask(download: Download) -> bool:
-    if download.num_bytes > download.free_bytes:
+    if download.missing_bytes > download.free_bytes:
         raise FileError(
-            f"{download.repo_id} is {sized(download.num_bytes)}, the disk has "
+            f"{download.repo_id} is {sized(download.missing_bytes)} more to fetch, the disk has "
             f"{sized(download.free_bytes)} free; make room first, or {TRY_NOW}."
         )
     available = available_memory()
@@ -36,7 +36,7 @@ def describe(download: Download, available: int | None) -> list[str]:
     """What to know before saying yes: size, room on disk, memory."""
     lines = [
         f"{download.repo_id} is not on this machine yet.",
-        f"Download: {sized(download.num_bytes)}; free disk: {sized(download.free_bytes)}.",
+        f"Download: {sized(download.missing_bytes)}; free disk: {sized(download.free_bytes)}.",
     ]
     if available is None:
         return [*lines, f"Memory it needs: {sized(needed_bytes(download))}."]

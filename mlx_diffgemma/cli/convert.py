@@ -1,7 +1,10 @@
 """`convert`: a checkpoint to a quantised MLX folder, a look at what that would be, or a check."""
 
+import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ from .errors import ArgumentError, exit_code, say
 
 if TYPE_CHECKING:
     from ..convert.plan import Plan
+    from ..convert.quantize import Recipe
     from ..convert.read import SourceCheckpoint
     from ..convert.run import Result
     from ..convert.verify import Verification
@@ -48,8 +52,9 @@ def command(
 ) -> int:
     """Make a quantised MLX folder OUT of the checkpoint SOURCE.
 
-    Memory stays below a gigabyte or so, whatever the checkpoint's size. OUT appears when all of it
-    is whole; after an interruption the same command goes on from the finished shards.
+    Memory stays below a gigabyte or so, whatever the checkpoint's size; --verify with a source
+    takes 5 GB for the 26B. OUT appears when all of it is whole; after an interruption the same
+    command goes on from the finished shards.
     """
     settings = {
         "--quantize": quantize,
@@ -83,7 +88,9 @@ def command(
     if not dry_run:
         _check_target(task, overwrite)
     with ExitStack() as stack:
-        checkpoint = _open(task.source, revision, dry_run, stack)
+        checkpoint = _open(
+            task, revision, dry_run, stack, partial(_output_bytes, recipe, requantize)
+        )
         plan = make_plan(checkpoint, recipe, requantize=requantize)
         return _show(plan, task) if dry_run else _convert(plan, task, overwrite)
 
@@ -102,31 +109,46 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
                 f"{given[0]} is for converting, but with --verify and one folder nothing is "
                 "converted; give SOURCE and OUT, or leave it out."
             )
-        return replace(task, source=None, out=Path(task.source).expanduser())
+        return replace(task, source=None, out=Path(task.source))
     if dry_run:
         if task.verify:
             raise ArgumentError("--dry-run writes nothing to --verify; leave one of them out.")
         return task
     if task.out is None:
         raise ArgumentError("OUT is missing, expected the name of a new folder.")
-    return replace(task, out=task.out.expanduser())
+    return replace(task, out=Path(os.path.expanduser(task.out)))  # which raises for no name
 
 
 def _check_target(task: Task, overwrite: bool) -> None:
     """Wrong targets are found before anything is downloaded."""
     from ..convert.checks import check_target
+    from ..hub import local_folder
 
     if task.source is not None and task.out is not None:
-        check_target(Path(task.source).expanduser(), task.out, overwrite)
+        check_target(local_folder(task.source), task.out, overwrite)
 
 
-def _open(name: str, revision: str | None, dry_run: bool, stack: ExitStack) -> "SourceCheckpoint":
-    """The source, downloaded if need be; for a dry run its headers alone, kept with `stack`."""
+def _open(
+    task: Task,
+    revision: str | None,
+    dry_run: bool,
+    stack: ExitStack,
+    output_bytes: Callable[[str, str | None], int],
+) -> "SourceCheckpoint":
+    """The source, downloaded if need be; for a dry run its headers alone, kept with `stack`.
+
+    output_bytes: what a repository, in a revision, will be once converted; asked before a download.
+    """
     from ..convert.read import open_checkpoint
     from ..hub import fetch_headers, find_model
 
+    name = task.source or ""
+
+    def announce(download: "Download") -> bool:
+        return _announce(download, task.out, lambda: output_bytes(name, revision))
+
     try:
-        found = find_model(name, consent=None if dry_run else _announce, revision=revision)
+        found = find_model(name, consent=None if dry_run else announce, revision=revision)
     except HubError:
         if not dry_run:
             raise
@@ -140,18 +162,53 @@ def _open(name: str, revision: str | None, dry_run: bool, stack: ExitStack) -> "
     )
 
 
-def _announce(download: "Download") -> bool:
-    """Whoever names a repository to convert wants it here; but not on a disk it does not fit on."""
+def _announce(download: "Download", out: Path | None, output_bytes: Callable[[], int]) -> bool:
+    """Whoever names a repository to convert wants it here; but not on a disk it does not fit on.
+
+    Nor where it would fit, and then leave no room for OUT.
+    """
     from ..footprint import sized
     from .errors import FileError
 
-    if download.num_bytes > download.free_bytes:
+    missing, free = download.missing_bytes, download.free_bytes
+    if missing > free:
         raise FileError(
-            f"{download.repo_id} is {sized(download.num_bytes)}, the disk of the local cache has "
-            f"{sized(download.free_bytes)} free; make room, or set HF_HOME to another disk."
+            f"{download.repo_id} is {sized(missing)} more to fetch, the disk of the local cache "
+            f"has {sized(free)} free; make room, or set HF_HOME to another disk."
         )
-    say(f"downloading {download.repo_id}, {sized(download.num_bytes)}; Ctrl-C keeps what is there.")
+    if out is not None:
+        _require_room_for_both(out, output_bytes(), download)
+    say(f"downloading {download.repo_id}, {sized(missing)}; Ctrl-C keeps what is there.")
     return True
+
+
+def _require_room_for_both(out: Path, output_bytes: int, download: "Download") -> None:
+    """ConvertError, before hours of download, where OUT would not fit once all is fetched."""
+    from ..convert.checks import require_room
+    from ..hub import cache_place, nearest_folder
+
+    place = nearest_folder(out.resolve().parent)
+    one_disk = place.stat().st_dev == cache_place().stat().st_dev
+    require_room(out, place, output_bytes, download.missing_bytes if one_disk else 0)
+
+
+def _output_bytes(recipe: "Recipe", requantize: bool, name: str, revision: str | None) -> int:
+    """Bytes of what a repository will be converted to; its headers say all that can be wrong.
+
+    0 where headers cannot be fetched alone: the disk is looked at once more when all is there.
+    """
+    from ..convert.checks import output_bytes
+    from ..convert.plan import make_plan
+    from ..convert.read import open_checkpoint
+    from ..hub import fetch_headers
+
+    with TemporaryDirectory() as folder:
+        try:
+            found = fetch_headers(name, revision, Path(folder))
+        except HubError:
+            return 0
+        source = open_checkpoint(found.folder, name=name, shape_only=True)
+        return output_bytes(make_plan(source, recipe, requantize=requantize))
 
 
 def _show(plan: "Plan", task: Task) -> int:

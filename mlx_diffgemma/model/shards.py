@@ -56,7 +56,8 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
 def shard_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
-        files = sorted(folder.glob("*.safetensors"))
+        # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
+        files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("."))
         if not files:
             raise CheckpointError(
                 f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
@@ -87,19 +88,28 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
         header.pop("__metadata__", None)
         start = 8 + length
         tensors = {name: _tensor_info(file, entry, start) for name, entry in header.items()}
-        ends = [entry["data_offsets"][1] for entry in header.values()]
+        expected = _end(tensors, start)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         reason = one_line(error)
         raise CheckpointError(
             f"{file}: not a whole safetensors file ({reason}); {CONVERT_AGAIN}."
         ) from None
-    expected = start + max(ends, default=0)
     if size != expected and not (shape_only and size == start):
         raise CheckpointError(
             f"{file}: {size:,} bytes, expected {expected:,}; the file is "
             f"{'cut short' if size < expected else 'too long'}, {CONVERT_AGAIN}."
         )
     return tensors
+
+
+def _end(tensors: Mapping[str, TensorInfo], start: int) -> int:
+    """Where the last tensor ends; ValueError where two share bytes, which the format forbids."""
+    end, last = start, ""
+    for name, info in sorted(tensors.items(), key=lambda pair: pair[1].offset):
+        if info.num_bytes and info.offset < end:
+            raise ValueError(f"{last} and {name} overlap")
+        end, last = max(end, info.offset + info.num_bytes), name
+    return end
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,6 +125,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _tensor_info(file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo:
     shape = tuple(int(n) for n in entry["shape"])
     first, last = entry["data_offsets"]
+    if entry["dtype"] not in ITEM_BYTES:
+        raise ValueError(f"dtype {entry['dtype']!r} is not supported")
     count = ITEM_BYTES[entry["dtype"]] * math.prod(shape)
     if last - first != count or first < 0:
         raise ValueError(f"{last - first} bytes for {entry['dtype']} {list(shape)}")

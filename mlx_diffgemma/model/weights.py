@@ -43,7 +43,7 @@ def load_network(
     `dtype` None means that of `choices`, or else the checkpoint's own.
     """
     config, choices = read_config(folder), choices or Choices()
-    chosen = DTYPES[choices.dtype] if choices.dtype else _own_dtype(config)
+    chosen = DTYPES[choices.dtype] if choices.dtype else own_dtype(config)
     tensors = Tensors(folder, config, dtype or chosen)
 
     def read(layer: int, part: object) -> None:
@@ -61,12 +61,13 @@ def load_network(
 
 def check_network(folder: Path, config: ModelConfig) -> Tensors:
     """Binds the tensors of `folder` as loading would, with the same errors, but reads no weight."""
-    tensors = Tensors(folder, config, _own_dtype(config))
+    tensors = Tensors(folder, config, own_dtype(config))
     _build(tensors, lambda layer, part: None)
     return tensors
 
 
-def _own_dtype(config: ModelConfig) -> mx.Dtype:
+def own_dtype(config: ModelConfig) -> mx.Dtype:
+    """The dtype that config.json names; CheckpointError for one the network cannot compute in."""
     if config.dtype not in DTYPES:
         raise CheckpointError(
             f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(DTYPES)}."

@@ -74,6 +74,27 @@ def test_out_with_a_tilde(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "deep/out/config.json").exists()
 
 
+def test_out_may_have_the_name_of_a_source_that_is_no_folder_here(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        hub, "_from_hub", lambda *_: hub.Source(hub.find_model("tiny-sudoku").folder)
+    )
+    for source in ("tiny-sudoku", "owner/model"):
+        assert run("convert", source, source).exit_code == 0
+        assert (tmp_path / source / "config.json").exists()
+
+
+def test_out_in_the_home_of_nobody(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No such user: a name like any other, as for SOURCE."""
+    monkeypatch.chdir(tmp_path)
+    assert run("convert", "tiny-sudoku", "~nobody-at-all/out").exit_code == 0
+    assert (tmp_path / "~nobody-at-all/out/config.json").exists()
+
+
 # --- a plan
 
 
@@ -213,6 +234,7 @@ def test_a_repository_is_downloaded_and_named(
         return hub.Source(snapshot, snapshot.name)
 
     monkeypatch.setattr(hub, "_from_hub", from_hub)
+    monkeypatch.setattr(hub, "fetch_headers", lambda *_: hub.Source(snapshot, snapshot.name))
     done = run("convert", "owner/model", tmp_path / "out", "--revision", "v1")
     assert done.exit_code == 0
     assert done.stderr == "downloading owner/model, 1.0 MB; Ctrl-C keeps what is there.\n"
@@ -231,6 +253,45 @@ def test_a_download_that_does_not_fit_is_refused(
     monkeypatch.setattr(hub, "_from_hub", from_hub)
     done = run("convert", "owner/model", tmp_path / "out")
     assert_one_line(done, 1, "52.00 GB", "2.00 GB free", "HF_HOME")
+
+
+def test_a_download_that_leaves_no_room_for_out_is_refused(
+    run: Any, tmp_path: Path, random_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the night of the download, not after it."""
+    asked: list[Any] = []
+
+    def from_hub(name: str, offline: bool, consent: hub.Consent, revision: str | None) -> None:
+        consent(hub.Download(name, 52_000_000_000, 54_000_000_000, 2_000_000_000))
+
+    def fetch_headers(name: str, revision: str | None, folder: Path) -> hub.Source:
+        asked.append((name, revision))
+        return hub.Source(random_folder, "0123abcd")
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50_000_000_001))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "_from_hub", from_hub)
+    monkeypatch.setattr(hub, "fetch_headers", fetch_headers)
+    done = run("convert", "owner/model", tmp_path / "deep/out", "--revision", "v1")
+    assert_one_line(done, 1, "beside the download of 50.00 GB", "50.00 GB free", "make room")
+    assert asked == [("owner/model", "v1")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_headers_can_say_is_said_before_a_download(
+    run: Any, tmp_path: Path, random_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(random_folder, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"model_type": "gemma4"}))
+
+    def from_hub(name: str, offline: bool, consent: hub.Consent, revision: str | None) -> None:
+        consent(hub.Download(name, 52_000, 54_000_000_000))
+
+    monkeypatch.setattr(hub, "_from_hub", from_hub)
+    monkeypatch.setattr(hub, "fetch_headers", lambda *_: hub.Source(other, "0123abcd"))
+    assert_one_line(run("convert", "owner/model", tmp_path / "out"), 1, "model_type 'gemma4'")
 
 
 def test_a_dry_run_fetches_headers_alone(
@@ -288,7 +349,8 @@ def slow(entry, blocks):
     done.append(entry)
     if len(done) == shards:
         print("SLOW", file=sys.stderr, flush=True)
-        time.sleep(60)
+        for _ in range(600):  # a signal right before a sleep is seen when the sleep is over
+            time.sleep(0.1)
     return fast(entry, blocks)
 
 transfer.converted = slow

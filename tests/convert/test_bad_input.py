@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from checkpoints import (
 from converting import SIZES, contents, converted, plan_of
 
 from mlx_diffgemma.convert import checks
-from mlx_diffgemma.convert.run import convert
+from mlx_diffgemma.convert.run import Reports, convert
 from mlx_diffgemma.errors import CheckpointError, ConvertError, DiffGemmaError
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -214,6 +215,36 @@ def test_clipped_linears(source: Path) -> None:
     refused(source, "use_clipped_linears", "not supported")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "auto"])
+def test_a_dtype_that_nothing_computes_in(source: Path, dtype: str) -> None:
+    """Known from config.json: said by a plan, not when all is written."""
+    edit_config(source, lambda c: c.update(dtype=dtype))
+    with pytest.raises(CheckpointError, match="dtype is"):
+        plan_of(source)
+    refused(source, f"dtype is {dtype!r}")
+
+
+def test_layers_that_an_mlx_folder_cannot_describe(tmp_path: Path) -> None:
+    sizes = replace(SIZES, layers="ssf", spelling="per_layer")
+    folder = write_checkpoint(tmp_path / "source", sizes)
+    half, name = SIZES.head_dim // 2, "model.decoder.layers.0.self_attn"
+
+    def shrink(tensors: dict[str, Any]) -> None:
+        for part in "qkv":
+            weight = tensors[f"{name}.{part}_proj.weight"]
+            tensors[f"{name}.{part}_proj.weight"] = weight[: weight.shape[0] // 2]
+        tensors[f"{name}.o_proj.weight"] = tensors[f"{name}.o_proj.weight"][:, : 4 * half]
+        for part in "qk":
+            tensors[f"{name}.{part}_norm.weight"] = tensors[f"{name}.{part}_norm.weight"][:half]
+
+    edit_tensors(folder, shrink)
+    edit_config(
+        folder, lambda c: c["text_config"]["per_layer_config"].update({"0": {"head_dim": half}})
+    )
+    with pytest.raises(CheckpointError, match="sliding_attention layers differ"):
+        plan_of(folder)
+
+
 def test_vision_sizes_that_are_missing(source: Path) -> None:
     edit_config(source, lambda c: c["vision_config"].pop("head_dim"))
     refused(source, "vision_config.head_dim is missing")
@@ -251,6 +282,65 @@ def test_out_exists(tmp_path: Path, source: Path) -> None:
 def test_out_is_a_file(tmp_path: Path, source: Path) -> None:
     (tmp_path / "out").touch()
     refused(source, "is a file", overwrite=True)
+
+
+def test_out_in_a_file(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConvertError, match="file is a file, expected a folder"):
+        converted(source, tmp_path / "file/deep/out")
+
+
+def test_a_parent_that_may_not_be_written_to(source: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(checks.os, "access", lambda *_: False)
+    refused(source, "may not be written to; put OUT elsewhere")
+
+
+def test_links_in_a_circle(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(DiffGemmaError, match="out"):
+        converted(source, tmp_path / "out")
+
+
+def test_out_appears_in_the_meantime(tmp_path: Path, source: Path) -> None:
+    """What another program has made there is not replaced without --overwrite."""
+    out = tmp_path / "out"
+
+    def appear(done: int, total: int) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "thesis.txt").write_text("ten years of work")
+
+    with pytest.raises(ConvertError, match="out exists"):
+        converted(source, out, reports=Reports(appear))
+    assert [file.name for file in out.iterdir()] == ["thesis.txt"]
+    (out / "thesis.txt").unlink()
+    out.rmdir()
+    assert converted(source, out).resumed_shards == 1
+
+
+def test_source_is_where_out_grows(tmp_path: Path, source: Path) -> None:
+    """It would be cleared for the new conversion, and read afterwards."""
+    dense = tmp_path / "out.partial"
+    converted(source, dense, "none")
+    before = contents(dense)
+    with pytest.raises(ConvertError, match="is where a conversion into out grows"):
+        converted(dense, tmp_path / "out")
+    assert contents(dense) == before
+
+
+def test_source_by_another_name(tmp_path: Path, source: Path, monkeypatch: Any) -> None:
+    """A Mac's disk takes SOURCE and source for one folder, and says so only when asked."""
+    dense = tmp_path / "dense"
+    converted(source, dense, "none")
+    other, same = tmp_path / "DENSE", Path.samefile
+    shutil.copytree(dense, other)
+    monkeypatch.setattr(
+        Path,
+        "samefile",
+        lambda a, b: same(Path(str(a).lower()), Path(str(b).lower())),
+    )
+    for out in (other, other / "inside"):
+        with pytest.raises(ConvertError, match=r"SOURCE and OUT are both|one inside the other"):
+            converted(dense, out, overwrite=True)
 
 
 def test_only_a_checkpoint_is_replaced(tmp_path: Path, source: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import Sizes, write_checkpoint
+from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 from converting import SIZES, SMALL_SHARD, contents, converted
 
 from mlx_diffgemma.convert import state
 from mlx_diffgemma.convert.run import Reports
-from mlx_diffgemma.convert.state import partial_folder, unfinished_shards
-from mlx_diffgemma.convert.write import ShardWriter
+from mlx_diffgemma.convert.state import Workspace, partial_folder, unfinished_shards
+from mlx_diffgemma.convert.write import FileRecord, ShardWriter, hash_file
 from mlx_diffgemma.errors import ConvertError
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,29 @@ def test_the_next_run_goes_on(
     assert not partial_folder(out).exists()
 
 
+def test_an_interruption_while_hashes_are_checked_keeps_all(
+    tmp_path: Path, source: Path, monkeypatch: Any, undisturbed: dict[str, str]
+) -> None:
+    """Those not looked at yet are as good as they were."""
+    out, looked_at = tmp_path / "out", list[Path]()
+    stop(source, out, 3)
+    before, whole = contents(partial_folder(out)), Workspace.open
+
+    def interrupted(file: Path) -> FileRecord:
+        looked_at.append(file)
+        if len(looked_at) == 2:
+            raise KeyboardInterrupt
+        return hash_file(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "open", lambda self: whole(self, interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            converted(source, out, max_shard_bytes=SMALL_SHARD)
+    assert contents(partial_folder(out)) == before
+    assert converted(source, out, max_shard_bytes=SMALL_SHARD).resumed_shards == 3
+    assert contents(out) == undisturbed
+
+
 def test_nothing_finished_leaves_nothing(tmp_path: Path, source: Path) -> None:
     stop(source, tmp_path / "out", 0)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
@@ -89,7 +113,7 @@ def test_a_damaged_shard_is_made_again(
     assert contents(out) == undisturbed
 
 
-@pytest.mark.parametrize("change", ["source", "recipe", "state"])
+@pytest.mark.parametrize("change", ["source", "recipe", "state", "format"])
 def test_shards_of_something_else_are_thrown_away(
     tmp_path: Path, source: Path, change: str
 ) -> None:
@@ -102,9 +126,14 @@ def test_shards_of_something_else_are_thrown_away(
     elif change == "recipe":
         quantize = "6bit"
     else:
-        (partial_folder(out) / "unfinished.json").write_text("{")
-    result = converted(source, out, quantize, max_shard_bytes=SMALL_SHARD)
+        content = "{" if change == "state" else '{"shards": {"model.safetensors": {"size": 5}}}'
+        (partial_folder(out) / "unfinished.json").write_text(content)
+    notes: list[str] = []
+    result = converted(
+        source, out, quantize, max_shard_bytes=SMALL_SHARD, reports=Reports(note=notes.append)
+    )
     assert result.resumed_shards == 0
+    assert sum("3 finished shards" in note for note in notes) == (change in ("source", "recipe"))
     converted(source, tmp_path / "fresh", quantize, max_shard_bytes=SMALL_SHARD)
     assert contents(out) == contents(tmp_path / "fresh")
 
@@ -122,6 +151,49 @@ def test_two_at_once_are_refused(tmp_path: Path, source: Path) -> None:
     converted(source, out, reports=Reports(second))
     assert len(refusals) == 1
     assert (out / "model.safetensors").exists()
+
+
+def test_a_file_system_without_locks(tmp_path: Path, source: Path, monkeypatch: Any) -> None:
+    """Some network shares know neither locks nor a sync of folders: no reason to refuse them."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(state.fcntl, "flock", unsupported)
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            unsupported()
+        sync(descriptor)
+
+    monkeypatch.setattr(state.os, "fsync", fsync)
+    converted(source, tmp_path / "out")
+    assert (tmp_path / "out/model.safetensors").exists()
+
+
+# --- links
+
+
+def test_a_link_is_followed(tmp_path: Path, source: Path) -> None:
+    """OUT may be a link to another disk, to a folder that is there or not: it stays a link."""
+    link, real = tmp_path / "link", tmp_path / "disk/real"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    converted(source, link, "8bit")
+    converted(source, link, "4bit", overwrite=True)
+    converted(source, tmp_path / "fresh", "4bit")
+    assert link.is_symlink()
+    assert contents(real) == contents(tmp_path / "fresh")
+    assert [file.name for file in real.parent.iterdir()] == ["real"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["disk", "fresh", "link", "source"]
+
+
+def test_the_working_directory(tmp_path: Path, source: Path, monkeypatch: Any) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    result = converted(source, Path(), overwrite=True)
+    assert result.file_bytes == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
 
 
 # --- replaced
@@ -177,6 +249,82 @@ def test_an_interruption_of_the_last_step(
         with pytest.raises(KeyboardInterrupt):
             converted(source, out, "4bit", overwrite=True)
     assert len(calls) == 2
+    converted(source, tmp_path / "fresh", "4bit")
+    assert contents(out) == contents(tmp_path / "fresh")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fresh", "out", "source"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_interruption_right_after_the_rename(
+    tmp_path: Path, source: Path, monkeypatch: Any, replaced: bool
+) -> None:
+    """Before anything could note that OUT is there."""
+    out = tmp_path / "out"
+    if replaced:
+        converted(source, out, "8bit")
+    rename, swap = os.rename, state._swap
+
+    def interrupted(a: Path, b: Path) -> None:
+        rename(a, b)
+        raise KeyboardInterrupt
+
+    def interrupted_swap(a: Path, b: Path) -> bool:
+        if swap(a, b):
+            raise KeyboardInterrupt
+        pytest.skip("no exchange on this file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state.os, "rename", interrupted)
+        patched.setattr(state, "_swap", interrupted_swap)
+        with pytest.raises(KeyboardInterrupt):
+            converted(source, out, "4bit", overwrite=replaced)
+    converted(source, tmp_path / "fresh", "4bit")
+    assert contents(out) == contents(tmp_path / "fresh")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fresh", "out", "source"]
+
+
+def test_killed_while_the_old_one_is_removed(
+    tmp_path: Path, source: Path, monkeypatch: Any
+) -> None:
+    """Half of a folder that others wrote, without a manifest: it is not taken for the user's."""
+    out, four = tmp_path / "out", Packing("affine", 4, 64)
+    quantise_folder(source, out, four, published(four))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **options: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            converted(source, out, overwrite=True)
+    assert partial_folder(out).is_dir()
+    converted(source, out, "8bit", overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_an_interruption_between_two_renames(
+    tmp_path: Path, source: Path, monkeypatch: Any
+) -> None:
+    """Where nothing can be exchanged, OUT is gone for a moment: it comes back."""
+    out = tmp_path / "out"
+    converted(source, out, "8bit")
+    old, rename = contents(out), os.rename
+
+    def interrupted(a: Path, b: Path) -> None:
+        rename(a, b)
+        if Path(a) == out:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "_swap", lambda a, b: False)
+        patched.setattr(state.os, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            converted(source, out, "4bit", overwrite=True)
+    assert contents(out) == old
+    converted(source, out, "4bit", overwrite=True)
     converted(source, tmp_path / "fresh", "4bit")
     assert contents(out) == contents(tmp_path / "fresh")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["fresh", "out", "source"]

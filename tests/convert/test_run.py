@@ -13,6 +13,7 @@ from checkpoints import (
     load_tensors,
     published,
     quantise_folder,
+    save_tensors,
     write_checkpoint,
 )
 from converting import SIZES, SMALL_FILES, SMALL_SHARD, contents, converted, plan_of
@@ -195,6 +196,22 @@ def test_what_is_converted_loads_and_computes_the_same(tmp_path: Path) -> None:
         prefix = model.encode([2, 5, 9])
         logits.append(np.array(model.logits(model.decode(mx.array([3, 4, 5, 6]), prefix))))
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
+
+
+def test_what_the_source_lacks_is_said(tmp_path: Path, source: Path) -> None:
+    """Only a tokenizer and a vision tower may be missing, and never without a word."""
+    notes: list[str] = []
+    converted(source, tmp_path / "whole", reports=Reports(note=notes.append))
+    assert notes == []
+    (source / "tokenizer.json").unlink()
+    arrays = load_tensors(source)
+    mx.eval(arrays)
+    save_tensors(
+        source / "model.safetensors", {n: a for n, a in arrays.items() if "vision" not in n}
+    )
+    converted(source, tmp_path / "out", reports=Reports(note=notes.append))
+    assert ["no tokenizer.json" in note for note in notes] == [True, False]
+    assert ["no vision tensors" in note for note in notes] == [False, True]
 
 
 def test_progress_counts_source_bytes(tmp_path: Path, source: Path) -> None:

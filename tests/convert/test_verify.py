@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from checkpoints import (
     Packing,
+    Sizes,
     load_tensors,
     published,
     quantise_folder,
@@ -98,6 +100,24 @@ def test_the_decoder_pass_is_the_networks_own(tmp_path: Path) -> None:
     assert np.abs(rows - expected).max() < 1e-5
 
 
+def test_the_table_and_a_layer_are_not_held_together(tmp_path: Path) -> None:
+    """Both are 3 GB in float32 at the real width; here 10.2 and 12.6 MB, and a layer's work."""
+    sizes = Sizes(
+        "sf",
+        vocab_size=40_000,
+        hidden_size=64,
+        num_experts=32,
+        moe_intermediate_size=512,
+        head_dim=16,
+    )
+    folder = write_checkpoint(tmp_path, sizes)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    first_step_log_probabilities(folder)
+    assert mx.get_peak_memory() - before < 31e6
+
+
 def test_distance_is_kl() -> None:
     p, q = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.25, 0.75], [0.9, 0.1]])
     got = distance(p, q)
@@ -132,8 +152,11 @@ def test_a_file_that_is_gone(out: Path) -> None:
     failing(out, None, ConvertError, "tokenizer.json", "missing")
 
 
-def test_a_manifest_that_lists_nothing(out: Path) -> None:
-    (out / "conversion.json").write_text(json.dumps({"files": ["model.safetensors"]}))
+@pytest.mark.parametrize(
+    "files", [["model.safetensors"], [{"name": 1, "bytes": "x", "sha256": 2}], None]
+)
+def test_a_manifest_that_lists_nothing(out: Path, files: object) -> None:
+    (out / "conversion.json").write_text(json.dumps({"files": files}))
     failing(out, None, ConvertError, "conversion.json", "lists no files")
 
 
@@ -154,6 +177,32 @@ def test_halves_of_the_experts_swapped(out: Path, source: Path) -> None:
     failing(out, source, ConvertError, "experts: relative RMS error")
 
 
+def test_one_wrong_tensor_among_many(tmp_path: Path) -> None:
+    """In the mean over 21 layers of experts it would be small enough."""
+    sizes = replace(SIZES, layers="s" * 20 + "f", vision=False)
+    source = write_checkpoint(tmp_path / "deep", sizes, dtype="bfloat16")
+    converted(source, tmp_path / "out")
+
+    def swap(tensors: dict[str, Any]) -> None:
+        for kind in ("weight", "scales", "biases"):
+            gate, up = mx.split(tensors[f"{EXPERTS}.{kind}"], 2, axis=1)
+            tensors[f"{EXPERTS}.{kind}"] = mx.concatenate([up, gate], axis=1)
+
+    verify(tmp_path / "out", source)
+    edit_tensors(without_manifest(tmp_path / "out"), swap)
+    failing(tmp_path / "out", source, ConvertError, f"of {EXPERTS}.weight")
+
+
+def test_zeros_are_zeros_packed(tmp_path: Path, source: Path) -> None:
+    def clear(tensors: dict[str, Any]) -> None:
+        tensors[EXPERTS] = mx.zeros_like(tensors[EXPERTS])
+
+    edit_tensors(source, clear)
+    for quantize in ("4bit", "mxfp4", "mxfp8", "nvfp4"):
+        converted(source, tmp_path / quantize, quantize)
+        verify(tmp_path / quantize, source)
+
+
 def test_a_norm_that_is_not_the_sources(out: Path, source: Path) -> None:
     name = "model.decoder.layers.1.input_layernorm.weight"
     edit_tensors(without_manifest(out), lambda t: t.update({name: t[name] * 1.5}))
@@ -168,9 +217,33 @@ def test_scales_that_are_not_finite(out: Path) -> None:
     failing(out, None, ConvertError, "not finite")
 
 
-def test_another_source(tmp_path: Path, out: Path) -> None:
-    from dataclasses import replace
+def test_a_part_that_is_gone(out: Path, source: Path) -> None:
+    """A folder loads without its vision tower; it is not what the source was."""
 
+    def strip(tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if "vision" in name]:
+            del tensors[name]
+
+    edit_tensors(without_manifest(out), strip)
+    failing(out, source, ConvertError, "vision", "but not in")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        replace(SIZES, hidden_size=128),
+        replace(SIZES, vocab_size=512),
+        replace(SIZES, num_experts=8),
+        replace(SIZES, layers="ssf"),
+        replace(SIZES, layers="f"),
+    ],
+)
+def test_a_source_of_another_size(tmp_path: Path, out: Path, sizes: Sizes) -> None:
+    other = write_checkpoint(tmp_path / "other", sizes, dtype="bfloat16")
+    failing(out, other, ConvertError, "was one made from the other?")
+
+
+def test_another_source(tmp_path: Path, out: Path) -> None:
     other = write_checkpoint(tmp_path / "other", replace(SIZES, seed=5), dtype="bfloat16")
     failing(out, other, ConvertError, "relative RMS error", "was it made from")
 

@@ -491,6 +491,28 @@ def test_broken_headers(folder: Path, change: Callable[[dict[str, Any]], object]
     assert_refused(folder, FILE, "download it again")
 
 
+def test_a_dtype_that_is_not_known_is_named(folder: Path) -> None:
+    rewrite_header(folder, lambda header: header[MATRIX].update(dtype="F4"))
+    assert_refused(folder, FILE, "dtype 'F4' is not supported", "convert the bf16 checkpoint")
+
+
+def test_two_tensors_in_one_place(folder: Path) -> None:
+    """The file has the right length, and every tensor its bytes: those of another."""
+
+    def share(header: dict[str, Any]) -> None:
+        name = MATRIX.replace("up_proj", "gate_proj")
+        assert name != MATRIX
+        header[MATRIX]["data_offsets"] = header[name]["data_offsets"]
+
+    rewrite_header(folder, share)
+    assert_refused(folder, FILE, "overlap")
+
+
+def test_what_a_mac_leaves_beside_a_file(folder: Path) -> None:
+    (folder / f"._{FILE}").write_bytes(b"\0\5\26\7" * 64)
+    load_network(folder)
+
+
 def test_a_dtype_that_mlx_does_not_load(folder: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
