@@ -87,6 +87,8 @@ class Workspace:
                 self.folder.rmdir()
         elif self.shards:
             self._remove_all_but({STATE, *self.shards})
+            if not (self.folder / STATE).exists():  # it was about to be published
+                self._save()
         else:
             self._remove_folder()
         self.close()
@@ -97,6 +99,7 @@ class Workspace:
         Without `overwrite` there must be no OUT, and OSError says that one has appeared.
         """
         _sync_folder(self.folder)
+        (self.folder / STATE).unlink()  # before: a kill must not leave it in OUT
         if not overwrite or not self.out.exists():
             os.rename(self.folder, self.out)
         elif not _swap(self.folder, self.out):
@@ -114,8 +117,7 @@ class Workspace:
             return False
 
     def _clear_up(self) -> None:
-        """Removes what the new OUT does not need: the state in it, and the folder it replaced."""
-        (self.out / STATE).unlink(missing_ok=True)
+        """Removes the folder that the new OUT has replaced."""
         if self.folder.is_dir():
             self._remove_folder()
 

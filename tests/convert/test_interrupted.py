@@ -330,6 +330,30 @@ def test_an_interruption_between_two_renames(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["fresh", "out", "source"]
 
 
+def test_killed_right_after_the_rename(
+    tmp_path: Path, source: Path, monkeypatch: Any, undisturbed: dict[str, str]
+) -> None:
+    """OUT is whole, with nothing of the conversion's own in it."""
+    monkeypatch.setattr(Workspace, "_clear_up", lambda _: None)
+    converted(source, tmp_path / "out", max_shard_bytes=SMALL_SHARD)
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def test_a_rename_that_fails_keeps_the_shards(
+    tmp_path: Path, source: Path, monkeypatch: Any, undisturbed: dict[str, str]
+) -> None:
+    def refuse(old: Path, new: Path) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(new))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlx_diffgemma.convert.state.os.rename", refuse)
+        with pytest.raises(ConvertError, match=r"Permission denied; \d+ of \d+ shards are kept"):
+            converted(source, tmp_path / "out", max_shard_bytes=SMALL_SHARD)
+    result = converted(source, tmp_path / "out", max_shard_bytes=SMALL_SHARD)
+    assert result.resumed_shards == result.shards
+    assert contents(tmp_path / "out") == undisturbed
+
+
 # --- full disks
 
 
@@ -439,7 +463,6 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
             time.sleep(moments.uniform(0, 0.5 * whole))
             process.send_signal(signal.SIGKILL)
         if out.exists():  # it was faster: from the beginning again
-            (out / "unfinished.json").unlink(missing_ok=True)
             assert contents(out) == expected
             shutil.rmtree(out)
             continue
