@@ -22,7 +22,9 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     from ..hub import default_model, find_model
     from ..kernels.dispatch import require_usable
     from ..session import load
+    from .output import require_output
 
+    require_output()
     require_usable()
     name = default_model() if choice.name is None else choice.name
     source = find_model(name, offline=choice.offline, consent=ask_on_terminal())

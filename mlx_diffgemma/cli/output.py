@@ -56,14 +56,19 @@ def settled(text: str, stops: Sequence[str] = ()) -> str:
     return text[: len(text) - max(overlap, default=0)]
 
 
+def require_output() -> None:
+    """FileError where standard output is closed; asked before anything takes long."""
+    if sys.stdout is None:
+        raise FileError("standard output is closed, expected somewhere to write the answer.")
+
+
 def write_out(text: str) -> None:
     """Text to standard output at once. BrokenPipeError when nobody reads it, else FileError.
 
     Pipes and files get every character as it is; to a terminal nothing goes that it would obey.
     """
+    require_output()
     stream = sys.stdout
-    if stream is None:
-        raise FileError("standard output is closed, expected somewhere to write the answer.")
     if is_terminal(stream):
         text = harmless(text)
     encoding = stream.encoding or "utf-8"

@@ -122,27 +122,36 @@ class Plan:
 
 
 def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | None]") -> int:
-    from ..profile.encoder_head import measure_encoder_head
-    from ..profile.run import run
-    from .progress import Bar
-
     measured = _prepared(choice, plan)
     try:
-        with Bar("measuring") as bar:
-            run(measured, components=plan.components, sustained=plan.sustained, progress=bar)
-        if plan.encoder_head:
-            measured.encoder_head = measure_encoder_head(measured.session, measured.records)
-    except KeyboardInterrupt as interrupt:
+        _run(measured, plan)
+    except (KeyboardInterrupt, Exception) as error:  # out of memory after an hour, for one
         if measured.records:
             _show(measured)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         count = len(measured.records)
         say(f"interrupted: {count} of {plan.workload.answers} answers measured.")
-        return exit_code(interrupt)
+        return exit_code(error)
     try:
         _show(measured)
     finally:  # nobody may be reading what is printed: what was measured is kept all the same
         _write(measured, outputs)
     return 0
+
+
+def _run(measured: "Measurement", plan: Plan) -> None:
+    from ..profile.encoder_head import measure_encoder_head
+    from ..profile.run import run
+    from .progress import Bar
+
+    with Bar("measuring") as bar:
+        run(measured, components=plan.components, sustained=plan.sustained, progress=bar)
+    if plan.encoder_head:
+        with Bar("reading causally") as bar:
+            measured.encoder_head = measure_encoder_head(
+                measured.session, measured.records, progress=bar
+            )
 
 
 def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":

@@ -8,12 +8,12 @@ has, and its speed token by token behind the prefix cache. Logits are softcapped
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
 
-from ..model.text import PREFILL_CHUNK, Model
+from ..model.text import PREFILL_CHUNK, Model, Progress
 from ..session import Session
 from .measure import AnswerRecord
 from .statistics import percentiles
@@ -21,6 +21,8 @@ from .workload import Prompt, is_raw, shipped_prompts
 
 HEAD_LOGITS = 2**22  # that exist at a time
 WARM_UP, TIMED = 4, 32  # tokens written one by one
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,17 @@ def measure_encoder_head(
     session: Session,
     records: Sequence[AnswerRecord],
     clock: Callable[[], float] = time.perf_counter,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """All that `profile --encoder-head` reports; records: answers whose canvases it is held to."""
+    """All that `profile --encoder-head` reports; records: answers whose canvases it is held to.
+
+    progress: told of texts and answers that are scored, and tokens that are written.
+    """
     prompts = shipped_prompts(session.task is not None)
-    texts = [score_text(session, prompt) for prompt in prompts]
-    agreed = [agreement(session.model, record) for record in records]
-    token_ms = [1e3 * s for s in token_seconds(session, prompts[0], clock)]
+    count = _Count(len(prompts) + len(records) + TIMED, progress)
+    texts = [count(score_text(session, prompt)) for prompt in prompts]
+    agreed = [count(agreement(session.model, record)) for record in records]
+    token_ms = [1e3 * count(s) for s in token_seconds(session, prompts[0], clock)]
     return {
         "prompt_perplexity": _perplexity([(t.prompt_nats, t.prompt_tokens) for t in texts]),
         "answer_perplexity": _perplexity([(t.answer_nats, t.answer_tokens) for t in texts]),
@@ -62,6 +69,19 @@ def measure_encoder_head(
         "texts": [dict(vars(text)) for text in texts],
         "token_ms_samples": token_ms,
     }
+
+
+class _Count:
+    """Hands every result on, and tells `progress` of it."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def __call__(self, result: T) -> T:
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, self.total)
+        return result
 
 
 def score_text(session: Session, prompt: Prompt) -> TextScores:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,10 @@ def test_a_full_disk_is_one_line(arguments: tuple[str, ...], spawn: Any) -> None
     assert b"No space left on device" in done.stderr
 
 
-def test_no_standard_output_at_all_is_one_line() -> None:
-    command = [sys.executable, "-m", "mlx_diffgemma", *SOLVE]
+@pytest.mark.parametrize("words", [SOLVE, ["generate", "Hi", "--model", "/none"]])
+def test_no_standard_output_at_all_is_one_line(words: Sequence[str]) -> None:
+    """Said before a model is even looked for."""
+    command = [sys.executable, "-m", "mlx_diffgemma", *words]
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stdin=-3, stderr=-1, check=False
     )

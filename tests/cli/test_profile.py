@@ -11,6 +11,7 @@ from puzzle import assert_one_line
 from test_interrupt import stopped
 
 from mlx_diffgemma.cli import output
+from mlx_diffgemma.profile import encoder_head
 from mlx_diffgemma.profile.schema import problems
 
 FAST = ("--steps", 2, "--context", 130)
@@ -187,6 +188,22 @@ def test_an_interrupt_prints_what_is_finished(random_folder: Path, tmp_path: Pat
     assert os.listdir(tmp_path) == []
     code, out, err = stopped(SLOW, 2, *command)
     assert (code, out, err) == (130, "", ["interrupted: 0 of 5 answers measured."])
+
+
+def test_an_error_prints_what_is_finished(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory")
+
+    monkeypatch.setattr(encoder_head, "measure_encoder_head", fail)
+    file = tmp_path / "file"
+    done = profile("--encoder-head", "--json", file)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: out of memory")
+    assert done.stderr.count("\n") == 1
+    assert "5 answers, 5 canvases" in done.stdout
+    assert not file.exists()
 
 
 # --- compare

@@ -85,7 +85,11 @@ def test_agreement_counts_committed_tokens(sudoku: Session) -> None:
 def test_the_report(sudoku: Session) -> None:
     question = first_questions(sudoku, Workload(steps=2))[0]
     record = Meter(sudoku.model).answer(question, commit_last=False)
-    found = measure_encoder_head(sudoku, [record])
+    told: list[tuple[int, int]] = []
+    found = measure_encoder_head(
+        sudoku, [record], progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(done, told[-1][1]) for done in range(1, told[-1][1] + 1)]
     assert len(found["texts"]) == 20
     assert len(found["token_ms_samples"]) == encoder_head.TIMED
     nats = sum(text["answer_nats"] for text in found["texts"])
