@@ -1,20 +1,9 @@
-"""Runs the tests here on the CPU."""
+"""What is converted."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 from converting import SIZES, add_small_files
-
-
-@pytest.fixture(autouse=True, scope="module")
-def on_the_cpu() -> Iterator[None]:
-    """Packed bits are compared with those made on the same device."""
-    before = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(before)
 
 
 @pytest.fixture

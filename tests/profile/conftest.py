@@ -1,33 +1,16 @@
-"""Lets the tests here import the helpers beside them, and holds the models they measure."""
+"""The models that are measured."""
 
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import mlx.core as mx
 import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.session import Session
 
-HERE = Path(__file__).parent
-for helpers in (HERE, HERE.parent / "session", HERE.parent / "diffusion", HERE.parent):
-    if str(helpers) not in sys.path:
-        sys.path.append(str(helpers))
-
 SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def on_the_cpu() -> Iterator[None]:
-    """What is said about the machine here is said about a CPU."""
-    before = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,9 @@
-"""Prints the largest differences seen.
-
-Both sides run on the CPU.
-"""
+"""Prints the largest differences seen."""
 
 from collections.abc import Iterator
 
-import mlx.core as mx
 import pytest
 from compare import RECORD
-
-
-@pytest.fixture(autouse=True, scope="module")
-def on_the_cpu() -> Iterator[None]:
-    before = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(before)
 
 
 @pytest.fixture(autouse=True)
