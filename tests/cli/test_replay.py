@@ -85,7 +85,7 @@ def test_an_interrupted_trace_has_no_answer(run: Any, puzzle: Path, tmp_path: Pa
 
 
 def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
-    with Tty(*PROGRAM, "replay", puzzle, "--speed", "0.2") as tty:
+    with Tty(*PROGRAM, "replay", puzzle, "--speed", "0.1") as tty:
         for step in (1, 3):
             tty.until(lambda tty, step=step: tty.alternate and f"step {step}/48" in tty.text())
             assert tty.text().startswith(GRID_TOP)

@@ -87,12 +87,12 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
     seed, expected = next((seed, text) for seed, text in answers if text[:-1].isprintable())
     command = (*command, seed)
     with paced(0.2, log, *command) as tty:
-        tty.until(lambda tty: tty.alternate and "canvas 2 step 2/3" in tty.text())
+        tty.until(lambda tty: tty.alternate and "canvas 2 step" in tty.text())
         first = tty.text()
         assert tty.wait() == 0
         tty.assert_given_back()
         shown = tty.scrollback()
-    assert first.splitlines()[-1].startswith("canvas 2 step 2/3 acc ")
+    assert first.splitlines()[-1].startswith("canvas 2 step ")  # which, the load decides
     assert first[:4] == expected[:4]
     assert shown.split("\n16 tokens")[0].rstrip() == expected.rstrip()
 
@@ -117,13 +117,13 @@ def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
 
 
 def test_a_resized_window_is_drawn_anew(log: Path) -> None:
-    with paced(0.4, log, *SOLVE) as tty:
+    with paced(0.6, log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
         tty.resize(18, 8)
-        tty.until(lambda tty: "534" in tty.text() and "step 2/48" in tty.text())
+        tty.until(lambda tty: tty.text().startswith("534") and "/48" in tty.text())
         assert GRID_TOP[:5] not in tty.text()
         tty.resize(60, 30)
-        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and "step 3/48" in tty.text())
+        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and "/48" in tty.text())
         assert len(tty.text().splitlines()) == 14
         assert tty.wait() == 0
 
