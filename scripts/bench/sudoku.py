@@ -45,7 +45,7 @@ class Attempt:
 
 
 def main() -> None:
-    args = _arguments()
+    args = arguments(__doc__)
     puzzles: list[dict[str, Any]] = json.loads(PUZZLES.read_text())
     chosen = first_of_each(puzzles, args.limit)
     session = dg.load("tiny-sudoku")
@@ -126,8 +126,9 @@ def first_of_each(puzzles: Sequence[dict[str, Any]], limit: int | None) -> list[
     return [p for count in counts for p in [p for p in puzzles if p["clues"] == count][:limit]]
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def arguments(doc: str | None) -> argparse.Namespace:
+    """What is measured, and where the attempts go; doc: the script's."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 48], help="most steps [16 48]")
     parser.add_argument("--seeds", type=int, default=1, help="seeds, from 0 [1]")
     parser.add_argument("--limit", type=int, help="puzzles of each count of clues [all 40]")

@@ -8,18 +8,16 @@ at most the same steps; both have it in the prompt. Otherwise as in sudoku.py. B
 stands how often only one of the two ways solved a puzzle: without those, there is no difference.
 """
 
-import argparse
 import json
 import shlex
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from report import environment, progress
-from sudoku import PUZZLES, Attempt, as_json, attempt, cells_of, first_of_each
+from sudoku import PUZZLES, Attempt, arguments, as_json, attempt, cells_of, first_of_each
 
 import mlx_diffgemma as dg
 
@@ -35,7 +33,7 @@ class Tried(Attempt):
 
 
 def main() -> None:
-    args = _arguments()
+    args = arguments(__doc__)
     puzzles: list[dict[str, Any]] = json.loads(PUZZLES.read_text())
     chosen = first_of_each(puzzles, args.limit)
     session = dg.load("tiny-sudoku")
@@ -112,15 +110,6 @@ def only_one(attempts: Sequence[Tried]) -> str:
         f"{sum(asked)} of {len(asked)} by the prompt alone ({pairs.count((True, False))} of them "
         f"not by fill), {sum(filled)} by fill ({pairs.count((False, True))} not by the prompt)"
     )
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[16, 48], help="most steps [16 48]")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds, from 0 [1]")
-    parser.add_argument("--limit", type=int, help="puzzles of each count of clues [all 40]")
-    parser.add_argument("--json", type=Path, help="file for all attempts")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
