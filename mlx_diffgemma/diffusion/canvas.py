@@ -6,7 +6,7 @@ template leaves open (pins.py). Axes: C canvas positions, F of them denoised, H 
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import NumericsError
 from ..model.cache import Prefix
-from ..model.text import Model
+from ..model.text import Model, Progress
 from .noise import Noise
 from .sampler import temperature
 from .settings import Resolved
@@ -134,6 +134,32 @@ class Denoiser:
     resolved: Resolved
     noise: Noise
     exact: bool
+
+    def next_canvas(
+        self,
+        number: int,
+        pending: Sequence[int],
+        prefix: Prefix,
+        at: Places[AnyFrame],
+        *,
+        start: State | None = None,
+        progress: Progress | None = None,
+    ) -> Generator[AnyFrame, None, AnyFrame]:
+        """Encodes the `pending` tokens into `prefix`, then settles canvas `number` behind it.
+
+        progress: told of encoded positions before the first canvas. For the rest see `settle`.
+        """
+        began = time.perf_counter()
+        if pending:
+            self.model.encode(pending, prefix, progress=progress if number == 0 else None)
+        if number == 0:
+            prefix.mark()
+        encode_seconds = time.perf_counter() - began
+        frame = yield from self.settle(
+            number, prefix, at, encode_seconds=encode_seconds, start=start
+        )
+        mx.clear_cache()
+        return frame
 
     def settle(
         self,

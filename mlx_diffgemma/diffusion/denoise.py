@@ -4,7 +4,6 @@ The caller decides when to draw, keep or stop. Nothing here prints, and no text 
 """
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -118,22 +117,14 @@ class _Loop:
         start: State | None,
         progress: Progress | None,
     ) -> Iterator[Frame]:
-        model = self.denoiser.model
-        C = model.config.canvas_length
+        C = self.denoiser.model.config.canvas_length
         num_canvases = -(-max_tokens // C)
         prefix.reserve(len(prompt) + num_canvases * C)
         pending = prompt[prefix.length :]
         for number in range(num_canvases):
-            began = time.perf_counter()
-            if pending:
-                model.encode(pending, prefix, progress=progress if number == 0 else None)
-            if number == 0:
-                prefix.mark()
-            encode_seconds = time.perf_counter() - began
-            frame = yield from self.denoiser.settle(
-                number, prefix, Everywhere(), encode_seconds=encode_seconds, start=start
+            frame = yield from self.denoiser.next_canvas(
+                number, pending, prefix, Everywhere(), start=start, progress=progress
             )
-            mx.clear_cache()
             committed = self._commit(frame, max_tokens - number * C, number + 1 == num_canvases)
             yield committed
             if committed.finish_reason:

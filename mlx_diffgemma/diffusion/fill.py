@@ -1,6 +1,5 @@
 """The loop of a template: its holes are denoised with both sides in view, the rest is pinned."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,23 +70,15 @@ class _Loop:
     prompt: list[int]
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[FillFrame]:
-        model, sheet = self.denoiser.model, self.sheet
-        C = model.config.canvas_length
+        sheet, C = self.sheet, self.denoiser.model.config.canvas_length
         prefix.reserve(len(self.prompt) + max(sheet.form.num_positions, C))
         committed = number = 0
         start = sheet.begin(0, C)
         while True:
-            began = time.perf_counter()
             pending = [*self.prompt, *sheet.tokens[:start]][prefix.length :]
-            if pending:
-                model.encode(pending, prefix, progress=progress if number == 0 else None)
-            if number == 0:
-                prefix.mark()
-            encode_seconds = time.perf_counter() - began
-            frame = yield from self.denoiser.settle(
-                number, prefix, sheet.pins(start, C), encode_seconds=encode_seconds
+            frame = yield from self.denoiser.next_canvas(
+                number, pending, prefix, sheet.pins(start, C), progress=progress
             )
-            mx.clear_cache()
             sheet.settle(start, frame.tokens.tolist())
             end = len(sheet.tokens) if sheet.complete else sheet.begin(start, C)
             yield self._commit(frame, committed, end)
