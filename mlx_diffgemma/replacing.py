@@ -1,9 +1,22 @@
-"""Files that are replaced whole: whoever reads sees what was there before, or all that is new."""
+"""Files of this program's own, replaced whole: whoever reads sees the old one or all of the new."""
 
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+
+def own_file(variable: str, usual: str, name: str) -> Path | None:
+    """Where this program keeps a file, after the XDG base directories; None without a home.
+
+    variable: of the environment, names the base folder; usual: that folder in the home.
+    """
+    base = os.environ.get(variable, "")
+    try:
+        folder = Path(base) if os.path.isabs(base) else Path.home() / usual
+    except RuntimeError:
+        return None
+    return folder / "mlx-diffgemma" / name
 
 
 def replace_file(file: Path, text: str) -> None:

@@ -7,7 +7,6 @@ PLACE names chip, system, versions and the model, so that choices count only whe
 
 import errno
 import json
-import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -17,20 +16,15 @@ from .choices import Choices
 from .config import read_config
 from .errors import ProfileError, SettingsError, one_line
 from .kernels.machine import this_machine
-from .replacing import replace_file, require_replaceable
+from .replacing import own_file, replace_file, require_replaceable
 
 SCHEMA = 1
 AGAIN = "remove it, and tune again with `mlx-diffgemma profile --tune`"
 
 
 def tuning_file() -> Path | None:
-    """Where choices are kept, after the XDG base directories; None without a home."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    try:
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".config"
-    except RuntimeError:
-        return None
-    return folder / "mlx-diffgemma" / "tune.json"
+    """Where choices are kept; None without a home."""
+    return own_file("XDG_CONFIG_HOME", ".config", "tune.json")
 
 
 def place_of(folder: Path, revision: str | None, dtype: str | None) -> str:

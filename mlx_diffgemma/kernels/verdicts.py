@@ -8,11 +8,10 @@ what the other had found is found again.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from ..replacing import replace_file
+from ..replacing import own_file, replace_file
 from .trial import Verdict
 
 SCHEMA = 1
@@ -26,13 +25,8 @@ class UnreadableError(Exception):
 
 
 def verdicts_file() -> Path | None:
-    """Where the verdicts are kept, after the XDG base directories; None without a home."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return folder / "mlx-diffgemma" / "kernels.json"
+    """Where the verdicts are kept; None without a home."""
+    return own_file("XDG_CACHE_HOME", ".cache", "kernels.json")
 
 
 def read_verdicts(file: Path) -> Machines:
