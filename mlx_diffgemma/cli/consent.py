@@ -5,7 +5,7 @@ import sys
 from ..footprint import WORKSPACE_BYTES, available_memory, sized
 from ..hub import TRY_NOW, Consent, Download
 from .errors import FileError, say
-from .output import is_terminal
+from .streams import is_terminal
 
 
 def ask_on_terminal() -> Consent | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..text.chat import CALL_OPENING
 from .errors import FileError, detach, harmless, reason
+from .streams import is_terminal
 
 REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
@@ -90,9 +91,3 @@ def write_json(value: Mapping[str, Any]) -> None:
     content = json.dumps(value, ensure_ascii=not readable, allow_nan=False)
     # JSON leaves DEL and C1 as they are, of which terminals take some for the beginning of escapes.
     write_out(re.sub("[\x7f-\x9f]", lambda found: f"\\u00{ord(found[0]):02x}", content) + "\n")
-
-
-def is_terminal(stream: object) -> bool:
-    """Whether a standard stream is open and a terminal."""
-    isatty = getattr(stream, "isatty", None)
-    return bool(isatty and isatty())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import PromptError
 from .errors import ArgumentError, FileError, reason
-from .output import is_terminal
+from .streams import is_terminal
 
 STDIN = "-"
 

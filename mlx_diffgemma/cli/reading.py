@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import PromptError
 from .errors import FileError, reason
-from .output import is_terminal
 from .screen import can_draw, screen_size
 from .signals import signals_held
+from .streams import is_terminal
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

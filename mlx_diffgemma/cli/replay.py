@@ -45,9 +45,10 @@ def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) 
     Without a terminal only the answer is printed.
     """
     from .errors import ArgumentError
-    from .output import Printer, is_terminal
+    from .output import Printer
     from .recording import read_recording
     from .screen import can_draw
+    from .streams import is_terminal
 
     if not 0 < speed < 1e6:
         raise ArgumentError(f"--speed is {speed:g}, expected a number above 0, 1 for real time.")

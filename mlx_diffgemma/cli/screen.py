@@ -21,9 +21,9 @@ from typing import Any
 from rich.color import ColorSystem
 from rich.style import Style
 
-from .output import is_terminal
 from .picture import Picture, Size
 from .signals import signals_held
+from .streams import is_terminal
 from .wrap import Line
 
 DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement

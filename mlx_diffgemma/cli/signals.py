@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Self
 
 from .errors import Terminated
-from .output import is_terminal
+from .streams import is_terminal
 
 HELD = signal.SIGINT, signal.SIGTERM
 PATIENCE = 1.0  # seconds between a first Ctrl-C and one that does not wait any longer

@@ -6,11 +6,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .live import Live
-from .output import is_terminal
 from .picture import Run
 from .scene import Scene, turn_reader
 from .screen import Screen, can_draw
 from .steps import StepLines
+from .streams import is_terminal
 
 if TYPE_CHECKING:
     from ..diffusion.denoise import Frame
