@@ -42,7 +42,7 @@ def command(
     """Talk with a model; /help lists what can be typed beside questions.
 
     Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves. Without a terminal every line
-    of standard input is a question, and the answers go to standard output.
+    of standard input is a question, the answers go to standard output, and Ctrl-C ends the chat.
     """
     from ..diffusion.settings import Settings
     from . import saved
