@@ -22,7 +22,7 @@ can_make_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 # Each name is run, not only looked up: a version manager leaves names that start nothing.
 find_python() {
   local name
-  for name in python3 python3.13 python3.12 python3.11; do
+  for name in python3 python3.14 python3.13 python3.12 python3.11; do
     if is_recent "$name"; then echo "$name"; return; fi
   done
   die "no Python >= 3.11 here (python3 is $(python3 --version 2>/dev/null || echo missing)); install one from python.org, Homebrew or your distribution, and run this again"

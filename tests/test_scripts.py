@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
+COMMANDS = [".ci/newest", ".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -215,3 +216,22 @@ def test_ci_takes_the_clang_that_is_there_and_goes_on_without_one(tmp_path: Path
     checkout.add("apt-get", BROKEN_PYTHON)
     ran = checkout.run(".ci/run", CI="true")
     assert (ran.returncode, "clang" in ran.stderr) == (0, False), ran.stderr
+
+
+def test_newest_leaves_the_bounds_out_and_fails_with_either_run(tmp_path: Path) -> None:
+    real = f'if [[ $1 == - ]]; then exec "{sys.executable}" "$@"; fi\n'
+    checkout = Checkout(
+        tmp_path, python3=FAKE_PYTHON + real + '[[ $* != "-m pytest -m reference" ]]\n'
+    )
+    ran = checkout.run(".ci/newest")
+    assert ran.returncode == 1
+    names = (checkout.root / ".venv/newest.txt").read_text().splitlines()
+    assert {"torch", "transformers", "mlx-vlm", "mlx[cpu]; sys_platform == 'linux'"} <= set(names)
+    assert not any(sign in name for name in names for sign in ("<", ">", "0."))
+    assert [line.partition(" -r ")[0] for line in checkout.asked()[-5:]] == [
+        "-m pip install -qq --editable .",
+        "-m pip install -qq --upgrade --upgrade-strategy eager",
+        "-m pip list --disable-pip-version-check",
+        "-m pytest -m not (slow or reference or metal or weights)",
+        "-m pytest -m reference",
+    ]

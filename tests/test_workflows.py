@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".github" / "workflows"
-WORKFLOWS = ["ci.yml", "mac.yml"]
+WORKFLOWS = ["ci.yml", "mac.yml", "newest.yml"]
 
 
 def read(name: str) -> dict[Any, Any]:
@@ -55,3 +55,11 @@ def test_a_mac_runs_the_tests_the_kernels_and_the_demo() -> None:
     assert {"./scripts/test", "./scripts/test -m metal", "./scripts/demo"} <= set(ran)
     assert sum("selftest" in command for command in ran) == 2
     assert read("mac.yml")["defaults"]["run"]["shell"] == "bash"  # with pipefail
+
+
+def test_once_a_week_the_newest_of_everything_is_tried() -> None:
+    workflow = read("newest.yml")
+    assert set(workflow[True]) == {"schedule", "workflow_dispatch"}  # YAML reads `on` as true
+    assert ".ci/newest" in commands("newest.yml")
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert not any("continue-on-error" in step for step in steps)

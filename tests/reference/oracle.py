@@ -3,6 +3,7 @@
 Axes: C canvas positions, V vocabulary, D head dimension.
 """
 
+import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,9 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 SLICE = 4096
 CLEAR = 3e-5  # share of the mass; rounding moves a running sum by a tenth of it
 F32 = NDArray[np.float32]
+# The parameter that takes the cache: past_key_values in transformers 5.23, cache from 5.24 on.
+_PARAMETERS = inspect.signature(DiffusionGemmaForBlockDiffusion.forward).parameters
+CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"
 
 torch.set_num_threads(1)
 transformers.utils.logging.set_verbosity_error()
@@ -85,7 +89,7 @@ class Oracle:
             cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         ids = torch.tensor([list(tokens)])
         with torch.no_grad():
-            self.model.model.encoder(input_ids=ids, past_key_values=cache)
+            self.model.model.encoder(input_ids=ids, **{CACHE: cache})
         return cache
 
     @staticmethod
@@ -100,8 +104,8 @@ class Oracle:
         with torch.no_grad():
             output = self.model(
                 decoder_input_ids=torch.tensor(canvas.astype(np.int64))[None],
-                past_key_values=cache,
                 self_conditioning_logits=conditioning,
+                **{CACHE: cache},
             )
         return output.logits[0].float().numpy()
 
