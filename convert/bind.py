@@ -5,11 +5,11 @@ A source tensor is used, known to be superfluous and listed, or an error that na
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..checkpoint.quantization import QuantizationConfig
+from ..checkpoint.shards import CONVERT_AGAIN, FLOATS
 from ..errors import CheckpointError
-from ..model.shards import CONVERT_AGAIN, FLOATS
 from ..model.tensors import REPACKED, VISION, is_stray, refusal
 from ..model.weights import own_dtype
-from ..quantization import QuantizationConfig
 from .layout import launch_sizes, text_shapes, vision_shapes
 from .quantize import Recipe
 from .read import SourceCheckpoint

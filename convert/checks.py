@@ -7,10 +7,10 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from ..config import MODEL_TYPE, read_json
+from ..checkpoint.config import MODEL_TYPE, read_json
+from ..checkpoint.hub import nearest_folder
 from ..errors import CheckpointError, ConvertError, one_line
-from ..footprint import sized
-from ..hub import nearest_folder
+from ..model.memory import sized
 from ..version import __version__
 from .pack import mlx_version
 from .plan import Plan

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..checkpoint.quantization import QuantizationConfig
 from ..errors import ConvertError
-from ..inventory import PARTS
-from ..quantization import QuantizationConfig
+from ..model.inventory import PARTS
 from .plan import Plan
 from .read import RowReader
 from .table import Entry

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from ..quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig
 from .pack import DTYPES, pack
 from .plan import Plan
 

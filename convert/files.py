@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..config import FULL, SLIDING, read_json
+from ..checkpoint.config import FULL, SLIDING, read_json
 from ..version import __version__
 from .layout import launch_sizes
 from .pack import mlx_version

@@ -8,7 +8,7 @@ Axes: V vocabulary, H hidden size, D head dimension, E experts.
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import FULL, SLIDING, LayerConfig, TextConfig
+from ..checkpoint.config import FULL, SLIDING, LayerConfig, TextConfig
 from ..errors import CheckpointError
 
 Shapes = dict[str, tuple[int, ...]]

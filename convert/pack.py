@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-from ..quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig
 from .read import Block
 
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ModelConfig, read_config
+from ..checkpoint.config import ModelConfig, read_config
 from ..kernels.elementwise import softcap
 from ..model.cache import LayerCache
 from ..model.tensors import Tensors

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..checkpoint.quantization import QuantizationConfig
 from ..errors import CheckpointError
 from ..model.tensors import VISION
-from ..quantization import QuantizationConfig
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..checkpoint.quantization import MODES, QuantizationConfig
 from ..errors import SettingsError
-from ..quantization import MODES, QuantizationConfig
 from .layout import VISION_PROJECTION, VISION_TOWER
 
 PRESETS: Mapping[str, QuantizationConfig | None] = {

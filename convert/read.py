@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ModelConfig, read_config, read_json
+from ..checkpoint.config import ModelConfig, read_config, read_json
+from ..checkpoint.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
 from ..errors import CheckpointError
-from ..model.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
 from ..model.tensors import mlx_name
 
 CACHED_ITEMS = 1 << 16

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import read_config
+from ..checkpoint.config import read_config
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .checks import check_disk, check_target, fingerprint

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..config import read_json
+from ..checkpoint.config import read_json
 from ..errors import CheckpointError, ConvertError
 from .write import FileRecord, hash_file, write_synced
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..model.shards import ITEM_BYTES
-from ..quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig
+from ..checkpoint.shards import ITEM_BYTES
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import read_json
+from ..checkpoint.config import read_json
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights

@@ -28,35 +28,35 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .conversation.fill import FillTurn
+    from .conversation.reply import Filled, Reply
+    from .conversation.session import Session, load, load_model
+    from .conversation.turn import Turn
     from .diffusion.denoise import Frame, denoise
     from .diffusion.noise import CounterNoise, Noise
     from .diffusion.pins import FillFrame
     from .diffusion.settings import Settings
-    from .filling import FillTurn
     from .model.cache import Prefix
     from .model.text import Model
-    from .reply import Filled, Reply
-    from .session import Session, load, load_model
-    from .turn import Turn
     from .version import __version__
 
 _LAZY = {
     "__version__": "version",
     "CounterNoise": "diffusion.noise",
     "FillFrame": "diffusion.pins",
-    "FillTurn": "filling",
-    "Filled": "reply",
+    "FillTurn": "conversation.fill",
+    "Filled": "conversation.reply",
     "Frame": "diffusion.denoise",
     "Model": "model.text",
     "Noise": "diffusion.noise",
     "Prefix": "model.cache",
-    "Reply": "reply",
-    "Session": "session",
+    "Reply": "conversation.reply",
+    "Session": "conversation.session",
     "Settings": "diffusion.settings",
-    "Turn": "turn",
+    "Turn": "conversation.turn",
     "denoise": "diffusion.denoise",
-    "load": "session",
-    "load_model": "session",
+    "load": "conversation.session",
+    "load_model": "conversation.session",
 }
 
 __all__ = [

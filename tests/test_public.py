@@ -11,7 +11,7 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma import errors
-from mlx_diffgemma.filling import FillOptions
+from mlx_diffgemma.conversation.fill import FillOptions
 
 ROOT = Path(__file__).parents[1]
 NAMES = [

@@ -10,9 +10,9 @@ from .steps import cut
 from .view import Display, View, choose_display, open_view
 
 if TYPE_CHECKING:
+    from ..conversation.reply import Reply
+    from ..conversation.turn import Turn
     from ..diffusion.denoise import Frame
-    from ..reply import Reply
-    from ..turn import Turn
     from .trace import Trace
 
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from ..footprint import WORKSPACE_BYTES, available_memory, sized
-from ..hub import TRY_NOW, Consent, Download
+from ..checkpoint.hub import TRY_NOW, Consent, Download
+from ..model.memory import WORKSPACE_BYTES, available_memory, sized
 from .errors import FileError, say
 from .streams import is_terminal
 

@@ -14,12 +14,12 @@ from . import convert_options as options
 from .errors import ArgumentError, exit_code, say
 
 if TYPE_CHECKING:
+    from ..checkpoint.hub import Download
     from ..convert.plan import Plan
     from ..convert.quantize import Recipe
     from ..convert.read import SourceCheckpoint
     from ..convert.run import Result
     from ..convert.verify import Verification
-    from ..hub import Download
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
 
 def _check_target(task: Task, overwrite: bool) -> None:
     """Wrong targets are found before anything is downloaded."""
+    from ..checkpoint.hub import local_folder
     from ..convert.checks import check_target
-    from ..hub import local_folder
 
     if task.source is not None and task.out is not None:
         check_target(local_folder(task.source), task.out, overwrite)
@@ -139,8 +139,8 @@ def _open(
 
     output_bytes: what a repository, in a revision, will be once converted; asked before a download.
     """
+    from ..checkpoint.hub import fetch_headers, find_model
     from ..convert.read import open_checkpoint
-    from ..hub import fetch_headers, find_model
 
     name = task.source or ""
 
@@ -167,7 +167,7 @@ def _announce(download: "Download", out: Path | None, output_bytes: Callable[[],
 
     Nor where it would fit, and then leave no room for OUT.
     """
-    from ..footprint import sized
+    from ..model.memory import sized
     from .errors import FileError
 
     missing, free = download.missing_bytes, download.free_bytes
@@ -184,8 +184,8 @@ def _announce(download: "Download", out: Path | None, output_bytes: Callable[[],
 
 def _require_room_for_both(out: Path, output_bytes: int, download: "Download") -> None:
     """ConvertError, before hours of download, where OUT would not fit once all is fetched."""
+    from ..checkpoint.hub import cache_place, nearest_folder
     from ..convert.checks import require_room
-    from ..hub import cache_place, nearest_folder
 
     place = nearest_folder(out.resolve().parent)
     one_disk = place.stat().st_dev == cache_place().stat().st_dev
@@ -197,10 +197,10 @@ def _output_bytes(recipe: "Recipe", requantize: bool, name: str, revision: str |
 
     0 where headers cannot be fetched alone: the disk is looked at once more when all is there.
     """
+    from ..checkpoint.hub import fetch_headers
     from ..convert.checks import output_bytes
     from ..convert.plan import make_plan
     from ..convert.read import open_checkpoint
-    from ..hub import fetch_headers
 
     with TemporaryDirectory() as folder:
         try:
@@ -260,7 +260,7 @@ def _tell(plan: "Plan", result: "Result", checked: "Verification | None", as_jso
 
 def _local(name: str | Path) -> Path:
     """The folder of a model that is on this machine."""
-    from ..hub import find_model
+    from ..checkpoint.hub import find_model
 
     return find_model(name).folder
 

@@ -11,8 +11,8 @@ from ..convert.plan import Plan
 from ..convert.run import Result
 from ..convert.table import Entry
 from ..convert.verify import Verification
-from ..footprint import available_memory, sized
-from ..inventory import PARTS
+from ..model.inventory import PARTS
+from ..model.memory import available_memory, sized
 
 NUMBER = re.compile(r"\.layers\.\d+\.")
 SHOWN = 3  # names of a long list

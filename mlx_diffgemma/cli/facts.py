@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import ModelConfig, read_config
+from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.files import read_object
+from ..checkpoint.hub import Source
 from ..errors import SettingsError
-from ..footprint import DTYPE_BYTES, Footprint, footprint
-from ..hub import Source
-from ..inventory import Inventory, largest_context, take_inventory
-from ..text.files import read_object
+from ..model.inventory import Inventory, largest_context, take_inventory
+from ..model.memory import DTYPE_BYTES, Footprint, footprint
 from ..text.template import find_template
 from .info_recipes import RecipeFit, recipes_for
 

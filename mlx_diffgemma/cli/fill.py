@@ -93,7 +93,7 @@ def command(
 def _check(text: str, gaps: list[int] | None, model: str | None, raw: bool) -> None:
     """Finds a wrong template before a model is loaded, or even asked for."""
     from ..assets import embedded_folder, embedded_task
-    from ..hub import default_model
+    from ..checkpoint.hub import default_model
     from ..text.holes import read_template
 
     name = default_model() if model is None else model

@@ -31,7 +31,7 @@ def command(
 
     Reads headers only; no weight is loaded. Nothing is downloaded.
     """
-    from ..hub import default_model, find_model
+    from ..checkpoint.hub import default_model, find_model
     from .facts import describe, gather
     from .output import write_json, write_out
 

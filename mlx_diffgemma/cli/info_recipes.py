@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import ModelConfig
+from ..checkpoint.config import ModelConfig
 from ..convert.plan import Plan, make_plan
 from ..convert.quantize import PRESETS, RecipeOptions, make_recipe
 from ..convert.read import open_checkpoint
 from ..errors import CheckpointError
-from ..footprint import DTYPE_BYTES, Footprint
-from ..inventory import largest_context
+from ..model.inventory import largest_context
+from ..model.memory import DTYPE_BYTES, Footprint
 from ..model.tensors import VISION
 
 

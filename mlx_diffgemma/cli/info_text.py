@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..footprint import sized
+from ..model.memory import sized
 from .facts import Facts
 
 SHOWN_STRAYS = 3

@@ -10,18 +10,18 @@ from .options import ModelChoice, mlx_dtype
 from .progress import Bar
 
 if TYPE_CHECKING:
-    from ..choices import Choices
+    from ..checkpoint.hub import Source
+    from ..conversation.session import Session
     from ..diffusion.settings import Settings
-    from ..hub import Source
-    from ..session import Session
+    from ..machine.choices import Choices
 
 
 def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     """The session; what cannot work is found before a download, or before the weights are read."""
-    from ..config import read_config
-    from ..hub import default_model, find_model
+    from ..checkpoint.config import read_config
+    from ..checkpoint.hub import default_model, find_model
+    from ..conversation.session import load
     from ..kernels.dispatch import require_usable
-    from ..session import load
     from .output import require_output
 
     require_output()
@@ -37,7 +37,7 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
 
 def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
     """What was tuned for this machine and model; a broken file is said, and nothing is tuned."""
-    from ..tuning import place_of, recall
+    from ..machine.tuning import place_of, recall
 
     try:
         choices = recall(lambda: place_of(source.folder, source.revision, dtype))

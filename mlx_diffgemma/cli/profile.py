@@ -156,8 +156,8 @@ def _run(measured: "Measurement", plan: Plan) -> None:
 
 def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
     """The model loaded, the baseline beside it, and nothing measured yet."""
+    from ..checkpoint.hub import find_model
     from ..diffusion.settings import Settings
-    from ..hub import find_model
     from ..profile.baseline import load_baseline, require_autoregressive
     from ..profile.machine import condition, this_machine
     from ..profile.measurement import Measurement
@@ -179,7 +179,7 @@ def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
 
 def _model_name(given_name: str | None) -> str:
     """What the user calls a model; of a folder its last part: paths are nobody's business."""
-    from ..hub import default_model
+    from ..checkpoint.hub import default_model
 
     name = default_model() if given_name is None else given_name
     folder = Path(name)

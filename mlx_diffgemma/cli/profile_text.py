@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..footprint import sized
+from ..model.memory import sized
 from ..profile.comparison import Row
 
 Values = Mapping[str, Any]

@@ -8,7 +8,7 @@ from .options import ModelChoice
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..choices import Choices
+    from ..machine.choices import Choices
     from ..profile.tune import Row, Tuned
 
 
@@ -17,8 +17,8 @@ def tune(choice: ModelChoice, *, tune_dtype: bool) -> int:
     from pathlib import Path
 
     from ..diffusion.settings import Settings
+    from ..machine.tuning import place_of, require_storable, store
     from ..profile.tune import tune as measure
-    from ..tuning import place_of, require_storable, store
     from .loading import load_session
     from .output import write_out
     from .progress import Bar
@@ -64,7 +64,7 @@ def _line(row: "Row") -> str:
 
 
 def _kept(choices: "Choices", file: "Path") -> Iterator[str]:
-    from ..choices import Choices
+    from ..machine.choices import Choices
 
     own = Choices().to_json()
     won = {name: value for name, value in choices.to_json().items() if value != own[name]}

@@ -16,8 +16,8 @@ from .picture import Run, Shot, runs
 from .status import Numbers
 
 if TYPE_CHECKING:
+    from ..conversation.turn import Turn
     from ..diffusion.denoise import Frame
-    from ..turn import Turn
 
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
 

@@ -18,8 +18,8 @@ def command(as_json: options.Json = False) -> int:
     shapes and on those of the 26B model, with random weights; no checkpoint is needed. Without a
     Metal device only what runs in its place is compared. Exit code 1 when a result is wrong.
     """
-    from ..footprint import available_memory, sized
     from ..kernels.selftest import findings, plan
+    from ..model.memory import available_memory, sized
     from .progress import Bar
 
     available = available_memory()
@@ -40,7 +40,7 @@ def command(as_json: options.Json = False) -> int:
 
 
 def _show(planned: "Plan", found: "list[Finding]", as_json: bool) -> None:
-    from ..kernels.machine import this_machine
+    from ..machine.identity import this_machine
     from .output import write_json, write_out
     from .selftest_text import report, to_json
 

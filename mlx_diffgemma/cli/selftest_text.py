@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .. import device
-from ..footprint import sized
-from ..kernels.machine import Machine
 from ..kernels.selftest import Finding, Plan
+from ..machine import device
+from ..machine.identity import Machine
+from ..model.memory import sized
 
 FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kernel on these chips
 WIDEST = 10_000  # characters: more than any table, so that no cell is folded

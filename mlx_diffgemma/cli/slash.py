@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..footprint import sized
+from ..model.memory import sized
 from .answer import summary
 from .errors import ArgumentError, say
 from .saved import save

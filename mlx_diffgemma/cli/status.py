@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..footprint import sized
+from ..model.memory import sized
 
 
 @dataclass(frozen=True)

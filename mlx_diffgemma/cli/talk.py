@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from ..conversation.reply import Reply
+from ..conversation.session import Session
+from ..conversation.turn import Turn
 from ..diffusion.settings import Settings
 from ..errors import FitError, PromptError
 from ..model.text import Progress
-from ..reply import Reply
-from ..session import Session
 from ..text.chat import Message
 from ..text.pieces import ANSWER, THINKING
-from ..turn import Turn
 from .picture import Run
 
 TOO_LONG = (

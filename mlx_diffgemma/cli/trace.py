@@ -21,8 +21,8 @@ from .errors import FileError, reason
 from .scene import Reader, turn_reader
 
 if TYPE_CHECKING:
+    from ..conversation.turn import Turn
     from ..diffusion.denoise import Frame
-    from ..turn import Turn
 
 FORMAT = 1  # of the lines; another number where an older reader would go wrong
 

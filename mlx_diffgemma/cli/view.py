@@ -13,8 +13,8 @@ from .steps import StepLines
 from .streams import is_terminal
 
 if TYPE_CHECKING:
+    from ..conversation.turn import Turn
     from ..diffusion.denoise import Frame
-    from ..turn import Turn
 
 
 @dataclass(frozen=True)

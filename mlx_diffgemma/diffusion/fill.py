@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 import numpy as np
 
-from ..config import ModelConfig
+from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, token_list

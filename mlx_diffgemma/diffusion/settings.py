@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 
-from ..config import SamplerDefaults
+from ..checkpoint.config import SamplerDefaults
 from ..errors import SettingsError
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..device import on_gpu
 from ..kernels import denoise
 from ..kernels.denoise import Reading
 from ..kernels.denoise_ops import Logits
+from ..machine.device import on_gpu
 from ..model.cache import Prefix
 from ..model.text import Model
 from .soft import Left, Made, Soft, Sparse

@@ -11,7 +11,7 @@ from typing import Self
 import mlx.core as mx
 import numpy as np
 
-from ..choices import Wish
+from ..machine.choices import Wish
 from . import denoise_ops, dispatch
 from .check import Tolerance, absolute_error, disagreement, mismatches
 from .denoise_launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..device import compiled_on_gpu, in_numpy, on_gpu
+from ..machine.device import compiled_on_gpu, in_numpy, on_gpu
 from .elementwise import exp, softcap
 
 SLICE = 4096  # ids of one slice of the draw

@@ -15,10 +15,10 @@ from threading import RLock
 
 import mlx.core as mx
 
-from .. import device
-from ..choices import Wish
 from ..errors import KernelWarning, SettingsError
-from .machine import this_machine
+from ..machine import device
+from ..machine.choices import Wish
+from ..machine.identity import this_machine
 from .trial import Outcome, Trial, Verdict, run_trial
 from .verdicts import UnreadableError, read_verdicts, verdicts_file, write_verdict
 

@@ -5,7 +5,7 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from ..device import compiled_on_gpu, in_numpy, on_gpu
+from ..machine.device import compiled_on_gpu, in_numpy, on_gpu
 
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715 * GELU_LINEAR

@@ -10,8 +10,8 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-from .. import device
-from ..choices import Wish
+from ..machine import device
+from ..machine.choices import Wish
 from . import dispatch, experts_launch, experts_ops
 from .check import Tolerance, disagreement
 from .experts_launch import (

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig
 from . import experts_launch, experts_ops
 from .check import as_float64
 from .experts_launch import short, stored

@@ -10,7 +10,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from ..device import on_gpu
+from ..machine.device import on_gpu
 from .check import Case, Check, Tolerance, mismatches
 from .experts_cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
 from .experts_launch import BITS, DTYPES, GROUPS, short

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..device import on_gpu
+from ..machine.device import on_gpu
 from .elementwise import geglu
 from .matrices import AnyMatrix
 

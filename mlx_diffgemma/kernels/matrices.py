@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from ..device import on_gpu
-from ..quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig
+from ..machine.device import on_gpu
 
 
 class DenseMatrix:

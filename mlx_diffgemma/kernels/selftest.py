@@ -10,8 +10,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from .. import device
 from ..errors import one_line
+from ..machine import device
 from . import denoise_checks, experts_checks, soft_gather_checks
 from .check import Check, Deviation, Result, Tolerance, worst
 from .timing import in_turn, wins

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..choices import Wish
 from ..errors import KernelError
+from ..machine.choices import Wish
 from . import denoise, dispatch, soft_gather_ops
 from .check import Tolerance, absolute_error, disagreement, mismatches, row_error
 from .denoise import Reading, ReadTrial

@@ -12,8 +12,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import device
-from ..quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig
+from ..machine import device
 from .check import Check, as_float64
 from .denoise import Reading, ReadTrial, read_in_kernels, read_in_ops
 from .denoise_launch import BLOCK

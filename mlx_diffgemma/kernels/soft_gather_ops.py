@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..device import in_numpy, on_gpu
+from ..machine.device import in_numpy, on_gpu
 from .matrices import PackedMatrix
 
 KEPT = 64  # tokens kept a row, at most

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..replacing import own_file, replace_file
+from ..machine.files import own_file, replace_file
 from .trial import Verdict
 
 SCHEMA = 1

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..config import LayerConfig
-from ..device import compiled_on_gpu
+from ..checkpoint.config import LayerConfig
 from ..kernels.elementwise import geglu
 from ..kernels.matrices import AnyMatrix, JoinedMatrix
+from ..machine.device import compiled_on_gpu
 from .cache import LayerCache
 from .experts import Experts, Router
 from .rope import Rope

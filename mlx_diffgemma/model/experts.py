@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..choices import Wish
 from ..kernels.experts import mix
 from ..kernels.experts_ops import Routing
 from ..kernels.matrices import AnyMatrix
+from ..machine.choices import Wish
 
 
 class Router:

@@ -7,7 +7,7 @@ import math
 
 import mlx.core as mx
 
-from ..config import LayerConfig
+from ..checkpoint.config import LayerConfig
 
 
 class Rope:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import ModelConfig
+from ..checkpoint.config import ModelConfig
+from ..checkpoint.quantization import QuantizationConfig
+from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 from ..errors import CheckpointError
 from ..kernels.matrices import AnyMatrix, DenseMatrix, PackedMatrix
-from ..quantization import QuantizationConfig
 from .embedding import DenseTable, PackedTable
-from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
-from ..choices import Choices
-from ..config import ModelConfig
+from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
 from ..kernels.denoise import Reading
 from ..kernels.elementwise import softcap
+from ..machine.choices import Choices
 from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
 from .embedding import Embedding

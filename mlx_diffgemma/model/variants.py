@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import mlx.core as mx
 
-from ..choices import Choices
 from ..errors import SettingsError
 from ..kernels.matrices import AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
+from ..machine.choices import Choices
 from .blocks import Attention, GatedMLP, Layer
 from .embedding import DenseTable, Embedding, PackedTable
 from .text import Model, named_arrays

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..choices import Choices
-from ..config import ModelConfig, read_config
+from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.shards import shard_files
 from ..errors import CheckpointError
 from ..kernels.matrices import join
+from ..machine.choices import Choices
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .experts import Experts, Router
-from .shards import shard_files
 from .tensors import Tensors
 from .text import Model, Progress, named_arrays
 from .variants import variant

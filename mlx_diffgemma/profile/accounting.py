@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from ..model.shards import read_headers
+from ..checkpoint.shards import read_headers
 from .components import Components, summarise
 from .measurement import Measurement
 from .packing import packed_bits

@@ -17,11 +17,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..config import MODEL_TYPE, read_json
+from ..checkpoint.config import MODEL_TYPE, read_json
+from ..checkpoint.shards import read_headers
+from ..conversation.session import Session
 from ..errors import FitError, ProfileError, one_line
-from ..footprint import WORKSPACE_BYTES, available_memory, plan_memory, sized
-from ..model.shards import read_headers
-from ..session import Session
+from ..model.memory import WORKSPACE_BYTES, available_memory, plan_memory, sized
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles

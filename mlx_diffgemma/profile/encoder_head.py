@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
+from ..conversation.session import Session
 from ..model.text import PREFILL_CHUNK, Model, Progress
-from ..session import Session
 from .measure import AnswerRecord
 from .statistics import percentiles
 from .workload import Prompt, is_raw, shipped_prompts

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..device import on_gpu
-from ..footprint import physical_memory
+from ..machine.device import on_gpu
+from ..model.memory import physical_memory
 
 Run = Callable[[Sequence[str]], str | None]
 """A command -> its standard output, None where it fails or does not exist."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..session import Session
+from ..conversation.session import Session
 from .baseline import Baseline
 from .machine import Condition, Machine
 from .measure import AnswerRecord, CanvasRecord

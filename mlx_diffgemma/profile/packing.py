@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..config import ModelConfig
+from ..checkpoint.config import ModelConfig
 from .roofline import BitsOf
 
 

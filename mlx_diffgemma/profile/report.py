@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from ..inventory import take_inventory
 from ..kernels import dispatch
+from ..model.inventory import take_inventory
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components

@@ -8,7 +8,7 @@ the FLOPs. Bytes are weights read once a pass, and the keys and values that atte
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..config import LayerConfig, ModelConfig
+from ..checkpoint.config import LayerConfig, ModelConfig
 from ..model.text import PREFILL_CHUNK
 
 ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"

@@ -14,13 +14,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..choices import Choices
+from ..conversation.session import Session
 from ..errors import is_out_of_memory
 from ..kernels.timing import wins
+from ..machine.choices import Choices
 from ..model.text import Model
 from ..model.variants import variant
 from ..model.weights import load_network
-from ..session import Session
 from .statistics import percentiles
 from .tune_candidates import NAMES, Candidate, candidates
 from .tune_check import Probe, Seen, probe_of, tolerance, wrong

@@ -7,14 +7,14 @@ from typing import Any
 
 import mlx.core as mx
 
-from .. import device
-from ..choices import KERNELS, Choices
+from ..conversation.session import Session
 from ..diffusion.step import head_rows
-from ..footprint import WORKSPACE_BYTES, available_memory, plan_memory, sized
 from ..kernels import dispatch
 from ..kernels.matrices import JoinedMatrix, PackedMatrix
+from ..machine import device
+from ..machine.choices import KERNELS, Choices
+from ..model.memory import WORKSPACE_BYTES, available_memory, plan_memory, sized
 from ..model.text import PREFILL_CHUNK, Model
-from ..session import Session
 from .tune_check import Probe
 
 PREFILL_CHUNKS = (512, 1024, 4096)

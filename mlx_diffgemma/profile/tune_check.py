@@ -10,11 +10,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ..conversation.session import Session
 from ..diffusion.noise import CounterNoise
 from ..diffusion.step import Step, denoising_step
 from ..model.cache import Prefix
 from ..model.text import Model
-from ..session import Session
 from .workload import filled, is_raw, shipped_prompts
 
 STEP_PROMPT, LONG_PROMPT = 1024, 4096  # positions, where the model holds them

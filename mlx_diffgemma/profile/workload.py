@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import count, cycle, islice
 
-from ..config import ModelConfig
+from ..checkpoint.config import ModelConfig
+from ..conversation.reply import SamplerInfo
+from ..conversation.session import Session
 from ..diffusion.denoise import token_budget
 from ..diffusion.settings import Settings
 from ..errors import SettingsError
-from ..reply import SamplerInfo
-from ..session import Session
 from ..text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 1024

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from mlx_diffgemma.checkpoint.files import read_object, read_text
 from mlx_diffgemma.errors import CheckpointError, PromptError, one_line
-from mlx_diffgemma.text.files import read_object, read_text
 
 if TYPE_CHECKING:
     import jinja2

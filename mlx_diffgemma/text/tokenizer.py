@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_diffgemma.checkpoint.files import read_object
 from mlx_diffgemma.errors import CheckpointError, PromptError, one_line
-from mlx_diffgemma.text.files import read_object
 from mlx_diffgemma.text.template import find_template
 
 if TYPE_CHECKING:

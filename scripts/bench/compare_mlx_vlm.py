@@ -28,7 +28,7 @@ from engines import Engine, Ours, Theirs
 from graphs import as_on_a_gpu, build_seconds, count_nodes, working_nodes
 from report import Figure, environment, progress, table, write_json
 
-from mlx_diffgemma.device import on_gpu
+from mlx_diffgemma.machine.device import on_gpu
 
 SMALL_VOCAB = 4096
 TOLERANCE = 1e-4  # of logits up to 20: what float32 leaves after 30 layers

@@ -27,7 +27,7 @@ from typing import Any
 import mlx.core as mx
 from report import environment
 
-from mlx_diffgemma.config import FULL, SLIDING, read_config
+from mlx_diffgemma.checkpoint.config import FULL, SLIDING, read_config
 from mlx_diffgemma.convert.layout import text_shapes
 from mlx_diffgemma.convert.pack import to_bytes
 from mlx_diffgemma.convert.plan import make_plan

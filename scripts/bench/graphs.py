@@ -23,8 +23,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_diffgemma import device
 from mlx_diffgemma.kernels import dispatch, launch
+from mlx_diffgemma.machine import device
 
 VIEWS = frozenset(
     [

@@ -128,7 +128,7 @@ def test_a_repository_that_is_not_here_is_one_line(run: Any, offline: list[str])
 def test_a_model_that_does_not_fit_is_refused_unless_forced(
     run: Any, random_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 1_000)
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 1_000)
     command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 1)
     assert_one_line(run(*command), 1, "this machine can give", "--force")
     assert run(*command, "--force").exit_code == 0
@@ -173,7 +173,7 @@ def test_errors_below_a_command_are_one_line(run: Any, monkeypatch: pytest.Monke
         def load(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("mlx_diffgemma.session.load", load)
+        monkeypatch.setattr("mlx_diffgemma.conversation.session.load", load)
         return run(*SOLVE)
 
     metal = "[metal::malloc] Attempting to allocate 9 bytes which is greater than the maximum."

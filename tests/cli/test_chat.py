@@ -241,7 +241,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
 
 def test_a_thought_is_folded(random_folder: Path) -> None:
     """The model is told what to say: the asset has no thoughts."""
-    code = THINKING + PACED.partition("import mlx_diffgemma.turn as turn")[2]
+    code = THINKING + PACED.partition("import mlx_diffgemma.conversation.turn as turn")[2]
     chat = ("chat", "--model", random_folder, "--max-tokens", 8)
     with Tty("-c", code, 0.1, "/dev/null", *chat) as tty:
         answered(tty, 1)
@@ -257,7 +257,7 @@ def test_a_thought_is_folded(random_folder: Path) -> None:
 
 THINKING = """
 import os, sys, time
-import mlx_diffgemma.turn as turn
+import mlx_diffgemma.conversation.turn as turn
 from mlx_diffgemma.text.chat import Answer
 turn.parse_answer = lambda *_: Answer("Hello.", "deep thought", ())
 """

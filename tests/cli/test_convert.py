@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from puzzle import assert_one_line
 
-from mlx_diffgemma import hub
+from mlx_diffgemma.checkpoint import hub
 
 PLAN_KEYS = ["tensors", "tensor_count", "tensor_bytes", "peak_memory_bytes", "dropped"]
 TENSOR_KEYS = ["name", "dtype", "shape", "source", "bits", "bytes"]
@@ -302,7 +302,7 @@ def test_a_dry_run_fetches_headers_alone(
 
     import huggingface_hub
 
-    from mlx_diffgemma.model.shards import read_headers
+    from mlx_diffgemma.checkpoint.shards import read_headers
 
     headers, end = {}, 0
     for name, info in read_headers(random_folder).items():

@@ -10,9 +10,9 @@ import pytest
 from puzzle import assert_one_line
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.config import read_config
-from mlx_diffgemma.footprint import cache_bytes, footprint
-from mlx_diffgemma.inventory import largest_context, take_inventory
+from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.model.inventory import largest_context, take_inventory
+from mlx_diffgemma.model.memory import cache_bytes, footprint
 
 KEYS = [
     "path",
@@ -93,7 +93,7 @@ def test_a_bad_context_is_one_line(run: Any, context: str) -> None:
 
 
 def test_a_model_that_does_not_fit_is_described(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 1_000)
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 1_000)
     done = run("info", "tiny-sudoku")
     assert (done.exit_code, "does not fit" in done.stdout) == (0, True)
     assert "not enough for the weights" in done.stdout
@@ -102,7 +102,7 @@ def test_a_model_that_does_not_fit_is_described(run: Any, monkeypatch: pytest.Mo
 
 
 def test_a_machine_that_does_not_say_what_it_has(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: None)
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: None)
     memory = described(run, "tiny-sudoku")["memory"]
     values = [memory[key] for key in ("available_bytes", "fits", "largest_context")]
     assert values == [None, None, None]
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
         assert packed["recipes"] == []
     four = recipes["4bit"]["weights_bytes"]
     room = four + described(run, source)["memory"]["workspace_bytes"]
-    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: room + 5_000)
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: room + 5_000)
     text = run("info", source).stdout
     assert re.search(r"\n  4bit .* enough for a context of \d", text)
     assert re.search(r"\n  8bit .* not enough for the weights", text)

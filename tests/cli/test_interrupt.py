@@ -13,7 +13,7 @@ import pytest
 # standard error and then takes a minute over it.
 SLOW = """
 import sys, time
-import mlx_diffgemma.turn as turn
+import mlx_diffgemma.conversation.turn as turn
 canvas, step, fast = int(sys.argv[1]), int(sys.argv[2]), turn.denoise
 
 def slow(*arguments, **options):
@@ -30,7 +30,7 @@ main()
 """
 LOADING = """
 import sys, time
-import mlx_diffgemma.session as session
+import mlx_diffgemma.conversation.session as session
 
 def load(*arguments, **options):
     print("SLOW", file=sys.stderr, flush=True)
@@ -102,7 +102,7 @@ def test_json_holds_finished_canvases(
 def test_what_was_finished_before_an_error_is_printed(
     run: Any, random_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    import mlx_diffgemma.turn as turn
+    import mlx_diffgemma.conversation.turn as turn
 
     usual = turn.denoise
 

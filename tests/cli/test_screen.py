@@ -28,7 +28,7 @@ ENDLESS = ("generate", "." * 81, "--model", "tiny-sudoku", "--steps", 4000, "--c
 # a file when it is done.
 PACED = """
 import os, sys, time
-import mlx_diffgemma.turn as turn
+import mlx_diffgemma.conversation.turn as turn
 pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.denoise
 
 def paced(*arguments, **options):

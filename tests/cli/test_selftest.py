@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from puzzle import SOLUTION, SOLVE, assert_one_line
 
-from mlx_diffgemma import device, footprint
 from mlx_diffgemma.cli.errors import kernel_warnings_said
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, Status
+from mlx_diffgemma.machine import device
+from mlx_diffgemma.model import memory as footprint
 
 KEYS = [
     "metal",
@@ -238,7 +239,7 @@ def test_a_warning_about_kernels_is_one_line(
         warnings.warn("experts: no good\n here.", KernelWarning, stacklevel=2)
         return denoise(*arguments, **options)
 
-    monkeypatch.setattr("mlx_diffgemma.turn.denoise", warned)
+    monkeypatch.setattr("mlx_diffgemma.conversation.turn.denoise", warned)
     with warnings.catch_warnings():
         warnings.simplefilter(filters)  # type: ignore[arg-type]
         done = run(*SOLVE)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
+from mlx_diffgemma.checkpoint.hub import Download
 from mlx_diffgemma.cli.consent import describe
-from mlx_diffgemma.hub import Download
 
 ASKING = """
-import mlx_diffgemma.hub as hub
+import mlx_diffgemma.checkpoint.hub as hub
 hub._survey = lambda repo_id, revision: hub.Download(repo_id, 15_600_000_000, {free})
 from mlx_diffgemma.cli.app import main
 main()

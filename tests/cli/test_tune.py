@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
-from mlx_diffgemma import tuning
-from mlx_diffgemma.choices import Choices
 from mlx_diffgemma.cli import output
+from mlx_diffgemma.machine import tuning
+from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.profile import tune as tuning_run
 from mlx_diffgemma.profile.tune import Row, Tuned
 
@@ -70,7 +70,7 @@ def test_the_winner_is_kept_though_nobody_reads_the_table(
 
 @pytest.mark.usefixtures("found")
 def test_chat_uses_it_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlx_diffgemma import session
+    from mlx_diffgemma.conversation import session
 
     seen: list[Choices | None] = []
     plain = session.load
@@ -128,7 +128,9 @@ def test_a_broken_file_is_said_and_left_out(run: Any) -> None:
 def test_a_file_that_cannot_be_written_is_found_before_anything_is_loaded(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_diffgemma.session.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "mlx_diffgemma.conversation.session.load", lambda *_, **__: pytest.fail("loaded")
+    )
     config_file().parent.write_text("a file where the folder should be")
     assert_one_line(run(*TUNE), 1, "cannot be written")
 

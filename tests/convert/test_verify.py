@@ -21,11 +21,11 @@ from checkpoints import (
 from converting import SIZES, converted
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.convert.compare import largest_error
 from mlx_diffgemma.convert.passes import distance, first_step_log_probabilities
 from mlx_diffgemma.convert.verify import verify
 from mlx_diffgemma.errors import CheckpointError, ConvertError
-from mlx_diffgemma.quantization import QuantizationConfig
 
 FILE = "model.safetensors"
 EXPERTS = "model.decoder.layers.0.experts.gate_up_proj"

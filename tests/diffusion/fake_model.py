@@ -12,9 +12,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_diffgemma.choices import Choices
-from mlx_diffgemma.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
+from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
 from mlx_diffgemma.kernels.denoise import Reading
+from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 
 H = 8

@@ -28,7 +28,7 @@ from metal_sim import simulated
 from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
-from mlx_diffgemma.config import SamplerDefaults
+from mlx_diffgemma.checkpoint.config import SamplerDefaults
 from mlx_diffgemma.diffusion.denoise import Frame, denoise, token_budget
 from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.settings import Settings

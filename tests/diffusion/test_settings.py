@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from mlx_diffgemma.config import SamplerDefaults
+from mlx_diffgemma.checkpoint.config import SamplerDefaults
 from mlx_diffgemma.diffusion.settings import Settings
 from mlx_diffgemma.errors import DiffGemmaError, SettingsError
 

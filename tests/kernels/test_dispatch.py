@@ -19,11 +19,11 @@ import mlx.core as mx
 import pytest
 
 import mlx_diffgemma as dg
-from mlx_diffgemma import device
 from mlx_diffgemma.errors import KernelWarning, SettingsError
 from mlx_diffgemma.kernels import dispatch, timing, verdicts
-from mlx_diffgemma.kernels.machine import sources_hash, this_machine
 from mlx_diffgemma.kernels.trial import Outcome, Verdict, run_trial
+from mlx_diffgemma.machine import device
+from mlx_diffgemma.machine.identity import sources_hash, this_machine
 
 ROOT = Path(__file__).parents[2]
 KEY = "rows 4 width 8 float32"

@@ -14,6 +14,7 @@ from metal_sim import ORDERS, simulated
 from metal_sim.reports import inherited
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.errors import KernelError, KernelWarning
 from mlx_diffgemma.kernels import dispatch, experts, experts_launch, experts_ops, matrices
 from mlx_diffgemma.kernels.check import Check, as_float64, row_error, worst
@@ -32,7 +33,6 @@ from mlx_diffgemma.kernels.experts_launch import Stored, stored
 from mlx_diffgemma.kernels.experts_ops import Plan, Routing
 from mlx_diffgemma.kernels.matrices import AnyMatrix, DenseMatrix, PackedMatrix
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
-from mlx_diffgemma.quantization import QuantizationConfig
 
 SMALL = [check for check in checks() if check.size == "small"]
 SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other

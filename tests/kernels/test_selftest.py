@@ -11,10 +11,10 @@ from metal_sim import simulated
 from numpy.typing import NDArray
 
 import mlx_diffgemma as dg
-from mlx_diffgemma import device
 from mlx_diffgemma.kernels import dispatch, selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, Status, findings, plan
+from mlx_diffgemma.machine import device
 from mlx_diffgemma.metal import names as kernel_names
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"

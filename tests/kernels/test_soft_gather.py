@@ -14,6 +14,7 @@ from compare import assert_close
 from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
+from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch, soft_gather
 from mlx_diffgemma.kernels.check import as_float64, disagreement
@@ -31,7 +32,6 @@ from mlx_diffgemma.kernels.soft_gather_ops import (
     Table,
     heaviest,
 )
-from mlx_diffgemma.quantization import QuantizationConfig
 
 DTYPES = (mx.float16, mx.bfloat16)
 PACKINGS = [(0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)]

@@ -7,8 +7,8 @@ from unittest import mock
 
 import mlx.core as mx
 
-from mlx_diffgemma import device
 from mlx_diffgemma.kernels import launch
+from mlx_diffgemma.machine import device
 
 from .compiler import Sanitizer
 from .errors import SimError

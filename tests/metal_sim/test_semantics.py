@@ -303,7 +303,7 @@ def test_results_may_be_lazy_and_shaped() -> None:
 
 
 def test_the_patches_are_undone() -> None:
-    from mlx_diffgemma import device
+    from mlx_diffgemma.machine import device
 
     before = mx.fast.metal_kernel, device.has_metal
     with simulated():

@@ -8,10 +8,10 @@ import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.choices import Choices
-from mlx_diffgemma.footprint import fit_check, plan_memory
 from mlx_diffgemma.kernels.matrices import DenseMatrix, PackedMatrix
+from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.embedding import DenseTable
+from mlx_diffgemma.model.memory import fit_check, plan_memory
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.model.weights import load_network
@@ -95,7 +95,7 @@ def test_the_memory_of_unpacked_weights_is_counted(packed: Path) -> None:
 def test_what_does_not_fit_when_tuned_says_so(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_diffgemma.footprint.available_memory", lambda: 1_000)
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 1_000)
     with pytest.raises(dg.FitError, match="--no-tune"):
         fit_check(packed, None, UNPACKED)(0)
 

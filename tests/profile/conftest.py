@@ -8,7 +8,7 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
-from mlx_diffgemma.session import Session
+from mlx_diffgemma.conversation.session import Session
 
 SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 

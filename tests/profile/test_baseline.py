@@ -13,6 +13,7 @@ from small import write_tokenizer
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.cli.profile_text import lines
+from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.profile import baseline as module
 from mlx_diffgemma.profile.baseline import load_baseline
 from mlx_diffgemma.profile.machine import Condition, this_machine
@@ -22,7 +23,6 @@ from mlx_diffgemma.profile.report import to_json
 from mlx_diffgemma.profile.run import run
 from mlx_diffgemma.profile.schema import problems
 from mlx_diffgemma.profile.workload import Workload
-from mlx_diffgemma.session import Session
 
 GEMMA = {
     "model_type": "gemma3_text",

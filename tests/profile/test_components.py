@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.kernels import denoise as decision
 from mlx_diffgemma.profile.components import (
@@ -30,7 +31,6 @@ from mlx_diffgemma.profile.roofline import (
     SELF_CONDITIONING,
 )
 from mlx_diffgemma.profile.workload import Workload, first_questions
-from mlx_diffgemma.session import Session
 
 
 class FakeClock:

@@ -12,11 +12,11 @@ from compare import assert_close
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.profile import encoder_head
 from mlx_diffgemma.profile.encoder_head import agreement, measure_encoder_head, score, score_text
 from mlx_diffgemma.profile.measure import Meter
 from mlx_diffgemma.profile.workload import Workload, first_questions, shipped_prompts
-from mlx_diffgemma.session import Session
 
 IDS = [int(n) for n in np.random.default_rng(3).integers(0, 128, 40)]
 

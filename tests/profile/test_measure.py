@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.profile import report
 from mlx_diffgemma.profile.chrome_trace import chrome_trace
@@ -20,7 +21,6 @@ from mlx_diffgemma.profile.report import to_json
 from mlx_diffgemma.profile.run import run
 from mlx_diffgemma.profile.schema import problems
 from mlx_diffgemma.profile.workload import Workload, first_questions
-from mlx_diffgemma.session import Session
 
 CALM = Condition(None, None, None)
 

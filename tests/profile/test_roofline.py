@@ -12,8 +12,8 @@ import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.config import LayerConfig, ModelConfig, read_config
-from mlx_diffgemma.model.shards import read_headers
+from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
+from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.profile import roofline
 from mlx_diffgemma.profile.packing import packed_bits
 from mlx_diffgemma.profile.roofline import (

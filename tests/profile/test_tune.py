@@ -12,15 +12,15 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 from small import SUDOKU
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.choices import Choices
+from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion.step import head_rows
+from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.profile import tune_candidates
 from mlx_diffgemma.profile.tune import ROUNDS, Row, Tuned, Tuner, race, tune
 from mlx_diffgemma.profile.tune_check import Probe, probe_of, tolerance, wrong
-from mlx_diffgemma.session import Session
 
 Cost = Callable[[Choices, str], float]
 UNPACKED, HALF = ("dense_weights", "16-bit"), ("dtype", "float16")

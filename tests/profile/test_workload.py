@@ -8,13 +8,13 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets.sudoku import SudokuTask
+from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.profile.workload import (
     Workload,
     first_questions,
     questions,
     shipped_prompts,
 )
-from mlx_diffgemma.session import Session
 
 
 def test_twenty_prompts_of_many_kinds_with_their_licence() -> None:

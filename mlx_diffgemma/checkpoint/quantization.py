@@ -1,0 +1,74 @@
+"""How an MLX folder is packed: the `quantization` object of its config.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CheckpointError
+
+# The widths MLX packs, by mode: bits and group sizes (mlx.core.quantize, 0.32).
+MODES: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "affine": ((2, 3, 4, 5, 6, 8), (32, 64, 128)),
+    "mxfp4": ((4,), (32,)),
+    "mxfp8": ((8,), (32,)),
+    "nvfp4": ((4,), (16,)),
+}
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """How one module's weight is packed: MLX's mode, bits and group size."""
+
+    mode: str
+    bits: int
+    group_size: int
+
+    @property
+    def name(self) -> str:
+        """In short, such as "4-bit affine, groups of 64"."""
+        return f"{self.bits}-bit {self.mode}, groups of {self.group_size}"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The `quantization` object of an MLX folder: a default and per-module overrides."""
+
+    default: QuantizationConfig
+    overrides: Mapping[str, QuantizationConfig]
+
+    def of(self, module: str) -> QuantizationConfig:
+        """The packing of `module`, a path such as `model.decoder.layers.0.mlp.up_proj`."""
+        return self.overrides.get(module, self.default)
+
+
+def read_quantization(raw: Any) -> Quantization | None:
+    """The quantisation of an MLX folder; an override that names no mode is affine."""
+    if not raw:
+        return None
+    if not isinstance(raw, Mapping) or "quant_method" in raw:
+        method = raw.get("quant_method") if isinstance(raw, Mapping) else raw
+        raise CheckpointError(
+            f"config.json: quantization method {method!r} is not MLX's; convert the original "
+            "bf16 checkpoint instead."
+        )
+    default = _packing(raw, "default")
+    overrides = {
+        module: _packing(entry, module) for module, entry in raw.items() if isinstance(entry, dict)
+    }
+    return Quantization(default, overrides)
+
+
+def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
+    mode = entry.get("mode", "affine")
+    if not isinstance(mode, str) or mode not in MODES:
+        known = ", ".join(MODES)
+        raise CheckpointError(
+            f"config.json: quantization mode {mode!r} ({module}) is unknown, expected {known}."
+        )
+    bits, group_size = entry.get("bits"), entry.get("group_size")
+    if bits not in MODES[mode][0] or group_size not in MODES[mode][1]:
+        raise CheckpointError(
+            f"config.json: quantization of {module} is {bits} bits in groups of {group_size}; "
+            f"{mode} has bits {MODES[mode][0]} and groups {MODES[mode][1]}."
+        )
+    return QuantizationConfig(mode, bits, group_size)

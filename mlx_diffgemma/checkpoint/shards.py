@@ -1,0 +1,133 @@
+"""Safetensors files of a checkpoint folder: which there are, and what their headers promise.
+
+Headers alone are read here, without MLX, so that a broken download is found before any weight is
+touched and a folder can be described without loading it.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, one_line
+from .config import read_json
+
+FLOATS = {"BF16": 2, "F16": 2, "F32": 4}
+WIDER = {"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
+BYTES = ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0")
+ITEM_BYTES = {**FLOATS, **WIDER, **dict.fromkeys(BYTES, 1)}
+CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a safetensors header says of one tensor."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    num_bytes: int
+    offset: int = 0  # of its first byte in the file
+
+    @property
+    def num_items(self) -> int:
+        return math.prod(self.shape)
+
+
+def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorInfo]:
+    """Every tensor of a folder's safetensors files, by name, from their headers alone.
+
+    shape_only: a file that ends behind its header, so that it holds shapes and no number, will do.
+    """
+    found: dict[str, TensorInfo] = {}
+    for file in shard_files(folder):
+        for name, info in _read_header(file, shape_only).items():
+            if name in found:
+                raise CheckpointError(
+                    f"{name} is in both {found[name].file.name} and {file.name}; keep one."
+                )
+            found[name] = info
+    return found
+
+
+def shard_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
+        files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("."))
+        if not files:
+            raise CheckpointError(
+                f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
+            )
+        return files
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{index}: no weight_map; {CONVERT_AGAIN}.")
+    files = sorted({folder / str(name) for name in names.values()})
+    for file in files:
+        if not file.exists():
+            raise CheckpointError(f"{file}: not found, but {index.name} names it; {CONVERT_AGAIN}.")
+    return files
+
+
+def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
+    """The header of one safetensors file, checked against the file's size.
+
+    Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
+    """
+    try:
+        size = file.stat().st_size  # fails on a link into a Hub cache that was emptied
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > size - 8:
+                raise ValueError(f"header of {length} bytes in a file of {size}")
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
+        header.pop("__metadata__", None)
+        start = 8 + length
+        tensors = {name: _tensor_info(file, entry, start) for name, entry in header.items()}
+        expected = _end(tensors, start)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        reason = one_line(error)
+        raise CheckpointError(
+            f"{file}: not a whole safetensors file ({reason}); {CONVERT_AGAIN}."
+        ) from None
+    if size != expected and not (shape_only and size == start):
+        raise CheckpointError(
+            f"{file}: {size:,} bytes, expected {expected:,}; the file is "
+            f"{'cut short' if size < expected else 'too long'}, {CONVERT_AGAIN}."
+        )
+    return tensors
+
+
+def _end(tensors: Mapping[str, TensorInfo], start: int) -> int:
+    """Where the last tensor ends; ValueError where two share bytes, which the format forbids."""
+    end, last = start, ""
+    for name, info in sorted(tensors.items(), key=lambda pair: pair[1].offset):
+        if info.num_bytes and info.offset < end:
+            raise ValueError(f"{last} and {name} overlap")
+        end, last = max(end, info.offset + info.num_bytes), name
+    return end
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for a key that is there twice, of which json would keep one."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key} is there twice")
+        found[key] = value
+    return found
+
+
+def _tensor_info(file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo:
+    shape = tuple(int(n) for n in entry["shape"])
+    first, last = entry["data_offsets"]
+    if entry["dtype"] not in ITEM_BYTES:
+        raise ValueError(f"dtype {entry['dtype']!r} is not supported")
+    count = ITEM_BYTES[entry["dtype"]] * math.prod(shape)
+    if last - first != count or first < 0:
+        raise ValueError(f"{last - first} bytes for {entry['dtype']} {list(shape)}")
+    return TensorInfo(file, entry["dtype"], shape, count, start + first)

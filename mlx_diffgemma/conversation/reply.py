@@ -1,0 +1,99 @@
+"""An answer and how it came about: what `generate --json` prints."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..machine.choices import Choices
+from ..text.tools import ToolCall
+
+
+class Record:
+    """Fields that can be read as attributes or, as in the JSON, by name."""
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+
+@dataclass(frozen=True)
+class Seconds(Record):
+    """Wall times. load: before the session; first_canvas and total count from the question."""
+
+    load: float
+    prefill: float
+    denoise: float
+    commit: float
+    first_canvas: float | None
+    total: float
+
+
+@dataclass(frozen=True)
+class SamplerInfo(Record):
+    """The sampler a reply was made with."""
+
+    max_tokens: int
+    max_denoising_steps: int
+    entropy_bound: float
+    t_min: float
+    t_max: float
+    stability_threshold: int
+    confidence_threshold: float
+    stop: tuple[str, ...]
+    exact_self_conditioning: bool
+
+
+@dataclass(frozen=True)
+class ModelInfo(Record):
+    """The model a reply was made with; quantization is None for floating-point weights."""
+
+    path: str
+    revision: str | None
+    quantization: str | None
+    layers: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer and how it came about; what `generate --json` prints.
+
+    token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
+    decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases. kernels:
+    "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what was
+    chosen for this machine, None for the engine's own behaviour.
+    """
+
+    text: str
+    thinking: str | None
+    tool_calls: tuple[ToolCall, ...]
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    seed: int
+    prompt_tokens: int
+    generated_tokens: int
+    canvases: int
+    steps: tuple[int, ...]
+    tokens_per_step: float | None
+    seconds: Seconds
+    tokens_per_second: float | None
+    positions_per_second: float | None
+    peak_memory_bytes: int
+    sampler: SamplerInfo
+    model: ModelInfo
+    tuned: Choices | None
+    kernels: str
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values, in the order of the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Filled(Reply):
+    """A filled template, and how it came about; what `fill --json` prints.
+
+    text: the template with its holes filled, holes: what they came to. token_ids are those of the
+    text; generated_tokens, and the rates per token, count those in the holes alone.
+    """
+
+    holes: tuple[str, ...]

@@ -1,0 +1,74 @@
+"""What may be chosen for a machine: how the same numbers are computed, and how many at a time."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from ..errors import SettingsError
+
+Wish = Literal["auto", "on", "off"]
+"""Metal kernels of a family: where faster in their own trial; where right; nowhere."""
+DenseWeights = Literal["packed", "16-bit"]
+ActivationDtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a network runs on one machine; every default is the engine's own behaviour.
+
+    prefill_chunk: prompt positions encoded at a time; head_chunk_logits: logits that exist at a
+    time; None for the engine's. dense_weights: attention, dense MLP and embedding as the checkpoint
+    packs them, or unpacked once at load. dtype: of activations, None for the checkpoint's.
+    """
+
+    prefill_chunk: int | None = None
+    head_chunk_logits: int | None = None
+    dense_weights: DenseWeights = "packed"
+    experts_kernels: Wish = "auto"
+    denoise_kernels: Wish = "auto"
+    soft_gather_kernels: Wish = "auto"
+    dtype: ActivationDtype | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prefill_chunk", "head_chunk_logits"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise SettingsError(f"{name} is {value!r}, expected a whole number from 1.")
+        hints = get_type_hints(type(self))
+        for name in ("dense_weights", *KERNELS.values(), "dtype"):
+            allowed = _literals(hints[name])
+            if getattr(self, name) not in allowed:
+                expected = ", ".join(str(value) for value in allowed)
+                raise SettingsError(f"{name} is {getattr(self, name)!r}, expected {expected}.")
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether dense weights are unpacked at load."""
+        return self.dense_weights == "16-bit"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Any) -> "Choices":
+        """The choices in a file; SettingsError for anything else."""
+        names = {field.name for field in fields(Choices)}
+        if not isinstance(value, Mapping) or set(value) != names:
+            raise SettingsError(f"choices have other names, expected {', '.join(sorted(names))}.")
+        return Choices(**value)
+
+
+KERNELS = {
+    "experts": "experts_kernels",
+    "denoise": "denoise_kernels",
+    "soft_gather": "soft_gather_kernels",
+}
+"""A family of Metal kernels -> its choice."""
+
+
+def _literals(hint: Any) -> tuple[object, ...]:
+    """The values a Literal, or a Literal or None, allows."""
+    if hint in (DenseWeights, Wish):
+        return get_args(hint)
+    return (*get_args(ActivationDtype), None)

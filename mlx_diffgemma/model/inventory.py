@@ -1,0 +1,114 @@
+"""What a checkpoint folder holds, part by part: numbers, bytes and packing, from headers alone.
+
+No weight is read and nothing is drawn. A part's parameters count packed weights unpacked and leave
+scales and biases out, as the count of a loaded model does; its bytes are those of the file.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.config import ModelConfig
+from ..checkpoint.shards import TensorInfo
+from .memory import Footprint, cache_bytes
+from .tensors import VISION
+from .weights import check_network
+
+LAYER = r"model\.decoder\.layers\.\d+\."
+PARTS: Mapping[str, re.Pattern[str]] = {
+    "embedding": re.compile(r"model\.decoder\.embed_tokens\."),
+    "attention": re.compile(LAYER + r"self_attn\.[qkvo]_proj\."),
+    "dense MLP": re.compile(LAYER + r"mlp\."),
+    "experts": re.compile(LAYER + r"experts\."),
+    "router": re.compile(LAYER + r"router\."),
+    "self-conditioning": re.compile(r"model\.decoder\.self_conditioning\."),
+    "norms": re.compile(
+        rf"({LAYER}(\w+norm\w*|self_attn\.[qk]_norm)\.|model\.decoder\.norm\.|.*\.layer_scalar$)"
+    ),
+    "vision": VISION,
+}
+"""The parts in the order they are shown; a tensor belongs to the first that matches its name."""
+
+SCALES = (".scales", ".biases")
+DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the network; packing names the ways its weights are stored, the largest first."""
+
+    name: str
+    parameters: int
+    bytes: int
+    packing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All parts of a folder, and the names of tensors that no part uses."""
+
+    parts: tuple[Part, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the text network: what a loaded model reports."""
+        return sum(part.parameters for part in self.parts if part.name != "vision")
+
+
+def take_inventory(folder: Path, config: ModelConfig) -> Inventory:
+    """Sorts a folder's tensors into parts; CheckpointError where it would not load."""
+    tensors = check_network(folder, config)
+    dropped, vision = tensors.finish()
+    used = [tensors.sources[name] for name in tensors.used] + [tensors.sources[n] for n in vision]
+    parts = []
+    for part, pattern in PARTS.items():
+        names = sorted(name for name in used if pattern.match(name))
+        used = [name for name in used if name not in names]
+        if names:
+            parts.append(_part(part, names, tensors.info, config))
+    return Inventory(tuple(parts), dropped)
+
+
+def largest_context(config: ModelConfig, need: Footprint, item_bytes: int) -> int | None:
+    """The longest context whose cache fits beside the weights; 0: not even the weights fit.
+
+    None where the machine does not say what it has.
+    """
+    if need.available_bytes is None:
+        return None
+    room = need.available_bytes - need.weight_bytes - need.workspace_bytes
+    if room < 0:
+        return 0
+    fits, too_long = 0, config.text.max_position_embeddings + 1
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if cache_bytes(config, middle, item_bytes) <= room:
+            fits = middle
+        else:
+            too_long = middle
+    return fits
+
+
+def _part(
+    part: str, names: list[str], headers: Mapping[str, TensorInfo], config: ModelConfig
+) -> Part:
+    counts: Counter[str] = Counter()
+    for name in names:
+        if not name.endswith(SCALES):
+            items, packing = _unpacked(name, headers, config)
+            counts[packing] += items
+    total_bytes = sum(headers[name].num_bytes for name in names)
+    packing_names = tuple(packing for packing, _ in counts.most_common())
+    return Part(part, counts.total(), total_bytes, packing_names)
+
+
+def _unpacked(name: str, headers: Mapping[str, TensorInfo], config: ModelConfig) -> tuple[int, str]:
+    """How many numbers a tensor holds, and how they are packed."""
+    info, module = headers[name], name.removesuffix(".weight")
+    if f"{module}.scales" not in headers or config.quantization is None:
+        return info.num_items, DTYPE_NAMES.get(info.dtype, info.dtype)
+    packing = config.quantization.of(module)
+    return info.num_items * 32 // packing.bits, packing.name

@@ -1,0 +1,164 @@
+"""How much memory a checkpoint and a context need, and how much this machine has.
+
+Arithmetic over safetensors headers and config.json; no weight is read.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.shards import TensorInfo, read_headers
+from ..errors import FitError
+from ..machine.choices import Choices
+from .text import PREFILL_CHUNK
+
+WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+KEPT_PACKED = re.compile(r"\.(experts|router)\.|^model\.encoder\.")
+SLIDING_EXTRA = 1024 + 2048  # positions a sliding layer keeps or computes beyond its window
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes needed at a context length, and bytes there; available is None where unknown."""
+
+    weight_bytes: int
+    cache_bytes: int
+    workspace_bytes: int
+    available_bytes: int | None
+    context: int
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.weight_bytes + self.cache_bytes + self.workspace_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits; None where the machine does not say what it has."""
+        if self.available_bytes is None:
+            return None
+        return self.needed_bytes <= self.available_bytes
+
+
+def footprint(folder: Path, context: int, dtype: str | None = None) -> Footprint:
+    """The Footprint of the checkpoint in `folder` with `context` positions in its cache.
+
+    dtype: the activations' ("float32", ...); None takes the checkpoint's.
+    """
+    return plan_memory(folder, dtype)(context)
+
+
+def plan_memory(
+    folder: Path, dtype: str | None = None, choices: Choices | None = None
+) -> Callable[[int], Footprint]:
+    """`footprint` for any number of contexts; the folder is read once, here."""
+    config, choices = read_config(folder), choices or Choices()
+    dtype = dtype or choices.dtype
+    item = DTYPE_BYTES.get(dtype or config.dtype, 2)
+    headers = read_headers(folder)
+    weights = _unpacked_bytes(config, headers, item) if choices.unpacks else 0
+    for name, info in headers.items():
+        if not name.startswith(("model.encoder.vision_tower.", "model.encoder.embed_vision.")):
+            floating = info.dtype in ("BF16", "F16", "F32")
+            weights += info.num_items * item if floating else info.num_bytes
+
+    def plan(context: int) -> Footprint:
+        cache = cache_bytes(config, context, item, choices.prefill_chunk or PREFILL_CHUNK)
+        return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
+
+    return plan
+
+
+def _unpacked_bytes(config: ModelConfig, headers: Mapping[str, TensorInfo], item: int) -> int:
+    """Bytes of the packed dense weights once unpacked: they stand beside each other while loading.
+
+    Experts and router stay packed.
+    """
+    items = 0
+    for name in headers:
+        module, _, kind = name.rpartition(".")
+        if kind == "scales" and config.quantization and not KEPT_PACKED.search(module):
+            weight, bits = headers[f"{module}.weight"], config.quantization.of(module).bits
+            items += weight.num_items * 32 // bits
+    return items * item
+
+
+def cache_bytes(
+    config: ModelConfig, context: int, item_bytes: int, chunk: int = PREFILL_CHUNK
+) -> int:
+    """Bytes of keys and values for `context` positions, canvas included."""
+    window = config.text.sliding_window
+    total = 0
+    for layer in config.text.layers:
+        kept = (
+            min(context, window + SLIDING_EXTRA + max(0, chunk - PREFILL_CHUNK))
+            if layer.sliding
+            else context
+        )
+        total += 2 * kept * layer.num_key_value_heads * layer.head_dim * item_bytes
+    return total
+
+
+def available_memory() -> int | None:
+    """Bytes a model may use: what Metal recommends, else the machine's (or container's) memory."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        info = mx.device_info(mx.gpu)  # whatever the default device is
+        return int(info.get("max_recommended_working_set_size", info["memory_size"]))
+    physical = physical_memory()
+    return None if physical is None else min(physical, _container_limit() or physical)
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory in the machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _container_limit() -> int | None:
+    """The control group's memory limit, where there is one (Linux, cgroup v2)."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:
+    """FitError, with the numbers, when the model with `context` positions cannot fit."""
+    fit_check(folder, dtype)(context)
+
+
+def fit_check(
+    folder: Path, dtype: str | None = None, choices: Choices | None = None
+) -> Callable[[int], None]:
+    """`require_fit` for any number of contexts; the folder is read once, here."""
+    plan = plan_memory(folder, dtype, choices)
+    without = (
+        ", leave out what was tuned with --no-tune" if choices not in (None, Choices()) else ""
+    )
+
+    def check(context: int) -> None:
+        need = plan(context)
+        if need.fits is False:
+            raise FitError(
+                f"{folder.name} needs {sized(need.needed_bytes)} (weights "
+                f"{sized(need.weight_bytes)}, cache for {context:,} positions "
+                f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
+                f"machine can give {sized(need.available_bytes or 0)}; take a smaller quantisation "
+                f"or context{without}, or try anyway with --force."
+            )
+
+    return check
+
+
+def sized(count: int) -> str:
+    """Bytes in the decimal unit that shows them: GB, MB or kB."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

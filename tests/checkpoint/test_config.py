@@ -1,0 +1,480 @@
+"""config.json and generation_config.json in both spellings, their corners, and what is refused.
+
+tests/data holds the published files: google/diffusiongemma-26B-A4B-it's two, and the config.json of
+mlx-community/diffusiongemma-26B-A4B-it-4bit, compressed.
+"""
+
+import copy
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, SamplerDefaults, read_config
+from mlx_diffgemma.checkpoint.quantization import Quantization, QuantizationConfig
+from mlx_diffgemma.errors import CheckpointError
+
+DATA = Path(__file__).parents[1] / "data"
+GOOGLE: dict[str, Any] = json.loads((DATA / "google-config.json").read_text())
+GENERATION: dict[str, Any] = json.loads((DATA / "google-generation_config.json").read_text())
+MLX: dict[str, Any] = json.loads(
+    gzip.decompress((DATA / "mlx-community-4bit-config.json.gz").read_bytes())
+)
+SLIDING = LayerConfig(True, 256, 8, 1e4, 1.0)
+FULL = LayerConfig(False, 512, 2, 1e6, 0.25)
+ABSENT = object()
+
+
+def read(
+    folder: Path, config: dict[str, Any], generation: dict[str, Any] | None = None
+) -> ModelConfig:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    return read_config(folder)
+
+
+def google(**text: Any) -> dict[str, Any]:
+    """The published config.json with other values in text_config; ABSENT takes a key out."""
+    config = copy.deepcopy(GOOGLE)
+    config["text_config"] |= text
+    for key in [key for key, value in text.items() if value is ABSENT]:
+        del config["text_config"][key]
+    return config
+
+
+def resaved(entries: Any, **text: Any) -> dict[str, Any]:
+    """The published config.json as a current transformers writes it."""
+    legacy = {"global_head_dim": ABSENT, "num_global_key_value_heads": ABSENT}
+    return google(per_layer_config=entries, **legacy, **text)
+
+
+def refused(folder: Path, config: dict[str, Any], generation: Any = None) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read(folder, config, generation)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- the published files
+
+
+def test_the_published_sizes(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOGLE, GENERATION)
+    text = config.text
+    assert (text.hidden_size, text.num_attention_heads, text.vocab_size) == (2816, 16, 262_144)
+    assert (text.intermediate_size, text.moe_intermediate_size) == (2112, 704)
+    assert (text.num_experts, text.top_k_experts) == (128, 8)
+    assert (text.rms_norm_eps, text.final_logit_softcapping) == (1e-6, 30.0)
+    assert (text.sliding_window, text.max_position_embeddings) == (1024, 262_144)
+    assert text.layers == (SLIDING, SLIDING, SLIDING, SLIDING, SLIDING, FULL) * 5
+    assert [i for i, layer in enumerate(text.layers) if not layer.sliding] == [5, 11, 17, 23, 29]
+    assert (config.canvas_length, config.dtype) == (256, "bfloat16")
+    assert config.stop_ids == (1, 106, 50)
+    assert config.sampler == SamplerDefaults(48, 0.1, 0.4, 0.8, 1, 0.005)
+    assert (config.has_vision, config.use_clipped_linears) == (True, False)
+    assert config.quantization is None
+
+
+def test_the_mlx_folder_is_the_same_network_with_236_modules_at_8_bits(tmp_path: Path) -> None:
+    """Its generation settings stand inside config.json."""
+    config = read(tmp_path, MLX)
+    published = read(tmp_path, GOOGLE, GENERATION)
+    assert config.text == published.text
+    assert config.sampler == published.sampler
+    assert config.stop_ids == published.stop_ids
+    packing = config.quantization
+    assert packing is not None
+    assert packing.default == QuantizationConfig("affine", 4, 64)
+    assert len(packing.overrides) == 236
+    assert set(packing.overrides.values()) == {QuantizationConfig("affine", 8, 64)}
+    assert packing.of("model.decoder.embed_tokens").bits == 8
+    assert packing.of("model.decoder.layers.29.router.proj").bits == 8
+    assert packing.of("model.decoder.layers.0.experts.gate_up_proj").bits == 4
+    assert packing.default.name == "4-bit affine, groups of 64"
+
+
+def test_the_config_is_frozen(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOGLE)
+    for part, name in (
+        (config, "text"),
+        (config.text, "layers"),
+        (config.text.layers[0], "sliding"),
+    ):
+        with pytest.raises(FrozenInstanceError):
+            setattr(part, name, None)
+
+
+# --- two spellings
+
+OWN = {"head_dim": 512, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {f"{i:02}": OWN for i in (5, 11, 17, 23, 29)},  # as a current transformers saves 30 layers
+        {str(i): OWN for i in (5, 11, 17, 23, 29)},
+        {f"{i:02}": OWN if i % 6 == 5 else {} for i in range(30)},
+        {f"{i:02}": OWN if i % 6 == 5 else None for i in range(30)},
+        {
+            str(i): OWN if i % 6 == 5 else {"head_dim": 256, "num_key_value_heads": 8}
+            for i in range(30)
+        },
+        {str(i): {**OWN, "sliding_window": 1024} for i in (5, 11, 17, 23, 29)},  # the common one
+    ],
+)
+def test_both_spellings_read_the_same(tmp_path: Path, entries: dict[str, Any]) -> None:
+    assert read(tmp_path, resaved(entries)) == read(tmp_path, GOOGLE)
+
+
+def test_per_layer_entries_inherit_what_they_lack(tmp_path: Path) -> None:
+    entries = {"05": {"head_dim": 512}, "11": {"num_key_value_heads": 2}, "17": {}}
+    layers = read(tmp_path, resaved(entries)).text.layers
+    assert layers[5] == LayerConfig(False, 512, 8, 1e6, 0.25)
+    assert layers[11] == LayerConfig(False, 256, 2, 1e6, 0.25)
+    assert layers[17] == layers[23] == LayerConfig(False, 256, 8, 1e6, 0.25)
+    assert layers[4] == SLIDING
+
+
+@pytest.mark.parametrize("entries", [{}, None])
+def test_an_empty_per_layer_config_means_no_overrides(tmp_path: Path, entries: Any) -> None:
+    """Not the launch spelling's 512: the key being there says which spelling it is."""
+    layers = read(tmp_path, resaved(entries)).text.layers
+    assert {(layer.head_dim, layer.num_key_value_heads) for layer in layers} == {(256, 8)}
+
+
+def test_a_sliding_layer_may_have_sizes_of_its_own(tmp_path: Path) -> None:
+    layers = read(tmp_path, resaved({"0": {"num_key_value_heads": 4}})).text.layers
+    assert layers[0] == LayerConfig(True, 256, 4, 1e4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"x": OWN}, "per_layer_config is malformed"),
+        ([OWN], "per_layer_config is malformed"),
+        ({"5": 3}, "per_layer_config is malformed"),
+        ({"5": {"head_dim": 0}}, "head_dim is 0, expected a positive whole number"),
+        ({"5": {"num_key_value_heads": 3}}, "16 attention heads cannot share 3 key-value heads"),
+        ({"30": OWN}, "per_layer_config has layer 30, expected 0 to 29"),
+        ({"-1": OWN}, "per_layer_config has layer -1, expected 0 to 29"),
+        ({"5": {"sliding_window": 512}}, "per_layer_config gives layer 5 its own sliding_window"),
+        ({"05": {"skip": ["mlp"]}}, "per_layer_config gives layer 5 its own skip"),
+    ],
+)
+def test_per_layer_entries_that_mean_nothing_here_are_refused(
+    tmp_path: Path, entries: Any, message: str
+) -> None:
+    assert message in refused(tmp_path, resaved(entries))
+
+
+def test_launch_spelling_without_a_global_head_dim_means_512(tmp_path: Path) -> None:
+    assert read(tmp_path, google(global_head_dim=ABSENT)).text.layers[5] == FULL
+
+
+@pytest.mark.parametrize("heads", [None, ABSENT])
+def test_without_global_key_value_heads_full_layers_have_the_common_number(
+    tmp_path: Path, heads: Any
+) -> None:
+    layers = read(tmp_path, google(num_global_key_value_heads=heads)).text.layers
+    assert layers[5] == LayerConfig(False, 512, 8, 1e6, 0.25)
+
+
+def test_the_last_layer_is_always_full(tmp_path: Path) -> None:
+    kinds = ["sliding_attention"] * 30
+    layers = read(tmp_path, google(layer_types=kinds)).text.layers
+    assert layers == (SLIDING,) * 29 + (FULL,)
+
+
+@pytest.mark.parametrize(("count", "full"), [(30, [5, 11, 17, 23, 29]), (8, [5, 7]), (1, [0])])
+@pytest.mark.parametrize("absent", [None, ABSENT])
+def test_without_layer_types_every_sixth_layer_and_the_last_are_full(
+    tmp_path: Path, count: int, full: list[int], absent: Any
+) -> None:
+    layers = read(tmp_path, google(layer_types=absent, num_hidden_layers=count)).text.layers
+    assert [i for i, layer in enumerate(layers) if not layer.sliding] == full
+
+
+def test_what_a_config_may_leave_out(tmp_path: Path) -> None:
+    names = [
+        *("final_logit_softcapping", "rms_norm_eps", "rope_parameters", "hidden_activation"),
+        *("use_bidirectional_attention", "attention_bias", "tie_word_embeddings"),
+    ]
+    left_out = dict.fromkeys(names, ABSENT)
+    assert read(tmp_path, google(**left_out)).text == read(tmp_path, GOOGLE).text
+
+
+def test_a_text_only_checkpoint_has_no_vision(tmp_path: Path) -> None:
+    config = google(use_bidirectional_attention=None)
+    images = ("vision_config", "image_token_id", "boi_token_id", "eoi_token_id")
+    config |= dict.fromkeys(images)
+    assert read(tmp_path, config).has_vision is False
+    for key in images:
+        del config[key]
+    assert read(tmp_path, config).has_vision is False
+
+
+@pytest.mark.parametrize(
+    ("keys", "dtype"),
+    [
+        ({"dtype": "float16"}, "float16"),
+        ({"torch_dtype": "float32"}, "float32"),
+        ({"dtype": "float32", "torch_dtype": "float16"}, "float32"),
+        ({}, "bfloat16"),
+    ],
+)
+def test_the_dtype_goes_by_either_name(tmp_path: Path, keys: dict[str, str], dtype: str) -> None:
+    config = {key: value for key, value in GOOGLE.items() if key != "dtype"}
+    assert read(tmp_path, config | keys).dtype == dtype
+
+
+# --- stop ids and sampler
+
+
+@pytest.mark.parametrize(
+    ("generation", "top", "text", "expected"),
+    [
+        ([1, 106, 50], [1, 106], 1, (1, 106, 50)),
+        (7, [1, 106], 1, (7,)),
+        (0, [1, 106], 1, (0,)),
+        ([], [1, 106], 1, ()),
+        (None, [1, 106], 1, (1, 106)),
+        (None, 9, 1, (9,)),
+        (None, None, 1, (1,)),
+        (None, None, [2, 3], (2, 3)),
+        (None, None, None, ()),
+    ],
+)
+def test_stop_ids_come_from_the_first_place_that_has_any(
+    tmp_path: Path, generation: Any, top: Any, text: Any, expected: tuple[int, ...]
+) -> None:
+    config = google(eos_token_id=text) | {"eos_token_id": top}
+    assert read(tmp_path, config, {"eos_token_id": generation}).stop_ids == expected
+
+
+def test_settings_inside_config_json_stand_in_for_the_file(tmp_path: Path) -> None:
+    inlined = google() | {"generation_config": {"t_max": 0.9, "eos_token_id": 5}}
+    config = read(tmp_path, inlined)
+    assert (config.sampler.t_max, config.stop_ids) == (0.9, (5,))
+    config = read(tmp_path, inlined, {"t_min": 0.1, "eos_token_id": 6})
+    assert config.sampler == SamplerDefaults(t_min=0.1)
+    assert config.stop_ids == (6,)
+
+
+def test_without_settings_the_sampler_has_the_references_defaults(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOGLE).sampler == SamplerDefaults(48, 0.1, 0.4, 0.8, 1, 0.005)
+
+
+def test_every_sampler_setting_is_read(tmp_path: Path) -> None:
+    own = {"max_denoising_steps": 9, "t_min": 0.2, "t_max": 0.6}
+    own |= {"stability_threshold": 0, "confidence_threshold": 0.01}
+    own |= {"sampler_config": {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound": 0.3}}
+    assert read(tmp_path, GOOGLE, own).sampler == SamplerDefaults(9, 0.3, 0.2, 0.6, 0, 0.01)
+
+
+def test_another_sampler_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, GOOGLE, {"sampler_config": {"_cls_name": "TopP"}})
+    assert message == "generation_config.json: sampler 'TopP' is not supported."
+
+
+@pytest.mark.parametrize("value", ["</s>", ["</s>"], 1.5])
+def test_stop_ids_that_are_no_ids_are_refused(tmp_path: Path, value: Any) -> None:
+    assert "expected an id or a list of ids" in refused(tmp_path, GOOGLE, {"eos_token_id": value})
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention = 'all'"),
+        ({"attention_bias": True}, "attention_bias = True"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings = False"),
+        ({"hidden_activation": "silu"}, "hidden_activation = 'silu'"),
+    ],
+)
+def test_switches_that_no_published_checkpoint_uses_are_refused_by_name(
+    tmp_path: Path, text: dict[str, Any], message: str
+) -> None:
+    assert refused(tmp_path, google(**text)) == f"config.json: {message} is not supported."
+
+
+def test_untied_embeddings_are_refused_at_the_top_too(tmp_path: Path) -> None:
+    message = refused(tmp_path, GOOGLE | {"tie_word_embeddings": False})
+    assert message == "config.json: tie_word_embeddings = False is not supported."
+
+
+def rope(**full: Any) -> dict[str, Any]:
+    parameters = copy.deepcopy(GOOGLE["text_config"]["rope_parameters"])
+    parameters["full_attention"] |= full
+    return {"rope_parameters": parameters}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (rope(rope_type="yarn"), "rope_type 'yarn' of full_attention is not supported"),
+        (rope(rope_type="linear"), "rope_type 'linear' of full_attention is not supported"),
+        (rope(factor=8.0), "rope factor 8.0 is not supported"),
+        (rope(rope_type="default"), "partial_rotary_factor 0.25 of full_attention needs rope_type"),
+        (rope(rope_theta=None), "rope_theta is missing"),
+        (
+            rope(partial_rotary_factor="x"),
+            "partial_rotary_factor is 'x', expected a positive number",
+        ),
+        ({"rope_parameters": {"full_attention": {}}}, "rope_parameters has no sliding_attention"),
+        ({"layer_types": ["full_attention"] * 29}, "layer_types has 29 entries, expected 30"),
+        ({"layer_types": ["chunked"] * 30}, "layer type 'chunked', expected"),
+        ({"layer_types": "full"}, "layer_types has str entries, expected 30"),
+        ({"top_k_experts": 129}, "top_k_experts 129, expected at most num_experts 128"),
+        ({"num_key_value_heads": 5}, "16 attention heads cannot share 5 key-value heads"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path: Path, text: dict[str, Any], message: str) -> None:
+    assert message in refused(tmp_path, google(**text))
+
+
+SIZES = [
+    *("vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "head_dim"),
+    *("num_attention_heads", "num_key_value_heads", "num_experts", "top_k_experts"),
+    *("sliding_window", "max_position_embeddings", "num_hidden_layers"),
+]
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("value", [ABSENT, None, 0, -1, 2.0, "8", True])
+def test_a_size_is_never_guessed(tmp_path: Path, name: str, value: Any) -> None:
+    message = refused(tmp_path, google(**{name: value}))
+    got = "missing" if value in (ABSENT, None) else repr(value)
+    assert message == f"config.json: {name} is {got}, expected a positive whole number."
+
+
+@pytest.mark.parametrize("value", [None, 0, "256"])
+def test_the_canvas_length_is_never_guessed(tmp_path: Path, value: Any) -> None:
+    assert "canvas_length is" in refused(tmp_path, GOOGLE | {"canvas_length": value})
+
+
+@pytest.mark.parametrize("kind", ["gemma4", "llama", None])
+def test_another_model_is_refused_by_name(tmp_path: Path, kind: str | None) -> None:
+    message = refused(tmp_path, GOOGLE | {"model_type": kind})
+    assert f"model_type {kind!r}, expected 'diffusion_gemma'" in message
+
+
+def test_a_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: not found"):
+        read_config(tmp_path)
+    for content, message in (
+        (b"{,}", "not readable as JSON"),
+        (b"\xff\xfe", "not readable as JSON"),
+        (b"", "not readable as JSON"),
+        (b"[1]", "got a JSON list, expected an object"),
+        (b"null", "got a JSON NoneType, expected an object"),
+    ):
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(CheckpointError) as error:
+            read_config(tmp_path)
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield (*path, key)
+            yield from places(item, (*path, key))
+
+
+def problem_with(folder: Path, config: dict[str, Any]) -> str | None:
+    """What is wrong with the way this config is refused, if it is; None where it is read."""
+    try:
+        read(folder, config)
+    except CheckpointError as error:
+        return "two lines" if "\n" in str(error) else None
+    except Exception as error:
+        return repr(error)
+    return None
+
+
+def test_no_value_of_a_wrong_kind_ends_in_anything_but_one_line(tmp_path: Path) -> None:
+    """Each key of the three objects in turn becomes each of these; reading it may also go well."""
+    whole = resaved({"05": OWN}) | {"generation_config": GENERATION}
+    whole["quantization"] = {"bits": 4, "group_size": 64, "m": {"bits": 8, "group_size": 64}}
+    problems = []
+    for path in places(whole):
+        for junk in (None, "x", -1, 0, 1.5, True, [], [1], ["x"], {}, {"x": 1}):
+            config = copy.deepcopy(whole)
+            part = config
+            for key in path[:-1]:
+                part = part[key]
+            part[path[-1]] = junk
+            if (problem := problem_with(tmp_path, config)) is not None:
+                problems.append(f"{'.'.join(path)} = {junk!r}: {problem}")
+    assert problems == []
+
+
+# --- quantisation
+
+
+def packed(**quantization: Any) -> dict[str, Any]:
+    return GOOGLE | {"quantization": quantization}
+
+
+@pytest.mark.parametrize(
+    ("mode", "bits", "group_size"),
+    [
+        *(("affine", bits, size) for bits in (2, 3, 4, 5, 6, 8) for size in (32, 64, 128)),
+        *(("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)),
+    ],
+)
+def test_every_packing_of_mlx_is_read(
+    tmp_path: Path, mode: str, bits: int, group_size: int
+) -> None:
+    config = read(tmp_path, packed(mode=mode, bits=bits, group_size=group_size))
+    packing = QuantizationConfig(mode, bits, group_size)
+    assert config.quantization == Quantization(packing, {})
+
+
+def test_overrides_without_a_mode_are_affine_under_any_default(tmp_path: Path) -> None:
+    entries = {"a.b": {"bits": 8, "group_size": 64}, "a.c": False}
+    quantization = read(
+        tmp_path, packed(mode="nvfp4", bits=4, group_size=16, **entries)
+    ).quantization
+    assert quantization is not None
+    assert quantization.of("a.b") == QuantizationConfig("affine", 8, 64)
+    assert quantization.of("a.c") == quantization.of("x") == QuantizationConfig("nvfp4", 4, 16)
+
+
+def test_the_second_key_is_read_where_the_first_is_absent(tmp_path: Path) -> None:
+    config = GOOGLE | {"quantization_config": {"bits": 4, "group_size": 64}}
+    quantization = read(tmp_path, config).quantization
+    assert quantization is not None
+    assert quantization.default == QuantizationConfig("affine", 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "message"),
+    [
+        ({"quant_method": "fp8"}, "quantization method 'fp8' is not MLX's"),
+        ({"quant_method": "compressed-tensors", "bits": 4}, "'compressed-tensors' is not MLX's"),
+        ({"mode": "q4_k", "bits": 4, "group_size": 32}, "quantization mode 'q4_k' (default)"),
+        ({"bits": 7, "group_size": 64}, "quantization of default is 7 bits in groups of 64"),
+        ({"mode": "nvfp4", "bits": 4, "group_size": 32}, "is 4 bits in groups of 32; nvfp4 has"),
+        ({"bits": 4}, "is 4 bits in groups of None"),
+        (
+            {"bits": 4, "group_size": 64, "model.x": {"bits": 9, "group_size": 64}},
+            "quantization of model.x is 9 bits in groups of 64",
+        ),
+    ],
+)
+def test_a_packing_mlx_does_not_have_is_refused_by_module(
+    tmp_path: Path, quantization: dict[str, Any], message: str
+) -> None:
+    assert message in refused(tmp_path, packed(**quantization))

@@ -1,0 +1,329 @@
+"""From a model's name to a folder, without the network: the Hub's library is stood in for."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.checkpoint import hub
+from mlx_diffgemma.checkpoint.hub import DEFAULT_MODEL, Download, Source, default_model, find_model
+from mlx_diffgemma.errors import CheckpointError, HubError
+
+REPO = "owner/model"
+HOW = f"`hf download {REPO}` fetches it; `--model tiny-sudoku` works without a download."
+REVISION = "0123456789abcdef"
+WANTED = ["*.safetensors", "*.json", "*.jinja"]
+
+
+def agree(download: Download) -> bool:
+    return True
+
+
+# --- names and folders
+
+
+def test_the_default_is_the_published_4_bit_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLX_DIFFGEMMA_MODEL", raising=False)
+    assert default_model() == "mlx-community/diffusiongemma-26B-A4B-it-4bit"
+
+
+def test_the_environment_names_another_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-sudoku")
+    assert default_model() == "tiny-sudoku"
+    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "")
+    assert default_model() == DEFAULT_MODEL
+
+
+def test_an_embedded_model_goes_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a folder of that name happens to stand."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-sudoku").mkdir()
+    source = find_model("tiny-sudoku")
+    assert source == Source(Path(str(embedded_folder("tiny-sudoku"))))
+    assert (source.folder / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_is_taken_as_it_is(tmp_path: Path, kind: Callable[[Path], Any]) -> None:
+    assert find_model(kind(tmp_path)) == Source(tmp_path)
+
+
+def test_a_folder_goes_before_a_repository_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "model").mkdir(parents=True)
+    assert find_model(REPO) == Source(Path(REPO))
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    assert find_model("~/model") == Source(tmp_path / "model")
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(CheckpointError) as error:
+        find_model(file)
+    assert str(error.value) == f"{file} is a file, expected a checkpoint folder."
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="the model's name is empty"):
+        find_model("")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("/no/such/folder", "./owner/model", "../model", "./model", "model", "a/b/c", "owner/"),
+        *("/model", "~/no-such-model", "~nobody-here/model", "owner/two words", "owner/a..b"),
+        *("owner/model.git", "-/model", "x" * 5000, "Why is the sky blue?", "owner/\0"),
+    ],
+)
+def test_what_is_neither_a_folder_nor_a_repository_is_one_line(name: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        find_model(name, consent=agree)
+    assert "no such folder; give a checkpoint folder, a repository id such as" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- the Hub
+
+
+class Hub:
+    """What huggingface_hub would do: a cache, a repository, and how reaching it fails."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+
+        self.snapshot = folder / REVISION
+        self.cached, self.asked = False, list[str]()
+        self.revisions: list[str | None] = []
+        self.survey_fails: Exception | None = None
+        self.download_fails: Exception | None = None
+        self.files = [
+            SimpleNamespace(rfilename="model-00001-of-00002.safetensors", size=4_000_000_000),
+            SimpleNamespace(rfilename="model-00002-of-00002.safetensors", size=3_000_000_000),
+            SimpleNamespace(rfilename="config.json", size=3000),
+            SimpleNamespace(rfilename="chat_template.jinja", size=None),
+            SimpleNamespace(rfilename="pytorch_model.bin", size=9_000_000_000),
+            SimpleNamespace(rfilename="README.md", size=5000),
+        ]
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(model_info=self.info))
+
+    def snapshot_download(
+        self,
+        repo_id: str,
+        *,
+        allow_patterns: list[str],
+        local_files_only: bool = False,
+        revision: str | None = None,
+    ) -> str:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        assert (repo_id, allow_patterns) == (REPO, WANTED)
+        self.revisions.append(revision)
+        self.asked.append("cache" if local_files_only else "download")
+        if local_files_only and not self.cached:
+            raise LocalEntryNotFoundError("nothing here")
+        if not local_files_only:
+            if self.download_fails:
+                raise self.download_fails
+            self.fill()
+        return str(self.snapshot)
+
+    def info(self, repo_id: str, *, files_metadata: bool, revision: str | None) -> Any:
+        assert (repo_id, files_metadata) == (REPO, True)
+        self.revisions.append(revision)
+        self.asked.append("survey")
+        if self.survey_fails:
+            raise self.survey_fails
+        return SimpleNamespace(siblings=self.files)
+
+    def fill(self, weights: bool = True) -> None:
+        self.cached = True
+        self.snapshot.mkdir(exist_ok=True)
+        (self.snapshot / "config.json").write_text("{}")
+        if weights:
+            (self.snapshot / "model.safetensors").touch()
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    monkeypatch.chdir(tmp_path)
+    return Hub(tmp_path, monkeypatch)
+
+
+def refused(**options: Any) -> str:
+    with pytest.raises(HubError) as error:
+        find_model(REPO, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("revision", [None, "v1.0"])
+def test_a_revision_is_asked_for_everywhere(remote: Hub, revision: str | None) -> None:
+    assert find_model(REPO, consent=agree, revision=revision).folder == remote.snapshot
+    assert remote.asked == ["cache", "survey", "download"]
+    assert remote.revisions == [revision] * 3
+
+
+def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+    for name in (tmp_path, "tiny-sudoku"):
+        with pytest.raises(
+            CheckpointError, match="is a folder and has no revision main; leave it out"
+        ):
+            find_model(name, revision="main")
+
+
+def test_pickled_weights_are_refused_before_they_are_fetched(remote: Hub) -> None:
+    remote.files = [SimpleNamespace(rfilename=n, size=9) for n in ("a.json", "pytorch_model.bin")]
+    assert "it holds pytorch_model.bin but no *.safetensors" in refused(consent=agree)
+    assert remote.asked == ["cache", "survey"]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_cached_repository_is_used_with_its_revision(remote: Hub, offline: bool) -> None:
+    remote.fill()
+    assert find_model(REPO, offline=offline) == Source(remote.snapshot, REVISION)
+    assert remote.asked == ["cache"]
+
+
+def test_offline_nothing_is_asked_or_fetched(remote: Hub) -> None:
+    message = refused(offline=True, consent=agree)
+    expected = f"{REPO} is not in the local cache and --offline forbids fetching it; {HOW}"
+    assert message == expected
+    assert remote.asked == ["cache"]
+
+
+def test_without_consent_nothing_is_fetched(remote: Hub) -> None:
+    assert refused() == f"{REPO} is not in the local cache; {HOW}"
+    assert remote.asked == ["cache"]
+
+
+def test_consent_is_asked_with_the_numbers_and_may_be_refused(
+    remote: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Download] = []
+
+    def refuse(download: Download) -> bool:
+        told.append(download)
+        return False
+
+    usage = SimpleNamespace(total=0, used=0, free=12_345)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    assert refused(consent=refuse) == f"{REPO} was not downloaded; {HOW}"
+    assert told == [Download(REPO, num_bytes=7_000_003_000, free_bytes=12_345)]
+    assert remote.asked == ["cache", "survey"]
+
+
+def test_what_is_in_the_cache_needs_no_room(
+    remote: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: 45 of 52 GB were there, 20 GB free, and the rest of the download was refused."""
+    told: list[Download] = []
+
+    def refuse(download: Download) -> bool:
+        told.append(download)
+        return False
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    blobs = tmp_path / "cache/models--owner--model/blobs"
+    blobs.mkdir(parents=True)
+    for name in ("aa11", "cc33", "bb22.0123.incomplete"):
+        (blobs / name).touch()
+    remote.files[0].lfs = SimpleNamespace(sha256="aa11")
+    remote.files[1].lfs = SimpleNamespace(sha256="bb22")
+    remote.files[2].blob_id = "cc33"
+    refused(consent=refuse)
+    assert (told[0].num_bytes, told[0].missing_bytes) == (7_000_003_000, 3_000_000_000)
+
+
+def test_free_room_is_that_of_the_cache_or_of_what_will_hold_it(
+    remote: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def usage(place: Path) -> Any:
+        seen.append(place)
+        return SimpleNamespace(free=1)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
+    refused(consent=lambda download: False)
+    assert seen == [tmp_path]
+
+
+def test_with_consent_it_is_downloaded(remote: Hub) -> None:
+    assert find_model(REPO, consent=agree) == Source(remote.snapshot, REVISION)
+    assert remote.asked == ["cache", "survey", "download"]
+
+
+@pytest.mark.parametrize("what", ["no weights", "no config", "a shard missing"])
+def test_an_interrupted_download_is_taken_up_again(remote: Hub, what: str) -> None:
+    remote.fill(weights=what != "no weights")
+    if what == "no config":
+        (remote.snapshot / "config.json").unlink()
+    if what == "a shard missing":
+        index = '{"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}'
+        (remote.snapshot / "model.safetensors.index.json").write_text(index)
+    assert "is not in the local cache" in refused()
+    assert "is not in the local cache" in refused(offline=True)
+    assert find_model(REPO, consent=agree).folder == remote.snapshot
+    assert remote.asked[-1] == "download"
+
+
+class ForeignError(Exception):
+    """As an HTTP library below huggingface_hub raises it: neither its own nor an OSError."""
+
+
+@pytest.mark.parametrize("stage", ["survey_fails", "download_fails"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ForeignError("[Errno 111] Connection\nrefused"), "[Errno 111] Connection refused"),
+        (OSError("No space left on device"), "No space left on device"),
+        (ValueError("odd"), "odd"),
+        (ForeignError(), "ForeignError"),
+        (ForeignError("x" * 500), "x" * 200),
+    ],
+)
+def test_whatever_keeps_the_hub_away_is_one_line(
+    remote: Hub, stage: str, error: Exception, reason: str
+) -> None:
+    setattr(remote, stage, error)
+    assert refused(consent=agree) == f"{REPO} cannot be fetched ({reason}); {HOW}"
+
+
+def test_a_refused_connection_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real library, at a port of this machine that nobody listens on."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    real = huggingface_hub.HfApi
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: real(endpoint="http://127.0.0.1:9"))
+    monkeypatch.chdir(tmp_path)
+    assert refused(consent=agree).startswith(f"{REPO} cannot be fetched (")
+
+
+def test_what_consent_itself_raises_goes_through(remote: Hub) -> None:
+    def interrupt(download: Download) -> bool:
+        raise OSError("the terminal is gone")
+
+    with pytest.raises(OSError, match="the terminal is gone") as error:
+        find_model(REPO, consent=interrupt)
+    assert not isinstance(error.value, HubError)
+
+
+def test_only_weights_json_and_templates_are_wanted() -> None:
+    assert list(hub.WANTED_FILES) == WANTED

@@ -1,0 +1,31 @@
+"""Makes each test a session of its own."""
+
+from pathlib import Path
+
+import pytest
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.text.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of three layers: window 16, canvas 8, context 4,096, no stop ids, no task."""
+    from small import write_random
+
+    return write_random(tmp_path_factory.mktemp("random"))
+
+
+@pytest.fixture
+def session(folder: Path) -> Session:
+    """A session with the network of `folder`."""
+    return dg.load(folder)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """The tokenizer of sessions that are told what to say."""
+    from small import write_tokenizer
+
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))

@@ -1,0 +1,162 @@
+"""From a folder to a session: what fits together, what fits at all, and how memory stays flat."""
+
+import gc
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from small import SIZES, write_random
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.errors import CheckpointError, FitError
+
+SMALL = 4096  # bytes: an array of a few numbers that one of MLX's threads has not let go of yet
+
+
+def test_a_folder_may_be_a_string_or_a_path(folder: Path) -> None:
+    assert dg.load(str(folder)).info == dg.load(folder).info
+
+
+def test_progress_tells_of_loaded_layers(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    dg.load(folder, progress=lambda *at: told.append(at))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.float16])
+def test_a_dtype_may_be_chosen(folder: Path, dtype: mx.Dtype) -> None:
+    session = dg.load(folder, dtype)
+    assert session.model.dtype == dtype
+    reply = session.ask("Hello", settings=dg.Settings(max_tokens=8, seed=1))
+    assert reply.generated_tokens == 8
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    write_random(tmp_path, replace(SIZES, vocab_size=120))
+    with pytest.raises(CheckpointError) as error:
+        dg.load(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path / 'tokenizer.json'} has ids up to 127, the model has 120; the tokenizer "
+        "belongs to another checkpoint."
+    )
+
+
+def test_a_vocabulary_larger_than_the_tokenizer_is_usual(tmp_path: Path) -> None:
+    session = dg.load(write_random(tmp_path, replace(SIZES, vocab_size=200)))
+    reply = session.ask("Hello", settings=dg.Settings(max_tokens=24, seed=1))
+    assert max(reply.token_ids) >= 128  # ids without a text
+    assert reply.generated_tokens == 24
+
+
+def test_a_folder_without_a_tokenizer_is_a_network_but_no_session(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(folder / name)
+    assert dg.load_model(tmp_path).config.canvas_length == 8
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: not found"):
+        dg.load(tmp_path)
+
+
+@pytest.mark.parametrize("load", [dg.load, dg.load_model])
+def test_a_missing_folder_is_one_line(load: object) -> None:
+    with pytest.raises(CheckpointError) as error:
+        load("/no/such/folder")  # type: ignore[operator]
+    assert "/no/such/folder: no such folder" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_checkpoints_own_sampler_and_stop_ids_are_used(tmp_path: Path) -> None:
+    write_random(tmp_path)
+    ids = dg.load(tmp_path).ask("Hello", settings=dg.Settings(max_tokens=16, seed=1)).token_ids
+    own = {"max_denoising_steps": 4, "eos_token_id": ids[10], "confidence_threshold": 0.25}
+    (tmp_path / "generation_config.json").write_text(json.dumps(own))
+    session = dg.load(tmp_path)
+    assert session.model.config.stop_ids == (ids[10],)
+    reply = session.ask("Hello", settings=dg.Settings(max_tokens=16, seed=1))
+    assert reply.sampler.confidence_threshold == 0.25
+    assert reply.token_ids[-1] == ids[10]
+    assert reply.finish_reason == "stop"
+
+
+# --- memory
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 500_000_000)
+    with pytest.raises(FitError, match=r"needs 1\.00 GB .* can give 500\.0 MB"):
+        dg.load(folder)
+    assert isinstance(dg.load(folder, force=True), Session)
+
+
+def test_a_context_that_does_not_fit_is_refused_before_it_is_encoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, forced = dg.load(folder), dg.load(folder, force=True)
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 500_000_000)
+    with pytest.raises(FitError, match=r"cache for [\d,]+ positions .* can give 500\.0 MB"):
+        session.ask("Hello", system="Be brief.")
+    assert session.prefix is None
+    assert session.system is None
+    assert forced.turn("Hello").prompt_ids
+
+
+def test_memory_is_flat_over_twenty_answers_in_one_process(session: Session) -> None:
+    """Bytes, not times: peaks and what is left after an answer stay those of the second one.
+
+    A peak varies by a tenth with the moment at which MLX's threads let go of a buffer.
+    """
+    settings = dg.Settings(max_tokens=24, seed=1)
+    peaks, left = [], []
+    gc.collect()  # what earlier tests left behind would be let go of, and cached, below
+    for _ in range(20):
+        session.reset()
+        reply = session.ask("Hello " * 20, settings=settings)
+        peaks.append(reply.peak_memory_bytes)
+        gc.collect()
+        left.append(mx.get_active_memory())
+        assert mx.get_cache_memory() < 1_000_000  # cleared with each canvas, or it grows for ever
+    assert reply.generated_tokens == 24
+    assert max(peaks[2:]) <= 1.25 * peaks[1], f"peaks {peaks}"
+    assert max(left[2:]) <= left[1] + SMALL, f"left {left}"
+
+
+def test_memory_is_flat_over_twenty_questions_that_share_a_cache(session: Session) -> None:
+    """Without reset: the cache of a raw prompt is rolled back and filled again."""
+    settings = dg.Settings(max_tokens=24, seed=1)
+    peaks, left = [], []
+    for number in range(20):
+        prompt = "Hello " * 20 + chr(ord("A") + number)
+        peaks.append(session.ask(prompt, raw=True, settings=settings).peak_memory_bytes)
+        left.append(mx.get_active_memory())
+    assert max(peaks[2:]) <= 1.25 * peaks[1], f"peaks {peaks}"
+    assert max(left[2:]) <= left[1] + SMALL, f"left {left}"
+
+
+def test_a_conversation_keeps_its_cache_and_nothing_else(session: Session) -> None:
+    """What stays after a turn grows by the keys and values of full buffers: [2, 1, 16] in float32
+    a position in the one full layer, and two sliding layers of bounded size."""
+    settings = dg.Settings(max_tokens=24, seed=1)
+    session.ask("Hello", settings=settings)
+    before = mx.get_active_memory()
+    for _ in range(8):
+        session.ask("Hello again", settings=settings)
+    assert session.prefix is not None
+    grown = mx.get_active_memory() - before
+    buffers = sum(array.nbytes for array in session.prefix.arrays())
+    assert grown <= buffers, f"{grown} bytes more, {buffers} in the cache"
+    session.reset()
+    assert mx.get_active_memory() < before
+
+
+def test_the_peak_of_a_reply_is_its_own(session: Session) -> None:
+    block = mx.zeros(50_000_000)
+    mx.eval(block)
+    del block
+    reply = session.ask("Hello", settings=dg.Settings(max_tokens=8, seed=1))
+    assert mx.get_active_memory() <= reply.peak_memory_bytes < 50_000_000

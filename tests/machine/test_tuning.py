@@ -1,0 +1,139 @@
+"""The file of what was tuned: kept, found again by its place alone, and never half there."""
+
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.errors import ProfileError
+from mlx_diffgemma.machine import tuning
+from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.machine.tuning import place_of, recall, require_storable, store
+
+SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
+FOUND = Choices(prefill_chunk=512, dense_weights="16-bit", experts_kernels="off")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "mlx-diffgemma" / "tune.json"
+
+
+def test_what_is_stored_is_recalled(file: Path) -> None:
+    assert recall(lambda: "here") is None
+    assert require_storable() == file
+    assert not file.exists()
+    store(file, "here", FOUND)
+    store(file, "there", Choices(head_chunk_logits=2**20))
+    assert recall(lambda: "here") == FOUND
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_nothing_better_takes_an_earlier_entry_away(file: Path) -> None:
+    store(file, "here", Choices())
+    assert not file.exists()
+    store(file, "here", FOUND)
+    store(file, "here", Choices())
+    assert recall(lambda: "here") is None
+
+
+def test_a_relative_or_missing_config_folder_is_the_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Path.home() / ".config" / "mlx-diffgemma" / "tune.json"
+    for base in ("", "relative"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", base)
+        assert tuning.tuning_file() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "schema None, expected 1"),
+        ('{"schema": 2, "tuned": {}}', "schema 2, expected 1"),
+        ('{"schema": 1, "tuned": []}', "schema 1"),
+        ('{"schema": 1, "tuned": {"here": {}}}', "other names"),
+        ("\udcff", "is not JSON"),
+    ],
+)
+def test_a_broken_file_is_one_line(file: Path, content: str, said: str) -> None:
+    file.parent.mkdir()
+    file.write_text(content, errors="surrogateescape")
+    for ask in (
+        lambda: recall(lambda: "here"),
+        require_storable,
+        lambda: store(file, "here", FOUND),
+    ):
+        with pytest.raises(ProfileError, match=said) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+        assert str(file) in str(caught.value)
+
+
+def test_a_value_out_of_range_is_a_broken_file(file: Path) -> None:
+    store(file, "here", FOUND)
+    content = json.loads(file.read_text())
+    content["tuned"]["here"]["dense_weights"] = "8-bit"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ProfileError, match="dense_weights is '8-bit'"):
+        recall(lambda: "here")
+
+
+def test_a_folder_that_cannot_be_written_is_found_before(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("mlx-diffgemma").write_text("a file where the folder should be")
+    with pytest.raises(ProfileError, match="cannot be written"):
+        require_storable()
+    with pytest.raises(ProfileError, match="cannot be written"):
+        store(file, "here", FOUND)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_one_line(file: Path) -> None:
+    file.parent.mkdir()
+    file.parent.chmod(0o500)
+    with pytest.raises(ProfileError, match=r"cannot be written: Permission denied"):
+        require_storable()
+    file.parent.chmod(0o700)
+
+
+def test_an_interrupted_replacement_leaves_the_old_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(file, "here", FOUND)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(ProfileError, match="No space left"):
+        store(file, "here", Choices(prefill_chunk=1024))
+    assert recall(lambda: "here") == FOUND
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_another_machine_model_revision_or_dtype_is_another_place(
+    sudoku_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place_of(SUDOKU, None, None)
+    assert place_of(SUDOKU, None, "float32") == here  # the checkpoint's own, asked for by name
+    places = [here, place_of(SUDOKU, "abc", None), place_of(SUDOKU, None, "bfloat16")]
+    places.append(place_of(sudoku_copy, None, None))
+    config = json.loads((sudoku_copy / "config.json").read_text())
+    (sudoku_copy / "config.json").write_text(json.dumps({**config, "architectures": []}))
+    places.append(place_of(sudoku_copy, None, None))
+    monkeypatch.setattr(tuning, "this_machine", lambda: "another machine")
+    places.append(place_of(SUDOKU, None, None))
+    assert len(set(places)) == len(places)
+
+
+@pytest.fixture
+def sudoku_copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((SUDOKU / "config.json").read_bytes())
+    return folder
