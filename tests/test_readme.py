@@ -9,8 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
-from mlx_diffgemma.cli.slash import COMMANDS
+from mlx_diffgemma.cli.chat.slash import COMMANDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TRANSCRIPT = README.split("```\n$ mlx-diffgemma ")[1].split("\n```")[0]

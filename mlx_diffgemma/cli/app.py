@@ -9,7 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import chat, convert, fill, generate, info, profile, replay, selftest
+from . import fill, generate, replay
+from .chat import command as chat
+from .convert import command as convert
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
@@ -20,7 +22,10 @@ from .errors import (
     kernel_warnings_said,
     say,
 )
-from .signals import default_signals, end_at_first_signal
+from .info import command as info
+from .profile import command as profile
+from .selftest import command as selftest
+from .terminal.signals import default_signals, end_at_first_signal
 
 PROGRAM = "mlx-diffgemma"
 

@@ -48,11 +48,11 @@ def command(
     [[1]] for a blank, and keeps its givens in place.
     """
     from ..diffusion.settings import Settings
-    from .answer import show_turn
-    from .loading import load_session
-    from .progress import Bar
-    from .prompt import TEMPLATE, read_lines
-    from .trace import open_trace
+    from .answer.loading import load_session
+    from .answer.prompt import TEMPLATE, read_lines
+    from .answer.turn import show_turn
+    from .record.trace import open_trace
+    from .terminal.progress import Bar
 
     settings = Settings(
         seed=seed,

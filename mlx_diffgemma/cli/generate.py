@@ -47,11 +47,11 @@ def command(
     row, 0 or . for a blank, and answers with a checked solution.
     """
     from ..diffusion.settings import Settings
-    from .answer import show_turn
-    from .loading import load_session
-    from .progress import Bar
-    from .prompt import read_prompt
-    from .trace import open_trace
+    from .answer.loading import load_session
+    from .answer.prompt import read_prompt
+    from .answer.turn import show_turn
+    from .record.trace import open_trace
+    from .terminal.progress import Bar
 
     settings = Settings(
         max_tokens=max_tokens,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .recording import Recording
+    from .record.recording import Recording
 
 LONGEST_PAUSE = 1e6  # seconds; there are numbers the system does not take
 HOLD_SECONDS = 1.0  # the last step, before the text takes its place
@@ -45,10 +45,10 @@ def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) 
     Without a terminal only the answer is printed.
     """
     from .errors import ArgumentError
-    from .output import Printer
-    from .recording import read_recording
-    from .screen import can_draw
-    from .streams import is_terminal
+    from .record.recording import read_recording
+    from .terminal.output import Printer
+    from .terminal.screen import can_draw
+    from .terminal.streams import is_terminal
 
     if not 0 < speed < 1e6:
         raise ArgumentError(f"--speed is {speed:g}, expected a number above 0, 1 for real time.")
@@ -65,8 +65,8 @@ def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) 
 
 def _play(recording: "Recording", speed: float) -> None:
     """Every step for as long as it took."""
-    from .live import REDRAWS_PER_SECOND, Live
-    from .screen import Screen
+    from .terminal.live import REDRAWS_PER_SECOND, Live
+    from .terminal.screen import Screen
 
     frames = recording.frames
     with Live(recording.scene(), Screen()) as live:
@@ -98,8 +98,8 @@ def _check_places(file: Path, svg: Path | None, html: Path | None) -> None:
 
 
 def _write(recording: "Recording", speed: float, svg: Path | None, html: Path | None) -> None:
-    from . import film as films
-    from .outfile import OutFile
+    from .record import film as films
+    from .record.outfile import OutFile
 
     film = films.make_film(recording, speed)
     title = "Text coming out of noise, step by step"

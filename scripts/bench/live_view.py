@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from report import environment
 
-from mlx_diffgemma.cli.live import Live
-from mlx_diffgemma.cli.scene import Scene
-from mlx_diffgemma.cli.screen import Screen
+from mlx_diffgemma.cli.terminal.live import Live
+from mlx_diffgemma.cli.terminal.scene import Scene
+from mlx_diffgemma.cli.terminal.screen import Screen
 from mlx_diffgemma.diffusion.denoise import Frame
 from mlx_diffgemma.text.pieces import ANSWER, Parts
 

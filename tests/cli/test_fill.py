@@ -13,7 +13,7 @@ import pytest
 from puzzle import PUZZLE, SOLUTION, assert_one_line
 from terminal import PROGRAM, Tty
 
-from mlx_diffgemma.cli.recording import read_recording
+from mlx_diffgemma.cli.record.recording import read_recording
 
 SOLVE = ("fill", PUZZLE, "--model", "tiny-sudoku", "--seed", "1")
 ROOT = Path(__file__).parents[2]

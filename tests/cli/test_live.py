@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from mlx_diffgemma.cli.live import Live
-from mlx_diffgemma.cli.picture import Picture, Size
-from mlx_diffgemma.cli.scene import Scene
+from mlx_diffgemma.cli.terminal.live import Live
+from mlx_diffgemma.cli.terminal.picture import Picture, Size
+from mlx_diffgemma.cli.terminal.scene import Scene
 from mlx_diffgemma.diffusion.denoise import Frame
 from mlx_diffgemma.text.pieces import Parts
 

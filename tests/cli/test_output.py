@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from puzzle import SOLUTION, SOLVE
 
-from mlx_diffgemma.cli.output import Printer, settled, write_json, write_out
+from mlx_diffgemma.cli.terminal.output import Printer, settled, write_json, write_out
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_control_characters_reach_files_and_no_terminal(
     text = "a\x1b[?1049h\x07\x9bb\t\u00e9\x7f\r\nc\rd\n"
     write_out(text)
     assert capsys.readouterr().out == text
-    monkeypatch.setattr("mlx_diffgemma.cli.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("mlx_diffgemma.cli.terminal.output.is_terminal", lambda stream: True)
     write_out(text)
     expected = "a\\x1b[?1049h\\x07\\x9bb\t\u00e9\\x7f\r\nc\\x0dd\n"
     assert capsys.readouterr().out == expected
@@ -86,7 +86,7 @@ def test_errors_cannot_draw(run: Any) -> None:
 
 
 def test_characters_the_encoding_lacks_are_escaped(spawn: Any) -> None:
-    code = "from mlx_diffgemma.cli.output import *; write_out('é'); write_json({'é': '…'})"
+    code = "from mlx_diffgemma.cli.terminal.output import *; write_out('é'); write_json({'é': '…'})"
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert done.stdout == b'\\xe9{"\\u00e9": "\\u2026"}\n'

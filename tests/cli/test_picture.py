@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mlx_diffgemma.assets.sudoku import SudokuTask
-from mlx_diffgemma.cli.picture import FAINT, Run, Shot, Size, render, runs, token_styles
-from mlx_diffgemma.cli.status import Numbers, status_line
+from mlx_diffgemma.cli.terminal.picture import FAINT, Run, Shot, Size, render, runs, token_styles
+from mlx_diffgemma.cli.terminal.status import Numbers, status_line
 
 NUMBERS = Numbers(
     canvas=1,

@@ -10,7 +10,7 @@ import pytest
 from puzzle import assert_one_line
 from test_interrupt import stopped
 
-from mlx_diffgemma.cli import output
+from mlx_diffgemma.cli.terminal import output
 from mlx_diffgemma.profile import encoder_head
 from mlx_diffgemma.profile.schema import problems
 

@@ -17,7 +17,7 @@ import pytest
 from puzzle import PUZZLE, SOLUTION, SOLVE
 from terminal import PROGRAM, Tty
 
-from mlx_diffgemma.cli.screen import encoded
+from mlx_diffgemma.cli.terminal.screen import encoded
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
 GRID_TOP = "┌───────┬───────┬───────┐"

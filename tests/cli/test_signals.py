@@ -9,7 +9,7 @@ import time
 import pytest
 from terminal import Tty
 
-from mlx_diffgemma.cli.signals import Interrupts, signals_held
+from mlx_diffgemma.cli.terminal.signals import Interrupts, signals_held
 
 CTRL_C = signal.SIGINT
 
@@ -88,7 +88,7 @@ def test_held_signals_reach_the_place_around_them() -> None:
 # Ends at the first signal, but clears up for as many seconds as asked.
 SLOW_END = """
 import sys, time
-from mlx_diffgemma.cli.signals import end_at_first_signal
+from mlx_diffgemma.cli.terminal.signals import end_at_first_signal
 end_at_first_signal()
 try:
     print("READY", flush=True)

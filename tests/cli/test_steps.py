@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from mlx_diffgemma.cli.steps import cut, printable, render
+from mlx_diffgemma.cli.terminal.steps import cut, printable, render
 from mlx_diffgemma.diffusion.denoise import Frame
 
 FRAME = Frame(

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_diffgemma.cli.answer.consent import describe
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
 from mlx_diffgemma.checkpoint.hub import Download
-from mlx_diffgemma.cli.consent import describe
 
 ASKING = """
 import mlx_diffgemma.checkpoint.hub as hub
@@ -125,7 +125,7 @@ def test_the_environment_decides_nothing_here(spawn: Any) -> None:
 WARNING = """
 import time, warnings
 from mlx_diffgemma.cli.errors import kernel_warnings_said
-from mlx_diffgemma.cli.progress import Bar
+from mlx_diffgemma.cli.terminal.progress import Bar
 from mlx_diffgemma.errors import KernelWarning
 with kernel_warnings_said(), Bar("checking") as bar:
     for done in range(1, 4):

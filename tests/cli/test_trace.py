@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
             raise OSError(28, "No space left on device")
         return write(descriptor, content)
 
-    monkeypatch.setattr("mlx_diffgemma.cli.trace.os.write", short)
+    monkeypatch.setattr("mlx_diffgemma.cli.record.trace.os.write", short)
     done = run(*command, "--trace", file)  # a probe, the header, 3 steps and a commit
     assert done.exit_code == 1
     assert done.stdout == first + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
-from mlx_diffgemma.cli import output
+from mlx_diffgemma.cli.terminal import output
 from mlx_diffgemma.machine import tuning
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.profile import tune as tuning_run

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.style import Style
 
-from mlx_diffgemma.cli.wrap import Wrapper, atoms
+from mlx_diffgemma.cli.terminal.wrap import Wrapper, atoms
 
 BOLD, PLAIN = Style(bold=True), Style()
 FAMILY, THUMB = "👨\u200d👩\u200d👧", "👍🏽"

@@ -1,0 +1,1 @@
+"""From a prompt to a printed answer: what generate, chat and fill share."""

@@ -1,0 +1,89 @@
+"""Where a text comes from: the argument, a file or standard input; exactly one of them."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import PromptError
+from ..errors import ArgumentError, FileError, reason
+from ..terminal.streams import is_terminal
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A text a command cannot do without: its name, and the ways to give it."""
+
+    name: str
+    argument: str
+    option: str
+    example: str  # a command that has it
+
+
+PROMPT = Wanted(
+    "prompt", "PROMPT", "--prompt-file", '`mlx-diffgemma generate "Why is the sky blue?"`'
+)
+TEMPLATE = Wanted(
+    "template", "TEMPLATE", "--template-file", '`mlx-diffgemma fill "The sky is [[...]]."`'
+)
+
+
+def read_prompt(prompt: str | None, file: Path | None, wanted: Wanted = PROMPT) -> str:
+    """The text; one final line break of a file or of standard input is not part of it.
+
+    ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
+    """
+    return read_lines(prompt, file, wanted)[0]
+
+
+def read_lines(prompt: str | None, file: Path | None, wanted: Wanted) -> tuple[str, str]:
+    """The text, and the final line break of the file or of standard input that it was read from."""
+    if prompt is not None and file is not None:
+        raise ArgumentError(
+            f"{wanted.argument} and {wanted.option} are both given; give one of them."
+        )
+    if file is not None:
+        whole = _read_file(file, wanted)
+    elif prompt is not None and prompt != STDIN:
+        whole = prompt
+    else:
+        whole = _read_stdin(wanted, asked=prompt == STDIN)
+    if not whole.strip():
+        raise PromptError(f"the {wanted.name} is empty, expected some text.")
+    if whole is prompt:
+        return whole, ""
+    text = whole.removesuffix("\n").removesuffix("\r")
+    return text, whole[len(text) :]
+
+
+def _read_file(file: Path, wanted: Wanted) -> str:
+    try:
+        return _text(file.read_bytes(), str(file), wanted)
+    except OSError as error:
+        raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
+
+
+def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
+    """All of standard input; a terminal is read only when "-" asks for it."""
+    if sys.stdin is None or (not asked and is_terminal(sys.stdin)):
+        raise ArgumentError(
+            f"no {wanted.name}; try {wanted.example}, {wanted.option} FILE, or a pipe into "
+            "standard input."
+        )
+    try:
+        return _text(sys.stdin.buffer.read(), "standard input", wanted)
+    except OSError as error:
+        raise FileError(
+            f"the {wanted.name} cannot be read: standard input: {reason(error)}."
+        ) from error
+
+
+def _text(content: bytes, place: str, wanted: Wanted) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(
+            f"the {wanted.name} cannot be read: {place} is not UTF-8 text (byte "
+            f"0x{content[error.start]:02x} at {error.start:,}); save it as UTF-8."
+        ) from error

@@ -1,0 +1,111 @@
+"""One turn on its way to the terminal, a pipe or a file; what is finished is never lost."""
+
+from typing import TYPE_CHECKING
+
+from ..errors import FAILED, exit_code, say
+from ..terminal.output import Printer, write_json
+from ..terminal.progress import Bar
+from ..terminal.screen import screen_size
+from ..terminal.steps import cut
+from ..terminal.view import Display, View, choose_display, open_view
+
+if TYPE_CHECKING:
+    from ...conversation.reply import Reply
+    from ...conversation.turn import Turn
+    from ...diffusion.denoise import Frame
+    from ..record.trace import Trace
+
+
+class Answer:
+    """Runs a turn and shows it; `run` gives the exit code."""
+
+    def __init__(
+        self,
+        turn: "Turn",
+        display: Display,
+        trace: "Trace | None",
+        bar: Bar,
+        view: View,
+        ending: str = "",
+    ) -> None:
+        self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
+        self.printer = Printer(turn.settings.stop, ending)
+        self.view = view
+
+    def run(self) -> int:
+        """The whole answer, or after an interrupt or an error the canvases that are finished."""
+        try:
+            self._denoise()
+        except KeyboardInterrupt as interrupt:
+            self._show()
+            say(f"interrupted: {_canvases(len(self.turn.committed))} finished.")
+            return exit_code(interrupt)
+        except Exception:  # Metal's out of memory, which is a RuntimeError, among them
+            if self.turn.committed:
+                self._show()
+            raise
+        self._show()
+        return self._verdict()
+
+    def _denoise(self) -> None:
+        if self.trace:
+            self.trace.begin(self.turn)
+        with self.bar, self.view:  # gone before anything else is said
+            for frame in self.turn:
+                self._take(frame)
+
+    def _take(self, frame: "Frame") -> None:
+        if self.trace:
+            self.trace.write(frame)
+        self.view.step(frame)
+        if frame.committed and self.display.streaming:
+            self.printer.grow(self.turn.reply().text)
+
+    def _show(self) -> None:
+        """JSON always; text where there is some, and a puzzle's only where it is solved."""
+        if self.display.json:
+            write_json(self.turn.reply().to_json())
+        elif self.turn.committed and self.turn.problem() is None:
+            self.printer.finish(self.turn.reply().text)
+
+    def _verdict(self) -> int:
+        problem = self.turn.problem()
+        if problem is None:
+            return 0
+        say(f"error: not a valid solution: {problem}; try another --seed.")
+        return FAILED
+
+
+def show_turn(
+    turn: "Turn",
+    *,
+    as_json: bool,
+    visual: bool | None,
+    puzzle: bool,
+    trace: "Trace | None",
+    bar: Bar,
+    ending: str = "",
+) -> int:
+    """One turn from its first step to the last line about it; the exit code.
+
+    ending: what the Printer ends a text with.
+    """
+    display = choose_display(as_json, visual, puzzle)
+    code = Answer(turn, display, trace, bar, open_view(turn, display), ending).run()
+    if display.visual and turn.finished:
+        say(cut(summary(turn.reply()), screen_size().columns))
+    return code
+
+
+def _canvases(count: int) -> str:
+    return f"{count or 'no'} canvas{'' if count == 1 else 'es'}"
+
+
+def summary(reply: "Reply") -> str:
+    """The numbers of a finished answer, the seed among them: it gives the same text again."""
+    rate = reply.tokens_per_second
+    speed = f", {rate:.1f} tokens/s" if rate else ""
+    return (
+        f"{reply.generated_tokens} tokens in {reply.seconds.total:.1f} s{speed}, "
+        f"{sum(reply.steps)} steps, seed {reply.seed}"
+    )

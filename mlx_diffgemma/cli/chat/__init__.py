@@ -1,0 +1,1 @@
+"""`chat`: questions and slash commands, one conversation."""

@@ -1,0 +1,84 @@
+"""A chat: questions and commands read one by one, each answered before the next."""
+
+from dataclasses import dataclass, field
+
+from ..answer.turn import Answer
+from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain, say
+from ..terminal.progress import Bar
+from ..terminal.screen import Screen
+from ..terminal.signals import Interrupts
+from ..terminal.view import Display, choose_display, open_view
+from .input import LineReader, ReadError
+from .slash import Leave, run_command
+from .talk import Talk
+
+
+@dataclass
+class Chat:
+    """One conversation at a terminal, or through a pipe."""
+
+    talk: Talk
+    reader: LineReader
+    visual: bool | None = None
+    screen: Screen | None = None
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    code: int = 0  # of the worst answer so far
+
+    def run(self) -> int:
+        """Until the input ends; the exit code. People at a terminal have seen what failed."""
+        with self.interrupts:
+            try:
+                while self._one():
+                    pass
+            finally:
+                self.reader.close()
+                if self.screen:
+                    self.screen.close()
+        return 0 if self.reader.interactive else self.code
+
+    def _one(self) -> bool:
+        """One line; False behind the last. Ctrl-C and known errors do not end a chat."""
+        try:
+            with self.interrupts.allowed():
+                line = self.reader.read(self.talk.prompt())
+            if line.strip() and not run_command(self.talk, line):
+                self._ask(line)
+        except (EOFError, Leave):
+            return False
+        except (BrokenPipeError, ReadError, Terminated):
+            raise
+        except KeyboardInterrupt:
+            if not self.reader.interactive:
+                raise
+            say("Ctrl-D or /quit leaves.")
+        except Exception as error:
+            if (known := explain(error)) is None:
+                raise
+            say(known[0])
+            self.code = FAILED
+        return True
+
+    def _ask(self, question: str) -> None:
+        bar = Bar("reading the prompt")
+        turn = self.talk.turn(question, bar)
+        display = choose_display(False, self.visual, puzzle=self.talk.session.task is not None)
+        view = open_view(turn, display, self._screen(display), self.talk.above(question))
+        try:
+            with self.interrupts.allowed():
+                code = Answer(turn, display, None, bar, view).run()
+        finally:
+            self.talk.keep(turn)
+        if code == TERMINATED:
+            raise Terminated
+        if code == INTERRUPTED and not self.reader.interactive:
+            self.code = code
+            raise Leave
+        self.code = self.code or code
+        last = self.talk.last
+        if turn.committed and last and last.thinking:
+            say(f"(a thought of {len(last.thinking.split())} words; /think shows it)")
+
+    def _screen(self, display: Display) -> Screen | None:
+        if display.live and self.screen is None:
+            self.screen = Screen()
+        return self.screen

@@ -1,0 +1,195 @@
+"""Where chat's questions come from: a line editor on a terminal, else lines as they are.
+
+A line that ends with a backslash goes on in the next. Both raise EOFError at the end.
+"""
+
+import atexit
+import os
+import re
+import sys
+import termios
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from ...errors import PromptError
+from ..errors import FileError, reason
+from ..terminal.screen import can_draw, screen_size
+from ..terminal.signals import signals_held
+from ..terminal.streams import is_terminal
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
+MORE = ". "  # before a line that goes on
+FOREIGN = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
+
+
+class ReadError(FileError):
+    """There will be no further line."""
+
+
+class LineReader(Protocol):
+    """Asks for one question."""
+
+    interactive: bool
+
+    def read(self, prompt: str) -> str:
+        """The question; `prompt` stands before it where somebody types it."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the terminal as it was found."""
+        ...
+
+
+def open_reader(words: Iterable[str]) -> LineReader:
+    """An editor where there is a terminal for one; `words` are completed with the tab key."""
+    if is_terminal(sys.stdin) and can_draw(sys.stderr):
+        return Editor(words)
+    return PlainLines()
+
+
+def continued(read: Callable[[str], str], prompt: str) -> str:
+    """Lines up to the first without a backslash at its end, joined."""
+    lines = [read(prompt)]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        try:
+            lines.append(read(MORE))
+        except EOFError:
+            break
+    return "\n".join(lines)
+
+
+class PlainLines:
+    """Standard input line by line; UTF-8, as every other text."""
+
+    def __init__(self) -> None:
+        self.interactive = is_terminal(sys.stdin)
+
+    def read(self, prompt: str) -> str:
+        """The next question; a prompt is shown to people only."""
+        return continued(self._line, prompt)
+
+    def close(self) -> None:
+        """Nothing was changed."""
+
+    def _line(self, prompt: str) -> str:
+        if sys.stdin is None:
+            raise EOFError
+        if self.interactive and sys.stderr is not None:  # print would take standard output instead
+            print(prompt, end="", file=sys.stderr, flush=True)
+        try:
+            line = sys.stdin.buffer.readline()
+        except OSError as error:
+            raise ReadError(f"standard input: {reason(error)}; the chat ends.") from error
+        if not line:
+            raise EOFError
+        try:
+            return line.decode("utf-8-sig").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise _no_utf8(line[error.start]) from error
+
+
+class Editor:
+    """A line editor with history; Enter asks, Alt-Enter breaks the line, pasted lines stay one.
+
+    It draws on standard error: standard output is for answers.
+    """
+
+    interactive = True
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.session = _prompt_session(list(words))
+        self.found = termios.tcgetattr(sys.stdin.fileno())
+        atexit.register(self.close)
+
+    def read(self, prompt: str) -> str:
+        """The next question, edited."""
+        return continued(self._line, prompt)
+
+    def _line(self, prompt: str) -> str:
+        """One line. A signal ends the editing, and is dealt with when the editor has cleaned up.
+
+        The editor's own way with Ctrl-C sometimes prints a traceback when it comes just then.
+        """
+        with signals_held(self._hurry) as arrived:
+            line = self.session.prompt(
+                prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
+            )
+        if wrong := FOREIGN.search(line):
+            raise _no_utf8(ord(wrong[0]) & 0xFF)
+        return line
+
+    def _hurry(self) -> None:
+        """Ends the editing where it runs; before that, `pre_run` will.
+
+        Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
+        """
+        with suppress(termios.error):
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
+        if loop := self.session.app.loop:
+            loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        editing = self.session.app.future
+        if editing and not editing.done():
+            self.session.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+    def close(self) -> None:
+        """Echo, cursor and pasting as they were: a signal may have ended the editing anywhere."""
+        with signals_held(), suppress(OSError, termios.error):  # the terminal is gone
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
+            os.write(sys.stderr.fileno(), CLOSE)
+        atexit.unregister(self.close)
+
+
+def _no_utf8(byte: int) -> PromptError:
+    return PromptError(f"the line is not UTF-8 (byte 0x{byte:02x}), expected UTF-8.")
+
+
+def _prompt_session(words: list[str]) -> "PromptSession[str]":
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.data_structures import Size
+    from prompt_toolkit.output.vt100 import Vt100_Output
+
+    def size() -> Size:
+        window = screen_size()
+        return Size(rows=window.rows, columns=window.columns)
+
+    return PromptSession(
+        # Asking where the cursor is would wait for terminals that do not answer.
+        output=Vt100_Output(sys.stderr, size, term=os.environ.get("TERM"), enable_cpr=False),
+        multiline=True,
+        key_bindings=_keys(),
+        prompt_continuation=_continuation,
+        completer=WordCompleter(words, sentence=True),
+        complete_while_typing=False,
+        reserve_space_for_menu=0,
+        enable_suspend=True,  # Ctrl-Z
+    )
+
+
+def _continuation(width: int, line: int, wrapped: int) -> str:
+    """What stands before a further line, and nothing before the rest of a long one."""
+    return "" if wrapped else MORE
+
+
+def _keys() -> "KeyBindings":
+    from prompt_toolkit.key_binding import KeyBindings
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def ask(event: "KeyPressEvent") -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def break_line(event: "KeyPressEvent") -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys

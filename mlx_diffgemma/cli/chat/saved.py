@@ -1,0 +1,88 @@
+"""A conversation as a JSON file: `/save` writes it, `--load` reads it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ...errors import one_line
+from ...text.chat import Message
+from ..errors import FileError, reason
+from ..record.outfile import OutFile
+
+KIND, VERSION = "mlx-diffgemma conversation", 1
+SPEAKERS = ("user", "assistant")
+KEYS = {"kind", "version", "model", "system", "messages"}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What is kept; model is for people, any may go on with it."""
+
+    model: str
+    system: str | None
+    messages: tuple[Message, ...]
+
+
+def save(file: Path, model: str, system: str | None, messages: Sequence[Message]) -> None:
+    """Writes all or nothing; replaces another conversation, but no other file."""
+    content = {
+        "kind": KIND,
+        "version": VERSION,
+        "model": model,
+        "system": system,
+        "messages": [asdict(message) for message in messages],
+    }
+    if "\0" in str(file):
+        raise FileError(f"{str(file)!r:.80} cannot be a file's name; choose another.")
+    if file.exists() and not (file.is_file() and _is_conversation(file)):
+        raise FileError(f"{file} exists and is no saved conversation; choose another name.")
+    with OutFile(file, "the conversation") as out:
+        out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def load(file: Path) -> Conversation:
+    """A saved conversation, checked; who speaks when is the session's to check."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise FileError(f"the conversation cannot be read: {reason(error)}.") from error
+    except (ValueError, RecursionError) as error:
+        _refuse(file, f"is no JSON ({one_line(error)})")
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        _refuse(file, f'is no saved conversation, expected "kind": "{KIND}"')
+    if content.get("version") != VERSION:
+        _refuse(file, f"has version {content.get('version')!r:.40}, expected {VERSION}")
+    if content.keys() != KEYS:
+        wrong = ", ".join(sorted(map(str, content.keys() ^ KEYS)))
+        _refuse(file, f"has missing or unknown keys: {wrong}")
+    if not isinstance(content["messages"], list):
+        _refuse(file, "has no list of messages")
+    messages = tuple(_message(file, n, entry) for n, entry in enumerate(content["messages"], 1))
+    system = content["system"]
+    if not (system is None or isinstance(system, str)) or not isinstance(content["model"], str):
+        _refuse(file, "has a system text or a model that is no text")
+    for text in (content["model"], system or "", *(message.content for message in messages)):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            _refuse(file, "has text that is not valid Unicode (half of a surrogate pair)")
+    return Conversation(content["model"], system, messages)
+
+
+def _message(file: Path, number: int, entry: Any) -> Message:
+    whole = isinstance(entry, dict) and entry.keys() == {"role", "content"}
+    if not (whole and entry["role"] in SPEAKERS and isinstance(entry["content"], str)):
+        _refuse(file, f"has a message {number} that is not a role (user, assistant) and a content")
+    return Message(entry["role"], entry["content"])
+
+
+def _is_conversation(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("kind") == KIND
+
+
+def _refuse(file: Path, what: str) -> NoReturn:
+    raise FileError(f"{file} {what}; save it again with /save.")

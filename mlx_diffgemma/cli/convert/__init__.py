@@ -1,0 +1,1 @@
+"""`convert`: a checkpoint made into an MLX folder, planned or checked."""

@@ -1,0 +1,185 @@
+"""What `convert` prints: a plan, a result, a check; for people, and as JSON."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from ...convert.checks import output_bytes
+from ...convert.compare import part_of
+from ...convert.plan import Plan
+from ...convert.run import Result
+from ...convert.table import Entry
+from ...convert.verify import Verification
+from ...model.inventory import PARTS
+from ...model.memory import available_memory, sized
+
+NUMBER = re.compile(r"\.layers\.\d+\.")
+SHOWN = 3  # names of a long list
+
+# --- a plan
+
+
+def plan_lines(plan: Plan, seconds: float) -> Iterator[str]:
+    """Every tensor, those of alike layers in one line, then the sums."""
+    groups: dict[str, dict[tuple[object, ...], list[Entry]]] = {part: {} for part in PARTS}
+    for entry in plan.entries:
+        key = (NUMBER.sub(".layers.*.", entry.source), entry.shape, entry.packing)
+        groups[part_of(entry.name)].setdefault(key, []).append(entry)
+    for part, kinds in groups.items():
+        if not kinds:
+            continue
+        outputs = [o for alike in kinds.values() for entry in alike for o in entry.outputs]
+        yield f"{part}: {sized(sum(output.num_bytes for output in outputs))}"
+        for (source, *_), alike in kinds.items():
+            yield from _alike(str(source), alike)
+    yield ""
+    yield from _sums(plan, seconds)
+
+
+def _alike(source: str, entries: list[Entry]) -> Iterator[str]:
+    """A source's name, shape and dtype, and below what becomes of it."""
+    entry = entries[0]
+    count = f"{len(entries)} x " if len(entries) > 1 else ""
+    stored = entry.unpacking.name if entry.unpacking else entry.dtype
+    same = entry.packing is entry.unpacking is None and entry.name == entry.source
+    kept = ", as it is" if same else ""
+    yield f"  {count}{source}  {list(entry.shape)} {stored}{kept}"
+    if same:
+        return
+    packing = f", {entry.packing.name}" if entry.packing else ""
+    for output in entry.outputs:
+        name = NUMBER.sub(".layers.*.", output.name)
+        shown = name.rpartition(".")[2] if entry.packing else name
+        bits = packing if output.dtype == "U32" else ""
+        yield f"    -> {shown}  {list(output.shape)} {output.dtype}{bits}"
+
+
+def _sums(plan: Plan, seconds: float) -> Iterator[str]:
+    source = plan.source
+    at = f" at {source.revision}" if source.revision else ""
+    yield f"source       {source.name if source.revision else source.folder}{at}"
+    files = len(plan.source.files)
+    yield f"read         {sized(plan.source_bytes)} in {files} file{'s' if files > 1 else ''}"
+    yield f"tensors      {len(plan.outputs):,} with {plan.tensor_bytes:,} bytes"
+    shards = f"{len(plan.shards)} shards" if len(plan.shards) > 1 else "1 shard"
+    total = output_bytes(plan)
+    yield f"written      {shards}, {total:,} bytes ({sized(total)})"
+    memory = available_memory()
+    there = "" if memory is None else f" of {sized(memory)}"
+    yield f"memory       {sized(plan.peak_bytes)} at most{there}"
+    yield f"time         about {_duration(seconds)} on this machine, if its disks keep up"
+    yield (
+        f"unpacked     {_names(plan.unfit)}: no multiple of the group size"
+        if plan.unfit
+        else ("unpacked     nothing for its width")
+    )
+    yield f"dropped      {_names(list(plan.dropped)) if plan.dropped else 'nothing'}"
+    if not plan.has_vision and plan.source.config.has_vision:
+        yield "vision       config.json has a tower, the source has no tensor of it"
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What `convert --dry-run --json` prints."""
+    return {
+        "tensors": [
+            {
+                "name": output.name,
+                "dtype": output.dtype,
+                "shape": list(output.shape),
+                "source": entry.source,
+                "bits": output.bits,
+                "bytes": output.num_bytes,
+            }
+            for entry in plan.entries
+            for output in entry.outputs
+        ],
+        "tensor_count": len(plan.outputs),
+        "tensor_bytes": plan.tensor_bytes,
+        "peak_memory_bytes": plan.peak_bytes,
+        "dropped": list(plan.dropped),
+    }
+
+
+# --- a result
+
+
+def result_lines(plan: Plan, result: Result, checked: Verification | None) -> Iterator[str]:
+    """What was made, in a few lines."""
+    shards = f"{result.shards} shards" if result.shards > 1 else "1 shard"
+    again = f", {result.resumed_shards} of them from before" if result.resumed_shards else ""
+    size = sized(result.file_bytes)
+    yield f"{result.folder}: {size}, {result.tensor_count:,} tensors in {shards}{again}"
+    rate = plan.source_bytes / max(result.seconds, 1e-9)
+    yield (
+        f"{_duration(result.seconds)}, {sized(int(rate))}/s read, at most "
+        f"{sized(result.peak_memory_bytes)} of memory"
+    )
+    if plan.unfit:
+        yield f"left unpacked, no multiple of the group size: {_names(plan.unfit)}"
+    if plan.dropped:
+        yield f"dropped: {_names(list(plan.dropped))}"
+    if checked is not None:
+        yield ""
+        yield from check_lines(checked)
+
+
+def describe_result(plan: Plan, result: Result, checked: Verification | None) -> dict[str, Any]:
+    """What `convert --json` prints."""
+    return {
+        "path": str(result.folder),
+        "source": plan.source.name,
+        "revision": plan.source.revision,
+        "quantize": plan.recipe.name,
+        "shards": result.shards,
+        "resumed_shards": result.resumed_shards,
+        "tensor_count": result.tensor_count,
+        "tensor_bytes": result.tensor_bytes,
+        "file_bytes": result.file_bytes,
+        "seconds": result.seconds,
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "unpacked_for_width": plan.unfit,
+        "dropped": list(plan.dropped),
+        "verification": None if checked is None else describe_check(checked),
+    }
+
+
+# --- a check
+
+
+def check_lines(checked: Verification) -> Iterator[str]:
+    """A small table; a check that fails is an error and never comes here."""
+    files = checked.hashed_files
+    hashes = "no manifest, not checked" if files is None else f"{files} files as in the manifest"
+    yield f"hashes       {hashes}"
+    yield f"loading      {checked.tensors:,} tensors, names, shapes and dtypes as expected"
+    if checked.parts:
+        yield f"{'part':<18} {'packing':<30} {'numbers':>16}  relative RMS error"
+    for part in checked.parts:
+        error = f"{part.relative_rms:.6f}" if part.relative_rms else "0"
+        yield f"{part.part:<18} {part.packing:<30} {part.parameters:>16,}  {error}"
+    decoder = checked.decoder
+    if decoder is None:
+        yield f"decoder      finite, mean entropy {checked.mean_entropy:.4f} nats"
+    else:
+        yield (
+            f"decoder      KL from the source {decoder.mean_kl:.3g} nats mean, "
+            f"{decoder.largest_kl:.3g} most; same first choice at {decoder.same_choice} of "
+            f"{decoder.positions} positions"
+        )
+
+
+def describe_check(checked: Verification) -> dict[str, Any]:
+    """What `convert --verify --json` prints."""
+    return {**asdict(checked), "folder": str(checked.folder)}
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min"

@@ -1,0 +1,1 @@
+"""`info`: a checkpoint described without reading a weight."""

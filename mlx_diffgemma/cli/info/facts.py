@@ -1,0 +1,104 @@
+"""What `info` knows of a checkpoint, gathered without reading a weight, and its JSON."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...checkpoint.config import ModelConfig, read_config
+from ...checkpoint.files import read_object
+from ...checkpoint.hub import Source
+from ...errors import SettingsError
+from ...model.inventory import Inventory, largest_context, take_inventory
+from ...model.memory import DTYPE_BYTES, Footprint, footprint
+from ...text.template import find_template
+from .recipes import RecipeFit, recipes_for
+
+DEFAULT_CONTEXT = 8192
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that `info` shows."""
+
+    source: Source
+    config: ModelConfig
+    dtype: str
+    inventory: Inventory
+    need: Footprint
+    largest_context: int | None
+    has_tokenizer: bool
+    has_template: bool
+    recipes: tuple[RecipeFit, ...]  # what `convert` would make of it
+
+
+def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
+    """Reads a folder's small files and headers."""
+    folder = source.folder
+    config = read_config(folder)
+    positions = _checked_context(context, config.text.max_position_embeddings)
+    dtype = dtype or config.dtype
+    need = footprint(folder, positions, dtype)
+    return Facts(
+        source=source,
+        config=config,
+        dtype=dtype,
+        inventory=take_inventory(folder, config),
+        need=need,
+        largest_context=largest_context(config, need, DTYPE_BYTES.get(dtype, 2)),
+        has_tokenizer=(folder / "tokenizer.json").is_file(),
+        has_template=_has_template(folder),
+        recipes=recipes_for(folder, config, need),
+    )
+
+
+def describe(facts: Facts) -> dict[str, Any]:
+    """What `info --json` prints."""
+    config, text, need = facts.config, facts.config.text, facts.need
+    sliding = sum(layer.sliding for layer in text.layers)
+    return {
+        "path": str(facts.source.folder),
+        "revision": facts.source.revision,
+        "model_type": "diffusion_gemma",
+        "dtype": facts.dtype,
+        "parameters": facts.inventory.parameters,
+        "layers": {
+            "total": len(text.layers),
+            "sliding": sliding,
+            "full": len(text.layers) - sliding,
+        },
+        "canvas_length": config.canvas_length,
+        "context_length": text.max_position_embeddings,
+        "vocab_size": text.vocab_size,
+        "experts": {"total": text.num_experts, "used": text.top_k_experts},
+        "quantization": config.quantization.default.name if config.quantization else None,
+        "parts": [asdict(part) for part in facts.inventory.parts],
+        "sampler": asdict(config.sampler),
+        "stop_ids": list(config.stop_ids),
+        "tokenizer": facts.has_tokenizer,
+        "chat_template": facts.has_template,
+        "memory": {
+            "weights_bytes": need.weight_bytes,
+            "cache_bytes": need.cache_bytes,
+            "workspace_bytes": need.workspace_bytes,
+            "needed_bytes": need.needed_bytes,
+            "available_bytes": need.available_bytes,
+            "fits": need.fits,
+            "context": need.context,
+            "largest_context": facts.largest_context,
+        },
+        "dropped": list(facts.inventory.dropped),
+        "recipes": [asdict(recipe) for recipe in facts.recipes],
+    }
+
+
+def _checked_context(context: int | None, most: int) -> int:
+    if context is None:
+        return min(DEFAULT_CONTEXT, most)
+    if not 1 <= context <= most:
+        raise SettingsError(f"--context is {context:,}, expected 1 to {most:,} for this model.")
+    return context
+
+
+def _has_template(folder: Path) -> bool:
+    file = folder / "tokenizer_config.json"
+    return find_template(folder, read_object(file) if file.is_file() else {}) is not None

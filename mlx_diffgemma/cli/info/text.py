@@ -1,0 +1,95 @@
+"""What `info` prints for people: plain aligned lines, fit for a file or a pipe too."""
+
+from collections.abc import Iterator
+
+from ...model.memory import sized
+from .facts import Facts
+
+SHOWN_STRAYS = 3
+
+
+def lines(facts: Facts) -> Iterator[str]:
+    """The whole report."""
+    for name, value in _facts(facts):
+        yield f"{name:<14}{value}"
+    yield ""
+    yield from _parts(facts)
+    yield ""
+    yield from _memory(facts)
+    if facts.recipes:
+        yield ""
+        yield from _recipes(facts)
+
+
+def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
+    config, text = facts.config, facts.config.text
+    sliding = sum(layer.sliding for layer in text.layers)
+    sampler = config.sampler
+    revision = f" (revision {facts.source.revision})" if facts.source.revision else ""
+    yield "model", f"{facts.source.folder}{revision}"
+    yield "parameters", f"{facts.inventory.parameters:,}, without vision"
+    yield "packing", config.quantization.default.name if config.quantization else "none"
+    yield "computes in", facts.dtype
+    yield "layers", f"{len(text.layers)}: {sliding} sliding, {len(text.layers) - sliding} full"
+    yield "experts", f"{text.num_experts}, {text.top_k_experts} used for a token"
+    yield "canvas", f"{config.canvas_length:,} tokens"
+    yield "context", f"{text.max_position_embeddings:,} positions, window {text.sliding_window:,}"
+    yield "vocabulary", f"{text.vocab_size:,}"
+    yield (
+        "sampler",
+        f"{sampler.max_denoising_steps} steps, entropy bound {sampler.entropy_bound} nats, "
+        f"temperature {sampler.t_max} to {sampler.t_min}, stability {sampler.stability_threshold}, "
+        f"confidence {sampler.confidence_threshold} nats",
+    )
+    yield "stop ids", ", ".join(map(str, config.stop_ids)) or "none"
+    yield "tokenizer", _tokenizer(facts)
+    yield "dropped", _dropped(facts.inventory.dropped)
+
+
+def _tokenizer(facts: Facts) -> str:
+    if not facts.has_tokenizer:
+        return "missing: copy tokenizer.json from the model's repository"
+    return "with a chat template" if facts.has_template else "without a chat template: use --raw"
+
+
+def _dropped(names: tuple[str, ...]) -> str:
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - SHOWN_STRAYS} more" if len(names) > SHOWN_STRAYS else ""
+    tensors = "tensor" if len(names) == 1 else "tensors"
+    return f"{len(names)} superfluous {tensors}: {', '.join(names[:SHOWN_STRAYS])}{more}"
+
+
+def _parts(facts: Facts) -> Iterator[str]:
+    yield f"{'part':<18}{'parameters':>16}{'on disk':>12}  packing"
+    for part in facts.inventory.parts:
+        packing = " + ".join(part.packing) + (" (unused)" if part.name == "vision" else "")
+        yield f"{part.name:<18}{part.parameters:>16,}{sized(part.bytes):>12}  {packing}"
+
+
+def _memory(facts: Facts) -> Iterator[str]:
+    need = facts.need
+    yield f"memory for a context of {need.context:,} positions"
+    yield f"  weights     {sized(need.weight_bytes):>12}"
+    yield f"  cache       {sized(need.cache_bytes):>12}"
+    yield f"  workspace   {sized(need.workspace_bytes):>12}"
+    yield f"  needed      {sized(need.needed_bytes):>12}  {_verdict(facts)}"
+    if need.available_bytes is not None:
+        longest = _longest(facts.largest_context)
+        yield f"  available   {sized(need.available_bytes):>12}  {longest}"
+
+
+def _recipes(facts: Facts) -> Iterator[str]:
+    yield "weights once packed by `convert --quantize`"
+    for recipe in facts.recipes:
+        longest = "" if recipe.largest_context is None else _longest(recipe.largest_context)
+        yield f"  {recipe.name:<12}{sized(recipe.weights_bytes):>12}  {longest}".rstrip()
+
+
+def _verdict(facts: Facts) -> str:
+    known = {True: "fits", False: "does not fit", None: "this machine does not say what it has"}
+    return known[facts.need.fits]
+
+
+def _longest(context: int | None) -> str:
+    return f"enough for a context of {context:,}" if context else "not enough for the weights"

@@ -1,0 +1,1 @@
+"""`profile`: the model measured on this machine."""

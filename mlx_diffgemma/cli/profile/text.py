@@ -1,0 +1,200 @@
+"""What `profile` prints for people: the figures of one measurement in plain aligned lines."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...model.memory import sized
+from ...profile.comparison import Row
+
+Values = Mapping[str, Any]
+
+
+def lines(profile: Values) -> Iterator[str]:
+    """The whole report, from what `--json` writes."""
+    for name, value in [*_machine(profile), *_what(profile), *_times(profile), *_rates(profile)]:
+        yield f"{name:<18}{value}"
+    if profile["components"]:
+        yield ""
+        yield from _components(profile)
+    if profile["sustained"]:
+        yield ""
+        yield from _sustained(profile["sustained"])
+    if profile["baseline"]:
+        yield ""
+        yield from _baseline(profile["baseline"], profile)
+    if profile["encoder_head"]:
+        yield ""
+        yield from _encoder_head(profile["encoder_head"])
+    for warning in profile["warnings"]:
+        yield f"warning: {warning}"
+
+
+def _machine(profile: Values) -> Iterator[tuple[str, str]]:
+    machine = profile["machine"]
+    cores = f", {machine['gpu_cores']} GPU cores" if machine["gpu_cores"] else ""
+    memory = f", {sized(machine['memory_bytes'])}" if machine["memory_bytes"] else ""
+    yield "machine", f"{machine['chip'] or 'unknown chip'}{cores}{memory}"
+    versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
+    yield "system", f"{machine['system']}, on the {machine['device'].upper()}"
+    yield "versions", f"mlx-diffgemma {profile['version']}, {versions}"
+    if machine["before"]["power"]:
+        heat = f", thermal {machine['before']['thermal'] or 'unknown'}"
+        low = ", low power mode" if machine["before"]["low_power_mode"] else ""
+        yield "power", f"{machine['before']['power']}{low}{heat}"
+
+
+def _what(profile: Values) -> Iterator[tuple[str, str]]:
+    model, sampler, workload = profile["model"], profile["sampler"], profile["workload"]
+    revision = f" (revision {model['revision']})" if model["revision"] else ""
+    yield "model", f"{model['name']}{revision}, {model['layers']} layers"
+    packings = sorted({name for names in model["quantization"].values() for name in names})
+    yield "weights", f"{' + '.join(packings)}; computes in {model['dtype']}, {model['kernels']}"
+    yield (
+        "sampler",
+        f"at most {sampler['max_denoising_steps']} steps, entropy bound "
+        f"{sampler['entropy_bound']:g} nats, temperature {sampler['t_max']:g} to "
+        f"{sampler['t_min']:g}, stability {sampler['stability_threshold']}, confidence "
+        f"{sampler['confidence_threshold']:g} nats",
+    )
+    kind = f"{workload['steps']} steps a canvas" if workload["steps"] else "adaptive"
+    counts = f"{workload['answers']} answers, {workload['canvases']} canvases of"
+    size = f"{counts} {model['canvas_length']} behind {workload['prompt_tokens']:,.0f} tokens"
+    yield "workload", f"{kind}: {size}"
+
+
+def _times(profile: Values) -> Iterator[tuple[str, str]]:
+    step, bound = profile["step_ms"], profile["bound"]
+    yield "load", f"{profile['load_seconds']:.2f} s"
+    share = _of_bound(bound, "prefill_share")
+    yield "prefill", f"{profile['prefill_tokens_per_second']:,.0f} tokens/s{share}"
+    yield "first canvas", f"{profile['first_canvas_seconds']:.2f} s"
+    spread = f"canvases differ by {profile['step_spread']:.1%}"
+    yield (
+        "step",
+        f"{step['p50']:.4g} ms (p10 {step['p10']:.4g}, p90 {step['p90']:.4g}; {spread})"
+        f"{_of_bound(bound, 'share')}",
+    )
+    if profile["commit_ms"] is not None:
+        yield "commit", f"{profile['commit_ms']:.4g} ms{_of_bound(bound, 'commit_share')}"
+    if bound:
+        limits = f"arithmetic {bound['compute_ms']:.4g} ms, memory {bound['memory_ms']:.4g} ms"
+        estimate = ", estimated" if bound["estimated"] else ""
+        yield "bound of a step", f"{limits} ({bound['name']}{estimate})"
+    else:
+        yield "bound of a step", "none: this chip is not in the table"
+
+
+def _rates(profile: Values) -> Iterator[tuple[str, str]]:
+    steps = profile["steps_per_canvas"]
+    cap = f"; {profile['share_at_cap']:.0%} at the cap"
+    yield "steps a canvas", f"{histogram(steps)}{cap}"
+    asked = ", for the steps asked for" if profile["workload"]["kind"] == "fixed" else ""
+    yield "tokens a step", f"{profile['tokens_per_step']:.2f}, to the stop id{asked}"
+    without = profile["tokens_per_second_without_prefill"]
+    yield "tokens/s", f"{profile['tokens_per_second']:.4g} ({without:.4g} without prefill)"
+    yield "positions/s", f"{profile['positions_per_second']:.4g}, whole canvases: not tokens"
+    yield "peak memory", sized(profile["peak_memory_bytes"])
+
+
+def histogram(steps: list[int]) -> str:
+    """How many canvases took how many steps: every count, or ranges where there are many."""
+    least, most = min(steps), max(steps)
+    width = -(-(most - least + 1) // 8)
+    parts = []
+    for first in range(least, most + 1, width):
+        last = min(most, first + width - 1)
+        number = sum(first <= count <= last for count in steps)
+        if number:
+            parts.append(f"{number} x {first}" + (f"-{last}" if last > first else ""))
+    return ", ".join(parts)
+
+
+def _components(profile: Values) -> Iterator[str]:
+    fences = profile["fences"]
+    yield f"{'a step by part':<18}{'ms':>10}{'share':>8}{'GFLOP':>10}{'read':>12}{'of bound':>10}"
+    for name, part in profile["components"].items():
+        share = "" if part["share"] is None else f"{part['share']:.1%}"
+        counted = part["gflop"] > 0
+        work = f"{part['gflop']:.4g}" if counted else ""
+        read = sized(round(part["bytes"])) if counted else ""
+        bound = "" if part["bound_share"] is None else f"{part['bound_share']:.0%}"
+        row = f"{name:<18}{part['ms']:>10.4g}{share:>8}{work:>10}{read:>12}{bound:>10}"
+        yield row.rstrip()
+    total = sum(part["ms"] for part in profile["components"].values())
+    yield f"{'sum':<18}{total:>10.4g}   the same steps without fences {fences['plain_step_ms']:.4g}"
+    yield (
+        f"waiting {fences['fences_per_step']:.0f} times a step took {fences['overhead_ms']:.3g} ms "
+        f"({fences['overhead_share']:.1%} of it), taken off above"
+    )
+
+
+def _sustained(sustained: Values) -> Iterator[str]:
+    yield f"sustained for {sustained['seconds']:.0f} s: median step in ten stretches of time"
+    yield "  " + "  ".join(f"{window['step_ms']:.4g}" for window in sustained["windows"]) + " ms"
+    yield f"  the last is {sustained['slowdown']:+.1%} against the first"
+
+
+def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
+    token = baseline["token_ms"]
+    yield f"autoregressive: {baseline['name']}, {baseline['answers']} answers in turn, by mlx-lm"
+    yield (
+        f"  {token['p50']:.4g} ms a token (p10 {token['p10']:.4g}, p90 {token['p90']:.4g}), "
+        f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
+        f"{baseline['prefill_tokens_per_second']:,.0f} tokens/s"
+    )
+    even = f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
+    tokens_per_step = f"{profile['tokens_per_step']:.3g}"
+    if profile["workload"]["kind"] == "fixed":  # however many tokens a step were asked for
+        yield f"{even}; the steps asked for made {tokens_per_step}, which is no measure of speed:"
+        yield "  --steps adaptive shows how many it takes, and which of the two is faster"
+        return
+    faster = "diffusion" if baseline["ratio"] > 1 else "autoregressive"
+    yield f"  {faster} is faster here: diffusion has {baseline['ratio']:.3g} times its tokens/s"
+    yield f"{even}; measured were {tokens_per_step}"
+
+
+def _encoder_head(found: Values) -> Iterator[str]:
+    prompts = sum(text["prompt_tokens"] for text in found["texts"])
+    answers = sum(text["answer_tokens"] for text in found["texts"])
+    token = found["token_ms"]
+    yield f"the encoder as a next-token model, on {len(found['texts'])} shipped texts"
+    yield f"  perplexity of prompts   {found['prompt_perplexity']:.4g} ({prompts:,} tokens)"
+    yield f"  perplexity of answers   {found['answer_perplexity']:.4g} ({answers:,} tokens)"
+    yield (
+        f"  agrees with canvases    {found['agreement']:.1%} of "
+        f"{found['agreement_tokens']:,} committed tokens"
+    )
+    yield (
+        f"  token by token          {found['tokens_per_second']:.4g} tokens/s, "
+        f"{token['p50']:.4g} ms each (p10 {token['p10']:.4g}, p90 {token['p90']:.4g})"
+    )
+
+
+def _of_bound(bound: Values | None, name: str) -> str:
+    share = bound.get(name) if bound else None
+    return "" if share is None else f"; {share:.0%} of the chip's bound"
+
+
+def comparison_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """What `profile compare` prints: a line a figure, the step's in words first."""
+    step = next(row for row in rows if row.name == "step")
+    yield f"{_verdict(step)}: a step changes by {_interval(step)}"
+    yield ""
+    yield f"{'':<16}{'A':>12}{'B':>12}  change (95% interval)"
+    for row in rows:
+        name = f"{row.name} [{row.unit}]" if row.unit else row.name
+        yield (
+            f"{name:<20}{row.change.first:>10.4g}{row.change.second:>12.4g}  {_interval(row)}, "
+            f"{row.verdict}"
+        )
+
+
+def _verdict(step: Row) -> str:
+    return {"better": "B is faster", "worse": "B is slower"}.get(step.verdict, step.verdict)
+
+
+def _interval(row: Row) -> str:
+    if not math.isfinite(row.change.high):
+        return f"{row.change.share:+.1%}"
+    return f"{row.change.share:+.1%} ({row.change.low:+.1%} to {row.change.high:+.1%})"

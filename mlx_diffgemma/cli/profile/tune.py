@@ -1,0 +1,75 @@
+"""`profile --tune`: the table of what was tried, and the winner kept for generate and chat."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..options import ModelChoice
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...machine.choices import Choices
+    from ...profile.tune import Row, Tuned
+
+
+def tune(choice: ModelChoice, *, tune_dtype: bool) -> int:
+    """Measures, prints, and writes the choices that won; an interrupt writes nothing."""
+    from pathlib import Path
+
+    from ...diffusion.settings import Settings
+    from ...machine.tuning import place_of, require_storable, store
+    from ...profile.tune import tune as measure
+    from ..answer.loading import load_session
+    from ..terminal.output import write_out
+    from ..terminal.progress import Bar
+
+    file = require_storable()
+    session = load_session(choice, Settings())
+    place = place_of(Path(session.info.path), session.info.revision, choice.dtype)
+    with Bar("tuning") as bar:
+        tuned = measure(
+            session,
+            tune_dtype=tune_dtype,
+            dtype_given=choice.dtype is not None,
+            force=choice.force,
+            progress=bar,
+        )
+    try:
+        write_out("\n".join(lines(tuned, file)) + "\n")
+    finally:  # nobody may be reading what is printed: what was found is kept all the same
+        store(file, place, tuned.choices)
+    return 0
+
+
+def lines(tuned: "Tuned", file: "Path") -> Iterator[str]:
+    """The table, then what is kept."""
+    yield f"{'choice':<22}{'value':>14}{'ms':>11}{'spread':>9}{'time':>8}  outcome"
+    for row in tuned.rows:
+        yield _line(row).rstrip()
+    yield ""
+    if tuned.dtype_left:
+        yield (
+            "float16 is faster and not kept: it rounds otherwise, so texts may change; "
+            "--tune-dtype keeps it"
+        )
+    yield from _kept(tuned.choices, file)
+
+
+def _line(row: "Row") -> str:
+    times = " " * 28
+    if row.ms is not None and row.spread is not None and row.share is not None:
+        times = f"{row.ms:>11.4g}{row.spread:>9.1%}{row.share:>8.3f}"
+    note = f": {row.note}" if row.note else ""
+    return f"{row.name:<22}{row.value!s:>14}{times}  {row.outcome}{note}"
+
+
+def _kept(choices: "Choices", file: "Path") -> Iterator[str]:
+    from ...machine.choices import Choices
+
+    own = Choices().to_json()
+    won = {name: value for name, value in choices.to_json().items() if value != own[name]}
+    if not won:
+        yield "nothing is faster by 2% than the engine's own choices: nothing is kept"
+        return
+    yield f"kept: {', '.join(f'{name} {value}' for name, value in won.items())}"
+    yield f"in {file}; generate and chat use it from now on, --no-tune leaves it out"

@@ -1,0 +1,1 @@
+"""Traces: written while an answer comes, read again, made into pictures."""

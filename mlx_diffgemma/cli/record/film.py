@@ -1,0 +1,212 @@
+"""A recording as pictures of one size, and those as an SVG or a page that plays without a program.
+
+A line that stays the same over several steps is written once, with the time it is to be seen: an
+animation in CSS, which also plays where an image may hold no script, as in a README. Without
+animations the last step shows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+from rich.cells import cell_len
+from rich.color import blend_rgb
+from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME as THEME
+
+from ..terminal.live import REDRAWS_PER_SECOND
+from ..terminal.picture import Picture, Shot, Size, render
+from ..terminal.wrap import Line
+from .recording import Recording
+
+COLUMNS, ROWS = 80, 50
+HOLD_SECONDS = 2.0  # the last step, before it begins again
+CELL, ROW, FONT, MARGIN = 8.4, 19, 14, 12  # pixels
+FAMILY = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+
+
+@dataclass(frozen=True)
+class Film:
+    """Pictures of equally many lines, and the seconds from the start at which each comes."""
+
+    pictures: tuple[Picture, ...]
+    starts: tuple[float, ...]
+    length: float  # seconds
+    columns: int
+
+    @property
+    def rows(self) -> int:
+        """Lines of each picture."""
+        return len(self.pictures[0].lines)
+
+
+@dataclass(frozen=True)
+class Take:
+    """A line that stands in row `row` from picture `first` up to picture `end`."""
+
+    row: int
+    line: Line
+    first: int
+    end: int
+
+
+def make_film(recording: Recording, speed: float) -> Film:
+    """A picture a step, each for as long as its step took, but no more than 12 a second."""
+    scene, shots, starts, now = recording.scene(), list[Shot](), list[float](), 0.0
+    for frame in recording.frames:
+        scene.take(frame)
+        if (shot := scene.shot()) is not None:
+            shots.append(shot)
+            starts.append(now)
+            now += max(frame.seconds / speed, 1 / REDRAWS_PER_SECOND)
+    size = Size(COLUMNS, ROWS)
+    first = [render(shot, size) for shot in shots]
+    columns = max(_cells(line) for picture in first for line in picture.lines)
+    floor = max(len(picture.lines) for picture in first) - 1
+    pictures = tuple(render(shot, replace(size, floor=floor)) for shot in shots)
+    return Film(pictures, tuple(starts), now + HOLD_SECONDS, columns)
+
+
+def svg(film: Film, title: str) -> str:
+    """The film as an animated image."""
+    width = round(film.columns * CELL + 2 * MARGIN)
+    height = film.rows * ROW + 2 * MARGIN
+    takes = list(_takes(film))
+    classes = _Classes()
+    body = "\n".join(_drawn(take, len(film.pictures), classes) for take in takes)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="{escape(title)}">\n'
+        f"<title>{escape(title)}</title>\n"
+        f"<style>\n{_style(film, takes, classes)}</style>\n"
+        f'<rect width="100%" height="100%" rx="8" fill="{THEME.background_color.hex}"/>\n'
+        f'<g transform="translate({MARGIN} {MARGIN})">\n{body}\n</g>\n</svg>\n'
+    )
+
+
+def html(film: Film, title: str) -> str:
+    """A page of its own: the image, a button that stops it and a slider through its time."""
+    return PAGE.format(title=escape(title), image=svg(film, title), length=1000 * film.length)
+
+
+def _cells(line: Line) -> int:
+    return sum(cell_len(segment.text) for segment in line)
+
+
+def _takes(film: Film) -> Iterator[Take]:
+    """Every line once for each time it comes."""
+    for row in range(film.rows):
+        lines = [picture.lines[row] for picture in film.pictures]
+        first = 0
+        for end in range(1, len(lines) + 1):
+            if end == len(lines) or lines[end] != lines[first]:
+                if lines[first]:
+                    yield Take(row, lines[first], first, end)
+                first = end
+
+
+class _Classes:
+    """Styles as CSS classes, numbered as they come."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def name(self, style: Style | None) -> str:
+        css = _css(style or Style())
+        return f"s{self.numbers.setdefault(css, len(self.numbers))}"
+
+    def rules(self) -> Iterator[str]:
+        return (f".s{number}{{{css}}}" for css, number in self.numbers.items())
+
+
+def _css(style: Style) -> str:
+    fore, back = THEME.foreground_color, THEME.background_color
+    colour = style.color.get_truecolor(THEME) if style.color else fore
+    if style.dim:
+        colour = blend_rgb(colour, back, 0.5)
+    css = f"fill:{colour.hex}"
+    css += ";font-weight:bold" if style.bold else ""
+    return css + (";text-decoration:underline" if style.underline else "")
+
+
+def _drawn(take: Take, num_pictures: int, classes: _Classes) -> str:
+    """A line's texts, in a group that is shown in its time."""
+    texts, cells = [], 0
+    for text, style, _ in take.line:
+        # Blanks inside become hard ones, and those outside a place: viewers drop and merge others.
+        inside = text.strip(" ")
+        if inside:
+            x = (cells + len(text) - len(text.lstrip(" "))) * CELL
+            content = escape(inside.replace(" ", "\u00a0"))
+            texts.append(
+                f'<text class="{classes.name(style)}" x="{x:.4g}" y="{take.row * ROW + FONT}" '
+                f'textLength="{cell_len(inside) * CELL:.4g}">{content}</text>'
+            )
+        cells += cell_len(text)
+    content = "".join(texts)
+    if (take.first, take.end) == (0, num_pictures):
+        return content
+    return f'<g class="{_name(take)}">{content}</g>'
+
+
+def _name(take: Take) -> str:
+    return f"t{take.first}-{take.end}"
+
+
+def _style(film: Film, takes: Sequence[Take], classes: _Classes) -> str:
+    """Fonts, colours, and for each time a line may be seen its animation."""
+    rules = [f"text{{font:{FONT}px {FAMILY}}}", *classes.rules()]
+    count = len(film.pictures)
+    for take in {_name(t): t for t in takes if (t.first, t.end) != (0, count)}.values():
+        name = _name(take)
+        begin = 100 * film.starts[take.first] / film.length
+        end = 100 * film.starts[take.end] / film.length if take.end < count else 100.0
+        seen = "visible" if take.end == count else "hidden"
+        frames = f"{begin:.4g}%{{visibility:visible}}"
+        frames = ("0%{visibility:hidden}" if take.first else "") + frames
+        frames += f"{end:.4g}%{{visibility:hidden}}" if take.end < count else ""
+        rules.append(
+            f".{name}{{visibility:{seen};animation:{name} {film.length:.4g}s step-end infinite}}"
+            f"@keyframes {name}{{{frames}}}"
+        )
+    rules.append("@media (prefers-reduced-motion){g{animation:none!important}}")
+    return "\n".join(rules) + "\n"
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ margin: 2em auto; max-width: max-content; font: 15px system-ui, sans-serif; }}
+svg {{ display: block; max-width: 100%; height: auto; }}
+div {{ display: flex; gap: 1em; margin: 1em 0; }}
+input {{ flex: 1; }}
+</style>
+</head>
+<body>
+{image}
+<div><button>Pause</button><input type="range" min="0" max="{length:.0f}" value="0"></div>
+<script>
+const films = () => document.querySelector("svg").getAnimations({{subtree: true}});
+const button = document.querySelector("button"), slider = document.querySelector("input");
+let paused = false;
+const pause = (wanted) => {{
+  paused = wanted;
+  button.textContent = paused ? "Play" : "Pause";
+  films().forEach((film) => paused ? film.pause() : film.play());
+}};
+button.onclick = () => pause(!paused);
+slider.oninput = () => {{
+  pause(true);
+  films().forEach((film) => film.currentTime = +slider.value);
+}};
+setInterval(() => {{
+  const film = films()[0];
+  if (film && !paused) slider.value = film.currentTime % {length:.0f};
+}}, 100);
+</script>
+</body>
+</html>
+"""

@@ -1,0 +1,209 @@
+"""A file that `--trace` wrote, read again and checked line by line."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...assets import Layout
+from ...diffusion.denoise import Frame
+from ...diffusion.pins import TEXT, FillFrame
+from ...text.pieces import ROLES, Parts
+from ..errors import FileError, reason
+from ..terminal.scene import Scene
+from .trace import FORMAT
+
+T = TypeVar("T")
+AGAIN = "record it again with `generate --trace`"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A generation: its frames in order, and what their tokens show."""
+
+    num_steps: int
+    layout: Layout | None
+    frames: tuple[Frame, ...]
+    parts: Mapping[tuple[int, int, bool], Parts]
+    answer: str
+
+    def read(self, frame: Frame) -> Parts:
+        """A frame's texts and roles."""
+        return self.parts[_place(frame)]
+
+    def scene(self) -> Scene:
+        """The scene before the first frame."""
+        return Scene(self.read, self.num_steps, self.layout)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line after the header."""
+
+    frame: Frame
+    parts: Parts
+    answer: str | None  # so far, where a canvas is finished
+
+
+def read_recording(file: Path) -> Recording:
+    """FileError for what is no trace, of another format, cut off or without a step."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise FileError(f"the trace cannot be read: {reason(error)}.") from error
+    lines = list(_lines(file, content))
+    if not lines:
+        _refuse(file, "is empty, expected a trace", AGAIN)
+    num_steps, layout, canvas_length = _header(file, lines[0])
+    entries: list[_Entry] = []
+    for number, line in enumerate(lines[1:], 2):
+        entry = _checked(file, number, partial(_entry, line, canvas_length))
+        if not _follows(entry.frame, entries[-1].frame if entries else None):
+            _refuse(file, f"goes on elsewhere in line {number}, expected the next step", AGAIN)
+        entries.append(entry)
+    if not entries:
+        _refuse(file, "holds no step", AGAIN)
+    return Recording(
+        num_steps,
+        layout,
+        frames=tuple(entry.frame for entry in entries),
+        parts={_place(entry.frame): entry.parts for entry in entries},
+        answer=next((entry.answer for entry in reversed(entries) if entry.answer is not None), ""),
+    )
+
+
+def _place(frame: Frame) -> tuple[int, int, bool]:
+    return frame.canvas, frame.step, frame.committed
+
+
+def _refuse(file: Path, what: str, then: str) -> NoReturn:
+    raise FileError(f"{file} {what}; {then}.")
+
+
+def _lines(file: Path, content: bytes) -> Iterator[dict[str, Any]]:
+    """Each line's object; the last may lack its line break only if it is whole."""
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            if number > 1 and content.endswith(line):
+                _refuse(file, f"is cut off in line {number}", f"remove that line, or {AGAIN}")
+            _refuse(file, f"has no JSON in line {number}, expected a trace", AGAIN)
+        if not isinstance(value, dict):
+            _refuse(file, f"has no object in line {number}, expected a trace", AGAIN)
+        yield value
+
+
+def _header(file: Path, header: dict[str, Any]) -> tuple[int, Layout | None, int]:
+    """Steps a canvas at most, layout and canvas length."""
+    if header.get("type") != "header":
+        _refuse(file, "has no header in line 1, expected a trace", AGAIN)
+    if header.get("format") != FORMAT:
+        version = header.get("version", "an unknown version")
+        got = header.get("format", "none")
+        _refuse(file, f"has format {got} (written by {version}), expected {FORMAT}", AGAIN)
+    return _checked(file, 1, lambda: _header_values(header))
+
+
+def _header_values(header: dict[str, Any]) -> tuple[int, Layout | None, int]:
+    length = _count(header["canvas_length"], 1)
+    layout = header["layout"]
+    if layout is not None:
+        layout = tuple(tuple(_layout_part(part, length) for part in row) for row in layout)
+    return _count(header["sampler"]["max_denoising_steps"], 1), layout, length
+
+
+def _layout_part(part: object, length: int) -> str | int:
+    if isinstance(part, str):
+        if not part.isprintable():  # it is drawn as it is
+            raise ValueError(f"{part!r:.40} cannot be drawn")
+        return part
+    place = _count(part, 0)
+    if place >= length:
+        raise ValueError(f"position {place} of {length}")
+    return place
+
+
+def _entry(line: dict[str, Any], canvas_length: int) -> _Entry:
+    """A step's or a commit's line; KeyError, TypeError or ValueError where it is neither."""
+    committed = {"step": False, "commit": True}[line["type"]]
+    tokens = np.array([_count(token, 0) for token in line["tokens"]], np.int32)
+    parts = Parts(tuple(_text(piece) for piece in line["pieces"]), _text(line["roles"]))
+    if not len(tokens) == len(parts.pieces) == len(parts.roles) or set(parts.roles) - ROLES:
+        raise ValueError("tokens, pieces and roles do not belong together")
+    place = _count(line["canvas"], 0), _count(line["step"], 0)
+    if not committed:
+        return _Entry(_step(line, place, tokens, canvas_length), parts, None)
+    nothing = np.zeros(canvas_length, np.float32)
+    frame = Frame(*place, tokens, nothing, nothing > 0, True)
+    if "holes" in line:  # of a template
+        holes = np.array([_count(hole, TEXT) for hole in line["holes"]], np.int32)
+        if len(holes) != len(tokens):
+            raise ValueError("tokens and holes do not belong together")
+        frame = _of_template(frame, nothing > 0, holes)
+    return _Entry(frame, parts, _text(line["answer"]))
+
+
+def _step(
+    line: dict[str, Any], place: tuple[int, int], tokens: NDArray[np.int32], canvas_length: int
+) -> Frame:
+    entropies = np.array([float(value) for value in line["entropies"]], np.float32)
+    accepted = np.array([bool(_count(value, 0)) for value in line["accepted"]], np.bool_)
+    if not len(tokens) == len(entropies) == len(accepted) == canvas_length:
+        raise ValueError("a list is not as long as the canvas")
+    if not np.isfinite(entropies).all():
+        raise ValueError("an entropy is not finite")
+    seconds, encode_seconds = _seconds(line["seconds"]), _seconds(line["encode_seconds"])
+    frame = replace(
+        Frame(*place, tokens, entropies, accepted), seconds=seconds, encode_seconds=encode_seconds
+    )
+    if "pinned" not in line:
+        return frame
+    pinned = np.array([bool(_count(value, 0)) for value in line["pinned"]], np.bool_)
+    if len(pinned) != canvas_length or pinned.all():
+        raise ValueError("pinned is not as long as the canvas, or all of it")
+    return _of_template(frame, pinned, np.where(pinned, TEXT, 0).astype(np.int32))
+
+
+def _of_template(frame: Frame, pinned: NDArray[np.bool_], holes: NDArray[np.int32]) -> FillFrame:
+    values = {f.name: getattr(frame, f.name) for f in fields(Frame)}
+    return FillFrame(**values, pinned=pinned, holes=holes)
+
+
+def _follows(frame: Frame, last: Frame | None) -> bool:
+    """Steps count up in a canvas, a commit repeats the last step, and canvases follow it."""
+    if last is None or last.committed:
+        return _place(frame) == (0 if last is None else last.canvas + 1, 0, False)
+    step = last.step if frame.committed else last.step + 1
+    return (frame.canvas, frame.step) == (last.canvas, step)
+
+
+def _checked(file: Path, number: int, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"is wrong ({error})"
+        _refuse(file, f"line {number} {what}", AGAIN)
+
+
+def _count(value: object, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{value!r:.40} is no whole number from {least} on")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ValueError(f"{value!r:.40} is no time in seconds")
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value

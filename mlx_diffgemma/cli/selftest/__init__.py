@@ -1,0 +1,1 @@
+"""`selftest`: every Metal kernel checked on this machine."""

@@ -1,0 +1,1 @@
+"""The terminal: the live view, bars, standard output, signals."""

@@ -1,0 +1,90 @@
+"""The live view of a generation: draws a scene on the other screen, and not too often."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from .picture import Picture, Size, render
+from .scene import Scene
+
+if TYPE_CHECKING:
+    from ...diffusion.denoise import Frame
+
+REDRAWS_PER_SECOND = 12
+SHARE = 0.025  # of the time may go into drawing ...
+LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
+
+
+class Surface(Protocol):
+    """What Live needs of a screen."""
+
+    def enter(self) -> None: ...
+    def measure(self) -> Size: ...
+    def draw(self, picture: Picture) -> None: ...
+    def leave(self) -> None: ...
+
+
+class Live:
+    """Draws each step when it is done: the first at once, then at most 12 a second.
+
+    On a slow terminal or a busy machine it draws less often rather than keep the model waiting.
+    As a context manager it always gives the terminal back. A terminal that goes away ends the view,
+    not the generation.
+    """
+
+    def __init__(
+        self, scene: Scene, screen: Surface, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.scene, self.screen, self.clock = scene, screen, clock
+        self.drawn_at: float | None = None
+        self.gap = 1 / REDRAWS_PER_SECOND  # seconds to the next drawing
+        self.floor = 0  # rows of text so far: the status line goes down, not up and down
+        self.columns = 0
+        self.gone = False
+        self.pending = False  # a step has been taken that is not drawn
+
+    def step(self, frame: "Frame") -> None:
+        """Takes a frame, and draws it if it is time."""
+        self.scene.take(frame)
+        self.pending = not frame.committed
+        now = self.clock()
+        if self.drawn_at is None or now - self.drawn_at >= self.gap:
+            self.settle()
+
+    def settle(self) -> None:
+        """Draws the last step if it is not yet drawn."""
+        if not self.pending or self.gone:
+            return
+        now = self.clock()
+        try:
+            self._draw()
+        except OSError:
+            self.gone = True
+        cost = self.clock() - now
+        self.gap = max(1 / REDRAWS_PER_SECOND, min(cost / SHARE, LONGEST_GAP))
+        self.drawn_at, self.pending = now, False
+
+    def _draw(self) -> None:
+        shot = self.scene.shot()
+        if shot is None:
+            return
+        if self.drawn_at is None:
+            self.screen.enter()
+        size = self.screen.measure()
+        floor = self.floor if size.columns == self.columns else 0
+        picture = render(shot, replace(size, floor=floor))
+        self.screen.draw(picture)
+        self.floor, self.columns = len(picture.lines) - 1, size.columns
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.screen.leave()

@@ -1,0 +1,93 @@
+"""Standard output: the answer, part by part, each part once and only when it is certain."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...text.chat import CALL_OPENING
+from ..errors import FileError, detach, harmless, reason
+from .streams import is_terminal
+
+REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
+
+
+@dataclass
+class Printer:
+    """Writes an answer that grows canvas by canvas.
+
+    ending: the line break behind it, come what may; unset, one where the text ends without.
+    """
+
+    stops: Sequence[str] = ()
+    ending: str = ""
+    shown: str = ""
+
+    def grow(self, text: str) -> None:
+        """Writes what is new and certain in `text`, the answer so far."""
+        self._continue(settled(text, self.stops))
+
+    def finish(self, text: str) -> None:
+        """Writes the rest of the answer and ends its last line; an empty answer writes nothing."""
+        if not text.startswith(self.shown):  # what looked like text was the name of a channel
+            write_out("\n")
+            self.shown = ""
+        self._continue(text)
+        if self.shown and (self.ending or not self.shown.endswith("\n")):
+            write_out(self.ending or "\n")
+
+    def _continue(self, text: str) -> None:
+        if len(text) > len(self.shown) and text.startswith(self.shown):
+            write_out(text[len(self.shown) :])
+            self.shown = text
+
+
+def settled(text: str, stops: Sequence[str] = ()) -> str:
+    """The beginning of `text` that later canvases cannot change.
+
+    Held back: leading white space (a thought may follow it), an unfinished character or tool call,
+    and what may be the beginning of a stop text.
+    """
+    if not text.strip():
+        return ""
+    text = text.partition(CALL_OPENING)[0].rstrip(REPLACEMENT)
+    overlap = (n for stop in stops for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n]))
+    return text[: len(text) - max(overlap, default=0)]
+
+
+def require_output() -> None:
+    """FileError where standard output is closed; asked before anything takes long."""
+    if sys.stdout is None:
+        raise FileError("standard output is closed, expected somewhere to write the answer.")
+
+
+def write_out(text: str) -> None:
+    """Text to standard output at once. BrokenPipeError when nobody reads it, else FileError.
+
+    Pipes and files get every character as it is; to a terminal nothing goes that it would obey.
+    """
+    require_output()
+    stream = sys.stdout
+    if is_terminal(stream):
+        text = harmless(text)
+    encoding = stream.encoding or "utf-8"
+    try:
+        # A character this terminal's encoding lacks is written as \uXXXX, not lost.
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError as error:
+        detach(stream)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise FileError(f"standard output: {reason(error)}; the answer is incomplete.") from error
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """One object on one line; NaN has no JSON and is a bug."""
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    readable = encoding.lower() in ("utf-8", "utf8")
+    content = json.dumps(value, ensure_ascii=not readable, allow_nan=False)
+    # JSON leaves DEL and C1 as they are, of which terminals take some for the beginning of escapes.
+    write_out(re.sub("[\x7f-\x9f]", lambda found: f"\\u00{ord(found[0]):02x}", content) + "\n")

@@ -1,0 +1,178 @@
+"""The live view as a pure function: a Shot of a generation and a size -> lines of styled text.
+
+Colour says how certain a token is (its entropy), bold that it was accepted, an underline that this
+step changed it; thoughts, control tokens and what stands behind the end are dim. Without colour the
+text is the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+
+from ...assets import Layout
+from ...text.pieces import ANSWER, BEHIND, CONTROL, THINKING
+from .status import Numbers, status_line
+from .wrap import DOT, Line, Wrapper, atoms, joined
+
+# Mean entropy below 0.005 nats ends denoising; a uniform draw from the whole vocabulary has 12.5.
+CERTAINTY: tuple[tuple[float, str], ...] = (
+    (0.05, "#3fa66a"),
+    (0.3, "#9bb03c"),
+    (1.0, "#d9a521"),
+    (3.0, "#e0762f"),
+    (float("inf"), "#d6455d"),
+)
+"""Nats -> colour of tokens with less entropy, readable on light and on dark."""
+
+EDGES = np.array([nats for nats, _ in CERTAINTY[:-1]], np.float32)
+PLAIN, FAINT = Style(), Style(dim=True)
+STATUS = Style(reverse=True)
+
+
+def _token_styles() -> list[Style]:
+    """By certainty + 5 * accepted + 10 * changed."""
+    return [
+        Style(color=colour, bold=accepted or None, underline=changed or None)
+        for changed in (False, True)
+        for accepted in (False, True)
+        for _, colour in CERTAINTY
+    ]
+
+
+TOKEN_STYLES = _token_styles()
+DIM_STYLES = [style + FAINT for style in TOKEN_STYLES]
+
+Run = tuple[str, str]
+"""Finished text and the role it plays."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What there is to see after a step; arrays have one entry a canvas position.
+
+    finished: the canvases before this one. layout: where the canvas's positions stand on the screen
+    if not one behind the other.
+    """
+
+    pieces: Sequence[str]
+    roles: str
+    entropies: NDArray[np.float32]
+    accepted: NDArray[np.bool_]
+    changed: NDArray[np.bool_]
+    finished: tuple[Run, ...]
+    numbers: Numbers
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """Columns and rows of a screen; the status line stands no higher than row `floor`."""
+
+    columns: int
+    rows: int
+    floor: int = 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Lines to show, top to bottom; a Rich renderable."""
+
+    lines: tuple[Line, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.lines:
+            yield from line
+            yield Segment.line()
+
+
+def render(shot: Shot, size: Size) -> Picture:
+    """At most size.rows lines of at most size.columns cells: text, canvas, status line."""
+    columns, rows = max(1, size.columns), max(1, size.rows)
+    room = rows - 1
+    styles = token_styles(shot)
+    if shot.layout and fits(shot.layout, columns, room):
+        body = [_row(row, shot, styles) for row in shot.layout]
+    else:
+        body = _flow(shot, styles, columns, room)
+    body += [()] * (min(size.floor, room) - len(body))
+    status = (Segment(status_line(shot.numbers, columns), STATUS),)
+    return Picture((*body, status))
+
+
+def token_styles(shot: Shot) -> list[Style]:
+    """The style of each canvas position."""
+    codes = np.digitize(shot.entropies, EDGES) + 5 * shot.accepted + 10 * shot.changed
+    return [
+        TOKEN_STYLES[code] if role == ANSWER else DIM_STYLES[code] if role == THINKING else FAINT
+        for code, role in zip(codes.tolist(), shot.roles, strict=True)
+    ]
+
+
+def fits(layout: Layout, columns: int, rows: int) -> bool:
+    """Whether a layout can be shown whole."""
+    width = max(sum(1 if isinstance(part, int) else len(part) for part in row) for row in layout)
+    return width <= columns and len(layout) <= rows
+
+
+def _row(row: Sequence[str | int], shot: Shot, styles: Sequence[Style]) -> Line:
+    """One row of a layout; a cell shows a dot where its token is not one character wide."""
+    parts: list[tuple[str, Style]] = []
+    for part in row:
+        if isinstance(part, str):
+            parts.append((part, FAINT))
+            continue
+        shown = atoms(shot.pieces[part]) if part < len(shot.pieces) else ()
+        single = len(shown) == 1 and shown[0][1] == 1 and shown[0][0] != "\n"
+        parts.append((shown[0][0], styles[part]) if single else (DOT, FAINT))
+    return joined(parts)
+
+
+def _flow(shot: Shot, styles: Sequence[Style], columns: int, room: int) -> list[Line]:
+    """Finished text and canvas, wrapped; of more than fits, the part where something happens."""
+    if not room:
+        return []
+    wrapper = _wrapped(shot.finished, columns).copy(room)
+    before = len(wrapper.lines)
+    active = -1  # the first line with a token that is not accepted or has just changed
+    restless = (shot.changed | ~shot.accepted).tolist()
+    for piece, role, style, moving in zip(shot.pieces, shot.roles, styles, restless, strict=True):
+        if moving and active < 0:
+            active = len(wrapper.lines)
+        wrapper.add(DOT if role == CONTROL else piece, style)
+    lines = wrapper.finished()
+    return _window(lines, before if active < 0 else active, room)
+
+
+def _window(lines: list[Line], active: int, room: int) -> list[Line]:
+    """At most `room` lines: the last ones, or those from shortly before line `active` on."""
+    start = max(0, min(len(lines) - room, active - 1))
+    return lines[start : start + room]
+
+
+@lru_cache(maxsize=2)
+def _wrapped(finished: tuple[Run, ...], columns: int) -> Wrapper:
+    """The finished text, wrapped once a canvas and not once a step; never changed."""
+    wrapper = Wrapper(columns)
+    for text, role in finished:
+        wrapper.add(text, PLAIN if role == ANSWER else FAINT)
+    return wrapper
+
+
+def runs(pieces: Sequence[str], roles: str) -> Iterator[Run]:
+    """Finished tokens as texts of one role each; control tokens show nothing."""
+    text, kind = "", ANSWER
+    for piece, role in zip(pieces, roles, strict=True):
+        if role in (CONTROL, BEHIND):
+            continue
+        if role != kind and text:
+            yield text, kind
+            text = ""
+        text, kind = text + piece, role
+    if text:
+        yield text, kind

@@ -1,0 +1,66 @@
+"""The view where nothing can be drawn: a line a step, for pipes, files and dumb terminals."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.cells import cell_len
+
+from .screen import screen_size
+
+if TYPE_CHECKING:
+    from ...diffusion.denoise import Frame
+
+
+def render(frame: "Frame", num_steps: int, width: int) -> str:
+    """One step in one line of at most `width` cells; numbers count from 1."""
+    accepted, entropy = frame.num_accepted, frame.mean_entropy
+    numbers = (
+        f"canvas {frame.canvas + 1} step {frame.step + 1:>2}/{num_steps}  "
+        f"accepted {accepted:>3} of {frame.num_denoised}  entropy {entropy:.4f} nats"
+    )
+    return cut(f"{numbers}  | {printable(frame.text)}", width)
+
+
+def printable(text: str) -> str:
+    """Text on one line that cannot move the cursor or change its colour."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def cut(text: str, width: int) -> str:
+    """The beginning of `text` that fills at most `width` cells; wide characters fill two."""
+    if len(text) * 2 > width and cell_len(text) > width:
+        end = min(len(text), width)
+        while cell_len(text[:end]) > width:
+            end -= 1
+        return text[:end]
+    return text
+
+
+class StepLines:
+    """Prints steps on standard error; a context manager as every view is."""
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self.shown = sys.stderr is not None
+
+    def step(self, frame: "Frame") -> None:
+        """One line for a step; a committed canvas shows in the answer."""
+        if not self.shown or frame.committed:
+            return
+        line = render(frame, self.num_steps, screen_size().columns)
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:  # nobody watches any more; the answer still counts
+            self.shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to give back."""
