@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config
-from ..kernels.elementwise import softcap
 from ..model.cache import LayerCache
+from ..model.elementwise import softcap
 from ..model.tensors import Tensors
 from ..model.weights import build_ends, build_layer
 

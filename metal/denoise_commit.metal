@@ -11,7 +11,7 @@
 //          summary [2] float32    mean entropy; 1 if best equals previous everywhere, else 0
 // template none: every template that is filled has another number of free positions
 // grid     one threadgroup of C threads, rounded up to whole simdgroups
-// twin     kernels/denoise_ops.py commit
+// twin     diffusion/sampler.py commit
 // tolerance  accepted and next_canvas equal where the twin's running sum, too, is sequential (on a
 //            GPU it is not: then but for sums within rounding of the bound); mean 1e-6 of itself
 //

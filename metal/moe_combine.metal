@@ -7,7 +7,7 @@
 //   mixed   [L, HIDDEN] T
 // Template  T (float, half, bfloat), TOP_K, HIDDEN (a multiple of 4)
 // Grid      (ceil(HIDDEN / 1024), L) threadgroups of 256; a thread makes 4 values
-// Twin      kernels/experts_ops.py, `combine`
+// Twin      model/experts.py, `combine`
 // Accuracy  in float32, rounded once; the twin rounds the weights to T first. float32: 1e-5 of the
 //           row's largest value.
 

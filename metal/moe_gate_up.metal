@@ -14,7 +14,7 @@
 // Template  T (float, half, bfloat), TOP_K, HIDDEN and INNER (multiples of 32), BITS 0, 4 or 8,
 //           GROUP 32, 64 or 128 (32 for BITS 0)
 // Grid      (ceil(INNER / 64), B) threadgroups of 128; each makes 64 gates and their 64 ups
-// Twin      kernels/experts_ops.py, `gate_up`
+// Twin      model/experts.py, `gate_up`
 // Accuracy  products and the activation in float32, rounded once; the twin rounds gate, up and
 //           activation to T each. float32: 1e-5 of the row's largest value.
 

@@ -15,7 +15,7 @@
 //           one does not need are (0, 0, 0)
 // Template  E up to 256, TOP_K up to 16 and E; L up to 512
 // Grid      one threadgroup of 512
-// Twin      kernels/experts_ops.py, `plan`
+// Twin      model/experts.py, `plan`
 // Accuracy  experts, rows and tiles equal; weights to 1e-5 of the row's largest.
 
 // kernel

@@ -13,7 +13,7 @@
 //          suffices [R] bool      tail * reach <= half an ulp * ||soft||
 // template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128
 // grid     R threadgroups of 256 threads
-// twin     kernels/soft_gather_ops.py gathered
+// twin     model/soft_gather.py gathered
 // tolerance  soft 2 ulp of the row's largest value from the float64 mean of the tokens kept, tail
 //            1e-5; other tokens are kept only where a share is a level's to within rounding
 //

@@ -19,7 +19,7 @@ from ..errors import NumericsError
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from .noise import Noise
-from .sampler import temperature
+from .schedule import temperature
 from .settings import Resolved
 from .step import denoising_step
 

@@ -1,6 +1,149 @@
-"""The sampler's schedule. What a step does with it: kernels/denoise_ops.py."""
+"""One denoising step of the entropy-bound sampler as MLX operations: the definition of right.
+
+The kernels denoise_stats, denoise_pick and denoise_commit must equal it.
+Axes: R rows (canvas positions of a chunk), C canvas positions, V vocabulary, S slices of it.
+Source: transformers 5.23 `generation_diffusion_gemma.py` (`_denoising_step`, `EntropyBoundSampler`,
+`StableAndConfidentStoppingCriteria`); acceptance is arXiv 2505.24857.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from ..machine.device import compiled_on_gpu, in_numpy, on_gpu
+from ..model.elementwise import exp, softcap
+
+SLICE = 4096  # ids of one slice of the draw
 
 
-def temperature(step: int, steps: int, t_min: float, t_max: float) -> float:
-    """The temperature of `step` (0 is the first) out of `steps`: t_max first, towards t_min."""
-    return t_min + (t_max - t_min) * ((steps - step) / steps)
+@dataclass(frozen=True)
+class Logits:
+    """Logits [R, V] as the head gives them, in the model's dtype, and what is still to be done."""
+
+    raw: mx.array
+    cap: float
+    temperature: float
+
+    def processed(self) -> mx.array:
+        """[R, V] float32: softcapped, then divided by the temperature."""
+        return softcap(self.raw, self.cap) / self.temperature
+
+    def of_rows(self, ids: mx.array) -> "Logits":
+        """The logits of some rows."""
+        return Logits(self.raw[ids], self.cap, self.temperature)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a step needs of the distributions of some positions.
+
+    processed [R, V] float32 logits; best [R] int32 argmax; entropy [R] float32 nats; weights [R, V]
+    float32 = exp(logit - max); total [R, 1] their sum; masses [R, S] their sum a slice.
+    """
+
+    processed: mx.array
+    best: mx.array
+    entropy: mx.array
+    weights: mx.array
+    total: mx.array
+    masses: mx.array
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a step decides.
+
+    accepted [C] bool; next_canvas [C] int32; summary [2] float32: mean entropy in nats, and 1
+    where the argmax canvas equals the previous one, else 0.
+    """
+
+    accepted: mx.array
+    next_canvas: mx.array
+    summary: mx.array
+
+
+def read_rows(processed: mx.array) -> Rows:
+    """processed logits [R, V] float32, finite -> Rows. Ties of the argmax go to the lowest id.
+
+    entropy = log Z - sum(w * (x - max)) / Z, which does not cancel near 0 as logsumexp - mean does.
+    """
+    best = mx.argmax(processed, axis=-1, keepdims=True)
+    weights, weighted = weigh(processed, mx.take_along_axis(processed, best, axis=-1))
+    masses = slice_masses(weights)
+    total = masses.sum(axis=-1, keepdims=True)
+    entropy = mx.log(total[:, 0]) - slice_masses(weighted).sum(axis=-1) / total[:, 0]
+    return Rows(processed, best[:, 0].astype(mx.int32), entropy, weights, total, masses)
+
+
+@compiled_on_gpu
+def weigh(processed: mx.array, largest: mx.array) -> tuple[mx.array, mx.array]:
+    """exp(x - max) and the same times x - max, [R, V] each: on a GPU one pass."""
+    shifted = processed - largest
+    weights = exp(shifted)
+    return weights, weights * shifted
+
+
+def slice_masses(weights: mx.array) -> mx.array:
+    """weights [R, V] -> [R, S]: the sum over each SLICE of ids, the last one may be shorter."""
+    rows, vocab = weights.shape
+    whole = vocab - vocab % SLICE
+    masses = weights[:, :whole].reshape(rows, -1, SLICE).sum(axis=-1)
+    if whole < vocab:
+        masses = mx.concatenate([masses, weights[:, whole:].sum(axis=-1, keepdims=True)], axis=-1)
+    return masses
+
+
+def draw(rows: Rows, uniforms: mx.array) -> mx.array:
+    """One token a position from `rows` with uniforms [R, 2] in (0, 1) -> [R] int32.
+
+    The first uniform picks a slice by the running sum of masses, the second a token inside it, so
+    that a token's resolution is 2^-23 of its slice, not of the whole vocabulary.
+    """
+    vocab = rows.weights.shape[1]
+    chosen = first_exceeding(rows.masses, uniforms[:, :1])
+    ids = chosen * SLICE + mx.arange(min(SLICE, vocab), dtype=mx.int32)
+    weights = mx.take_along_axis(rows.weights, mx.minimum(ids, vocab - 1), axis=-1)
+    weights = mx.where(ids < vocab, weights, 0.0)
+    return (chosen * SLICE + first_exceeding(weights, uniforms[:, 1:]))[:, 0]
+
+
+def first_exceeding(masses: mx.array, uniforms: mx.array) -> mx.array:
+    """The first index whose running sum exceeds u times the total -> [R, 1] int32.
+
+    masses [R, N], uniforms [R, 1]. If rounding lets none exceed it: the last of positive mass.
+    """
+    sums = mx.cumsum(masses, axis=-1)
+    exceeds = sums > uniforms * sums[:, -1:]
+    first = mx.argmax(exceeds, axis=-1, keepdims=True)
+    last = masses.shape[1] - 1 - mx.argmax(masses[:, ::-1] > 0, axis=-1, keepdims=True)
+    return mx.where(exceeds[:, -1:], first, last).astype(mx.int32)
+
+
+def accept(entropy: mx.array, bound: float) -> mx.array:
+    """entropy [C] -> [C] bool: lowest first, while those before it sum to at most `bound` nats.
+
+    Equal entropies rank by position; the lowest one always passes.
+    """
+    order = mx.argsort(entropy)
+    ranked = entropy[order]
+    passes = mx.cumsum(ranked) - ranked <= bound
+    return mx.put_along_axis(mx.zeros_like(passes), order, passes, axis=0)
+
+
+def commit(
+    best: mx.array,
+    entropy: mx.array,
+    drawn: mx.array,
+    renoise: mx.array,
+    previous: mx.array,
+    bound: float,
+) -> Committed:
+    """best, drawn, renoise, previous [C] int32, entropy [C] float32 nats -> what the step decides.
+
+    Accepted positions keep their draw, the others get fresh noise.
+    """
+    accepted = accept(entropy, bound)
+    mean = entropy.mean() if on_gpu() else in_numpy(np.mean, entropy)  # as whoever reads a frame
+    unchanged = mx.array_equal(best, previous).astype(mx.float32)
+    return Committed(accepted, mx.where(accepted, drawn, renoise), mx.stack([mean, unchanged]))

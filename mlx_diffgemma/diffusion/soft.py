@@ -11,8 +11,8 @@ from typing import Protocol
 import mlx.core as mx
 import numpy as np
 
-from ..kernels.denoise_ops import Logits
 from ..model.text import Model
+from .sampler import Logits
 
 
 class Soft(Protocol):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..kernels import denoise
-from ..kernels.denoise import Reading
-from ..kernels.denoise_ops import Logits
+from ..kernels.denoise import trial as denoise
+from ..kernels.denoise.trial import Reading
 from ..machine.device import on_gpu
 from ..model.cache import Prefix
 from ..model.text import Model
+from .sampler import Logits
 from .soft import Left, Made, Soft, Sparse
 
 # Logits that exist at a time: 64 rows of a vocabulary of 262,144 make one product large enough for

@@ -12,8 +12,10 @@ import mlx.core as mx
 
 from ..errors import one_line
 from ..machine import device
-from . import denoise_checks, experts_checks, soft_gather_checks
 from .check import Check, Deviation, Result, Tolerance, worst
+from .denoise import checks as denoise_checks
+from .experts import checks as experts_checks
+from .soft_gather import checks as soft_gather_checks
 from .timing import in_turn, wins
 
 FAMILIES: tuple[Callable[[], Iterator[Check]], ...] = (

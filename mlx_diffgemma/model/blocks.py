@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
-from ..kernels.elementwise import geglu
-from ..kernels.matrices import AnyMatrix, JoinedMatrix
 from ..machine.device import compiled_on_gpu
 from .cache import LayerCache
-from .experts import Experts, Router
+from .elementwise import geglu
+from .matrices import AnyMatrix, JoinedMatrix
 from .rope import Rope
+from .router import Experts, Router
 
 Mask = mx.array | str | None
 

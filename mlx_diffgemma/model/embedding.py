@@ -6,12 +6,12 @@ Axes: C canvas positions (or any number of rows), V vocabulary, H hidden size.
 import mlx.core as mx
 import numpy as np
 
-from ..kernels import soft_gather
-from ..kernels.denoise import Reading
-from ..kernels.matrices import PackedMatrix
-from ..kernels.soft_gather_ops import BLOCK, HALF_ULP, KEPT, Table
+from ..kernels.denoise.trial import Reading
+from ..kernels.soft_gather import trial as soft_gather
 from ..machine.choices import Wish
 from ..machine.device import in_numpy, on_gpu
+from .matrices import PackedMatrix
+from .soft_gather import BLOCK, HALF_ULP, KEPT, Table
 
 NORM_CHUNK = 16_384  # table rows at a time when the largest row norm is measured
 

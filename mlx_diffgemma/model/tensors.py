@@ -17,8 +17,8 @@ from ..checkpoint.config import ModelConfig
 from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 from ..errors import CheckpointError
-from ..kernels.matrices import AnyMatrix, DenseMatrix, PackedMatrix
 from .embedding import DenseTable, PackedTable
+from .matrices import AnyMatrix, DenseMatrix, PackedMatrix
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")

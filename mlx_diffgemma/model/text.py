@@ -10,11 +10,11 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
-from ..kernels.denoise import Reading
-from ..kernels.elementwise import softcap
+from ..kernels.denoise.trial import Reading
 from ..machine.choices import Choices
 from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
+from .elementwise import softcap
 from .embedding import Embedding
 
 Progress = Callable[[int, int], None]  # done, total

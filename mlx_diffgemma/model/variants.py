@@ -6,10 +6,10 @@ from dataclasses import replace
 import mlx.core as mx
 
 from ..errors import SettingsError
-from ..kernels.matrices import AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
 from ..machine.choices import Choices
 from .blocks import Attention, GatedMLP, Layer
 from .embedding import DenseTable, Embedding, PackedTable
+from .matrices import AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
 from .text import Model, named_arrays
 
 

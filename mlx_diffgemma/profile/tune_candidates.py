@@ -10,9 +10,9 @@ import mlx.core as mx
 from ..conversation.session import Session
 from ..diffusion.step import head_rows
 from ..kernels import dispatch
-from ..kernels.matrices import JoinedMatrix, PackedMatrix
 from ..machine import device
 from ..machine.choices import KERNELS, Choices
+from ..model.matrices import JoinedMatrix, PackedMatrix
 from ..model.memory import WORKSPACE_BYTES, available_memory, plan_memory, sized
 from ..model.text import PREFILL_CHUNK, Model
 from .tune_check import Probe

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_diffgemma.cli.chat.saved import Conversation, load, save
 
+from mlx_diffgemma.cli.chat.saved import Conversation, load, save
 from mlx_diffgemma.cli.errors import FileError
 from mlx_diffgemma.text.chat import Message
 

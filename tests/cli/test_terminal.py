@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_diffgemma.cli.answer.consent import describe
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
 from mlx_diffgemma.checkpoint.hub import Download
+from mlx_diffgemma.cli.answer.consent import describe
 
 ASKING = """
 import mlx_diffgemma.checkpoint.hub as hub

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
-from mlx_diffgemma.kernels.denoise import Reading
+from mlx_diffgemma.kernels.denoise.trial import Reading
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 

@@ -2,7 +2,7 @@
 
 from compare import assert_close
 
-from mlx_diffgemma.diffusion.sampler import temperature
+from mlx_diffgemma.diffusion.schedule import temperature
 
 
 def test_temperature_falls_from_t_max_by_equal_parts() -> None:

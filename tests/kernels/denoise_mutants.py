@@ -15,11 +15,11 @@ sys.path.extend(str(folder) for folder in Path(__file__).parents[:3])
 
 from mutants import Mutant, Run, barriers, shortened, try_all
 
-from mlx_diffgemma.kernels.denoise import read_in_kernels
-from mlx_diffgemma.kernels.denoise_launch import commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise_ops import Logits
-from mlx_diffgemma.kernels.soft_gather import gathered_in_kernel
-from mlx_diffgemma.kernels.soft_gather_checks import Sizes, random_table
+from mlx_diffgemma.diffusion.sampler import Logits
+from mlx_diffgemma.kernels.denoise.launch import commit_in_kernel, pick, stats
+from mlx_diffgemma.kernels.denoise.trial import read_in_kernels
+from mlx_diffgemma.kernels.soft_gather.checks import Sizes, random_table
+from mlx_diffgemma.kernels.soft_gather.trial import gathered_in_kernel
 
 STATS = [
     *barriers("denoise_stats", 2),

@@ -14,7 +14,7 @@ sys.path.extend(str(folder) for folder in Path(__file__).parents[:3])
 
 from mutants import Mutant, Run, barriers, shortened, try_all
 
-from mlx_diffgemma.kernels.experts_cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
+from mlx_diffgemma.kernels.experts.cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
 
 PLAN = [
     *barriers("moe_plan", 3),

@@ -16,13 +16,20 @@ from compare import assert_close
 from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
+from mlx_diffgemma.diffusion.sampler import SLICE, Logits
 from mlx_diffgemma.errors import KernelError
-from mlx_diffgemma.kernels import denoise, denoise_launch, dispatch
+from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import as_float64, disagreement
-from mlx_diffgemma.kernels.denoise import CommitTrial, ReadTrial, outcome, read_in_kernels
-from mlx_diffgemma.kernels.denoise_checks import ReadCase, read_row
-from mlx_diffgemma.kernels.denoise_launch import commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise_ops import SLICE, Logits
+from mlx_diffgemma.kernels.denoise import launch as denoise_launch
+from mlx_diffgemma.kernels.denoise import trial as denoise
+from mlx_diffgemma.kernels.denoise.checks import ReadCase, read_row
+from mlx_diffgemma.kernels.denoise.launch import commit_in_kernel, pick, stats
+from mlx_diffgemma.kernels.denoise.trial import (
+    CommitTrial,
+    ReadTrial,
+    outcome,
+    read_in_kernels,
+)
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 VOCABS = [1, 5, 128, SLICE - 1, SLICE, SLICE + 1, 10_003]

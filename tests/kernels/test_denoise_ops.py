@@ -11,7 +11,7 @@ from compare import assert_close
 from numpy.typing import NDArray
 
 from mlx_diffgemma.diffusion.noise import CounterNoise
-from mlx_diffgemma.kernels.denoise_ops import (
+from mlx_diffgemma.diffusion.sampler import (
     SLICE,
     Logits,
     Rows,
@@ -233,7 +233,7 @@ def test_draws_of_10_000_tokens_follow_the_distribution(monkeypatch: pytest.Monk
 
     Slices of 256 ids: the same rule over 40 slices, at a sixteenth of the work.
     """
-    monkeypatch.setattr("mlx_diffgemma.kernels.denoise_ops.SLICE", 256)
+    monkeypatch.setattr("mlx_diffgemma.diffusion.sampler.SLICE", 256)
     vocab, count, part = 10_000, 200_000, 4000
     logits = np.random.default_rng(5).normal(0, 1, (1, vocab)).astype(np.float32)
     one = read_rows(mx.array(logits))

@@ -13,12 +13,12 @@ from mutants import Mutant, assert_noticed_by, noticed
 from numpy.typing import NDArray
 
 from mlx_diffgemma.diffusion.noise import CounterNoise
-from mlx_diffgemma.kernels.denoise import CommitTrial, ReadTrial, read_in_kernels
-from mlx_diffgemma.kernels.denoise_checks import ReadCase
-from mlx_diffgemma.kernels.denoise_launch import Slices, commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise_ops import SLICE, Logits, commit
-from mlx_diffgemma.kernels.soft_gather_checks import GatherCase, Sizes
-from mlx_diffgemma.kernels.soft_gather_ops import HALF_ULP
+from mlx_diffgemma.diffusion.sampler import SLICE, Logits, commit
+from mlx_diffgemma.kernels.denoise.checks import ReadCase
+from mlx_diffgemma.kernels.denoise.launch import Slices, commit_in_kernel, pick, stats
+from mlx_diffgemma.kernels.denoise.trial import CommitTrial, ReadTrial, read_in_kernels
+from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
+from mlx_diffgemma.model.soft_gather import HALF_ULP
 
 pytestmark = pytest.mark.slow
 

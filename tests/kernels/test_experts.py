@@ -16,9 +16,11 @@ from metal_sim.reports import inherited
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.errors import KernelError, KernelWarning
-from mlx_diffgemma.kernels import dispatch, experts, experts_launch, experts_ops, matrices
+from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import Check, as_float64, row_error, worst
-from mlx_diffgemma.kernels.experts_cases import (
+from mlx_diffgemma.kernels.experts import launch as experts_launch
+from mlx_diffgemma.kernels.experts import trial as experts
+from mlx_diffgemma.kernels.experts.cases import (
     CombineCase,
     DownCase,
     GateUpCase,
@@ -28,11 +30,13 @@ from mlx_diffgemma.kernels.experts_cases import (
     random_rows,
     random_weight,
 )
-from mlx_diffgemma.kernels.experts_checks import LIMITS, checks
-from mlx_diffgemma.kernels.experts_launch import Stored, stored
-from mlx_diffgemma.kernels.experts_ops import Plan, Routing
-from mlx_diffgemma.kernels.matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
+from mlx_diffgemma.kernels.experts.launch import Stored, stored
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
+from mlx_diffgemma.model import experts as experts_ops
+from mlx_diffgemma.model import matrices
+from mlx_diffgemma.model.experts import Plan, Routing
+from mlx_diffgemma.model.matrices import AnyMatrix, DenseMatrix, PackedMatrix
 
 SMALL = [check for check in checks() if check.size == "small"]
 SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other

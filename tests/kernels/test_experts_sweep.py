@@ -13,7 +13,7 @@ from mutants import Mutant, assert_noticed_by, noticed
 from numpy.typing import NDArray
 
 from mlx_diffgemma.kernels.check import as_float64, row_error
-from mlx_diffgemma.kernels.experts_cases import (
+from mlx_diffgemma.kernels.experts.cases import (
     CombineCase,
     DownCase,
     GateUpCase,
@@ -22,8 +22,8 @@ from mlx_diffgemma.kernels.experts_cases import (
     gelu_tanh,
     unpacked,
 )
-from mlx_diffgemma.kernels.experts_checks import checks
-from mlx_diffgemma.kernels.matrices import AnyMatrix
+from mlx_diffgemma.kernels.experts.checks import checks
+from mlx_diffgemma.model.matrices import AnyMatrix
 
 pytestmark = pytest.mark.slow
 

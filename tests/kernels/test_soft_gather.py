@@ -15,23 +15,25 @@ from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
+from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.errors import KernelError
-from mlx_diffgemma.kernels import dispatch, soft_gather
+from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import as_float64, disagreement
-from mlx_diffgemma.kernels.denoise import Reading, ReadTrial, read_in_kernels, read_in_ops
-from mlx_diffgemma.kernels.denoise_ops import Logits
-from mlx_diffgemma.kernels.matrices import PackedMatrix
-from mlx_diffgemma.kernels.soft_gather import GatherTrial, gathered_in_kernel, gathered_in_ops
-from mlx_diffgemma.kernels.soft_gather_checks import GatherCase, Sizes, exact_rows, random_table
-from mlx_diffgemma.kernels.soft_gather_ops import (
-    BLOCK,
-    HALF_ULP,
-    KEPT,
-    LEVELS,
-    Gathered,
-    Table,
-    heaviest,
+from mlx_diffgemma.kernels.denoise.trial import (
+    Reading,
+    ReadTrial,
+    read_in_kernels,
+    read_in_ops,
 )
+from mlx_diffgemma.kernels.soft_gather import trial as soft_gather
+from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes, exact_rows, random_table
+from mlx_diffgemma.kernels.soft_gather.trial import (
+    GatherTrial,
+    gathered_in_kernel,
+    gathered_in_ops,
+)
+from mlx_diffgemma.model.matrices import PackedMatrix
+from mlx_diffgemma.model.soft_gather import BLOCK, HALF_ULP, KEPT, LEVELS, Gathered, Table, heaviest
 
 DTYPES = (mx.float16, mx.bfloat16)
 PACKINGS = [(0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)]

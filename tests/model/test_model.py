@@ -21,9 +21,9 @@ from checkpoints import (
 from compare import assert_close
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.kernels.denoise import Reading
-from mlx_diffgemma.kernels.denoise_ops import Logits, read_rows
-from mlx_diffgemma.kernels.matrices import JoinedMatrix, PackedMatrix
+from mlx_diffgemma.diffusion.sampler import Logits, read_rows
+from mlx_diffgemma.kernels.denoise.trial import Reading
+from mlx_diffgemma.model.matrices import JoinedMatrix, PackedMatrix
 from mlx_diffgemma.model.weights import load_network
 
 SIZES = Sizes(layers="ssf", sliding_window=6)

@@ -8,9 +8,9 @@ import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.kernels.matrices import DenseMatrix, PackedMatrix
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.embedding import DenseTable
+from mlx_diffgemma.model.matrices import DenseMatrix, PackedMatrix
 from mlx_diffgemma.model.memory import fit_check, plan_memory
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant

@@ -8,11 +8,11 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_diffgemma.cli.profile.text import lines
 from small import write_tokenizer
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.cli.profile.text import lines
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.profile import baseline as module
 from mlx_diffgemma.profile.baseline import load_baseline

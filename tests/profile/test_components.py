@@ -10,7 +10,7 @@ import pytest
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
-from mlx_diffgemma.kernels import denoise as decision
+from mlx_diffgemma.kernels.denoise import trial as decision
 from mlx_diffgemma.profile.components import (
     COMPONENTS,
     HOST,

@@ -10,11 +10,16 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-from ..machine import device
-from ..machine.choices import Wish
-from . import dispatch, experts_launch, experts_ops
-from .check import Tolerance, disagreement
-from .experts_launch import (
+from ...machine import device
+from ...machine.choices import Wish
+from ...model import experts as experts_ops
+from ...model.experts import Routing
+from ...model.matrices import AnyMatrix
+from .. import dispatch
+from ..check import Tolerance, disagreement
+from ..trial import rounded_up
+from . import launch as experts_launch
+from .launch import (
     MAX_EXPERTS,
     MAX_ROWS,
     MAX_TOP_K,
@@ -26,9 +31,6 @@ from .experts_launch import (
     sizes,
     stored,
 )
-from .experts_ops import Routing
-from .matrices import AnyMatrix
-from .trial import rounded_up
 
 FAMILY = "experts"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..errors import KernelError
-from .experts_ops import Plan, Routing, max_tiles
-from .launch import Kernel, Template, expect
-from .matrices import AnyMatrix, DenseMatrix
+from ...errors import KernelError
+from ...model.experts import Plan, Routing, max_tiles
+from ...model.matrices import AnyMatrix, DenseMatrix
+from ..launch import Kernel, Template, expect
 
 MAX_ROWS, MAX_EXPERTS, MAX_TOP_K = 512, 256, 16  # what moe_plan has threadgroup memory for
 MAX_VALUES = 2**31  # of one weight: kernels count them in 32 bits

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..errors import KernelError
-from .denoise_ops import SLICE, Committed, Logits
-from .launch import Kernel, expect
+from ...diffusion.sampler import SLICE, Committed, Logits
+from ...errors import KernelError
+from ..launch import Kernel, expect
 
 BLOCK = 128  # ids that share one maximum
 THREADS = 256

@@ -10,11 +10,11 @@ from typing import Literal
 
 import mlx.core as mx
 
-from ..machine.device import on_gpu
-from .check import Case, Check, Tolerance, mismatches
-from .experts_cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
-from .experts_launch import BITS, DTYPES, GROUPS, short
-from .experts_ops import max_tiles
+from ...machine.device import on_gpu
+from ...model.experts import max_tiles
+from ..check import Case, Check, Tolerance, mismatches
+from .cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
+from .launch import BITS, DTYPES, GROUPS, short
 
 Size = Literal["small", "26B"]
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..errors import KernelError
-from ..machine.choices import Wish
-from . import denoise, dispatch, soft_gather_ops
-from .check import Tolerance, absolute_error, disagreement, mismatches, row_error
-from .denoise import Reading, ReadTrial
-from .denoise_launch import THREADS, expect_slices
-from .launch import Kernel, Template, dtype_name, expect
-from .matrices import PackedMatrix
-from .soft_gather_ops import HALF_ULP, Gathered, Table
+from ...errors import KernelError
+from ...machine.choices import Wish
+from ...model import soft_gather as soft_gather_ops
+from ...model.matrices import PackedMatrix
+from ...model.soft_gather import HALF_ULP, Gathered, Table
+from .. import dispatch
+from ..check import Tolerance, absolute_error, disagreement, mismatches, row_error
+from ..denoise import trial as denoise
+from ..denoise.launch import THREADS, expect_slices
+from ..denoise.trial import Reading, ReadTrial
+from ..launch import Kernel, Template, dtype_name, expect
 
 FAMILY = "soft_gather"
 MAX_VOCAB = 2**19  # its block maxima fit into the threads' registers

@@ -11,11 +11,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from .check import Check, as_float64
-from .denoise import ACCEPTED, CommitTrial, ReadTrial, reading_tolerances
-from .denoise_launch import BLOCK, DTYPES
-from .denoise_ops import SLICE
-from .launch import dtype_name
+from ...diffusion.sampler import SLICE
+from ..check import Check, as_float64
+from ..launch import dtype_name
+from .launch import BLOCK, DTYPES
+from .trial import ACCEPTED, CommitTrial, ReadTrial, reading_tolerances
 
 Size = Literal["small", "26B"]
 Floats = NDArray[np.float64]

@@ -11,13 +11,14 @@ from typing import Self
 import mlx.core as mx
 import numpy as np
 
-from ..machine.choices import Wish
-from . import denoise_ops, dispatch
-from .check import Tolerance, absolute_error, disagreement, mismatches
-from .denoise_launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats
-from .denoise_ops import Committed, Logits, Rows
-from .launch import dtype_name
-from .trial import rounded_up
+from ...diffusion import sampler as denoise_ops
+from ...diffusion.sampler import Committed, Logits, Rows
+from ...machine.choices import Wish
+from .. import dispatch
+from ..check import Tolerance, absolute_error, disagreement, mismatches
+from ..launch import dtype_name
+from ..trial import rounded_up
+from .launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats
 
 FAMILY = "denoise"
 

@@ -11,12 +11,13 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.quantization import QuantizationConfig
-from . import experts_launch, experts_ops
-from .check import as_float64
-from .experts_launch import short, stored
-from .experts_ops import TILE_ROWS, Plan, Routing, max_tiles
-from .matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from ...checkpoint.quantization import QuantizationConfig
+from ...model import experts as experts_ops
+from ...model.experts import TILE_ROWS, Plan, Routing, max_tiles
+from ...model.matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from ..check import as_float64
+from . import launch as experts_launch
+from .launch import short, stored
 
 Arrays = Sequence[NDArray[Any]]
 

@@ -12,24 +12,16 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.quantization import QuantizationConfig
-from ..machine import device
-from .check import Check, as_float64
-from .denoise import Reading, ReadTrial, read_in_kernels, read_in_ops
-from .denoise_launch import BLOCK
-from .denoise_ops import SLICE
-from .launch import dtype_name
-from .matrices import PackedMatrix
-from .soft_gather import (
-    BITS,
-    DTYPES,
-    GROUPS,
-    gathered_in_kernel,
-    gathered_in_ops,
-    outcome,
-    tolerances,
-)
-from .soft_gather_ops import HALF_ULP, KEPT, LEVELS, Table
+from ...checkpoint.quantization import QuantizationConfig
+from ...diffusion.sampler import SLICE
+from ...machine import device
+from ...model.matrices import PackedMatrix
+from ...model.soft_gather import HALF_ULP, KEPT, LEVELS, Table
+from ..check import Check, as_float64
+from ..denoise.launch import BLOCK
+from ..denoise.trial import Reading, ReadTrial, read_in_kernels, read_in_ops
+from ..launch import dtype_name
+from .trial import BITS, DTYPES, GROUPS, gathered_in_kernel, gathered_in_ops, outcome, tolerances
 
 Size = Literal["small", "26B"]
 Floats = NDArray[np.float64]

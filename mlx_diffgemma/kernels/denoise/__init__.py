@@ -1,0 +1,1 @@
+"""The denoising kernels: logit statistics, the draw, and the commit of a step."""

@@ -1,0 +1,1 @@
+"""The expert kernels: plan, gate and up, down, combine."""

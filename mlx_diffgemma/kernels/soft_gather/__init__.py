@@ -1,0 +1,1 @@
+"""The soft embedding gathered from the tokens that carry weight."""
