@@ -13,7 +13,7 @@ from ..diffusion.canvas import Frame
 from ..diffusion.fill import fill, needed_positions
 from ..diffusion.pins import TEXT, FillFrame
 from ..diffusion.settings import Settings
-from ..diffusion.sheet import Form
+from ..diffusion.sheet import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Progress
@@ -62,7 +62,9 @@ def fill_turn(
         template, puzzle = session.task.template(template)
         prompt = session.task.prepare(prompt) if prompt.strip() else puzzle
     written = read_template(template, gaps)
-    form = Form(encode_texts(session.tokenizer, written), written.lengths, *_endings(session))
+    form = TokenTemplate(
+        encode_texts(session.tokenizer, written), written.lengths, *_endings(session)
+    )
     tokens = _prompt_ids(session, prompt, session.system if system is None else system, raw)
     settings = seeded(settings)
     for name, value in (("max_tokens", settings.max_tokens), ("stop", settings.stop)):
@@ -100,7 +102,8 @@ def _prompt_ids(session: SessionState, prompt: str, system: str | None, raw: boo
 
 
 def _endings(session: SessionState) -> tuple[tuple[int, ...], int, frozenset[int]]:
-    """What stands behind a template, and what ends a hole: closing, padding and fillers of a Form.
+    """What stands behind a template, and what ends a hole: closing, padding and fillers of a
+    TokenTemplate.
 
     As in training: the end of the turn where it is a stop id, then the end of text up to the end
     of the canvas. Any control token ends a hole.
@@ -126,7 +129,7 @@ class FillTurn(Turn):
     """
 
     template: Template
-    form: Form
+    form: TokenTemplate
     puzzle: str | None  # what the task has to say is right or wrong
 
     @property

@@ -1,15 +1,16 @@
 """One canvas, step after step until it is settled, as Frames.
 
-Which of its positions are denoised is a part of its own, Places: all of them, or those that a
+The positions that are denoised are a part of their own, Positions: all of them, or those that a
 template leaves open (pins.py). Axes: C canvas positions, F of them denoised, H hidden size.
 """
 
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from itertools import count
+from typing import Any, Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -19,14 +20,15 @@ from ..errors import NumericsError
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from .noise import Noise
-from .schedule import temperature
+from .sampler import temperature
 from .settings import Resolved
-from .step import denoising_step
+from .step import State, Step, StepInputs, advance
+from .stop import StopRule
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A canvas after one denoising step, or, committed, what the canvas has come to.
+    """A canvas after one denoising step or, committed, the tokens that it ends with.
 
     canvas, step: numbers from 0; a committed frame carries its last step's. tokens [C] int32: the
     argmax canvas, or the committed tokens, cut after the stop id and at max_tokens. entropies [C]
@@ -65,19 +67,28 @@ class Frame:
         return int(self.accepted.sum())
 
 
-@dataclass
-class State:
-    """What one denoising step hands to the next."""
-
-    tokens: mx.array  # [C] int32
-    soft: mx.array | None  # [1, C, H]
-
-
 AnyFrame = TypeVar("AnyFrame", bound=Frame, covariant=True)
 
 
-class Places(Protocol[AnyFrame]):
-    """Which positions of a canvas are denoised, and what stands at the others."""
+Given = TypeVar("Given", bound=Frame)
+
+
+def committed(
+    last: Given, tokens: NDArray[np.int32], finish_reason: str | None, **changes: Any
+) -> Given:
+    """The committed frame of a canvas, made of its last one."""
+    return replace(
+        last,
+        tokens=tokens,
+        committed=True,
+        finish_reason=finish_reason,
+        seconds=0.0,
+        **changes,
+    )
+
+
+class Positions(Protocol[AnyFrame]):
+    """The positions of a canvas that are denoised, and the tokens that stand at the others."""
 
     @property
     def rows(self) -> mx.array | None:
@@ -85,7 +96,7 @@ class Places(Protocol[AnyFrame]):
         ...
 
     def of(self, values: mx.array) -> mx.array:
-        """[C, ...] -> [F, ...]: the values of the denoised positions."""
+        """The values [F, ...] of the denoised positions, out of [C, ...]."""
         ...
 
     def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
@@ -93,19 +104,19 @@ class Places(Protocol[AnyFrame]):
         ...
 
     def canvas(self, tokens: mx.array) -> mx.array:
-        """Tokens [F] of the denoised positions -> the whole canvas [C] int32."""
+        """The whole canvas [C] int32, out of tokens [F] of the denoised positions."""
         ...
 
     def soft(self, model: Model, soft: mx.array) -> mx.array:
-        """Soft embeddings [1, F, H] -> those of the whole canvas [1, C, H]."""
+        """Soft embeddings [1, C, H] of the whole canvas, out of those [1, F, H] denoised."""
         ...
 
     def frame(self, frame: Frame) -> AnyFrame:
-        """A frame of the denoised positions -> that of the whole canvas."""
+        """The frame of the whole canvas, out of one of the denoised positions."""
         ...
 
 
-class Everywhere:
+class AllPositions:
     """Every position is denoised."""
 
     rows = None
@@ -128,7 +139,7 @@ class Everywhere:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """One call's model, sampler and noise; exact: never gather the soft embedding."""
+    """The model, sampler and noise of one call; exact: never gather the soft embedding."""
 
     model: Model
     resolved: Resolved
@@ -140,12 +151,12 @@ class Denoiser:
         number: int,
         pending: Sequence[int],
         prefix: Prefix,
-        at: Places[AnyFrame],
+        positions: Positions[AnyFrame],
         *,
         start: State | None = None,
         progress: Progress | None = None,
     ) -> Generator[AnyFrame, None, AnyFrame]:
-        """Encodes the `pending` tokens into `prefix`, then settles canvas `number` behind it.
+        """Encode the `pending` tokens into `prefix`, then settle canvas `number` behind it.
 
         progress: told of encoded positions before the first canvas. For the rest see `settle`.
         """
@@ -155,71 +166,61 @@ class Denoiser:
         if number == 0:
             prefix.mark()
         encode_seconds = time.perf_counter() - began
-        frame = yield from self.settle(
-            number, prefix, at, encode_seconds=encode_seconds, start=start
+        last = yield from self.settle(
+            number, prefix, positions, encode_seconds=encode_seconds, start=start
         )
         mx.clear_cache()
-        return frame
+        return last
 
     def settle(
         self,
         number: int,
         prefix: Prefix,
-        at: Places[AnyFrame],
+        positions: Positions[AnyFrame],
         *,
         encode_seconds: float,
         start: State | None = None,
     ) -> Generator[AnyFrame, None, AnyFrame]:
         """The steps of canvas `number` until it is settled or they run out; returns the last.
 
-        at: the positions that are denoised; start: a warm start, else noise.
+        positions: those that are denoised; start: a warm start, else noise.
         """
-        sampler, vocab = self.resolved.sampler, self.model.config.text.vocab_size
-        C = self.model.config.canvas_length
-        first = at.noise(partial(self.noise.canvas, number, C), vocab)
-        state = start or State(at.canvas(first), None)
-        previous: mx.array | None = None
-        step = streak = 0  # streak: steps since the argmax canvas last changed
-        while True:
+        rule = StopRule.of(self.resolved.sampler)
+        state = start or self._noise_canvas(number, positions)
+        unchanged = 0  # steps since the argmax canvas last changed
+        for step in count():
             began = time.perf_counter()
-            t = temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max)
-            done = denoising_step(
-                self.model,
-                state.tokens,
-                prefix,
-                state.soft,
-                rows=at.rows,
-                temperature=t,
-                entropy_bound=sampler.entropy_bound,
-                uniforms=at.of(self.noise.uniforms(number, step, C)),
-                renoise=at.noise(partial(self.noise.renoise, number, step, C), vocab),
-                previous=previous,
-                exact=self.exact,
-            )
-            seen = Frame(
-                canvas=number,
-                step=step,
-                tokens=np.array(done.best),
-                entropies=np.array(done.entropy),
-                accepted=np.array(done.accepted),
-                temperature=t,
-                seconds=time.perf_counter() - began,
-                encode_seconds=encode_seconds,
-                dense_rows=done.dense_rows(),
-            )
+            given = self._inputs(number, step, positions)
+            done = advance(state, given, self.model, prefix)
+            frame = positions.frame(_frame(number, step, done, given, began, encode_seconds))
             if not math.isfinite(done.mean_entropy):
                 raise NumericsError(self._non_finite(number, step))
-            frame = at.frame(seen)
             yield frame
-            step += 1
-            streak = streak + 1 if done.unchanged else 0
-            stable = streak >= sampler.stability_threshold
-            certain = done.mean_entropy < sampler.confidence_threshold
-            if step == sampler.max_denoising_steps or (stable and certain):
-                return frame
-            state = State(at.canvas(done.next_canvas), at.soft(self.model, done.soft(self.model)))
-            previous = done.best
+            unchanged = unchanged + 1 if done.unchanged else 0
+            if rule.ends(step + 1, unchanged, done.mean_entropy):
+                break
+            soft = positions.soft(self.model, done.soft.completed(self.model))
+            state = State(positions.canvas(done.next_canvas), soft, done.best)
             del done  # its logits
+        return frame
+
+    def _noise_canvas(self, number: int, positions: Positions[AnyFrame]) -> State:
+        """The state before the first step of a canvas: noise."""
+        draw = partial(self.noise.canvas, number, self.model.config.canvas_length)
+        return State(positions.canvas(positions.noise(draw, self.model.config.text.vocab_size)))
+
+    def _inputs(self, number: int, step: int, positions: Positions[AnyFrame]) -> StepInputs:
+        """Temperature and noise of a step of canvas `number`."""
+        sampler, C = self.resolved.sampler, self.model.config.canvas_length
+        renoise = partial(self.noise.renoise, number, step, C)
+        return StepInputs(
+            temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max),
+            sampler.entropy_bound,
+            positions.of(self.noise.uniforms(number, step, C)),
+            positions.noise(renoise, self.model.config.text.vocab_size),
+            positions.rows,
+            self.exact,
+        )
 
     def _non_finite(self, canvas: int, step: int) -> str:
         culprit = self.model.find_non_finite()
@@ -228,3 +229,20 @@ class Denoiser:
             f"canvas {canvas}, step {step}: the distributions are not finite; {where}; "
             "download or convert the checkpoint again, or try another --dtype."
         )
+
+
+def _frame(
+    canvas: int, step: int, done: Step, given: StepInputs, began: float, encode_seconds: float
+) -> Frame:
+    """The frame of the denoised positions after a step that began at a time of perf_counter."""
+    return Frame(
+        canvas=canvas,
+        step=step,
+        tokens=np.array(done.best),
+        entropies=np.array(done.entropy),
+        accepted=np.array(done.accepted),
+        temperature=given.temperature,
+        seconds=time.perf_counter() - began,
+        encode_seconds=encode_seconds,
+        dense_rows=done.soft.dense_rows,
+    )

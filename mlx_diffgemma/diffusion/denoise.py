@@ -5,18 +5,20 @@ The caller decides when to draw, keep or stop. Nothing here prints, and no text 
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, token_list
-from .canvas import Denoiser, Everywhere, Frame, State
+from .canvas import AllPositions, Denoiser, Frame, committed
 from .noise import CounterNoise, Noise
 from .settings import Settings
+from .step import State
 
 __all__ = ["Frame", "denoise", "fresh_seed", "token_budget"]
 
@@ -39,7 +41,7 @@ def denoise(
     prefix: Prefix | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Frame]:
-    """Yields a Frame a step and a committed one a canvas, each when it is done.
+    """Yield a Frame a step and a committed one a canvas, each when it is done.
 
     prompt_tokens: the whole prompt; what `prefix` already holds of it is not encoded again. canvas
     [C] and soft (processed logits [C, V]) warm-start the first canvas only. progress is told of
@@ -68,7 +70,7 @@ def fitting_prefix(model: Model, prefix: Prefix | None, tokens: Sequence[int]) -
 
 
 def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None) -> int:
-    """How many tokens may be returned; PromptError when prompt and whole canvases do not fit."""
+    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit."""
     context, C = config.text.max_position_embeddings, config.canvas_length
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
@@ -122,20 +124,21 @@ class _Loop:
         prefix.reserve(len(prompt) + num_canvases * C)
         pending = prompt[prefix.length :]
         for number in range(num_canvases):
-            frame = yield from self.denoiser.next_canvas(
-                number, pending, prefix, Everywhere(), start=start, progress=progress
+            last = yield from self.denoiser.next_canvas(
+                number, pending, prefix, AllPositions(), start=start, progress=progress
             )
-            committed = self._commit(frame, max_tokens - number * C, number + 1 == num_canvases)
-            yield committed
-            if committed.finish_reason:
+            budget = max_tokens - number * C
+            tokens, reason = self._ended(last.tokens[:budget], is_last=number + 1 == num_canvases)
+            yield committed(last, tokens, reason)
+            if reason:
                 return
-            pending, start = frame.tokens.tolist(), None
+            pending, start = last.tokens.tolist(), None
 
-    def _commit(self, frame: Frame, budget: int, last: bool) -> Frame:
-        """The frame's tokens, cut after the first stop id and at `budget`."""
-        tokens = frame.tokens[:budget]
+    def _ended(
+        self, tokens: NDArray[np.int32], *, is_last: bool
+    ) -> tuple[NDArray[np.int32], str | None]:
+        """A canvas's tokens, cut after the first stop id, and the finish reason if it is one."""
         stops = np.flatnonzero(np.isin(tokens, self.denoiser.model.config.stop_ids))
         if stops.size:
-            tokens = tokens[: stops[0] + 1]
-        reason = "stop" if stops.size else "length" if last else None
-        return replace(frame, tokens=tokens, committed=True, finish_reason=reason, seconds=0.0)
+            return tokens[: stops[0] + 1], "stop"
+        return tokens, "length" if is_last else None

@@ -1,7 +1,7 @@
 """The loop of a template: its holes are denoised with both sides in view, the rest is pinned."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -10,51 +10,51 @@ from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, token_list
-from .canvas import Denoiser
+from .canvas import Denoiser, committed
 from .denoise import fitting_prefix, fresh_seed
 from .noise import CounterNoise, Noise
 from .pins import FillFrame
 from .settings import Settings
-from .sheet import Form, Sheet
+from .sheet import TemplateState, TokenTemplate
 
 
 def fill(
     model: Model,
     prompt_tokens: Sequence[int] | mx.array,
-    form: Form,
+    template: TokenTemplate,
     settings: Settings | None = None,
     noise: Noise | None = None,
     *,
     prefix: Prefix | None = None,
     progress: Progress | None = None,
 ) -> Iterator[FillFrame]:
-    """Yields a FillFrame a step and a committed one a canvas, as `denoise` does.
+    """Yield a FillFrame a step and a committed one a canvas, as `denoise` does.
 
-    Committed tokens follow each other without gaps and are the template, holes filled and fillers
-    removed. PromptError: no prompt, or prompt and template longer than the context.
+    Committed tokens follow each other without gaps: together they are the template, with its holes
+    filled and fillers removed. PromptError: no prompt, or more positions than the model has.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config.sampler, fresh_seed())
     tokens = token_list(prompt_tokens)
-    needed_positions(model.config, len(tokens), form)
+    needed_positions(model.config, len(tokens), template)
     prefix = fitting_prefix(model, prefix, tokens)
     noise = noise or CounterNoise(resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning)
-    return _Loop(denoiser, Sheet(form), tokens).run(prefix, progress)
+    return _Loop(denoiser, TemplateState(template), tokens).run(prefix, progress)
 
 
-def needed_positions(config: ModelConfig, prompt_length: int, form: Form) -> int:
+def needed_positions(config: ModelConfig, prompt_length: int, template: TokenTemplate) -> int:
     """Positions of prompt and template; PromptError when the model has fewer.
 
     A canvas never reaches further than the template at full length, or one canvas.
     """
-    context, template = config.text.max_position_embeddings, form.num_positions
-    needed = prompt_length + max(template, config.canvas_length)
+    context, length = config.text.max_position_embeddings, template.num_positions
+    needed = prompt_length + max(length, config.canvas_length)
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
     if needed > context:
         raise PromptError(
-            f"{prompt_length:,} prompt tokens and a template of {template:,} need {needed:,} "
+            f"{prompt_length:,} prompt tokens and a template of {length:,} need {needed:,} "
             f"positions, the model has {context:,}; shorten the prompt or the template, or lower "
             "gaps."
         )
@@ -66,34 +66,29 @@ class _Loop:
     """One template on its way."""
 
     denoiser: Denoiser
-    sheet: Sheet
+    state: TemplateState
     prompt: list[int]
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[FillFrame]:
-        sheet, C = self.sheet, self.denoiser.model.config.canvas_length
-        prefix.reserve(len(self.prompt) + max(sheet.form.num_positions, C))
-        committed = number = 0
-        start = sheet.begin(0, C)
+        state, C = self.state, self.denoiser.model.config.canvas_length
+        prefix.reserve(len(self.prompt) + max(state.template.num_positions, C))
+        first = number = 0
+        start = state.begin(0, C)
         while True:
-            pending = [*self.prompt, *sheet.tokens[:start]][prefix.length :]
+            pending = [*self.prompt, *state.tokens[:start]][prefix.length :]
             frame = yield from self.denoiser.next_canvas(
-                number, pending, prefix, sheet.pins(start, C), progress=progress
+                number, pending, prefix, state.positions(start, C), progress=progress
             )
-            sheet.settle(start, frame.tokens.tolist())
-            end = len(sheet.tokens) if sheet.complete else sheet.begin(start, C)
-            yield self._commit(frame, committed, end)
-            if sheet.complete:
+            state.settle(start, frame.tokens.tolist())
+            end = len(state.tokens) if state.complete else state.begin(start, C)
+            yield self._commit(frame, first, end)
+            if state.complete:
                 return
-            committed = start = end
+            first = start = end
             number += 1
 
-    def _commit(self, frame: FillFrame, first: int, end: int) -> FillFrame:
-        """The frame of a finished canvas: what is settled from `first` to `end`."""
-        return replace(
-            frame,
-            tokens=np.array(self.sheet.tokens[first:end], np.int32),
-            holes=np.array(self.sheet.holes[first:end], np.int32),
-            committed=True,
-            finish_reason="stop" if self.sheet.complete else None,
-            seconds=0.0,
-        )
+    def _commit(self, last: FillFrame, first: int, end: int) -> FillFrame:
+        """The frame of a finished canvas: the tokens settled from `first` to `end`."""
+        tokens = np.array(self.state.tokens[first:end], np.int32)
+        holes = np.array(self.state.holes[first:end], np.int32)
+        return committed(last, tokens, "stop" if self.state.complete else None, holes=holes)

@@ -1,8 +1,8 @@
-"""A canvas of which some positions are given: they are seen by all others and never denoised.
+"""A canvas with pinned positions: all others see their tokens, and they are never denoised.
 
-No logits are made for a pinned position. It is neither drawn nor renoised, takes nothing of the
-entropy bound, does not count in the stop test, and its soft embedding is that of a distribution
-that is certain of its token. Axes: C canvas positions, F free ones, H hidden size.
+No logits are made for a pinned position. Its token is neither drawn nor renoised, takes nothing of
+the entropy bound and does not count in the stop test; its soft embedding is that of a distribution
+that is certain of the token. Axes: C canvas positions, F open ones, H hidden size.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ..model.text import Model
 from .canvas import Frame
 
-OPEN = -1  # instead of a token: denoise this position
-TEXT = -1  # instead of a hole's number: this token belongs to the template
+OPEN = -1  # in place of a token: this position is denoised
+TEXT = -1  # in place of a hole's number: this token belongs to the template
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,26 +32,26 @@ class FillFrame(Frame):
 
     @property
     def mean_entropy(self) -> float:
-        """Mean over the free positions, in nats: the confidence half of the stop test."""
+        """Mean over the open positions, in nats: the confidence half of the stop test."""
         return float(self.entropies[~self.pinned].mean())
 
     @property
     def num_denoised(self) -> int:
-        """Free positions; committed: tokens in holes."""
+        """Open positions; committed: tokens in holes."""
         free = self.holes != TEXT if self.committed else ~self.pinned
         return int(free.sum())
 
     @property
     def num_accepted(self) -> int:
-        """Accepted free positions."""
+        """Accepted open positions."""
         return int((self.accepted & ~self.pinned).sum())
 
 
 @dataclass(frozen=True)
-class Pins:
-    """Tokens [C] of a canvas, OPEN where it is free, and the hole each position stands in [C].
+class PinnedPositions:
+    """Positions of a canvas for Denoiser.settle, at least one of them open.
 
-    Places of one canvas, for Denoiser.settle; at least one position is free.
+    tokens [C]: the pinned ones, OPEN elsewhere; holes [C]: the hole each position stands in.
     """
 
     tokens: Sequence[int]
@@ -70,11 +70,11 @@ class Pins:
         object.__setattr__(self, "held", mx.array(np.where(pinned, tokens, 0)))
 
     def of(self, values: mx.array) -> mx.array:
-        """[C, ...] -> [F, ...]."""
+        """The values [F, ...] of the open positions, out of [C, ...]."""
         return values[self.rows]
 
     def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
-        """[F] int32, uniform over the ids that are not pinned anywhere in this canvas.
+        """Tokens [F] int32, uniform over the ids that are not pinned anywhere in this canvas.
 
         A network takes a canvas that is half right for one that has little noise left, and believes
         the noise that could be right. Noise that repeats nothing of its surroundings rarely could.
@@ -86,19 +86,19 @@ class Pins:
         return self.of(mx.array((ids + np.searchsorted(gaps, ids, side="right")).astype(np.int32)))
 
     def canvas(self, tokens: mx.array) -> mx.array:
-        """[F] -> [C] int32, with the pinned tokens in their places."""
+        """The canvas [C] int32: tokens [F] at the open positions, the pinned ones at theirs."""
         whole = mx.array(self.held)
         whole[self.rows] = tokens.astype(mx.int32)
         return whole
 
     def soft(self, model: Model, soft: mx.array) -> mx.array:
-        """[1, F, H] -> [1, C, H], certain of the pinned tokens."""
+        """Soft embeddings [1, C, H]: those given [1, F, H], and certainty of the pinned tokens."""
         whole = model.certain_embedding(self.held[None]).astype(soft.dtype)
         whole[:, self.rows] = soft
         return whole
 
     def frame(self, frame: Frame) -> FillFrame:
-        """A frame of the free positions -> that of the canvas."""
+        """The frame of the canvas, out of one of the open positions."""
         free = ~self.pinned
         tokens = np.array(self.tokens, np.int32)
         entropies = np.zeros(tokens.shape, np.float32)

@@ -1,25 +1,30 @@
-"""One denoising step of the entropy-bound sampler as MLX operations: the definition of right.
+"""The entropy-bound sampler, as definitions in MLX operations: temperature, draw, accept, commit.
 
-The kernels denoise_stats, denoise_pick and denoise_commit must equal it.
+The kernels denoise_stats, denoise_pick and denoise_commit must agree with them.
 Axes: R rows (canvas positions of a chunk), C canvas positions, V vocabulary, S slices of it.
 Source: transformers 5.23 `generation_diffusion_gemma.py` (`_denoising_step`, `EntropyBoundSampler`,
 `StableAndConfidentStoppingCriteria`); acceptance is arXiv 2505.24857.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
+from ..kernels.denoise.launch import SLICE
 from ..machine.device import compiled_on_gpu, in_numpy, on_gpu
 from ..model.elementwise import exp, softcap
 
-SLICE = 4096  # ids of one slice of the draw
+
+def temperature(step: int, steps: int, t_min: float, t_max: float) -> float:
+    """Temperature of `step` (0 is the first) out of `steps`: t_max first, towards t_min."""
+    return t_min + (t_max - t_min) * ((steps - step) / steps)
 
 
 @dataclass(frozen=True)
 class Logits:
-    """Logits [R, V] as the head gives them, in the model's dtype, and what is still to be done."""
+    """Logits [R, V] of the head, in the model's dtype; softcap and temperature still to come."""
 
     raw: mx.array
     cap: float
@@ -35,8 +40,8 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What a step needs of the distributions of some positions.
+class LogitStatistics:
+    """All that a step needs of the distributions of R positions.
 
     processed [R, V] float32 logits; best [R] int32 argmax; entropy [R] float32 nats; weights [R, V]
     float32 = exp(logit - max); total [R, 1] their sum; masses [R, S] their sum a slice.
@@ -50,9 +55,8 @@ class Rows:
     masses: mx.array
 
 
-@dataclass(frozen=True)
-class Committed:
-    """What a step decides.
+class Committed(NamedTuple):
+    """The decisions of a step.
 
     accepted [C] bool; next_canvas [C] int32; summary [2] float32: mean entropy in nats, and 1
     where the argmax canvas equals the previous one, else 0.
@@ -63,8 +67,8 @@ class Committed:
     summary: mx.array
 
 
-def read_rows(processed: mx.array) -> Rows:
-    """processed logits [R, V] float32, finite -> Rows. Ties of the argmax go to the lowest id.
+def statistics(processed: mx.array) -> LogitStatistics:
+    """Statistics of processed logits [R, V] float32, finite. Argmax ties go to the lowest id.
 
     entropy = log Z - sum(w * (x - max)) / Z, which does not cancel near 0 as logsumexp - mean does.
     """
@@ -73,19 +77,19 @@ def read_rows(processed: mx.array) -> Rows:
     masses = slice_masses(weights)
     total = masses.sum(axis=-1, keepdims=True)
     entropy = mx.log(total[:, 0]) - slice_masses(weighted).sum(axis=-1) / total[:, 0]
-    return Rows(processed, best[:, 0].astype(mx.int32), entropy, weights, total, masses)
+    return LogitStatistics(processed, best[:, 0].astype(mx.int32), entropy, weights, total, masses)
 
 
 @compiled_on_gpu
 def weigh(processed: mx.array, largest: mx.array) -> tuple[mx.array, mx.array]:
-    """exp(x - max) and the same times x - max, [R, V] each: on a GPU one pass."""
+    """exp(x - max), and that times x - max, [R, V] each: one pass on a GPU."""
     shifted = processed - largest
     weights = exp(shifted)
     return weights, weights * shifted
 
 
 def slice_masses(weights: mx.array) -> mx.array:
-    """weights [R, V] -> [R, S]: the sum over each SLICE of ids, the last one may be shorter."""
+    """Sums of weights [R, V] over each SLICE of ids -> [R, S]; the last slice may be shorter."""
     rows, vocab = weights.shape
     whole = vocab - vocab % SLICE
     masses = weights[:, :whole].reshape(rows, -1, SLICE).sum(axis=-1)
@@ -94,18 +98,24 @@ def slice_masses(weights: mx.array) -> mx.array:
     return masses
 
 
-def draw(rows: Rows, uniforms: mx.array) -> mx.array:
-    """One token a position from `rows` with uniforms [R, 2] in (0, 1) -> [R] int32.
+def draw(seen: LogitStatistics, uniforms: mx.array) -> mx.array:
+    """One token a row with uniforms [R, 2] in (0, 1) -> [R] int32.
 
     The first uniform picks a slice by the running sum of masses, the second a token inside it, so
     that a token's resolution is 2^-23 of its slice, not of the whole vocabulary.
     """
-    vocab = rows.weights.shape[1]
-    chosen = first_exceeding(rows.masses, uniforms[:, :1])
+    vocab = seen.weights.shape[1]
+    chosen = first_exceeding(seen.masses, uniforms[:, :1])
     ids = chosen * SLICE + mx.arange(min(SLICE, vocab), dtype=mx.int32)
-    weights = mx.take_along_axis(rows.weights, mx.minimum(ids, vocab - 1), axis=-1)
+    weights = mx.take_along_axis(seen.weights, mx.minimum(ids, vocab - 1), axis=-1)
     weights = mx.where(ids < vocab, weights, 0.0)
     return (chosen * SLICE + first_exceeding(weights, uniforms[:, 1:]))[:, 0]
+
+
+def sample(logits: Logits, uniforms: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """Argmax [R] int32, entropy [R] nats and a draw [R] int32 of every row, uniforms [R, 2]."""
+    seen = statistics(logits.processed())
+    return seen.best, seen.entropy, draw(seen, uniforms)
 
 
 def first_exceeding(masses: mx.array, uniforms: mx.array) -> mx.array:
@@ -121,9 +131,9 @@ def first_exceeding(masses: mx.array, uniforms: mx.array) -> mx.array:
 
 
 def accept(entropy: mx.array, bound: float) -> mx.array:
-    """entropy [C] -> [C] bool: lowest first, while those before it sum to at most `bound` nats.
+    """Mask [C] of positions to keep: lowest entropy [C] first, while those before sum to <= bound.
 
-    Equal entropies rank by position; the lowest one always passes.
+    bound in nats. Equal entropies rank by position; the lowest one always passes.
     """
     order = mx.argsort(entropy)
     ranked = entropy[order]
@@ -139,11 +149,12 @@ def commit(
     previous: mx.array,
     bound: float,
 ) -> Committed:
-    """best, drawn, renoise, previous [C] int32, entropy [C] float32 nats -> what the step decides.
+    """Decide a step from best, drawn, renoise, previous [C] int32 and entropy [C] float32 nats.
 
-    Accepted positions keep their draw, the others get fresh noise.
+    Accepted positions keep their draw, the others get fresh noise. previous: the argmax canvas of
+    the step before, -1 where there is none.
     """
     accepted = accept(entropy, bound)
-    mean = entropy.mean() if on_gpu() else in_numpy(np.mean, entropy)  # as whoever reads a frame
+    mean = entropy.mean() if on_gpu() else in_numpy(np.mean, entropy)  # as Frame.mean_entropy
     unchanged = mx.array_equal(best, previous).astype(mx.float32)
     return Committed(accepted, mx.where(accepted, drawn, renoise), mx.stack([mean, unchanged]))

@@ -1,4 +1,4 @@
-"""A template as token ids, and the sheet on which its holes are filled from left to right.
+"""A template as token ids, and its state while its holes are filled from left to right.
 
 A canvas begins at the first hole that is not settled, or earlier where the rest would leave it
 partly empty. It settles what has half a canvas, or all that is left of the template, in view to
@@ -8,11 +8,11 @@ its right; a hole longer than that is settled a part at a time. C canvas positio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .pins import OPEN, TEXT, Pins
+from .pins import OPEN, TEXT, PinnedPositions
 
 
 @dataclass(frozen=True)
-class Form:
+class TokenTemplate:
     """A template as token ids: texts[0], a hole, texts[1], ..., a hole, texts[-1].
 
     lengths: positions of each hole. closing: ids right behind the template; padding: the id after
@@ -32,51 +32,51 @@ class Form:
 
 
 @dataclass
-class Sheet:
-    """The state of a form: a token a position, OPEN where none is settled, and whose it is."""
+class TemplateState:
+    """A token a position, OPEN where none is settled, and the hole each position belongs to."""
 
-    form: Form
+    template: TokenTemplate
     tokens: list[int] = field(default_factory=list)
     holes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for number, text in enumerate(self.form.texts):
+        for number, text in enumerate(self.template.texts):
             self._append(text, TEXT)
-            if number < len(self.form.lengths):
-                self._append([OPEN] * self.form.lengths[number], number)
+            if number < len(self.template.lengths):
+                self._append([OPEN] * self.template.lengths[number], number)
 
     @property
     def complete(self) -> bool:
-        """Whether every hole is settled."""
+        """True where every hole is settled."""
         return OPEN not in self.tokens
 
     def begin(self, earliest: int, canvas_length: int) -> int:
-        """Where the next canvas begins; everything before it is settled.
+        """The beginning of the next canvas; everything before it is settled.
 
-        earliest: what lies before it has been encoded.
+        earliest: the end of what has been encoded.
         """
-        full = len(self.tokens) + len(self.form.closing) - canvas_length
+        full = len(self.tokens) + len(self.template.closing) - canvas_length
         return max(earliest, min(self.tokens.index(OPEN), full))
 
-    def pins(self, start: int, canvas_length: int) -> Pins:
-        """The canvas at `start`."""
-        closing = self.form.closing
+    def positions(self, start: int, canvas_length: int) -> PinnedPositions:
+        """Pinned and open positions of the canvas at `start`."""
+        closing = self.template.closing
         tokens = [*self.tokens[start:], *closing][:canvas_length]
-        tokens += [self.form.padding] * (canvas_length - len(tokens))
+        tokens += [self.template.padding] * (canvas_length - len(tokens))
         holes = self.holes[start : start + canvas_length]
-        return Pins(tokens, holes + [TEXT] * (canvas_length - len(holes)))
+        return PinnedPositions(tokens, holes + [TEXT] * (canvas_length - len(holes)))
 
     def settle(self, start: int, canvas: Sequence[int]) -> None:
-        """Takes over what the canvas at `start` has come to, as far as enough of it is in view."""
-        for place in range(start, self._border(start, len(canvas))):
-            if self.tokens[place] == OPEN:
-                self.tokens[place] = canvas[place - start]
+        """Take over the tokens of the canvas at `start`, as far as enough of it is in view."""
+        for position in range(start, self._border(start, len(canvas))):
+            if self.tokens[position] == OPEN:
+                self.tokens[position] = canvas[position - start]
         self._drop_fillers(start)
 
     def _border(self, start: int, canvas_length: int) -> int:
-        """What lies before it is settled by a canvas at `start`; all, where the end is in view."""
+        """The end of what a canvas at `start` settles: that of the template where it is in view."""
         length = len(self.tokens)
-        if start + canvas_length >= length + len(self.form.closing):
+        if start + canvas_length >= length + len(self.template.closing):
             return length
         border = start + canvas_length - canvas_length // 2
         cut = border < length and self.holes[border - 1] == self.holes[border]
@@ -87,17 +87,17 @@ class Sheet:
         return border
 
     def _drop_fillers(self, start: int) -> None:
-        """Ends each hole at its first filler; what was given to it and is not needed goes."""
+        """End each hole at its first filler, and take the positions behind it out of the hole."""
         ended: set[int] = set()
         kept: list[int] = []
-        for place in range(start, len(self.tokens)):
-            hole = self.holes[place]
-            if hole != TEXT and self.tokens[place] in self.form.fillers:
+        for position in range(start, len(self.tokens)):
+            hole = self.holes[position]
+            if hole != TEXT and self.tokens[position] in self.template.fillers:
                 ended.add(hole)
             if hole not in ended:
-                kept.append(place)
-        self.tokens[start:] = [self.tokens[place] for place in kept]
-        self.holes[start:] = [self.holes[place] for place in kept]
+                kept.append(position)
+        self.tokens[start:] = [self.tokens[position] for position in kept]
+        self.holes[start:] = [self.holes[position] for position in kept]
 
     def _append(self, tokens: Iterable[int], hole: int) -> None:
         before = len(self.tokens)

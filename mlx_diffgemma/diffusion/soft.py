@@ -1,86 +1,167 @@
-"""The next step's soft embeddings of a chunk: made, gathered, or left until needed.
+"""The next step's soft embeddings: products taken, rows gathered, or logits kept until then.
 
-Axes: R rows of a chunk, V vocabulary, H hidden size. What a row still needs is made only when the
-next step asks, so that a canvas's last step never pays for it.
+Axes: R rows of a chunk, F denoised positions of a canvas, V vocabulary, H hidden size. Rows that
+still need the product with the whole embedding get it when the next step asks, all rows of a canvas
+together, so that a canvas's last step never pays for it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
+from ..kernels.soft_gather import trial as kernels
 from ..model.text import Model
+from .predictions import Predictions
 from .sampler import Logits
 
-
-class Soft(Protocol):
-    """Soft embeddings of R rows, perhaps to be completed."""
-
-    def arrays(self) -> Sequence[mx.array]:
-        """What is kept until then."""
-
-    def dense_rows(self) -> int:
-        """Rows that take, or took, the product with the whole embedding."""
-
-    def completed(self, model: Model) -> mx.array:
-        """[R, H]."""
+Rows = NDArray[np.intp]
+"""Numbers of rows in their part."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """All rows by the whole product: soft [R, H]."""
+class Dense:
+    """Soft embeddings [R, H] by the product with the whole embedding."""
 
-    soft: mx.array
+    rows: mx.array
 
+    @property
     def arrays(self) -> Sequence[mx.array]:
-        return (self.soft,)
+        """The arrays kept for the next step."""
+        return (self.rows,)
 
-    def dense_rows(self) -> int:
-        return self.soft.shape[0]
+    def missing(self) -> Rows:
+        """The rows that still need the product: none."""
+        return np.arange(0)
 
-    def completed(self, model: Model) -> mx.array:
-        return self.soft
+    def completed(self, missing: Rows, products: mx.array) -> mx.array:
+        """Soft embeddings [R, H]."""
+        return self.rows
 
 
 @dataclass(frozen=True)
-class Left:
-    """All rows from their logits, later."""
+class Gathered:
+    """Soft embeddings [R, H] from few tokens; not to be used where suffices [R] bool is false."""
 
-    logits: Logits
-
-    def arrays(self) -> Sequence[mx.array]:
-        return (self.logits.raw,)
-
-    def dense_rows(self) -> int:
-        return self.logits.raw.shape[0]
-
-    def completed(self, model: Model) -> mx.array:
-        soft = model.soft_embedding(self.logits.processed())
-        mx.eval(soft)  # one chunk at a time: what the product needs is as wide as the vocabulary
-        return soft
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """Gathered rows, soft [R, H]; where suffices [R] bool is false, from their logits, later."""
-
-    soft: mx.array
+    rows: mx.array
     suffices: mx.array
     logits: Logits
 
+    @property
     def arrays(self) -> Sequence[mx.array]:
-        return self.soft, self.suffices, self.logits.raw
+        """The arrays kept for the next step: the raw logits of all rows among them."""
+        return self.rows, self.suffices, self.logits.raw
 
+    def missing(self) -> Rows:
+        """The rows that still need the product."""
+        return np.flatnonzero(~np.array(self.suffices))
+
+    def completed(self, missing: Rows, products: mx.array) -> mx.array:
+        """Soft embeddings [R, H], with the products of the missing rows."""
+        if not missing.size:
+            return self.rows
+        soft = mx.array(self.rows)
+        soft[mx.array(missing)] = products
+        return soft
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """Logits [R, V] whose product is left to the next step."""
+
+    logits: Logits
+
+    @property
+    def arrays(self) -> Sequence[mx.array]:
+        """The arrays kept for the next step."""
+        return (self.logits.raw,)
+
+    def missing(self) -> Rows:
+        """The rows that still need the product: all."""
+        return np.arange(self.logits.raw.shape[0])
+
+    def completed(self, missing: Rows, products: mx.array) -> mx.array:
+        """Soft embeddings [R, H]: the products."""
+        return products
+
+
+Part = Dense | Gathered | Deferred
+
+
+def soft_part(model: Model, seen: Predictions, exact: bool) -> Part:
+    """Soft embeddings of R rows in the cheapest form that is right; exact: never gathered."""
+    if model.gathers and not exact:
+        soft, _, suffices = gathered(model, seen)
+        return Gathered(soft, suffices, seen.logits)
+    if seen.statistics is None:
+        return Deferred(seen.logits)
+    if model.dtype == mx.float32:  # the same weights again: spares a second pass of exponentials
+        return Dense(model.mixed_embedding(seen.statistics.weights, seen.statistics.total))
+    return Dense(model.soft_embedding(seen.processed()))
+
+
+def gathered(model: Model, seen: Predictions) -> tuple[mx.array, mx.array, mx.array]:
+    """Soft embeddings [R, H] from few tokens, the mass left out [R], and where they suffice [R]."""
+    if seen.slices is None:
+        return model.gathered_embedding(seen.processed())
+    return kernels.gather(
+        seen.logits,
+        seen.slices,
+        model.embedding.gather_table,
+        lambda logits: model.gathered_embedding(logits.processed()),
+        model.choices.soft_gather_kernels,
+    )
+
+
+@dataclass(frozen=True)
+class SoftEmbeddings:
+    """Soft embeddings of a canvas in parts; products are taken of `chunk` rows at a time."""
+
+    parts: tuple[Part, ...]
+    chunk: int
+
+    @property
     def dense_rows(self) -> int:
-        return int((~self.suffices).sum())
+        """Number of rows that take, or took, the product with the whole embedding."""
+        return sum(
+            part.rows.shape[0] if isinstance(part, Dense) else part.missing().size
+            for part in self.parts
+        )
 
     def completed(self, model: Model) -> mx.array:
-        missing = np.flatnonzero(~np.array(self.suffices))
-        if not missing.size:
-            return self.soft
-        ids = mx.array(missing)
-        soft = mx.array(self.soft)
-        soft[ids] = Left(self.logits.of_rows(ids)).completed(model)
-        return soft
+        """Soft embeddings [1, F, H]; the rows that need it take the product here."""
+        missing = [part.missing() for part in self.parts]
+        ends = np.cumsum([rows.size for rows in missing])
+        products = mx.split(self._products(model, missing), ends[:-1].tolist())
+        parts = zip(self.parts, missing, products, strict=True)
+        return mx.concatenate([part.completed(rows, own) for part, rows, own in parts])[None]
+
+    def _products(self, model: Model, missing: Sequence[Rows]) -> mx.array:
+        """The products of all missing rows, in order [M, H].
+
+        One chunk at a time is evaluated: what a product needs is as wide as the vocabulary.
+        """
+        done = [mx.zeros((0, model.config.text.hidden_size), model.dtype)]
+        for logits in self._chunks(missing):
+            done.append(model.soft_embedding(logits.processed()))
+            mx.eval(done[-1])
+        return mx.concatenate(done)
+
+    def _chunks(self, missing: Sequence[Rows]) -> Iterator[Logits]:
+        """The logits of the missing rows, a chunk at a time."""
+        lacking = [
+            (part.logits, rows)
+            for part, rows in zip(self.parts, missing, strict=True)
+            if not isinstance(part, Dense)
+        ]
+        owner = np.repeat(np.arange(len(lacking)), [rows.size for _, rows in lacking])
+        row = np.concatenate([rows for _, rows in lacking]) if lacking else owner
+        for first in range(0, owner.size, self.chunk):
+            piece = slice(first, first + self.chunk)
+            raw = [
+                lacking[number][0].raw[mx.array(row[piece][owner[piece] == number])]
+                for number in np.unique(owner[piece])
+            ]
+            yield replace(lacking[0][0], raw=mx.concatenate(raw))

@@ -1,6 +1,6 @@
 """One denoising step: decoder, head in row chunks, draw, acceptance, and the next step's input.
 
-Axes: C canvas positions, F of them denoised (all, if nothing is pinned), R rows of a chunk,
+Axes: C canvas positions, F of them denoised (all, where none is pinned), R rows of a chunk,
 V vocabulary, H hidden size.
 """
 
@@ -9,32 +9,53 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..kernels.denoise import trial as denoise
-from ..kernels.denoise.trial import Reading
+from ..kernels.denoise import trial as kernels
 from ..machine.device import on_gpu
 from ..model.cache import Prefix
 from ..model.text import Model
+from . import sampler
+from .predictions import Predictions, predict
 from .sampler import Logits
-from .soft import Left, Made, Soft, Sparse
+from .soft import Part, SoftEmbeddings, soft_part
 
-# Logits that exist at a time: 64 rows of a vocabulary of 262,144 make one product large enough for
+# Logits computed at a time: 64 rows of a vocabulary of 262,144 make one product large enough for
 # a GPU, 16 rows are as fast on the CPU.
 GPU_CHUNK_LOGITS, CPU_CHUNK_LOGITS = 2**24, 2**22
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """What is kept of R positions: best, drawn [R] int32, entropy [R] nats, soft."""
+class State:
+    """All that one denoising step hands to the next.
 
-    best: mx.array
-    entropy: mx.array
-    drawn: mx.array
-    soft: Soft
+    tokens [C] int32; soft [1, C, H], None at the first step; best [F] int32: the argmax of the
+    denoised positions one step before, None at the first step.
+    """
+
+    tokens: mx.array
+    soft: mx.array | None = None
+    best: mx.array | None = None
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """All that a denoising step takes beside the state.
+
+    uniforms [F, 2] for the draw; renoise [F] int32 for positions that are not accepted; rows [F]:
+    the denoised positions, None for all: no logits are made for the others, which all the same are
+    seen. exact: never gather the soft embedding. entropy_bound in nats.
+    """
+
+    temperature: float
+    entropy_bound: float
+    uniforms: mx.array
+    renoise: mx.array
+    rows: mx.array | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step's outcome; best, next_canvas [F] int32, entropy [F] nats, accepted [F] bool.
+    """The outcome of a step; best, next_canvas [F] int32, entropy [F] nats, accepted [F] bool.
 
     mean_entropy in nats; unchanged: best is what it was one step before.
     """
@@ -45,96 +66,51 @@ class Step:
     next_canvas: mx.array
     mean_entropy: float
     unchanged: bool
-    chunks: tuple[Chunk, ...]
-
-    def dense_rows(self) -> int:
-        """Rows whose next soft embedding takes the product with the whole embedding."""
-        return sum(chunk.soft.dense_rows() for chunk in self.chunks)
-
-    def soft(self, model: Model) -> mx.array:
-        """The next step's soft embeddings [1, F, H]; here the rows that need it go dense."""
-        return mx.concatenate([chunk.soft.completed(model) for chunk in self.chunks])[None]
+    soft: SoftEmbeddings
 
 
-def denoising_step(
-    model: Model,
-    canvas: mx.array,
-    prefix: Prefix,
-    soft: mx.array | None,
-    *,
-    rows: mx.array | None = None,
-    temperature: float,
-    entropy_bound: float,
-    uniforms: mx.array,
-    renoise: mx.array,
-    previous: mx.array | None,
-    exact: bool,
-) -> Step:
-    """canvas [C], soft [1, C, H] or None, uniforms [F, 2], renoise [F] -> an evaluated Step.
+def advance(state: State, given: StepInputs, model: Model, prefix: Prefix) -> Step:
+    """The step after `state`, evaluated; the prefix is not changed.
 
-    rows [F]: the positions that are denoised, None for all; no logits are made for the others,
-    which all the same are seen. previous [F]: the argmax of the step before, None at the first.
-    exact: never gather the soft embedding. Logits exist for a chunk of rows at a time.
+    Logits are computed a chunk of rows at a time. They are dropped with their chunk in float32; in
+    16 bits the raw logits of the whole canvas stay until the next step has its soft embeddings.
     """
-    hidden = model.decode(canvas, prefix, soft).squeeze(0)
-    if rows is not None:
-        hidden = hidden[rows]
-    length = hidden.shape[0]
-    size = head_rows(model, length)
-    chunks = []
-    for first in range(0, length, size):
-        part = slice(first, first + size)
-        chunk = _chunk(model, hidden[part], temperature, uniforms[part], exact)
-        mx.eval(chunk.best, chunk.entropy, chunk.drawn, *chunk.soft.arrays())
-        chunks.append(chunk)
-    best = mx.concatenate([chunk.best for chunk in chunks])
-    entropy = mx.concatenate([chunk.entropy for chunk in chunks])
-    drawn = mx.concatenate([chunk.drawn for chunk in chunks])
-    done = denoise.commit(
-        best,
-        entropy,
-        drawn,
-        renoise.astype(mx.int32),
-        mx.full(best.shape, -1, mx.int32) if previous is None else previous,
-        entropy_bound,
+    hidden = model.decode(state.tokens, prefix, state.soft).squeeze(0)
+    if given.rows is not None:
+        hidden = hidden[given.rows]
+    size = head_rows(model, hidden.shape[0])
+    seen, parts = [], []
+    for first in range(0, hidden.shape[0], size):
+        chunk, part = _chunk(model, hidden, slice(first, first + size), given)
+        seen.append(chunk)
+        parts.append(part)
+    best, entropy, drawn = (mx.concatenate(list(arrays)) for arrays in zip(*seen, strict=True))
+    before = mx.full(best.shape, -1, mx.int32) if state.best is None else state.best
+    accepted, next_canvas, summary = kernels.commit(
+        (best, entropy, drawn, given.renoise.astype(mx.int32), before),
+        given.entropy_bound,
+        sampler.commit,
         model.choices.denoise_kernels,
     )
-    mx.eval(best, entropy, done.accepted, done.next_canvas, done.summary)
-    mean, unchanged = np.array(done.summary)
-    return Step(
-        best=best,
-        entropy=entropy,
-        accepted=done.accepted,
-        next_canvas=done.next_canvas,
-        mean_entropy=float(mean),
-        unchanged=bool(unchanged),
-        chunks=tuple(chunks),
-    )
+    mx.eval(best, entropy, accepted, next_canvas, summary)
+    mean, unchanged = np.array(summary)
+    soft = SoftEmbeddings(tuple(parts), size)
+    return Step(best, entropy, accepted, next_canvas, float(mean), bool(unchanged), soft)
 
 
 def head_rows(model: Model, length: int) -> int:
-    """How many of a canvas's `length` rows have logits at a time."""
+    """Number of rows of a canvas's `length` whose logits are computed at a time."""
     limit = model.choices.head_chunk_logits or (GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS)
     return max(1, min(length, limit // model.config.text.vocab_size))
 
 
 def _chunk(
-    model: Model, hidden: mx.array, temperature: float, uniforms: mx.array, exact: bool
-) -> Chunk:
-    """hidden [R, H] -> everything the step needs of these rows' logits."""
+    model: Model, hidden: mx.array, rows: slice, given: StepInputs
+) -> tuple[tuple[mx.array, mx.array, mx.array], Part]:
+    """Best, entropy and drawn [R] of some rows of hidden [F, H], and their soft embeddings."""
     cap = model.config.text.final_logit_softcapping
-    logits = Logits(model.raw_logits(hidden), cap, temperature)
-    reading = denoise.read(logits, uniforms, model.choices.denoise_kernels)
-    soft = _soft(model, reading, exact)
-    return Chunk(reading.best, reading.entropy, reading.drawn, soft)
-
-
-def _soft(model: Model, reading: Reading, exact: bool) -> Soft:
-    """The next step's soft embeddings of the rows read, by the cheapest way that is right."""
-    if model.gathers and not exact:
-        return Sparse(*model.gathered_embedding(reading), reading.logits)
-    if reading.rows is None:  # kernels left nothing to mix with
-        return Left(reading.logits)
-    if model.dtype == mx.float32:  # the same weights again: spares a second pass of exponentials
-        return Made(model.mixed_embedding(reading.rows.weights, reading.rows.total))
-    return Made(model.soft_embedding(reading.processed()))
+    logits = Logits(model.raw_logits(hidden[rows]), cap, given.temperature)
+    seen: Predictions = predict(logits, given.uniforms[rows], model.choices.denoise_kernels)
+    part = soft_part(model, seen, given.exact)
+    mx.eval(seen.best, seen.entropy, seen.drawn, *part.arrays)
+    return (seen.best, seen.entropy, seen.drawn), part

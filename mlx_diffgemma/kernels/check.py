@@ -1,8 +1,8 @@
-"""One check of the selftest, and how far a result may be from the right one.
+"""One check of the selftest, and the distance that a result may have from the right one.
 
-A family's module FAMILY_checks.py has `checks() -> Iterator[Check]`: every instantiation of its
-kernels the package can ask for, on small and on real shapes. Making the list makes no arrays:
-`Check.prepare` does.
+The module `checks` of a family has `checks(reference) -> Iterator[Check]`: every instantiation of
+its kernels that the package can ask for, on small and on real shapes, held against a reference
+implementation in MLX operations. Making the list makes no arrays: `Check.prepare` does.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+
+from .weights import StoredWeight
 
 Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 Result = mx.array | NDArray[Any]
@@ -23,11 +25,11 @@ class Case(Protocol):
     def kernel(self) -> Sequence[mx.array]:
         """The results of the kernel, lazy; called only where there is Metal."""
 
-    def twin(self) -> Sequence[mx.array]:
-        """The same from MLX operations, lazy."""
+    def reference(self) -> Sequence[mx.array]:
+        """The results of the reference implementation, in MLX operations, lazy."""
 
-    def reference(self) -> Sequence[NDArray[Any]]:
-        """The same from numpy in float64 (integers as integers), of the inputs as stored."""
+    def exact(self) -> Sequence[NDArray[Any]]:
+        """The results in float64 by numpy (integers as integers), of the inputs as stored."""
 
 
 def row_error(got: NDArray[np.float64], want: NDArray[np.float64]) -> float:
@@ -43,7 +45,7 @@ def absolute_error(got: NDArray[np.float64], want: NDArray[np.float64]) -> float
 
 
 def mismatches(got: NDArray[np.float64], want: NDArray[np.float64]) -> float:
-    """How many values are not equal: for ids, masks and counts."""
+    """Number of values that are not equal: for ids, masks and counts."""
     return float(np.count_nonzero(got != want))
 
 
@@ -56,7 +58,7 @@ def distance(got: NDArray[np.float64], want: NDArray[np.float64]) -> NDArray[np.
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far one output may be from the right one, in the unit of `measure`, and why that far."""
+    """The allowed distance of one output from the right one by `measure`, and its reason."""
 
     output: str
     limit: float
@@ -69,10 +71,11 @@ class Check:
     """One instantiation of one kernel on one size; kernels that only run together are one check.
 
     kernel: its file in metal/, or several with ", " between them. flops: multiplications and
-    additions of the kernel, counted from shapes; bytes_moved: what it must read and write once;
-    memory_bytes: the most that inputs, results, the twin's intermediates and the reference take
-    together. tolerances: the kernel's, one an output, in the order of the results;
-    twin_tolerances: the twin's where MLX's operations round more, None for the same.
+    additions of the kernel, counted from shapes; bytes_moved: all that it must read and write once;
+    memory_bytes: the most that inputs, results, the intermediates of the reference implementation
+    and the float64 results take together. tolerances: of the kernel, one an output, in the order of
+    the results; reference_tolerances: of the reference implementation where MLX's operations round
+    more, None for the same.
     """
 
     kernel: str
@@ -83,12 +86,12 @@ class Check:
     bytes_moved: int
     tolerances: tuple[Tolerance, ...]
     prepare: Callable[[], Case]
-    twin_tolerances: tuple[Tolerance, ...] | None = None
+    reference_tolerances: tuple[Tolerance, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far one output is from the right one."""
+    """The distance of one output from the right one."""
 
     tolerance: Tolerance
     error: float
@@ -125,7 +128,7 @@ def disagreement(
 
 
 def deviation(result: Result, right: Result, tolerance: Tolerance) -> Deviation:
-    """How far one result is from the right one; infinitely far where the shapes differ."""
+    """The distance of one result from the right one; infinite where the shapes differ."""
     if tuple(result.shape) != tuple(right.shape):
         return Deviation(tolerance, float("inf"))
     return Deviation(tolerance, tolerance.measure(as_float64(result), as_float64(right)))
@@ -136,3 +139,17 @@ def as_float64(array: Result) -> NDArray[np.float64]:
     if isinstance(array, mx.array) and array.dtype == mx.bfloat16:
         array = array.astype(mx.float32)  # numpy has no bfloat16
     return np.asarray(array).astype(np.float64)
+
+
+def unpacked_exactly(weight: StoredWeight, ids: mx.array) -> NDArray[np.float64]:
+    """The rows or matrices `ids` of a readable weight [..., I], written without MLX's own way."""
+    if weight.packing is None:
+        return as_float64(weight.weight[ids])
+    assert weight.scales is not None
+    assert weight.biases is not None
+    bits, group = weight.packing.bits, weight.packing.group_size
+    words = np.asarray(weight.weight[ids])[..., None]
+    quanta = (words >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32(2**bits - 1)
+    values = quanta.reshape(*words.shape[:-2], -1).astype(np.float64)
+    scales, biases = as_float64(weight.scales[ids]), as_float64(weight.biases[ids])
+    return values * np.repeat(scales, group, axis=-1) + np.repeat(biases, group, axis=-1)

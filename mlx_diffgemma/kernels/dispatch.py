@@ -1,7 +1,8 @@
-"""Chooses between a Metal kernel family and its twin in MLX operations.
+"""The choice between a Metal kernel family and its reference implementation in MLX operations.
 
-Without a Metal device the twins run. With one, a family runs once it has been checked and timed
-against its twin on this machine (mode "auto"). MLX_DIFFGEMMA_KERNELS sets the mode.
+Without a Metal device the reference implementations run. With one, a family runs once it has been
+checked and timed against its reference on this machine (mode "auto"). MLX_DIFFGEMMA_KERNELS sets
+the mode.
 """
 
 import os
@@ -17,7 +18,7 @@ import mlx.core as mx
 
 from ..errors import KernelWarning, SettingsError
 from ..machine import device
-from ..machine.choices import Wish
+from ..machine.choices import Preference
 from ..machine.identity import this_machine
 from .trial import Outcome, Trial, Verdict, run_trial
 from .verdicts import UnreadableError, read_verdicts, verdicts_file, write_verdict
@@ -25,7 +26,7 @@ from .verdicts import UnreadableError, read_verdicts, verdicts_file, write_verdi
 __all__ = ["Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "unsupported"]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
-_TWIN_RUNS = "{}: MLX's own operations run: the Metal kernels"
+_REFERENCE_RUNS = "{}: MLX's own operations run: the Metal kernels"
 
 
 class Mode(StrEnum):
@@ -42,7 +43,7 @@ class Mode(StrEnum):
 
 @dataclass
 class Known:
-    """What this process has found out and said."""
+    """All that this process has found out and said."""
 
     verdicts: dict[tuple[Mode, str, str], Verdict] = field(default_factory=dict)
     stored: dict[str, dict[str, Verdict]] | None = None  # this machine's on disk, once read
@@ -76,18 +77,23 @@ def require_usable() -> Mode:
     return wanted
 
 
-def chosen(family: str, key: str, trial: Callable[[], Trial], wish: Wish = "auto") -> bool:
-    """Whether the kernels of `family` run for the instantiation `key` (shapes, dtypes, packing).
+def chosen(
+    family: str, key: str, trial: Callable[[], Trial], preference: Preference = "auto"
+) -> bool:
+    """Choose the kernels of `family` for the instantiation `key` (shapes, dtypes, packing), or not.
 
     In mode auto the first question about a key may take a trial: seconds, and its memory. There
-    `wish` counts: "off" for never, "on" for kernels that are right though their trial was slower.
+    `preference` counts: "off" for never, "on" for kernels that are right though slower.
     """
     wanted = require_usable()
     if wanted is Mode.OFF or not device.has_metal():
         return False
-    if wanted is Mode.AUTO and wish == "off":
+    if wanted is Mode.AUTO and preference == "off":
         return False
-    enough = {Outcome.FASTER, *([Outcome.SLOWER] if wanted is Mode.AUTO and wish == "on" else [])}
+    enough = {
+        Outcome.FASTER,
+        *([Outcome.SLOWER] if wanted is Mode.AUTO and preference == "on" else []),
+    }
     runs = wanted is Mode.ON or _verdict(wanted, family, key, trial, enough).outcome in enough
     if runs:
         known.running.add(family)
@@ -95,18 +101,18 @@ def chosen(family: str, key: str, trial: Callable[[], Trial], wish: Wish = "auto
 
 
 def unsupported(family: str, reason: str) -> None:
-    """Says once that the twin of `family` runs because the kernels do not cover a case."""
+    """Say once that the reference of `family` runs because the kernels do not cover a case."""
     if mode() is not Mode.OFF and device.has_metal():
-        _say(family, reason, f"{_TWIN_RUNS.format(family)} do not cover this: {reason}.")
+        _say(family, reason, f"{_REFERENCE_RUNS.format(family)} do not cover this: {reason}.")
 
 
 def running() -> bool:
-    """Whether kernels of any family have been chosen in this process, and still may run."""
+    """True where kernels of any family have been chosen in this process, and still may run."""
     return bool(known.running) and mode() is not Mode.OFF and device.has_metal()
 
 
 def forget() -> None:
-    """Forgets what this process has found out and said; verdicts on disk stay."""
+    """Forget what this process has found out and said; verdicts on disk stay."""
     global known
     known = Known()
 
@@ -133,7 +139,9 @@ def _report(family: str, key: str, verdict: Verdict, *, new: bool) -> None:
         return
     advice = "" if verdict.outcome is Outcome.SLOWER else "; `mlx-diffgemma selftest` says more"
     _say(
-        family, verdict.outcome, f"{_TWIN_RUNS.format(family)} {_why(verdict)}, for {key}{advice}."
+        family,
+        verdict.outcome,
+        f"{_REFERENCE_RUNS.format(family)} {_why(verdict)}, for {key}{advice}.",
     )
 
 
@@ -143,7 +151,7 @@ def _why(verdict: Verdict) -> str:
             return f"give wrong results here ({verdict.note})"
         case Outcome.ERROR:
             return f"cannot run here ({verdict.note})"
-    return f"are not faster here ({verdict.kernel_ms:.3g} ms against {verdict.twin_ms:.3g})"
+    return f"are not faster here ({verdict.kernel_ms:.3g} ms against {verdict.reference_ms:.3g})"
 
 
 def _recalled() -> dict[str, dict[str, Verdict]]:

@@ -1,10 +1,10 @@
 """Every kernel the package can ask for, compiled, compared with float64 and timed on this machine.
 
-Without Metal the twins alone are compared, on small shapes. Nothing here prints.
+Without Metal the reference implementations alone are compared, on small shapes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -13,17 +13,32 @@ import mlx.core as mx
 from ..errors import one_line
 from ..machine import device
 from .check import Check, Deviation, Result, Tolerance, worst
-from .denoise import checks as denoise_checks
-from .experts import checks as experts_checks
-from .soft_gather import checks as soft_gather_checks
+from .denoise import checks as denoise
+from .denoise.checks import Reference as DenoiseReference
+from .experts import checks as experts
+from .experts.cases import Reference as ExpertsReference
+from .soft_gather import checks as soft_gather
+from .soft_gather.checks import Reference as SoftGatherReference
 from .timing import in_turn, wins
 
-FAMILIES: tuple[Callable[[], Iterator[Check]], ...] = (
-    experts_checks.checks,
-    denoise_checks.checks,
-    soft_gather_checks.checks,
-)
-"""`checks` of every family of kernels."""
+
+@dataclass(frozen=True)
+class References:
+    """The modules with the reference implementations that the families are held against."""
+
+    experts: ExpertsReference
+    denoise: DenoiseReference
+    soft_gather: SoftGatherReference
+
+    def checks(self) -> Iterator[Check]:
+        """Every check of every family."""
+        yield from experts.checks(self.experts)
+        yield from denoise.checks(self.denoise)
+        yield from soft_gather.checks(self.soft_gather, self.denoise)
+
+
+# Keys of `selftest --json`, which programs read, where a field has another name.
+JSON_NAMES = {"reference_error": "twin_error", "reference_ms": "twin_ms"}
 
 
 class Status(StrEnum):
@@ -40,7 +55,8 @@ class Finding:
     """What one check found; times are None without Metal, all numbers where it did not get there.
 
     error and tolerance: of the output furthest from float64 by its own tolerance, the kernel's or,
-    without Metal, the twin's; reason: why the tolerance is what it is; twin_error: the twin's.
+    without Metal, the reference implementation's; reason: of the tolerance; reference_error: the
+    error of the reference implementation.
     """
 
     kernel: str
@@ -52,15 +68,19 @@ class Finding:
     error: float | None = None
     tolerance: float | None = None
     reason: str | None = None
-    twin_error: float | None = None
+    reference_error: float | None = None
     kernel_ms: float | None = None
-    twin_ms: float | None = None
+    reference_ms: float | None = None
     gigabytes_per_second: float | None = None
     teraflops: float | None = None
 
     @property
     def failed(self) -> bool:
         return self.status in (Status.WRONG, Status.ERROR)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by the names of `selftest --json`."""
+        return {JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -78,9 +98,9 @@ class Plan:
         return max((check.memory_bytes for check in self.checks), default=0)
 
 
-def plan(limit_bytes: int | None) -> Plan:
+def plan(references: References, limit_bytes: int | None) -> Plan:
     """All checks of the package that this machine can run within `limit_bytes`."""
-    everything = [check for checks in FAMILIES for check in checks()]
+    everything = list(references.checks())
     runnable = [check for check in everything if device.has_metal() or check.size == "small"]
     fitting = [c for c in runnable if limit_bytes is None or c.memory_bytes <= limit_bytes]
     return Plan(
@@ -108,20 +128,20 @@ def _finding(check: Check) -> Finding:
 
 def _on_metal(check: Check) -> Finding:
     case = check.prepare()
-    right = case.reference()
+    right = case.exact()
     kernel = _deviation(case.kernel, right, check.tolerances)
-    twin = _deviation(case.twin, right, check.twin_tolerances or check.tolerances)
-    if not (kernel.allowed and twin.allowed):
-        return _wrong(check, {"the kernel": kernel, "the twin": twin})
-    kernel_seconds, twin_seconds = in_turn((case.kernel, case.twin))
-    status = Status.OK if wins(kernel_seconds, twin_seconds) else Status.SLOWER
+    reference = _deviation(case.reference, right, check.reference_tolerances or check.tolerances)
+    if not (kernel.allowed and reference.allowed):
+        return _wrong(check, {"the kernel": kernel, "the reference": reference})
+    kernel_seconds, reference_seconds = in_turn((case.kernel, case.reference))
+    status = Status.OK if wins(kernel_seconds, reference_seconds) else Status.SLOWER
     return _described(
         check,
         status,
         kernel,
-        twin_error=twin.error,
+        reference_error=reference.error,
         kernel_ms=kernel_seconds * 1e3,
-        twin_ms=twin_seconds * 1e3,
+        reference_ms=reference_seconds * 1e3,
         gigabytes_per_second=check.bytes_moved / kernel_seconds / 1e9,
         teraflops=check.flops / kernel_seconds / 1e12,
     )
@@ -129,10 +149,12 @@ def _on_metal(check: Check) -> Finding:
 
 def _without_metal(check: Check) -> Finding:
     case = check.prepare()
-    twin = _deviation(case.twin, case.reference(), check.twin_tolerances or check.tolerances)
-    if not twin.allowed:
-        return _wrong(check, {"the twin": twin})
-    return _described(check, Status.OK, twin, twin_error=twin.error)
+    reference = _deviation(
+        case.reference, case.exact(), check.reference_tolerances or check.tolerances
+    )
+    if not reference.allowed:
+        return _wrong(check, {"the reference": reference})
+    return _described(check, Status.OK, reference, reference_error=reference.error)
 
 
 def _deviation(

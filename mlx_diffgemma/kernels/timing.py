@@ -1,4 +1,4 @@
-"""How long a graph takes to build and run, measured in turn with what it is compared with."""
+"""Seconds that graphs take to build and run, measured in turn with each other."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ Compute = Callable[[], Sequence[mx.array]]
 
 LEAST_SAMPLES, MOST_SAMPLES = 5, 31
 SECONDS = 0.25  # what the samples of one comparison may take, beyond the least number of them
-WIN = 0.98  # a kernel must take less than this part of its twin's time: below 2% is noise
+WIN = 0.98  # a kernel must take less than this part of its reference's time: below 2% is noise
 
 
 def in_turn(
@@ -32,6 +32,6 @@ def in_turn(
     return [median(taken) for taken in samples]
 
 
-def wins(kernel_seconds: float, twin_seconds: float) -> bool:
-    """Whether a kernel is faster than its twin by more than noise."""
-    return kernel_seconds < WIN * twin_seconds
+def wins(kernel_seconds: float, reference_seconds: float) -> bool:
+    """True where a kernel is faster than its reference implementation by more than noise."""
+    return kernel_seconds < WIN * reference_seconds

@@ -1,4 +1,4 @@
-"""Tries one instantiation of a kernel family against its twin, on this very machine."""
+"""The trial of one instantiation of a kernel family against its reference, on this very machine."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +20,11 @@ class Trial(Protocol):
     def kernel(self) -> Sequence[mx.array]:
         """The family's results from its kernels, lazy."""
 
-    def twin(self) -> Sequence[mx.array]:
-        """The same from MLX operations, lazy."""
+    def reference(self) -> Sequence[mx.array]:
+        """The results of the reference implementation, in MLX operations, lazy."""
 
-    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
-        """What differs by more than the family's tolerance, in one line; None when nothing does."""
+    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
+        """The output that differs by more than its tolerance, in one line; None for none."""
 
 
 class Outcome(StrEnum):
@@ -43,7 +43,7 @@ class Verdict:
     outcome: Outcome
     note: str | None = None
     kernel_ms: float | None = None
-    twin_ms: float | None = None
+    reference_ms: float | None = None
     lasting: bool = True  # False for what may be gone in another process, like a lack of memory
 
     def to_json(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Verdict:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Verdict":
         """The verdict in the cache; TypeError, KeyError or ValueError where there is none."""
-        note, times = value["note"], (value["kernel_ms"], value["twin_ms"])
+        note, times = value["note"], (value["kernel_ms"], value["reference_ms"])
         if not isinstance(note, str | None) or not all(isinstance(t, float | None) for t in times):
             raise TypeError("a note is a text, times are numbers")
         return Verdict(Outcome(value["outcome"]), note, *times)
@@ -78,15 +78,15 @@ def run_trial(make: Callable[[], Trial], clock: Callable[[], float] = time.perf_
 def _run(trial: Trial, clock: Callable[[], float]) -> Verdict:
     kernel = trial.kernel()
     mx.eval(kernel)
-    twin = trial.twin()
-    mx.eval(twin)
-    difference = trial.disagreement(kernel, twin)
-    del kernel, twin
+    reference = trial.reference()
+    mx.eval(reference)
+    difference = trial.disagreement(kernel, reference)
+    del kernel, reference
     if difference is not None:
         return Verdict(Outcome.WRONG, _shortened(one_line(difference)))
-    kernel_seconds, twin_seconds = in_turn((trial.kernel, trial.twin), clock)
-    outcome = Outcome.FASTER if wins(kernel_seconds, twin_seconds) else Outcome.SLOWER
-    return Verdict(outcome, None, kernel_seconds * 1e3, twin_seconds * 1e3)
+    kernel_seconds, reference_seconds = in_turn((trial.kernel, trial.reference), clock)
+    outcome = Outcome.FASTER if wins(kernel_seconds, reference_seconds) else Outcome.SLOWER
+    return Verdict(outcome, None, kernel_seconds * 1e3, reference_seconds * 1e3)
 
 
 def _shortened(text: str) -> str:

@@ -1,6 +1,6 @@
 """The verdicts about kernels that outlive a process: ~/.cache/mlx-diffgemma/kernels.json.
 
-    {"schema": 1, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
+    {"schema": 2, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
 
 MACHINE names versions, sources, system and chip (machine.py), so that a verdict counts only where
 it was made. The file is replaced whole: of two processes that write at once the last one wins, and
@@ -14,7 +14,7 @@ from typing import Any
 from ..machine.files import own_file, replace_file
 from .trial import Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 MOST_MACHINES = 8  # versions and machines kept; the one written longest ago goes first
 
 Machines = dict[str, dict[str, dict[str, Verdict]]]

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from ..errors import SettingsError
 
-Wish = Literal["auto", "on", "off"]
+Preference = Literal["auto", "on", "off"]
 """Metal kernels of a family: where faster in their own trial; where right; nowhere."""
 DenseWeights = Literal["packed", "16-bit"]
 ActivationDtype = Literal["float32", "bfloat16", "float16"]
@@ -24,9 +24,9 @@ class Choices:
     prefill_chunk: int | None = None
     head_chunk_logits: int | None = None
     dense_weights: DenseWeights = "packed"
-    experts_kernels: Wish = "auto"
-    denoise_kernels: Wish = "auto"
-    soft_gather_kernels: Wish = "auto"
+    experts_kernels: Preference = "auto"
+    denoise_kernels: Preference = "auto"
+    soft_gather_kernels: Preference = "auto"
     dtype: ActivationDtype | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +69,6 @@ KERNELS = {
 
 def _literals(hint: Any) -> tuple[object, ...]:
     """The values a Literal, or a Literal or None, allows."""
-    if hint in (DenseWeights, Wish):
+    if hint in (DenseWeights, Preference):
         return get_args(hint)
     return (*get_args(ActivationDtype), None)

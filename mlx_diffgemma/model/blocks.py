@@ -12,9 +12,9 @@ from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
 from .cache import LayerCache
 from .elementwise import geglu
+from .experts import Experts, Router
 from .matrices import AnyMatrix, JoinedMatrix
 from .rope import Rope
-from .router import Experts, Router
 
 Mask = mx.array | str | None
 

@@ -1,5 +1,6 @@
-"""The mixture of experts in MLX operations: what the kernels of `experts` must agree with.
+"""The mixture of experts: the router that scores and routes, and the experts that it mixes.
 
+These are the definitions in MLX operations; kernels/experts must agree with them.
 Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a row, N = L * K.
 Source: transformers `DiffusionGemmaTextRouter` and `DiffusionGemmaTextExperts`.
 """
@@ -8,62 +9,60 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ..kernels.experts import trial as kernels
+from ..machine import device
+from ..machine.choices import Preference
 from ..machine.device import on_gpu
 from .elementwise import geglu
 from .matrices import AnyMatrix
+from .matrices import matrix as matrix  # the checks of kernels/experts take it from here
 
 SORT_FROM_ROWS = 64  # below, MLX's sorted expert kernel is not taken
-TILE_ROWS = 32  # rows of one expert that the kernels compute together
 
 
 @dataclass(frozen=True)
 class Routing:
-    """What decides where rows go: scores [L, E], and one float32 factor an expert [E]."""
+    """Scores [L, E] of the router, one float32 factor an expert [E], and the experts a row."""
 
     scores: mx.array
     scale: mx.array
     top_k: int
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Who computes what: the experts of each row, and the rows of each expert.
+class Router:
+    """Scores all experts for a row, from the raw residual; the K best are used."""
 
-    experts [L, K] uint32 and weights [L, K] float32, the highest score first; rows [N] uint32, each
-    row * K + slot, by expert and ascending within one; tiles [B, 3] int32 (expert, first in rows,
-    count), where B is `max_tiles` and those that this plan does not need are 0.
-    """
+    def __init__(self, projection: AnyMatrix, per_expert_scale: mx.array, top_k: int) -> None:
+        self.projection, self.top_k = projection, top_k
+        self.per_expert_scale = per_expert_scale.astype(mx.float32)
 
-    experts: mx.array
-    weights: mx.array
-    rows: mx.array
-    tiles: mx.array
-
-    @property
-    def top_k(self) -> int:
-        return self.experts.shape[1]
+    def __call__(self, x: mx.array) -> Routing:
+        """x [L, H], normed and scaled -> the scores and all that `route` needs."""
+        return Routing(self.projection(x), self.per_expert_scale, self.top_k)
 
 
-def max_tiles(num_rows: int, num_experts: int) -> int:
-    """Tiles that suffice for `num_rows` (N) rows however they fall to the experts."""
-    return (num_rows + (TILE_ROWS - 1) * min(num_experts, num_rows)) // TILE_ROWS
+@dataclass
+class Experts:
+    """E gated MLPs, K for each row: gate_up [E, 2I, H], gate rows first, and down [E, H, I]."""
+
+    gate_up: AnyMatrix
+    down: AnyMatrix
+    kernels: Preference = "auto"
+
+    def __call__(self, x: mx.array, routing: Routing) -> mx.array:
+        """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
+        if not device.has_metal():  # first: the rest costs a hundredth of a small layer's time
+            return self.reference(x, routing)
+        gate_up, down = self.gate_up.stored, self.down.stored
+        return kernels.mix(x, routing, gate_up, down, self.reference, self.kernels)
+
+    def reference(self, x: mx.array, routing: Routing) -> mx.array:
+        """The same sum in MLX operations."""
+        return mix(x, *route(routing), self.gate_up, self.down)
 
 
-def mix(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> mx.array:
-    """x [L, H] -> the weighted sum of each row's experts [L, H]."""
-    experts, weights = choose(routing)
-    if on_gpu() and experts.size >= SORT_FROM_ROWS:
-        rows = mx.argsort(experts.flatten())
-        inner = gate_up_sorted(x, gate_up, experts, rows)
-        outputs = mx.unflatten(down_sorted(inner, down, experts, rows), 0, experts.shape)
-    else:
-        gate, up = mx.split(gate_up.gather(mx.expand_dims(x, (1, 2)), experts, False), 2, axis=-1)
-        outputs = down.gather(geglu(gate, up), experts, False).squeeze(2)
-    return combine(outputs, weights)
-
-
-def choose(routing: Routing) -> tuple[mx.array, mx.array]:
-    """-> experts [L, K] and weights [L, K] float32.
+def route(routing: Routing) -> tuple[mx.array, mx.array]:
+    """Experts [L, K] of each row, the highest score first, and their weights [L, K] float32.
 
     Ties go to the lowest expert. A softmax over the K chosen scores is the reference's softmax over
     all E followed by its renormalisation.
@@ -73,23 +72,18 @@ def choose(routing: Routing) -> tuple[mx.array, mx.array]:
     return experts, mx.softmax(chosen, axis=-1) * routing.scale[experts]
 
 
-def plan(routing: Routing) -> Plan:
-    """What `moe_plan` computes."""
-    experts, weights = choose(routing)
-    rows = mx.argsort(experts.flatten())
-    numbers = mx.arange(routing.scores.shape[1])
-    counts = (experts.flatten() == numbers[:, None]).sum(axis=1)
-    starts = mx.cumsum(counts) - counts
-    of_expert = (counts + TILE_ROWS - 1) // TILE_ROWS
-    ends = mx.cumsum(of_expert)
-    tile = mx.arange(max_tiles(rows.size, numbers.size))
-    owner = (tile[:, None] >= ends).sum(axis=1)  # E for tiles that are not needed
-    expert = mx.minimum(owner, numbers.size - 1)
-    before = TILE_ROWS * (tile - (ends - of_expert)[expert])  # rows of the expert in its own tiles
-    count = mx.minimum(counts[expert] - before, TILE_ROWS)
-    tiles = mx.stack([expert, starts[expert] + before, count], axis=1)
-    tiles = mx.where((owner < numbers.size)[:, None], tiles, 0)
-    return Plan(experts, weights, rows, tiles.astype(mx.int32))
+def mix(
+    x: mx.array, experts: mx.array, weights: mx.array, gate_up: AnyMatrix, down: AnyMatrix
+) -> mx.array:
+    """x [L, H], experts and weights [L, K] -> the weighted sum of each row's experts [L, H]."""
+    if on_gpu() and experts.size >= SORT_FROM_ROWS:
+        rows = mx.argsort(experts.flatten())
+        inner = gate_up_sorted(x, gate_up, experts, rows)
+        outputs = mx.unflatten(down_sorted(inner, down, experts, rows), 0, experts.shape)
+    else:
+        gate, up = mx.split(gate_up.gather(mx.expand_dims(x, (1, 2)), experts, False), 2, axis=-1)
+        outputs = down.gather(geglu(gate, up), experts, False).squeeze(2)
+    return combine(outputs, weights)
 
 
 def gate_up_sorted(x: mx.array, gate_up: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:

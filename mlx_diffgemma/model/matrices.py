@@ -1,4 +1,4 @@
-"""Weights that multiply: dense, quantised by MLX, and several of one input joined.
+"""Matrices of the network: dense, quantised by MLX, and several of one input joined.
 
 Axes: I inputs, O outputs, E experts, N rows.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from ..checkpoint.quantization import QuantizationConfig
+from ..kernels.weights import StoredWeight
 from ..machine.device import on_gpu
 
 
@@ -25,6 +26,11 @@ class DenseMatrix:
             # gather_mm knows only float32 on the CPU: experts, [E, O, I], are widened there.
             right = mx.contiguous(right.astype(mx.float32) if weight.ndim == 3 else right)
         self.right = right
+
+    @property
+    def stored(self) -> StoredWeight:
+        """The weight [..., O, I]; on a GPU row-contiguous, so that no launch copies it."""
+        return StoredWeight(self.right.swapaxes(-1, -2))
 
     def __call__(self, x: mx.array) -> mx.array:
         return x @ self.right
@@ -56,6 +62,11 @@ class PackedMatrix:
     ) -> None:
         self.outputs = weight.shape[-2]
         self.weight, self.scales, self.biases, self.packing = weight, scales, biases, packing
+
+    @property
+    def stored(self) -> StoredWeight:
+        """The packed weight [..., O, I] with its scales and biases."""
+        return StoredWeight(self.weight, self.scales, self.biases, self.packing)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.multiply(x, transpose=True)
@@ -125,6 +136,13 @@ class PackedMatrix:
 
 
 AnyMatrix = DenseMatrix | PackedMatrix
+
+
+def matrix(stored: StoredWeight) -> AnyMatrix:
+    """The matrix of a weight as it lies in memory."""
+    if stored.packing is None or stored.scales is None:
+        return DenseMatrix(stored.weight)
+    return PackedMatrix(stored.weight, stored.scales, stored.biases, stored.packing)
 
 
 class JoinedMatrix:

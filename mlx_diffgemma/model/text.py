@@ -10,12 +10,11 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
-from ..kernels.denoise.trial import Reading
 from ..machine.choices import Choices
 from .blocks import Layer, Mask, SelfConditioning
 from .cache import LayerCache, Prefix
 from .elementwise import softcap
-from .embedding import Embedding
+from .embedding import Embedding, Gathered
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -107,17 +106,17 @@ class Model:
         return self.embedding.soft(processed)
 
     def certain_embedding(self, ids: mx.array) -> mx.array:
-        """ids [..., C] -> soft embeddings [..., C, H] of distributions that are certain of them."""
+        """Soft embeddings [..., C, H] of distributions that are certain of ids [..., C]."""
         return self.embedding.lookup(ids)
 
     @property
     def gathers(self) -> bool:
-        """Whether `gathered_embedding` can be used; see `Embedding.gathers`."""
+        """True where soft embeddings can be gathered; see `Embedding.gathers`."""
         return self.embedding.gathers
 
-    def gathered_embedding(self, reading: Reading) -> tuple[mx.array, mx.array]:
-        """C rows -> soft embeddings [C, H] of few tokens, and the rows [C] where they do."""
-        return self.embedding.gathered(reading)
+    def gathered_embedding(self, processed: mx.array) -> Gathered:
+        """Soft embeddings of processed logits [R, V] from few tokens; see `embedding.gather`."""
+        return self.embedding.gathered(processed)
 
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:
         """weights [C, V] that sum to total [C, 1] -> soft embeddings [C, H]."""

@@ -44,9 +44,7 @@ def _embedding(embedding: Embedding, choices: Choices) -> Embedding:
     if choices.unpacks and isinstance(table, PackedTable):
         table = DenseTable(table.unpacked(embedding.dtype))
         mx.eval(table.weight)
-    H = embedding.hidden_size
-    wish = choices.soft_gather_kernels
-    return Embedding(table, embedding.vocab_size, H, embedding.dtype, kernels=wish)
+    return Embedding(table, embedding.vocab_size, embedding.hidden_size, embedding.dtype)
 
 
 def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype) -> Layer:

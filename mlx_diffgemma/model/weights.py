@@ -13,8 +13,8 @@ from ..errors import CheckpointError
 from ..machine.choices import Choices
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
+from .experts import Experts, Router
 from .matrices import join
-from .router import Experts, Router
 from .tensors import Tensors
 from .text import Model, Progress, named_arrays
 from .variants import variant

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import mlx.core as mx
 
 from ..diffusion import canvas as loop
+from ..diffusion import soft
 from ..model.text import Model
 from .roofline import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 from .spans import Span
@@ -156,12 +157,13 @@ class _Fenced:
 
 def _places(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Owner, attribute and component of everything that is wrapped."""
-    yield loop, "denoising_step", SAMPLER
+    yield loop, "advance", SAMPLER
     yield model, "encode", ENCODER
     yield model, "decode", NORMS
     yield model, "self_conditioning", SELF_CONDITIONING
     yield model.embedding, "head", HEAD
-    for name in ("soft", "mix", "gathered"):
+    yield soft, "gathered", SELF_CONDITIONING
+    for name in ("soft", "mix"):
         yield model.embedding, name, SELF_CONDITIONING
     for layer in model.layers:
         yield layer, "attention", ATTENTION

@@ -134,7 +134,7 @@ class Tuner:
         before = self.probe.step(model, prefix)
 
         def step() -> None:
-            mx.eval(self.probe.step(model, prefix, before.soft(model)).next_canvas)
+            mx.eval(self.probe.step(model, prefix, before.soft.completed(model)).next_canvas)
 
         return step
 

@@ -55,8 +55,8 @@ def candidates(
     dense = Candidate("dense_weights", "16-bit")
     yield replace(dense, absent=_no_unpacking(model) or _no_room(session, dense.choices, force))
     for name in KERNELS.values():
-        for wish in ("on", "off"):
-            yield Candidate(name, wish, _no_kernels())
+        for preference in ("on", "off"):
+            yield Candidate(name, preference, _no_kernels())
     half = Candidate("dtype", "float16")
     absent = "--dtype names one" if dtype_given else _no_half(model)
     yield replace(half, absent=absent or _no_room(session, half.choices, force))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..conversation.session import Session
 from ..diffusion.noise import CounterNoise
-from ..diffusion.step import Step, denoising_step
+from ..diffusion.step import State, Step, StepInputs, advance
 from ..model.cache import Prefix
 from ..model.text import Model
 from .workload import filled, is_raw, shipped_prompts
@@ -42,24 +42,20 @@ class Probe:
         """One denoising step, always of the same canvas."""
         C, V = model.config.canvas_length, model.config.text.vocab_size
         sampler = model.config.sampler
-        return denoising_step(
-            model,
-            self.noise.canvas(0, C, V).reshape(-1),
-            prefix,
-            soft,
-            temperature=sampler.t_max,
-            entropy_bound=sampler.entropy_bound,
-            uniforms=self.noise.uniforms(0, 0, C),
-            renoise=self.noise.renoise(0, 0, C, V).reshape(-1),
-            previous=None,
-            exact=False,
+        given = StepInputs(
+            sampler.t_max,
+            sampler.entropy_bound,
+            self.noise.uniforms(0, 0, C),
+            self.noise.renoise(0, 0, C, V).reshape(-1),
         )
+        state = State(self.noise.canvas(0, C, V).reshape(-1), soft)
+        return advance(state, given, model, prefix)
 
     def look(self, model: Model, prompt: Sequence[int]) -> Seen:
         """Two steps of one canvas behind `prompt`, the second conditioned on the first."""
         prefix = model.encode(prompt)
         first = self.step(model, prefix)
-        soft = first.soft(model)
+        soft = first.soft.completed(model)
         C, V = model.config.canvas_length, model.config.text.vocab_size
         hidden = model.decode(self.noise.canvas(0, C, V), prefix, soft)
         logits = model.logits(hidden[0, :: max(1, C // LOOKED_AT)])

@@ -57,10 +57,10 @@ class MadeUp:
     def kernel(self) -> Sequence[mx.array]:
         return [mx.array([1.0, 2.0]) + self.off]
 
-    def twin(self) -> Sequence[mx.array]:
+    def reference(self) -> Sequence[mx.array]:
         return [mx.array([1.0, 2.0])]
 
-    def reference(self) -> Sequence[NDArray[Any]]:
+    def exact(self) -> Sequence[NDArray[Any]]:
         return [np.array([1.0, 2.0])]
 
 
@@ -81,7 +81,7 @@ def check(kernel: str, off: float = 0.0, size: Any = "small") -> Check:
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     """The checks of the package, replaced by one that passes and one for a Mac."""
     listed = [check("moe_plan"), check("moe_down", size="26B")]
-    monkeypatch.setattr(selftest, "FAMILIES", (lambda: iter(listed),))
+    monkeypatch.setattr(selftest.References, "checks", lambda self: iter(listed))
     monkeypatch.setattr(device, "has_metal", lambda: False)
     return listed
 
@@ -171,12 +171,12 @@ def test_a_wrong_kernel_fails_and_says_what_to_do(
     assert wrong["error"] == (None if np.isnan(off) else pytest.approx(0.05))
 
 
-def test_a_wrong_twin_fails_without_metal(run: Any, checks: list[Check]) -> None:
-    class WrongTwin(MadeUp):
-        def twin(self) -> Sequence[mx.array]:
+def test_a_wrong_reference_fails_without_metal(run: Any, checks: list[Check]) -> None:
+    class WrongReference(MadeUp):
+        def reference(self) -> Sequence[mx.array]:
             return [mx.array([1.0, 2.1])]
 
-    checks[:] = [replace(checks[0], prepare=lambda: WrongTwin(0.0))]
+    checks[:] = [replace(checks[0], prepare=lambda: WrongReference(0.0))]
     assert run("selftest").exit_code == 1
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
-from mlx_diffgemma.kernels.denoise.trial import Reading
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
+from mlx_diffgemma.model.embedding import Gathered
 
 H = 8
 CAP = 30.0
@@ -114,10 +114,12 @@ class FakeModel:
         self.events.append(("mixed_embedding", weights.shape[-2]))
         return weights @ mx.array(self.table) / total * H**0.5
 
-    def gathered_embedding(self, reading: Reading) -> tuple[mx.array, mx.array]:
+    def gathered_embedding(self, processed: mx.array) -> Gathered:
         """A gather one can tell from the product: all 7; it suffices where the best id is even."""
-        self.events.append(("gathered_embedding", reading.best.size))
-        return mx.full((reading.best.size, H), 7.0), reading.best % 2 == 0
+        rows = processed.shape[0]
+        self.events.append(("gathered_embedding", rows))
+        suffices = mx.argmax(processed, axis=-1) % 2 == 0
+        return Gathered(mx.full((rows, H), 7.0), mx.zeros(rows), suffices)
 
 
 class CertainModel(FakeModel):

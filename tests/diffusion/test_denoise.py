@@ -658,6 +658,16 @@ def test_the_dense_rows_of_the_last_step_are_never_made() -> None:
     assert len(model.asked("gathered_embedding")) == 3
 
 
+def test_rows_of_all_chunks_take_their_product_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk of two rows lacks one: products of 2 and 1 rows, not three of 1."""
+    set_chunk(monkeypatch, 80)  # 2 rows of 40
+    model = scripted(A)
+    model.dtype, model.gathers = mx.bfloat16, True
+    list(denoise(model, PROMPT, Settings(**STILL)))
+    assert model.asked("gathered_embedding") == [2, 2, 2] * 3
+    assert model.asked("soft_embedding") == [2, 1] * 2  # between three steps
+
+
 def test_rows_that_all_suffice_need_no_product() -> None:
     model = scripted([2, 4, 6, 8, 10, 12])
     model.dtype, model.gathers = mx.bfloat16, True
@@ -680,10 +690,10 @@ def test_exact_self_conditioning_never_gathers() -> None:
 def test_kernels_leave_the_whole_product_to_the_next_step(
     dtype: mx.Dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the last step never pays for it; frames are those of the twins."""
+    """So the last step never pays for it; frames are those of the references."""
     set_chunk(monkeypatch, 160)  # 4 rows, then 2
     monkeypatch.setenv(dispatch.VARIABLE, "off")
-    twins = list(denoise(scripted(A), PROMPT, Settings(**STILL, seed=1)))
+    references = list(denoise(scripted(A), PROMPT, Settings(**STILL, seed=1)))
     model = scripted(A)
     model.dtype = dtype
     monkeypatch.setenv(dispatch.VARIABLE, "on")
@@ -694,7 +704,7 @@ def test_kernels_leave_the_whole_product_to_the_next_step(
     assert paths(model) == {"soft_embedding"}
     assert model.asked("soft_embedding") == [4, 2] * 2  # between three steps
     assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
-    for got, want in zip(frames, twins, strict=True):
+    for got, want in zip(frames, references, strict=True):
         assert got.tokens.tolist() == want.tokens.tolist()
         assert got.accepted.tolist() == want.accepted.tolist()
         assert_close(got.entropies, want.entropies, 1e-5, "entropies")

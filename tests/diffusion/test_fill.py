@@ -22,17 +22,17 @@ from mlx_diffgemma.diffusion.fill import fill, needed_positions
 from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.pins import TEXT, FillFrame
 from mlx_diffgemma.diffusion.settings import Settings
-from mlx_diffgemma.diffusion.sheet import Form
+from mlx_diffgemma.diffusion.sheet import TokenTemplate
 from mlx_diffgemma.errors import NumericsError, PromptError
 
 PROMPT = [3, 1, 4, 1, 5]
 END, PAD, FILLER = 30, 31, 32  # of a vocabulary of 40
 
 
-def form(*parts: Sequence[int] | int, fillers: Sequence[int] = (FILLER,)) -> Form:
+def form(*parts: Sequence[int] | int, fillers: Sequence[int] = (FILLER,)) -> TokenTemplate:
     """A form of texts (lists of ids) and holes (their lengths) in turn, beginning with a text."""
     texts, lengths = parts[::2], parts[1::2]
-    return Form(
+    return TokenTemplate(
         tuple(tuple(text) for text in texts if not isinstance(text, int)),
         tuple(length for length in lengths if isinstance(length, int)),
         (END,),
@@ -62,7 +62,7 @@ def test_with_nothing_pinned_it_is_the_loop_of_an_answer(steps: int, confidence:
     settings = Settings(
         max_denoising_steps=steps, entropy_bound=2.0, confidence_threshold=confidence
     )
-    bare = Form(((), ()), (6,), (), PAD, frozenset())
+    bare = TokenTemplate(((), ()), (6,), (), PAD, frozenset())
     filled = list(fill(lively_model(), PROMPT, bare, settings, CounterNoise(3)))
     answer = list(denoise(lively_model(), PROMPT, replace(settings, max_tokens=6), CounterNoise(3)))
     assert len(filled) == len(answer)
@@ -210,7 +210,7 @@ def test_noise_repeats_nothing_that_is_pinned() -> None:
 
 def test_where_every_id_is_pinned_noise_may_be_any() -> None:
     model = CertainModel(tiny_config(vocab=5, canvas=8), lambda *_: wanting([1] * 8))
-    everything = Form(((0, 1, 2, 3, 4), ()), (2,), (4,), 4, frozenset())
+    everything = TokenTemplate(((0, 1, 2, 3, 4), ()), (2,), (4,), 4, frozenset())
     assert committed(list(fill(model, PROMPT, everything, FEW))) == [0, 1, 2, 3, 4, 1, 1]
 
 

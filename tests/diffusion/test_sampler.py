@@ -1,8 +1,8 @@
-"""The schedule of temperatures."""
+"""The sampler's schedule of temperatures; tests/kernels/test_denoise_ops.py has the rest."""
 
 from compare import assert_close
 
-from mlx_diffgemma.diffusion.schedule import temperature
+from mlx_diffgemma.diffusion.sampler import temperature
 
 
 def test_temperature_falls_from_t_max_by_equal_parts() -> None:

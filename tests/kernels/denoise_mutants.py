@@ -17,9 +17,9 @@ from mutants import Mutant, Run, barriers, shortened, try_all
 
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.kernels.denoise.launch import commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise.trial import read_in_kernels
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes, random_table
-from mlx_diffgemma.kernels.soft_gather.trial import gathered_in_kernel
+from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel
+from mlx_diffgemma.model import embedding
 
 STATS = [
     *barriers("denoise_stats", 2),
@@ -200,8 +200,7 @@ def commits() -> Sequence[Run]:
 def commit(
     ids: mx.array, entropy: mx.array, fresh: mx.array, previous: mx.array, bound: float
 ) -> Iterable[mx.array]:
-    done = commit_in_kernel(ids, entropy, ids, fresh, previous, bound)
-    return done.accepted, done.next_canvas, done.summary
+    return commit_in_kernel((ids, entropy, ids, fresh, previous), bound)
 
 
 def gathers(vocab: int, bits: int) -> Sequence[Run]:
@@ -219,9 +218,8 @@ def gathers(vocab: int, bits: int) -> Sequence[Run]:
 
 
 def gather(raw: mx.array, sizes: Sizes) -> Iterable[mx.array]:
-    reading = read_in_kernels(Logits(raw, 30.0, 0.6), mx.full((raw.shape[0], 2), 0.5))
-    found = gathered_in_kernel(reading, random_table(sizes))
-    return found.soft, found.tail, found.suffices
+    logits = Logits(raw, 30.0, 0.6)
+    return gather_in_kernel(logits, stats(logits), random_table(sizes, embedding))
 
 
 RUNS: dict[str, Callable[[], Sequence[Run]]] = {

@@ -15,6 +15,7 @@ sys.path.extend(str(folder) for folder in Path(__file__).parents[:3])
 from mutants import Mutant, Run, barriers, shortened, try_all
 
 from mlx_diffgemma.kernels.experts.cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
+from mlx_diffgemma.model import experts as reference
 
 PLAN = [
     *barriers("moe_plan", 3),
@@ -113,7 +114,7 @@ SIZES = {
 def runs(kernel: str) -> Sequence[Run]:
     """The kernel on each of its sizes."""
     case, *sizes = SIZES[kernel]
-    return [case(size).kernel for size in sizes]
+    return [case(size, reference).kernel for size in sizes]
 
 
 RUNS = {kernel: partial(runs, kernel) for kernel in SIZES}

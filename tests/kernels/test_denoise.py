@@ -16,20 +16,17 @@ from compare import assert_close
 from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
+from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion.predictions import predict
 from mlx_diffgemma.diffusion.sampler import SLICE, Logits
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import as_float64, disagreement
 from mlx_diffgemma.kernels.denoise import launch as denoise_launch
 from mlx_diffgemma.kernels.denoise import trial as denoise
-from mlx_diffgemma.kernels.denoise.checks import ReadCase, read_row
+from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase, read_row
 from mlx_diffgemma.kernels.denoise.launch import commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise.trial import (
-    CommitTrial,
-    ReadTrial,
-    outcome,
-    read_in_kernels,
-)
+from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 VOCABS = [1, 5, 128, SLICE - 1, SLICE, SLICE + 1, 10_003]
@@ -41,7 +38,7 @@ Floats = NDArray[np.float32]
 
 
 def in_all_orders(run: Any) -> list[NDArray[Any]]:
-    """What `run` returns, which must be the same to the bit however threads are scheduled."""
+    """The results of `run`, which must be the same to the bit however threads are scheduled."""
     results = []
     for order in ORDERS:
         with simulated(order=order):
@@ -53,10 +50,15 @@ def in_all_orders(run: Any) -> list[NDArray[Any]]:
 
 
 def drawn(raw: Floats, uniforms: Floats, temperature: float = COLD) -> list[int]:
-    """What the kernels draw from rows [R, V] with uniforms [R, 2]."""
+    """The kernels' draws from rows [R, V] with uniforms [R, 2]."""
     logits = Logits(mx.array(raw.astype(np.float32)), 30.0, temperature)
     with simulated():
-        return read_in_kernels(logits, mx.array(uniforms.astype(np.float32))).drawn.tolist()
+        return sample_in_kernels(logits, mx.array(uniforms.astype(np.float32))).drawn.tolist()
+
+
+def random_rows(shape: tuple[int, int], dtype: mx.Dtype, seed: int = 0) -> SampleCase:
+    """Rows from nearly flat to certain, held against the sampler."""
+    return SampleCase.of(shape, dtype, sampler, seed)
 
 
 def rows_of_mass(present: NDArray[np.bool_]) -> Floats:
@@ -64,40 +66,40 @@ def rows_of_mass(present: NDArray[np.bool_]) -> Floats:
     return np.where(present, 0.0, NEVER).astype(np.float32)
 
 
-# --- reading
+# --- sampling
 
 
 @pytest.mark.parametrize(
     ("rows", "vocab"), [(1, 1), (1, 5), (1, 128), (6, 5), *((3, vocab) for vocab in VOCABS[3:])]
 )
-def test_reading_is_that_of_float64(vocab: int, rows: int) -> None:
-    """Kernels and twin; entropies to 2e-6, kernels sum short runs of float32."""
+def test_sampling_is_that_of_float64(vocab: int, rows: int) -> None:
+    """Kernels and reference; entropies to 2e-6, kernels sum short runs of float32."""
     for dtype in DTYPES:
-        case = ReadCase.like((rows, vocab), dtype, seed=vocab)
-        best, entropy, tokens = case.reference()
+        case = random_rows((rows, vocab), dtype, seed=vocab)
+        best, entropy, tokens = case.exact()
         got = in_all_orders(case.kernel)
         assert np.array_equal(got[0], best)
         assert_close(got[1], entropy, 2e-6, f"entropy, V {vocab}, {dtype}")
         assert np.array_equal(got[2], tokens)
-        assert disagreement(case.twin(), (best, entropy, tokens), TOLERANCES) is None
+        assert disagreement(case.reference(), (best, entropy, tokens), TOLERANCES) is None
 
 
-TOLERANCES = denoise.reading_tolerances(1)
+TOLERANCES = denoise.sampling_tolerances(1)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 8.0, 60.0])
 def test_entropies_from_flat_to_certain(scale: float) -> None:
     raw = np.random.default_rng(1).normal(0, scale, (8, 5000)).astype(np.float32)
-    case = ReadCase(Logits(mx.array(raw), 30.0, 0.4), mx.full((8, 2), 0.5))
+    case = SampleCase(Logits(mx.array(raw), 30.0, 0.4), mx.full((8, 2), 0.5), sampler.sample)
     got = in_all_orders(case.kernel)
-    assert_close(got[1], case.reference()[1], 4e-6, f"entropy, scale {scale}")
+    assert_close(got[1], case.exact()[1], 4e-6, f"entropy, scale {scale}")
     assert (got[1] >= 0).all()
 
 
 def test_a_certain_row_has_entropy_zero_exactly() -> None:
     raw = rows_of_mass(np.arange(5000)[None] == 4321)
     got = in_all_orders(
-        lambda: outcome(read_in_kernels(Logits(mx.array(raw), 30.0, COLD), mx.array([[0.3, 0.6]])))
+        lambda: sample_in_kernels(Logits(mx.array(raw), 30.0, COLD), mx.array([[0.3, 0.6]])).arrays
     )
     assert [array.tolist() for array in got] == [[4321], [0.0], [4321]]
 
@@ -109,7 +111,7 @@ def test_argmax_ties_go_to_the_lowest_id(ids: Sequence[int]) -> None:
     raw = np.zeros((1, 10_000), np.float32)
     raw[0, list(ids)] = 2.5
     got = in_all_orders(
-        lambda: outcome(read_in_kernels(Logits(mx.array(raw), 30.0, 1.0), mx.array([[0.5, 0.5]])))
+        lambda: sample_in_kernels(Logits(mx.array(raw), 30.0, 1.0), mx.array([[0.5, 0.5]])).arrays
     )
     assert got[0].tolist() == [ids[0]]
 
@@ -120,9 +122,9 @@ def test_a_nan_shows_in_its_row_only() -> None:
     raw[2] = np.nan
     raw[3, :4096] = np.nan
     with simulated():
-        reading = read_in_kernels(Logits(mx.array(raw), 30.0, 0.7), mx.full((4, 2), 0.5))
-    assert np.isfinite(np.array(reading.entropy)).tolist() == [True, False, False, False]
-    for ids in (reading.best, reading.drawn):
+        seen = sample_in_kernels(Logits(mx.array(raw), 30.0, 0.7), mx.full((4, 2), 0.5))
+    assert np.isfinite(np.array(seen.entropy)).tolist() == [True, False, False, False]
+    for ids in (seen.best, seen.drawn):
         assert min(ids.tolist()) >= 0
         assert max(ids.tolist()) < 9000
 
@@ -130,15 +132,15 @@ def test_a_nan_shows_in_its_row_only() -> None:
 def test_infinite_logits_are_softcapped_like_any_others() -> None:
     raw = np.zeros((2, 300), np.float32)
     raw[0, 7], raw[1, 9] = np.inf, -np.inf
-    case = ReadCase(Logits(mx.array(raw), 30.0, 0.7), mx.full((2, 2), 0.5))
+    case = SampleCase(Logits(mx.array(raw), 30.0, 0.7), mx.full((2, 2), 0.5), sampler.sample)
     with simulated():
         best, entropy, _ = case.kernel()
     assert best.tolist() == [7, 0]
-    assert_close(entropy, case.reference()[1], 2e-6, "entropy")
+    assert_close(entropy, case.exact()[1], 2e-6, "entropy")
 
 
 def test_peaks_are_the_largest_logits_of_128_ids() -> None:
-    logits = ReadTrial.like((3, 5003), mx.bfloat16).logits
+    logits = random_rows((3, 5003), mx.bfloat16).logits
     with simulated():
         slices = stats(logits)
     processed = np.array(logits.processed())
@@ -253,7 +255,7 @@ def test_acceptance_is_the_references_on_any_length(positions: int) -> None:
 
 
 def decided(arrays: Sequence[mx.array], bound: float) -> Sequence[mx.array]:
-    return denoise.decision(commit_in_kernel(*arrays, bound))  # type: ignore[call-arg, misc]
+    return commit_in_kernel(tuple(arrays), bound)  # type: ignore[arg-type]
 
 
 def test_equal_entropies_rank_by_position() -> None:
@@ -313,31 +315,31 @@ def test_steps_of_1000_rows_are_the_reference_samplers() -> None:
         uniforms = random.random((250, 2), np.float32)
         fresh = random.integers(0, 600, 250).astype(np.int32)
         logits = Logits(mx.array(raw).astype(DTYPES[number % 3]), 30.0, 0.4 + 0.1 * number)
-        case = ReadCase(logits, mx.array(uniforms))
+        case = SampleCase(logits, mx.array(uniforms), sampler.sample)
         with simulated():
-            reading = read_in_kernels(logits, mx.array(uniforms))
-            inputs = (reading.best, reading.entropy, reading.drawn, mx.array(fresh), reading.best)
-            done = commit_in_kernel(*inputs, 0.1)
-        best, entropy, tokens = case.reference()
-        assert np.array_equal(np.array(reading.best), best)
-        assert_close(reading.entropy, entropy, 2e-6, "entropy")
-        assert np.array_equal(np.array(reading.drawn), tokens)
-        found = np.array(reading.entropy)
+            seen = sample_in_kernels(logits, mx.array(uniforms))
+            inputs = (seen.best, seen.entropy, seen.drawn, mx.array(fresh), seen.best)
+            done, following, _ = commit_in_kernel(inputs, 0.1)
+        best, entropy, tokens = case.exact()
+        assert np.array_equal(np.array(seen.best), best)
+        assert_close(seen.entropy, entropy, 2e-6, "entropy")
+        assert np.array_equal(np.array(seen.drawn), tokens)
+        found = np.array(seen.entropy)
         assert np.unique(found).size < 240  # ties
         accepted, canvas = reference_commit(found, tokens, fresh, 0.1)
         assert 20 < accepted.sum() < 250
-        assert np.array_equal(np.array(done.accepted), accepted)
-        assert np.array_equal(np.array(done.next_canvas), canvas)
+        assert np.array_equal(np.array(done), accepted)
+        assert np.array_equal(np.array(following), canvas)
         exact, _ = reference_commit(entropy.astype(np.float32), tokens, fresh, 0.1)
         assert np.array_equal(accepted, exact)
 
 
 def test_three_launches_and_nothing_as_wide_as_the_vocabulary() -> None:
     rows, vocab = 4, 40_960
-    trial = ReadTrial.like((rows, vocab), mx.bfloat16)
+    trial = random_rows((rows, vocab), mx.bfloat16)
     with simulated() as run:
-        reading = read_in_kernels(trial.logits, trial.uniforms)
-        commit_in_kernel(*(reading.best, reading.entropy, *[reading.best] * 3), 0.1)
+        seen = sample_in_kernels(trial.logits, trial.uniforms)
+        commit_in_kernel((seen.best, seen.entropy, seen.best, seen.best, seen.best), 0.1)
     assert [launch.name for launch in run.launches] == [
         *("denoise_stats", "denoise_pick", "denoise_commit")
     ]
@@ -351,6 +353,12 @@ def test_three_launches_and_nothing_as_wide_as_the_vocabulary() -> None:
 # --- who runs
 
 
+def commit(seen: Any) -> Sequence[mx.array]:
+    """The commit of a step that drew the argmax."""
+    inputs = (seen.best, seen.entropy, seen.best, seen.best, seen.best)
+    return denoise.commit(inputs, 0.1, sampler.commit)
+
+
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
@@ -359,52 +367,53 @@ def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_kernels_run_where_they_are_on_and_leave_slices(on: pytest.MonkeyPatch) -> None:
-    trial = ReadTrial.like((3, 300), mx.float32)
+    trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
-        reading = denoise.read(trial.logits, trial.uniforms)
-        denoise.commit(reading.best, reading.entropy, *[reading.best] * 3, 0.1)
+        seen = predict(trial.logits, trial.uniforms)
+        commit(seen)
     assert len(run.launches) == 3
-    assert reading.slices is not None
-    assert reading.rows is None
-    assert_close(reading.processed(), trial.logits.processed(), 0.0, "processed, made again")
+    assert seen.slices is not None
+    assert seen.statistics is None
+    assert_close(seen.processed(), trial.logits.processed(), 0.0, "processed, made again")
 
 
-def test_twins_run_where_kernels_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_run_where_kernels_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "off")
-    trial = ReadTrial.like((3, 300), mx.float32)
+    trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
-        reading = denoise.read(trial.logits, trial.uniforms)
-        denoise.commit(reading.best, reading.entropy, *[reading.best] * 3, 0.1)
+        seen = predict(trial.logits, trial.uniforms)
+        commit(seen)
     assert run.launches == []
-    assert reading.slices is None
-    assert reading.rows is not None
+    assert seen.slices is None
+    assert seen.statistics is not None
 
 
-def test_what_the_kernels_do_not_cover_is_said_once_and_read_by_the_twin(
+def test_what_the_kernels_do_not_cover_is_said_once_and_left_to_the_reference(
     on: pytest.MonkeyPatch,
 ) -> None:
     on.setattr(denoise, "MAX_VOCAB", 299)
     on.setattr(denoise, "MAX_POSITIONS", 2)
-    trial = ReadTrial.like((3, 300), mx.float32)
+    trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
         with pytest.warns(match="a vocabulary of 300, more than 299"):
-            reading = denoise.read(trial.logits, trial.uniforms)
+            seen = predict(trial.logits, trial.uniforms)
         with pytest.warns(match="a canvas of 3, more than 2"):
-            denoise.commit(reading.best, reading.entropy, *[reading.best] * 3, 0.1)
-        denoise.read(trial.logits, trial.uniforms)
+            commit(seen)
+        predict(trial.logits, trial.uniforms)
     assert run.launches == []
 
 
 def test_trials_agree_and_would_not_with_another_row() -> None:
-    read, commit = ReadTrial.like((5, 700), mx.float16), CommitTrial.like(50)
-    other = ReadTrial.like((5, 700), mx.float16, seed=1)
+    sample, decide = random_rows((5, 700), mx.float16), CommitCase.like(50, sampler.commit)
+    other = random_rows((5, 700), mx.float16, seed=1)
     with simulated():
-        assert read.disagreement(read.kernel(), read.twin()) is None
-        assert commit.disagreement(commit.kernel(), commit.twin()) is None
-        message = read.disagreement(read.kernel(), other.twin())
+        assert sample.disagreement(sample.kernel(), sample.reference()) is None
+        assert decide.disagreement(decide.kernel(), decide.reference()) is None
+        message = sample.disagreement(sample.kernel(), other.reference())
     assert message is not None
-    flipped = [~commit.twin()[0], *commit.twin()[1:]]
-    assert commit.disagreement(commit.twin(), flipped) == "accepted: error 50, allowed 0"
+    right = decide.reference()
+    flipped = [~right[0], *right[1:]]
+    assert decide.disagreement(right, flipped) == "accepted: error 50, allowed 0"
 
 
 # --- bad input
@@ -430,7 +439,7 @@ def test_logits_of_another_kind_are_refused(raw: mx.array, message: str) -> None
 
 
 def test_a_pick_refuses_what_is_not_of_its_rows() -> None:
-    trial = ReadTrial.like((3, 5000), mx.float32)
+    trial = random_rows((3, 5000), mx.float32)
     with simulated() as run:
         slices = stats(trial.logits)
         for wrong, uniforms, message in [
@@ -474,8 +483,8 @@ def test_a_commit_refuses_another_length_or_dtype() -> None:
         assert run.launches == []
 
 
-def test_float64_reading_is_that_of_a_plain_row() -> None:
-    """The reference of the selftest, on numbers one can check by hand."""
+def test_float64_sampling_is_that_of_a_plain_row() -> None:
+    """The selftest's float64 results, on numbers one can check by hand."""
     best, entropy, token = read_row(np.log([1.0, 2.0, 1.0]), np.array([0.5, 0.25]))
     assert (best, token) == (1, 1)  # 0.25 of the mass is reached, not exceeded, by the first
     assert abs(entropy - 1.5 * np.log(2)) < 1e-12
@@ -488,21 +497,21 @@ def test_a_verdict_holds_for_numbers_of_rows_up_to_a_power_of_two(
     """Every template leaves another number of positions free, and each trial takes its time."""
     trials: dict[str, Any] = {}
 
-    def chosen(family: str, key: str, trial: Any, wish: str) -> bool:
+    def chosen(family: str, key: str, trial: Any, preference: str) -> bool:
         trials.setdefault(key, trial)
         return False
 
     monkeypatch.setattr(dispatch, "chosen", chosen)
     for rows in (5, 6, 8, 9):
-        trial = ReadTrial.like((rows, 300), mx.float16)
-        reading = denoise.read(trial.logits, trial.uniforms)
-        denoise.commit(reading.best, reading.entropy, *[reading.best] * 3, 0.1)
+        trial = random_rows((rows, 300), mx.float16)
+        seen = predict(trial.logits, trial.uniforms)
+        commit(seen)
     assert list(trials) == [
         "8 rows of 300 logits, float16",
         "commit of 8 positions",
         "16 rows of 300 logits, float16",
         "commit of 16 positions",
     ]
-    read, commit, *_ = (trial() for trial in trials.values())
-    assert read.logits.raw.shape == (8, 300)
-    assert commit.inputs[0].shape == (8,)
+    sample, decide, *_ = (trial() for trial in trials.values())
+    assert sample.logits.raw.shape == (8, 300)
+    assert decide.inputs[0].shape == (8,)

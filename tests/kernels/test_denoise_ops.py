@@ -1,4 +1,4 @@
-"""The twin of the denoising kernels against float64 numpy, and the draw against its written rule.
+"""The sampler's definitions against float64 numpy, and the draw against its written rule.
 
 Masses are whole numbers wherever a token is expected to the letter: their float32 sums are exact
 in any order, and what is left, one product, is rounded the same everywhere.
@@ -14,19 +14,19 @@ from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.sampler import (
     SLICE,
     Logits,
-    Rows,
+    LogitStatistics,
     accept,
     commit,
     draw,
     first_exceeding,
-    read_rows,
     slice_masses,
+    statistics,
 )
 
 Floats = NDArray[np.float32]
 LAST_UNIFORM = 1 - 2.0**-24  # the largest CounterNoise gives; the smallest is 2^-24
 
-# --- reading a row
+# --- statistics of a row
 
 
 def entropies(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -41,7 +41,7 @@ def entropies(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("scale", [0.1, 1.0, 8.0, 40.0])
 def test_entropy_is_that_of_float64(vocab: int, scale: float) -> None:
     logits = np.random.default_rng(1).normal(0, scale, (16, vocab)).astype(np.float32)
-    got = read_rows(mx.array(logits)).entropy
+    got = statistics(mx.array(logits)).entropy
     # A float32 sum of 10,000 terms is good to about 1e-6 of itself; entropies reach log V = 9.2.
     assert_close(got, entropies(logits), 2e-5, f"entropy, V {vocab}, scale {scale}")
 
@@ -50,7 +50,7 @@ def test_entropy_is_that_of_float64(vocab: int, scale: float) -> None:
 def test_entropy_of_a_peaked_row_keeps_its_digits(gap: float) -> None:
     logits = np.full((1, 5000), -gap / 2, np.float32)
     logits[0, 4321] = gap / 2
-    got, expected = read_rows(mx.array(logits)).entropy.item(), entropies(logits)[0]
+    got, expected = statistics(mx.array(logits)).entropy.item(), entropies(logits)[0]
     # Of the two terms, both positive, only log Z = log(1 + little) loses digits: at worst all of
     # them, which is 1 / (1 + gap) of the sum. logsumexp - mean would lose up to 4e-6 here.
     slack = expected / (1 + gap) + 1e-4 * expected  # the latter for a float32 sum of 5,000 terms
@@ -60,32 +60,32 @@ def test_entropy_of_a_peaked_row_keeps_its_digits(gap: float) -> None:
 
 @pytest.mark.parametrize("vocab", [1, 2, 128, 5000, 262_144])
 def test_entropy_of_a_flat_row_is_log_v(vocab: int) -> None:
-    got = read_rows(mx.full((1, vocab), -3.25)).entropy.item()
+    got = statistics(mx.full((1, vocab), -3.25)).entropy.item()
     assert abs(got - np.log(vocab)) < 2e-6  # whole-number sums are exact; log is good to an ulp
 
 
 def test_a_certain_row_has_entropy_zero_exactly() -> None:
     logits = mx.where(mx.arange(5000) == 17, 75.0, -75.0)[None]  # the softcap at the lowest t
-    assert read_rows(logits).entropy.item() == 0.0
+    assert statistics(logits).entropy.item() == 0.0
 
 
 def test_a_row_that_is_not_finite_has_an_entropy_that_is_not() -> None:
     logits = mx.array([[0.0, float("nan"), 1.0], [0.0, 1.0, 2.0]])
-    assert np.isfinite(np.array(read_rows(logits).entropy)).tolist() == [False, True]
+    assert np.isfinite(np.array(statistics(logits).entropy)).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("ids", [(0, 1), (5, 4095), (4095, 4096), (4100, 9999), (0, 5, 9999)])
 def test_argmax_ties_go_to_the_lowest_id(ids: tuple[int, ...]) -> None:
     logits = np.zeros((1, 10_000), np.float32)
     logits[0, list(ids)] = 2.5
-    best = read_rows(mx.array(logits)).best
+    best = statistics(mx.array(logits)).best
     assert best.dtype == mx.int32
     assert best.tolist() == [ids[0]]
 
 
 def test_rows_hold_weights_relative_to_the_best_and_their_sums() -> None:
     logits = np.random.default_rng(2).normal(0, 3, (5, 9000)).astype(np.float32)
-    rows = read_rows(mx.array(logits))
+    rows = statistics(mx.array(logits))
     weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     total = weights.sum(axis=1, keepdims=True)
     assert_close(rows.weights, weights, 1e-6, "weights")  # at most 1; float32 exp is good to 2 ulp
@@ -105,11 +105,13 @@ def test_slice_masses_are_sums_over_4096_ids(vocab: int) -> None:
 # --- the draw
 
 
-def whole_rows(weights: NDArray[np.integer]) -> Rows:
+def whole_rows(weights: NDArray[np.integer]) -> LogitStatistics:
     """Rows whose masses are these whole numbers; what a draw does not read is left empty."""
     array = mx.array(weights.astype(np.float32))
     masses, unread = slice_masses(array), mx.zeros(1)
-    return Rows(unread, unread, unread, array, masses.sum(axis=-1, keepdims=True), masses)
+    return LogitStatistics(
+        unread, unread, unread, array, masses.sum(axis=-1, keepdims=True), masses
+    )
 
 
 def plain_index(masses: Floats, uniform: np.float32) -> int:
@@ -146,7 +148,7 @@ def test_draws_from_logits_lie_where_their_uniforms_point(vocab: int) -> None:
     """Sums of real weights round, and differently in each order: to n * 2^-24 of the total."""
     logits = np.random.default_rng(4).normal(0, 3, (200, vocab)).astype(np.float32)
     uniforms = np.array(CounterNoise(1).uniforms(0, 0, 200))
-    rows = read_rows(mx.array(logits))
+    rows = statistics(mx.array(logits))
     drawn = draw(rows, mx.array(uniforms)).tolist()
     weights = np.array(rows.weights, np.float64)
     for row, token, (first, second) in zip(weights, drawn, uniforms.astype(float), strict=True):
@@ -236,9 +238,9 @@ def test_draws_of_10_000_tokens_follow_the_distribution(monkeypatch: pytest.Monk
     monkeypatch.setattr("mlx_diffgemma.diffusion.sampler.SLICE", 256)
     vocab, count, part = 10_000, 200_000, 4000
     logits = np.random.default_rng(5).normal(0, 1, (1, vocab)).astype(np.float32)
-    one = read_rows(mx.array(logits))
+    one = statistics(mx.array(logits))
     weights, masses = (mx.broadcast_to(a, (part, a.shape[1])) for a in (one.weights, one.masses))
-    rows = Rows(one.processed, one.best, one.entropy, weights, one.total, masses)
+    rows = LogitStatistics(one.processed, one.best, one.entropy, weights, one.total, masses)
     uniforms = CounterNoise(99).uniforms(0, 0, count)
     drawn = [np.array(draw(rows, uniforms[at : at + part])) for at in range(0, count, part)]
     seen = np.bincount(np.concatenate(drawn), minlength=vocab)

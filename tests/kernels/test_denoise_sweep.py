@@ -12,13 +12,15 @@ from metal_sim import address_space_errors, run_sanitized, simulated, subset_err
 from mutants import Mutant, assert_noticed_by, noticed
 from numpy.typing import NDArray
 
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.noise import CounterNoise
-from mlx_diffgemma.diffusion.sampler import SLICE, Logits, commit
-from mlx_diffgemma.kernels.denoise.checks import ReadCase
+from mlx_diffgemma.diffusion.sampler import SLICE, Logits
+from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase
 from mlx_diffgemma.kernels.denoise.launch import Slices, commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise.trial import CommitTrial, ReadTrial, read_in_kernels
+from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
-from mlx_diffgemma.model.soft_gather import HALF_ULP
+from mlx_diffgemma.model import embedding
+from mlx_diffgemma.model.embedding import HALF_ULP
 
 pytestmark = pytest.mark.slow
 
@@ -33,27 +35,27 @@ Floats = NDArray[np.float64]
 
 def test_a_canvas_of_256_rows_over_262144_tokens() -> None:
     """In bfloat16 and four chunks, as on a GPU: argmax, entropy, draw, acceptance, bytes."""
-    chunks = [ReadCase.like((64, 262_144), mx.bfloat16, seed) for seed in range(4)]
+    chunks = [SampleCase.of((64, 262_144), mx.bfloat16, sampler, seed) for seed in range(4)]
     found: list[list[Any]] = []
     right: list[list[Any]] = []
     with simulated() as run:
         for case in chunks:
-            reading = read_in_kernels(case.logits, case.uniforms)
-            found.append([np.array(a) for a in (reading.best, reading.entropy, reading.drawn)])
-            right.append(list(case.reference()))
+            seen = sample_in_kernels(case.logits, case.uniforms)
+            found.append([np.array(array) for array in seen.arrays])
+            right.append(list(case.exact()))
         best, entropy, drawn = (np.concatenate(part) for part in zip(*found, strict=True))
         fresh = CounterNoise(1).renoise(0, 0, 256, 262_144)
         ids = [mx.array(array) for array in (best, drawn)]
         inputs = (ids[0], mx.array(entropy), ids[1], fresh, ids[0])
-        done = commit_in_kernel(*inputs, 3.0)
+        accepted, next_canvas, _ = commit_in_kernel(inputs, 3.0)
     want = [np.concatenate(part) for part in zip(*right, strict=True)]
     assert np.array_equal(best, want[0])
     assert_close(entropy, want[1], 5e-6, "entropy")  # of 11 nats: five units in the last place
     assert np.array_equal(drawn, want[2])
-    twin = commit(*inputs, 3.0)
-    assert 0 < sum(twin.accepted.tolist()) < 256
-    assert done.accepted.tolist() == twin.accepted.tolist()
-    assert done.next_canvas.tolist() == twin.next_canvas.tolist()
+    ours = sampler.commit(*inputs, 3.0)
+    assert 0 < sum(ours.accepted.tolist()) < 256
+    assert accepted.tolist() == ours.accepted.tolist()
+    assert next_canvas.tolist() == ours.next_canvas.tolist()
 
     logits = 256 * 262_144 * 2
     read_whole = sum(launch.input_bytes for launch in run.of("denoise_stats"))
@@ -69,9 +71,9 @@ def test_a_canvas_of_256_rows_over_262144_tokens() -> None:
 def test_soft_embeddings_at_real_widths(dtype: mx.Dtype, bits: int) -> None:
     """H 2816 over 40,003 tokens: within two roundings of float64."""
     with simulated():
-        case = GatherCase.of(Sizes(24, 40_003, 2816, dtype, bits, 64))
+        case = GatherCase.of(Sizes(24, 40_003, 2816, dtype, bits, 64), embedding, sampler)
         soft, tail, suffices = case.kernel()
-    want = case.reference()
+    want = case.exact()
     size = np.abs(want[0]).max(axis=1, keepdims=True)
     got = np.array(soft.astype(mx.float32)) / np.where(size > 0, size, 1)
     assert_close(got, want[0] / np.where(size > 0, size, 1), 4 * HALF_ULP[dtype], "soft")
@@ -131,13 +133,14 @@ def test_address_spaces_of_every_instantiation(dtype: mx.Dtype) -> None:
     """Arrays of fewer than 8 elements, which Metal is given as constants, among them."""
     with simulated() as run:
         for rows, vocab in ((1, 5), (9, 5003), (2, 8192)):
-            ReadTrial.like((rows, vocab), dtype).kernel()
+            SampleCase.of((rows, vocab), dtype, sampler).kernel()
         for positions in (4, 40, 256):
-            CommitTrial.like(positions).kernel()
+            CommitCase.like(positions, sampler.commit).kernel()
         if dtype != mx.float32:
             for bits, group in ((0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)):
                 for rows, vocab in ((1, 900), (3, 5003)):
-                    GatherCase.of(Sizes(rows, vocab, 128, dtype, bits, group)).kernel()
+                    sizes = Sizes(rows, vocab, 128, dtype, bits, group)
+                    GatherCase.of(sizes, embedding, sampler).kernel()
     for text in {launch.text for launch in run.launches}:
         assert address_space_errors(text) == ""
 

@@ -45,7 +45,7 @@ class FakeTrial:
     def __init__(self, clock: Clock | None = None, **options: Any) -> None:
         self.clock = clock or Clock()
         self.kernel_seconds: float = options.get("kernel_seconds", 1.0)
-        self.twin_seconds: float = options.get("twin_seconds", 2.0)
+        self.reference_seconds: float = options.get("reference_seconds", 2.0)
         self.difference: str | None = options.get("difference")
         self.error: BaseException | None = options.get("error")
         self.calls = 0
@@ -57,12 +57,12 @@ class FakeTrial:
         self.clock.now += self.kernel_seconds
         return [mx.ones((2, 2)) @ mx.ones((2, 2))]
 
-    def twin(self) -> Sequence[mx.array]:
-        self.clock.now += self.twin_seconds
+    def reference(self) -> Sequence[mx.array]:
+        self.clock.now += self.reference_seconds
         return [mx.full((2, 2), 2.0)]
 
-    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
-        assert mx.array_equal(kernel[0], twin[0])
+    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
+        assert mx.array_equal(kernel[0], reference[0])
         return self.difference
 
 
@@ -144,7 +144,7 @@ def test_on_takes_the_kernels_unchecked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("value", ["auto", "off", "check"])
-def test_without_metal_the_twins_run(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_metal_the_references_run(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "has_metal", lambda: False)
     monkeypatch.setenv(dispatch.VARIABLE, value)
     assert not dispatch.chosen("experts", KEY, untried)
@@ -177,7 +177,7 @@ def test_a_kernel_that_wins_runs_and_is_tried_once(clock: Clock, file: Path) -> 
         "outcome": "faster",
         "note": None,
         "kernel_ms": 1000.0,
-        "twin_ms": 2000.0,
+        "reference_ms": 2000.0,
     }
 
 
@@ -204,7 +204,7 @@ def test_check_tries_anew_once_a_process(clock: Clock, monkeypatch: pytest.Monke
 def test_a_win_below_two_percent_counts_as_none(
     clock: Clock, kernel_seconds: float, runs: bool
 ) -> None:
-    trial = FakeTrial(clock, kernel_seconds=kernel_seconds, twin_seconds=1.0)
+    trial = FakeTrial(clock, kernel_seconds=kernel_seconds, reference_seconds=1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KernelWarning)
         assert dispatch.chosen("experts", KEY, lambda: trial) is runs
@@ -220,7 +220,7 @@ def test_one_slow_sample_does_not_decide(clock: Clock) -> None:
 
 
 def test_quick_kernels_are_sampled_often(clock: Clock) -> None:
-    trial = FakeTrial(clock, kernel_seconds=1e-4, twin_seconds=2e-4)
+    trial = FakeTrial(clock, kernel_seconds=1e-4, reference_seconds=2e-4)
     assert dispatch.chosen("experts", KEY, lambda: trial)
     assert trial.calls == 1 + timing.MOST_SAMPLES
 
@@ -234,7 +234,7 @@ def test_quick_kernels_are_sampled_often(clock: Clock) -> None:
         ({"kernel_seconds": 2.0}, "slower", "are not faster here (2e+03 ms against 2e+03), for"),
     ],
 )
-def test_a_kernel_that_fails_is_said_once_and_its_twin_runs(
+def test_a_kernel_that_fails_is_said_once_and_its_reference_runs(
     clock: Clock, file: Path, options: dict[str, Any], outcome: str, part: str
 ) -> None:
     trial = FakeTrial(clock, **options)  # the second instantiation fails in the same way
@@ -361,11 +361,11 @@ def test_running_is_true_from_the_first_kernel_on(
         b"[]",
         pytest.param(b"[" * 100_000, id="nested too deep"),
         b"{}",
-        b'{"schema": 1}',
-        b'{"schema": 1, "machines": [1]}',
-        b'{"schema": 1, "machines": {"M": {"experts": {"k": {"outcome": "best"}}}}}',
-        b'{"schema": 1, "machines": {"M": {"experts": {"k": {"outcome": "faster", "note": 1, '
-        b'"kernel_ms": 1.0, "twin_ms": 2.0}}}}}',
+        b'{"schema": 2}',
+        b'{"schema": 2, "machines": [1]}',
+        b'{"schema": 2, "machines": {"M": {"experts": {"k": {"outcome": "best"}}}}}',
+        b'{"schema": 2, "machines": {"M": {"experts": {"k": {"outcome": "faster", "note": 1, '
+        b'"kernel_ms": 1.0, "reference_ms": 2.0}}}}}',
     ],
 )
 def test_a_corrupt_file_is_said_once_and_replaced(clock: Clock, file: Path, content: bytes) -> None:
@@ -379,7 +379,7 @@ def test_a_corrupt_file_is_said_once_and_replaced(clock: Clock, file: Path, cont
 
 def test_a_file_of_another_schema_is_replaced_without_a_word(clock: Clock, file: Path) -> None:
     file.parent.mkdir(parents=True)
-    file.write_text('{"schema": 2, "else": true}')
+    file.write_text('{"schema": 3, "else": true}')
     assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
     assert list(stored(file)) == ["experts"]
 
@@ -509,22 +509,24 @@ def test_the_package_asks_mlx_what_the_chip_is(monkeypatch: pytest.MonkeyPatch) 
 # --- what was tuned for a machine
 
 
-def test_a_wish_for_off_asks_for_no_trial(clock: Clock) -> None:
+def test_a_preference_for_off_asks_for_no_trial(clock: Clock) -> None:
     trial = FakeTrial(clock)
     assert not dispatch.chosen("experts", KEY, lambda: trial, "off")
     assert trial.calls == 0
 
 
-def test_a_wish_for_on_takes_kernels_that_lost_in_time_alone(clock: Clock) -> None:
+def test_a_preference_for_on_takes_kernels_that_lost_in_time_alone(clock: Clock) -> None:
     slow, broken = FakeTrial(clock, kernel_seconds=3.0), FakeTrial(clock, difference="all of it")
     assert dispatch.chosen("experts", KEY, lambda: slow, "on")
     with pytest.warns(KernelWarning, match="all of it"):
         assert not dispatch.chosen("denoise", KEY, lambda: broken, "on")
 
 
-@pytest.mark.parametrize(("mode", "wish", "runs"), [("off", "on", False), ("on", "off", True)])
-def test_the_environment_is_above_a_wish(
-    monkeypatch: pytest.MonkeyPatch, clock: Clock, mode: str, wish: Any, runs: bool
+@pytest.mark.parametrize(
+    ("mode", "preference", "runs"), [("off", "on", False), ("on", "off", True)]
+)
+def test_the_environment_is_above_a_preference(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, mode: str, preference: Any, runs: bool
 ) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, mode)
-    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock), wish) is runs
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock), preference) is runs

@@ -1,4 +1,4 @@
-"""Whole generations with the kernels switched on, run by the simulator, against their twins."""
+"""Whole generations with the kernels switched on, simulated, against their references."""
 
 import json
 from collections import Counter
@@ -47,12 +47,12 @@ def generated(mode: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_tiny_sudoku_is_solved_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    twins = generated("off", seed, monkeypatch)
+    references = generated("off", seed, monkeypatch)
     with simulated() as run:
         kernels = generated("on", seed, monkeypatch)
-    assert (twins["kernels"], kernels["kernels"]) == ("ops", "metal")
+    assert (references["kernels"], kernels["kernels"]) == ("ops", "metal")
     for key in ("text", "token_ids", "steps", "finish_reason"):
-        assert kernels[key] == twins[key], key
+        assert kernels[key] == references[key], key
     assert kernels["text"].strip() == SOLUTION
     steps = sum(kernels["steps"])
     counted = Counter(launch.name for launch in run.launches)
@@ -75,7 +75,7 @@ def frames(folder: Path) -> list[Frame]:
 def exact_embedding(vocab: int, width: int, bits: int) -> NDArray[np.float32]:
     """Whole numbers of 2^-k with both extremes in every group of 32: packed and unpacked exactly.
 
-    So the twin, which unpacks into bfloat16, and the kernel, which does not, mean the same numbers.
+    So the reference, which unpacks into bfloat16, and the kernel, which does not, see one table.
     """
     most = 2 ** ((bits or 8) - 1)
     whole = np.random.default_rng(bits).integers(-most, most, (vocab, width))
@@ -88,7 +88,7 @@ def exact_embedding(vocab: int, width: int, bits: int) -> NDArray[np.float32]:
 def test_a_16_bit_model_with_two_slices_gives_the_same_tokens(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Experts are left to their twin, with a packing their kernels do not take."""
+    """Experts are left to their reference, with a packing their kernels do not take."""
     sizes = Sizes(
         "sf",
         vocab_size=5003,
@@ -112,11 +112,11 @@ def test_a_16_bit_model_with_two_slices_gives_the_same_tokens(
         lambda module: next((kind for part, kind in recipe.items() if part in module), None),
     )
     monkeypatch.setenv(dispatch.VARIABLE, "off")
-    twins = frames(folder)
+    references = frames(folder)
     monkeypatch.setenv(dispatch.VARIABLE, "on")
     with simulated() as run:
         kernels = frames(folder)
-    for got, want in zip(kernels, twins, strict=True):
+    for got, want in zip(kernels, references, strict=True):
         assert_close(got.entropies, want.entropies, 5e-5, f"entropies, step {got.step}")
         assert got.tokens.tolist() == want.tokens.tolist(), got.step
         assert got.accepted.tolist() == want.accepted.tolist(), got.step

@@ -1,4 +1,4 @@
-"""The expert kernels, simulated, against twins and float64; the wrappers; the choice."""
+"""The expert kernels, simulated, against their reference and float64; the launches; the choice."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -26,19 +26,23 @@ from mlx_diffgemma.kernels.experts.cases import (
     GateUpCase,
     PlanCase,
     Sizes,
-    random_routing,
+    random_plan,
     random_rows,
+    random_scores,
     random_weight,
 )
 from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
-from mlx_diffgemma.kernels.experts.launch import Stored, stored
+from mlx_diffgemma.kernels.experts.plan import Plan
+from mlx_diffgemma.kernels.experts.trial import Mixture, MixtureTrial
+from mlx_diffgemma.kernels.launch import dtype_name
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
-from mlx_diffgemma.model import experts as experts_ops
+from mlx_diffgemma.kernels.weights import StoredWeight
+from mlx_diffgemma.model import experts as reference
 from mlx_diffgemma.model import matrices
-from mlx_diffgemma.model.experts import Plan, Routing
-from mlx_diffgemma.model.matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from mlx_diffgemma.model.experts import Experts, Routing
+from mlx_diffgemma.model.matrices import AnyMatrix, PackedMatrix, matrix
 
-SMALL = [check for check in checks() if check.size == "small"]
+SMALL = [check for check in checks(reference) if check.size == "small"]
 SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other
 BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
 KERNELS = ["moe_plan", "moe_gate_up", "moe_down", "moe_combine"]
@@ -64,30 +68,35 @@ def in_all_schedules(run: Callable[[], Any]) -> list[Any]:
 
 
 def assert_right(case: Any, dtype: mx.Dtype) -> None:
-    for got, want in zip(in_all_schedules(case.kernel), case.reference(), strict=True):
+    for got, want in zip(in_all_schedules(case.kernel), case.exact(), strict=True):
         error = row_error(got, np.asarray(want, np.float64))
         assert error <= LIMITS[dtype], f"error {error:.3g} of a row's largest value"
 
 
-# --- kernels and twins against float64 -----------------------------------------------------------
+# --- kernels and references against float64 ------------------------------------------------------
 
 
 @pytest.mark.parametrize("check", SMALL, ids=lambda c: f"{c.kernel}-{c.instantiation}")
 def test_every_instantiation(check: Check) -> None:
-    """What the selftest checks: the kernel by its limits, and the twin by its own."""
+    """The checks of the selftest: the kernel by its limits, the reference by its own."""
     case = check.prepare()
-    right = case.reference()
+    right = case.exact()
     kernel = worst(in_all_schedules(case.kernel), right, check.tolerances)
-    twin = worst(case.twin(), right, check.twin_tolerances or check.tolerances)
+    ours = worst(case.reference(), right, check.reference_tolerances or check.tolerances)
     assert kernel.allowed, f"kernel: {kernel}"
-    assert twin.allowed, f"twin: {twin}"
+    assert ours.allowed, f"reference: {ours}"
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 31, 32, 33, 65, 128])
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
 def test_any_number_of_rows(rows: int, dtype: mx.Dtype) -> None:
     sizes = Sizes(L=rows, E=3, K=1, H=64, I=32, dtype=dtype, bits=4, group=32)
-    for case in (PlanCase(sizes), GateUpCase(sizes), DownCase(sizes), CombineCase(sizes)):
+    for case in (
+        PlanCase(sizes, reference),
+        GateUpCase(sizes, reference),
+        DownCase(sizes, reference),
+        CombineCase(sizes, reference),
+    ):
         assert_right(case, dtype)
 
 
@@ -95,7 +104,11 @@ def test_any_number_of_rows(rows: int, dtype: mx.Dtype) -> None:
 def test_widths_that_fill_no_block(hidden: int, inner: int) -> None:
     """A block has 64 gates and their ups, or 128 outputs."""
     sizes = Sizes(L=13, E=4, K=2, H=hidden, I=inner, dtype=mx.float16, bits=8, group=32)
-    for case in (GateUpCase(sizes), DownCase(sizes), CombineCase(sizes)):
+    for case in (
+        GateUpCase(sizes, reference),
+        DownCase(sizes, reference),
+        CombineCase(sizes, reference),
+    ):
         assert_right(case, mx.float16)
 
 
@@ -104,21 +117,20 @@ def test_widths_that_fill_no_block(hidden: int, inner: int) -> None:
     [(1, 1, 1), (7, 1, 1), (3, 33, 5), (512, 128, 8), (70, 256, 16), (512, 80, 3), (256, 8, 8)],
 )
 def test_plan(rows: int, num_experts: int, top_k: int) -> None:
-    """Whole numbers equal to a stable sort's and the twin's; weights to a softmax in float64."""
-    case = PlanCase(Sizes(L=rows, E=num_experts, K=top_k, H=0, I=0, dtype=mx.bfloat16))
+    """Whole numbers as a stable sort and the reference find them; weights as in float64."""
+    case = PlanCase(Sizes(L=rows, E=num_experts, K=top_k, H=0, I=0, dtype=mx.bfloat16), reference)
     chosen, weights, *lists = in_all_schedules(case.kernel)
-    right, twin = list(case.reference()), [as_float64(array) for array in case.twin()]
+    right, ours = list(case.exact()), [as_float64(array) for array in case.reference()]
     np.testing.assert_allclose(weights, right.pop(1), rtol=1e-5)
-    np.testing.assert_allclose(weights, twin.pop(1), rtol=1e-5)
-    for got, want, same in zip([chosen, *lists], right, twin, strict=True):
+    np.testing.assert_allclose(weights, ours.pop(1), rtol=1e-5)
+    for got, want, same in zip([chosen, *lists], right, ours, strict=True):
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(got, same)
 
 
 def test_ties_go_to_the_lowest_expert() -> None:
-    routing = Routing(mx.zeros((3, 40)), mx.ones(40), 4)
     with simulated():
-        plan = experts_launch.plan(routing)
+        plan = experts_launch.plan(mx.zeros((3, 40)), mx.ones(40), 4)
     assert plan.experts.tolist() == [[0, 1, 2, 3]] * 3
     assert plan.weights.tolist() == [[0.25] * 4] * 3
 
@@ -132,7 +144,7 @@ def test_scores_that_are_no_numbers() -> None:
     scores[3] = -inf
     scores[4, 3] = nan
     with simulated():
-        plan = experts_launch.plan(Routing(mx.array(scores), mx.ones(6), 3))
+        plan = experts_launch.plan(mx.array(scores), mx.ones(6), 3)
     chosen = np.asarray(plan.experts)
     assert [sorted(row) for row in chosen.tolist()] == [[0, 1, 2], [0, 1, 2], [0, 1, 5]] + [
         [0, 1, 2]
@@ -147,16 +159,16 @@ def test_all_rows_on_one_expert(top_k: int) -> None:
     scores = mx.array([[0.0] * 3 + [1.0, 2.0]] * 100)
     sizes = Sizes(L=100, E=5, K=top_k, H=32, I=32, dtype=mx.float32)
     with simulated():
-        plan = experts_launch.plan(Routing(scores, mx.ones(5), top_k))
+        plan = experts_launch.plan(scores, mx.ones(5), top_k)
     counts = np.asarray(plan.tiles)[:, 2]
     assert counts.sum() == 100 * top_k
     assert np.count_nonzero(counts) == 4 * top_k < len(counts)
-    for case in (GateUpCase(sizes), DownCase(sizes)):
+    for case in (GateUpCase(sizes, reference), DownCase(sizes, reference)):
         case.plan = plan
         assert_right(case, mx.float32)
 
 
-# --- the choice between kernels and twins --------------------------------------------------------
+# --- the choice between kernels and reference ----------------------------------------------------
 
 
 @pytest.fixture
@@ -164,10 +176,29 @@ def kernels_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
 
 
-def mixture(sizes: Sizes) -> tuple[mx.array, Routing, AnyMatrix, AnyMatrix]:
+Case = tuple[mx.array, Routing, AnyMatrix, AnyMatrix]
+
+
+def random_case(sizes: Sizes) -> Case:
+    """Rows, their routing, and the matrices of gate and up and of down."""
     x = random_rows(sizes.L, sizes.H, sizes.dtype)
-    gate_up = random_weight(sizes, 2 * sizes.I, sizes.H)
-    return x, random_routing(sizes), gate_up, random_weight(sizes, sizes.H, sizes.I)
+    gate_up = matrix(random_weight(sizes, 2 * sizes.I, sizes.H))
+    down = matrix(random_weight(sizes, sizes.H, sizes.I))
+    return x, Routing(*random_scores(sizes)), gate_up, down
+
+
+def mixed(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> mx.array:
+    """The network's own experts, by kernels or not."""
+    return Experts(gate_up, down)(x, routing)
+
+
+def mixed_in_ops(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> mx.array:
+    return Experts(gate_up, down).reference(x, routing)
+
+
+def mixture(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> Mixture[Routing]:
+    ours = Experts(gate_up, down).reference
+    return Mixture(x, routing, gate_up.stored, down.stored, ours)
 
 
 @pytest.mark.usefixtures("kernels_on")
@@ -175,31 +206,30 @@ def mixture(sizes: Sizes) -> tuple[mx.array, Routing, AnyMatrix, AnyMatrix]:
 def test_four_launches_and_no_copies(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From scores to the weighted sum; dense weights as a GPU lays them out."""
     monkeypatch.setattr(matrices, "on_gpu", lambda: True)
-    case = mixture(replace(BASE, L=40, bits=bits, group=32 if bits else 0))
+    case = random_case(replace(BASE, L=40, bits=bits, group=32 if bits else 0))
     with simulated() as simulation:
-        mixed = experts.mix(*case)
+        got = mixed(*case)
     assert [launch.name for launch in simulation.launches] == KERNELS
     assert [launch.copied_bytes for launch in simulation.launches] == [0] * 4
-    assert row_error(as_float64(mixed), as_float64(experts_ops.mix(*case))) <= 1e-5
+    assert row_error(as_float64(got), as_float64(mixed_in_ops(*case))) <= 1e-5
 
 
-@pytest.mark.parametrize("dtype", LIMITS, ids=experts_launch.short)
+@pytest.mark.parametrize("dtype", LIMITS, ids=dtype_name)
 def test_products_and_packings_may_differ(dtype: mx.Dtype) -> None:
     """Experts of another packing in each product, as mixed recipes have them."""
     sizes = replace(BASE, L=19, dtype=dtype)
     packed = replace(sizes, bits=8, group=64)
-    x, routing, gate_up, _ = mixture(packed)
-    case = (x, routing, gate_up, random_weight(sizes, sizes.H, sizes.I))
+    x, routing, gate_up, _ = random_case(packed)
+    case = (x, routing, gate_up, matrix(random_weight(sizes, sizes.H, sizes.I)))
     with simulated():
-        mixed = experts.mix_in_kernels(*case)
+        got = experts.mix_in_kernels(mixture(*case))
     limit = experts.AGREEMENT[dtype] * (1 if dtype == mx.float32 else 4)  # the CPU sums in 16 bits
-    assert row_error(as_float64(mixed), as_float64(experts_ops.mix(*case))) <= limit
+    assert row_error(as_float64(got), as_float64(mixed_in_ops(*case))) <= limit
 
 
-def packed_otherwise() -> tuple[mx.array, Routing, AnyMatrix, AnyMatrix]:
-    x, routing, gate_up, down = mixture(BASE)
-    assert isinstance(down, DenseMatrix)
-    weight = mx.contiguous(down.right.swapaxes(-1, -2))
+def packed_otherwise() -> Case:
+    x, routing, gate_up, down = random_case(BASE)
+    weight = mx.contiguous(down.stored.weight)
     packing = QuantizationConfig("mxfp4", 4, 32)
     packed = mx.quantize(weight, group_size=32, bits=4, mode="mxfp4")
     return x, routing, gate_up, PackedMatrix(packed[0], packed[1], None, packing)
@@ -209,11 +239,11 @@ def packed_otherwise() -> tuple[mx.array, Routing, AnyMatrix, AnyMatrix]:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        (lambda: mixture(replace(BASE, L=513, H=32, I=32)), "more than 512 rows at once"),
-        (lambda: mixture(replace(BASE, E=257)), "more than 256 experts"),
-        (lambda: mixture(replace(BASE, E=17, K=17)), "more than 16 a row"),
-        (lambda: mixture(replace(BASE, H=48)), "hidden size of 48"),
-        (lambda: mixture(replace(BASE, I=40)), "experts of 40"),
+        (lambda: random_case(replace(BASE, L=513, H=32, I=32)), "more than 512 rows at once"),
+        (lambda: random_case(replace(BASE, E=257)), "more than 256 experts"),
+        (lambda: random_case(replace(BASE, E=17, K=17)), "more than 16 a row"),
+        (lambda: random_case(replace(BASE, H=48)), "hidden size of 48"),
+        (lambda: random_case(replace(BASE, I=40)), "experts of 40"),
         (packed_otherwise, "another way than affine"),
     ],
     ids=["rows", "experts", "top", "hidden", "inner", "packing"],
@@ -222,11 +252,11 @@ def test_what_the_kernels_do_not_cover_is_said_once(case: Callable[[], Any], rea
     arrays = case()
     with simulated() as simulation:
         with pytest.warns(KernelWarning, match=reason):
-            mixed = experts.mix(*arrays)
-        again = experts.mix(*arrays)  # warnings are errors
+            got = mixed(*arrays)
+        again = mixed(*arrays)  # warnings are errors
     assert simulation.launches == []
-    want = experts_ops.mix(*arrays)
-    assert mx.array_equal(mixed, want)
+    want = mixed_in_ops(*arrays)
+    assert mx.array_equal(got, want)
     assert mx.array_equal(again, want)
 
 
@@ -243,7 +273,7 @@ def test_weights_too_large_to_be_counted_in_32_bits_are_not_covered() -> None:
     def reason(inner: int) -> str | None:
         routing = Routing(mx.zeros((5, 256)), mx.ones(256), 8)
         case = (mx.zeros((5, 4096)), routing, weight(2 * inner, 4096), weight(4096, inner))
-        return experts.not_covered(*case)
+        return experts.not_covered(mixture(*case))
 
     assert reason(1024) is None  # 2^31 values
     assert reason(1088) == "experts of more than 2147483648 values a layer"
@@ -251,13 +281,14 @@ def test_weights_too_large_to_be_counted_in_32_bits_are_not_covered() -> None:
 
 def test_without_metal_the_operations_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
-    case = mixture(replace(BASE, H=48))
-    assert mx.array_equal(experts.mix(*case), experts_ops.mix(*case))
+    case = random_case(replace(BASE, H=48))
+    assert mx.array_equal(mixed(*case), mixed_in_ops(*case))
 
 
 def test_a_verdict_holds_for_rows_up_to_a_power_of_two() -> None:
     def named(rows: int) -> str:
-        return experts.instantiation(*mixture(replace(BASE, L=rows, bits=4, group=64)))
+        case = random_case(replace(BASE, L=rows, bits=4, group=64))
+        return experts.instantiation(mixture(*case))
 
     assert named(33) == named(64) != named(65)
     assert named(64) == (
@@ -267,35 +298,35 @@ def test_a_verdict_holds_for_rows_up_to_a_power_of_two() -> None:
 
 
 def test_a_trial_agrees() -> None:
-    case = mixture(replace(BASE, dtype=mx.bfloat16))
+    case = random_case(replace(BASE, dtype=mx.bfloat16))
     with simulated() as simulation:
-        verdict = run_trial(lambda: experts.MixTrial(*case))
+        verdict = run_trial(lambda: MixtureTrial.like(mixture(*case)))
     assert verdict.outcome in (Outcome.FASTER, Outcome.SLOWER), verdict
     assert {launch.name for launch in simulation.launches} == set(KERNELS)
     assert simulation.of("moe_combine")[0].grid[1] == 8  # rows of the instantiation, not of x
 
 
 def test_a_trial_finds_a_wrong_kernel() -> None:
-    case = mixture(BASE)
+    case = random_case(BASE)
     with simulated(mutate=lambda text: text.replace("gate / (1.0f", "gate / (1.1f")):
-        verdict = run_trial(lambda: experts.MixTrial(*case))
+        verdict = run_trial(lambda: MixtureTrial.like(mixture(*case)))
     assert verdict.outcome is Outcome.WRONG
     assert "mixed: error" in str(verdict.note)
 
 
 def test_a_trial_may_begin_while_a_function_is_traced(tmp_path: Path) -> None:
     """What the model computes then has no values; the trial has its own."""
-    x, routing, gate_up, down = mixture(BASE)
+    x, routing, gate_up, down = random_case(BASE)
     found = []
 
     def traced(x: mx.array, scores: mx.array) -> mx.array:
         case = (x, Routing(scores, routing.scale, routing.top_k), gate_up, down)
-        assert experts.not_covered(*case) is None
-        assert experts.instantiation(*case).startswith("8 rows")
-        trial = experts.MixTrial(*case)
+        assert experts.not_covered(mixture(*case)) is None
+        assert experts.instantiation(mixture(*case)).startswith("8 rows")
+        trial = MixtureTrial.like(mixture(*case))
         with simulated():
-            found.append(trial.disagreement(trial.kernel(), trial.twin()))
-        return experts_ops.mix(*case)
+            found.append(trial.disagreement(trial.kernel(), trial.reference()))
+        return mixed_in_ops(*case)
 
     mx.export_function(str(tmp_path / "traced"), traced, x, routing.scores)
     assert found == [None]
@@ -330,20 +361,23 @@ def test_the_embedded_checkpoint_computes_the_same() -> None:
 
 
 def made_plan() -> Plan:
-    return experts_ops.plan(random_routing(BASE))
+    return random_plan(BASE, reference)
 
 
-def weight(outputs: int = 128, width: int = 64, **more: Any) -> Stored:
-    return stored(random_weight(replace(BASE, **more), outputs, width))
+def weight(outputs: int = 128, width: int = 64, **more: Any) -> StoredWeight:
+    return random_weight(replace(BASE, **more), outputs, width)
 
 
-def dense(dtype: mx.Dtype, *shape: int) -> Stored:
-    return Stored(*[mx.zeros(shape, dtype)] * 3)
+def dense(dtype: mx.Dtype, *shape: int) -> StoredWeight:
+    return StoredWeight(mx.zeros(shape, dtype))
 
 
-def packed(words: int, groups: int, bits: int, group: int) -> Stored:
-    scales = mx.zeros((4, 128, groups))
-    return Stored(mx.zeros((4, 128, words), mx.uint32), scales, scales, bits, group)
+def packed(
+    words: int, groups: int, bits: int, group: int, mode: str = "affine", dtype: Any = mx.float32
+) -> StoredWeight:
+    scales = mx.zeros((4, 128, groups), dtype)
+    packing = QuantizationConfig(mode, bits, group)
+    return StoredWeight(mx.zeros((4, 128, words), mx.uint32), scales, scales, packing)
 
 
 X = mx.zeros((5, 64))
@@ -351,27 +385,27 @@ INNER = mx.zeros((10, 64))
 OUTPUTS, WEIGHTS = mx.zeros((10, 64)), mx.zeros((5, 2))
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (
-        lambda: experts_launch.plan(Routing(mx.zeros(4), mx.ones(4), 2)),
+        lambda: experts_launch.plan(mx.zeros(4), mx.ones(4), 2),
         "moe_plan: scores has 1 axes, expected 2.",
     ),
     (
-        lambda: experts_launch.plan(Routing(mx.zeros((5, 4), mx.int32), mx.ones(4), 2)),
+        lambda: experts_launch.plan(mx.zeros((5, 4), mx.int32), mx.ones(4), 2),
         "moe_plan: scores is int32, expected float32 or float16 or bfloat16.",
     ),
     (
-        lambda: experts_launch.plan(Routing(mx.zeros((5, 4)), mx.ones(3), 2)),
+        lambda: experts_launch.plan(mx.zeros((5, 4)), mx.ones(3), 2),
         "moe_plan: scale has shape [3], expected [4].",
     ),
     (
-        lambda: experts_launch.plan(Routing(mx.zeros((513, 4)), mx.ones(4), 2)),
+        lambda: experts_launch.plan(mx.zeros((513, 4)), mx.ones(4), 2),
         "moe_plan: 513 rows, expected 1 to 512.",
     ),
     (
-        lambda: experts_launch.plan(Routing(mx.zeros((5, 257)), mx.ones(257), 2)),
+        lambda: experts_launch.plan(mx.zeros((5, 257)), mx.ones(257), 2),
         "moe_plan: 257 experts, expected 1 to 256.",
     ),
     (
-        lambda: experts_launch.plan(Routing(mx.zeros((5, 4)), mx.ones(4), 5)),
+        lambda: experts_launch.plan(mx.zeros((5, 4)), mx.ones(4), 5),
         "moe_plan: 5 experts a row, expected 1 to 4.",
     ),
     (
@@ -383,7 +417,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "moe_gate_up: x is uint32, expected float32 or float16 or bfloat16.",
     ),
     (
-        lambda: experts_launch.gate_up(X, Stored(X, X, X), made_plan()),
+        lambda: experts_launch.gate_up(X, StoredWeight(X), made_plan()),
         "moe_gate_up: weight has 2 axes, expected 3.",
     ),
     (
@@ -405,13 +439,13 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: experts_launch.gate_up(X, packed(4, 2, 2, 32), made_plan()),
-        "moe_gate_up: weight in 2 bits, groups of 32; expected (4, 8) bits in groups of "
-        "(32, 64, 128).",
+        "moe_gate_up: weight in 2-bit affine, groups of 32, expected affine in (4, 8) bits with "
+        "biases, in groups of (32, 64, 128).",
     ),
     (
         lambda: experts_launch.gate_up(X, packed(8, 4, 4, 16), made_plan()),
-        "moe_gate_up: weight in 4 bits, groups of 16; expected (4, 8) bits in groups of "
-        "(32, 64, 128).",
+        "moe_gate_up: weight in 4-bit affine, groups of 16, expected affine in (4, 8) bits with "
+        "biases, in groups of (32, 64, 128).",
     ),
     (
         lambda: experts_launch.gate_up(X, packed(8, 1, 4, 32), made_plan()),
@@ -452,8 +486,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "moe_combine: rows of 63 values, expected a multiple of 4.",
     ),
     (
-        lambda: stored(packed_otherwise()[3]),
-        "experts: weight in 4-bit mxfp4, groups of 32, expected affine in (4, 8) bits.",
+        lambda: experts_launch.gate_up(X, packed(8, 2, 4, 32, "mxfp4"), made_plan()),
+        "moe_gate_up: weight in 4-bit mxfp4, groups of 32, expected affine in (4, 8) bits with "
+        "biases, in groups of (32, 64, 128).",
     ),
 ]
 

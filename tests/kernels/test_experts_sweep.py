@@ -12,7 +12,7 @@ from metal_sim.compiler import Sanitizer
 from mutants import Mutant, assert_noticed_by, noticed
 from numpy.typing import NDArray
 
-from mlx_diffgemma.kernels.check import as_float64, row_error
+from mlx_diffgemma.kernels.check import as_float64, row_error, unpacked_exactly
 from mlx_diffgemma.kernels.experts.cases import (
     CombineCase,
     DownCase,
@@ -20,10 +20,10 @@ from mlx_diffgemma.kernels.experts.cases import (
     PlanCase,
     Sizes,
     gelu_tanh,
-    unpacked,
 )
 from mlx_diffgemma.kernels.experts.checks import checks
-from mlx_diffgemma.model.matrices import AnyMatrix
+from mlx_diffgemma.kernels.weights import StoredWeight
+from mlx_diffgemma.model import experts as reference
 
 pytestmark = pytest.mark.slow
 
@@ -48,10 +48,10 @@ PACKINGS = [(0, 0), (4, 32), (4, 64), (8, 64)]
 @pytest.mark.parametrize("case", [GateUpCase, DownCase])
 def test_real_widths_in_float32(case: type[GateUpCase | DownCase], bits: int, group: int) -> None:
     """1e-5 of a row's largest value."""
-    made = case(replace(REAL, bits=bits, group=group))
+    made = case(replace(REAL, bits=bits, group=group), reference)
     with simulated():
         (got,) = made.kernel()
-    (want,) = made.reference()
+    (want,) = made.exact()
     assert row_error(as_float64(got), want) <= 1e-5
 
 
@@ -64,26 +64,26 @@ def test_real_widths_in_16_bits(dtype: mx.Dtype, bits: int, group: int) -> None:
     both down products round once: they differ where a sum lies next to a tie.
     """
     sizes = replace(REAL, dtype=dtype, bits=bits, group=group)
-    first, second = GateUpCase(sizes), DownCase(sizes)
+    first, second = GateUpCase(sizes, reference), DownCase(sizes, reference)
     with simulated():
         (inner,), (outputs,) = first.kernel(), second.kernel()
     own = first.plan.rows // first.plan.top_k
     gate, up = np.split(dense_product(first.x[own], first.weight, first, dtype), 2, axis=1)
     activated = rounded(rounded(gelu_tanh(gate), dtype) * up, dtype)
-    assert_no_worse(inner, activated, first.reference()[0])
+    assert_no_worse(inner, activated, first.exact()[0])
     dense = np.empty(outputs.shape)
     dense[np.asarray(second.plan.rows)] = dense_product(second.inner, second.weight, second, dtype)
-    assert_no_worse(outputs, dense, second.reference()[0])
+    assert_no_worse(outputs, dense, second.exact()[0])
 
 
 def dense_product(
-    rows: mx.array, weight: AnyMatrix, case: GateUpCase | DownCase, dtype: mx.Dtype
+    rows: mx.array, weight: StoredWeight, case: GateUpCase | DownCase, dtype: mx.Dtype
 ) -> NDArray[np.float64]:
     """Rows in the plan's order times their experts' weights, summed in float32, rounded."""
     experts = np.asarray(case.plan.experts).reshape(-1)[np.asarray(case.plan.rows)]
-    rows_, outputs = as_float64(rows).astype(np.float32), np.empty((len(experts), weight.outputs))
+    rows_, outputs = as_float64(rows).astype(np.float32), np.empty((len(experts), weight.shape[1]))
     for expert in np.unique(experts):
-        of_expert = rounded(unpacked(weight, int(expert)), dtype).astype(np.float32)
+        of_expert = rounded(unpacked_exactly(weight, mx.array(expert)), dtype).astype(np.float32)
         outputs[experts == expert] = rows_[experts == expert] @ of_expert.T
     return rounded(outputs, dtype)
 
@@ -109,9 +109,12 @@ def test_the_text_keeps_to_metals_subset() -> None:
 def test_address_spaces_of_every_instantiation() -> None:
     """Arrays of fewer than 8 elements, which Metal is given as constants, among them."""
     tiny = Sizes(L=1, E=2, K=2, H=32, I=32, dtype=mx.float32)
-    cases = [kind(tiny) for kind in (PlanCase, GateUpCase, DownCase, CombineCase)]
+    cases = [kind(tiny, reference) for kind in (PlanCase, GateUpCase, DownCase, CombineCase)]
     with simulated() as simulation:
-        for case in [*cases, *(check.prepare() for check in checks() if check.size == "small")]:
+        for case in [
+            *cases,
+            *(check.prepare() for check in checks(reference) if check.size == "small"),
+        ]:
             case.kernel()
     texts = {launch.text for launch in simulation.launches}
     # Dtypes; plan and combine, two products of 7 packings; plan and both products of tiny-sudoku.

@@ -5,9 +5,11 @@ import warnings
 import pytest
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import dispatch
-from mlx_diffgemma.kernels.selftest import findings, plan
+from mlx_diffgemma.kernels.selftest import References, findings, plan
+from mlx_diffgemma.model import embedding, experts
 from mlx_diffgemma.model.memory import available_memory
 
 pytestmark = pytest.mark.metal
@@ -16,14 +18,15 @@ PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419.
 
 
 def test_every_check_of_the_selftest_passes() -> None:
-    planned = plan((available_memory() or 0) // 2)
+    references = References(experts=experts, denoise=sampler, soft_gather=embedding)
+    planned = plan(references, (available_memory() or 0) // 2)
     assert planned.checks
     failed = [finding for finding in findings(planned.checks) if finding.failed]
     assert failed == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_kernels_give_the_tokens_of_their_twins(
+def test_the_kernels_give_the_tokens_of_their_references(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies: dict[str, dg.Reply] = {}

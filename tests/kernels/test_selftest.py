@@ -11,29 +11,32 @@ from metal_sim import simulated
 from numpy.typing import NDArray
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.kernels import dispatch, selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
-from mlx_diffgemma.kernels.selftest import Finding, Status, findings, plan
+from mlx_diffgemma.kernels.selftest import Finding, References, Status, findings, plan
 from mlx_diffgemma.machine import device
 from mlx_diffgemma.metal import names as kernel_names
+from mlx_diffgemma.model import embedding, experts
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 RIGHT = np.arange(6.0).reshape(2, 3)
+REFERENCES = References(experts=experts, denoise=sampler, soft_gather=embedding)
 
 
 class MadeUp:
-    """A case whose kernel and twin are off by so much, or raise."""
+    """A case whose kernel and reference are off by so much, or raise."""
 
-    def __init__(self, kernel: float | Exception = 0.0, twin: float | Exception = 0.0) -> None:
-        self.off = {"kernel": kernel, "twin": twin}
+    def __init__(self, kernel: float | Exception = 0.0, reference: float | Exception = 0.0) -> None:
+        self.off = {"kernel": kernel, "reference": reference}
 
     def kernel(self) -> Sequence[mx.array]:
         return self._results("kernel")
 
-    def twin(self) -> Sequence[mx.array]:
-        return self._results("twin")
+    def reference(self) -> Sequence[mx.array]:
+        return self._results("reference")
 
-    def reference(self) -> Sequence[NDArray[Any]]:
+    def exact(self) -> Sequence[NDArray[Any]]:
         return [RIGHT]
 
     def _results(self, who: str) -> Sequence[mx.array]:
@@ -67,7 +70,7 @@ def metal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that kernel and twin are found to take."""
+    """The seconds that kernel and reference are found to take."""
     seconds = [0.001, 0.002]
     monkeypatch.setattr(selftest, "in_turn", lambda _: seconds)
     return seconds
@@ -78,7 +81,7 @@ def test_a_right_kernel_is_timed() -> None:
     finding = only(MadeUp)
     assert (finding.status, finding.failed, finding.error) == (Status.OK, False, 0.0)
     assert (finding.output, finding.tolerance, finding.reason) == ("sum", 1e-3, "float32 sums")
-    assert (finding.kernel_ms, finding.twin_ms) == (1.0, 2.0)
+    assert (finding.kernel_ms, finding.reference_ms) == (1.0, 2.0)
     assert finding.gigabytes_per_second == pytest.approx(2.0)  # 2 MB in 1 ms
     assert finding.teraflops == pytest.approx(0.004)
 
@@ -94,31 +97,39 @@ def test_a_kernel_that_does_not_win_is_right_all_the_same(times: list[float]) ->
 def test_times_are_taken() -> None:
     finding = only(MadeUp)
     assert finding.kernel_ms
-    assert finding.twin_ms
+    assert finding.reference_ms
 
 
 @pytest.mark.usefixtures("metal")
 @pytest.mark.parametrize(
-    ("kernel", "twin", "note"),
+    ("kernel", "reference", "note"),
     [
         (0.1, 0.0, "the kernel is wrong: sum: error 0.05, allowed 0.001"),
-        (0.0, 0.1, "the twin is wrong: sum: error 0.05, allowed 0.001"),
-        (np.nan, 0.1, "the kernel is wrong: sum: error inf, allowed 0.001; the twin is wrong: sum"),
+        (0.0, 0.1, "the reference is wrong: sum: error 0.05, allowed 0.001"),
+        (
+            np.nan,
+            0.1,
+            "the kernel is wrong: sum: error inf, allowed 0.001; the reference is wrong: sum",
+        ),
     ],
 )
-def test_who_is_wrong_is_said(kernel: float, twin: float, note: str) -> None:
-    finding = only(lambda: MadeUp(kernel, twin))
+def test_who_is_wrong_is_said(kernel: float, reference: float, note: str) -> None:
+    finding = only(lambda: MadeUp(kernel, reference))
     assert (finding.status, finding.failed, finding.kernel_ms) == (Status.WRONG, True, None)
     assert (finding.note or "").startswith(note)
 
 
 @pytest.mark.usefixtures("metal", "times")
-def test_the_twin_may_have_a_tolerance_of_its_own() -> None:
+def test_the_reference_may_have_a_tolerance_of_its_own() -> None:
     rough = (Tolerance("sum", 0.1, "16-bit sums"),)
-    (finding,) = findings([replace(CHECK, prepare=lambda: MadeUp(0.0, 0.1), twin_tolerances=rough)])
+    (finding,) = findings(
+        [replace(CHECK, prepare=lambda: MadeUp(0.0, 0.1), reference_tolerances=rough)]
+    )
     assert (finding.status, finding.error, finding.tolerance) == (Status.OK, 0.0, 1e-3)
-    assert finding.twin_error == pytest.approx(0.05)
-    (finding,) = findings([replace(CHECK, prepare=lambda: MadeUp(0.1, 0.0), twin_tolerances=rough)])
+    assert finding.reference_error == pytest.approx(0.05)
+    (finding,) = findings(
+        [replace(CHECK, prepare=lambda: MadeUp(0.1, 0.0), reference_tolerances=rough)]
+    )
     assert finding.status is Status.WRONG
 
 
@@ -132,16 +143,16 @@ def test_an_error_is_a_finding_and_the_next_check_runs() -> None:
     assert second.status in (Status.OK, Status.SLOWER)
 
 
-def test_without_metal_the_twin_is_checked_and_no_kernel_called(
+def test_without_metal_the_reference_is_checked_and_no_kernel_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(device, "has_metal", lambda: False)
     finding = only(lambda: MadeUp(kernel=AssertionError("called")))
     assert (finding.status, finding.error, finding.kernel_ms) == (Status.OK, 0.0, None)
-    wrong = only(lambda: MadeUp(twin=0.1))
+    wrong = only(lambda: MadeUp(reference=0.1))
     assert (wrong.status, wrong.note) == (
         Status.WRONG,
-        "the twin is wrong: sum: error 0.05, allowed 0.001",
+        "the reference is wrong: sum: error 0.05, allowed 0.001",
     )
 
 
@@ -166,22 +177,22 @@ def test_the_plan_keeps_within_the_memory_and_the_device(monkeypatch: pytest.Mon
         replace(CHECK, size="26B", memory_bytes=5000),
         replace(CHECK, size="26B", memory_bytes=9000),
     ]
-    monkeypatch.setattr(selftest, "FAMILIES", (lambda: iter(checks),))
+    monkeypatch.setattr(References, "checks", lambda self: iter(checks))
     monkeypatch.setattr(device, "has_metal", lambda: True)
-    planned = plan(5000)
+    planned = plan(REFERENCES, 5000)
     assert (planned.checks, planned.memory_bytes) == (tuple(checks[:2]), 5000)
     assert (planned.too_large, planned.real_shapes) == (1, 0)
-    assert plan(None).memory_bytes == 9000
+    assert plan(REFERENCES, None).memory_bytes == 9000
 
     monkeypatch.setattr(device, "has_metal", lambda: False)
-    planned = plan(5000)
+    planned = plan(REFERENCES, 5000)
     assert (planned.checks, planned.too_large, planned.real_shapes) == ((CHECK,), 0, 2)
 
 
 def test_every_registered_check_can_be_read() -> None:
     """Making the list makes no arrays, and names only kernels there are."""
     before = mx.get_active_memory()
-    checks = [check for family in selftest.FAMILIES for check in family()]
+    checks = list(REFERENCES.checks())
     assert mx.get_active_memory() <= before  # what earlier tests left may go
     named_kernels = {name for check in checks for name in check.kernel.split(", ")}
     assert named_kernels <= set(kernel_names())
@@ -197,10 +208,7 @@ def test_every_registered_check_can_be_read() -> None:
 def asked(kernel: str) -> set[str]:
     """The instantiations of one kernel that are checked."""
     return {
-        check.instantiation
-        for family in selftest.FAMILIES
-        for check in family()
-        if kernel in check.kernel.split(", ")
+        check.instantiation for check in REFERENCES.checks() if kernel in check.kernel.split(", ")
     }
 
 
@@ -234,9 +242,8 @@ def test_what_the_embedded_checkpoint_asks_for_is_checked(monkeypatch: pytest.Mo
         dg.load("tiny-sudoku").ask(PUZZLE, settings=dg.Settings(seed=1))
         wanted = {(launch.name, launch.template) for launch in run.launches}
     with simulated() as run:
-        for family in selftest.FAMILIES:
-            for check in family():
-                if check.size == "small" and "float16" not in check.instantiation:
-                    mx.eval(check.prepare().kernel())
+        for check in REFERENCES.checks():
+            if check.size == "small" and "float16" not in check.instantiation:
+                mx.eval(check.prepare().kernel())
         checked = {(launch.name, launch.template) for launch in run.launches}
     assert wanted <= checked, wanted - checked

@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.app import app
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.errors import KernelWarning
-from mlx_diffgemma.kernels import dispatch, selftest, trial
+from mlx_diffgemma.kernels import dispatch, trial
 from mlx_diffgemma.kernels.check import Check
-from mlx_diffgemma.kernels.selftest import findings
+from mlx_diffgemma.kernels.selftest import References, findings
+from mlx_diffgemma.model import embedding, experts
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 
@@ -34,14 +36,15 @@ def solved() -> dg.Reply:
 
 
 def small() -> Iterator[Check]:
-    return (check for checks in selftest.FAMILIES for check in checks() if check.size == "small")
+    references = References(experts=experts, denoise=sampler, soft_gather=embedding)
+    return (check for check in references.checks() if check.size == "small")
 
 
 def test_kernels_that_win_their_trial_run_and_change_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = solved()
-    monkeypatch.setattr(trial, "wins", lambda kernel_seconds, twin_seconds: True)
+    monkeypatch.setattr(trial, "wins", lambda kernel_seconds, reference_seconds: True)
     with simulated():
         fast = solved()
     assert (plain.kernels, fast.kernels) == ("ops", "metal")
@@ -63,7 +66,7 @@ def test_kernels_that_lose_are_right_and_stay_unused() -> None:
 def test_the_command_finds_every_kernel_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first small check of each kernel; all of them in the slow test below."""
     firsts = {check.kernel: check for check in reversed(list(small()))}
-    monkeypatch.setattr(selftest, "FAMILIES", (lambda: iter(firsts.values()),))
+    monkeypatch.setattr(References, "checks", lambda self: iter(firsts.values()))
     with simulated():
         done = CliRunner().invoke(app, ["selftest", "--json"])
     found = json.loads(done.stdout)

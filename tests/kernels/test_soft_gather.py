@@ -1,10 +1,11 @@
-"""The sparse soft embedding, twin and kernel (run by the simulator), against float64.
+"""The gathered soft embedding, reference and kernel (run by the simulator), against float64.
 
 Axes: R rows, V vocabulary, H hidden size.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -15,25 +16,29 @@ from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch
-from mlx_diffgemma.kernels.check import as_float64, disagreement
-from mlx_diffgemma.kernels.denoise.trial import (
-    Reading,
-    ReadTrial,
-    read_in_kernels,
-    read_in_ops,
-)
+from mlx_diffgemma.kernels.check import as_float64, disagreement, unpacked_exactly
+from mlx_diffgemma.kernels.denoise.launch import Slices, stats
 from mlx_diffgemma.kernels.soft_gather import trial as soft_gather
-from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes, exact_rows, random_table
-from mlx_diffgemma.kernels.soft_gather.trial import (
-    GatherTrial,
-    gathered_in_kernel,
-    gathered_in_ops,
+from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
+from mlx_diffgemma.kernels.soft_gather.checks import random_table as random_embedding
+from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel, not_covered
+from mlx_diffgemma.kernels.soft_gather.trial import GatherTrial
+from mlx_diffgemma.kernels.weights import StoredWeight
+from mlx_diffgemma.model import embedding
+from mlx_diffgemma.model.embedding import (
+    BLOCK,
+    HALF_ULP,
+    KEPT,
+    LEVELS,
+    Gathered,
+    Table,
+    gather,
+    heaviest,
 )
-from mlx_diffgemma.model.matrices import PackedMatrix
-from mlx_diffgemma.model.soft_gather import BLOCK, HALF_ULP, KEPT, LEVELS, Gathered, Table, heaviest
 
 DTYPES = (mx.float16, mx.bfloat16)
 PACKINGS = [(0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)]
@@ -54,28 +59,41 @@ def in_all_orders(case: GatherCase) -> list[mx.array]:
     return results[0]
 
 
-def read(raw: NDArray[Any], dtype: mx.Dtype) -> Reading:
-    """Rows [R, V] as the kernels leave them."""
+Seen = tuple[Logits, Slices]
+
+
+def seen(raw: NDArray[Any], dtype: mx.Dtype) -> Seen:
+    """Rows [R, V], and the statistics of their slices."""
     logits = Logits(mx.array(raw.astype(np.float32)).astype(dtype), 30.0, TEMPERATURE)
     with simulated():
-        return read_in_kernels(logits, mx.full((raw.shape[0], 2), 0.5))
+        return logits, stats(logits)
 
 
-def both(reading: Reading, table: Table) -> dict[str, Gathered]:
-    """What each gathers; the twin only where it has more blocks to choose from than it takes."""
+def random_table(sizes: Sizes) -> Table:
+    table: Table = random_embedding(sizes, embedding)
+    return table
+
+
+def gather_in_ops(logits: Logits, table: Table) -> Gathered:
+    """The definition; logits are rounded first, as the reference rounds them."""
+    return gather(logits.processed().astype(table.dtype), table)
+
+
+def both(rows: Seen, table: Table) -> dict[str, Gathered]:
+    """Results of both; the reference only where it has more blocks to choose from than it takes."""
     with simulated():
-        found = {"kernel": gathered_in_kernel(reading, table)}
-    if reading.logits.raw.shape[1] > BLOCK * (KEPT + 1):
-        found["twin"] = gathered_in_ops(reading, table)
+        found = {"kernel": Gathered(*gather_in_kernel(*rows, table))}
+    if rows[0].raw.shape[1] > BLOCK * (KEPT + 1):
+        found["reference"] = gather_in_ops(rows[0], table)
     return found
 
 
-def dense(reading: Reading, table: Table) -> Floats:
+def dense(logits: Logits, table: Table) -> Floats:
     """The whole product in float64, of logits rounded as the reference rounds them."""
-    rounded = as_float64(reading.processed().astype(table.dtype))
+    rounded = as_float64(logits.processed().astype(table.dtype))
     shares = np.exp(rounded - rounded.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    return shares @ exact_rows(table, np.arange(rounded.shape[1])) * table.scale
+    return shares @ unpacked_exactly(table.stored, mx.arange(rounded.shape[1])) * table.scale
 
 
 def distributions(vocab: int) -> NDArray[np.float32]:
@@ -111,19 +129,22 @@ def test_the_heaviest_are_the_heaviest_of_all(vocab: int, dtype: mx.Dtype) -> No
 
 @pytest.mark.parametrize(("bits", "group"), PACKINGS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernel_and_twin_gather_what_is_defined(dtype: mx.Dtype, bits: int, group: int) -> None:
+def test_kernel_and_reference_gather_what_is_defined(
+    dtype: mx.Dtype, bits: int, group: int
+) -> None:
     sizes = Sizes(9, 5003, 256, dtype, bits, group)
     with simulated():
-        case = GatherCase.of(sizes)
-    right = case.reference()
-    limits = soft_gather.tolerances(dtype, 1)
+        case = GatherCase.of(sizes, embedding, sampler)
+    right = case.exact()
+    limits = soft_gather.tolerances(HALF_ULP[dtype], 1)
     limits = (
         replace(limits[0], limit=4 * HALF_ULP[dtype]),
         *limits[1:2],
         replace(limits[2], limit=0),
     )
     assert disagreement(in_all_orders(case), right, limits) is None
-    assert disagreement(case.twin(), right, soft_gather.tolerances(dtype, 1)) is None
+    tolerances = soft_gather.tolerances(HALF_ULP[dtype], 1)
+    assert disagreement(case.reference(), right, tolerances) is None
     assert 3 <= right[2].sum() < 9  # some suffice
 
 
@@ -135,10 +156,10 @@ def test_what_is_left_out_is_within_the_measured_tail(vocab: int, dtype: mx.Dtyp
     And where it suffices within half an ulp, and the roundings of share, sum and scaled sum.
     """
     table = random_table(Sizes(0, vocab, 64, dtype))
-    reading = read(distributions(vocab), dtype)
-    exact = dense(reading, table)
+    rows = seen(distributions(vocab), dtype)
+    exact = dense(rows[0], table)
     size = np.linalg.norm(exact, axis=1)
-    for name, gathered in both(reading, table).items():
+    for name, gathered in both(rows, table).items():
         moved = np.linalg.norm(as_float64(gathered.soft) - exact, axis=1)
         tail, suffices = as_float64(gathered.tail), np.array(gathered.suffices)
         u = HALF_ULP[dtype]
@@ -155,7 +176,7 @@ def test_what_is_left_out_is_within_the_measured_tail(vocab: int, dtype: mx.Dtyp
 def test_64_equal_tokens_are_kept_and_65_are_not() -> None:
     """65 equal tokens reach the same levels: one that 64 may reach they all miss."""
     table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
-    for gathered in both(read(distributions(5003), mx.bfloat16), table).values():
+    for gathered in both(seen(distributions(5003), mx.bfloat16), table).values():
         tail = np.array(gathered.tail)
         assert (tail[[11, 15]] < 1e-5).all()
         assert tail[12] == 1
@@ -178,7 +199,7 @@ def test_levels_are_powers_of_the_root_of_a_half(level: int) -> None:
     raw = 30 * np.arctanh(np.clip(processed * TEMPERATURE / 30, -0.999, 0.999))
     table = random_table(Sizes(0, vocab, 64, mx.float16))
     kept = weights[weights >= 2.0**-10]
-    for gathered in both(read(raw[None], mx.float16), table).values():
+    for gathered in both(seen(raw[None], mx.float16), table).values():
         assert_close(gathered.tail, [1 - kept.sum()], 2e-3, "tail")  # logits are rounded to float16
     assert_close(LEVELS[:4], [1, 0.5**0.5, 0.5, 0.5**1.5], 1e-7, "levels")
 
@@ -186,10 +207,10 @@ def test_levels_are_powers_of_the_root_of_a_half(level: int) -> None:
 def test_a_row_that_is_not_finite_does_not_suffice_and_harms_no_other() -> None:
     raw = distributions(5003)
     table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
-    clean = both(read(raw, mx.bfloat16), table)["kernel"]
+    clean = both(seen(raw, mx.bfloat16), table)["kernel"]
     raw[1, 4999] = np.nan
     raw[2] = np.nan
-    found = both(read(raw, mx.bfloat16), table)["kernel"]
+    found = both(seen(raw, mx.bfloat16), table)["kernel"]
     assert not np.array(found.suffices)[1:3].any()
     others = mx.array([0, *range(3, 16)])
     assert mx.array_equal(found.soft[others], clean.soft[others]).item()
@@ -198,11 +219,9 @@ def test_a_row_that_is_not_finite_does_not_suffice_and_harms_no_other() -> None:
 def test_one_launch_reads_what_it_is_given_without_a_copy() -> None:
     sizes = Sizes(3, 5003, 128, mx.bfloat16, 4, 64)
     with simulated() as run:
-        case = GatherCase.of(sizes)
+        case = GatherCase.of(sizes, embedding, sampler)
         case.kernel()
-    assert [launch.name for launch in run.launches] == [
-        *("denoise_stats", "denoise_pick", "soft_gather")
-    ]
+    assert [launch.name for launch in run.launches] == [*("denoise_stats", "soft_gather")]
     assert run.launches[-1].copied_bytes == 0
     assert run.launches[-1].output_bytes == 3 * (128 * 2 + 4 + 1)
 
@@ -210,37 +229,32 @@ def test_one_launch_reads_what_it_is_given_without_a_copy() -> None:
 # --- who runs
 
 
-def test_the_kernel_runs_where_it_is_on_and_rows_were_read_by_kernels(
+def test_the_kernel_runs_where_it_is_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
     dispatch.forget()
     table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
-    trial = ReadTrial.like((3, 5003), mx.bfloat16)
-    reading = read(np.array(trial.logits.raw.astype(mx.float32)), mx.bfloat16)
+    logits, slices = seen(distributions(5003), mx.bfloat16)
+    ours = partial(gather_in_ops, table=table)
     with simulated() as run:
-        by_kernel = soft_gather.gathered(reading, table)
-        by_twin = soft_gather.gathered(read_in_ops(trial.logits, trial.uniforms), table)
+        _, tail, _ = soft_gather.gather(logits, slices, table, ours)
     assert len(run.launches) == 1
-    assert_close(by_kernel.tail, by_twin.tail, 2e-5, "tail")
+    assert_close(tail, ours(logits).tail, 2e-5, "tail")
     with simulated():
-        assert (
-            GatherTrial.like(reading, table).disagreement(
-                GatherTrial.like(reading, table).kernel(), GatherTrial.like(reading, table).twin()
-            )
-            is None
-        )
+        trial = GatherTrial.instead_of(logits, table, ours)
+        assert trial.disagreement(trial.kernel(), trial.reference()) is None
 
 
 def wide(width: int) -> Table:
-    return Table(mx.zeros((5003, width), mx.bfloat16), mx.bfloat16, 1.0, 1.0)
+    return Table(StoredWeight(mx.zeros((5003, width), mx.bfloat16)), mx.bfloat16, 1.0, 1.0)
 
 
 def packed_as(mode: str, bits: int, group: int) -> Table:
     weight, scales, *biases = mx.quantize(mx.zeros((5003, 128), mx.bfloat16), group, bits, mode)
     kind = QuantizationConfig(mode, bits, group)
-    matrix = PackedMatrix(weight, scales, biases[0] if biases else None, kind)
-    return Table(matrix, mx.bfloat16, 1.0, 1.0)
+    stored = StoredWeight(weight, scales, biases[0] if biases else None, kind)
+    return Table(stored, mx.bfloat16, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -253,86 +267,81 @@ def packed_as(mode: str, bits: int, group: int) -> Table:
     ],
 )
 def test_what_the_kernel_does_not_cover_is_said_and_refused(table: Table, reason: str) -> None:
-    reading = read(distributions(5003)[:2], mx.bfloat16)
-    assert soft_gather.not_covered(reading, table) == reason
+    assert not_covered(5003, table) == reason
     with pytest.raises(KernelError) as error:
-        gathered_in_kernel(reading, table)
+        gather_in_kernel(*seen(distributions(5003)[:2], mx.bfloat16), table)
     assert str(error.value) == f"soft_gather: {reason}, which the kernel was not made for."
 
 
 def test_what_is_not_covered_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
     dispatch.forget()
-    reading, table = read(distributions(5003)[:2], mx.bfloat16), wide(66)
+    rows, table = seen(distributions(5003)[:2], mx.bfloat16), wide(66)
+    ours = partial(gather_in_ops, table=table)
     with simulated() as run:
         with pytest.warns(match="a width of 66, not a multiple of 4"):
-            soft_gather.gathered(reading, table)
-        soft_gather.gathered(reading, table)
+            soft_gather.gather(*rows, table, ours)
+        soft_gather.gather(*rows, table, ours)
     assert run.launches == []
 
 
 # --- bad input
 
 
-def bad_parts() -> Sequence[tuple[Any, Any, str]]:
-    """A reading or a table at fault, and what is said."""
-    reading = read(distributions(5003)[:2], mx.bfloat16)
+def bad_parts() -> Sequence[tuple[Seen, Table, str]]:
+    """Rows or a table at fault, and the error."""
+    rows = seen(distributions(5003)[:2], mx.bfloat16)
+    logits, slices = rows
     packed = random_table(Sizes(0, 5003, 128, mx.bfloat16, 4, 64))
-    matrix = packed.matrix
-    assert isinstance(matrix, PackedMatrix)
-    assert reading.slices is not None
+    stored = packed.stored
+    assert stored.scales is not None
 
-    def repacked(weight: mx.array, scales: mx.array, biases: mx.array | None) -> Table:
-        return replace(packed, matrix=PackedMatrix(weight, scales, biases, matrix.packing))
+    def other(**changes: Any) -> Table:
+        return replace(packed, stored=replace(stored, **changes))
 
-    slices = reading.slices
     return [
         (
-            replace(reading, slices=None),
-            packed,
-            "rows that denoise_stats has not read; expected its records.",
-        ),
-        (
-            read(distributions(5003)[:2], mx.float16),
+            seen(distributions(5003)[:2], mx.float16),
             packed,
             "logits is float16, expected bfloat16.",
         ),
         (
-            replace(reading, slices=replace(slices, peaks=slices.peaks[:, :-1])),
+            (logits, replace(slices, peaks=slices.peaks[:, :-1])),
             packed,
             "peaks has shape [2, 39], expected [2, 40].",
         ),
         (
-            reading,
-            repacked(matrix.weight[:-1], matrix.scales, matrix.biases),
+            rows,
+            other(weight=stored.weight[:-1]),
             "weight has shape [5002, 16], expected [5003, 16].",
         ),
         (
-            reading,
-            repacked(matrix.weight, matrix.scales[:, :1], matrix.biases),
+            rows,
+            other(scales=stored.scales[:, :1]),
             "scales has shape [5003, 1], expected [5003, 2].",
         ),
         (
-            reading,
-            repacked(matrix.weight.astype(mx.int32), matrix.scales, matrix.biases),
+            rows,
+            other(weight=stored.weight.astype(mx.int32)),
             "weight is int32, expected uint32.",
         ),
         (
-            reading,
-            repacked(matrix.weight, matrix.scales, None),
-            "an affine embedding without biases.",
+            rows,
+            other(biases=None),
+            "weight in 4-bit affine, groups of 64, expected affine in (4, 8) bits with biases, in "
+            "groups of (32, 64, 128).",
         ),
         (
-            reading,
-            replace(packed, matrix=mx.zeros((5003, 128), mx.int32)),
+            rows,
+            replace(packed, stored=StoredWeight(mx.zeros((5003, 128), mx.int32))),
             "weight is int32, expected float32 or float16 or bfloat16.",
         ),
     ]
 
 
 def test_what_does_not_fit_is_refused_before_a_launch() -> None:
-    for reading, table, message in bad_parts():
+    for rows, table, message in bad_parts():
         with simulated() as run, pytest.raises(KernelError) as error:
-            gathered_in_kernel(reading, table)
+            gather_in_kernel(*rows, table)
         assert str(error.value) == f"soft_gather: {message}"
         assert run.launches == []

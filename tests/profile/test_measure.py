@@ -158,7 +158,7 @@ def test_a_single_step_conditions_on_nothing(deep: Session) -> None:
 
 def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleep in the loop's step shows in the sampler and in the step."""
-    asleep, fast = 0.05, loop.denoising_step
+    asleep, fast = 0.05, loop.advance
 
     def slow(*arguments: Any, **options: Any) -> Any:
         time.sleep(asleep)
@@ -166,7 +166,7 @@ def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.Monke
 
     question = first_questions(deep, Workload(steps=3, context=150))[0]
     meter = Meter(deep.model, fences=Fences())
-    monkeypatch.setattr(loop, "denoising_step", slow)
+    monkeypatch.setattr(loop, "advance", slow)
     canvas = meter.answer(question, commit_last=True).canvases[0]
     assert min(canvas.step_seconds) > asleep
     assert min(part.seconds["sampler"] for part in canvas.parts) > asleep

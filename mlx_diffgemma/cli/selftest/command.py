@@ -18,12 +18,15 @@ def command(as_json: options.Json = False) -> int:
     shapes and on those of the 26B model, with random weights; no checkpoint is needed. Without a
     Metal device only what runs in its place is compared. Exit code 1 when a result is wrong.
     """
-    from ...kernels.selftest import findings, plan
+    from ...diffusion import sampler
+    from ...kernels.selftest import References, findings, plan
+    from ...model import embedding, experts
     from ...model.memory import available_memory, sized
     from ..terminal.progress import Bar
 
     available = available_memory()
-    planned = plan(None if available is None else available // SHARE)
+    references = References(experts=experts, denoise=sampler, soft_gather=embedding)
+    planned = plan(references, None if available is None else available // SHARE)
     say(f"{len(planned.checks)} checks, at most {sized(planned.memory_bytes)} of memory at a time")
     found: list[Finding] = []
     code = 0

@@ -31,7 +31,7 @@ def to_json(machine: Machine, plan: Plan, found: Findings) -> dict[str, Any]:
         "left_out": {"too_large": plan.too_large, "real_shapes": plan.real_shapes},
         "finished": len(found),
         "failed": sum(finding.failed for finding in found),
-        "checks": [_finite(asdict(finding)) for finding in found],
+        "checks": [_finite(finding.to_json()) for finding in found],
     }
 
 
@@ -80,7 +80,7 @@ def _table(found: Findings) -> list[str]:
     table.add_column("instantiation")
     table.add_column("size")
     table.add_column("result")
-    for heading in ("error", "allowed", "kernel ms", "twin ms", "rate"):
+    for heading in ("error", "allowed", "kernel ms", "reference ms", "rate"):
         table.add_column(heading, justify="right")
     for finding in found:
         table.add_row(*_row(finding))
@@ -99,7 +99,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
         _number(finding.error, ".1e"),
         _number(finding.tolerance, ".1e"),
         _number(finding.kernel_ms, ".3f"),
-        _number(finding.twin_ms, ".3f"),
+        _number(finding.reference_ms, ".3f"),
         _rate(finding),
     )
 

@@ -1,21 +1,29 @@
-"""What the selftest checks of the denoising kernels: all dtypes, on small and on real shapes.
+"""Checks of the denoising kernels for the selftest: all dtypes, on small and on real shapes.
 
 Axes: R rows, C positions, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ...diffusion.sampler import SLICE
 from ..check import Check, as_float64
 from ..launch import dtype_name
-from .launch import BLOCK, DTYPES
-from .trial import ACCEPTED, CommitTrial, ReadTrial, reading_tolerances
+from ..weights import DTYPES
+from .launch import BLOCK, SLICE, Decision
+from .trial import (
+    ACCEPTED,
+    CAP,
+    TEMPERATURE,
+    CommitTrial,
+    SampleTrial,
+    sampling_tolerances,
+    spiked_rows,
+)
 
 Size = Literal["small", "26B"]
 Floats = NDArray[np.float64]
@@ -29,20 +37,49 @@ ROWS: tuple[tuple[Size, int, int], ...] = (
 POSITIONS: tuple[tuple[Size, int], ...] = (("small", 7), ("small", 90), ("26B", 256))
 
 
-def checks() -> Iterator[Check]:
+class Reference(Protocol):
+    """The sampler in MLX operations: what diffusion/sampler.py defines."""
+
+    def Logits(self, raw: mx.array, cap: float, temperature: float) -> Any:  # noqa: N802
+        """Logits [R, V], the softcap and the temperature."""
+
+    def sample(self, logits: Any, uniforms: mx.array) -> Sequence[mx.array]:
+        """Best, entropy and drawn [R]."""
+
+    def commit(
+        self,
+        best: mx.array,
+        entropy: mx.array,
+        drawn: mx.array,
+        renoise: mx.array,
+        previous: mx.array,
+        bound: float,
+    ) -> Decision:
+        """Accepted, next canvas [C] and summary [2]."""
+
+
+def checks(reference: Reference) -> Iterator[Check]:
     """Every instantiation: one a dtype and vocabulary; one commit, at several canvas lengths."""
     for size, rows, vocab in ROWS:
         for dtype in DTYPES:
-            yield _reading(size, rows, vocab, dtype)
+            yield _sampling(size, rows, vocab, dtype, reference)
     for size, positions in POSITIONS:
-        yield _committing(size, positions)
+        yield _committing(size, positions, reference)
 
 
 @dataclass(frozen=True)
-class ReadCase(ReadTrial):
-    """Reading some rows, and what float64 makes of them."""
+class SampleCase(SampleTrial):
+    """Sampling of some rows, and its results in float64."""
 
-    def reference(self) -> Sequence[NDArray[Any]]:
+    @classmethod
+    def of(
+        cls, shape: tuple[int, int], dtype: mx.Dtype, reference: Reference, seed: int = 0
+    ) -> "SampleCase":
+        """Rows [R, V] from nearly flat to certain."""
+        raw, uniforms = spiked_rows(shape, dtype, seed)
+        return cls(reference.Logits(raw, CAP, TEMPERATURE), uniforms, reference.sample)
+
+    def exact(self) -> Sequence[NDArray[Any]]:
         uniforms = as_float64(self.uniforms)
         parts = zip(processed_rows(self), uniforms, strict=True)
         return [np.array(part) for part in zip(*(read_row(x, u) for x, u in parts), strict=True)]
@@ -50,9 +87,9 @@ class ReadCase(ReadTrial):
 
 @dataclass(frozen=True)
 class CommitCase(CommitTrial):
-    """Committing a step, and what a loop over sorted entropies makes of it."""
+    """The commit of a step, and its results by a loop over sorted entropies."""
 
-    def reference(self) -> Sequence[NDArray[Any]]:
+    def exact(self) -> Sequence[NDArray[Any]]:
         best, entropy, drawn, renoise, previous = (as_float64(array) for array in self.inputs)
         order = np.argsort(entropy, kind="stable")
         before = np.concatenate([[0.0], np.cumsum(entropy[order])[:-1]])
@@ -63,7 +100,7 @@ class CommitCase(CommitTrial):
         return accepted, np.where(accepted, drawn, renoise), summary
 
 
-def processed_rows(trial: ReadTrial) -> Iterator[Floats]:
+def processed_rows(trial: SampleTrial) -> Iterator[Floats]:
     """The trial's rows, softcapped and divided, [V] each, of the logits as stored."""
     cap, temperature = (float(np.float32(x)) for x in (trial.logits.cap, trial.logits.temperature))
     for row in range(trial.logits.raw.shape[0]):
@@ -90,7 +127,7 @@ def first_exceeding(masses: Floats, uniform: float) -> int:
     return int(np.argmax(sums > uniform * sums[-1]))
 
 
-def _reading(size: Size, rows: int, vocab: int, dtype: mx.Dtype) -> Check:
+def _sampling(size: Size, rows: int, vocab: int, dtype: mx.Dtype, reference: Reference) -> Check:
     logits, slices, blocks = rows * vocab, -(-vocab // SLICE), -(-vocab // BLOCK)
     read_again = rows * min(vocab, SLICE)
     records = rows * (20 * slices + 4 * blocks)
@@ -98,15 +135,15 @@ def _reading(size: Size, rows: int, vocab: int, dtype: mx.Dtype) -> Check:
         kernel="denoise_stats, denoise_pick",
         instantiation=f"{rows} rows of {vocab} logits, {dtype_name(dtype)}",
         size=size,
-        memory_bytes=logits * (dtype.size + 6 * 4),  # the twin's float32 copies
+        memory_bytes=logits * (dtype.size + 6 * 4),  # the reference's float32 copies
         flops=12 * logits + 8 * read_again,  # an exponential or tanh counts as one
         bytes_moved=(logits + read_again) * dtype.size + records + 20 * rows * slices + 20 * rows,
-        tolerances=reading_tolerances(rows),
-        prepare=lambda: ReadCase.like((rows, vocab), dtype),
+        tolerances=sampling_tolerances(rows),
+        prepare=lambda: SampleCase.of((rows, vocab), dtype, reference),
     )
 
 
-def _committing(size: Size, positions: int) -> Check:
+def _committing(size: Size, positions: int, reference: Reference) -> Check:
     return Check(
         kernel="denoise_commit",
         instantiation=f"{positions} positions",
@@ -115,5 +152,5 @@ def _committing(size: Size, positions: int) -> Check:
         flops=2 * positions * positions,
         bytes_moved=25 * positions + 8,
         tolerances=ACCEPTED,
-        prepare=lambda: CommitCase.like(positions),
+        prepare=lambda: CommitCase.like(positions, reference.commit),
     )

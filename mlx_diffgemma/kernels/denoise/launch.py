@@ -1,22 +1,22 @@
-"""The launches of the denoising kernels: inputs checked, sizes chosen.
+"""The launches of the denoising kernels: metal/denoise_*.metal say what each computes.
 
 Axes: R rows of a chunk, C canvas positions, V vocabulary, S slices of 4,096 ids, B blocks of 128.
-What the kernels compute: metal/denoise_*.metal.
 """
 
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import mlx.core as mx
 
-from ...diffusion.sampler import SLICE, Committed, Logits
 from ...errors import KernelError
 from ..launch import Kernel, expect
+from ..weights import DTYPES
 
+SLICE = 4096  # ids of one slice of the draw
 BLOCK = 128  # ids that share one maximum
 THREADS = 256
 MAX_VOCAB = 2**22  # its slices fit into threadgroup memory
 MAX_POSITIONS = 512  # the canvas of one threadgroup
-DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 STATS = Kernel(
     "denoise_stats",
@@ -37,9 +37,29 @@ COMMIT = Kernel(
 )
 
 
+class Logits(Protocol):
+    """A dataclass of logits: raw [R, V] as the head gives them, the softcap, the temperature."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def raw(self) -> mx.array: ...
+    @property
+    def cap(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
+
+
+L = TypeVar("L", bound=Logits)
+Inputs = tuple[mx.array, mx.array, mx.array, mx.array, mx.array]
+"""Of a commit: best [C] int32, entropy [C] float32 nats, drawn, renoise, previous [C] int32."""
+Decision = tuple[mx.array, mx.array, mx.array]
+"""Of a commit: accepted [C] bool, next canvas [C] int32, summary [2]: mean entropy, unchanged."""
+
+
 @dataclass(frozen=True)
 class Slices:
-    """What denoise_stats leaves of R rows.
+    """The result of denoise_stats for R rows.
 
     records [R, S, 4] float32: maximum, mass, moment, mass of rounded logits; best [R, S] int32;
     peaks [R, B] float32: the maximum of each block.
@@ -51,7 +71,7 @@ class Slices:
 
 
 def stats(logits: Logits) -> Slices:
-    """One launch over the logits [R, V]: what each slice holds."""
+    """Statistics of each slice of the logits [R, V], in one launch."""
     raw = logits.raw
     if raw.ndim != 2 or raw.shape[1] > MAX_VOCAB or 0 in raw.shape:
         raise KernelError(
@@ -76,7 +96,7 @@ def stats(logits: Logits) -> Slices:
 
 
 def pick(logits: Logits, slices: Slices, uniforms: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-    """One launch: argmax [R], entropy [R] and a token [R] drawn with uniforms [R, 2]."""
+    """Argmax [R], entropy [R] and a token [R] drawn with uniforms [R, 2], in one launch."""
     rows, vocab = logits.raw.shape
     expect("denoise_pick", "logits", logits.raw, (rows, vocab), *DTYPES)
     expect_slices("denoise_pick", slices, rows, vocab)
@@ -91,15 +111,9 @@ def pick(logits: Logits, slices: Slices, uniforms: mx.array) -> tuple[mx.array, 
     return best, entropy, drawn
 
 
-def commit_in_kernel(
-    best: mx.array,
-    entropy: mx.array,
-    drawn: mx.array,
-    renoise: mx.array,
-    previous: mx.array,
-    bound: float,
-) -> Committed:
-    """`commit` in one launch of one threadgroup."""
+def commit_in_kernel(inputs: Inputs, bound: float) -> Decision:
+    """The decision of a step in one launch of one threadgroup."""
+    best, entropy, drawn, renoise, previous = inputs
     if best.ndim != 1 or not 0 < best.size <= MAX_POSITIONS:
         raise KernelError(
             f"denoise_commit: best has shape {list(best.shape)}, expected 1 to {MAX_POSITIONS} "
@@ -110,17 +124,17 @@ def commit_in_kernel(
     for name, array in ids.items():
         expect("denoise_commit", name, array, (positions,), mx.int32)
     expect("denoise_commit", "entropy", entropy, (positions,), mx.float32)
-    made = COMMIT.launch(
-        (best, entropy, drawn, renoise, previous, mx.array([bound], mx.float32)),
+    accepted, next_canvas, summary = COMMIT.launch(
+        (*inputs, mx.array([bound], mx.float32)),
         [((positions,), mx.bool_), ((positions,), mx.int32), ((2,), mx.float32)],
         groups=(1, 1, 1),
         threads=(-(-positions // 32) * 32, 1, 1),
     )
-    return Committed(*made)
+    return accepted, next_canvas, summary
 
 
 def scalars(logits: Logits) -> mx.array:
-    """Softcap and temperature: numbers that change between launches of one instantiation."""
+    """Softcap and temperature [2]: numbers that change between launches of one instantiation."""
     return mx.array([logits.cap, logits.temperature], mx.float32)
 
 

@@ -1,112 +1,110 @@
-"""Reading the logits of a chunk of rows, and committing a step: kernels, or their twin.
+"""Logit statistics, a draw and the commit of a step in kernels, where a trial found them faster.
 
 Axes: R rows of a chunk, C canvas positions, V vocabulary.
-The kernels and what they compute: metal/denoise_*.metal; their twin: denoise_ops.py.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import mlx.core as mx
 import numpy as np
 
-from ...diffusion import sampler as denoise_ops
-from ...diffusion.sampler import Committed, Logits, Rows
-from ...machine.choices import Wish
+from ...machine.choices import Preference
 from .. import dispatch
 from ..check import Tolerance, absolute_error, disagreement, mismatches
 from ..launch import dtype_name
 from ..trial import rounded_up
-from .launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats
+from .launch import (
+    MAX_POSITIONS,
+    MAX_VOCAB,
+    Decision,
+    Inputs,
+    L,
+    Logits,
+    Slices,
+    commit_in_kernel,
+    pick,
+    stats,
+)
 
 FAMILY = "denoise"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a step needs of R rows, and what their soft embeddings are made from.
+class Sampled:
+    """Argmax and drawn tokens [R] int32, entropy [R] float32 nats, and the slices of R rows."""
 
-    best, drawn [R] int32; entropy [R] float32 nats. slices: left by the kernels; rows: left by the
-    twin, as wide as the vocabulary.
-    """
-
-    logits: Logits
     best: mx.array
     entropy: mx.array
     drawn: mx.array
-    slices: Slices | None = None
-    rows: Rows | None = None
+    slices: Slices
 
-    def processed(self) -> mx.array:
-        """The processed logits [R, V] float32, made again where the kernels made none."""
-        return self.logits.processed() if self.rows is None else self.rows.processed
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array]:
+        """The results that a trial compares."""
+        return self.best, self.entropy, self.drawn
 
 
-def read(logits: Logits, uniforms: mx.array, wish: Wish = "auto") -> Reading:
-    """Argmax, entropy and a draw of every row, with uniforms [R, 2] in (0, 1)."""
+Sampling = Callable[[L, mx.array], Sequence[mx.array]]
+"""Logits [R, V] and uniforms [R, 2] in (0, 1) -> best, entropy, drawn [R], in MLX operations."""
+
+
+def sample(
+    logits: L, uniforms: mx.array, reference: Sampling[L], preference: Preference = "auto"
+) -> Sampled | None:
+    """Argmax, entropy and a draw of every row; None where the reference is to be taken."""
     vocab = logits.raw.shape[1]
     if vocab > MAX_VOCAB:
         dispatch.unsupported(FAMILY, f"a vocabulary of {vocab}, more than {MAX_VOCAB}")
     elif dispatch.chosen(
         FAMILY,
         described(logits),
-        lambda: ReadTrial.instead_of(logits),
-        wish,
+        lambda: SampleTrial.instead_of(logits, reference),
+        preference,
     ):
-        return read_in_kernels(logits, uniforms)
-    return read_in_ops(logits, uniforms)
+        return sample_in_kernels(logits, uniforms)
+    return None
 
 
 def described(logits: Logits) -> str:
-    """What a verdict on reading holds for; rows up to the next power of two."""
+    """Key of a verdict on sampling: shapes and dtype; rows up to the next power of two."""
     rows, vocab = logits.raw.shape
     return f"{rounded_up(rows)} rows of {vocab} logits, {dtype_name(logits.raw.dtype)}"
 
 
-def read_in_kernels(logits: Logits, uniforms: mx.array) -> Reading:
-    """The same in two launches; the logits are read once, and one slice of each row again."""
+def sample_in_kernels(logits: Logits, uniforms: mx.array) -> Sampled:
+    """The sample in two launches; the logits are read once, and one slice of each row again."""
     slices = stats(logits)
-    best, entropy, drawn = pick(logits, slices, uniforms)
-    return Reading(logits, best, entropy, drawn, slices=slices)
-
-
-def read_in_ops(logits: Logits, uniforms: mx.array) -> Reading:
-    """The same in MLX operations."""
-    rows = denoise_ops.read_rows(logits.processed())
-    drawn = denoise_ops.draw(rows, uniforms)
-    return Reading(logits, rows.best, rows.entropy, drawn, rows=rows)
+    return Sampled(*pick(logits, slices, uniforms), slices)
 
 
 def commit(
-    best: mx.array,
-    entropy: mx.array,
-    drawn: mx.array,
-    renoise: mx.array,
-    previous: mx.array,
+    inputs: Inputs,
     bound: float,
-    wish: Wish = "auto",
-) -> Committed:
-    """best, drawn, renoise, previous [C] int32, entropy [C] float32 nats -> what the step decides.
+    reference: Callable[..., Decision],
+    preference: Preference = "auto",
+) -> Decision:
+    """The decision of a step that accepts `bound` nats, by the kernel or by `reference`.
 
-    previous: the last step's argmax canvas, -1 where there is none.
+    reference: takes the inputs one by one, and the bound.
     """
-    positions = best.shape[0]
-    inputs = (best, entropy, drawn, renoise, previous)
+    positions = inputs[0].shape[0]
     if positions > MAX_POSITIONS:
         dispatch.unsupported(FAMILY, f"a canvas of {positions}, more than {MAX_POSITIONS}")
     elif dispatch.chosen(
         FAMILY,
         f"commit of {rounded_up(positions)} positions",
-        lambda: CommitTrial.like(rounded_up(positions)),
-        wish,
+        lambda: CommitTrial.like(rounded_up(positions), reference),
+        preference,
     ):
-        return commit_in_kernel(*inputs, bound)
-    return denoise_ops.commit(*inputs, bound)
+        return commit_in_kernel(inputs, bound)
+    return reference(*inputs, bound)
 
 
-# --- what a trial compares
+# --- trials
 
+CAP, TEMPERATURE = 30.0, 0.6
 ENTROPY = Tolerance(
     "entropy",
     5e-5,
@@ -120,7 +118,7 @@ ACCEPTED = (
 )
 
 
-def reading_tolerances(rows: int) -> tuple[Tolerance, ...]:
+def sampling_tolerances(rows: int) -> tuple[Tolerance, ...]:
     """Of best, entropy and drawn."""
     flips = "a uniform may lie within rounding of the end of a token's interval"
     return (
@@ -131,77 +129,76 @@ def reading_tolerances(rows: int) -> tuple[Tolerance, ...]:
 
 
 @dataclass(frozen=True)
-class ReadTrial:
-    """Both ways of reading some rows."""
+class SampleTrial:
+    """Both ways of sampling some rows."""
 
-    logits: Logits
+    logits: Any  # a dataclass like Logits
     uniforms: mx.array
+    given: Sampling[Any]
 
     @classmethod
-    def instead_of(cls, logits: Logits) -> Self:
-        """Other rows than these, of the number that `described` names."""
-        rows, vocab = logits.raw.shape
-        return cls.like((rounded_up(rows), vocab), logits.raw.dtype)
-
-    @classmethod
-    def like(cls, shape: Sequence[int], dtype: mx.Dtype, seed: int = 0) -> Self:
-        """Rows [R, V] from nearly flat to certain: noise, and four equal spikes of growing height.
-
-        Uniforms point into the middle of a spike's interval.
-        """
-        rows, vocab = shape
-        random = np.random.default_rng(seed)
-        raw = random.standard_normal((rows, vocab), np.float32)
-        heights = np.linspace(4, 24, rows, dtype=np.float32)[:, None]
-        places = (
-            np.arange(4) * vocab // 4 + np.arange(rows)[:, None] * 37 % -(-vocab // 4)
-        ) % vocab
-        np.put_along_axis(raw, places, heights, axis=1)
-        uniforms = np.stack([(np.arange(rows) % 4 + 0.5) / 4, np.full(rows, 0.375)], axis=1)
-        logits = Logits(mx.array(raw).astype(dtype), 30.0, 0.6)
-        return cls(logits, mx.array(uniforms.astype(np.float32)))
+    def instead_of(cls, logits: L, reference: Sampling[L]) -> "SampleTrial":
+        """Other rows than `logits`, of the number that `described` names."""
+        return cls(*instead_of(logits), reference)
 
     def kernel(self) -> Sequence[mx.array]:
-        return outcome(read_in_kernels(self.logits, self.uniforms))
+        return sample_in_kernels(self.logits, self.uniforms).arrays
 
-    def twin(self) -> Sequence[mx.array]:
-        return outcome(read_in_ops(self.logits, self.uniforms))
+    def reference(self) -> Sequence[mx.array]:
+        return self.given(self.logits, self.uniforms)
 
-    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
-        return disagreement(kernel, twin, reading_tolerances(self.logits.raw.shape[0]))
+    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
+        return disagreement(kernel, reference, sampling_tolerances(self.logits.raw.shape[0]))
+
+
+def instead_of(logits: L) -> tuple[L, mx.array]:
+    """Other logits and uniforms to try an instantiation on, of the rows that `described` names."""
+    rows, vocab = logits.raw.shape
+    raw, uniforms = spiked_rows((rounded_up(rows), vocab), logits.raw.dtype)
+    return replace(logits, raw=raw, cap=CAP, temperature=TEMPERATURE), uniforms
+
+
+def spiked_rows(
+    shape: tuple[int, int], dtype: mx.Dtype, seed: int = 0
+) -> tuple[mx.array, mx.array]:
+    """Raw logits [R, V] from nearly flat to certain, and uniforms [R, 2] to draw with.
+
+    The logits are noise, and four equal spikes whose height grows from row to row; the uniforms
+    point into the middle of a spike's interval.
+    """
+    rows, vocab = shape
+    random = np.random.default_rng(seed)
+    raw = random.standard_normal((rows, vocab), np.float32)
+    heights = np.linspace(4, 24, rows, dtype=np.float32)[:, None]
+    quarters = np.arange(4) * vocab // 4
+    ids = (quarters + np.arange(rows)[:, None] * 37 % -(-vocab // 4)) % vocab
+    np.put_along_axis(raw, ids, heights, axis=1)
+    uniforms = np.stack([(np.arange(rows) % 4 + 0.5) / 4, np.full(rows, 0.375)], axis=1)
+    return mx.array(raw).astype(dtype), mx.array(uniforms.astype(np.float32))
 
 
 @dataclass(frozen=True)
 class CommitTrial:
-    """Both ways of committing a step; inputs as `commit` takes them."""
+    """Both ways of committing a step."""
 
-    inputs: tuple[mx.array, mx.array, mx.array, mx.array, mx.array]
+    inputs: Inputs
+    given: Callable[..., Decision]
     bound: float = 0.1
 
     @classmethod
-    def like(cls, positions: int, seed: int = 0) -> Self:
+    def like(cls, positions: int, reference: Callable[..., Decision], seed: int = 0) -> Self:
         """Entropies that are whole numbers of 2^-10 nats, many of them equal."""
         random = np.random.default_rng(seed)
         ids = [random.integers(0, 1000, positions).astype(np.int32) for _ in range(3)]
         entropy = (random.integers(0, 9, positions) / 1024).astype(np.float32)
         best, drawn, renoise = map(mx.array, ids)
-        return cls((best, mx.array(entropy), drawn, renoise, best + 0))
+        return cls((best, mx.array(entropy), drawn, renoise, best + 0), reference)
 
     def kernel(self) -> Sequence[mx.array]:
-        return decision(commit_in_kernel(*self.inputs, self.bound))
+        return commit_in_kernel(self.inputs, self.bound)
 
-    def twin(self) -> Sequence[mx.array]:
-        return decision(denoise_ops.commit(*self.inputs, self.bound))
+    def reference(self) -> Sequence[mx.array]:
+        return self.given(*self.inputs, self.bound)
 
-    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
-        return disagreement(kernel, twin, ACCEPTED)
-
-
-def outcome(reading: Reading) -> Sequence[mx.array]:
-    """What is compared of a reading."""
-    return reading.best, reading.entropy, reading.drawn
-
-
-def decision(committed: Committed) -> Sequence[mx.array]:
-    """What is compared of a commit."""
-    return committed.accepted, committed.next_canvas, committed.summary
+    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
+        return disagreement(kernel, reference, ACCEPTED)

@@ -5,21 +5,46 @@ Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint.quantization import QuantizationConfig
-from ...model import experts as experts_ops
-from ...model.experts import TILE_ROWS, Plan, Routing, max_tiles
-from ...model.matrices import AnyMatrix, DenseMatrix, PackedMatrix
-from ..check import as_float64
-from . import launch as experts_launch
-from .launch import short, stored
+from ..check import as_float64, unpacked_exactly
+from ..launch import dtype_name
+from ..weights import StoredWeight
+from . import launch
+from .plan import TILE_ROWS, Plan, max_tiles, plan_of
 
 Arrays = Sequence[NDArray[Any]]
+
+
+class Reference(Protocol):
+    """The mixture of experts in MLX operations: what model/experts.py defines."""
+
+    def Routing(self, scores: mx.array, scale: mx.array, top_k: int) -> Any:  # noqa: N802
+        """Scores [L, E] and what routes them."""
+
+    def route(self, routing: Any) -> tuple[mx.array, mx.array]:
+        """Experts and weights [L, K]."""
+
+    def matrix(self, stored: StoredWeight) -> Any:
+        """A weight that multiplies."""
+
+    def gate_up_sorted(
+        self, x: mx.array, gate_up: Any, experts: mx.array, rows: mx.array
+    ) -> mx.array:
+        """x [L, H] -> [N, I]."""
+
+    def down_sorted(
+        self, inner: mx.array, down: Any, experts: mx.array, rows: mx.array
+    ) -> mx.array:
+        """inner [N, I] -> [N, H]."""
+
+    def combine(self, outputs: mx.array, weights: mx.array) -> mx.array:
+        """outputs [L, K, H], weights [L, K] -> [L, H]."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,7 @@ class Sizes:
     def __str__(self) -> str:
         packing = f"{self.bits}-bit groups of {self.group}" if self.bits else "not packed"
         return (
-            f"{short(self.dtype)}, {packing}, {self.L} rows, {self.K} of {self.E} experts, "
+            f"{dtype_name(self.dtype)}, {packing}, {self.L} rows, {self.K} of {self.E} experts, "
             f"{self.H} x {self.I}"
         )
 
@@ -51,14 +76,12 @@ class Sizes:
 # --- inputs --------------------------------------------------------------------------------------
 
 
-def random_routing(sizes: Sizes) -> Routing:
-    """Scores of which many are equal, and all exact in 16 bits."""
+def random_scores(sizes: Sizes) -> tuple[mx.array, mx.array, int]:
+    """Scores [L, E] of which many are equal, all exact in 16 bits; scale [E] and top_k."""
     random = np.random.default_rng(1)
     scores = np.round(8 * random.standard_normal((sizes.L, sizes.E))) / 8
     scale = 1 + 0.25 * random.standard_normal(sizes.E)
-    return Routing(
-        mx.array(scores).astype(sizes.dtype), mx.array(scale).astype(mx.float32), sizes.K
-    )
+    return mx.array(scores).astype(sizes.dtype), mx.array(scale).astype(mx.float32), sizes.K
 
 
 def random_rows(rows: int, width: int, dtype: mx.Dtype) -> mx.array:
@@ -67,19 +90,19 @@ def random_rows(rows: int, width: int, dtype: mx.Dtype) -> mx.array:
     return mx.array(noise).astype(dtype)
 
 
-def random_weight(sizes: Sizes, outputs: int, width: int) -> AnyMatrix:
+def random_weight(sizes: Sizes, outputs: int, width: int) -> StoredWeight:
     """[E, outputs, width] of about unit gain; packed ones of random bits."""
     random = np.random.default_rng(3)
     shape = (sizes.E, outputs)
     if not sizes.bits:
         noise = random.standard_normal((*shape, width), dtype=np.float32)
         noise *= np.float32(width**-0.5)
-        return DenseMatrix(mx.array(noise).astype(sizes.dtype))
+        return StoredWeight(mx.array(noise).astype(sizes.dtype))
     words = random.integers(0, 2**32, (*shape, width * sizes.bits // 32), dtype=np.uint32)
     levels = 2**sizes.bits - 1
     scales = (0.75 + 0.5 * random.random((*shape, width // sizes.group))) * (12 / width) ** 0.5
     scales, biases = scales / levels, -scales * (0.4 + 0.2 * random.random(scales.shape))
-    return PackedMatrix(
+    return StoredWeight(
         mx.array(words),
         mx.array(scales).astype(sizes.dtype),
         mx.array(biases).astype(sizes.dtype),
@@ -87,16 +110,13 @@ def random_weight(sizes: Sizes, outputs: int, width: int) -> AnyMatrix:
     )
 
 
-def random_plan(sizes: Sizes) -> Plan:
+def random_plan(sizes: Sizes, reference: Reference) -> Plan:
     """The plan for random scores, evaluated."""
-    plan = experts_ops.plan(random_routing(sizes))
-    mx.eval(plan_arrays(plan))
+    scores, scale, top_k = random_scores(sizes)
+    experts, weights = reference.route(reference.Routing(scores, scale, top_k))
+    plan = plan_of(experts, weights, sizes.E)
+    mx.eval(plan.arrays)
     return plan
-
-
-def plan_arrays(plan: Plan) -> list[mx.array]:
-    """The arrays of a plan, in the order of the kernel's outputs."""
-    return [plan.experts, plan.weights, plan.rows, plan.tiles]
 
 
 # --- cases ---------------------------------------------------------------------------------------
@@ -105,18 +125,20 @@ def plan_arrays(plan: Plan) -> list[mx.array]:
 class PlanCase:
     """moe_plan."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.routing = random_routing(sizes)
+    def __init__(self, sizes: Sizes, reference: Reference) -> None:
+        self.scores, self.scale, self.top_k = random_scores(sizes)
+        self.given = reference
 
     def kernel(self) -> Sequence[mx.array]:
-        return plan_arrays(experts_launch.plan(self.routing))
+        return launch.plan(self.scores, self.scale, self.top_k).arrays
 
-    def twin(self) -> Sequence[mx.array]:
-        return plan_arrays(experts_ops.plan(self.routing))
+    def reference(self) -> Sequence[mx.array]:
+        routing = self.given.Routing(self.scores, self.scale, self.top_k)
+        return plan_of(*self.given.route(routing), self.scores.shape[1]).arrays
 
-    def reference(self) -> Arrays:
-        scores, scale = as_float64(self.routing.scores), as_float64(self.routing.scale)
-        experts = np.argsort(-scores, axis=1, kind="stable")[:, : self.routing.top_k]
+    def exact(self) -> Arrays:
+        scores, scale = as_float64(self.scores), as_float64(self.scale)
+        experts = np.argsort(-scores, axis=1, kind="stable")[:, : self.top_k]
         powers = np.exp(np.take_along_axis(scores, experts, 1) - scores.max(axis=1, keepdims=True))
         weights = powers / powers.sum(axis=1, keepdims=True) * scale[experts]
         rows = np.argsort(experts.reshape(-1), kind="stable")
@@ -126,19 +148,20 @@ class PlanCase:
 class GateUpCase:
     """moe_gate_up."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.plan = random_plan(sizes)
+    def __init__(self, sizes: Sizes, reference: Reference) -> None:
+        self.plan, self.given = random_plan(sizes, reference), reference
         self.x = random_rows(sizes.L, sizes.H, sizes.dtype)
         self.weight = random_weight(sizes, 2 * sizes.I, sizes.H)
+        self.matrix = reference.matrix(self.weight)
 
     def kernel(self) -> Sequence[mx.array]:
-        return [experts_launch.gate_up(self.x, stored(self.weight), self.plan)]
+        return [launch.gate_up(self.x, self.matrix.stored, self.plan)]
 
-    def twin(self) -> Sequence[mx.array]:
+    def reference(self) -> Sequence[mx.array]:
         plan = self.plan
-        return [experts_ops.gate_up_sorted(self.x, self.weight, plan.experts, plan.rows)]
+        return [self.given.gate_up_sorted(self.x, self.matrix, plan.experts, plan.rows)]
 
-    def reference(self) -> Arrays:
+    def exact(self) -> Arrays:
         rows = np.asarray(self.plan.rows)
         own = as_float64(self.x)[rows // self.plan.top_k]
         gate, up = np.split(products(own, self.weight, self.plan), 2, axis=1)
@@ -148,19 +171,20 @@ class GateUpCase:
 class DownCase:
     """moe_down."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.plan = random_plan(sizes)
+    def __init__(self, sizes: Sizes, reference: Reference) -> None:
+        self.plan, self.given = random_plan(sizes, reference), reference
         self.inner = random_rows(sizes.num_rows, sizes.I, sizes.dtype)
         self.weight = random_weight(sizes, sizes.H, sizes.I)
+        self.matrix = reference.matrix(self.weight)
 
     def kernel(self) -> Sequence[mx.array]:
-        return [experts_launch.down(self.inner, stored(self.weight), self.plan)]
+        return [launch.down(self.inner, self.matrix.stored, self.plan)]
 
-    def twin(self) -> Sequence[mx.array]:
+    def reference(self) -> Sequence[mx.array]:
         plan = self.plan
-        return [experts_ops.down_sorted(self.inner, self.weight, plan.experts, plan.rows)]
+        return [self.given.down_sorted(self.inner, self.matrix, plan.experts, plan.rows)]
 
-    def reference(self) -> Arrays:
+    def exact(self) -> Arrays:
         sums = products(as_float64(self.inner), self.weight, self.plan)
         outputs = np.empty_like(sums)
         outputs[np.asarray(self.plan.rows)] = sums
@@ -170,19 +194,20 @@ class DownCase:
 class CombineCase:
     """moe_combine."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.weights = experts_ops.choose(random_routing(sizes))[1]
+    def __init__(self, sizes: Sizes, reference: Reference) -> None:
+        self.given = reference
+        self.weights = reference.route(reference.Routing(*random_scores(sizes)))[1]
         self.outputs = random_rows(sizes.num_rows, sizes.H, sizes.dtype)
         mx.eval(self.weights)
 
     def kernel(self) -> Sequence[mx.array]:
-        return [experts_launch.combine(self.outputs, self.weights)]
+        return [launch.combine(self.outputs, self.weights)]
 
-    def twin(self) -> Sequence[mx.array]:
+    def reference(self) -> Sequence[mx.array]:
         outputs = mx.unflatten(self.outputs, 0, self.weights.shape)
-        return [experts_ops.combine(outputs, self.weights)]
+        return [self.given.combine(outputs, self.weights)]
 
-    def reference(self) -> Arrays:
+    def exact(self) -> Arrays:
         outputs = as_float64(self.outputs).reshape(*self.weights.shape, -1)
         return [np.einsum("lk,lkh->lh", as_float64(self.weights), outputs)]
 
@@ -202,27 +227,14 @@ def tile_table(experts: NDArray[np.integer[Any]], num_experts: int) -> NDArray[n
     return tiles
 
 
-def products(rows: NDArray[np.float64], weight: AnyMatrix, plan: Plan) -> NDArray[np.float64]:
+def products(rows: NDArray[np.float64], weight: StoredWeight, plan: Plan) -> NDArray[np.float64]:
     """rows [N, I] in the plan's order -> each times the weight of its expert [N, O]."""
     experts = np.asarray(plan.experts).reshape(-1)[np.asarray(plan.rows)]
-    outputs = np.empty((len(rows), weight.outputs))
+    outputs = np.empty((len(rows), weight.shape[1]))
     for expert in np.unique(experts):
         own = experts == expert
-        outputs[own] = rows[own] @ unpacked(weight, int(expert)).T
+        outputs[own] = rows[own] @ unpacked_exactly(weight, mx.array(expert)).T
     return outputs
-
-
-def unpacked(weight: AnyMatrix, expert: int) -> NDArray[np.float64]:
-    """The weight of one expert [O, I], exactly; written without MLX's own way to unpack."""
-    if isinstance(weight, DenseMatrix):
-        return as_float64(weight.right[expert]).T
-    assert weight.biases is not None
-    bits, group = weight.packing.bits, weight.packing.group_size
-    words = np.asarray(weight.weight[expert])[..., None]
-    values = (words >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32(2**bits - 1)
-    scales, biases = as_float64(weight.scales[expert]), as_float64(weight.biases[expert])
-    unscaled = values.reshape(len(words), -1).astype(np.float64)
-    return unscaled * np.repeat(scales, group, axis=1) + np.repeat(biases, group, axis=1)
 
 
 def gelu_tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,131 +1,158 @@
-"""The mixture of experts from router scores to the weighted sum: four launches, or MLX operations.
+"""The mixture of experts in four launches, where a trial found them right and faster.
 
 Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a row.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, replace
 from functools import cache
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
 
-from ...machine import device
-from ...machine.choices import Wish
-from ...model import experts as experts_ops
-from ...model.experts import Routing
-from ...model.matrices import AnyMatrix
+from ...machine.choices import Preference
 from .. import dispatch
 from ..check import Tolerance, disagreement
+from ..launch import dtype_name
 from ..trial import rounded_up
-from . import launch as experts_launch
-from .launch import (
-    MAX_EXPERTS,
-    MAX_ROWS,
-    MAX_TOP_K,
-    MAX_VALUES,
-    STEP,
-    packing,
-    readable,
-    short,
-    sizes,
-    stored,
-)
+from ..weights import StoredWeight
+from . import launch
+from .launch import MAX_EXPERTS, MAX_ROWS, MAX_TOP_K, MAX_VALUES, STEP
 
 FAMILY = "experts"
 
-# By how much of a row's largest value kernels and operations may differ: operations round after
-# each product and activation, too, and an M5 multiplies float32 with 11 bits of each factor.
+# By how much of a row's largest value kernels and MLX operations may differ: the operations round
+# after each product and activation, too, and an M5 multiplies float32 with 11 bits of each factor.
 AGREEMENT = {mx.float32: 2e-3, mx.float16: 4e-3, mx.bfloat16: 3e-2}
 
 
-def mix(
-    x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix, wish: Wish = "auto"
-) -> mx.array:
-    """x [L, H] -> the weighted sum of each row's experts [L, H].
+class Routing(Protocol):
+    """A dataclass of the router: scores [L, E], scale [E] float32, and top_k, the experts a row."""
 
-    gate_up [E, 2I, H], gate rows first; down [E, H, I].
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def scores(self) -> mx.array: ...
+    @property
+    def scale(self) -> mx.array: ...
+    @property
+    def top_k(self) -> int: ...
+
+
+R = TypeVar("R", bound=Routing)
+
+
+@dataclass(frozen=True)
+class Mixture(Generic[R]):
+    """One mixture: x [L, H], its routing, gate_up [E, 2I, H] with gate rows first, down [E, H, I].
+
+    reference: the same mixture of other rows and another routing, in MLX operations -> [L, H].
     """
-    case = (x, routing, gate_up, down)
-    if not device.has_metal():  # first: the rest costs a hundredth of a small layer's time
-        return experts_ops.mix(*case)
-    if (reason := not_covered(*case)) is not None:
+
+    x: mx.array
+    routing: R
+    gate_up: StoredWeight
+    down: StoredWeight
+    reference: Callable[[mx.array, R], mx.array]
+
+
+def mix(
+    x: mx.array,
+    routing: R,
+    gate_up: StoredWeight,
+    down: StoredWeight,
+    reference: Callable[[mx.array, R], mx.array],
+    preference: Preference = "auto",
+) -> mx.array:
+    """Weighted sum of each row's experts [L, H], by the kernels or by `reference`; see Mixture."""
+    mixture = Mixture(x, routing, gate_up, down, reference)
+    if (reason := not_covered(mixture)) is not None:
         dispatch.unsupported(FAMILY, reason)
-    elif dispatch.chosen(FAMILY, instantiation(*case), lambda: MixTrial(*case), wish):
-        return mix_in_kernels(*case)
-    return experts_ops.mix(*case)
+    elif dispatch.chosen(
+        FAMILY, instantiation(mixture), lambda: MixtureTrial.like(mixture), preference
+    ):
+        return mix_in_kernels(mixture)
+    return reference(x, routing)
 
 
-def mix_in_kernels(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> mx.array:
-    """The same in four launches."""
-    plan = experts_launch.plan(routing)
-    inner = experts_launch.gate_up(x, stored(gate_up), plan)
-    outputs = experts_launch.down(inner, stored(down), plan)
-    return experts_launch.combine(outputs, plan.weights)
+def mix_in_kernels(mixture: Mixture[Any]) -> mx.array:
+    """The mixture in four launches."""
+    routing = mixture.routing
+    plan = launch.plan(routing.scores, routing.scale, routing.top_k)
+    inner = launch.gate_up(mixture.x, mixture.gate_up, plan)
+    return launch.combine(launch.down(inner, mixture.down, plan), plan.weights)
 
 
-def not_covered(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> str | None:
-    """Why the kernels cannot compute this; None where they can."""
-    num_experts, hidden, inner = sizes(down)
-    if not (readable(gate_up) and readable(down)):
+def not_covered(mixture: Mixture[Any]) -> str | None:
+    """The reason why the kernels cannot compute a mixture; None where they can."""
+    num_experts, hidden, inner = mixture.down.shape
+    if not (mixture.gate_up.readable and mixture.down.readable):
         return "experts packed in another way than affine in 4 or 8 bits"
-    if x.shape[0] > MAX_ROWS:
+    if mixture.x.shape[0] > MAX_ROWS:
         return f"more than {MAX_ROWS} rows at once"
-    if num_experts > MAX_EXPERTS or routing.top_k > MAX_TOP_K:
+    if num_experts > MAX_EXPERTS or mixture.routing.top_k > MAX_TOP_K:
         return f"more than {MAX_EXPERTS} experts, or more than {MAX_TOP_K} a row"
     if hidden % STEP or inner % STEP:
         return f"a hidden size of {hidden} with experts of {inner}, not multiples of {STEP}"
-    if math.prod(sizes(gate_up)) > MAX_VALUES:
+    if math.prod(mixture.gate_up.shape) > MAX_VALUES:
         return f"experts of more than {MAX_VALUES} values a layer"
     return None
 
 
-def instantiation(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> str:
-    """What a verdict holds for: shapes, dtypes and packing; rows up to the next power of two."""
+def instantiation(mixture: Mixture[Any]) -> str:
+    """Key of a verdict: shapes, dtypes and packing; rows up to the next power of two."""
+    x, routing, gate_up, down = mixture.x, mixture.routing, mixture.gate_up, mixture.down
     rows, dtypes = rounded_up(x.shape[0]), (x.dtype, routing.scores.dtype)
-    return described(rows, routing.top_k, sizes(down), dtypes, (packing(gate_up), packing(down)))
+    return _described(rows, routing.top_k, down.shape, dtypes, (gate_up.packed_as, down.packed_as))
 
 
 @cache
-def described(
+def _described(
     rows: int,
     top_k: int,
-    sizes: tuple[int, int, int],
+    shape: tuple[int, ...],
     dtypes: tuple[mx.Dtype, mx.Dtype],
     packings: tuple[str, str],
 ) -> str:
-    """The same in words; asked for by every layer at every step, so made once."""
-    num_experts, hidden, inner = sizes
-    x, scores = (short(dtype) for dtype in dtypes)
+    """The key in words, made once: every layer asks for it at every step."""
+    num_experts, hidden, inner = shape
+    x, scores = map(dtype_name, dtypes)
     return (
         f"{rows} rows, {top_k} of {num_experts} experts, {hidden} x {inner}, {x}, scores {scores}, "
         f"gate and up {packings[0]}, down {packings[1]}"
     )
 
 
-class MixTrial:
-    """One instantiation on random rows and the weights at hand.
+@dataclass(frozen=True)
+class MixtureTrial:
+    """One instantiation on random rows and the weights at hand."""
 
-    Scores are all different, so that no order of ties decides what is compared.
-    """
+    mixture: Mixture[Any]
 
-    def __init__(self, x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> None:
-        random = np.random.default_rng(0)
-        rows, num_experts = rounded_up(x.shape[0]), routing.scores.shape[1]
-        noise = random.standard_normal((rows, x.shape[1]), dtype=np.float32)
+    @classmethod
+    def like(cls, mixture: Mixture[Any]) -> "MixtureTrial":
+        """Rows of the number that a verdict holds for; all scores differ, so that no tie counts."""
+        random, routing = np.random.default_rng(0), mixture.routing
+        rows, num_experts = rounded_up(mixture.x.shape[0]), routing.scores.shape[1]
+        noise = random.standard_normal((rows, mixture.x.shape[1]), dtype=np.float32)
         ranks = random.permuted(np.tile(np.arange(num_experts), (rows, 1)), axis=1)
-        self.x = mx.array(noise).astype(x.dtype)
         scores = mx.array(ranks.astype(np.float32) / 16).astype(routing.scores.dtype)
-        self.routing = Routing(scores, mx.ones(num_experts), routing.top_k)
-        self.gate_up, self.down = gate_up, down
+        x = mx.array(noise).astype(mixture.x.dtype)
+        return cls(
+            replace(
+                mixture, x=x, routing=replace(routing, scores=scores, scale=mx.ones(num_experts))
+            )
+        )
 
     def kernel(self) -> Sequence[mx.array]:
-        return [mix_in_kernels(self.x, self.routing, self.gate_up, self.down)]
+        return [mix_in_kernels(self.mixture)]
 
-    def twin(self) -> Sequence[mx.array]:
-        return [experts_ops.mix(self.x, self.routing, self.gate_up, self.down)]
+    def reference(self) -> Sequence[mx.array]:
+        return [self.mixture.reference(self.mixture.x, self.mixture.routing)]
 
-    def disagreement(self, kernel: Sequence[mx.array], twin: Sequence[mx.array]) -> str | None:
-        reason = "the operations round more often"
-        tolerance = Tolerance("mixed", AGREEMENT[self.x.dtype], reason)
-        return disagreement(kernel, twin, [tolerance])
+    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
+        reason = "MLX's operations round more often"
+        tolerance = Tolerance("mixed", AGREEMENT[self.mixture.x.dtype], reason)
+        return disagreement(kernel, reference, [tolerance])

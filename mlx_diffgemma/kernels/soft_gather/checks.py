@@ -1,4 +1,4 @@
-"""What the selftest checks of soft_gather: both 16-bit dtypes, all packings, small and 26B.
+"""Checks of soft_gather for the selftest: both 16-bit dtypes, all packings, small and 26B.
 
 Axes: R rows, V vocabulary, H hidden size, K tokens kept.
 """
@@ -6,22 +6,22 @@ Axes: R rows, V vocabulary, H hidden size, K tokens kept.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint.quantization import QuantizationConfig
-from ...diffusion.sampler import SLICE
 from ...machine import device
-from ...model.matrices import PackedMatrix
-from ...model.soft_gather import HALF_ULP, KEPT, LEVELS, Table
-from ..check import Check, as_float64
-from ..denoise.launch import BLOCK
-from ..denoise.trial import Reading, ReadTrial, read_in_kernels, read_in_ops
+from ..check import Check, as_float64, unpacked_exactly
+from ..denoise import checks as denoise
+from ..denoise.launch import BLOCK, SLICE, Slices, stats
+from ..denoise.trial import CAP, TEMPERATURE, spiked_rows
 from ..launch import dtype_name
-from .trial import BITS, DTYPES, GROUPS, gathered_in_kernel, gathered_in_ops, outcome, tolerances
+from ..weights import BITS, GROUPS, StoredWeight
+from .launch import DTYPES, Gathered, Table, gather_in_kernel
+from .trial import tolerances
 
 Size = Literal["small", "26B"]
 Floats = NDArray[np.float64]
@@ -58,101 +58,108 @@ class Sizes:
         return self.H * self.bits // 8 + 2 * self.H // self.group * self.dtype.size
 
 
-def checks() -> Iterator[Check]:
+class Reference(Protocol):
+    """The gathered soft embedding in MLX operations: what model/embedding.py defines."""
+
+    KEPT: int
+    LEVELS: NDArray[np.float32]
+    HALF_ULP: dict[mx.Dtype, float]
+
+    def Table(  # noqa: N802
+        self, stored: StoredWeight, dtype: mx.Dtype, scale: float, largest_norm: float
+    ) -> Any:
+        """An embedding to gather from."""
+
+    def gather(self, processed: mx.array, table: Any) -> Gathered:
+        """Processed logits [R, V] in the table's dtype -> soft embeddings, tail, suffices."""
+
+
+def checks(reference: Reference, sampler: denoise.Reference) -> Iterator[Check]:
     """Every packing, small and at the sizes of the 26B model, as `convert` makes them."""
     packings = [(0, 32), *((bits, group) for bits in BITS for group in GROUPS)]
     for dtype in DTYPES:
         for bits, group in packings:
-            yield check(Sizes(7, 5003, 128, dtype, bits, group), "small")
+            yield check(Sizes(7, 5003, 128, dtype, bits, group), "small", reference, sampler)
         for bits, group in packings:
             rows = 64 if group == 64 or not bits else 16  # the others are rare, and take as long
-            yield check(Sizes(rows, 262_144, 2816, dtype, bits, group), "26B")
+            yield check(Sizes(rows, 262_144, 2816, dtype, bits, group), "26B", reference, sampler)
 
 
-def check(sizes: Sizes, size: Size) -> Check:
-    """Bytes and operations are those of rows that keep as much as can be kept."""
+def check(sizes: Sizes, size: Size, reference: Reference, sampler: denoise.Reference) -> Check:
+    """The check of one instantiation; bytes and operations count rows that keep all they can."""
     R, V = sizes.R, sizes.V
     slices, blocks = -(-V // SLICE), -(-V // BLOCK)
-    read = min(KEPT, blocks) * BLOCK
+    kept = reference.KEPT
+    read = min(kept, blocks) * BLOCK
     return Check(
         kernel="soft_gather",
         instantiation=str(sizes),
         size=size,
         memory_bytes=2 * sizes.table_bytes
-        + R * (V * (sizes.dtype.size + 6 * 4) + 16 * KEPT * sizes.H),
-        flops=R * (12 * read + 2 * KEPT * sizes.H),
+        + R * (V * (sizes.dtype.size + 6 * 4) + 16 * kept * sizes.H),
+        flops=R * (12 * read + 2 * kept * sizes.H),
         bytes_moved=R
         * (
             16 * slices
             + 4 * blocks
             + read * sizes.dtype.size
-            + KEPT * sizes.row_bytes
+            + kept * sizes.row_bytes
             + sizes.H * sizes.dtype.size
             + 5
         ),
-        tolerances=tolerances(sizes.dtype, R),
-        prepare=partial(GatherCase.of, sizes),
+        tolerances=tolerances(reference.HALF_ULP[sizes.dtype], R),
+        prepare=partial(GatherCase.of, sizes, reference, sampler),
     )
 
 
 @dataclass(frozen=True)
 class GatherCase:
-    """Gathering for rows that have been read, and what float64 makes of them."""
+    """Gathering of some rows, and its results in float64."""
 
-    reading: Reading
-    table: Table
+    logits: Any  # of the sampler
+    slices: Slices | None  # None without Metal
+    table: Any  # of the reference
+    given: Reference
 
     @staticmethod
-    def of(sizes: Sizes) -> "GatherCase":
-        trial = ReadTrial.like((sizes.R, sizes.V), sizes.dtype)
-        read = read_in_kernels if device.has_metal() else read_in_ops
-        return GatherCase(read(trial.logits, trial.uniforms), random_table(sizes))
+    def of(sizes: Sizes, reference: Reference, sampler: denoise.Reference) -> "GatherCase":
+        raw, _ = spiked_rows((sizes.R, sizes.V), sizes.dtype)
+        logits = sampler.Logits(raw, CAP, TEMPERATURE)
+        slices = stats(logits) if device.has_metal() else None
+        return GatherCase(logits, slices, random_table(sizes, reference), reference)
 
     def kernel(self) -> Sequence[mx.array]:
-        return outcome(gathered_in_kernel(self.reading, self.table))
+        return gather_in_kernel(self.logits, self.slices or stats(self.logits), self.table)
 
-    def twin(self) -> Sequence[mx.array]:
-        return outcome(gathered_in_ops(self.reading, self.table))
+    def reference(self) -> Sequence[mx.array]:
+        return self.given.gather(self.rounded(), self.table)
 
-    def reference(self) -> Sequence[NDArray[Any]]:
-        """By the definition, of logits rounded as they are rounded here."""
-        processed = self.reading.processed().astype(self.table.dtype)
-        rows = [gather_row(as_float64(row), self.table) for row in processed]
+    def exact(self) -> Sequence[NDArray[Any]]:
+        """Results by the definition, of logits rounded as the reference rounds them."""
+        rows = [gather_row(as_float64(row), self.table, self.given) for row in self.rounded()]
         return [np.array(part) for part in zip(*rows, strict=True)]
 
+    def rounded(self) -> mx.array:
+        """The processed logits [R, V] in the table's dtype."""
+        processed: mx.array = self.logits.processed()
+        return processed.astype(self.table.dtype)
 
-def gather_row(rounded: Floats, table: Table) -> tuple[Floats, float, bool]:
+
+def gather_row(rounded: Floats, table: Table, given: Reference) -> tuple[Floats, float, bool]:
     """Soft embedding [H], tail, and whether it suffices, of one row [V]."""
     shares = np.exp(rounded - rounded.max())
     shares /= shares.sum()
-    levels = LEVELS[[np.count_nonzero(shares >= level) <= KEPT for level in LEVELS]]
-    kept = np.flatnonzero(shares >= levels.min())
-    soft = shares[kept] @ exact_rows(table, kept) * table.scale
+    few = [np.count_nonzero(shares >= level) <= given.KEPT for level in given.LEVELS]
+    kept = np.flatnonzero(shares >= given.LEVELS[few].min())
+    soft = shares[kept] @ unpacked_exactly(table.stored, mx.array(kept)) * table.scale
     tail = 1.0 - float(shares[kept].sum())
-    suffices = tail * table.reach <= HALF_ULP[table.dtype] * np.linalg.norm(soft)
+    suffices = tail * table.reach <= table.half_ulp * np.linalg.norm(soft)
     return soft, tail, bool(suffices)
 
 
-def exact_rows(table: Table, ids: NDArray[np.integer[Any]]) -> Floats:
-    """Embeddings [K, H] as stored, unpacked without rounding."""
-    matrix, wanted = table.matrix, mx.array(ids)
-    if not isinstance(matrix, PackedMatrix):
-        return as_float64(matrix[wanted])
-    assert matrix.biases is not None
-    bits, group = matrix.packing.bits, matrix.packing.group_size
-    words = np.asarray(matrix.weight[wanted])[..., None]
-    quanta = (words >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32(2**bits - 1)
-    grouped = quanta.reshape(ids.size, -1, group).astype(np.float64)
-    scales, biases = (
-        as_float64(part[wanted])[..., None] for part in (matrix.scales, matrix.biases)
-    )
-    return (grouped * scales + biases).reshape(ids.size, -1)
-
-
-def random_table(sizes: Sizes) -> Table:
+def random_table(sizes: Sizes, reference: Reference) -> Any:
     """An embedding of values in -1 .. 1; the norm is that of the largest row, a tenth added."""
     V, H, bits = sizes.V, sizes.H, sizes.bits
-    matrix: mx.array | PackedMatrix
     if bits:
         words = mx.array(
             np.random.default_rng(0).integers(0, 2**32, (V, H * bits // 32), np.uint32)
@@ -161,11 +168,11 @@ def random_table(sizes: Sizes) -> Table:
         scales = (uniform(groups, 1, mx.float32) + 2) * (0.3 * 2.0 ** (1 - bits))
         biases = (scales * -(2.0 ** (bits - 1))).astype(sizes.dtype)
         kind = QuantizationConfig("affine", bits, sizes.group)
-        matrix = PackedMatrix(words, scales.astype(sizes.dtype), biases, kind)
+        stored = StoredWeight(words, scales.astype(sizes.dtype), biases, kind)
     else:
-        matrix = uniform((V, H), 2, sizes.dtype)
+        stored = StoredWeight(uniform((V, H), 2, sizes.dtype))
     scale = as_float64(mx.array(H**0.5).astype(sizes.dtype)).item()
-    return Table(matrix, sizes.dtype, scale, 1.1 * (H / 3) ** 0.5)
+    return reference.Table(stored, sizes.dtype, scale, 1.1 * (H / 3) ** 0.5)
 
 
 def uniform(shape: tuple[int, int], seed: int, dtype: mx.Dtype) -> mx.array:

@@ -1,0 +1,79 @@
+"""The launch of soft_gather: metal/soft_gather.metal says what it computes.
+
+Axes: R rows, V vocabulary, H hidden size.
+"""
+
+from typing import Protocol
+
+import mlx.core as mx
+
+from ...errors import KernelError
+from ..denoise.launch import THREADS, Logits, Slices, expect_slices
+from ..launch import Kernel, dtype_name, expect
+from ..weights import StoredWeight
+
+MAX_VOCAB = 2**19  # its block maxima fit into the threads' registers
+DTYPES = (mx.float16, mx.bfloat16)
+
+GATHER = Kernel(
+    "soft_gather",
+    ("logits", "records", "peaks", "weight", "scales", "biases", "scalars"),
+    ("soft", "tail", "suffices"),
+    headers=("denoise", "unpack"),
+)
+
+
+class Table(Protocol):
+    """An embedding to gather from, packed or not.
+
+    dtype: of activations; scale: sqrt(H) rounded to it; reach: the distance by which a whole unit
+    of mass could move a soft embedding; half_ulp: half an ulp at 1 of the dtype.
+    """
+
+    @property
+    def stored(self) -> StoredWeight: ...
+    @property
+    def dtype(self) -> mx.Dtype: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def reach(self) -> float: ...
+    @property
+    def half_ulp(self) -> float: ...
+
+
+Gathered = tuple[mx.array, mx.array, mx.array]
+"""Soft embeddings [R, H], tail [R] float32: the share left out, suffices [R] bool."""
+
+
+def not_covered(vocab: int, table: Table) -> str | None:
+    """The reason why the kernel cannot gather from `table`; None where it can."""
+    if vocab > MAX_VOCAB:
+        return f"a vocabulary of {vocab}, more than {MAX_VOCAB}"
+    if table.dtype not in DTYPES:
+        return f"activations in {dtype_name(table.dtype)}, not 16 bits"
+    stored = table.stored
+    if not stored.readable:
+        return f"an embedding packed as {stored.packing.name if stored.packing else 'nothing'}"
+    dense, width = stored.packing is None, stored.shape[1]
+    return f"a width of {width}, not a multiple of 4" if dense and width % 4 else None
+
+
+def gather_in_kernel(logits: Logits, slices: Slices, table: Table) -> Gathered:
+    """Soft embeddings in one launch, of rows [R, V] that denoise_stats has seen."""
+    rows, vocab = logits.raw.shape
+    if (reason := not_covered(vocab, table)) is not None:
+        raise KernelError(f"soft_gather: {reason}, which the kernel was not made for.")
+    stored, width = table.stored, table.stored.shape[1]
+    expect("soft_gather", "logits", logits.raw, (rows, vocab), table.dtype)
+    expect_slices("soft_gather", slices, rows, vocab)
+    parts = stored.inputs("soft_gather", (vocab, width))
+    numbers = [logits.cap, logits.temperature, table.scale, table.reach, table.half_ulp]
+    soft, tail, suffices = GATHER.launch(
+        (logits.raw, slices.records, slices.peaks, *parts, mx.array(numbers, mx.float32)),
+        [((rows, width), table.dtype), ((rows,), mx.float32), ((rows,), mx.bool_)],
+        template=[("T", table.dtype), ("V", vocab), ("WIDTH", width), *stored.template],
+        groups=(rows, 1, 1),
+        threads=(THREADS, 1, 1),
+    )
+    return soft, tail, suffices
