@@ -1,0 +1,167 @@
+"""docs/json.md has every key that is printed or written, with its type, and no other."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import ROOT, table
+
+from mlx_diffgemma.kernels import selftest
+from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.profile.schema import PROFILE, Optional
+from mlx_diffgemma.text.tools import ToolCall
+
+PAGE = ROOT / "docs" / "json.md"
+GENERATE, FILL, INFO = "## `generate --json`", "## `fill --json`", "## `info --json`"
+CONVERT, VERIFY = "## `convert --json`", "## `convert --verify FOLDER --json`"
+TRACE = {"header": "### The header", "step": "### A step", "commit": "### A commit"}
+PUZZLE = ("--model", "tiny-sudoku", "--seed", "7")
+FILE = "docs/examples/puzzle.txt"
+Run = Callable[..., str]
+Keys = dict[str, str]
+
+
+def documented(head: str) -> Keys:
+    """Key -> type of one section's table; every row has a meaning."""
+    rows = table(PAGE, f"{head}\n")
+    assert all(len(row) == 4 and row[1] and row[3] for row in rows), head
+    return {row[0].strip("`"): row[1] for row in rows}
+
+
+# --- a value against its table
+
+
+def is_of(value: Any, kind: str) -> bool:
+    """True where a value has the type that a table gives."""
+    if kind.endswith(" or null"):
+        return value is None or is_of(value, kind.removesuffix(" or null"))
+    if kind.startswith("list of "):
+        return isinstance(value, list) and all(is_of(v, kind[len("list of ") :]) for v in value)
+    if isinstance(value, bool):
+        return kind == "flag"
+    types = {"text": str, "whole": int, "number": (int, float), "list": list, "object": dict}
+    return isinstance(value, types[kind])
+
+
+def problems(value: Any, keys: Keys, at: str = "") -> Iterator[str]:
+    """What about an object is not as its table says."""
+    for name, item in value.items():
+        key = f"{at}{name}" if f"{at}{name}" in keys else f"{at}*"
+        if key not in keys:
+            yield f"{at}{name} is not in the table"
+        elif not is_of(item, keys[key]):
+            yield f"{key} is {item!r:.40}, said to be {keys[key]}"
+        elif isinstance(item, dict) and any(known.startswith(f"{key}.") for known in keys):
+            yield from problems(item, keys, f"{key}.")
+        elif keys[key] == "list" and any(known.startswith(f"{key}[].") for known in keys):
+            for entry in item:
+                yield from problems(entry, keys, f"{key}[].")
+    for key in keys:
+        name = key.removeprefix(at)
+        if key.startswith(at) and re.fullmatch(r"\w+", name) and name not in value:
+            yield f"{key} is missing"
+
+
+def check(value: Mapping[str, Any], head: str) -> None:
+    assert list(problems(value, documented(head))) == []
+
+
+# --- what is printed
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [("generate", "--prompt-file"), ("fill", "--template-file")]
+)
+def test_an_answer_and_its_trace(run: Run, clone: Path, command: str, file: str) -> None:
+    """`fill` has the keys of `generate` and one more, and two more in a trace."""
+    keys, of_trace = documented(GENERATE), {"pinned", "holes"}
+    if command == "fill":
+        of_fill = documented(FILL)
+        assert of_fill.keys() - keys.keys() == {"holes"}
+        keys, of_trace = keys | of_fill, set()
+    printed = run(command, *PUZZLE, file, FILE, "--json", "--trace", "steps.jsonl")
+    assert list(problems(json.loads(printed), keys)) == []
+    lines = [json.loads(line) for line in Path("steps.jsonl").read_text().splitlines()]
+    assert [lines[0]["type"], lines[-1]["type"]] == ["header", "commit"]
+    for line in lines:
+        keys = documented(TRACE[line["type"]])
+        keys = {key: kind for key, kind in keys.items() if key not in of_trace}
+        assert list(problems(line, keys)) == []
+
+
+def test_what_one_puzzle_does_not_show() -> None:
+    keys = documented(GENERATE)
+    assert {key for key in keys if key.startswith("tuned.")} == {
+        f"tuned.{field.name}" for field in fields(Choices)
+    }
+    assert list(problems({"tuned": Choices().to_json()}, only(keys, "tuned"))) == []
+    assert {key for key in keys if key.startswith("tool_calls[].")} == {
+        f"tool_calls[].{field.name}" for field in fields(ToolCall)
+    }
+
+
+def only(keys: Keys, name: str) -> Keys:
+    return {key: kind for key, kind in keys.items() if key.split(".")[0] == name}
+
+
+def test_info(run: Run) -> None:
+    check(json.loads(run("info", "tiny-sudoku", "--json")), INFO)
+
+
+def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:
+    converting = ("convert", "tiny-sudoku", "out", "--quantize", "8bit", "--verify", "--json")
+    result = json.loads(run(*converting))
+    checked, result["verification"] = result["verification"], {}
+    check(result, CONVERT)
+    check(checked, VERIFY)
+    check(json.loads(run("convert", "--verify", "out", "--json")), VERIFY)
+    manifest = json.loads(Path("out/conversion.json").read_text())
+    check(manifest, "## `conversion.json` in a converted folder")
+
+
+def test_a_dry_run(run: Run) -> None:
+    check(
+        json.loads(run("convert", "tiny-sudoku", "--dry-run", "--json")),
+        "## `convert --dry-run --json`",
+    )
+
+
+def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One family of kernels says what all say."""
+    monkeypatch.setattr(selftest, "FAMILIES", selftest.FAMILIES[-1:])
+    check(json.loads(run("selftest", "--json")), "## `selftest --json`")
+
+
+def test_a_saved_conversation(run: Run, clone: Path) -> None:
+    puzzle = Path(FILE).read_text().replace("\n", "")
+    run("chat", *PUZZLE, input=f"{puzzle}\n/save saved.json\n")
+    for file in ("saved.json", "docs/examples/conversation.json"):
+        check(json.loads(Path(file).read_text()), "## A saved conversation: `/save FILE` in `chat`")
+
+
+def test_a_profile() -> None:
+    """Its schema says what is written, and tests of `profile` hold files to it."""
+    assert dict(of_schema(PROFILE)) == documented("## `profile --json FILE`")
+
+
+def of_schema(kinds: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    """Key and type, in the table's words, of everything in a schema."""
+    for name, kind in kinds.items():
+        key, null = f"{at}{name}", ""
+        if isinstance(kind, Optional):
+            kind, null = kind.kind, " or null"
+        if isinstance(kind, str):
+            null = " or null" if kind.endswith("?") else null
+            yield key, kind.removesuffix("?") + null
+        elif isinstance(kind, dict):
+            yield key, f"object{null}"
+            yield from of_schema(kind, f"{key}.")
+        elif isinstance(kind[0], dict):
+            yield key, f"list{null}"
+            yield from of_schema(kind[0], f"{key}[].")
+        else:
+            yield key, f"list of {kind[0] if isinstance(kind[0], str) else 'list'}{null}"
