@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pseudo_terminal import PROGRAM, Tty
 from puzzle import PUZZLE, SOLUTION, assert_one_line
-from terminal import PROGRAM, Tty
 
 from mlx_diffgemma.cli.record.recording import read_recording
 
