@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .parameters import option
+
 if TYPE_CHECKING:
     from .record.recording import Recording
 
@@ -16,27 +18,9 @@ HOLD_SECONDS = 1.0  # the last step, before the text takes its place
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="What `generate --trace FILE` has written.")
 ]
-Speed = Annotated[
-    float,
-    typer.Option(
-        "--speed", metavar="X", help="2 plays twice as fast. Default: 1.", show_default=False
-    ),
-]
-Svg = Annotated[
-    Path | None,
-    typer.Option(
-        "--svg",
-        metavar="OUT",
-        help="Write an animated image instead of playing.",
-        show_default=False,
-    ),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html", metavar="OUT", help="Write a page with a slider instead.", show_default=False
-    ),
-]
+Speed = Annotated[float, option("--speed", "2 plays twice as fast. Default: 1.", "X")]
+Svg = Annotated[Path | None, option("--svg", "Write an animated image instead of playing.", "OUT")]
+Html = Annotated[Path | None, option("--html", "Write a page with a slider instead.", "OUT")]
 
 
 def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) -> int:

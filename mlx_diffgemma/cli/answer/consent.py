@@ -4,8 +4,8 @@ import sys
 
 from ...checkpoint.hub import TRY_NOW, Consent, Download
 from ...model.memory import WORKSPACE_BYTES, available_memory, sized
-from ..errors import FileError, say
-from ..terminal.streams import is_terminal
+from ..errors import FileError
+from ..terminal.streams import is_terminal, say
 
 
 def ask_on_terminal() -> Consent | None:

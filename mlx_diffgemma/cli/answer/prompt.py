@@ -1,4 +1,4 @@
-"""Where a text comes from: the argument, a file or standard input; exactly one of them."""
+"""A command's text, from exactly one of its argument, a file and standard input."""
 
 import sys
 from dataclasses import dataclass
@@ -29,32 +29,27 @@ TEMPLATE = Wanted(
 )
 
 
-def read_prompt(prompt: str | None, file: Path | None, wanted: Wanted = PROMPT) -> str:
-    """The text; one final line break of a file or of standard input is not part of it.
+def read_text(text: str | None, file: Path | None, wanted: Wanted) -> tuple[str, str]:
+    """The text, and the final line break of the file or of standard input that it was read from.
 
     ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
     """
-    return read_lines(prompt, file, wanted)[0]
-
-
-def read_lines(prompt: str | None, file: Path | None, wanted: Wanted) -> tuple[str, str]:
-    """The text, and the final line break of the file or of standard input that it was read from."""
-    if prompt is not None and file is not None:
+    if text is not None and file is not None:
         raise ArgumentError(
             f"{wanted.argument} and {wanted.option} are both given; give one of them."
         )
     if file is not None:
         whole = _read_file(file, wanted)
-    elif prompt is not None and prompt != STDIN:
-        whole = prompt
+    elif text is not None and text != STDIN:
+        whole = text
     else:
-        whole = _read_stdin(wanted, asked=prompt == STDIN)
+        whole = _read_stdin(wanted, asked=text == STDIN)
     if not whole.strip():
         raise PromptError(f"the {wanted.name} is empty, expected some text.")
-    if whole is prompt:
+    if whole is text:
         return whole, ""
-    text = whole.removesuffix("\n").removesuffix("\r")
-    return text, whole[len(text) :]
+    kept = whole.removesuffix("\n").removesuffix("\r")
+    return kept, whole[len(kept) :]
 
 
 def _read_file(file: Path, wanted: Wanted) -> str:

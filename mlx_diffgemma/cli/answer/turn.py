@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from ..errors import FAILED, exit_code, say
+from ..errors import FAILED, exit_code
+from ..options import OutputOptions
 from ..terminal.output import Printer, write_json
 from ..terminal.progress import Bar
 from ..terminal.screen import screen_size
 from ..terminal.steps import cut
+from ..terminal.streams import say
 from ..terminal.view import Display, View, choose_display, open_view
 
 if TYPE_CHECKING:
@@ -78,9 +80,8 @@ class Answer:
 
 def show_turn(
     turn: "Turn",
+    output: OutputOptions,
     *,
-    as_json: bool,
-    visual: bool | None,
     puzzle: bool,
     trace: "Trace | None",
     bar: Bar,
@@ -90,7 +91,7 @@ def show_turn(
 
     ending: what the Printer ends a text with.
     """
-    display = choose_display(as_json, visual, puzzle)
+    display = choose_display(output.as_json, output.visual, puzzle)
     code = Answer(turn, display, trace, bar, open_view(turn, display), ending).run()
     if display.visual and turn.finished:
         say(cut(summary(turn.reply()), screen_size().columns))

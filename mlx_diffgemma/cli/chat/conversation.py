@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 from ..answer.turn import Answer
-from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain, say
+from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain
 from ..terminal.progress import Bar
 from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
+from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
 from .input import LineReader, ReadError
 from .slash import Leave, run_command

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...model.memory import sized
 from ..answer.turn import summary
-from ..errors import ArgumentError, say
+from ..errors import ArgumentError
 from ..terminal.steps import printable
+from ..terminal.streams import say
 from .saved import save
 from .talk import Talk
 

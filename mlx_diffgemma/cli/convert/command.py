@@ -10,7 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ...errors import HubError
-from ..errors import ArgumentError, exit_code, say
+from ..errors import ArgumentError, exit_code
+from ..options import Json
+from ..parameters import flattened, given_options
+from ..terminal.streams import say
 from . import options
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What the arguments ask for; `source` None: only to check `out`."""
+    """The work that the arguments ask for; `source` None: only to check `out`."""
 
     source: str | None
     out: Path | None
@@ -33,22 +36,15 @@ class Task:
     as_json: bool
 
 
+@flattened()
 def command(
     source: options.SourceName = None,
     out: options.OutFolder = None,
-    quantize: options.Quantize = None,
-    group_size: options.GroupSize = None,
-    embed_bits: options.EmbedBits = None,
-    attention_bits: options.AttentionBits = None,
-    experts_bits: options.ExpertsBits = None,
-    embed_vision: options.EmbedVision = None,
-    revision: options.Revision = None,
-    requantize: options.Requantize = False,
-    dry_run: options.DryRun = False,
-    overwrite: options.Overwrite = False,
-    verify: options.Verify = False,
-    against: options.Against = None,
-    as_json: options.Json = False,
+    *,
+    packing: options.PackingOptions,
+    conversion: options.ConversionOptions,
+    check: options.CheckOptions,
+    as_json: Json = False,
 ) -> int:
     """Make a quantised MLX folder OUT of the checkpoint SOURCE.
 
@@ -56,43 +52,21 @@ def command(
     takes 5 GB for the 26B. OUT appears when all of it is whole; after an interruption the same
     command goes on from the finished shards.
     """
-    settings = {
-        "--quantize": quantize,
-        "--group-size": group_size,
-        "--embed-bits": embed_bits,
-        "--attention-bits": attention_bits,
-        "--experts-bits": experts_bits,
-        "--quantize-embed-vision": embed_vision or None,
-        "--keep-embed-vision": True if embed_vision is False else None,
-        "--revision": revision,
-        "--requantize": requantize or None,
-        "--dry-run": dry_run or None,
-        "--overwrite": overwrite or None,
-    }
-    given = [name for name, value in settings.items() if value is not None]
-    task = _task(Task(source, out, verify, against, as_json), given, dry_run)
+    given = list(given_options(packing, conversion))
+    dry_run = conversion.dry_run
+    task = _task(Task(source, out, check.verify, check.against, as_json), given, dry_run)
     if task.source is None:
         return _check(task)
     from ...convert.plan import make_plan
-    from ...convert.quantize import RecipeOptions, make_recipe
 
-    chosen = RecipeOptions(
-        quantize or "4bit",
-        group_size,
-        embed_bits,
-        attention_bits,
-        experts_bits,
-        embed_vision is not False,
-    )
-    recipe = make_recipe(chosen)
+    recipe = packing.recipe()
     if not dry_run:
-        _check_target(task, overwrite)
+        _check_target(task, conversion.overwrite)
     with ExitStack() as stack:
-        checkpoint = _open(
-            task, revision, dry_run, stack, partial(_output_bytes, recipe, requantize)
-        )
-        plan = make_plan(checkpoint, recipe, requantize=requantize)
-        return _show(plan, task) if dry_run else _convert(plan, task, overwrite)
+        output_bytes = partial(_output_bytes, recipe, conversion.requantize)
+        checkpoint = _open(task, conversion, stack, output_bytes)
+        plan = make_plan(checkpoint, recipe, requantize=conversion.requantize)
+        return _show(plan, task) if dry_run else _convert(plan, task, conversion.overwrite)
 
 
 def _task(task: Task, given: list[str], dry_run: bool) -> Task:
@@ -130,8 +104,7 @@ def _check_target(task: Task, overwrite: bool) -> None:
 
 def _open(
     task: Task,
-    revision: str | None,
-    dry_run: bool,
+    conversion: options.ConversionOptions,
     stack: ExitStack,
     output_bytes: Callable[[str, str | None], int],
 ) -> "SourceCheckpoint":
@@ -142,7 +115,7 @@ def _open(
     from ...checkpoint.hub import fetch_headers, find_model
     from ...convert.read import open_checkpoint
 
-    name = task.source or ""
+    name, revision, dry_run = task.source or "", conversion.revision, conversion.dry_run
 
     def announce(download: "Download") -> bool:
         return _announce(download, task.out, lambda: output_bytes(name, revision))

@@ -2,20 +2,16 @@
 
 from typing import Annotated
 
-import typer
-
 from .. import options
+from ..parameters import argument, option
 
-ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)
-]
+ModelArgument = Annotated[str | None, argument("MODEL", options.MODEL_HELP)]
 Context = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--context",
-        metavar="N",
-        help="Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
-        show_default=False,
+        "Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
+        "N",
     ),
 ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..options import ModelChoice
+from ..options import ModelOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ...profile.tune import Row, Tuned
 
 
-def tune(choice: ModelChoice, *, tune_dtype: bool) -> int:
-    """Measures, prints, and writes the choices that won; an interrupt writes nothing."""
+def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
+    """Measure, print, and write the choices that won; an interrupt writes nothing."""
     from pathlib import Path
 
     from ...diffusion.settings import Settings
@@ -24,14 +24,14 @@ def tune(choice: ModelChoice, *, tune_dtype: bool) -> int:
     from ..terminal.progress import Bar
 
     file = require_storable()
-    session = load_session(choice, Settings())
-    place = place_of(Path(session.info.path), session.info.revision, choice.dtype)
+    session = load_session(model, Settings())
+    place = place_of(Path(session.info.path), session.info.revision, model.dtype)
     with Bar("tuning") as bar:
         tuned = measure(
             session,
             tune_dtype=tune_dtype,
-            dtype_given=choice.dtype is not None,
-            force=choice.force,
+            dtype_given=model.dtype is not None,
+            force=model.force,
             progress=bar,
         )
     try:

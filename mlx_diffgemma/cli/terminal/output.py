@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...text.chat import CALL_OPENING
-from ..errors import FileError, detach, harmless, reason
-from .streams import is_terminal
+from ..errors import FileError, reason
+from .streams import detach, harmless, is_terminal
 
 REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
