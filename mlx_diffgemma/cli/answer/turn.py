@@ -7,9 +7,9 @@ from ..options import OutputOptions
 from ..terminal.output import Printer, write_json
 from ..terminal.progress import Bar
 from ..terminal.screen import screen_size
-from ..terminal.steps import cut
+from ..terminal.steps import View, cut
 from ..terminal.streams import say
-from ..terminal.view import Display, View, choose_display, open_view
+from ..terminal.view import Display, choose_display, open_view
 
 if TYPE_CHECKING:
     from ...conversation.reply import Reply
