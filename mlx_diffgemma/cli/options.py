@@ -21,12 +21,10 @@ MODEL_HELP = (
 
 System = Annotated[str | None, option("--system", "The system text. Default: none.", "TEXT")]
 Think = Annotated[
-    bool,
-    option("--think/--no-think", "Let the model think before it answers. Default: off."),
+    bool, option("--think/--no-think", "Let the model think before it answers. Default: off.")
 ]
 Raw = Annotated[
-    bool,
-    option("--raw", "The prompt as it is: no chat template, channels not parsed."),
+    bool, option("--raw", "The prompt as it is: no chat template, channels not parsed.")
 ]
 Dtype = Annotated[
     DtypeName | None,

@@ -15,8 +15,7 @@ ADAPTIVE = ("--prompts", "--seeds", "--max-tokens")  # options of the adaptive w
 FirstFile = Annotated[Path, argument("A", "A file written by profile --json.")]
 SecondFile = Annotated[Path, argument("B", "The file to compare it with.")]
 Anyway = Annotated[
-    bool,
-    option("--anyway", "Also where sampler, quantisation, model, context or prompts differ."),
+    bool, option("--anyway", "Also where sampler, quantisation, model, context or prompts differ.")
 ]
 
 
@@ -43,8 +42,7 @@ class WorkloadOptions:
         ),
     ] = None
     canvases: Annotated[
-        int | None,
-        option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N"),
+        int | None, option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N")
     ] = None
     prompts: Annotated[
         int | None,
