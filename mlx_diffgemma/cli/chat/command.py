@@ -29,13 +29,13 @@ def command(
     """
     from ..answer.loading import load_session
     from . import saved
-    from .conversation import Chat
     from .input import open_reader
+    from .loop import Chat
     from .slash import COMMANDS
     from .talk import Talk
 
     settings = sampler.settings()
-    earlier = saved.load(load) if load else saved.Conversation("", None, ())
+    earlier = saved.load(load) if load else saved.SavedConversation("", None, ())
     session = load_session(model, settings)
     session.restore(earlier.messages, earlier.system if system is None else system)
     reader = open_reader(f"/{name}" for name in COMMANDS)

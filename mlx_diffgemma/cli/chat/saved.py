@@ -17,7 +17,7 @@ KEYS = {"kind", "version", "model", "system", "messages"}
 
 
 @dataclass(frozen=True)
-class Conversation:
+class SavedConversation:
     """What is kept; model is for people, any may go on with it."""
 
     model: str
@@ -42,7 +42,7 @@ def save(file: Path, model: str, system: str | None, messages: Sequence[Message]
         out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def load(file: Path) -> Conversation:
+def load(file: Path) -> SavedConversation:
     """A saved conversation, checked; who speaks when is the session's to check."""
     try:
         content = json.loads(file.read_bytes())
@@ -66,7 +66,7 @@ def load(file: Path) -> Conversation:
     for text in (content["model"], system or "", *(message.content for message in messages)):
         if any("\ud800" <= character <= "\udfff" for character in text):
             _refuse(file, "has text that is not valid Unicode (half of a surrogate pair)")
-    return Conversation(content["model"], system, messages)
+    return SavedConversation(content["model"], system, messages)
 
 
 def _message(file: Path, number: int, entry: Any) -> Message:

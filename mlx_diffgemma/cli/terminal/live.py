@@ -66,14 +66,14 @@ class Live(View):
         self.drawn_at, self.pending = now, False
 
     def _draw(self) -> None:
-        shot = self.scene.shot()
-        if shot is None:
+        snapshot = self.scene.snapshot()
+        if snapshot is None:
             return
         if self.drawn_at is None:
             self.screen.enter()
         size = self.screen.measure()
         floor = self.floor if size.columns == self.columns else 0
-        picture = render(shot, replace(size, floor=floor))
+        picture = render(snapshot, replace(size, floor=floor))
         self.screen.draw(picture)
         self.floor, self.columns = len(picture.lines) - 1, size.columns
 

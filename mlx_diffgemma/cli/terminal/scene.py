@@ -1,6 +1,6 @@
-"""What a generation has shown so far: takes frames, gives the Shot to draw.
+"""What a generation has shown so far: takes frames, gives the Snapshot to draw.
 
-Taking a frame costs microseconds, since most are never drawn; a Shot reads the canvas's tokens.
+Taking a frame costs microseconds, since most are never drawn; a Snapshot reads the canvas's tokens.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...assets import Layout
 from ...text.pieces import Parts, PieceReader
-from .picture import Run, Shot, runs
+from .picture import Run, Snapshot, runs
 from .status import Numbers
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ class Scene:
         self.steps += 1
         self.seconds += frame.seconds
 
-    def shot(self) -> Shot | None:
+    def snapshot(self) -> Snapshot | None:
         """The canvas after the last step; None where there is none, or it is finished."""
         frame = self.frame
         if frame is None or self.changed is None:
             return None
         parts = self.read(frame)
-        return Shot(
+        return Snapshot(
             pieces=parts.pieces,
             roles=parts.roles,
             entropies=frame.entropies,
