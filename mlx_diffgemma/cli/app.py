@@ -1,4 +1,4 @@
-"""`mlx-diffgemma`: the commands, and how each of them ends."""
+"""`mlx-diffgemma`: the commands, and the exit code of each."""
 
 import os
 import sys

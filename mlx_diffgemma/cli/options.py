@@ -43,7 +43,7 @@ Json = Annotated[bool, option("--json", "Print one JSON object instead of the te
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model to load, and how."""
+    """The model to load, and the way to load it."""
 
     model: Annotated[str | None, option("--model", MODEL_HELP, "MODEL")] = None
     dtype: Dtype = None
@@ -162,7 +162,7 @@ class TemplateOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where an answer and its steps are shown."""
+    """The form in which an answer and its steps are shown."""
 
     visual: Visual = None
     as_json: Json = False

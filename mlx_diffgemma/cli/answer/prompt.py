@@ -12,7 +12,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredText:
     """A text a command cannot do without: its name, and the ways to give it."""
 
     name: str
@@ -21,15 +21,15 @@ class Wanted:
     example: str  # a command that has it
 
 
-PROMPT = Wanted(
+PROMPT = RequiredText(
     "prompt", "PROMPT", "--prompt-file", '`mlx-diffgemma generate "Why is the sky blue?"`'
 )
-TEMPLATE = Wanted(
+TEMPLATE = RequiredText(
     "template", "TEMPLATE", "--template-file", '`mlx-diffgemma fill "The sky is [[...]]."`'
 )
 
 
-def read_text(text: str | None, file: Path | None, wanted: Wanted) -> tuple[str, str]:
+def read_text(text: str | None, file: Path | None, wanted: RequiredText) -> tuple[str, str]:
     """The text, and the final line break of the file or of standard input that it was read from.
 
     ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
@@ -52,14 +52,14 @@ def read_text(text: str | None, file: Path | None, wanted: Wanted) -> tuple[str,
     return kept, whole[len(kept) :]
 
 
-def _read_file(file: Path, wanted: Wanted) -> str:
+def _read_file(file: Path, wanted: RequiredText) -> str:
     try:
         return _text(file.read_bytes(), str(file), wanted)
     except OSError as error:
         raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
 
 
-def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
+def _read_stdin(wanted: RequiredText, *, asked: bool) -> str:
     """All of standard input; a terminal is read only when "-" asks for it."""
     if sys.stdin is None or (not asked and is_terminal(sys.stdin)):
         raise ArgumentError(
@@ -74,7 +74,7 @@ def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
         ) from error
 
 
-def _text(content: bytes, place: str, wanted: Wanted) -> str:
+def _text(content: bytes, place: str, wanted: RequiredText) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

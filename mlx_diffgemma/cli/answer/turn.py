@@ -1,4 +1,4 @@
-"""One turn on its way to the terminal, a pipe or a file; what is finished is never lost."""
+"""One turn on its way to the terminal, a pipe or a file; finished canvases are never lost."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """Runs a turn and shows it; `run` gives the exit code."""
+    """A turn that is run and shown; `run` gives the exit code."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ KEYS = {"kind", "version", "model", "system", "messages"}
 
 @dataclass(frozen=True)
 class SavedConversation:
-    """What is kept; model is for people, any may go on with it."""
+    """The content of a saved conversation; `model` is for people: any model may go on with it."""
 
     model: str
     system: str | None
@@ -26,7 +26,7 @@ class SavedConversation:
 
 
 def save(file: Path, model: str, system: str | None, messages: Sequence[Message]) -> None:
-    """Writes all or nothing; replaces another conversation, but no other file."""
+    """Write all or nothing; another conversation is replaced, but no other file."""
     content = {
         "kind": KIND,
         "version": VERSION,
@@ -43,7 +43,7 @@ def save(file: Path, model: str, system: str | None, messages: Sequence[Message]
 
 
 def load(file: Path) -> SavedConversation:
-    """A saved conversation, checked; who speaks when is the session's to check."""
+    """A saved conversation, checked; the order of speakers is the session's to check."""
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:

@@ -94,7 +94,7 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
 
 
 def _check_target(task: Task, overwrite: bool) -> None:
-    """Wrong targets are found before anything is downloaded."""
+    """Find a wrong OUT before anything is downloaded."""
     from ...checkpoint.hub import local_folder
     from ...convert.checks import check_target
 
@@ -110,7 +110,7 @@ def _open(
 ) -> "SourceCheckpoint":
     """The source, downloaded if need be; for a dry run its headers alone, kept with `stack`.
 
-    output_bytes: what a repository, in a revision, will be once converted; asked before a download.
+    output_bytes: bytes of a repository, in a revision, once converted; asked before a download.
     """
     from ...checkpoint.hub import fetch_headers, find_model
     from ...convert.read import open_checkpoint
@@ -136,9 +136,9 @@ def _open(
 
 
 def _announce(download: "Download", out: Path | None, output_bytes: Callable[[], int]) -> bool:
-    """Whoever names a repository to convert wants it here; but not on a disk it does not fit on.
+    """Consent to a download without a question, since the user has named the repository.
 
-    Nor where it would fit, and then leave no room for OUT.
+    FileError or ConvertError for a disk without room for the download, or for OUT beside it.
     """
     from ...model.memory import sized
     from ..errors import FileError
@@ -166,9 +166,9 @@ def _require_room_for_both(out: Path, output_bytes: int, download: "Download") -
 
 
 def _output_bytes(recipe: "Recipe", requantize: bool, name: str, revision: str | None) -> int:
-    """Bytes of what a repository will be converted to; its headers say all that can be wrong.
+    """Bytes of a repository once converted; its headers say all that can be wrong.
 
-    0 where headers cannot be fetched alone: the disk is looked at once more when all is there.
+    0 where headers cannot be fetched alone: the room is checked again after the download.
     """
     from ...checkpoint.hub import fetch_headers
     from ...convert.checks import output_bytes

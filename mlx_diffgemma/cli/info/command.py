@@ -1,4 +1,4 @@
-"""`info`: what a checkpoint is and whether this machine can hold it, without loading it."""
+"""`info`: a checkpoint's parts and the memory it needs, without loading it."""
 
 from typing import Annotated
 

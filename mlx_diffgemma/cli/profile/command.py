@@ -1,4 +1,4 @@
-"""`profile`: what a step costs on this machine; `profile compare`: two such measurements."""
+"""`profile`: the cost of a step on this machine; `profile compare`: two such measurements."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

@@ -21,7 +21,7 @@ Anyway = Annotated[
 
 @dataclass(frozen=True)
 class WorkloadOptions:
-    """What the model is to answer, and in how many steps."""
+    """The prompts to answer, and the steps for each canvas."""
 
     steps: Annotated[
         str,
@@ -94,7 +94,7 @@ def _steps(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What is measured beside the workload's steps."""
+    """The measurements beside the workload's steps."""
 
     components: Annotated[
         bool,

@@ -1,4 +1,4 @@
-"""`profile --tune`: the table of what was tried, and the winner kept for generate and chat."""
+"""`profile --tune`: a table of the candidates; the fastest are kept for generate and chat."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
 """The live view as a pure function: a Snapshot of a generation and a size -> lines of styled text.
 
-Colour says how certain a token is (its entropy), bold that it was accepted, an underline that this
-step changed it; thoughts, control tokens and what stands behind the end are dim. Without colour the
-text is the same.
+A token's colour shows its entropy; a token is bold where it was accepted and underlined where this
+step changed it; thoughts, control tokens and tokens behind the end are dim. Without colour the text
+is the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,10 +54,10 @@ Run = tuple[str, str]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to see after a step; arrays have one entry a canvas position.
+    """A generation after a step; arrays have one entry a canvas position.
 
     finished: the canvases before this one. layout: where the canvas's positions stand on the screen
-    if not one behind the other.
+    where they do not follow one another.
     """
 
     pieces: Sequence[str]
@@ -115,7 +115,7 @@ def token_styles(snapshot: Snapshot) -> list[Style]:
 
 
 def fits(layout: Layout, columns: int, rows: int) -> bool:
-    """Whether a layout can be shown whole."""
+    """Test that a layout can be shown whole."""
     width = max(sum(1 if isinstance(part, int) else len(part) for part in row) for row in layout)
     return width <= columns and len(layout) <= rows
 

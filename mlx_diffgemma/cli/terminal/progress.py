@@ -46,7 +46,7 @@ class Bar:
         from rich.progress import Progress
 
         class Visible(Console):
-            """Leaves the cursor alone: who is killed cannot bring it back."""
+            """A console that leaves the cursor alone: a killed process cannot bring it back."""
 
             def show_cursor(self, show: bool = True) -> bool:
                 return False

@@ -1,4 +1,4 @@
-"""What a generation has shown so far: takes frames, gives the Snapshot to draw.
+"""A generation as the live view knows it: takes frames, gives the Snapshot to draw.
 
 Taking a frame costs microseconds, since most are never drawn; a Snapshot reads the canvas's tokens.
 """
@@ -60,7 +60,7 @@ class Scene:
     seconds: float = 0.0
 
     def take(self, frame: "Frame") -> None:
-        """Goes on by one frame."""
+        """Go on by one frame."""
         if frame.committed:
             self._finish(frame)
             return

@@ -54,7 +54,7 @@ COLOURS = {
 
 
 def can_draw(stream: object) -> bool:
-    """Whether a standard stream is a terminal that can move its cursor."""
+    """Test that a standard stream is a terminal that can move its cursor."""
     return is_terminal(stream) and os.environ.get("TERM") not in DUMB
 
 
@@ -98,14 +98,14 @@ class Screen:
         self.on_stop: Any = None
 
     def enter(self) -> None:
-        """Takes the terminal; OSError when it is gone."""
+        """Take the terminal; OSError when it is gone."""
         atexit.register(self.leave)
         with signals_held() as arrived:
             self.on_stop = signal.signal(signal.SIGTSTP, self._stop)
             self._go_in(arrived)
 
     def leave(self) -> None:
-        """Gives the terminal back; once more costs nothing.
+        """Give the terminal back; once more costs nothing.
 
         A signal that comes while nobody reads the terminal leaves that to the guard.
         """
@@ -116,7 +116,7 @@ class Screen:
             atexit.unregister(self.leave)
 
     def close(self) -> None:
-        """Leaves, and ends the guard."""
+        """Leave, and end the guard."""
         self.leave()
         if self.guard is not None and not self.inside:
             self.guard.communicate()
@@ -129,7 +129,7 @@ class Screen:
         return size
 
     def draw(self, picture: Picture) -> None:
-        """Shows a picture of the size last measured; OSError when the terminal is gone."""
+        """Show a picture of the size last measured; OSError when the terminal is gone."""
         clear = CLEAR if self.resized else ""
         rows = "".join(self._rows(picture.lines))
         self._write(BEGIN_UPDATE + clear + rows + HOME + END_UPDATE)
@@ -182,7 +182,7 @@ class Screen:
 
 
 def colour_system() -> ColorSystem | None:
-    """What standard error can show, as Rich sees it; None for no colours."""
+    """The colours that standard error can show, as Rich sees it; None for no colours."""
     from rich.console import Console
 
     console = Console(stderr=True)

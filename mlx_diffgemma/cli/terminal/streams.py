@@ -12,7 +12,7 @@ CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 def is_terminal(stream: object) -> bool:
-    """True where a standard stream is open and a terminal."""
+    """Test that a standard stream is open and a terminal."""
     isatty = getattr(stream, "isatty", None)
     return bool(isatty and isatty())
 
@@ -26,7 +26,7 @@ def harmless(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """One line on standard error, where there is one."""
+    """Print one line on standard error, where there is one."""
     if sys.stderr is None:
         return
     try:
