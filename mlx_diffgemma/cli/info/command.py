@@ -28,7 +28,7 @@ def command(
     Reads headers only; no weight is loaded. Nothing is downloaded.
     """
     from ...checkpoint.hub import default_model, find_model
-    from ..terminal.output import write_json, write_out
+    from ..terminal.output import write_json, write_lines
     from .facts import describe, gather
 
     name = default_model() if model is None else model
@@ -38,5 +38,5 @@ def command(
     else:
         from .text import lines
 
-        write_out("\n".join(lines(facts)) + "\n")
+        write_lines(lines(facts))
     return 0

@@ -79,13 +79,13 @@ def compare_command(
     Intervals are 95%, by a bootstrap over canvases; where one contains 0 there is no difference.
     """
     from ...profile.comparison import compare, read_profile, require_comparable
-    from ..terminal.output import write_out
+    from ..terminal.output import write_lines
     from .text import comparison_lines
 
     profiles = read_profile(first), read_profile(second)
     if not anyway:
         require_comparable(*profiles)
-    write_out("\n".join(comparison_lines(compare(*profiles))) + "\n")
+    write_lines(comparison_lines(compare(*profiles)))
     return 0
 
 
@@ -170,10 +170,10 @@ def _model_name(given: str | None) -> str:
 
 def _show(measured: "Measurement") -> None:
     from ...profile.report import to_json
-    from ..terminal.output import write_out
+    from ..terminal.output import write_lines
     from .text import lines
 
-    write_out("\n".join(lines(to_json(measured))) + "\n")
+    write_lines(lines(to_json(measured)))
 
 
 def _write(measured: "Measurement", outputs: "list[OutFile | None]") -> None:

@@ -20,7 +20,7 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     from ...machine.tuning import place_of, require_storable, store
     from ...profile.tune import tune as measure
     from ..answer.loading import load_session
-    from ..terminal.output import write_out
+    from ..terminal.output import write_lines
     from ..terminal.progress import Bar
 
     file = require_storable()
@@ -35,7 +35,7 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
             progress=bar,
         )
     try:
-        write_out("\n".join(lines(tuned, file)) + "\n")
+        write_lines(lines(tuned, file))
     finally:  # nobody may be reading what is printed: what was found is kept all the same
         store(file, place, tuned.choices)
     return 0

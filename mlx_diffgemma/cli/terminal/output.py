@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,11 @@ def write_out(text: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise
         raise FileError(f"standard output: {reason(error)}; the answer is incomplete.") from error
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines to standard output, the last one ended too."""
+    write_out("\n".join(lines) + "\n")
 
 
 def write_json(value: Mapping[str, Any]) -> None:

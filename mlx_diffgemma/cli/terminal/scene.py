@@ -5,7 +5,7 @@ Taking a frame costs microseconds, since most are never drawn; a Snapshot reads 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +22,19 @@ if TYPE_CHECKING:
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
 
 
-class Reader(Protocol):
-    """Gives a frame's tokens their text; frames come in order."""
-
-    def __call__(self, frame: "Frame") -> Parts: ...
+Reader = Callable[["Frame"], Parts]
+"""Texts and roles of a frame's tokens; frames come in order."""
 
 
-@dataclass(frozen=True)
-class TokenReader:
-    """Reads frames with the tokenizer."""
+def turn_reader(turn: "Turn") -> Reader:
+    """The reader of a turn's frames, with the session's tokenizer."""
+    pieces = PieceReader(turn.session.tokenizer, turn.stop_ids)
 
-    pieces: PieceReader
-
-    def __call__(self, frame: "Frame") -> Parts:
+    def read(frame: "Frame") -> Parts:
         ids = frame.tokens.tolist()
-        return self.pieces.finish(ids) if frame.committed else self.pieces.read(ids)
+        return pieces.finish(ids) if frame.committed else pieces.read(ids)
 
-
-def turn_reader(turn: "Turn") -> TokenReader:
-    """The reader of a turn's frames."""
-    return TokenReader(PieceReader(turn.session.tokenizer, turn.stop_ids))
+    return read
 
 
 @dataclass
