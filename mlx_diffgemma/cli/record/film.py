@@ -1,6 +1,6 @@
 """A recording as pictures of one size, and those as an SVG or a page that plays without a program.
 
-A line that stays the same over several steps is written once, with the time it is to be seen: an
+A line that stays the same over several steps is written once, with the time in which it is seen: an
 animation in CSS, which also plays where an image may hold no script, as in a README. Without
 animations the last step shows.
 """
@@ -42,7 +42,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A line that stands in row `row` from picture `first` up to picture `end`."""
+    """A line of text that stands in row `row` from picture `first` up to picture `end`."""
 
     row: int
     line: Line
@@ -94,7 +94,7 @@ def _cells(line: Line) -> int:
 
 
 def _stretches(film: Film) -> Iterator[Stretch]:
-    """Every line once for each time it comes."""
+    """Every line, once for each stretch of pictures that show it."""
     for row in range(film.rows):
         lines = [picture.lines[row] for picture in film.pictures]
         first = 0

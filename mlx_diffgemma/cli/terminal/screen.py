@@ -1,9 +1,9 @@
 """The terminal's other screen, which the live view draws on and which is always left again.
 
 Drawing there cannot scroll or overwrite what a shell shows, whatever happens to the window; every
-row is placed by itself, so nothing depends on what the rows before it did. Should the process die
-without a word (killed, out of memory, an abort below Python), a shell waiting at the other end of a
-pipe sees the pipe close and gives the terminal back.
+row is placed by itself and depends on no row before it. Where the process dies without a word
+(killed, out of memory, an abort below Python), a shell waiting at the other end of a pipe sees the
+pipe close and gives the terminal back.
 """
 
 import atexit
@@ -43,7 +43,7 @@ if [ "$state" = in ]; then printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049
 """
 """A shell script: reads "in" and "out" until the pipe closes, then leaves the other screen."""
 
-# What stands for the grid's lines where the terminal's encoding lacks them.
+# The grid's lines in a terminal whose encoding lacks them.
 ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·", "+++++++++-|.")
 
 COLOURS = {
@@ -70,7 +70,7 @@ def screen_size() -> Size:
 
 
 def _smaller(real: int, name: str, default: int) -> int:
-    """The real size, or less where the environment says so; what it says where none is real."""
+    """The real size, or the environment's where that is smaller or no size is real."""
     said = os.environ.get(name, "")
     wanted = int(said) if said.isascii() and said.isdecimal() and len(said) < 6 else 0
     return min(filter(None, (real, wanted)), default=default)
@@ -83,7 +83,7 @@ class StalledError(OSError):
 class Screen:
     """Standard error's other screen, entered and left as often as one likes.
 
-    Whoever enters it leaves it in a `finally` that was reached before.
+    Code that enters the screen leaves it in a `finally` that was reached before.
     """
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ def _colourless(style: Style) -> Style:
 
 
 def encoded(text: str, encoding: str) -> bytes:
-    """Bytes of the terminal's encoding; what it lacks becomes ASCII, or a question mark."""
+    """Bytes in the terminal's encoding; characters it lacks become ASCII, or a question mark."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError:
