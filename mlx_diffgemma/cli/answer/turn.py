@@ -1,5 +1,6 @@
 """One turn on its way to the terminal, a pipe or a file; finished canvases are never lost."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import FAILED, exit_code
@@ -18,21 +19,19 @@ if TYPE_CHECKING:
     from ..record.trace import Trace
 
 
+@dataclass
 class Answer:
     """A turn that is run and shown; `run` gives the exit code."""
 
-    def __init__(
-        self,
-        turn: "Turn",
-        display: Display,
-        trace: "Trace | None",
-        bar: Bar,
-        view: View,
-        ending: str = "",
-    ) -> None:
-        self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
-        self.printer = Printer(turn.settings.stop, ending)
-        self.view = view
+    turn: "Turn"
+    display: Display
+    trace: "Trace | None"
+    bar: Bar
+    view: View
+    ending: str = ""
+
+    def __post_init__(self) -> None:
+        self.printer = Printer(self.turn.settings.stop, self.ending)
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error the canvases that are finished."""
