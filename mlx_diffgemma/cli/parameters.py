@@ -40,10 +40,11 @@ def flattened(
 
     def flatten(command: Command) -> Command:
         parameters = signature(command).parameters
+        annotations = {name: parameter.annotation for name, parameter in parameters.items()}
         groups = {
-            name: parameter.annotation
-            for name, parameter in parameters.items()
-            if _is_group(parameter.annotation)
+            name: kind
+            for name, kind in annotations.items()
+            if isinstance(kind, type) and is_dataclass(kind)
         }
         flat = _flat(parameters, groups)
         shown = [*(name for name in flat if name not in {*without, *last}), *last]
@@ -57,10 +58,6 @@ def flattened(
         return call
 
     return flatten
-
-
-def _is_group(annotation: Any) -> bool:
-    return is_dataclass(annotation)
 
 
 def _flat(
