@@ -1,4 +1,4 @@
-"""`mlx-diffgemma`: the commands, and how each of them ends."""
+"""`mlx-diffgemma`: the commands, and the exit code of each."""
 
 import os
 import sys
@@ -9,23 +9,22 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import fill, generate, replay
+from . import fill, generate, replay, selftest
 from .chat import command as chat
 from .convert import command as convert
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
-    detach,
+    FAILED,
     exit_code,
     explain,
-    flushed,
     kernel_warnings_said,
-    say,
+    reason,
 )
 from .info import command as info
 from .profile import command as profile
-from .selftest import command as selftest
 from .terminal.signals import default_signals, end_at_first_signal
+from .terminal.streams import detach, say
 
 PROGRAM = "mlx-diffgemma"
 
@@ -42,10 +41,10 @@ class Commands(TyperGroup):
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
     ) -> NoReturn:
-        """Parses, runs and exits."""
+        """Parse, run and exit."""
         extra.pop("standalone_mode", None)
         code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
-        sys.exit(flushed(code))
+        sys.exit(_flushed(code))
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         try:
@@ -119,7 +118,7 @@ def main() -> None:
 
 
 def _keep_standard_numbers() -> None:
-    """Puts nothing in the place of a standard stream that is closed (`<&-`).
+    """Put nothing in the place of a standard stream that is closed (`<&-`).
 
     The next file opened would get its number: MLX takes 0 for a file that cannot be opened, and
     what a library writes to 2 would end up in a trace. Python's own streams stay None.
@@ -130,8 +129,28 @@ def _keep_standard_numbers() -> None:
     os.close(nowhere)
 
 
+def _flushed(code: int) -> int:
+    """The exit code once all that was printed is written: Python's own flush at exit says 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        detach(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            code = code or BROKEN_PIPE
+        elif code == 0:
+            say(f"error: standard output: {reason(error)}.")
+            code = FAILED
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        detach(sys.stderr)
+    return code
+
+
 def _usage_line(error: Exception) -> str:
-    """What is wrong with the arguments, and where they are explained."""
+    """One line on wrong arguments, with the command that explains them."""
     message = one_line(cast(Any, error).format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context else PROGRAM

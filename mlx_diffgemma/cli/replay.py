@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from .errors import ArgumentError
+from .parameters import argument, option
+from .terminal.streams import is_terminal
 
 if TYPE_CHECKING:
     from .record.recording import Recording
@@ -13,30 +15,10 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 1e6  # seconds; there are numbers the system does not take
 HOLD_SECONDS = 1.0  # the last step, before the text takes its place
 
-File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="What `generate --trace FILE` has written.")
-]
-Speed = Annotated[
-    float,
-    typer.Option(
-        "--speed", metavar="X", help="2 plays twice as fast. Default: 1.", show_default=False
-    ),
-]
-Svg = Annotated[
-    Path | None,
-    typer.Option(
-        "--svg",
-        metavar="OUT",
-        help="Write an animated image instead of playing.",
-        show_default=False,
-    ),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html", metavar="OUT", help="Write a page with a slider instead.", show_default=False
-    ),
-]
+File = Annotated[Path, argument("FILE", "What `generate --trace FILE` has written.")]
+Speed = Annotated[float, option("--speed", "2 plays twice as fast. Default: 1.", "X")]
+Svg = Annotated[Path | None, option("--svg", "Write an animated image instead of playing.", "OUT")]
+Html = Annotated[Path | None, option("--html", "Write a page with a slider instead.", "OUT")]
 
 
 def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) -> int:
@@ -44,11 +26,9 @@ def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) 
 
     Without a terminal only the answer is printed.
     """
-    from .errors import ArgumentError
     from .record.recording import read_recording
     from .terminal.output import Printer
     from .terminal.screen import can_draw
-    from .terminal.streams import is_terminal
 
     if not 0 < speed < 1e6:
         raise ArgumentError(f"--speed is {speed:g}, expected a number above 0, 1 for real time.")
@@ -86,8 +66,6 @@ def _pause(seconds: float) -> None:
 
 def _check_places(file: Path, svg: Path | None, html: Path | None) -> None:
     """ArgumentError where one file would replace another that is wanted."""
-    from .errors import ArgumentError
-
     named = [("FILE", file), ("--svg", svg), ("--html", html)]
     places = [(name, path.resolve()) for name, path in named if path is not None]
     for number, (name, place) in enumerate(places):

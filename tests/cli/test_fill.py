@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pseudo_terminal import PROGRAM, Tty
 from puzzle import PUZZLE, SOLUTION, assert_one_line
-from terminal import PROGRAM, Tty
 
 from mlx_diffgemma.cli.record.recording import read_recording
 
@@ -109,12 +109,12 @@ def test_what_is_pinned_counts_neither_in_the_view_nor_in_a_replay(
         scene.take(frame)
         if line["type"] == "commit":
             continue
-        shot = scene.shot()
-        assert shot is not None
+        snapshot = scene.snapshot()
+        assert snapshot is not None
         free = line["pinned"].count(0)
-        assert shot.numbers.num_denoised == free < 8
-        assert shot.numbers.accepted <= free
-        assert shot.numbers.mean_entropy == pytest.approx(line["mean_entropy"], rel=1e-5)
+        assert snapshot.numbers.num_denoised == free < 8
+        assert snapshot.numbers.accepted <= free
+        assert snapshot.numbers.mean_entropy == pytest.approx(line["mean_entropy"], rel=1e-5)
     assert scene.committed == reply["generated_tokens"] == 5
 
 

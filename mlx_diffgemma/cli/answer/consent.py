@@ -1,11 +1,11 @@
-"""The one question before a download: how much, where to, and whether this machine can hold it."""
+"""The one question before a download, with its size, the free disk and the memory it needs."""
 
 import sys
 
 from ...checkpoint.hub import TRY_NOW, Consent, Download
 from ...model.memory import WORKSPACE_BYTES, available_memory, sized
-from ..errors import FileError, say
-from ..terminal.streams import is_terminal
+from ..errors import FileError
+from ..terminal.streams import is_terminal, say
 
 
 def ask_on_terminal() -> Consent | None:
@@ -33,7 +33,7 @@ def _ask(download: Download) -> bool:
 
 
 def describe(download: Download, available: int | None) -> list[str]:
-    """What to know before saying yes: size, room on disk, memory."""
+    """The facts before the question: size, room on disk, memory."""
     lines = [
         f"{download.repo_id} is not on this machine yet.",
         f"Download: {sized(download.missing_bytes)}; free disk: {sized(download.free_bytes)}.",

@@ -4,19 +4,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import ProfileError
-from ..errors import say
-from ..options import ModelChoice, mlx_dtype
+from ..options import ModelOptions
 from ..terminal.progress import Bar
+from ..terminal.streams import say
 from .consent import ask_on_terminal
 
 if TYPE_CHECKING:
+    import mlx.core as mx
+
     from ...checkpoint.hub import Source
     from ...conversation.session import Session
     from ...diffusion.settings import Settings
     from ...machine.choices import Choices
 
 
-def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
+def load_session(options: ModelOptions, settings: "Settings") -> "Session":
     """The session; what cannot work is found before a download, or before the weights are read."""
     from ...checkpoint.config import read_config
     from ...checkpoint.hub import default_model, find_model
@@ -26,17 +28,27 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
 
     require_output()
     require_usable()
-    name = default_model() if choice.name is None else choice.name
-    source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
+    name = default_model() if options.model is None else options.model
+    source = find_model(name, offline=options.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)
-    dtype = mlx_dtype(choice.dtype)
-    choices = _recalled(source, choice.dtype) if choice.tuned else None
+    dtype = _mlx_dtype(options.dtype)
+    choices = None if options.no_tune else _recalled(source, options.dtype)
     with Bar("loading layers") as bar:
-        return load(name, dtype, offline=True, force=choice.force, progress=bar, choices=choices)
+        return load(name, dtype, offline=True, force=options.force, progress=bar, choices=choices)
+
+
+def _mlx_dtype(name: str | None) -> "mx.Dtype | None":
+    """MLX's dtype of this name."""
+    if name is None:
+        return None
+    import mlx.core as mx
+
+    dtype: mx.Dtype = getattr(mx, name)
+    return dtype
 
 
 def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
-    """What was tuned for this machine and model; a broken file is said, and nothing is tuned."""
+    """The choices tuned for this machine and model; a warning and None for a broken file."""
     from ...machine.tuning import place_of, recall
 
     try:

@@ -1,4 +1,4 @@
-"""Where a text comes from: the argument, a file or standard input; exactly one of them."""
+"""A command's text, from exactly one of its argument, a file and standard input."""
 
 import sys
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredText:
     """A text a command cannot do without: its name, and the ways to give it."""
 
     name: str
@@ -21,50 +21,45 @@ class Wanted:
     example: str  # a command that has it
 
 
-PROMPT = Wanted(
+PROMPT = RequiredText(
     "prompt", "PROMPT", "--prompt-file", '`mlx-diffgemma generate "Why is the sky blue?"`'
 )
-TEMPLATE = Wanted(
+TEMPLATE = RequiredText(
     "template", "TEMPLATE", "--template-file", '`mlx-diffgemma fill "The sky is [[...]]."`'
 )
 
 
-def read_prompt(prompt: str | None, file: Path | None, wanted: Wanted = PROMPT) -> str:
-    """The text; one final line break of a file or of standard input is not part of it.
+def read_text(text: str | None, file: Path | None, wanted: RequiredText) -> tuple[str, str]:
+    """The text, and the final line break of the file or of standard input that it was read from.
 
     ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
     """
-    return read_lines(prompt, file, wanted)[0]
-
-
-def read_lines(prompt: str | None, file: Path | None, wanted: Wanted) -> tuple[str, str]:
-    """The text, and the final line break of the file or of standard input that it was read from."""
-    if prompt is not None and file is not None:
+    if text is not None and file is not None:
         raise ArgumentError(
             f"{wanted.argument} and {wanted.option} are both given; give one of them."
         )
     if file is not None:
         whole = _read_file(file, wanted)
-    elif prompt is not None and prompt != STDIN:
-        whole = prompt
+    elif text is not None and text != STDIN:
+        whole = text
     else:
-        whole = _read_stdin(wanted, asked=prompt == STDIN)
+        whole = _read_stdin(wanted, asked=text == STDIN)
     if not whole.strip():
         raise PromptError(f"the {wanted.name} is empty, expected some text.")
-    if whole is prompt:
+    if whole is text:
         return whole, ""
-    text = whole.removesuffix("\n").removesuffix("\r")
-    return text, whole[len(text) :]
+    kept = whole.removesuffix("\n").removesuffix("\r")
+    return kept, whole[len(kept) :]
 
 
-def _read_file(file: Path, wanted: Wanted) -> str:
+def _read_file(file: Path, wanted: RequiredText) -> str:
     try:
         return _text(file.read_bytes(), str(file), wanted)
     except OSError as error:
         raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
 
 
-def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
+def _read_stdin(wanted: RequiredText, *, asked: bool) -> str:
     """All of standard input; a terminal is read only when "-" asks for it."""
     if sys.stdin is None or (not asked and is_terminal(sys.stdin)):
         raise ArgumentError(
@@ -79,7 +74,7 @@ def _read_stdin(wanted: Wanted, *, asked: bool) -> str:
         ) from error
 
 
-def _text(content: bytes, place: str, wanted: Wanted) -> str:
+def _text(content: bytes, place: str, wanted: RequiredText) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,13 +1,16 @@
-"""One turn on its way to the terminal, a pipe or a file; what is finished is never lost."""
+"""One turn on its way to the terminal, a pipe or a file; finished canvases are never lost."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FAILED, exit_code, say
+from ..errors import FAILED, exit_code
+from ..options import OutputOptions
 from ..terminal.output import Printer, write_json
 from ..terminal.progress import Bar
 from ..terminal.screen import screen_size
-from ..terminal.steps import cut
-from ..terminal.view import Display, View, choose_display, open_view
+from ..terminal.steps import View, cut
+from ..terminal.streams import say
+from ..terminal.view import Display, choose_display, open_view
 
 if TYPE_CHECKING:
     from ...conversation.reply import Reply
@@ -16,21 +19,19 @@ if TYPE_CHECKING:
     from ..record.trace import Trace
 
 
+@dataclass
 class Answer:
-    """Runs a turn and shows it; `run` gives the exit code."""
+    """A turn that is run and shown; `run` gives the exit code."""
 
-    def __init__(
-        self,
-        turn: "Turn",
-        display: Display,
-        trace: "Trace | None",
-        bar: Bar,
-        view: View,
-        ending: str = "",
-    ) -> None:
-        self.turn, self.display, self.trace, self.bar = turn, display, trace, bar
-        self.printer = Printer(turn.settings.stop, ending)
-        self.view = view
+    turn: "Turn"
+    display: Display
+    trace: "Trace | None"
+    bar: Bar
+    view: View
+    ending: str = ""
+
+    def __post_init__(self) -> None:
+        self.printer = Printer(self.turn.settings.stop, self.ending)
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error the canvases that are finished."""
@@ -78,9 +79,8 @@ class Answer:
 
 def show_turn(
     turn: "Turn",
+    output: OutputOptions,
     *,
-    as_json: bool,
-    visual: bool | None,
     puzzle: bool,
     trace: "Trace | None",
     bar: Bar,
@@ -90,7 +90,7 @@ def show_turn(
 
     ending: what the Printer ends a text with.
     """
-    display = choose_display(as_json, visual, puzzle)
+    display = choose_display(output.as_json, output.visual, puzzle)
     code = Answer(turn, display, trace, bar, open_view(turn, display), ending).run()
     if display.visual and turn.finished:
         say(cut(summary(turn.reply()), screen_size().columns))

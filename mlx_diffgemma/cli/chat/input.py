@@ -1,6 +1,6 @@
-"""Where chat's questions come from: a line editor on a terminal, else lines as they are.
+"""The input of a chat: a line editor on a terminal, else the lines of standard input.
 
-A line that ends with a backslash goes on in the next. Both raise EOFError at the end.
+A line that ends with a backslash goes on in the next. Either reader raises EOFError at the end.
 """
 
 import atexit
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
-MORE = ". "  # before a line that goes on
-FOREIGN = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
+CONTINUATION = ". "  # before a line that goes on
+UNDECODED = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
 
 
 class ReadError(FileError):
-    """There will be no further line."""
+    """Standard input failed: there will be no further line."""
 
 
 class LineReader(Protocol):
-    """Asks for one question."""
+    """A source of questions."""
 
     interactive: bool
 
@@ -41,7 +41,7 @@ class LineReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Leaves the terminal as it was found."""
+        """Leave the terminal as it was found."""
         ...
 
 
@@ -58,7 +58,7 @@ def continued(read: Callable[[str], str], prompt: str) -> str:
     while lines[-1].endswith("\\"):
         lines[-1] = lines[-1][:-1]
         try:
-            lines.append(read(MORE))
+            lines.append(read(CONTINUATION))
         except EOFError:
             break
     return "\n".join(lines)
@@ -75,7 +75,7 @@ class PlainLines:
         return continued(self._line, prompt)
 
     def close(self) -> None:
-        """Nothing was changed."""
+        """Leave the terminal alone: nothing was changed."""
 
     def _line(self, prompt: str) -> str:
         if sys.stdin is None:
@@ -114,18 +114,18 @@ class Editor:
     def _line(self, prompt: str) -> str:
         """One line. A signal ends the editing, and is dealt with when the editor has cleaned up.
 
-        The editor's own way with Ctrl-C sometimes prints a traceback when it comes just then.
+        The editor's own handler prints a traceback where Ctrl-C comes while it cleans up.
         """
         with signals_held(self._hurry) as arrived:
             line = self.session.prompt(
                 prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
             )
-        if wrong := FOREIGN.search(line):
+        if wrong := UNDECODED.search(line):
             raise _no_utf8(ord(wrong[0]) & 0xFF)
         return line
 
     def _hurry(self) -> None:
-        """Ends the editing where it runs; before that, `pre_run` will.
+        """End the editing where it runs; before that, `pre_run` will.
 
         Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
         """
@@ -175,8 +175,8 @@ def _prompt_session(words: list[str]) -> "PromptSession[str]":
 
 
 def _continuation(width: int, line: int, wrapped: int) -> str:
-    """What stands before a further line, and nothing before the rest of a long one."""
-    return "" if wrapped else MORE
+    """The mark before a further line, and nothing before the rest of a long one."""
+    return "" if wrapped else CONTINUATION
 
 
 def _keys() -> "KeyBindings":

@@ -17,8 +17,8 @@ KEYS = {"kind", "version", "model", "system", "messages"}
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """What is kept; model is for people, any may go on with it."""
+class SavedConversation:
+    """The content of a saved conversation; `model` is for people: any model may go on with it."""
 
     model: str
     system: str | None
@@ -26,7 +26,7 @@ class Conversation:
 
 
 def save(file: Path, model: str, system: str | None, messages: Sequence[Message]) -> None:
-    """Writes all or nothing; replaces another conversation, but no other file."""
+    """Write all or nothing; another conversation is replaced, but no other file."""
     content = {
         "kind": KIND,
         "version": VERSION,
@@ -42,8 +42,8 @@ def save(file: Path, model: str, system: str | None, messages: Sequence[Message]
         out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def load(file: Path) -> Conversation:
-    """A saved conversation, checked; who speaks when is the session's to check."""
+def load(file: Path) -> SavedConversation:
+    """A saved conversation, checked; the order of speakers is the session's to check."""
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
@@ -66,7 +66,7 @@ def load(file: Path) -> Conversation:
     for text in (content["model"], system or "", *(message.content for message in messages)):
         if any("\ud800" <= character <= "\udfff" for character in text):
             _refuse(file, "has text that is not valid Unicode (half of a surrogate pair)")
-    return Conversation(content["model"], system, messages)
+    return SavedConversation(content["model"], system, messages)
 
 
 def _message(file: Path, number: int, entry: Any) -> Message:

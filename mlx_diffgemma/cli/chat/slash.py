@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...model.memory import sized
 from ..answer.turn import summary
-from ..errors import ArgumentError, say
+from ..errors import ArgumentError
 from ..terminal.steps import printable
+from ..terminal.streams import say
 from .saved import save
 from .talk import Talk
 
@@ -18,12 +19,12 @@ NONE = "-"  # takes a system text away
 
 
 class Leave(Exception):  # noqa: N818 - no error
-    """/quit."""
+    """The end of a chat, as `/quit` asks for."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a name does, given the text behind it."""
+    """The action of a name, given the text behind it."""
 
     argument: str
     help: str
@@ -31,7 +32,7 @@ class Command:
 
 
 def run_command(talk: Talk, line: str) -> bool:
-    """Does what a line says; False for a question. ArgumentError for an unknown name."""
+    """Run the command in a line; False for a question, ArgumentError for an unknown name."""
     found = COMMAND.fullmatch(line.strip())
     if found is None:
         return False
@@ -122,7 +123,7 @@ def _reset(talk: Talk, argument: str) -> None:
 
 
 def _tell(line: str) -> None:
-    """A line on standard error, blanks and all; it cannot move the cursor."""
+    """Print a line on standard error, blanks and all; it cannot move the cursor."""
     if sys.stderr is not None:
         print(printable(line), file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""What a chat has come to: what was asked and answered, and how the next question is answered."""
+"""The state of a chat: questions and answers so far, and settings for the next question."""
 
 from dataclasses import dataclass, field
 
@@ -29,11 +29,11 @@ class Talk:
     last: Reply | None = None
 
     def prompt(self) -> str:
-        """How much of the context is used, and the place to type."""
+        """The share of the context that is used, before the place to type."""
         return f"{self.session.context_used / self.session.context_length:.0%} > "
 
     def turn(self, question: str, progress: Progress) -> Turn:
-        """The question about to be answered; an error says what to do with a long conversation."""
+        """The turn that answers a question; an error says what to do with a long conversation."""
         try:
             return self.session.turn(
                 question, settings=self.settings, think=self.think, progress=progress
@@ -44,7 +44,7 @@ class Talk:
             raise type(error)(f"{error} {TOO_LONG}") from error
 
     def keep(self, turn: Turn) -> None:
-        """What is finished of an answer is said."""
+        """Keep the finished part of an answer."""
         if turn.committed:
             self.said += turn.messages()
             self.last = turn.reply()

@@ -1,16 +1,17 @@
 """`convert`: a checkpoint to a quantised MLX folder, a look at what that would be, or a check."""
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ...errors import HubError
-from ..errors import ArgumentError, exit_code, say
+from ..errors import ArgumentError, FileError, exit_code
+from ..options import Json
+from ..parameters import flattened, given_options
+from ..terminal.streams import say
 from . import options
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What the arguments ask for; `source` None: only to check `out`."""
+    """The work that the arguments ask for; `source` None: only to check `out`."""
 
     source: str | None
     out: Path | None
@@ -33,22 +34,15 @@ class Task:
     as_json: bool
 
 
+@flattened()
 def command(
     source: options.SourceName = None,
     out: options.OutFolder = None,
-    quantize: options.Quantize = None,
-    group_size: options.GroupSize = None,
-    embed_bits: options.EmbedBits = None,
-    attention_bits: options.AttentionBits = None,
-    experts_bits: options.ExpertsBits = None,
-    embed_vision: options.EmbedVision = None,
-    revision: options.Revision = None,
-    requantize: options.Requantize = False,
-    dry_run: options.DryRun = False,
-    overwrite: options.Overwrite = False,
-    verify: options.Verify = False,
-    against: options.Against = None,
-    as_json: options.Json = False,
+    *,
+    packing: options.PackingOptions,
+    conversion: options.ConversionOptions,
+    check: options.CheckOptions,
+    as_json: Json = False,
 ) -> int:
     """Make a quantised MLX folder OUT of the checkpoint SOURCE.
 
@@ -56,43 +50,20 @@ def command(
     takes 5 GB for the 26B. OUT appears when all of it is whole; after an interruption the same
     command goes on from the finished shards.
     """
-    settings = {
-        "--quantize": quantize,
-        "--group-size": group_size,
-        "--embed-bits": embed_bits,
-        "--attention-bits": attention_bits,
-        "--experts-bits": experts_bits,
-        "--quantize-embed-vision": embed_vision or None,
-        "--keep-embed-vision": True if embed_vision is False else None,
-        "--revision": revision,
-        "--requantize": requantize or None,
-        "--dry-run": dry_run or None,
-        "--overwrite": overwrite or None,
-    }
-    given = [name for name, value in settings.items() if value is not None]
-    task = _task(Task(source, out, verify, against, as_json), given, dry_run)
+    given = list(given_options(packing, conversion))
+    dry_run = conversion.dry_run
+    task = _task(Task(source, out, check.verify, check.against, as_json), given, dry_run)
     if task.source is None:
         return _check(task)
     from ...convert.plan import make_plan
-    from ...convert.quantize import RecipeOptions, make_recipe
 
-    chosen = RecipeOptions(
-        quantize or "4bit",
-        group_size,
-        embed_bits,
-        attention_bits,
-        experts_bits,
-        embed_vision is not False,
-    )
-    recipe = make_recipe(chosen)
+    recipe = packing.recipe()
     if not dry_run:
-        _check_target(task, overwrite)
+        _check_target(task, conversion.overwrite)
     with ExitStack() as stack:
-        checkpoint = _open(
-            task, revision, dry_run, stack, partial(_output_bytes, recipe, requantize)
-        )
-        plan = make_plan(checkpoint, recipe, requantize=requantize)
-        return _show(plan, task) if dry_run else _convert(plan, task, overwrite)
+        checkpoint = _open(task, conversion, recipe, stack)
+        plan = make_plan(checkpoint, recipe, requantize=conversion.requantize)
+        return _show(plan, task) if dry_run else _convert(plan, task, conversion.overwrite)
 
 
 def _task(task: Task, given: list[str], dry_run: bool) -> Task:
@@ -120,7 +91,7 @@ def _task(task: Task, given: list[str], dry_run: bool) -> Task:
 
 
 def _check_target(task: Task, overwrite: bool) -> None:
-    """Wrong targets are found before anything is downloaded."""
+    """Find a wrong OUT before anything is downloaded."""
     from ...checkpoint.hub import local_folder
     from ...convert.checks import check_target
 
@@ -129,26 +100,29 @@ def _check_target(task: Task, overwrite: bool) -> None:
 
 
 def _open(
-    task: Task,
-    revision: str | None,
-    dry_run: bool,
-    stack: ExitStack,
-    output_bytes: Callable[[str, str | None], int],
+    task: Task, conversion: options.ConversionOptions, recipe: "Recipe", stack: ExitStack
 ) -> "SourceCheckpoint":
     """The source, downloaded if need be; for a dry run its headers alone, kept with `stack`.
 
-    output_bytes: what a repository, in a revision, will be once converted; asked before a download.
+    The user has named the repository, so a download that fits on the disk needs no question.
     """
     from ...checkpoint.hub import fetch_headers, find_model
     from ...convert.read import open_checkpoint
+    from ...model.memory import sized
 
-    name = task.source or ""
+    name, revision, dry_run = task.source or "", conversion.revision, conversion.dry_run
 
-    def announce(download: "Download") -> bool:
-        return _announce(download, task.out, lambda: output_bytes(name, revision))
+    def consent(download: "Download") -> bool:
+        _require_room_for_source(download)
+        if task.out is not None:
+            num_bytes = _output_bytes(name, conversion, recipe)
+            _require_room_for_both(task.out, num_bytes, download)
+        missing = sized(download.missing_bytes)
+        say(f"downloading {download.repo_id}, {missing}; Ctrl-C keeps what is there.")
+        return True
 
     try:
-        found = find_model(name, consent=None if dry_run else announce, revision=revision)
+        found = find_model(name, consent=None if dry_run else consent, revision=revision)
     except HubError:
         if not dry_run:
             raise
@@ -162,13 +136,9 @@ def _open(
     )
 
 
-def _announce(download: "Download", out: Path | None, output_bytes: Callable[[], int]) -> bool:
-    """Whoever names a repository to convert wants it here; but not on a disk it does not fit on.
-
-    Nor where it would fit, and then leave no room for OUT.
-    """
+def _require_room_for_source(download: "Download") -> None:
+    """FileError for a download that the disk cannot hold."""
     from ...model.memory import sized
-    from ..errors import FileError
 
     missing, free = download.missing_bytes, download.free_bytes
     if missing > free:
@@ -176,10 +146,6 @@ def _announce(download: "Download", out: Path | None, output_bytes: Callable[[],
             f"{download.repo_id} is {sized(missing)} more to fetch, the disk of the local cache "
             f"has {sized(free)} free; make room, or set HF_HOME to another disk."
         )
-    if out is not None:
-        _require_room_for_both(out, output_bytes(), download)
-    say(f"downloading {download.repo_id}, {sized(missing)}; Ctrl-C keeps what is there.")
-    return True
 
 
 def _require_room_for_both(out: Path, output_bytes: int, download: "Download") -> None:
@@ -192,10 +158,10 @@ def _require_room_for_both(out: Path, output_bytes: int, download: "Download") -
     require_room(out, place, output_bytes, download.missing_bytes if one_disk else 0)
 
 
-def _output_bytes(recipe: "Recipe", requantize: bool, name: str, revision: str | None) -> int:
-    """Bytes of what a repository will be converted to; its headers say all that can be wrong.
+def _output_bytes(name: str, conversion: options.ConversionOptions, recipe: "Recipe") -> int:
+    """Bytes of a repository once converted; its headers say all that can be wrong.
 
-    0 where headers cannot be fetched alone: the disk is looked at once more when all is there.
+    0 where headers cannot be fetched alone: the room is checked again after the download.
     """
     from ...checkpoint.hub import fetch_headers
     from ...convert.checks import output_bytes
@@ -204,15 +170,15 @@ def _output_bytes(recipe: "Recipe", requantize: bool, name: str, revision: str |
 
     with TemporaryDirectory() as folder:
         try:
-            found = fetch_headers(name, revision, Path(folder))
+            found = fetch_headers(name, conversion.revision, Path(folder))
         except HubError:
             return 0
         source = open_checkpoint(found.folder, name=name, shape_only=True)
-        return output_bytes(make_plan(source, recipe, requantize=requantize))
+        return output_bytes(make_plan(source, recipe, requantize=conversion.requantize))
 
 
 def _show(plan: "Plan", task: Task) -> int:
-    from ..terminal.output import write_json, write_out
+    from ..terminal.output import write_json, write_lines
     from . import text
 
     if task.as_json:
@@ -220,7 +186,7 @@ def _show(plan: "Plan", task: Task) -> int:
     else:
         from ...convert.estimate import estimate_seconds
 
-        write_out("\n".join(text.plan_lines(plan, estimate_seconds(plan))) + "\n")
+        write_lines(text.plan_lines(plan, estimate_seconds(plan)))
     return 0
 
 
@@ -249,13 +215,13 @@ def _convert(plan: "Plan", task: Task, overwrite: bool) -> int:
 
 
 def _tell(plan: "Plan", result: "Result", checked: "Verification | None", as_json: bool) -> None:
-    from ..terminal.output import write_json, write_out
+    from ..terminal.output import write_json, write_lines
     from . import text
 
     if as_json:
         write_json(text.describe_result(plan, result, checked))
     else:
-        write_out("\n".join(text.result_lines(plan, result, checked)) + "\n")
+        write_lines(text.result_lines(plan, result, checked))
 
 
 def _local(name: str | Path) -> Path:
@@ -266,7 +232,7 @@ def _local(name: str | Path) -> Path:
 
 
 def _check(task: Task) -> int:
-    from ..terminal.output import write_json, write_out
+    from ..terminal.output import write_json, write_lines
     from . import text
 
     against = None if task.against is None else _local(task.against)
@@ -274,7 +240,7 @@ def _check(task: Task) -> int:
     if task.as_json:
         write_json(text.describe_check(checked))
     else:
-        write_out("\n".join(text.check_lines(checked)) + "\n")
+        write_lines(text.check_lines(checked))
     return 0
 
 

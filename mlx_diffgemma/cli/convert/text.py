@@ -1,4 +1,4 @@
-"""What `convert` prints: a plan, a result, a check; for people, and as JSON."""
+"""The output of `convert`: a plan, a result, a check; for people, and as JSON."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def plan_lines(plan: Plan, seconds: float) -> Iterator[str]:
 
 
 def _alike(source: str, entries: list[Entry]) -> Iterator[str]:
-    """A source's name, shape and dtype, and below what becomes of it."""
+    """A source's name, shape and dtype, and below them its outputs."""
     entry = entries[0]
     count = f"{len(entries)} x " if len(entries) > 1 else ""
     stored = entry.unpacking.name if entry.unpacking else entry.dtype
@@ -80,7 +80,7 @@ def _sums(plan: Plan, seconds: float) -> Iterator[str]:
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """What `convert --dry-run --json` prints."""
+    """The object of `convert --dry-run --json`."""
     return {
         "tensors": [
             {
@@ -105,7 +105,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 
 
 def result_lines(plan: Plan, result: Result, checked: Verification | None) -> Iterator[str]:
-    """What was made, in a few lines."""
+    """The folder that was made, in a few lines."""
     shards = f"{result.shards} shards" if result.shards > 1 else "1 shard"
     again = f", {result.resumed_shards} of them from before" if result.resumed_shards else ""
     size = sized(result.file_bytes)
@@ -125,7 +125,7 @@ def result_lines(plan: Plan, result: Result, checked: Verification | None) -> It
 
 
 def describe_result(plan: Plan, result: Result, checked: Verification | None) -> dict[str, Any]:
-    """What `convert --json` prints."""
+    """The object of `convert --json`."""
     return {
         "path": str(result.folder),
         "source": plan.source.name,
@@ -170,7 +170,7 @@ def check_lines(checked: Verification) -> Iterator[str]:
 
 
 def describe_check(checked: Verification) -> dict[str, Any]:
-    """What `convert --verify --json` prints."""
+    """The object of `convert --verify --json`."""
     return {**asdict(checked), "folder": str(checked.folder)}
 
 

@@ -1,21 +1,17 @@
-"""`info`: what a checkpoint is and whether this machine can hold it, without loading it."""
+"""`info`: a checkpoint's parts and the memory it needs, without loading it."""
 
 from typing import Annotated
 
-import typer
-
 from .. import options
+from ..parameters import argument, option
 
-ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)
-]
+ModelArgument = Annotated[str | None, argument("MODEL", options.MODEL_HELP)]
 Context = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--context",
-        metavar="N",
-        help="Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
-        show_default=False,
+        "Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
+        "N",
     ),
 ]
 
@@ -32,7 +28,7 @@ def command(
     Reads headers only; no weight is loaded. Nothing is downloaded.
     """
     from ...checkpoint.hub import default_model, find_model
-    from ..terminal.output import write_json, write_out
+    from ..terminal.output import write_json, write_lines
     from .facts import describe, gather
 
     name = default_model() if model is None else model
@@ -42,5 +38,5 @@ def command(
     else:
         from .text import lines
 
-        write_out("\n".join(lines(facts)) + "\n")
+        write_lines(lines(facts))
     return 0

@@ -1,4 +1,4 @@
-"""What `info` knows of a checkpoint, gathered without reading a weight, and its JSON."""
+"""The facts of `info` on a checkpoint, gathered without reading a weight, and their JSON."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Facts:
 
 
 def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
-    """Reads a folder's small files and headers."""
+    """The facts in a folder's small files and headers."""
     folder = source.folder
     config = read_config(folder)
     positions = _checked_context(context, config.text.max_position_embeddings)
@@ -52,7 +52,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
 
 
 def describe(facts: Facts) -> dict[str, Any]:
-    """What `info --json` prints."""
+    """The object of `info --json`."""
     config, text, need = facts.config, facts.config.text, facts.need
     sliding = sum(layer.sliding for layer in text.layers)
     return {

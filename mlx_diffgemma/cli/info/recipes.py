@@ -1,4 +1,4 @@
-"""What `info` says of a checkpoint that is not packed: the recipes of `convert`, and which fit."""
+"""The recipes of `convert` for a checkpoint that is not packed, and the memory they need."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `info` prints for people: plain aligned lines, fit for a file or a pipe too."""
+"""The report of `info` for people: plain aligned lines, fit for a file or a pipe too."""
 
 from collections.abc import Iterator
 

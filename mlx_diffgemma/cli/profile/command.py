@@ -1,15 +1,18 @@
-"""`profile`: what a step costs on this machine; `profile compare`: two such measurements."""
+"""`profile`: the cost of a step on this machine; `profile compare`: two such measurements."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from .. import options
-from ..errors import ArgumentError, exit_code, say
-from . import options as given
+from ..errors import ArgumentError, exit_code
+from ..options import ModelOptions
+from ..parameters import flattened
+from ..terminal.streams import say
+from . import options
 
 if TYPE_CHECKING:
     from ...profile.measurement import Measurement
@@ -20,27 +23,15 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
+@flattened(without=("no_tune",), last=("dtype", "offline", "force"))
 def command(
     ctx: typer.Context,
-    model: options.ModelName = None,
-    steps: given.FixedSteps = "16",
-    context: given.Context = None,
-    canvases: given.Canvases = None,
-    prompts: given.Prompts = None,
-    seeds: given.Seeds = None,
-    max_tokens: given.MaxTokens = None,
-    seed: given.Seed = 0,
-    components: given.Components = False,
-    sustained: given.Sustained = None,
-    baseline: given.BaselineModel = None,
-    encoder_head: given.EncoderHead = False,
-    tune: given.Tune = False,
-    tune_dtype: given.TuneDtype = False,
-    json_file: given.JsonFile = None,
-    trace: given.TraceFile = None,
-    dtype: options.Dtype = None,
-    offline: options.Offline = False,
-    force: options.Force = False,
+    *,
+    model: ModelOptions,
+    workload: options.WorkloadOptions,
+    measure: options.MeasureOptions,
+    tuning: options.TuneOptions,
+    files: options.FileOptions,
 ) -> int:
     """Measure a model on this machine: steps, prefill, tokens per step, memory, and its bounds.
 
@@ -49,80 +40,66 @@ def command(
     """
     if ctx.invoked_subcommand is not None:
         return _refuse_options(ctx)
-    choice = options.ModelChoice(model, dtype, offline, force, tuned=False)
-    if tune or tune_dtype:
-        return _tune(ctx, choice)
-    from ...profile.workload import Workload
+    if tuning.tune or tuning.tune_dtype:
+        return _tune(ctx, model, tuning)
     from ..record.outfile import OutFile
 
-    number = _steps(steps)
-    _refuse_mixture(number is None, canvases, prompts, seeds, max_tokens)
-    counts = {"canvases": canvases, "prompts": prompts, "seeds": seeds}
-    workload = Workload(
-        steps=number,
-        context=context,
-        max_tokens=max_tokens,
-        seed=seed,
-        **{name: value for name, value in counts.items() if value is not None},
-    )
-    seconds = None if sustained is None else _duration(sustained)
-    if json_file and trace and json_file.resolve() == trace.resolve():
-        raise ArgumentError(f"--json and --trace both name {trace}; give two files.")
-    with ExitStack() as files:
+    untuned = replace(model, no_tune=True)  # figures that machines are compared by
+    plan = Plan(workload.workload(), measure, measure.sustained_seconds())
+    if files.json_file and files.trace and files.json_file.resolve() == files.trace.resolve():
+        raise ArgumentError(f"--json and --trace both name {files.trace}; give two files.")
+    with ExitStack() as stack:
         outputs = [
-            files.enter_context(OutFile(file, what)) if file else None
-            for file, what in ((json_file, "the profile"), (trace, "the trace"))
+            stack.enter_context(OutFile(file, what)) if file else None
+            for file, what in ((files.json_file, "the profile"), (files.trace, "the trace"))
         ]
-        plan = Plan(workload, components, seconds, baseline, encoder_head)
-        return _measure(choice, plan, outputs)
+        return _measure(untuned, plan, outputs)
 
 
-def _tune(ctx: typer.Context, choice: options.ModelChoice) -> int:
+def _tune(ctx: typer.Context, model: ModelOptions, tuning: options.TuneOptions) -> int:
     from .tune import tune
 
-    if not ctx.params["tune"]:
+    if not tuning.tune:
         raise ArgumentError("--tune-dtype goes with --tune; give both.")
-    allowed = {"model", "dtype", "offline", "force", "tune", "tune_dtype"}
-    for name in ctx.params.keys() - allowed:
-        if _is_given(ctx, name):
-            raise ArgumentError(f"{_typed(name)} and --tune measure apart; leave one out.")
-    return tune(choice, tune_dtype=ctx.params["tune_dtype"])
+    allowed = {field.name for group in (model, tuning) for field in fields(group)}
+    for name in _given(ctx):
+        if name not in allowed:
+            raise ArgumentError(f"{_typed(ctx, name)} and --tune measure apart; leave one out.")
+    return tune(replace(model, no_tune=True), tune_dtype=tuning.tune_dtype)
 
 
 @app.command("compare")
 def compare_command(
-    first: given.FirstFile,
-    second: given.SecondFile,
-    anyway: given.Anyway = False,
+    first: options.FirstFile,
+    second: options.SecondFile,
+    anyway: options.Anyway = False,
 ) -> int:
     """Compare two measurements: by how much B differs from A, and whether that is more than noise.
 
     Intervals are 95%, by a bootstrap over canvases; where one contains 0 there is no difference.
     """
     from ...profile.comparison import compare, read_profile, require_comparable
-    from ..terminal.output import write_out
+    from ..terminal.output import write_lines
     from .text import comparison_lines
 
     profiles = read_profile(first), read_profile(second)
     if not anyway:
         require_comparable(*profiles)
-    write_out("\n".join(comparison_lines(compare(*profiles))) + "\n")
+    write_lines(comparison_lines(compare(*profiles)))
     return 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure; sustained in seconds."""
+    """A measurement to make; sustained_seconds: how long it goes on."""
 
     workload: "Workload"
-    components: bool
-    sustained: float | None
-    baseline: str | None
-    encoder_head: bool
+    measure: options.MeasureOptions
+    sustained_seconds: float | None
 
 
-def _measure(choice: options.ModelChoice, plan: Plan, outputs: "list[OutFile | None]") -> int:
-    measured = _prepared(choice, plan)
+def _measure(model: ModelOptions, plan: Plan, outputs: "list[OutFile | None]") -> int:
+    measured = _prepared(model, plan)
     try:
         _run(measured, plan)
     except (KeyboardInterrupt, Exception) as error:  # out of memory after an hour, for one
@@ -146,15 +123,20 @@ def _run(measured: "Measurement", plan: Plan) -> None:
     from ..terminal.progress import Bar
 
     with Bar("measuring") as bar:
-        run(measured, components=plan.components, sustained=plan.sustained, progress=bar)
-    if plan.encoder_head:
+        run(
+            measured,
+            components=plan.measure.components,
+            sustained=plan.sustained_seconds,
+            progress=bar,
+        )
+    if plan.measure.encoder_head:
         with Bar("reading causally") as bar:
             measured.encoder_head = measure_encoder_head(
                 measured.session, measured.records, progress=bar
             )
 
 
-def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
+def _prepared(model: ModelOptions, plan: Plan) -> "Measurement":
     """The model loaded, the baseline beside it, and nothing measured yet."""
     from ...checkpoint.hub import find_model
     from ...diffusion.settings import Settings
@@ -164,34 +146,34 @@ def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
     from ..answer.consent import ask_on_terminal
     from ..answer.loading import load_session
 
-    other = None
-    if plan.baseline is not None:
-        other = find_model(plan.baseline, offline=choice.offline, consent=ask_on_terminal()).folder
-        require_autoregressive(_model_name(plan.baseline), other)
-    session = load_session(choice, Settings())
-    name, workload = _model_name(choice.name), plan.workload
+    other, baseline = None, plan.measure.baseline
+    if baseline is not None:
+        other = find_model(baseline, offline=model.offline, consent=ask_on_terminal()).folder
+        require_autoregressive(_model_name(baseline), other)
+    session = load_session(model, Settings())
+    name, workload = _model_name(model.model), plan.workload
     measured = Measurement(session, name, workload, this_machine(), condition())
-    if plan.baseline is not None and other:
-        short = _model_name(plan.baseline)
-        measured.baseline = load_baseline(short, other, session, force=choice.force)
+    if baseline is not None and other:
+        short = _model_name(baseline)
+        measured.baseline = load_baseline(short, other, session, force=model.force)
     return measured
 
 
-def _model_name(given_name: str | None) -> str:
-    """What the user calls a model; of a folder its last part: paths are nobody's business."""
+def _model_name(given: str | None) -> str:
+    """The user's name for a model; of a folder its last part: paths are nobody's business."""
     from ...checkpoint.hub import default_model
 
-    name = default_model() if given_name is None else given_name
+    name = default_model() if given is None else given
     folder = Path(name)
     return folder.resolve().name if folder.exists() else name
 
 
 def _show(measured: "Measurement") -> None:
     from ...profile.report import to_json
-    from ..terminal.output import write_out
+    from ..terminal.output import write_lines
     from .text import lines
 
-    write_out("\n".join(lines(to_json(measured))) + "\n")
+    write_lines(lines(to_json(measured)))
 
 
 def _write(measured: "Measurement", outputs: "list[OutFile | None]") -> None:
@@ -205,58 +187,24 @@ def _write(measured: "Measurement", outputs: "list[OutFile | None]") -> None:
             output.write(json.dumps(content(measured), allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def _steps(text: str) -> int | None:
-    """A number of steps, None for adaptive."""
-    if text == "adaptive":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ArgumentError(
-            f"--steps is {text!r}, expected a number from 1, or adaptive."
-        ) from None
-
-
-def _refuse_mixture(
-    adaptive: bool, canvases: int | None, prompts: int | None, *others: int | None
-) -> None:
-    """ArgumentError for an option of the other workload."""
-    if adaptive and canvases is not None:
-        raise ArgumentError("--canvases goes with a number of --steps; take --prompts and --seeds.")
-    names = zip(("--prompts", "--seeds", "--max-tokens"), (prompts, *others), strict=True)
-    wrong = next((name for name, value in names if value is not None), None)
-    if not adaptive and wrong:
-        raise ArgumentError(f"{wrong} goes with --steps adaptive; take --canvases.")
-
-
 def _refuse_options(ctx: typer.Context) -> int:
     """ArgumentError for options of a measurement before a command that makes none."""
-    for name in ctx.params:
-        if _is_given(ctx, name):
-            raise ArgumentError(
-                f"{_typed(name)} before {ctx.invoked_subcommand} "
-                f"means nothing; see `{ctx.command_path} {ctx.invoked_subcommand} --help`."
-            )
+    for name in _given(ctx):
+        raise ArgumentError(
+            f"{_typed(ctx, name)} before {ctx.invoked_subcommand} "
+            f"means nothing; see `{ctx.command_path} {ctx.invoked_subcommand} --help`."
+        )
     return 0
 
 
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def _given(ctx: typer.Context) -> Iterator[str]:
+    """The parameters that the user has set, a default's value among them."""
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield name
 
 
-def _typed(name: str) -> str:
+def _typed(ctx: typer.Context, name: str) -> str:
     """An option as a user types it."""
-    return f"--{name.removesuffix('_file').replace('_', '-')}"
-
-
-def _duration(text: str) -> float:
-    """Seconds in a time such as 10m, 90s or 1.5h."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    try:
-        seconds = float(text[:-1]) * units[text[-1:]]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < 1e6:
-        raise ArgumentError(f"--sustained is {text!r}, expected a time such as 90s, 10m or 1h.")
-    return seconds
+    return next(option.opts[0] for option in ctx.command.params if option.name == name)

@@ -1,118 +1,178 @@
 """The options of `profile` with their help; None is always "not given"."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer.models import OptionInfo
+from ..errors import ArgumentError
+from ..parameters import argument, given_options, option
 
+if TYPE_CHECKING:
+    from ...profile.workload import Workload
 
-def _option(name: str, text: str, metavar: str | None = None) -> OptionInfo:
-    """A typer.Option whose help says the default itself."""
-    option: OptionInfo = typer.Option(name, help=text, metavar=metavar, show_default=False)
-    return option
+ADAPTIVE = ("--prompts", "--seeds", "--max-tokens")  # options of the adaptive workload alone
 
-
-FixedSteps = Annotated[
-    str,
-    _option(
-        "--steps",
-        "Denoising steps of every canvas, or adaptive: answers to the shipped prompts, as many "
-        "steps as they take. Default: 16.",
-        "N",
-    ),
-]
-Context = Annotated[
-    int | None,
-    _option(
-        "--context",
-        "Prompt positions. Default: 1024 where the model holds them; the prompts' own length when "
-        "adaptive.",
-        "N",
-    ),
-]
-Canvases = Annotated[
-    int | None,
-    _option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N"),
-]
-Prompts = Annotated[
-    int | None,
-    _option("--prompts", "Shipped prompts of the adaptive workload. Default: all 20.", "N"),
-]
-Seeds = Annotated[
-    int | None,
-    _option("--seeds", "Seeds for each prompt of the adaptive workload. Default: 3.", "N"),
-]
-MaxTokens = Annotated[
-    int | None,
-    _option(
-        "--max-tokens",
-        "Tokens of an adaptive answer at most. Default: 1024, or as many whole canvases as fit.",
-        "N",
-    ),
-]
-Seed = Annotated[int, _option("--seed", "The first seed. Default: 0.", "N")]
-Components = Annotated[
-    bool,
-    _option(
-        "--components",
-        "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
-    ),
-]
-Sustained = Annotated[
-    str | None,
-    _option(
-        "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
-    ),
-]
-JsonFile = Annotated[
-    Path | None,
-    _option("--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"),
-]
-TraceFile = Annotated[
-    Path | None,
-    _option("--trace", "Write Chrome trace events to FILE.", "FILE"),
-]
-EncoderHead = Annotated[
-    bool,
-    _option(
-        "--encoder-head",
-        "Also measure the causal encoder with the tied head as a next-token model: perplexity, "
-        "agreement with the canvases, speed.",
-    ),
-]
-Tune = Annotated[
-    bool,
-    _option(
-        "--tune",
-        "Time what depends on the machine (chunks, dense weights, Metal kernels), checked first, "
-        "and keep the fastest for generate, chat and fill.",
-    ),
-]
-TuneDtype = Annotated[
-    bool,
-    _option(
-        "--tune-dtype",
-        "With --tune: also keep float16 activations where they are faster. They round otherwise "
-        "than the checkpoint's, so texts may change.",
-    ),
-]
-BaselineModel = Annotated[
-    str | None,
-    _option(
-        "--baseline",
-        "An autoregressive model, such as Gemma 4, for mlx-lm: measured in turn, on the same "
-        "prompts.",
-        "AR_MODEL",
-    ),
-]
+FirstFile = Annotated[Path, argument("A", "A file written by profile --json.")]
+SecondFile = Annotated[Path, argument("B", "The file to compare it with.")]
 Anyway = Annotated[
-    bool,
-    _option("--anyway", "Also where sampler, quantisation, model, context or prompts differ."),
+    bool, option("--anyway", "Also where sampler, quantisation, model, context or prompts differ.")
 ]
-FirstFile = Annotated[
-    Path, typer.Argument(metavar="A", help="A file written by profile --json.", show_default=False)
-]
-SecondFile = Annotated[
-    Path, typer.Argument(metavar="B", help="The file to compare it with.", show_default=False)
-]
+
+
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """The prompts to answer, and the steps for each canvas."""
+
+    steps: Annotated[
+        str,
+        option(
+            "--steps",
+            "Denoising steps of every canvas, or adaptive: answers to the shipped prompts, as many "
+            "steps as they take. Default: 16.",
+            "N",
+        ),
+    ] = "16"
+    context: Annotated[
+        int | None,
+        option(
+            "--context",
+            "Prompt positions. Default: 1024 where the model holds them; the prompts' own length "
+            "when adaptive.",
+            "N",
+        ),
+    ] = None
+    canvases: Annotated[
+        int | None, option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N")
+    ] = None
+    prompts: Annotated[
+        int | None,
+        option("--prompts", "Shipped prompts of the adaptive workload. Default: all 20.", "N"),
+    ] = None
+    seeds: Annotated[
+        int | None,
+        option("--seeds", "Seeds for each prompt of the adaptive workload. Default: 3.", "N"),
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        option(
+            "--max-tokens",
+            "Tokens of an adaptive answer at most. Default: 1024, or as many whole canvases as "
+            "fit.",
+            "N",
+        ),
+    ] = None
+    seed: Annotated[int, option("--seed", "The first seed. Default: 0.", "N")] = 0
+
+    def workload(self) -> "Workload":
+        """The workload; ArgumentError for an option of the other kind of workload."""
+        from ...profile.workload import Workload
+
+        steps = _steps(self.steps)
+        given = list(given_options(self))
+        wrong = next((name for name in given if name in ADAPTIVE), None)
+        if steps is None and self.canvases is not None:
+            raise ArgumentError(
+                "--canvases goes with a number of --steps; take --prompts and --seeds."
+            )
+        if steps is not None and wrong:
+            raise ArgumentError(f"{wrong} goes with --steps adaptive; take --canvases.")
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Workload(**{**values, "steps": steps})
+
+
+def _steps(text: str) -> int | None:
+    """A number of steps, None for adaptive."""
+    if text == "adaptive":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentError(
+            f"--steps is {text!r}, expected a number from 1, or adaptive."
+        ) from None
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """The measurements beside the workload's steps."""
+
+    components: Annotated[
+        bool,
+        option(
+            "--components",
+            "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
+        ),
+    ] = False
+    sustained: Annotated[
+        str | None,
+        option(
+            "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
+        ),
+    ] = None
+    baseline: Annotated[
+        str | None,
+        option(
+            "--baseline",
+            "An autoregressive model, such as Gemma 4, for mlx-lm: measured in turn, on the same "
+            "prompts.",
+            "AR_MODEL",
+        ),
+    ] = None
+    encoder_head: Annotated[
+        bool,
+        option(
+            "--encoder-head",
+            "Also measure the causal encoder with the tied head as a next-token model: perplexity, "
+            "agreement with the canvases, speed.",
+        ),
+    ] = False
+
+    def sustained_seconds(self) -> float | None:
+        """Seconds in a time such as 10m, 90s or 1.5h."""
+        if self.sustained is None:
+            return None
+        units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+        try:
+            seconds = float(self.sustained[:-1]) * units[self.sustained[-1:]]
+        except (KeyError, ValueError):
+            seconds = 0.0
+        if not 0 < seconds < 1e6:
+            raise ArgumentError(
+                f"--sustained is {self.sustained!r}, expected a time such as 90s, 10m or 1h."
+            )
+        return seconds
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """The search for what is fastest on this machine, in a measurement's place."""
+
+    tune: Annotated[
+        bool,
+        option(
+            "--tune",
+            "Time what depends on the machine (chunks, dense weights, Metal kernels), checked "
+            "first, and keep the fastest for generate, chat and fill.",
+        ),
+    ] = False
+    tune_dtype: Annotated[
+        bool,
+        option(
+            "--tune-dtype",
+            "With --tune: also keep float16 activations where they are faster. They round "
+            "otherwise than the checkpoint's, so texts may change.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """The files that a measurement is written to."""
+
+    json_file: Annotated[
+        Path | None,
+        option("--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"),
+    ] = None
+    trace: Annotated[
+        Path | None, option("--trace", "Write Chrome trace events to FILE.", "FILE")
+    ] = None

@@ -1,4 +1,4 @@
-"""What `profile` prints for people: the figures of one measurement in plain aligned lines."""
+"""The report of `profile` for people: the figures of one measurement in plain aligned lines."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +98,7 @@ def _rates(profile: Values) -> Iterator[tuple[str, str]]:
 
 
 def histogram(steps: list[int]) -> str:
-    """How many canvases took how many steps: every count, or ranges where there are many."""
+    """Canvases by number of steps: every count, or ranges where there are many."""
     least, most = min(steps), max(steps)
     width = -(-(most - least + 1) // 8)
     parts = []
@@ -177,7 +177,7 @@ def _of_bound(bound: Values | None, name: str) -> str:
 
 
 def comparison_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """What `profile compare` prints: a line a figure, the step's in words first."""
+    """The report of `profile compare`: a line a figure, the step's in words first."""
     step = next(row for row in rows if row.name == "step")
     yield f"{_verdict(step)}: a step changes by {_interval(step)}"
     yield ""

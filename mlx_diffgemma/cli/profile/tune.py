@@ -1,9 +1,9 @@
-"""`profile --tune`: the table of what was tried, and the winner kept for generate and chat."""
+"""`profile --tune`: a table of the candidates; the fastest are kept for generate and chat."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..options import ModelChoice
+from ..options import ModelOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from ...profile.tune import Row, Tuned
 
 
-def tune(choice: ModelChoice, *, tune_dtype: bool) -> int:
-    """Measures, prints, and writes the choices that won; an interrupt writes nothing."""
+def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
+    """Measure, print, and write the choices that won; an interrupt writes nothing."""
     from pathlib import Path
 
     from ...diffusion.settings import Settings
     from ...machine.tuning import place_of, require_storable, store
     from ...profile.tune import tune as measure
     from ..answer.loading import load_session
-    from ..terminal.output import write_out
+    from ..terminal.output import write_lines
     from ..terminal.progress import Bar
 
     file = require_storable()
-    session = load_session(choice, Settings())
-    place = place_of(Path(session.info.path), session.info.revision, choice.dtype)
+    session = load_session(model, Settings())
+    place = place_of(Path(session.info.path), session.info.revision, model.dtype)
     with Bar("tuning") as bar:
         tuned = measure(
             session,
             tune_dtype=tune_dtype,
-            dtype_given=choice.dtype is not None,
-            force=choice.force,
+            dtype_given=model.dtype is not None,
+            force=model.force,
             progress=bar,
         )
     try:
-        write_out("\n".join(lines(tuned, file)) + "\n")
+        write_lines(lines(tuned, file))
     finally:  # nobody may be reading what is printed: what was found is kept all the same
         store(file, place, tuned.choices)
     return 0

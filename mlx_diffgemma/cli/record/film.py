@@ -1,6 +1,6 @@
 """A recording as pictures of one size, and those as an SVG or a page that plays without a program.
 
-A line that stays the same over several steps is written once, with the time it is to be seen: an
+A line that stays the same over several steps is written once, with the time in which it is seen: an
 animation in CSS, which also plays where an image may hold no script, as in a README. Without
 animations the last step shows.
 """
@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME as THEME
 
 from ..terminal.live import REDRAWS_PER_SECOND
-from ..terminal.picture import Picture, Shot, Size, render
+from ..terminal.picture import Picture, Size, Snapshot, render
 from ..terminal.wrap import Line
 from .recording import Recording
 
@@ -41,8 +41,8 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Take:
-    """A line that stands in row `row` from picture `first` up to picture `end`."""
+class Stretch:
+    """A line of text that stands in row `row` from picture `first` up to picture `end`."""
 
     row: int
     line: Line
@@ -52,18 +52,18 @@ class Take:
 
 def make_film(recording: Recording, speed: float) -> Film:
     """A picture a step, each for as long as its step took, but no more than 12 a second."""
-    scene, shots, starts, now = recording.scene(), list[Shot](), list[float](), 0.0
+    scene, snapshots, starts, now = recording.scene(), list[Snapshot](), list[float](), 0.0
     for frame in recording.frames:
         scene.take(frame)
-        if (shot := scene.shot()) is not None:
-            shots.append(shot)
+        if (snapshot := scene.snapshot()) is not None:
+            snapshots.append(snapshot)
             starts.append(now)
             now += max(frame.seconds / speed, 1 / REDRAWS_PER_SECOND)
     size = Size(COLUMNS, ROWS)
-    first = [render(shot, size) for shot in shots]
+    first = [render(snapshot, size) for snapshot in snapshots]
     columns = max(_cells(line) for picture in first for line in picture.lines)
     floor = max(len(picture.lines) for picture in first) - 1
-    pictures = tuple(render(shot, replace(size, floor=floor)) for shot in shots)
+    pictures = tuple(render(snapshot, replace(size, floor=floor)) for snapshot in snapshots)
     return Film(pictures, tuple(starts), now + HOLD_SECONDS, columns)
 
 
@@ -71,14 +71,14 @@ def svg(film: Film, title: str) -> str:
     """The film as an animated image."""
     width = round(film.columns * CELL + 2 * MARGIN)
     height = film.rows * ROW + 2 * MARGIN
-    takes = list(_takes(film))
+    stretches = list(_stretches(film))
     classes = _Classes()
-    body = "\n".join(_drawn(take, len(film.pictures), classes) for take in takes)
+    body = "\n".join(_drawn(stretch, len(film.pictures), classes) for stretch in stretches)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{escape(title)}">\n'
         f"<title>{escape(title)}</title>\n"
-        f"<style>\n{_style(film, takes, classes)}</style>\n"
+        f"<style>\n{_style(film, stretches, classes)}</style>\n"
         f'<rect width="100%" height="100%" rx="8" fill="{THEME.background_color.hex}"/>\n'
         f'<g transform="translate({MARGIN} {MARGIN})">\n{body}\n</g>\n</svg>\n'
     )
@@ -93,15 +93,15 @@ def _cells(line: Line) -> int:
     return sum(cell_len(segment.text) for segment in line)
 
 
-def _takes(film: Film) -> Iterator[Take]:
-    """Every line once for each time it comes."""
+def _stretches(film: Film) -> Iterator[Stretch]:
+    """Every line, once for each stretch of pictures that show it."""
     for row in range(film.rows):
         lines = [picture.lines[row] for picture in film.pictures]
         first = 0
         for end in range(1, len(lines) + 1):
             if end == len(lines) or lines[end] != lines[first]:
                 if lines[first]:
-                    yield Take(row, lines[first], first, end)
+                    yield Stretch(row, lines[first], first, end)
                 first = end
 
 
@@ -129,42 +129,42 @@ def _css(style: Style) -> str:
     return css + (";text-decoration:underline" if style.underline else "")
 
 
-def _drawn(take: Take, num_pictures: int, classes: _Classes) -> str:
+def _drawn(stretch: Stretch, num_pictures: int, classes: _Classes) -> str:
     """A line's texts, in a group that is shown in its time."""
     texts, cells = [], 0
-    for text, style, _ in take.line:
+    for text, style, _ in stretch.line:
         # Blanks inside become hard ones, and those outside a place: viewers drop and merge others.
         inside = text.strip(" ")
         if inside:
             x = (cells + len(text) - len(text.lstrip(" "))) * CELL
             content = escape(inside.replace(" ", "\u00a0"))
             texts.append(
-                f'<text class="{classes.name(style)}" x="{x:.4g}" y="{take.row * ROW + FONT}" '
+                f'<text class="{classes.name(style)}" x="{x:.4g}" y="{stretch.row * ROW + FONT}" '
                 f'textLength="{cell_len(inside) * CELL:.4g}">{content}</text>'
             )
         cells += cell_len(text)
     content = "".join(texts)
-    if (take.first, take.end) == (0, num_pictures):
+    if (stretch.first, stretch.end) == (0, num_pictures):
         return content
-    return f'<g class="{_name(take)}">{content}</g>'
+    return f'<g class="{_name(stretch)}">{content}</g>'
 
 
-def _name(take: Take) -> str:
-    return f"t{take.first}-{take.end}"
+def _name(stretch: Stretch) -> str:
+    return f"t{stretch.first}-{stretch.end}"
 
 
-def _style(film: Film, takes: Sequence[Take], classes: _Classes) -> str:
+def _style(film: Film, stretches: Sequence[Stretch], classes: _Classes) -> str:
     """Fonts, colours, and for each time a line may be seen its animation."""
     rules = [f"text{{font:{FONT}px {FAMILY}}}", *classes.rules()]
     count = len(film.pictures)
-    for take in {_name(t): t for t in takes if (t.first, t.end) != (0, count)}.values():
-        name = _name(take)
-        begin = 100 * film.starts[take.first] / film.length
-        end = 100 * film.starts[take.end] / film.length if take.end < count else 100.0
-        seen = "visible" if take.end == count else "hidden"
+    for stretch in {_name(t): t for t in stretches if (t.first, t.end) != (0, count)}.values():
+        name = _name(stretch)
+        begin = 100 * film.starts[stretch.first] / film.length
+        end = 100 * film.starts[stretch.end] / film.length if stretch.end < count else 100.0
+        seen = "visible" if stretch.end == count else "hidden"
         frames = f"{begin:.4g}%{{visibility:visible}}"
-        frames = ("0%{visibility:hidden}" if take.first else "") + frames
-        frames += f"{end:.4g}%{{visibility:hidden}}" if take.end < count else ""
+        frames = ("0%{visibility:hidden}" if stretch.first else "") + frames
+        frames += f"{end:.4g}%{{visibility:hidden}}" if stretch.end < count else ""
         rules.append(
             f".{name}{{visibility:{seen};animation:{name} {film.length:.4g}s step-end infinite}}"
             f"@keyframes {name}{{{frames}}}"

@@ -24,7 +24,7 @@ AGAIN = "record it again with `generate --trace`"
 
 @dataclass(frozen=True)
 class Recording:
-    """A generation: its frames in order, and what their tokens show."""
+    """A generation: its frames in order, and the texts of their tokens."""
 
     num_steps: int
     layout: Layout | None
@@ -34,7 +34,7 @@ class Recording:
 
     def read(self, frame: Frame) -> Parts:
         """A frame's texts and roles."""
-        return self.parts[_place(frame)]
+        return self.parts[_key(frame)]
 
     def scene(self) -> Scene:
         """The scene before the first frame."""
@@ -72,12 +72,12 @@ def read_recording(file: Path) -> Recording:
         num_steps,
         layout,
         frames=tuple(entry.frame for entry in entries),
-        parts={_place(entry.frame): entry.parts for entry in entries},
+        parts={_key(entry.frame): entry.parts for entry in entries},
         answer=next((entry.answer for entry in reversed(entries) if entry.answer is not None), ""),
     )
 
 
-def _place(frame: Frame) -> tuple[int, int, bool]:
+def _key(frame: Frame) -> tuple[int, int, bool]:
     return frame.canvas, frame.step, frame.committed
 
 
@@ -123,62 +123,70 @@ def _layout_part(part: object, length: int) -> str | int:
         if not part.isprintable():  # it is drawn as it is
             raise ValueError(f"{part!r:.40} cannot be drawn")
         return part
-    place = _count(part, 0)
-    if place >= length:
-        raise ValueError(f"position {place} of {length}")
-    return place
+    position = _count(part, 0)
+    if position >= length:
+        raise ValueError(f"position {position} of {length}")
+    return position
 
 
 def _entry(line: dict[str, Any], canvas_length: int) -> _Entry:
     """A step's or a commit's line; KeyError, TypeError or ValueError where it is neither."""
     committed = {"step": False, "commit": True}[line["type"]]
-    tokens = np.array([_count(token, 0) for token in line["tokens"]], np.int32)
+    tokens = _integers(line["tokens"], 0)
     parts = Parts(tuple(_text(piece) for piece in line["pieces"]), _text(line["roles"]))
     if not len(tokens) == len(parts.pieces) == len(parts.roles) or set(parts.roles) - ROLES:
         raise ValueError("tokens, pieces and roles do not belong together")
-    place = _count(line["canvas"], 0), _count(line["step"], 0)
-    if not committed:
-        return _Entry(_step(line, place, tokens, canvas_length), parts, None)
+    canvas, step = _count(line["canvas"], 0), _count(line["step"], 0)
     nothing = np.zeros(canvas_length, np.float32)
-    frame = Frame(*place, tokens, nothing, nothing > 0, True)
-    if "holes" in line:  # of a template
-        holes = np.array([_count(hole, TEXT) for hole in line["holes"]], np.int32)
-        if len(holes) != len(tokens):
-            raise ValueError("tokens and holes do not belong together")
-        frame = _of_template(frame, nothing > 0, holes)
-    return _Entry(frame, parts, _text(line["answer"]))
+    frame = Frame(canvas, step, tokens, nothing, nothing > 0, committed)
+    if committed:
+        return _Entry(_commit(line, frame), parts, _text(line["answer"]))
+    return _Entry(_step(line, frame), parts, None)
 
 
-def _step(
-    line: dict[str, Any], place: tuple[int, int], tokens: NDArray[np.int32], canvas_length: int
-) -> Frame:
+def _commit(line: dict[str, Any], frame: Frame) -> Frame:
+    """The frame of a finished canvas; for a template also the hole of each token."""
+    if "holes" not in line:
+        return frame
+    holes = _integers(line["holes"], TEXT)
+    if len(holes) != len(frame.tokens):
+        raise ValueError("tokens and holes do not belong together")
+    return _fill_frame(frame, frame.accepted, holes)
+
+
+def _step(line: dict[str, Any], frame: Frame) -> Frame:
+    """The frame of a step; for a template also its pinned positions."""
+    canvas_length = len(frame.accepted)
     entropies = np.array([float(value) for value in line["entropies"]], np.float32)
-    accepted = np.array([bool(_count(value, 0)) for value in line["accepted"]], np.bool_)
-    if not len(tokens) == len(entropies) == len(accepted) == canvas_length:
+    accepted = _integers(line["accepted"], 0) > 0
+    if not len(frame.tokens) == len(entropies) == len(accepted) == canvas_length:
         raise ValueError("a list is not as long as the canvas")
     if not np.isfinite(entropies).all():
         raise ValueError("an entropy is not finite")
-    seconds, encode_seconds = _seconds(line["seconds"]), _seconds(line["encode_seconds"])
     frame = replace(
-        Frame(*place, tokens, entropies, accepted), seconds=seconds, encode_seconds=encode_seconds
+        frame,
+        entropies=entropies,
+        accepted=accepted,
+        seconds=_seconds(line["seconds"]),
+        encode_seconds=_seconds(line["encode_seconds"]),
     )
     if "pinned" not in line:
         return frame
-    pinned = np.array([bool(_count(value, 0)) for value in line["pinned"]], np.bool_)
+    pinned = _integers(line["pinned"], 0) > 0
     if len(pinned) != canvas_length or pinned.all():
         raise ValueError("pinned is not as long as the canvas, or all of it")
-    return _of_template(frame, pinned, np.where(pinned, TEXT, 0).astype(np.int32))
+    return _fill_frame(frame, pinned, np.where(pinned, TEXT, 0).astype(np.int32))
 
 
-def _of_template(frame: Frame, pinned: NDArray[np.bool_], holes: NDArray[np.int32]) -> FillFrame:
+def _fill_frame(frame: Frame, pinned: NDArray[np.bool_], holes: NDArray[np.int32]) -> FillFrame:
     values = {f.name: getattr(frame, f.name) for f in fields(Frame)}
     return FillFrame(**values, pinned=pinned, holes=holes)
 
 
 def _follows(frame: Frame, last: Frame | None) -> bool:
-    """Steps count up in a canvas, a commit repeats the last step, and canvases follow it."""
+    """Test the order: steps count up in a canvas, and a commit repeats the last of them."""
     if last is None or last.committed:
-        return _place(frame) == (0 if last is None else last.canvas + 1, 0, False)
+        return _key(frame) == (0 if last is None else last.canvas + 1, 0, False)
     step = last.step if frame.committed else last.step + 1
     return (frame.canvas, frame.step) == (last.canvas, step)
 
@@ -195,6 +203,10 @@ def _count(value: object, least: int) -> int:
     if type(value) is not int or value < least:
         raise ValueError(f"{value!r:.40} is no whole number from {least} on")
     return value
+
+
+def _integers(values: list[object], least: int) -> NDArray[np.int32]:
+    return np.array([_count(value, least) for value in values], np.int32)
 
 
 def _seconds(value: object) -> float:

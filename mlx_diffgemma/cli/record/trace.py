@@ -1,8 +1,8 @@
 """`--trace FILE`: a generation as JSON lines, written as its steps come.
 
 One header, one line a step, one line a finished canvas; tokens carry their texts, so that `replay`
-needs no tokenizer. The file is opened before the model is
-loaded, so that a bad path is found at once; what it held goes when the generation begins.
+needs no tokenizer. The file is opened before the model is loaded, so that a bad path is found at
+once; its old content goes when the generation begins.
 """
 
 import json
@@ -115,7 +115,7 @@ class Trace:
 
 
 def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
-    """A step's line; that of a template also says what is pinned."""
+    """A step's line; that of a template also says which positions are pinned."""
     line = {
         "type": "step",
         "canvas": frame.canvas,
@@ -137,7 +137,7 @@ def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
 
 
 def _commit(frame: "Frame", parts: Parts) -> dict[str, Any]:
-    """A finished canvas's line; that of a template also says what is whose."""
+    """A finished canvas's line; that of a template also says which hole a token belongs to."""
     line = {
         "type": "commit",
         "canvas": frame.canvas,

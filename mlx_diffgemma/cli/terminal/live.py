@@ -1,13 +1,13 @@
-"""The live view of a generation: draws a scene on the other screen, and not too often."""
+"""The live view of a generation: its scene drawn on the other screen, and not too often."""
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from .picture import Picture, Size, render
 from .scene import Scene
+from .steps import View
 
 if TYPE_CHECKING:
     from ...diffusion.denoise import Frame
@@ -18,7 +18,7 @@ LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
 
 
 class Surface(Protocol):
-    """What Live needs of a screen."""
+    """A screen to draw on."""
 
     def enter(self) -> None: ...
     def measure(self) -> Size: ...
@@ -26,12 +26,11 @@ class Surface(Protocol):
     def leave(self) -> None: ...
 
 
-class Live:
-    """Draws each step when it is done: the first at once, then at most 12 a second.
+class Live(View):
+    """Each step drawn when it is done: the first at once, then at most 12 a second.
 
     On a slow terminal or a busy machine it draws less often rather than keep the model waiting.
-    As a context manager it always gives the terminal back. A terminal that goes away ends the view,
-    not the generation.
+    A terminal that goes away ends the view, not the generation.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Live:
         self.pending = False  # a step has been taken that is not drawn
 
     def step(self, frame: "Frame") -> None:
-        """Takes a frame, and draws it if it is time."""
+        """Take a frame, and draw it if it is time."""
         self.scene.take(frame)
         self.pending = not frame.committed
         now = self.clock()
@@ -54,7 +53,7 @@ class Live:
             self.settle()
 
     def settle(self) -> None:
-        """Draws the last step if it is not yet drawn."""
+        """Draw the last step if it is not yet drawn."""
         if not self.pending or self.gone:
             return
         now = self.clock()
@@ -67,24 +66,17 @@ class Live:
         self.drawn_at, self.pending = now, False
 
     def _draw(self) -> None:
-        shot = self.scene.shot()
-        if shot is None:
+        snapshot = self.scene.snapshot()
+        if snapshot is None:
             return
         if self.drawn_at is None:
             self.screen.enter()
         size = self.screen.measure()
         floor = self.floor if size.columns == self.columns else 0
-        picture = render(shot, replace(size, floor=floor))
+        picture = render(snapshot, replace(size, floor=floor))
         self.screen.draw(picture)
         self.floor, self.columns = len(picture.lines) - 1, size.columns
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave the screen."""
         self.screen.leave()

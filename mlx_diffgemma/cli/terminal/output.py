@@ -3,20 +3,20 @@
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...text.chat import CALL_OPENING
-from ..errors import FileError, detach, harmless, reason
-from .streams import is_terminal
+from ..errors import FileError, reason
+from .streams import detach, harmless, is_terminal
 
 REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
 
 @dataclass
 class Printer:
-    """Writes an answer that grows canvas by canvas.
+    """An answer written as it grows, canvas by canvas.
 
     ending: the line break behind it, come what may; unset, one where the text ends without.
     """
@@ -26,11 +26,11 @@ class Printer:
     shown: str = ""
 
     def grow(self, text: str) -> None:
-        """Writes what is new and certain in `text`, the answer so far."""
+        """Write what is new and certain in `text`, the answer so far."""
         self._continue(settled(text, self.stops))
 
     def finish(self, text: str) -> None:
-        """Writes the rest of the answer and ends its last line; an empty answer writes nothing."""
+        """Write the rest of the answer and end its last line; an empty answer writes nothing."""
         if not text.startswith(self.shown):  # what looked like text was the name of a channel
             write_out("\n")
             self.shown = ""
@@ -48,7 +48,7 @@ def settled(text: str, stops: Sequence[str] = ()) -> str:
     """The beginning of `text` that later canvases cannot change.
 
     Held back: leading white space (a thought may follow it), an unfinished character or tool call,
-    and what may be the beginning of a stop text.
+    and an end that may begin a stop text.
     """
     if not text.strip():
         return ""
@@ -82,6 +82,11 @@ def write_out(text: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise
         raise FileError(f"standard output: {reason(error)}; the answer is incomplete.") from error
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines to standard output, the last one ended too."""
+    write_out("\n".join(lines) + "\n")
 
 
 def write_json(value: Mapping[str, Any]) -> None:

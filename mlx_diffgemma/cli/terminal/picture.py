@@ -1,8 +1,8 @@
-"""The live view as a pure function: a Shot of a generation and a size -> lines of styled text.
+"""The live view as a pure function: a Snapshot of a generation and a size -> lines of styled text.
 
-Colour says how certain a token is (its entropy), bold that it was accepted, an underline that this
-step changed it; thoughts, control tokens and what stands behind the end are dim. Without colour the
-text is the same.
+A token's colour shows its entropy; a token is bold where it was accepted and underlined where this
+step changed it; thoughts, control tokens and tokens behind the end are dim. Without colour the text
+is the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,11 +53,11 @@ Run = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Shot:
-    """What there is to see after a step; arrays have one entry a canvas position.
+class Snapshot:
+    """A generation after a step; arrays have one entry a canvas position.
 
     finished: the canvases before this one. layout: where the canvas's positions stand on the screen
-    if not one behind the other.
+    where they do not follow one another.
     """
 
     pieces: Sequence[str]
@@ -91,57 +91,59 @@ class Picture:
             yield Segment.line()
 
 
-def render(shot: Shot, size: Size) -> Picture:
+def render(snapshot: Snapshot, size: Size) -> Picture:
     """At most size.rows lines of at most size.columns cells: text, canvas, status line."""
     columns, rows = max(1, size.columns), max(1, size.rows)
     room = rows - 1
-    styles = token_styles(shot)
-    if shot.layout and fits(shot.layout, columns, room):
-        body = [_row(row, shot, styles) for row in shot.layout]
+    styles = token_styles(snapshot)
+    if snapshot.layout and fits(snapshot.layout, columns, room):
+        body = [_row(row, snapshot, styles) for row in snapshot.layout]
     else:
-        body = _flow(shot, styles, columns, room)
+        body = _flow(snapshot, styles, columns, room)
     body += [()] * (min(size.floor, room) - len(body))
-    status = (Segment(status_line(shot.numbers, columns), STATUS),)
+    status = (Segment(status_line(snapshot.numbers, columns), STATUS),)
     return Picture((*body, status))
 
 
-def token_styles(shot: Shot) -> list[Style]:
+def token_styles(snapshot: Snapshot) -> list[Style]:
     """The style of each canvas position."""
-    codes = np.digitize(shot.entropies, EDGES) + 5 * shot.accepted + 10 * shot.changed
+    codes = np.digitize(snapshot.entropies, EDGES) + 5 * snapshot.accepted + 10 * snapshot.changed
     return [
         TOKEN_STYLES[code] if role == ANSWER else DIM_STYLES[code] if role == THINKING else FAINT
-        for code, role in zip(codes.tolist(), shot.roles, strict=True)
+        for code, role in zip(codes.tolist(), snapshot.roles, strict=True)
     ]
 
 
 def fits(layout: Layout, columns: int, rows: int) -> bool:
-    """Whether a layout can be shown whole."""
+    """Test that a layout can be shown whole."""
     width = max(sum(1 if isinstance(part, int) else len(part) for part in row) for row in layout)
     return width <= columns and len(layout) <= rows
 
 
-def _row(row: Sequence[str | int], shot: Shot, styles: Sequence[Style]) -> Line:
+def _row(row: Sequence[str | int], snapshot: Snapshot, styles: Sequence[Style]) -> Line:
     """One row of a layout; a cell shows a dot where its token is not one character wide."""
     parts: list[tuple[str, Style]] = []
     for part in row:
         if isinstance(part, str):
             parts.append((part, FAINT))
             continue
-        shown = atoms(shot.pieces[part]) if part < len(shot.pieces) else ()
+        shown = atoms(snapshot.pieces[part]) if part < len(snapshot.pieces) else ()
         single = len(shown) == 1 and shown[0][1] == 1 and shown[0][0] != "\n"
         parts.append((shown[0][0], styles[part]) if single else (DOT, FAINT))
     return joined(parts)
 
 
-def _flow(shot: Shot, styles: Sequence[Style], columns: int, room: int) -> list[Line]:
+def _flow(snapshot: Snapshot, styles: Sequence[Style], columns: int, room: int) -> list[Line]:
     """Finished text and canvas, wrapped; of more than fits, the part where something happens."""
     if not room:
         return []
-    wrapper = _wrapped(shot.finished, columns).copy(room)
+    wrapper = _wrapped(snapshot.finished, columns).copy(room)
     before = len(wrapper.lines)
     active = -1  # the first line with a token that is not accepted or has just changed
-    restless = (shot.changed | ~shot.accepted).tolist()
-    for piece, role, style, moving in zip(shot.pieces, shot.roles, styles, restless, strict=True):
+    restless = (snapshot.changed | ~snapshot.accepted).tolist()
+    for piece, role, style, moving in zip(
+        snapshot.pieces, snapshot.roles, styles, restless, strict=True
+    ):
         if moving and active < 0:
             active = len(wrapper.lines)
         wrapper.add(DOT if role == CONTROL else piece, style)

@@ -1,7 +1,6 @@
 """A bar on standard error for what takes a while and counts its steps."""
 
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .screen import can_draw
@@ -31,7 +30,7 @@ class Bar:
             self.close()
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Take the bar away."""
         if self.drawn is not None:
             self.drawn[0].stop()
             self.drawn = None
@@ -39,12 +38,7 @@ class Bar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _start(self, done: int, total: int) -> "tuple[Progress, TaskID]":
@@ -52,7 +46,7 @@ class Bar:
         from rich.progress import Progress
 
         class Visible(Console):
-            """Leaves the cursor alone: who is killed cannot bring it back."""
+            """A console that leaves the cursor alone: a killed process cannot bring it back."""
 
             def show_cursor(self, show: bool = True) -> bool:
                 return False

@@ -1,18 +1,18 @@
-"""What a generation has shown so far: takes frames, gives the Shot to draw.
+"""A generation as the live view knows it: takes frames, gives the Snapshot to draw.
 
-Taking a frame costs microseconds, since most are never drawn; a Shot reads the canvas's tokens.
+Taking a frame costs microseconds, since most are never drawn; a Snapshot reads the canvas's tokens.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...assets import Layout
 from ...text.pieces import Parts, PieceReader
-from .picture import Run, Shot, runs
+from .picture import Run, Snapshot, runs
 from .status import Numbers
 
 if TYPE_CHECKING:
@@ -22,26 +22,19 @@ if TYPE_CHECKING:
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
 
 
-class Reader(Protocol):
-    """Gives a frame's tokens their text; frames come in order."""
-
-    def __call__(self, frame: "Frame") -> Parts: ...
+Reader = Callable[["Frame"], Parts]
+"""Texts and roles of a frame's tokens; frames come in order."""
 
 
-@dataclass(frozen=True)
-class TokenReader:
-    """Reads frames with the tokenizer."""
+def turn_reader(turn: "Turn") -> Reader:
+    """The reader of a turn's frames, with the session's tokenizer."""
+    pieces = PieceReader(turn.session.tokenizer, turn.stop_ids)
 
-    pieces: PieceReader
-
-    def __call__(self, frame: "Frame") -> Parts:
+    def read(frame: "Frame") -> Parts:
         ids = frame.tokens.tolist()
-        return self.pieces.finish(ids) if frame.committed else self.pieces.read(ids)
+        return pieces.finish(ids) if frame.committed else pieces.read(ids)
 
-
-def turn_reader(turn: "Turn") -> TokenReader:
-    """The reader of a turn's frames."""
-    return TokenReader(PieceReader(turn.session.tokenizer, turn.stop_ids))
+    return read
 
 
 @dataclass
@@ -60,7 +53,7 @@ class Scene:
     seconds: float = 0.0
 
     def take(self, frame: "Frame") -> None:
-        """Goes on by one frame."""
+        """Go on by one frame."""
         if frame.committed:
             self._finish(frame)
             return
@@ -74,13 +67,13 @@ class Scene:
         self.steps += 1
         self.seconds += frame.seconds
 
-    def shot(self) -> Shot | None:
+    def snapshot(self) -> Snapshot | None:
         """The canvas after the last step; None where there is none, or it is finished."""
         frame = self.frame
         if frame is None or self.changed is None:
             return None
         parts = self.read(frame)
-        return Shot(
+        return Snapshot(
             pieces=parts.pieces,
             roles=parts.roles,
             entropies=frame.entropies,

@@ -1,9 +1,9 @@
 """The terminal's other screen, which the live view draws on and which is always left again.
 
 Drawing there cannot scroll or overwrite what a shell shows, whatever happens to the window; every
-row is placed by itself, so nothing depends on what the rows before it did. Should the process die
-without a word (killed, out of memory, an abort below Python), a shell waiting at the other end of a
-pipe sees the pipe close and gives the terminal back.
+row is placed by itself and depends on no row before it. Where the process dies without a word
+(killed, out of memory, an abort below Python), a shell waiting at the other end of a pipe sees the
+pipe close and gives the terminal back.
 """
 
 import atexit
@@ -43,7 +43,7 @@ if [ "$state" = in ]; then printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049
 """
 """A shell script: reads "in" and "out" until the pipe closes, then leaves the other screen."""
 
-# What stands for the grid's lines where the terminal's encoding lacks them.
+# The grid's lines in a terminal whose encoding lacks them.
 ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·", "+++++++++-|.")
 
 COLOURS = {
@@ -54,7 +54,7 @@ COLOURS = {
 
 
 def can_draw(stream: object) -> bool:
-    """Whether a standard stream is a terminal that can move its cursor."""
+    """Test that a standard stream is a terminal that can move its cursor."""
     return is_terminal(stream) and os.environ.get("TERM") not in DUMB
 
 
@@ -70,7 +70,7 @@ def screen_size() -> Size:
 
 
 def _smaller(real: int, name: str, default: int) -> int:
-    """The real size, or less where the environment says so; what it says where none is real."""
+    """The real size, or the environment's where that is smaller or no size is real."""
     said = os.environ.get(name, "")
     wanted = int(said) if said.isascii() and said.isdecimal() and len(said) < 6 else 0
     return min(filter(None, (real, wanted)), default=default)
@@ -83,7 +83,7 @@ class StalledError(OSError):
 class Screen:
     """Standard error's other screen, entered and left as often as one likes.
 
-    Whoever enters it leaves it in a `finally` that was reached before.
+    Code that enters the screen leaves it in a `finally` that was reached before.
     """
 
     def __init__(self) -> None:
@@ -98,14 +98,14 @@ class Screen:
         self.on_stop: Any = None
 
     def enter(self) -> None:
-        """Takes the terminal; OSError when it is gone."""
+        """Take the terminal; OSError when it is gone."""
         atexit.register(self.leave)
         with signals_held() as arrived:
             self.on_stop = signal.signal(signal.SIGTSTP, self._stop)
             self._go_in(arrived)
 
     def leave(self) -> None:
-        """Gives the terminal back; once more costs nothing.
+        """Give the terminal back; once more costs nothing.
 
         A signal that comes while nobody reads the terminal leaves that to the guard.
         """
@@ -116,7 +116,7 @@ class Screen:
             atexit.unregister(self.leave)
 
     def close(self) -> None:
-        """Leaves, and ends the guard."""
+        """Leave, and end the guard."""
         self.leave()
         if self.guard is not None and not self.inside:
             self.guard.communicate()
@@ -129,7 +129,7 @@ class Screen:
         return size
 
     def draw(self, picture: Picture) -> None:
-        """Shows a picture of the size last measured; OSError when the terminal is gone."""
+        """Show a picture of the size last measured; OSError when the terminal is gone."""
         clear = CLEAR if self.resized else ""
         rows = "".join(self._rows(picture.lines))
         self._write(BEGIN_UPDATE + clear + rows + HOME + END_UPDATE)
@@ -182,7 +182,7 @@ class Screen:
 
 
 def colour_system() -> ColorSystem | None:
-    """What standard error can show, as Rich sees it; None for no colours."""
+    """The colours that standard error can show, as Rich sees it; None for no colours."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -206,7 +206,7 @@ def _colourless(style: Style) -> Style:
 
 
 def encoded(text: str, encoding: str) -> bytes:
-    """Bytes of the terminal's encoding; what it lacks becomes ASCII, or a question mark."""
+    """Bytes in the terminal's encoding; characters it lacks become ASCII, or a question mark."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError:

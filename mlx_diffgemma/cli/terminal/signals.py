@@ -1,4 +1,4 @@
-"""When Ctrl-C and SIGTERM may come: never between two writes that belong together."""
+"""Ctrl-C and SIGTERM, held back between two writes that belong together."""
 
 import os
 import select
@@ -88,11 +88,11 @@ class Interrupts:
 
 
 def end_at_first_signal() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt and SIGTERM Terminated, the first of them only.
+    """Raise KeyboardInterrupt for Ctrl-C and Terminated for SIGTERM, for the first of them only.
 
-    The others would hit what prints the finished canvases and gives the terminal back. One that
-    comes `PATIENCE` seconds later ends the process at once: clearing up may hang, on a pipe that
-    nobody reads.
+    Further signals would interrupt the code that prints the finished canvases and gives the
+    terminal back. A signal that comes `PATIENCE` seconds later ends the process at once: clearing
+    up may hang, on a pipe that nobody reads.
     """
     first: list[float] = []
 
@@ -108,7 +108,7 @@ def end_at_first_signal() -> None:
 
 
 def _end_now(number: int) -> None:
-    """Ends the process as the system does; a terminal that nobody reads takes not even a cursor."""
+    """End the process as the system does; a terminal that nobody reads takes not even a cursor."""
     if is_terminal(sys.stderr) and select.select([], [sys.stderr], [], 0)[1]:
         os.write(sys.stderr.fileno(), SHOW_CURSOR)
     signal.signal(number, signal.SIG_DFL)
@@ -116,6 +116,6 @@ def _end_now(number: int) -> None:
 
 
 def default_signals() -> None:
-    """From here on a signal ends the process as the system does it: all that matters is done."""
+    """Let a signal end the process as the system does it: all that matters is done."""
     for number in HELD:
         signal.signal(number, signal.SIG_DFL)

@@ -1,7 +1,6 @@
-"""The view where nothing can be drawn: a line a step, for pipes, files and dumb terminals."""
+"""Views that draw nothing: an empty one, and a line a step for pipes, files, dumb terminals."""
 
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.cells import cell_len
@@ -37,15 +36,34 @@ def cut(text: str, width: int) -> str:
     return text
 
 
-class StepLines:
-    """Prints steps on standard error; a context manager as every view is."""
+class View:
+    """The steps of a generation as a user sees them; this one shows nothing.
+
+    A context manager: behind its `with`, the terminal is as it was.
+    """
+
+    def step(self, frame: "Frame") -> None:
+        """Take every frame, in order."""
+
+    def close(self) -> None:
+        """Give the terminal back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class StepLines(View):
+    """Steps printed on standard error."""
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps
         self.shown = sys.stderr is not None
 
     def step(self, frame: "Frame") -> None:
-        """One line for a step; a committed canvas shows in the answer."""
+        """Print one line for a step; a committed canvas shows in the answer."""
         if not self.shown or frame.committed:
             return
         line = render(frame, self.num_steps, screen_size().columns)
@@ -53,14 +71,3 @@ class StepLines:
             print(line, file=sys.stderr, flush=True)
         except OSError:  # nobody watches any more; the answer still counts
             self.shown = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to give back."""

@@ -1,7 +1,47 @@
-"""What standard streams are; imported at every start, so it imports nothing."""
+"""The standard streams; imported at every start, so this module imports nothing heavy."""
+
+import os
+import re
+import sys
+from typing import TextIO
+
+from ...errors import one_line
+
+# C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether a standard stream is open and a terminal."""
+    """Test that a standard stream is open and a terminal."""
     isatty = getattr(stream, "isatty", None)
     return bool(isatty and isatty())
+
+
+def harmless(text: str) -> str:
+    """Text with its control characters written as \\x1b and the like; line breaks and tabs stay.
+
+    A terminal would obey them, whether a model, a file or a file's name brings them along.
+    """
+    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def say(line: str) -> None:
+    """Print one line on standard error, where there is one."""
+    if sys.stderr is None:
+        return
+    try:
+        print(harmless(one_line(line)), file=sys.stderr, flush=True)
+    except OSError:  # nobody reads it; the exit code still tells
+        detach(sys.stderr)
+
+
+def detach(stream: TextIO | None) -> None:
+    """Point a broken stream to nowhere: Python flushes it once more when it exits."""
+    if stream is None:
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except OSError:  # no file behind it, as in tests: nothing to flush into
+        return

@@ -1,8 +1,9 @@
 """Styled text broken into lines of terminal cells: words stay whole where a line can hold them.
 
-Widths are those of `rich.cells`. What has no width of its own, or another one in every terminal
-(joiners, variation selectors, skin tones, direction marks), is left out; what could move the cursor
-is shown as a dot. So a line is exactly as wide as it says, whatever a model writes.
+Widths are those of `rich.cells`. Characters without a width of their own, or with another one in
+every terminal (joiners, variation selectors, skin tones, direction marks), are left out; characters
+that could move the cursor become dots. So a line is as wide as its count of cells, whatever a model
+writes.
 """
 
 import re
@@ -31,7 +32,7 @@ def atoms(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def _shown(character: str) -> str:
-    """What stands for one character: itself, nothing, spaces or a dot."""
+    """The text for one character: itself, nothing, spaces or a dot."""
     if character in "\n\u2028\u2029":
         return "\n"
     if character == "\t":
@@ -45,7 +46,7 @@ def _shown(character: str) -> str:
 
 
 class Wrapper:
-    """Takes text bit by bit; `lines` are those that are full, `finished` all of them."""
+    """Lines of text that comes bit by bit: `lines` are the full ones, `finished` gives all."""
 
     def __init__(self, width: int) -> None:
         self.width = max(1, width)
@@ -64,7 +65,7 @@ class Wrapper:
         return other
 
     def add(self, text: str, style: Style) -> None:
-        """Continues the text."""
+        """Continue the text."""
         for atom, cells in atoms(text):
             if atom == "\n":
                 self._end_word()
@@ -94,7 +95,7 @@ class Wrapper:
         self.word, self.word_cells = [], 0
 
     def _split_word(self) -> None:
-        """Puts a word that no line can hold on as many as it takes."""
+        """Put a word that no line can hold on as many as it takes."""
         for atom, style in self.word:
             for part, cells in _characters(atom):
                 if self.cells + cells > self.width and self.cells:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from terminal import Tty
+from pseudo_terminal import Tty
 
 from mlx_diffgemma.cli.terminal.signals import Interrupts, signals_held
 

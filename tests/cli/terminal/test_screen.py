@@ -14,46 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pseudo_terminal import GRID_TOP, PROGRAM, Tty, paced
 from puzzle import PUZZLE, SOLUTION, SOLVE
-from terminal import PROGRAM, Tty
 
 from mlx_diffgemma.cli.terminal.screen import encoded
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
-GRID_TOP = "┌───────┬───────┬───────┐"
-
 ENDLESS = ("generate", "." * 81, "--model", "tiny-sudoku", "--steps", 4000, "--confidence", 1e-30)
-
-# The command line with a model that pauses before every step but the first, and notes each step in
-# a file when it is done.
-PACED = """
-import os, sys, time
-import mlx_diffgemma.conversation.turn as turn
-pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.denoise
-
-def paced(*arguments, **options):
-    for frame in fast(*arguments, **options):
-        if not frame.committed:
-            with open(log, "a") as file:
-                print(frame.canvas, frame.step, file=file)
-        yield frame
-        if not frame.committed:
-            time.sleep(pause)
-
-turn.denoise = paced
-sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
-from mlx_diffgemma.cli.app import main
-main()
-"""
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "steps"
-
-
-def paced(seconds: float, log: Path, *arguments: object, **options: Any) -> Tty:
-    return Tty("-c", PACED, seconds, log, *arguments, **options)
 
 
 def text_of(run: Any, *command: object) -> str:

@@ -9,7 +9,15 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mlx_diffgemma.assets.sudoku import SudokuTask
-from mlx_diffgemma.cli.terminal.picture import FAINT, Run, Shot, Size, render, runs, token_styles
+from mlx_diffgemma.cli.terminal.picture import (
+    FAINT,
+    Run,
+    Size,
+    Snapshot,
+    render,
+    runs,
+    token_styles,
+)
 from mlx_diffgemma.cli.terminal.status import Numbers, status_line
 
 NUMBERS = Numbers(
@@ -46,10 +54,12 @@ SOLUTION = (
 )
 
 
-def shot(*pieces: str, roles: str = "", finished: tuple[Run, ...] = (), **fields: object) -> Shot:
+def snapshot(
+    *pieces: str, roles: str = "", finished: tuple[Run, ...] = (), **fields: object
+) -> Snapshot:
     """A canvas of these tokens, certain and settled."""
     count = len(pieces)
-    still = Shot(
+    still = Snapshot(
         pieces=pieces,
         roles=roles or "a" * count,
         entropies=np.zeros(count, np.float32),
@@ -68,7 +78,7 @@ def text(picture: object, columns: int) -> str:
     return "\n".join(out.getvalue().splitlines()[:-1]) + "\n"
 
 
-def shown(view: Shot, columns: int, rows: int = 24) -> list[str]:
+def shown(view: Snapshot, columns: int, rows: int = 24) -> list[str]:
     return text(render(view, Size(columns, rows)), columns).splitlines()
 
 
@@ -85,16 +95,16 @@ WORDS = ("The", " sky", " is", " blue", ",", " and", "\n", "空は", "青い", "
     ],
 )
 def test_a_canvas_is_wrapped_text(columns: int, lines: list[str]) -> None:
-    assert shown(shot(*WORDS), columns) == lines
+    assert shown(snapshot(*WORDS), columns) == lines
 
 
 def test_finished_text_and_canvas_are_one_text() -> None:
-    view = shot("lo", " you", finished=(("thought\n", "t"), ("One.\nHel", "a")))
+    view = snapshot("lo", " you", finished=(("thought\n", "t"), ("One.\nHel", "a")))
     assert shown(view, 20) == ["thought", "One.", "Hello you"]
 
 
 def test_control_tokens_are_dots_and_what_is_behind_the_end_stays() -> None:
-    view = shot("Hi", "", "no", "", roles="acbc")
+    view = snapshot("Hi", "", "no", "", roles="acbc")
     assert shown(view, 20) == ["Hi·no·"]
 
 
@@ -103,7 +113,7 @@ def test_control_tokens_are_dots_and_what_is_behind_the_end_stays() -> None:
 def test_nothing_is_larger_than_the_screen(rows: int, columns: int) -> None:
     finished = (("Long ago, " * 30, "a"),)
     for layout in (None, LAYOUT):
-        view = shot(*(WORDS * 9)[:90], finished=finished, layout=layout)
+        view = snapshot(*(WORDS * 9)[:90], finished=finished, layout=layout)
         picture = render(view, Size(columns, rows, floor=rows + 3))
         assert len(picture.lines) == rows
         for line in picture.lines:
@@ -114,24 +124,24 @@ def test_a_tall_canvas_shows_the_place_where_something_happens() -> None:
     pieces = [f"{n}\n" for n in range(100)]
     changed = np.zeros(100, np.bool_)
     changed[40] = True
-    view = shot(*pieces, finished=(("before\n" * 50, "a"),))
+    view = snapshot(*pieces, finished=(("before\n" * 50, "a"),))
     assert shown(replace(view, changed=changed), 20, 6) == ["39", "40", "41", "42", "43"]
     assert shown(replace(view, accepted=~changed), 20, 6) == ["39", "40", "41", "42", "43"]
     assert shown(view, 20, 6) == ["before", "0", "1", "2", "3"]
 
 
 def test_a_short_canvas_leaves_room_for_what_stands_above() -> None:
-    view = shot("new", finished=(("".join(f"{n}\n" for n in range(50)), "a"),))
+    view = snapshot("new", finished=(("".join(f"{n}\n" for n in range(50)), "a"),))
     assert shown(view, 20, 6) == ["46", "47", "48", "49", "new"]
 
 
 def test_the_status_line_stands_no_higher_than_before() -> None:
-    assert shown(shot("a"), 20) == ["a"]
-    assert text(render(shot("a"), Size(20, 24, floor=3)), 20) == "a\n\n\n"
+    assert shown(snapshot("a"), 20) == ["a"]
+    assert text(render(snapshot("a"), Size(20, 24, floor=3)), 20) == "a\n\n\n"
 
 
 def test_a_sudoku_is_a_grid() -> None:
-    view = shot(*SOLUTION, "", roles="a" * 89 + "c", layout=LAYOUT)
+    view = snapshot(*SOLUTION, "", roles="a" * 89 + "c", layout=LAYOUT)
     assert "\n".join(shown(view, 80)) + "\n" == GRID
     assert shown(view, 24) == [*SOLUTION.splitlines()[:-1], "345286179·"]
     assert len(shown(view, 80, 13)) == 9  # no room for the grid and the status line
@@ -139,11 +149,11 @@ def test_a_sudoku_is_a_grid() -> None:
 
 def test_a_cell_that_is_no_single_character_is_a_dot() -> None:
     pieces = ["12", "空", "\n", "", "\x1b", *SOLUTION[5:], ""]
-    assert shown(shot(*pieces, layout=LAYOUT), 80)[1] == "│ · · · │ · · 8 │ 9 1 2 │"
+    assert shown(snapshot(*pieces, layout=LAYOUT), 80)[1] == "│ · · · │ · · 8 │ 9 1 2 │"
 
 
 def test_styles_say_what_is_certain_accepted_changed_and_thought() -> None:
-    view = shot(
+    view = snapshot(
         *"abcde",
         roles="aaatb",
         entropies=np.array([0.0, 0.5, 9.0, 0.0, 0.0], np.float32),

@@ -1,27 +1,79 @@
-"""What `selftest` prints: for people a head and a Markdown table, for programs one object."""
+"""`selftest`: every Metal kernel compiled, compared and timed on this machine."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from . import options
+from .errors import FAILED, exit_code
+from .terminal.streams import say
 
-from ...kernels.selftest import Finding, Plan
-from ...machine import device
-from ...machine.identity import Machine
-from ...model.memory import sized
+if TYPE_CHECKING:
+    from ..kernels.selftest import Finding, Plan
+    from ..machine.identity import Machine
 
+SHARE = 2  # the checks may take one part in this many of the memory there is
 FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kernel on these chips
 WIDEST = 10_000  # characters: more than any table, so that no cell is folded
 
-Findings = Sequence[Finding]
+
+def command(as_json: options.Json = False) -> int:
+    """Check and time the project's Metal kernels on this machine, for a report that can be pasted.
+
+    Every kernel is compiled, compared with float64 and timed against MLX's own operations, on small
+    shapes and on those of the 26B model, with random weights; no checkpoint is needed. Without a
+    Metal device only what runs in its place is compared. Exit code 1 when a result is wrong.
+    """
+    from ..diffusion import sampler
+    from ..kernels.selftest import References, findings, plan
+    from ..model import embedding, experts
+    from ..model.memory import available_memory, sized
+    from .terminal.progress import Bar
+
+    available = available_memory()
+    references = References(experts=experts, denoise=sampler, soft_gather=embedding)
+    planned = plan(references, None if available is None else available // SHARE)
+    say(f"{len(planned.checks)} checks, at most {sized(planned.memory_bytes)} of memory at a time")
+    found: list[Finding] = []
+    code = 0
+    try:
+        with Bar("checking") as bar:
+            for finding in findings(planned.checks):
+                found.append(finding)
+                bar(len(found), len(planned.checks))
+    except KeyboardInterrupt as interrupt:
+        say(f"interrupted: {len(found)} of {len(planned.checks)} checks finished.")
+        code = exit_code(interrupt)
+    _show(planned, found, as_json)
+    return code or _verdict(found)
 
 
-def to_json(machine: Machine, plan: Plan, found: Findings) -> dict[str, Any]:
-    """What `selftest --json` prints; an error that is not finite is null."""
+def _show(plan: "Plan", found: "Sequence[Finding]", as_json: bool) -> None:
+    from ..machine.identity import this_machine
+    from .terminal.output import write_json, write_out
+
+    if as_json:
+        write_json(to_json(this_machine(), plan, found))
+    else:
+        write_out(report(this_machine(), plan, found))
+
+
+def _verdict(found: "Sequence[Finding]") -> int:
+    failed = [finding.kernel for finding in found if finding.failed]
+    if not failed:
+        return 0
+    say(
+        f"error: {len(failed)} of {len(found)} checks failed ({', '.join(dict.fromkeys(failed))}); "
+        "please report the output above; MLX_DIFFGEMMA_KERNELS=off runs without the kernels."
+    )
+    return FAILED
+
+
+def to_json(machine: "Machine", plan: "Plan", found: "Sequence[Finding]") -> dict[str, Any]:
+    """The object of `selftest --json`; an error that is not finite is null."""
+    from ..machine import device
+
     return {
         "metal": device.has_metal(),
         "machine": asdict(machine),
@@ -42,13 +94,15 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(machine: Machine, plan: Plan, found: Findings) -> str:
+def report(machine: "Machine", plan: "Plan", found: "Sequence[Finding]") -> str:
     """The whole text, ready for an issue: nothing in it is cut, however wide it gets."""
     lines = [*_head(machine, plan, found), "", *_table(found), *_notes(found)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _head(machine: Machine, plan: Plan, found: Findings) -> Iterator[str]:
+def _head(machine: "Machine", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
+    from ..machine import device
+
     yield f"device    {machine.device} ({machine.architecture})"
     yield f"system    {machine.system}"
     yield f"versions  mlx-diffgemma {machine.package}, MLX {machine.mlx}, kernels {machine.kernels}"
@@ -62,19 +116,25 @@ def _head(machine: Machine, plan: Plan, found: Findings) -> Iterator[str]:
         yield f"{plan.too_large} checks need more memory than that and were left out."
 
 
-def _memory(plan: Plan) -> str:
+def _memory(plan: "Plan") -> str:
+    from ..model.memory import sized
+
     limit = "" if plan.limit_bytes is None else f", allowed {sized(plan.limit_bytes)}"
     return f"at most {sized(plan.memory_bytes)} at a time{limit}"
 
 
-def _counts(plan: Plan, found: Findings) -> str:
+def _counts(plan: "Plan", found: "Sequence[Finding]") -> str:
     statuses = [finding.status.value for finding in found]
     counts = (f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
     return ", ".join([f"{len(found)} of {len(plan.checks)} done", *counts])
 
 
-def _table(found: Findings) -> list[str]:
+def _table(found: "Sequence[Finding]") -> list[str]:
     """A Markdown table as wide as its contents."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=box.MARKDOWN)
     table.add_column("kernel")
     table.add_column("instantiation")
@@ -90,7 +150,7 @@ def _table(found: Findings) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
 
 
-def _row(finding: Finding) -> tuple[str, ...]:
+def _row(finding: "Finding") -> tuple[str, ...]:
     return (
         finding.kernel,
         finding.instantiation,
@@ -108,7 +168,7 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}" if value else "0"
 
 
-def _rate(finding: Finding) -> str:
+def _rate(finding: "Finding") -> str:
     """Arithmetic a second where that is what limits the kernel, else bytes a second."""
     bandwidth, arithmetic = finding.gigabytes_per_second, finding.teraflops
     if bandwidth is None or arithmetic is None:
@@ -117,7 +177,7 @@ def _rate(finding: Finding) -> str:
     return f"{arithmetic:.2f} TFLOPS" if limited_by_arithmetic else f"{bandwidth:.1f} GB/s"
 
 
-def _notes(found: Findings) -> Iterator[str]:
+def _notes(found: "Sequence[Finding]") -> Iterator[str]:
     noted = [finding for finding in found if finding.note]
     if noted:
         yield ""

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 from ..answer.turn import Answer
-from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain, say
+from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain
 from ..terminal.progress import Bar
 from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
+from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
 from .input import LineReader, ReadError
 from .slash import Leave, run_command
@@ -25,7 +26,7 @@ class Chat:
     code: int = 0  # of the worst answer so far
 
     def run(self) -> int:
-        """Until the input ends; the exit code. People at a terminal have seen what failed."""
+        """Answer until the input ends; the exit code, 0 for people: they have seen what failed."""
         with self.interrupts:
             try:
                 while self._one():
@@ -37,7 +38,7 @@ class Chat:
         return 0 if self.reader.interactive else self.code
 
     def _one(self) -> bool:
-        """One line; False behind the last. Ctrl-C and known errors do not end a chat."""
+        """Deal with one line; False behind the last. Ctrl-C and known errors do not end a chat."""
         try:
             with self.interrupts.allowed():
                 line = self.reader.read(self.talk.prompt())

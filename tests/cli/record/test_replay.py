@@ -8,9 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from pseudo_terminal import GRID_TOP, PROGRAM, Tty
 from puzzle import SOLUTION, SOLVE, assert_one_line
-from terminal import PROGRAM, Tty
-from test_screen import GRID_TOP
 
 from mlx_diffgemma.cli.record.film import make_film, svg
 from mlx_diffgemma.cli.record.recording import read_recording

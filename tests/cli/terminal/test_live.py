@@ -79,22 +79,22 @@ def live(paper: Paper, clock: Clock) -> Live:
 
 
 def test_sixty_steps_of_5_ms_are_drawn_four_times(live: Live, paper: Paper, clock: Clock) -> None:
-    """12 a second: at 0, 85, 170 and 255 ms; a Shot is made for no other step."""
-    shots = 0
-    shot = live.scene.shot
+    """12 a second: at 0, 85, 170 and 255 ms; a Snapshot is made for no other step."""
+    snapshots = 0
+    snapshot = live.scene.snapshot
 
     def counted() -> object:
-        nonlocal shots
-        shots += 1
-        return shot()
+        nonlocal snapshots
+        snapshots += 1
+        return snapshot()
 
-    live.scene.shot = counted  # type: ignore[method-assign, assignment]
+    live.scene.snapshot = counted  # type: ignore[method-assign, assignment]
     with live:
         for number in range(60):
             live.step(step(0, number))
             clock.now += 0.005
     assert [lines[0].split()[0] for lines in paper.pictures] == ["0", "17", "34", "51"]
-    assert shots == 4
+    assert snapshots == 4
 
 
 def test_the_first_frame_is_drawn_at_once(live: Live, paper: Paper) -> None:
@@ -201,9 +201,9 @@ def test_changed_tokens_are_those_of_this_step(live: Live) -> None:
         (step(1, 0, 1, 9, 3, 9), [True] * 4),
     ):
         scene.take(frame)
-        shot = scene.shot()
-        assert shot is not None
-        assert shot.changed.tolist() == changed
+        snapshot = scene.snapshot()
+        assert snapshot is not None
+        assert snapshot.changed.tolist() == changed
 
 
 def test_a_long_text_is_kept_as_far_as_a_screen_shows_it(live: Live) -> None:

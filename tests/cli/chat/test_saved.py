@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlx_diffgemma.cli.chat.saved import Conversation, load, save
+from mlx_diffgemma.cli.chat.saved import SavedConversation, load, save
 from mlx_diffgemma.cli.errors import FileError
 from mlx_diffgemma.text.chat import Message
 
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 def test_what_is_saved_is_loaded(file: Path) -> None:
     for system in (None, "Be brief."):
         save(file, "owner/model", system, SAID)
-        assert load(file) == Conversation("owner/model", system, SAID)
+        assert load(file) == SavedConversation("owner/model", system, SAID)
     assert [path.name for path in file.parent.iterdir()] == ["talk.json"]
 
 

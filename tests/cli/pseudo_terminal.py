@@ -25,6 +25,29 @@ UPDATED = b"\x1b[?2026l"  # ends a picture
 SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
 CURSOR = 25 << 5  # the number pyte keeps for a visible cursor
 PROGRAM = ("-m", "mlx_diffgemma")
+GRID_TOP = "┌───────┬───────┬───────┐"
+
+# The command line with a model that pauses before every step but the first, and notes each step in
+# a file when it is done.
+PACED = """
+import os, sys, time
+import mlx_diffgemma.conversation.turn as turn
+pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.denoise
+
+def paced(*arguments, **options):
+    for frame in fast(*arguments, **options):
+        if not frame.committed:
+            with open(log, "a") as file:
+                print(frame.canvas, frame.step, file=file)
+        yield frame
+        if not frame.committed:
+            time.sleep(pause)
+
+turn.denoise = paced
+sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
+from mlx_diffgemma.cli.app import main
+main()
+"""
 
 
 class Tty:
@@ -176,6 +199,11 @@ class Tty:
         self.process.wait()
         os.close(self.ours)
         os.close(self.theirs)
+
+
+def paced(seconds: float, log: Path, *arguments: object, **options: Any) -> Tty:
+    """The command line with a model that pauses, under a terminal."""
+    return Tty("-c", PACED, seconds, log, *arguments, **options)
 
 
 def _lines(screen: pyte.Screen) -> list[str]:

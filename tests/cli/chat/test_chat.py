@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, paced
 from puzzle import PUZZLE, SOLUTION, assert_one_line
-from terminal import PROGRAM, Tty
-from test_screen import GRID_TOP, PACED, paced
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
 EASY = "".join(

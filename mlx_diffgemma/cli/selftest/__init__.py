@@ -1,1 +1,0 @@
-"""`selftest`: every Metal kernel checked on this machine."""

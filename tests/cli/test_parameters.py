@@ -1,0 +1,88 @@
+"""Options as fields of dataclasses: what Typer is shown of them, and what derives from them."""
+
+from dataclasses import dataclass, fields
+from inspect import signature
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mlx_diffgemma.cli.convert.options import PackingOptions
+from mlx_diffgemma.cli.errors import with_option_names
+from mlx_diffgemma.cli.options import SamplerOptions
+from mlx_diffgemma.cli.parameters import flattened, given_options, option, option_names
+from mlx_diffgemma.convert.quantize import RecipeOptions
+from mlx_diffgemma.diffusion.settings import Settings
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A group of options."""
+
+    num_hairs: Annotated[int | None, option("--hairs", "How many.", "N")] = None
+    wet: Annotated[bool | None, option("--wet/--dry", "Dipped before.")] = None
+    fast: Annotated[bool, option("--fast", "In one stroke.")] = False
+
+
+def run(command: Any, *arguments: str) -> Any:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(command)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_command_is_given_its_groups() -> None:
+    @flattened()
+    def paint(wall: str = "north", *, brush: Brush) -> int:
+        typer.echo(f"{wall} {brush}")
+        return 0
+
+    assert run(paint).stdout == f"north {Brush()}\n"
+    assert (
+        run(paint, "--hairs", "3", "--dry", "--wall", "east").stdout == f"east {Brush(3, False)}\n"
+    )
+
+
+def test_fields_are_left_out_or_listed_last() -> None:
+    @flattened(without=("fast",), last=("num_hairs",))
+    def paint(*, brush: Brush, wall: str = "north") -> int:
+        typer.echo(brush)
+        return 0
+
+    assert list(signature(paint).parameters) == ["wet", "wall", "num_hairs"]
+    assert run(paint, "--hairs", "3").stdout == f"{Brush(3)}\n"
+    assert run(paint, "--fast").exit_code == 2
+
+
+def test_values_have_options_and_flags_have_none() -> None:
+    assert dict(option_names(Brush)) == {"num_hairs": "--hairs"}
+
+
+@pytest.mark.parametrize(
+    ("brush", "typed"),
+    [
+        (Brush(), []),
+        (Brush(0, False), ["--hairs", "--dry"]),
+        (Brush(wet=True, fast=True), ["--wet", "--fast"]),
+    ],
+)
+def test_given_options_are_those_that_differ_from_their_defaults(
+    brush: Brush, typed: list[str]
+) -> None:
+    assert list(given_options(brush)) == typed
+
+
+@pytest.mark.parametrize(
+    ("group", "python"), [(SamplerOptions, Settings), (PackingOptions, RecipeOptions)]
+)
+def test_a_group_has_the_fields_of_what_it_makes(group: type[Any], python: type[Any]) -> None:
+    assert [field.name for field in fields(group)] == [field.name for field in fields(python)]
+
+
+def test_errors_name_options_and_keep_words() -> None:
+    assert (
+        with_option_names("t_min 1 must be below t_max 0.") == "--t-min 1 must be below --t-max 0."
+    )
+    assert with_option_names("gaps has 0") == "--gap has 0"
+    for text in ("seed is -1", "a stop text is ''", "the prompt is empty", "sampler.t_min is 1"):
+        assert with_option_names(text) == text
