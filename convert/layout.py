@@ -10,6 +10,9 @@ from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING, LayerConfig, TextConfig
 from ..errors import CheckpointError
+from ..model.tensors import VISION
+from ..model.weights import own_dtype
+from .read import SourceCheckpoint
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -28,6 +31,25 @@ LAYER_NORMS = (
 VISION_NORMS = LAYER_NORMS[:3] + LAYER_NORMS[4:5]
 PATCH_SIZE = 16  # where vision_config leaves it out
 CHANNELS = 3
+
+
+def expected_shapes(source: SourceCheckpoint) -> Shapes:
+    """Every tensor to be written and its unpacked shape; the vision tower where the source has it.
+
+    A folder may hold text alone, whatever its config says of vision; part of a tower is an error.
+    CheckpointError, too, for a config.json from which no MLX folder can be made.
+    """
+    if source.config.use_clipped_linears:
+        raise CheckpointError(
+            "config.json: vision_config.use_clipped_linears = True is not supported."
+        )
+    own_dtype(source.config)  # this and the next raise here, not when all is written
+    launch_sizes(source.config.text)
+    shapes = text_shapes(source.config.text)
+    vision = source.raw_config.get("vision_config")
+    if vision and any(VISION.match(name) for name in source.names):
+        shapes |= vision_shapes(vision, source.config.text.hidden_size)
+    return shapes
 
 
 def text_shapes(text: TextConfig) -> Shapes:

@@ -14,7 +14,7 @@ from ..model.tensors import VISION
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint
-from .table import Entry, Output
+from .table import Entry, Output, make_entry
 
 MAX_SHARD_BYTES = 5_000_000_000
 HEADER_SHARE = 1000  # one part of so many of a shard is left for its header
@@ -80,7 +80,9 @@ def make_plan(
 ) -> Plan:
     """The table for `source`; CheckpointError says which tensor cannot be converted, and why."""
     _refuse_packed_twice(source, requantize)
-    entries, dropped = bind(source, recipe)
+    bound, dropped = bind(source)
+    entries = [make_entry(source, recipe, one) for one in bound]
+    _refuse_mixed_dtypes(source, entries)
     return Plan(source, recipe, tuple(_shards(entries, max_shard_bytes)), dropped)
 
 
@@ -92,6 +94,19 @@ def _refuse_packed_twice(source: SourceCheckpoint, requantize: bool) -> None:
         f"{source.folder} is quantised already ({packed}), and quantising twice adds up the "
         "errors; convert the bf16 checkpoint, or say --requantize."
     )
+
+
+def _refuse_mixed_dtypes(source: SourceCheckpoint, entries: Sequence[Entry]) -> None:
+    """One dtype for all numbers, as the published folders have: scales take it, and so do sums."""
+    first = entries[0]
+    for entry in entries:
+        plain = [] if entry.unpacking else [(n, source.info(n).dtype) for n in entry.sources]
+        for name, dtype in [(entry.name, entry.dtype), *plain]:
+            if dtype != first.dtype:
+                raise CheckpointError(
+                    f"{name} in {source.folder} is {dtype}, but {first.name} is {first.dtype}; "
+                    "a checkpoint has one dtype, save it again in one."
+                )
 
 
 def _shards(entries: Sequence[Entry], max_bytes: int) -> Iterator[tuple[Entry, ...]]:

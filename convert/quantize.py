@@ -50,8 +50,13 @@ class Recipe:
     kept: QuantizationConfig | None  # dense MLP and router
     embed_vision: bool
 
-    def wanted(self, module: str) -> QuantizationConfig | None:
-        """The packing of a matrix by its module's path, before its width is looked at."""
+    def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
+        """The packing meant for a tensor, whether or not its width suits; None for a vector."""
+        if len(shape) < 2 or not name.endswith(".weight"):
+            return None
+        return self._of_module(name.removesuffix(".weight"))
+
+    def _of_module(self, module: str) -> QuantizationConfig | None:
         if module.startswith(VISION_TOWER):
             return None
         if module == VISION_PROJECTION:
@@ -63,13 +68,6 @@ class Recipe:
         if ".experts." in module:
             return self.experts
         return self.kept if is_kept(module) else self.default
-
-    def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
-        """The packing of the tensor `name`; None for a vector, or a width its groups do not fit."""
-        if len(shape) < 2 or not name.endswith(".weight"):
-            return None
-        packing = self.wanted(name.removesuffix(".weight"))
-        return None if packing is None or shape[-1] % packing.group_size else packing
 
 
 def is_kept(module: str) -> bool:

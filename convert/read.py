@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config, read_json
+from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
 from ..errors import CheckpointError
-from ..model.tensors import mlx_name
+from ..model.tensors import REPACKED, mlx_name, refusal
 
 CACHED_ITEMS = 1 << 16
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -43,8 +44,29 @@ class SourceCheckpoint:
     names: Mapping[str, str]  # name in an MLX folder -> name in the file
 
     def info(self, name: str) -> TensorInfo:
-        """The header's entry of a tensor, by its MLX name."""
+        """The header's entry of a tensor, by its MLX name; CheckpointError where there is none."""
+        self.require(name)
         return self.headers[self.names[name]]
+
+    def require(self, name: str) -> None:
+        """CheckpointError unless a tensor is there; a re-export that packs it anew is refused."""
+        if name in self.names:
+            return
+        stem = name.removesuffix(".weight")
+        for other, stored in self.names.items():
+            if other.startswith(stem) and REPACKED.search(other):
+                raise refusal(stored, self.folder)
+        raise CheckpointError(f"{name}: missing in {self.folder}; {CONVERT_AGAIN}.")
+
+    def packing(self, module: str) -> QuantizationConfig | None:
+        """The packing of a module's weight; None for plain numbers."""
+        if f"{module}.scales" not in self.names:
+            return None
+        if self.config.quantization is None:
+            raise CheckpointError(
+                f"{module}.scales is in {self.folder}, but config.json has no quantization."
+            )
+        return self.config.quantization.of(module)
 
     @property
     def files(self) -> list[Path]:

@@ -1,11 +1,17 @@
 """The rows of a conversion's table: an entry, and the tensors of the target that it becomes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import ITEM_BYTES
+from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, ITEM_BYTES
+from ..errors import CheckpointError
+from .bind import Bound
+from .quantize import Recipe
+from .read import SourceCheckpoint
+
+FINAL_NORM = "model.decoder.norm.weight"  # never packed: its dtype is that of plain numbers
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,58 @@ class Entry:
     def num_bytes(self) -> int:
         """Bytes unpacked: the measure of progress."""
         return self.num_rows * self.row_bytes
+
+
+def make_entry(source: SourceCheckpoint, recipe: Recipe, bound: Bound) -> Entry:
+    """The row of one tensor of the target; CheckpointError where its sources do not suit it."""
+    unpacking = source.packing(bound.name.removesuffix(".weight"))
+    dtype = _checked_dtype(source, bound, unpacking)
+    wanted = recipe.packing(bound.name, bound.shape)
+    packing = None if wanted is None or bound.shape[-1] % wanted.group_size else wanted
+    return Entry(
+        source=bound.label,
+        sources=bound.sources,
+        dtype=dtype,
+        shape=bound.shape,
+        unpacking=unpacking,
+        packing=packing,
+        wanted=wanted,
+        outputs=tuple(packed_outputs(bound.name, dtype, bound.shape, packing)),
+    )
+
+
+def _checked_dtype(
+    source: SourceCheckpoint, bound: Bound, unpacking: QuantizationConfig | None
+) -> str:
+    """The dtype of a tensor's numbers, unpacked; CheckpointError for a wrong dtype or shape."""
+    if unpacking is None:
+        shape = bound.shape
+        if len(bound.sources) > 1:  # each has its share of the rows
+            shape = (math.prod(shape[:-1]) // len(bound.sources), shape[-1])
+        for name in bound.sources:
+            _check(source, name, shape, FLOATS)
+        return source.info(bound.sources[0]).dtype
+    scales = f"{bound.name.removesuffix('.weight')}.scales"
+    plain = scales if unpacking.mode == "affine" else FINAL_NORM
+    dtype = source.info(plain).dtype
+    for part in packed_outputs(bound.name, dtype, bound.shape, unpacking):
+        _check(source, part.name, part.shape, (part.dtype,))
+    return dtype
+
+
+def _check(
+    source: SourceCheckpoint, name: str, shape: tuple[int, ...], dtypes: Iterable[str]
+) -> None:
+    info = source.info(name)
+    at = f"{source.names[name]} in {info.file.name}"
+    if info.shape != shape:
+        raise CheckpointError(
+            f"{at}: shape {list(info.shape)}, expected {list(shape)}; {CONVERT_AGAIN}."
+        )
+    if info.dtype not in dtypes:
+        raise CheckpointError(
+            f"{at}: dtype {info.dtype}, expected {' or '.join(dtypes)}; {CONVERT_AGAIN}."
+        )
 
 
 def packed_outputs(
