@@ -33,7 +33,8 @@ def bind(source: SourceCheckpoint) -> tuple[list[Bound], tuple[str, ...]]:
 
 def _bound(source: SourceCheckpoint, name: str, shape: tuple[int, ...]) -> Bound:
     """`name` where the source has it, else its experts where they are stored one by one."""
-    names, label = (name,), source.names.get(name, name)
+    names: tuple[str, ...] = (name,)
+    label = source.names.get(name, name)
     at, _, projection = name.removesuffix(".weight").rpartition(".")
     if name not in source.names and at.endswith(".experts"):
         halves = ("gate_proj", "up_proj") if projection == "gate_up_proj" else (projection,)

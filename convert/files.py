@@ -11,11 +11,11 @@ from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING, read_json
 from ..version import __version__
+from .hashing import FileRecord
 from .layout import launch_sizes
 from .pack import mlx_version
 from .plan import Plan
 from .quantize import quantization_object
-from .write import FileRecord
 
 CONFIG, GENERATION, INDEX = (
     "config.json",

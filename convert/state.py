@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ..checkpoint.config import read_json
 from ..errors import CheckpointError, ConvertError
-from .write import FileRecord, hash_file, write_synced
+from .hashing import FileRecord, hash_file
+from .write import write_synced
 
 STATE, MANIFEST = "unfinished.json", "conversion.json"
 AT_FDCWD = {"linux": -100, "darwin": -2}

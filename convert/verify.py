@@ -15,12 +15,12 @@ from ..checkpoint.config import read_json
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights
+from .hashing import hash_file
 from .passes import Distance, Rows, distance, first_step_log_probabilities
 from .plan import Plan, make_plan
 from .quantize import RecipeOptions, make_recipe
 from .read import open_checkpoint
 from .state import MANIFEST
-from .write import hash_file
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
 

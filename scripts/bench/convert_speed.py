@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -71,7 +72,7 @@ def write_checkpoint(folder: Path, small: bool) -> None:
     outputs = [Output(name, "BF16", shape, 16) for name, shape in shapes.items()]
     half = len(outputs) // 2
     for number, part in enumerate((outputs[:half], outputs[half:])):
-        with ShardWriter(folder / f"model-{number}.safetensors", part) as writer:
+        with closing(ShardWriter(folder / f"model-{number}.safetensors", part)) as writer:
             for output in part:
                 _write_normal(writer, output)
             writer.finish()
