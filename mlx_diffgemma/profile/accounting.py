@@ -9,7 +9,7 @@ from ..checkpoint.shards import read_headers
 from .components import Components, summarise
 from .measurement import Measurement
 from .packing import packed_bits
-from .roofline import SELF_CONDITIONING, Work, bound, encode_work, find_chip, step_work, total
+from .work import SELF_CONDITIONING, Work, bound, encode_work, find_chip, step_work, total
 
 
 def measured_components(measured: Measurement) -> Components | None:

@@ -19,8 +19,8 @@ import mlx.core as mx
 
 from ..diffusion import canvas as loop
 from ..model.text import Model
-from .roofline import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 from .spans import Span
+from .work import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 
 T = TypeVar("T")
 

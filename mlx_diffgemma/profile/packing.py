@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..checkpoint.config import ModelConfig
-from .roofline import BitsOf
+from .work import BitsOf
 
 
 def packed_bits(config: ModelConfig, is_packed: Callable[[str], bool], item_bytes: int) -> BitsOf:

@@ -22,7 +22,7 @@ from mlx_diffgemma.profile.components import (
     summarise,
 )
 from mlx_diffgemma.profile.measure import Meter
-from mlx_diffgemma.profile.roofline import (
+from mlx_diffgemma.profile.work import (
     ATTENTION,
     DENSE_MLP,
     EXPERTS,

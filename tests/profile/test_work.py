@@ -14,9 +14,8 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
 from mlx_diffgemma.checkpoint.shards import read_headers
-from mlx_diffgemma.profile import roofline
 from mlx_diffgemma.profile.packing import packed_bits
-from mlx_diffgemma.profile.roofline import (
+from mlx_diffgemma.profile.work import (
     ATTENTION,
     CHIPS,
     DENSE_MLP,
@@ -28,6 +27,7 @@ from mlx_diffgemma.profile.roofline import (
     bound,
     encode_work,
     find_chip,
+    layer_matrices,
     step_work,
     total,
 )
@@ -65,7 +65,7 @@ def scores(config: ModelConfig, rows: int, prefix: int, layers: Sequence[LayerCo
 
 def projections(config: ModelConfig) -> float:
     rows, layers = config.canvas_length, range(len(config.text.layers))
-    matrices = [m for n in layers for m in roofline.layer_matrices(config, n)]
+    matrices = [m for n in layers for m in layer_matrices(config, n)]
     return sum(2.0 * rows * m.size for m in matrices if m.part == ATTENTION)
 
 
