@@ -8,8 +8,8 @@ from typing import Any
 from ..checkpoint.shards import read_headers
 from .components import Components, summarise
 from .measurement import Measurement
-from .packing import packed_bits
-from .work import SELF_CONDITIONING, Work, bound, encode_work, find_chip, step_work, total
+from .roofline import bound, find_chip
+from .work import SELF_CONDITIONING, Work, encode_work, packed_bits, step_work, total
 
 
 def measured_components(measured: Measurement) -> Components | None:

@@ -14,20 +14,18 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
 from mlx_diffgemma.checkpoint.shards import read_headers
-from mlx_diffgemma.profile.packing import packed_bits
+from mlx_diffgemma.profile.roofline import CHIPS, bound, find_chip
 from mlx_diffgemma.profile.work import (
     ATTENTION,
-    CHIPS,
     DENSE_MLP,
     EXPERTS,
     HEAD,
     ROUTER,
     SELF_CONDITIONING,
     Work,
-    bound,
     encode_work,
-    find_chip,
     layer_matrices,
+    packed_bits,
     step_work,
     total,
 )
