@@ -7,9 +7,7 @@ holds answers with their prefill, steps and commits, another the fenced repetiti
 from collections.abc import Iterator
 from typing import Any
 
-from .measure import AnswerRecord
-from .measurement import Measurement
-from .spans import Span
+from .measurement import AnswerRecord, Measurement, Span
 
 PROCESS, MEASURED, FENCED = 1, 1, 2
 ROWS = {MEASURED: "measured", FENCED: "fenced repetitions"}

@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from ..diffusion import canvas as loop
 from ..model.text import Model
-from .spans import Span
+from .measurement import Span, StepParts
 from .work import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 
 T = TypeVar("T")
@@ -38,20 +38,6 @@ COMPONENTS = (
     HOST,
 )
 """All that a step's time is divided into."""
-
-
-@dataclass(frozen=True)
-class StepParts:
-    """One fenced step: seconds of each component, how often it was waited for, and every call."""
-
-    seconds: dict[str, float]
-    fences: dict[str, int]
-    spans: tuple[Span, ...] = ()
-
-    @property
-    def total(self) -> float:
-        """Seconds of the whole step, fences included."""
-        return sum(self.seconds.values())
 
 
 class Fences:

@@ -6,58 +6,19 @@ and canvases are encoded anew for every answer, so that each brings a sample of 
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from ..diffusion import denoise as loop
 from ..diffusion.denoise import Frame
 from ..model.cache import Prefix
 from ..model.text import Model
-from .components import Fences, StepParts
-from .spans import Span
+from .components import Fences
+from .measurement import AnswerRecord, CanvasRecord, Span, StepParts
 from .workload import Question
 
 Clock = Callable[[], float]
 OnStep = Callable[[], None]
-
-
-@dataclass
-class CanvasRecord:
-    """One canvas: seconds of its steps, the rows that took the whole product, committed tokens.
-
-    commit_seconds: its encoding afterwards, None where it was not encoded; parts: where a fenced
-    repetition of the same steps spent its time.
-    """
-
-    step_seconds: list[float] = field(default_factory=list)
-    dense_rows: list[int] = field(default_factory=list)
-    tokens: int = 0
-    prefix: int = 0
-    commit_seconds: float | None = None
-    parts: list[StepParts] = field(default_factory=list)
-
-
-@dataclass
-class AnswerRecord:
-    """One answer; began: seconds since the measurement began; seconds: from prompt to last token.
-
-    seconds leaves out the commit of the last canvas, which no answer needs, and repetitions.
-    """
-
-    question: Question
-    began: float
-    prefill_seconds: float = 0.0
-    first_canvas_seconds: float = 0.0
-    seconds: float = 0.0
-    token_ids: list[int] = field(default_factory=list)
-    finish_reason: str | None = None
-    canvases: list[CanvasRecord] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps of each canvas."""
-        return [len(canvas.step_seconds) for canvas in self.canvases]
 
 
 @dataclass

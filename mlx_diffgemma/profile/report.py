@@ -15,8 +15,7 @@ from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
 from .machine import Condition
-from .measure import AnswerRecord, CanvasRecord
-from .measurement import Measurement
+from .measurement import AnswerRecord, CanvasRecord, Measurement
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
 
