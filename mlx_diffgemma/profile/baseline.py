@@ -79,15 +79,13 @@ class Baseline:
         return BaselineRecord(name, len(prompt), stamps[0] - start, tuple(seconds))
 
     def measure(self, session: Session, workload: Workload, question: Question) -> None:
-        """One more answer."""
-        prompt = self.tokens(session, workload, question)
-        length = session.model.config.canvas_length
-        self.records.append(self.answer(prompt, question.prompt.name, length))
+        """Keep one more answer."""
+        self.records.append(self.warm_up(session, workload, question))
 
-    def warm_up(self, session: Session, workload: Workload, question: Question) -> None:
-        """An answer that is not kept."""
+    def warm_up(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
+        """Answer as `measure` does, and keep nothing."""
         prompt = self.tokens(session, workload, question)
-        self.answer(prompt, question.prompt.name, session.model.config.canvas_length)
+        return self.answer(prompt, question.prompt.name, session.model.config.canvas_length)
 
     def to_json(self, step_ms: float, rate: float) -> dict[str, Any]:
         """The baseline beside the median step, and tokens a second without prefill, measured."""
