@@ -1,7 +1,7 @@
-"""Which tensors of a source make which tensors of the target, by name alone.
+"""Binding of a source's tensors to the target's that they make, by name alone.
 
-A source tensor is used, known to be superfluous and dropped, or refused; a target tensor that none
-makes is missing. Shapes and dtypes are looked at where an entry is built.
+A source tensor is used, known to be superfluous and dropped, or refused; a target tensor without a
+source is missing, which is an error. Shapes and dtypes are checked where an entry is built.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from .read import SourceCheckpoint
 
 @dataclass(frozen=True)
 class Bound:
-    """A tensor of the target, and the source tensors (MLX names) that lie in it row behind row."""
+    """A tensor of the target, and the source tensors (MLX names) whose rows make it, in order."""
 
     name: str
     shape: tuple[int, ...]  # unpacked

@@ -1,4 +1,4 @@
-"""Every tensor that a checkpoint must hold, with its shape, under its name in an MLX folder.
+"""Every tensor that a target must hold, with its shape, under its name in an MLX folder.
 
 Text sizes come from config.json's text_config, those of the vision tower from its vision_config.
 Source: the tensor table of google/diffusiongemma-26B-A4B-it.
@@ -34,10 +34,10 @@ CHANNELS = 3
 
 
 def expected_shapes(source: SourceCheckpoint) -> Shapes:
-    """Every tensor to be written and its unpacked shape; the vision tower where the source has it.
+    """Every tensor to be written and its unpacked shape; the vision tower where the source has one.
 
-    A folder may hold text alone, whatever its config says of vision; part of a tower is an error.
-    CheckpointError, too, for a config.json from which no MLX folder can be made.
+    A source may lack the tower that its config describes, but no part of one. CheckpointError for
+    a config.json from which no MLX folder can be made.
     """
     if source.config.use_clipped_linears:
         raise CheckpointError(
@@ -71,11 +71,11 @@ def vision_shapes(vision: Mapping[str, Any], hidden_size: int) -> Shapes:
     """The vision tower, and its projection to the text network's hidden size."""
     H, inner = _count(vision, "hidden_size"), _count(vision, "intermediate_size")
     patch = _count(vision, "patch_size", PATCH_SIZE)
-    places = _count(vision, "position_embedding_size")
+    positions = _count(vision, "position_embedding_size")
     shapes: Shapes = {
         f"{VISION_PROJECTION}.weight": (hidden_size, H),
         f"{VISION_TOWER}.patch_embedder.input_proj.weight": (H, CHANNELS * patch * patch),
-        f"{VISION_TOWER}.patch_embedder.position_embedding_table": (2, places, H),
+        f"{VISION_TOWER}.patch_embedder.position_embedding_table": (2, positions, H),
     }
     if vision.get("standardize"):
         shapes |= {f"{VISION_TOWER}.std_bias": (H,), f"{VISION_TOWER}.std_scale": (H,)}

@@ -28,7 +28,7 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Result:
-    """What a conversion made."""
+    """The outcome of a conversion."""
 
     folder: Path
     shards: int
@@ -42,7 +42,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Reports:
-    """Whom to tell what while it runs; neither draws here."""
+    """Callbacks of a running conversion: for its progress, and for a line to note."""
 
     progress: Progress = lambda done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -68,7 +68,7 @@ def convert(
         workspace.publish(overwrite)
     except OSError as error:
         workspace.leave()
-        raise _told(error, workspace, len(plan.shards)) from error
+        raise _failure(error, workspace, len(plan.shards)) from error
     except BaseException:
         workspace.leave()
         raise
@@ -148,11 +148,11 @@ def _write_shards(
     """Write the shards that no earlier run has finished; record each when it is on the disk."""
     done, total = 0, plan.source_bytes
     with small_cache(), closing(RowReader(plan.source)) as reader:
-        for name, shard in zip(shard_names(len(plan.shards)), plan.shards, strict=True):
+        names = shard_names(len(plan.shards))
+        for name, shard, outputs in zip(names, plan.shards, plan.shard_outputs, strict=True):
             before, done = done, done + sum(entry.num_bytes for entry in shard)
             if name in workspace.shards:
                 continue
-            outputs = [output for entry in shard for output in entry.outputs]
             with closing(ShardWriter(workspace.folder / name, outputs)) as writer:
                 for count in transfer(shard, reader, writer):
                     before += count
@@ -162,8 +162,8 @@ def _write_shards(
             hasher.record()
 
 
-def _told(error: OSError, workspace: Workspace, num_shards: int) -> ConvertError:
-    """A failed read or write in one line, with what the next run still has."""
+def _failure(error: OSError, workspace: Workspace, num_shards: int) -> ConvertError:
+    """The error for a failed read or write, with the shards that the next run still has."""
     place = error.filename or str(workspace.folder)
     said = error.strerror or str(error)
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"

@@ -1,4 +1,4 @@
-"""Writes one shard from front to back, hashed on the way: tensors come in the plan's order.
+"""Writing of one shard from front to back, hashed on the way: tensors come in the plan's order.
 
 Shapes are known before any number is, so that the header goes first and nothing waits in memory.
 Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
@@ -20,7 +20,7 @@ from .table import Output
 
 @dataclass
 class ShardWriter:
-    """A shard being written, in a thread of its own: the caller packs the next block meanwhile."""
+    """A shard that a thread of its own writes, while the caller packs the next block."""
 
     file: Path
     outputs: Sequence[Output]
@@ -41,12 +41,12 @@ class ShardWriter:
         self.stream.close()
 
     def write(self, data: memoryview) -> None:
-        """Appends bytes; returns when those given before are on their way to the disk."""
+        """Append bytes; return when those given before are on their way to the disk."""
         self._settle()
         self.pending = self.thread.submit(self._append, data)
 
     def finish(self) -> FileRecord:
-        """Waits until all is on the disk."""
+        """Wait until all is on the disk."""
         self._settle()
         os.fsync(self.stream.fileno())
         expected = len(shard_header(self.outputs)) + sum(out.num_bytes for out in self.outputs)
