@@ -1,4 +1,4 @@
-"""Two profiles side by side: what differs, and whether that is more than noise."""
+"""Comparison of two profiles: every difference, and a test against noise."""
 
 import json
 import math
@@ -17,7 +17,7 @@ Profile = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of two runs; better: whether more of it is better."""
+    """One figure of two runs."""
 
     name: str
     unit: str
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """In a few words."""
+        """The change in a few words."""
         if not math.isfinite(self.change.high):
             return "one sample: no interval"
         if not self.change.differs:
@@ -35,7 +35,7 @@ class Row:
 
 
 def read_profile(file: Path) -> dict[str, Any]:
-    """A profile that `profile --json` wrote; ProfileError for anything else."""
+    """The profile in a file that `profile --json` wrote; ProfileError for any other file."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -56,17 +56,17 @@ def read_profile(file: Path) -> dict[str, Any]:
 
 
 def _unmeasured(profile: Profile) -> Iterator[str]:
-    """Samples that are missing or not above 0, which no measurement gives: in place, one by one."""
+    """One line for each sample that is missing or not above 0, which no measurement gives."""
     if not profile["answers"]:
         yield "answers is empty"
-    for number, answer in enumerate(profile["answers"]):
-        at = f"answers[{number}]"
+    for row, answer in enumerate(profile["answers"]):
+        at = f"answers[{row}]"
         if not answer["canvases"]:
             yield f"{at}.canvases is empty"
         times = ("prefill_seconds", "first_canvas_seconds", "seconds")
         yield from _not_above_0(answer, at, ("prompt_tokens", "generated_tokens", *times))
-        for place, canvas in enumerate(answer["canvases"]):
-            at = f"answers[{number}].canvases[{place}]"
+        for number, canvas in enumerate(answer["canvases"]):
+            at = f"answers[{row}].canvases[{number}]"
             yield from _not_above_0(canvas, at, ("steps", "tokens", "commit_ms"))
             if not canvas["step_ms"] or min(canvas["step_ms"]) <= 0:
                 yield f"{at}.step_ms is empty or not above 0"
@@ -79,7 +79,7 @@ def _not_above_0(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Ite
 
 
 def require_comparable(first: Profile, second: Profile) -> None:
-    """ProfileError for two runs of different work, naming the first difference."""
+    """ProfileError, with the first difference, for two runs of different work."""
     for what, one, other in _conditions(first, second):
         if one != other:
             raise ProfileError(
@@ -151,9 +151,9 @@ def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any
 
 
 def _context(profile: Profile) -> Any:
-    """Positions behind which a run was measured: fixed steps have some though none were asked for.
+    """Prefix positions of a run's first canvases; None where every prompt had its own number.
 
-    None where every prompt had its own.
+    Fixed steps have one number even if no --context was given.
     """
     workload = profile["workload"]
     own = workload["kind"] == "adaptive"

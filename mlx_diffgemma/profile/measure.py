@@ -1,7 +1,7 @@
-"""Runs a workload and keeps what its steps took: raw samples, nothing averaged.
+"""The meter: answers of a model, each with the times of its prefill, steps and commits.
 
-A step's time is what the loop needs from one frame to the next, all on the host included. Prompt
-and canvases are encoded anew for every answer, so that each brings a sample of prefill and commit.
+A step's time runs from one frame to the next, all work on the host included. Prompt and canvases
+are encoded anew for every answer, so that each answer brings a sample of prefill and commit.
 """
 
 import time
@@ -23,10 +23,10 @@ OnStep = Callable[[], None]
 
 @dataclass
 class Meter:
-    """Measures answers of one model with one clock; on_step is called after every step.
+    """A meter of one model's answers; on_step is called after every step.
 
-    With fences every step is run twice, once as it is and right behind it once more with each part
-    waited for: whatever disturbs the machine disturbs both alike.
+    With fences every step runs twice, first plain and at once again with fences around its parts:
+    what disturbs the machine disturbs both runs alike.
     """
 
     model: Model
@@ -36,7 +36,7 @@ class Meter:
     began: float | None = None
 
     def answer(self, question: Question, *, commit_last: bool) -> AnswerRecord:
-        """One answer from an empty prefix; commit_last encodes the last canvas, too."""
+        """Measure one answer from an empty prefix; commit_last encodes the last canvas, too."""
         start = self.clock()
         self.began = start if self.began is None else self.began
         record = AnswerRecord(question, start - self.began)
@@ -56,7 +56,7 @@ class Meter:
         return record
 
     def _frames(self, question: Question, prefix: Prefix) -> Iterator[tuple[Frame, float]]:
-        """Frames, and the seconds that each was waited for."""
+        """Each frame with the seconds since the one before."""
         frames = loop.denoise(self.model, question.tokens, question.settings, prefix=prefix)
         while True:
             before = self.clock()
@@ -67,7 +67,7 @@ class Meter:
             yield frame, taken
 
     def _fenced(self, question: Question) -> Iterator[StepParts]:
-        """The same steps once more, behind a prefix of their own; none without fences."""
+        """Fenced repetitions of the steps, behind a prefix of their own; none without fences."""
         if self.fences is None:
             return
         frames = loop.denoise(self.model, question.tokens, question.settings)
@@ -105,7 +105,7 @@ class Meter:
 
 
 def _encoded(record: AnswerRecord, frame: Frame, end: float) -> None:
-    """What the encoder took before a canvas: the prompt, or the canvas before."""
+    """Record the encoder's time before a canvas: the prompt's, or that of the canvas before."""
     seconds = frame.encode_seconds
     if frame.canvas == 0:
         record.prefill_seconds = seconds

@@ -1,7 +1,7 @@
-"""Peaks of Apple's chips, and what they make of a step's work: the roofline.
+"""The roofline: a table of chips, and the least time that a chip needs for some work.
 
-A roofline is the larger of two bounds: the time for the arithmetic at the chip's peak rate, and the
-time for reading the bytes at the full rate of its memory.
+The bound is the larger of two times: the arithmetic at the chip's peak rate, and reading the bytes
+at the full rate of its memory.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from .work import Work
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip's peak with so many GPU cores: float32 TFLOPS and GB/s."""
+    """The peak of a chip with so many GPU cores: float32 TFLOPS and GB/s."""
 
     name: str
     gpu_cores: int
@@ -23,14 +23,14 @@ class Chip:
 
 @dataclass(frozen=True)
 class Bound:
-    """Milliseconds that the chip's peak arithmetic, and its memory, need at least."""
+    """The least milliseconds of a chip's arithmetic, and of its memory."""
 
     compute_ms: float
     memory_ms: float
 
     @property
     def ms(self) -> float:
-        """The larger of the two: nothing computes this faster there."""
+        """The larger of the two: the chip cannot be faster."""
         return max(self.compute_ms, self.memory_ms)
 
 
@@ -71,7 +71,7 @@ publishes no rate for them, so its TFLOPS are estimates.
 
 
 def find_chip(brand: str, gpu_cores: int | None = None) -> Chip | None:
-    """The chip of a brand string such as "Apple M4 Pro"; None for one the table does not hold.
+    """The chip of a brand string such as "Apple M4 Pro"; None for one that the table lacks.
 
     A chip with other GPU cores than its row gets the nearest row's arithmetic in proportion.
     """
@@ -86,7 +86,7 @@ def find_chip(brand: str, gpu_cores: int | None = None) -> Chip | None:
 
 
 def bound(work: Work, chip: Chip) -> Bound:
-    """How long `work` takes at least on `chip`."""
+    """The least time of `work` on `chip`."""
     return Bound(
         work.flops / (chip.tflops * 1e12) * 1e3,
         work.bytes / (chip.gigabytes_per_second * 1e9) * 1e3,

@@ -190,43 +190,43 @@ PROFILE = {
 }
 
 
-def problems(value: Any, kind: Any = PROFILE, place: str = "") -> Iterator[str]:
-    """What about `value` is not of `kind`, each in one line that begins with its place."""
+def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:
+    """Deviations of `value` from `kind`, each in one line that begins with its path."""
     match kind:
         case Optional():
             if value is not None:
-                yield from problems(value, kind.kind, place)
+                yield from problems(value, kind.kind, at)
         case str():
             if not _is(value, kind):
-                yield f"{place or 'the file'} is {_short(value)}, expected {_said(kind)}"
+                yield f"{at or 'the file'} is {_short(value)}, expected {_said(kind)}"
         case list():
-            yield from _list_problems(value, kind[0], place)
+            yield from _list_problems(value, kind[0], at)
         case _:
-            yield from _object_problems(value, kind, place)
+            yield from _object_problems(value, kind, at)
 
 
-def _list_problems(value: Any, kind: Any, place: str) -> Iterator[str]:
+def _list_problems(value: Any, kind: Any, at: str) -> Iterator[str]:
     if not isinstance(value, list):
-        yield f"{place} is {_short(value)}, expected a list"
+        yield f"{at} is {_short(value)}, expected a list"
         return
     for number, item in enumerate(value):
-        yield from problems(item, kind, f"{place}[{number}]")
+        yield from problems(item, kind, f"{at}[{number}]")
 
 
-def _object_problems(value: Any, kinds: Mapping[str, Any], place: str) -> Iterator[str]:
+def _object_problems(value: Any, kinds: Mapping[str, Any], at: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"{place or 'the file'} is {_short(value)}, expected an object"
+        yield f"{at or 'the file'} is {_short(value)}, expected an object"
         return
     if "*" in kinds:
         kinds = dict.fromkeys(value, kinds["*"])
     for name in kinds.keys() | value.keys():
-        at = f"{place}.{name}" if place else name
+        path = f"{at}.{name}" if at else name
         if name not in value:
-            yield f"{at} is missing"
+            yield f"{path} is missing"
         elif name not in kinds:
-            yield f"{at} is unknown"
+            yield f"{path} is unknown"
         else:
-            yield from problems(value[name], kinds[name], at)
+            yield from problems(value[name], kinds[name], path)
 
 
 def _is(value: Any, kind: str) -> bool:

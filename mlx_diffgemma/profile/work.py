@@ -1,8 +1,8 @@
-"""Arithmetic and memory traffic by shape, and what a chip's peak makes of them.
+"""FLOPs and bytes of steps and passes, counted by shape; nothing else in the package counts them.
 
-The one place that counts FLOPs and bytes. A multiply-add is two FLOPs. Counted are matrix products
-and attention; norms, activations and the sampler are left out: they are far below one percent of
-the FLOPs. Bytes are weights read once a pass, and the keys and values that attention reads.
+A multiply-add is two FLOPs. Counted are matrix products and attention; norms, activations and the
+sampler are left out: they are far below one percent of the FLOPs. Bytes are weights read once a
+pass, and the keys and values that attention reads.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ BitsOf = Callable[[str], float]
 
 @dataclass(frozen=True)
 class Work:
-    """What a part does: FLOPs, bytes of weights read, bytes of cached keys and values read."""
+    """The work of a part: FLOPs, bytes of weights read, bytes of cached keys and values read."""
 
     flops: float = 0.0
     weight_bytes: float = 0.0
@@ -32,7 +32,7 @@ class Work:
 
     @property
     def bytes(self) -> float:
-        """All bytes read."""
+        """All bytes that are read."""
         return self.weight_bytes + self.cache_bytes
 
     def __add__(self, other: "Work") -> "Work":
@@ -50,7 +50,7 @@ def total(work: Mapping[str, Work]) -> Work:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight [outputs, inputs], or one for each of `experts` of which a row uses `used`."""
+    """A weight [outputs, inputs]; or one for each of `experts`, of which a row uses `used`."""
 
     part: str
     module: str
@@ -61,11 +61,11 @@ class Matrix:
 
     @property
     def size(self) -> int:
-        """How many weights there are."""
+        """The number of weights, over all experts."""
         return self.experts * self.outputs * self.inputs
 
     def work(self, rows: int, bits: BitsOf) -> Work:
-        """One pass of `rows` rows; of experts those are read that uniform routing hits."""
+        """Work of a pass of `rows` rows; the experts read are those that uniform routing hits."""
         hit = 1 - (1 - self.used / self.experts) ** rows
         flops = 2.0 * rows * self.used * self.outputs * self.inputs
         return Work(flops, hit * self.size * bits(self.module) / 8)
@@ -108,10 +108,10 @@ def step_work(
     item_bytes: int = 2,
     dense_rows: float | None = None,
 ) -> dict[str, Work]:
-    """One denoising step behind `prefix` positions, part by part: a step in mid-canvas.
+    """Work of one denoising step behind `prefix` positions, part by part: a step in mid-canvas.
 
     item_bytes: of a cached number; dense_rows: rows whose soft embedding takes the product with the
-    whole table, the others gather 64 of its rows; None for all of them.
+    whole table, where the others gather 64 of the table's rows; None for all rows.
     """
     C, V, H = config.canvas_length, config.text.vocab_size, config.text.hidden_size
     work = dict.fromkeys((ATTENTION, EXPERTS, DENSE_MLP, ROUTER), Work())
@@ -137,10 +137,10 @@ def encode_work(
     item_bytes: int = 2,
     whole: bool = False,
 ) -> Work:
-    """The causal pass over `tokens` positions behind `prefix`: prefill, or a canvas's commit.
+    """Work of the causal pass over `tokens` positions behind `prefix`: prefill, or a commit.
 
-    Of the last layer only keys and values are needed, so only its projections are counted, unless
-    `whole`. Weights are read once a chunk of the prompt.
+    Only keys and values of the last layer are needed, so only its projections are counted, unless
+    `whole`. Weights are read once for each chunk of the prompt.
     """
     total = Work()
     for first in range(0, tokens, PREFILL_CHUNK):
@@ -162,7 +162,7 @@ def _visible(config: ModelConfig, layer: LayerConfig, prefix: int) -> int:
 
 
 def _causal_pairs(config: ModelConfig, layer: LayerConfig, rows: int, prefix: int) -> int:
-    """Keys seen by `rows` queries behind `prefix` positions, each seeing itself too, in total."""
+    """Pairs of `rows` queries behind `prefix` positions and the keys they see, themselves too."""
     most = config.text.sliding_window - 1 if layer.sliding else prefix + rows
     growing = min(rows, max(0, most - prefix))  # queries that still see everything before them
     return rows + growing * prefix + growing * (growing - 1) // 2 + (rows - growing) * most
@@ -186,7 +186,7 @@ def _soft_embedding(config: ModelConfig, dense_rows: float, bits: BitsOf) -> Wor
 
 
 def packed_bits(config: ModelConfig, is_packed: Callable[[str], bool], item_bytes: int) -> BitsOf:
-    """The bits of every module: as packed where it is, else of a number of `item_bytes` bytes.
+    """The bits per weight of any module: packed ones, else those of `item_bytes` bytes.
 
     A group's scale and bias count with its weights: 16 bits each in affine mode, which is what the
     published folders have; mxfp4, mxfp8 and nvfp4 have a scale of 8 bits and no bias.
