@@ -35,7 +35,7 @@ class Engine(Protocol):
         ...
 
     def decoder(self, canvas: mx.array, soft: mx.array | None) -> Build:
-        """A function that builds the graph of a decoder pass, canvas ids to hidden states [1, C, H].
+        """A function that builds the graph of a decoder pass, from canvas ids to hidden [1, C, H].
 
         The prompt is encoded and everything else evaluated; to be called once.
         """
