@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,44 +91,56 @@ def require_comparable(first: Profile, second: Profile) -> None:
 def compare(first: Profile, second: Profile) -> list[Row]:
     """Every figure that both runs have samples of."""
     rows = []
-    for name, unit, more_is_better, figure in FIGURES:
-        one, other = _samples(name, first), _samples(name, second)
+    for name, unit, more_is_better, figure, samples in FIGURES:
+        one, other = samples(first), samples(second)
         if one and other:
             rows.append(Row(name, unit, more_is_better, change(one, other, figure)))
     return rows
 
 
-def _per_step(groups: Sequence[Group]) -> float:
-    """Groups of (tokens, steps) -> tokens a step."""
+def _canvases(profile: Profile) -> list[Profile]:
+    return [canvas for answer in profile["answers"] for canvas in answer["canvases"]]
+
+
+def _steps(profile: Profile) -> list[Group]:
+    return [canvas["step_ms"] for canvas in _canvases(profile)]
+
+
+def _commits(profile: Profile) -> list[Group]:
+    times = (canvas["commit_ms"] for canvas in _canvases(profile))
+    return [[ms] for ms in times if ms is not None]
+
+
+def _prefills(profile: Profile) -> list[Group]:
+    return [[a["prompt_tokens"] / a["prefill_seconds"]] for a in profile["answers"]]
+
+
+def _first_canvases(profile: Profile) -> list[Group]:
+    return [[answer["first_canvas_seconds"]] for answer in profile["answers"]]
+
+
+def _tokens_and_steps(profile: Profile) -> list[Group]:
+    return [(canvas["tokens"], canvas["steps"]) for canvas in _canvases(profile)]
+
+
+def _tokens_and_seconds(profile: Profile) -> list[Group]:
+    return [(answer["generated_tokens"], answer["seconds"]) for answer in profile["answers"]]
+
+
+def _ratio(groups: Sequence[Group]) -> float:
+    """Groups of (tokens, steps or seconds) -> tokens a step or a second."""
     return float(sum(group[0] for group in groups) / sum(group[1] for group in groups))
 
 
-FIGURES: tuple[tuple[str, str, bool, Figure], ...] = (
-    ("step", "ms", False, pooled_median),
-    ("commit", "ms", False, pooled_median),
-    ("prefill", "tokens/s", True, pooled_median),
-    ("first canvas", "s", False, pooled_median),
-    ("tokens a step", "", True, _per_step),
-    ("tokens/s", "", True, _per_step),
+FIGURES: tuple[tuple[str, str, bool, Figure, Callable[[Profile], list[Group]]], ...] = (
+    ("step", "ms", False, pooled_median, _steps),
+    ("commit", "ms", False, pooled_median, _commits),
+    ("prefill", "tokens/s", True, pooled_median, _prefills),
+    ("first canvas", "s", False, pooled_median, _first_canvases),
+    ("tokens a step", "", True, _ratio, _tokens_and_steps),
+    ("tokens/s", "", True, _ratio, _tokens_and_seconds),
 )
-
-
-def _samples(name: str, profile: Profile) -> list[Group]:
-    answers = profile["answers"]
-    canvases = [canvas for answer in answers for canvas in answer["canvases"]]
-    match name:
-        case "step":
-            return [canvas["step_ms"] for canvas in canvases]
-        case "commit":
-            return [[c["commit_ms"]] for c in canvases if c["commit_ms"] is not None]
-        case "prefill":
-            return [[a["prompt_tokens"] / a["prefill_seconds"]] for a in answers]
-        case "first canvas":
-            return [[answer["first_canvas_seconds"]] for answer in answers]
-        case "tokens a step":
-            return [(c["tokens"], c["steps"]) for c in canvases]
-        case _:
-            return [(answer["generated_tokens"], answer["seconds"]) for answer in answers]
+"""Name, unit, True where more is better, the figure, and its samples in a profile."""
 
 
 def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any]]:
