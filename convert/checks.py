@@ -1,4 +1,4 @@
-"""What is known before the first number is read: whether the target may be written, and fits."""
+"""Checks before the first number is read: the target may be written, and the disk holds it."""
 
 import hashlib
 import json
@@ -49,19 +49,19 @@ def _refuse_overlap(source: Path, out: Path) -> None:
     """ConvertError where writing OUT, or the folder in which it grows, would touch SOURCE."""
     if _is_one(source, out):
         raise ConvertError(f"SOURCE and OUT are both {source}; give OUT another name.")
-    for place in (out, partial_folder(out)):
-        if any(_is_one(source, above) for above in (place, *place.parents)) or any(
-            _is_one(place, above) for above in source.parents
+    for target in (out, partial_folder(out)):
+        if any(_is_one(source, above) for above in (target, *target.parents)) or any(
+            _is_one(target, above) for above in source.parents
         ):
             raise ConvertError(
-                f"{place} and {source} are one inside the other; put OUT elsewhere."
-                if place == out
+                f"{target} and {source} are one inside the other; put OUT elsewhere."
+                if target == out
                 else f"{source} is where a conversion into {out.name} grows; take another name."
             )
 
 
 def _is_one(a: Path, b: Path) -> bool:
-    """Whether two paths name one folder; a Mac's disks know MODEL by the name of model."""
+    """Test that two paths name one folder; a Mac's disks know MODEL by the name of model."""
     try:
         return a == b or a.samefile(b)
     except OSError:  # one of them is not there
@@ -78,7 +78,7 @@ def _require_writable(parent: Path) -> None:
 
 
 def _is_converted(folder: Path) -> bool:
-    """Whether a folder is an MLX one, ours or packed by others: never an original."""
+    """Test that a folder is an MLX one, written here or packed by others: never an original."""
     try:
         config = read_json(folder / "config.json")
     except CheckpointError:
@@ -88,7 +88,7 @@ def _is_converted(folder: Path) -> bool:
 
 
 def check_disk(plan: Plan, workspace: Workspace) -> None:
-    """ConvertError when the disk cannot hold what is still to be written."""
+    """ConvertError when the disk cannot hold the bytes that are still to be written."""
     done = sum(record.bytes for record in workspace.shards.values())
     require_room(workspace.out, workspace.folder, output_bytes(plan) - done)
 
@@ -96,7 +96,7 @@ def check_disk(plan: Plan, workspace: Workspace) -> None:
 def require_room(out: Path, place: Path, shards: int, download: int = 0) -> None:
     """ConvertError when the disk of `place` cannot hold `shards` bytes beside the small files.
 
-    download: bytes that will be fetched to the same disk before.
+    download: bytes that will be fetched to the same disk first.
     """
     needed, free = shards + SMALL_FILES_ROOM, shutil.disk_usage(place).free
     if needed + download > free:
@@ -109,15 +109,14 @@ def require_room(out: Path, place: Path, shards: int, download: int = 0) -> None
 
 def output_bytes(plan: Plan) -> int:
     """Bytes of all shards, headers included."""
-    headers = sum(len(shard_header([o for e in shard for o in e.outputs])) for shard in plan.shards)
-    return headers + plan.tensor_bytes
+    return sum(len(shard_header(outputs)) for outputs in plan.shard_outputs) + plan.tensor_bytes
 
 
 def fingerprint(plan: Plan) -> str:
-    """What unfinished shards depend on: the source's files, the recipe, this program and MLX."""
+    """Hash of all that unfinished shards depend on: source files, recipe, this program and MLX."""
     stats = {file.name: file.stat() for file in plan.source.files}
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
-    shards = [[asdict(o) for e in shard for o in e.outputs] for shard in plan.shards]
+    shards = [[asdict(output) for output in outputs] for outputs in plan.shard_outputs]
     sources = [(e.source, asdict(e.unpacking) if e.unpacking else None) for e in plan.entries]
     everything = [__version__, mlx_version(), asdict(plan.recipe), files, shards, sources]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""How far the numbers of one folder are from those of another, part by part.
+"""Error of one folder's numbers against another's, part by part.
 
-Both are unpacked a block at a time and compared in float32.
+The tensors of both folders are unpacked a block at a time and compared in float32.
 """
 
 import math
@@ -27,7 +27,7 @@ FLOAT_ERRORS = {"mxfp4": 0.12, "nvfp4": 0.1, "mxfp8": 0.04}  # of normal numbers
 
 @dataclass(frozen=True)
 class PartError:
-    """How far the tensors of one part that are packed in one way are from the source's."""
+    """Error, against the source, of the tensors of one part that are packed in one way."""
 
     part: str
     packing: str  # "none" where nothing was packed
@@ -66,7 +66,7 @@ def compare_weights(
 ) -> tuple[PartError, ...]:
     """The error of each part relative to the source's numbers; ConvertError if too large.
 
-    Both plans hold the tensors as their folders store them.
+    The entries of both plans are the tensors as the folders store them.
     """
     theirs = _counterparts(plan, source)
     tables: dict[tuple[str, str], _Sums] = {}
@@ -88,7 +88,7 @@ def compare_weights(
 
 
 def _counterparts(plan: Plan, source: Plan) -> dict[str, Entry]:
-    """The source's entries by name; ConvertError unless both have the same, in the same shapes."""
+    """The source's entries by name; ConvertError unless both plans agree on names and shapes."""
     ours, theirs = ({entry.name: entry for entry in p.entries} for p in (plan, source))
     for mine, other, there, folder in (
         (ours, theirs, plan.source.folder, source.source.folder),
@@ -140,7 +140,7 @@ def _sorted(tables: dict[tuple[str, str], _Sums]) -> tuple[PartError, ...]:
 def _pairs(
     entries: tuple[Entry, Entry], readers: list[RowReader]
 ) -> Iterator[tuple[mx.array, mx.array]]:
-    """The same rows of both entries, in float32."""
+    """Rows of both entries in float32, block by block: the same rows of each."""
     step = min(block_rows(entry) for entry in entries)
     ours, theirs = (read_entry(e, r, step) for e, r in zip(entries, readers, strict=True))
     for (_, _, mine), (_, _, other) in zip(ours, theirs, strict=True):
@@ -149,7 +149,7 @@ def _pairs(
 
 
 def _refuse_error(name: str, sums: _Sums, source: Path) -> None:
-    """ConvertError for one tensor: in the mean over a part, a wrong one of thirty may hide."""
+    """ConvertError for a tensor with a large error: one of thirty may hide in the part's mean."""
     limit = largest_error(sums.packing)
     if not sums.relative_rms <= limit:
         raise ConvertError(

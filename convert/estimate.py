@@ -1,4 +1,4 @@
-"""How long a conversion will take here, from a moment of packing and hashing."""
+"""Time that a conversion will take on this machine, from a moment of packing and hashing."""
 
 import hashlib
 import time
@@ -13,11 +13,11 @@ from .plan import Plan
 
 SAMPLE_ROWS, SAMPLE_WIDTH = 256, 2816  # a multiple of every group size
 SAMPLE_BYTES = 8 << 20
-OVERHEAD = 1.3  # reading, checking and writing, which wait for each other now and then
+OVERHEAD = 1.3  # reading, checking and writing now and then wait for each other
 
 
 def estimate_seconds(plan: Plan) -> float:
-    """Seconds for the whole plan, if the disks keep up; measured on this machine, now."""
+    """Seconds for the whole plan if the disks keep up, from measurements made now."""
     sizes: Counter[tuple[QuantizationConfig, str]] = Counter()
     for entry in plan.entries:
         if entry.packing is not None and entry.packing != entry.unpacking:

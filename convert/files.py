@@ -1,7 +1,8 @@
 """The small files of a target folder: config.json, index, tokenizer and the like, and the manifest.
 
-config.json is the source's in the spelling every reader knows, with the sampler's settings and the
-packing inlined, as mlx-vlm writes it. Source: config.json of mlx-community's published folders.
+The target's config.json is the source's in the spelling that every reader knows, with the sampler's
+settings and the packing inlined, as mlx-vlm writes them. Source: config.json of mlx-community's
+published folders.
 """
 
 import json
@@ -11,11 +12,11 @@ from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING, read_json
 from ..version import __version__
+from .hashing import FileRecord
 from .layout import launch_sizes
 from .pack import mlx_version
 from .plan import Plan
 from .quantize import quantization_object
-from .write import FileRecord
 
 CONFIG, GENERATION, INDEX = (
     "config.json",
@@ -39,7 +40,7 @@ MANIFEST_FORMAT = 1
 
 
 def small_files(plan: Plan, shard_names: list[str]) -> dict[str, bytes]:
-    """Every file but shards and manifest: its name and content."""
+    """Name and content of every file but the shards and the manifest."""
     folder = plan.source.folder
     files = {CONFIG: _json(target_config(plan)), INDEX: _json(_index(plan, shard_names))}
     for name in COPIED:
@@ -61,7 +62,7 @@ def target_config(plan: Plan) -> dict[str, Any]:
     generation_file = source.folder / GENERATION
     if generation_file.is_file():
         config["generation_config"] = read_json(generation_file)
-    if source.config.stop_ids:  # generation_config's are the ones that count
+    if source.config.stop_ids:  # generation_config.json's override config.json's
         config["eos_token_id"] = list(source.config.stop_ids)
     quantization = quantization_object(plan.recipe, plan.packed)
     if quantization is not None:
@@ -72,7 +73,7 @@ def target_config(plan: Plan) -> dict[str, Any]:
 def manifest(
     plan: Plan, sources: Mapping[str, FileRecord], files: Mapping[str, FileRecord]
 ) -> bytes:
-    """What was made from what, by what, with the sha256 of every file read and written."""
+    """conversion.json: source, recipe, versions, and the sha256 of every file read and written."""
     source = plan.source
     return _json(
         {
@@ -103,9 +104,8 @@ def _launch_spelling(plan: Plan) -> dict[str, Any]:
 def _index(plan: Plan, shard_names: list[str]) -> dict[str, Any]:
     where = {
         output.name: name
-        for name, shard in zip(shard_names, plan.shards, strict=True)
-        for entry in shard
-        for output in entry.outputs
+        for name, outputs in zip(shard_names, plan.shard_outputs, strict=True)
+        for output in outputs
     }
     return {
         "metadata": {"total_size": plan.tensor_bytes},

@@ -1,46 +1,54 @@
-"""Hashes the source's files in the background, for the manifest."""
+"""Sizes and sha256 of files, and those of the source's files while a conversion runs."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from types import TracebackType
-from typing import Self
 
-from .state import Workspace
-from .write import FileRecord, hash_file
+HASH_BLOCK = 8 << 20
 
 
-class SourceHasher:
-    """One thread that hashes each source file once; what it found is recorded by the caller's."""
+@dataclass(frozen=True)
+class FileRecord:
+    """A finished file: its size and its sha256."""
 
-    def __init__(self, files: Sequence[Path], workspace: Workspace) -> None:
-        self.files, self.workspace = files, workspace
-        self.stop = Event()
-        self.waiting: dict[str, Future[FileRecord]] = {}
+    bytes: int
+    sha256: str
 
-    def __enter__(self) -> Self:
+
+def hash_file(file: Path, stopped: Callable[[], bool] = lambda: False) -> FileRecord:
+    """Read a file once for its size and sha256; InterruptedError as soon as `stopped`."""
+    digest, count = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(HASH_BLOCK))
+    with file.open("rb", buffering=0) as stream:
+        while got := stream.readinto(buffer):
+            if stopped():
+                raise InterruptedError(f"{file}: hashing was stopped")
+            digest.update(buffer[:got])
+            count += got
+    return FileRecord(count, digest.hexdigest())
+
+
+class BackgroundHasher:
+    """One thread that hashes files; the caller's thread records what is ready."""
+
+    def __init__(self, files: Iterable[Path], keep: Callable[[str, FileRecord], None]) -> None:
+        self.keep, self.stop = keep, Event()
         self.thread = ThreadPoolExecutor(1, "hash")
-        for file in self.files:
-            if file.name not in self.workspace.sources:
-                self.waiting[file.name] = self.thread.submit(hash_file, file, self.stop.is_set)
-        return self
+        self.waiting: dict[str, Future[FileRecord]] = {
+            file.name: self.thread.submit(hash_file, file, self.stop.is_set) for file in files
+        }
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def record(self, *, wait: bool = False) -> None:
+        """Record the hashes that are ready; with `wait` all of them, once they are."""
+        for name, future in list(self.waiting.items()):
+            if wait or future.done():
+                self.keep(name, future.result())
+                del self.waiting[name]
+
+    def close(self) -> None:
+        """Give up what is not hashed yet."""
         self.stop.set()
         self.thread.shutdown(cancel_futures=True)
-
-    def record(self) -> None:
-        """Records the hashes that are ready."""
-        for name in [name for name, future in self.waiting.items() if future.done()]:
-            self.workspace.record_source(name, self.waiting.pop(name).result())
-
-    def finish(self) -> None:
-        """Waits for the rest, and records it."""
-        for name in list(self.waiting):
-            self.workspace.record_source(name, self.waiting.pop(name).result())

@@ -1,4 +1,4 @@
-"""Every tensor that a checkpoint must hold, with its shape, under its name in an MLX folder.
+"""Every tensor that a target must hold, with its shape, under its name in an MLX folder.
 
 Text sizes come from config.json's text_config, those of the vision tower from its vision_config.
 Source: the tensor table of google/diffusiongemma-26B-A4B-it.
@@ -10,6 +10,9 @@ from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING, LayerConfig, TextConfig
 from ..errors import CheckpointError
+from ..model.tensors import VISION
+from ..model.weights import own_dtype
+from .read import SourceCheckpoint
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -28,6 +31,25 @@ LAYER_NORMS = (
 VISION_NORMS = LAYER_NORMS[:3] + LAYER_NORMS[4:5]
 PATCH_SIZE = 16  # where vision_config leaves it out
 CHANNELS = 3
+
+
+def expected_shapes(source: SourceCheckpoint) -> Shapes:
+    """Every tensor to be written and its unpacked shape; the vision tower where the source has one.
+
+    A source may lack the tower that its config describes, but no part of one. CheckpointError for
+    a config.json from which no MLX folder can be made.
+    """
+    if source.config.use_clipped_linears:
+        raise CheckpointError(
+            "config.json: vision_config.use_clipped_linears = True is not supported."
+        )
+    own_dtype(source.config)  # this and the next raise here, not when all is written
+    launch_sizes(source.config.text)
+    shapes = text_shapes(source.config.text)
+    vision = source.raw_config.get("vision_config")
+    if vision and any(VISION.match(name) for name in source.names):
+        shapes |= vision_shapes(vision, source.config.text.hidden_size)
+    return shapes
 
 
 def text_shapes(text: TextConfig) -> Shapes:
@@ -49,11 +71,11 @@ def vision_shapes(vision: Mapping[str, Any], hidden_size: int) -> Shapes:
     """The vision tower, and its projection to the text network's hidden size."""
     H, inner = _count(vision, "hidden_size"), _count(vision, "intermediate_size")
     patch = _count(vision, "patch_size", PATCH_SIZE)
-    places = _count(vision, "position_embedding_size")
+    positions = _count(vision, "position_embedding_size")
     shapes: Shapes = {
         f"{VISION_PROJECTION}.weight": (hidden_size, H),
         f"{VISION_TOWER}.patch_embedder.input_proj.weight": (H, CHANNELS * patch * patch),
-        f"{VISION_TOWER}.patch_embedder.position_embedding_table": (2, places, H),
+        f"{VISION_TOWER}.patch_embedder.position_embedding_table": (2, positions, H),
     }
     if vision.get("standardize"):
         shapes |= {f"{VISION_TOWER}.std_bias": (H,), f"{VISION_TOWER}.std_scale": (H,)}

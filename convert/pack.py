@@ -1,4 +1,4 @@
-"""From rows of bytes to rows of a target's tensors: widened, packed, or passed on as they are."""
+"""Conversions between rows of bytes, plain numbers and numbers packed by MLX."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def mlx_version() -> str:
 
 
 def pack(numbers: mx.array, packing: QuantizationConfig) -> Sequence[mx.array]:
-    """Rows as MLX packs them: U32 weight, scales and, if affine, biases in the rows' dtype."""
+    """Rows packed by MLX: U32 weight, scales and, in affine mode, biases in the rows' dtype."""
     parts = mx.quantize(numbers, packing.group_size, packing.bits, packing.mode)
     mx.eval(parts)
     return parts

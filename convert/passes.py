@@ -1,6 +1,6 @@
 """One decoder pass over a fixed canvas, with a single layer of the network in memory at a time.
 
-So a source three times as large as the memory can be compared with what was made from it.
+A source three times as large as the memory can so be compared with the folder made from it.
 Axes: L prompt positions, C canvas positions, V vocabulary, H hidden size.
 """
 
@@ -26,18 +26,18 @@ Rows = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Distance:
-    """How far next-step distributions are from others, over the canvas; nats."""
+    """Distance in nats, over a canvas, between two predictions of the first step."""
 
     mean_kl: float
     largest_kl: float
-    same_choice: int  # positions whose likeliest token is the same
+    same_choice: int  # positions with the same most likely token
     positions: int
 
 
 def first_step_log_probabilities(
     folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Rows:
-    """log p [C, V] of a canvas's first step, activations in float32."""
+    """log p [C, V] of a canvas's first step, with activations in float32."""
     config = read_config(folder)
     tensors = Tensors(folder, config, mx.float32)
     x, y = _below_layers(tensors)
@@ -69,9 +69,9 @@ def _ids(config: ModelConfig) -> tuple[mx.array, mx.array]:
 
 
 def _below_layers(tensors: Tensors) -> tuple[mx.array, mx.array]:
-    """What the first layer gets: prompt [1, L, H] and canvas [1, C, H], evaluated.
+    """Inputs of the first layer, evaluated: prompt [1, L, H] and canvas [1, C, H].
 
-    The table is let go: it is as large as a layer, and read again for the head.
+    The embedding table is let go: as large as a layer, the head reads it again.
     """
     embedding, conditioning, _ = build_ends(tensors)
     prompt, canvas = _ids(tensors.config)
@@ -82,7 +82,7 @@ def _below_layers(tensors: Tensors) -> tuple[mx.array, mx.array]:
 
 
 def _above_layers(folder: Path, config: ModelConfig, y: mx.array) -> mx.array:
-    """Capped logits [C, V] of what the last layer gives, evaluated."""
+    """Softcapped logits [C, V] of the last layer's output y [1, C, H], evaluated."""
     embedding, _, final_norm = build_ends(Tensors(folder, config, mx.float32))
     hidden = mx.fast.rms_norm(y, final_norm, config.text.rms_norm_eps)
     logits = softcap(embedding.head(hidden), config.text.final_logit_softcapping)[0]
@@ -93,7 +93,7 @@ def _above_layers(folder: Path, config: ModelConfig, y: mx.array) -> mx.array:
 def _through_layer(
     tensors: Tensors, number: int, x: mx.array, y: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """Prompt x [1, L, H] and canvas y [1, C, H] behind layer `number`, evaluated."""
+    """Outputs of layer `number`, evaluated: prompt x [1, L, H] and canvas y [1, C, H]."""
     config = tensors.config.text.layers[number]
     layer = build_layer(tensors, number)
     cache = LayerCache(tensors.config.text.sliding_window if config.sliding else None)

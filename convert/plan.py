@@ -1,7 +1,8 @@
-"""The conversion as a table: every target tensor, where its rows come from, and in which shard.
+"""The plan of a conversion: an entry for every tensor of the target, in order, shard by shard.
 
-Made from headers and config.json alone. Everything that can be wrong with names, shapes and dtypes
-is found here, before a number is read; a source tensor is used, listed as dropped, or an error.
+A plan is made from headers and config.json alone: bind decides which source tensors make which
+target tensors, each of those becomes an entry, and entries fill shards. All that can be wrong with
+names, shapes and dtypes is found on the way, before a number is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,10 @@ from ..model.tensors import VISION
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint
-from .table import Entry, Output
+from .table import Entry, Output, make_entry
 
 MAX_SHARD_BYTES = 5_000_000_000
-HEADER_SHARE = 1000  # one part of so many of a shard is left for its header
+HEADER_SHARE = 1000  # a thousandth of a shard is left for its header
 BLOCK_BYTES = 16 << 20  # of a source tensor read, packed and written at a time
 BLOCKS_IN_FLIGHT = 7  # read ahead, checked, copied to MLX, packed, on their way to the disk
 BASE_BYTES = 250_000_000  # the interpreter, MLX and numpy
@@ -25,7 +26,7 @@ BASE_BYTES = 250_000_000  # the interpreter, MLX and numpy
 
 @dataclass(frozen=True)
 class Plan:
-    """All entries in the order they are written, shard by shard."""
+    """All entries in the order of writing, shard by shard; dropped: names in the source's files."""
 
     source: SourceCheckpoint
     recipe: Recipe
@@ -37,8 +38,13 @@ class Plan:
         return (entry for shard in self.shards for entry in shard)
 
     @cached_property
+    def shard_outputs(self) -> list[list[Output]]:
+        """The stored tensors of each shard."""
+        return [[output for entry in shard for output in entry.outputs] for shard in self.shards]
+
+    @property
     def outputs(self) -> list[Output]:
-        return [output for entry in self.entries for output in entry.outputs]
+        return [output for outputs in self.shard_outputs for output in outputs]
 
     @property
     def tensor_bytes(self) -> int:
@@ -46,7 +52,7 @@ class Plan:
 
     @property
     def source_bytes(self) -> int:
-        """Bytes to read, counted unpacked."""
+        """Bytes of the source's numbers, counted unpacked."""
         return sum(entry.num_bytes for entry in self.entries)
 
     @property
@@ -65,7 +71,7 @@ class Plan:
 
     @property
     def peak_bytes(self) -> int:
-        """Memory the conversion takes at most: a few blocks, and one matrix's scales and biases."""
+        """Memory the conversion takes at most: blocks in flight, one matrix's scales and biases."""
         scales = max(sum(o.num_bytes for o in entry.outputs[1:]) for entry in self.entries)
         block = min(BLOCK_BYTES, max(entry.num_bytes for entry in self.entries))
         return BASE_BYTES + BLOCKS_IN_FLIGHT * block + 2 * scales
@@ -78,9 +84,11 @@ def make_plan(
     requantize: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Plan:
-    """The table for `source`; CheckpointError says which tensor cannot be converted, and why."""
+    """The plan for `source`; CheckpointError names a tensor that cannot be converted, and why."""
     _refuse_packed_twice(source, requantize)
-    entries, dropped = bind(source, recipe)
+    bound, dropped = bind(source)
+    entries = [make_entry(source, recipe, one) for one in bound]
+    _refuse_mixed_dtypes(source, entries)
     return Plan(source, recipe, tuple(_shards(entries, max_shard_bytes)), dropped)
 
 
@@ -94,11 +102,21 @@ def _refuse_packed_twice(source: SourceCheckpoint, requantize: bool) -> None:
     )
 
 
-def _shards(entries: Sequence[Entry], max_bytes: int) -> Iterator[tuple[Entry, ...]]:
-    """Entries in order, as many a shard as fit; a matrix larger than a shard gets one alone.
+def _refuse_mixed_dtypes(source: SourceCheckpoint, entries: Sequence[Entry]) -> None:
+    """CheckpointError unless all numbers have one dtype, that of scales and of activations."""
+    first = entries[0]
+    for entry in entries:
+        plain = [] if entry.unpacking else [(n, source.info(n).dtype) for n in entry.sources]
+        for name, dtype in [(entry.name, entry.dtype), *plain]:
+            if dtype != first.dtype:
+                raise CheckpointError(
+                    f"{name} in {source.folder} is {dtype}, but {first.name} is {first.dtype}; "
+                    "a checkpoint has one dtype, save it again in one."
+                )
 
-    Inside a shard odd sizes come last, so that wider numbers stay aligned.
-    """
+
+def _shards(entries: Sequence[Entry], max_bytes: int) -> Iterator[tuple[Entry, ...]]:
+    """Entries in order, as many a shard as fit; a matrix larger than a shard has one to itself."""
     room = max_bytes - max_bytes // HEADER_SHARE
     shard: list[Entry] = []
     size = 0
@@ -113,4 +131,5 @@ def _shards(entries: Sequence[Entry], max_bytes: int) -> Iterator[tuple[Entry, .
 
 
 def _aligned(shard: Sequence[Entry]) -> tuple[Entry, ...]:
+    """A shard's entries with odd sizes last, so that wider numbers stay aligned."""
     return tuple(sorted(shard, key=lambda e: any(o.num_bytes % 8 for o in e.outputs)))

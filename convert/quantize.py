@@ -1,8 +1,8 @@
-"""Who gets how many bits: a recipe, and what it makes of each matrix.
+"""Recipes: how many bits each part of the network gets, and how config.json says so.
 
-The published recipe packs experts, self-conditioning and the vision projection as it is named for,
-and keeps embedding, attention, dense MLP and router at 8-bit affine in groups of 64, whatever its
-name. Source: mlx-vlm 0.7.10, `models/diffusion_gemma` (quant_predicate) and `quantize_model`.
+A published recipe such as 4bit packs experts, self-conditioning and the vision projection as its
+name says, and keeps embedding, attention, dense MLP and router at 8-bit affine in groups of 64.
+Source: mlx-vlm 0.7.10, `models/diffusion_gemma` (quant_predicate) and `quantize_model`.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ KEPT_BITS, KEPT_GROUP = 8, 64
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """What a user chose; None is the recipe's own."""
+    """A user's choices; None takes the recipe's own."""
 
     quantize: str = "4bit"
     group_size: int | None = None
@@ -40,7 +40,7 @@ class RecipeOptions:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each part of the network is packed; `default` None packs nothing."""
+    """The packing of each part of the network; `default` None packs nothing."""
 
     name: str
     default: QuantizationConfig | None
@@ -50,8 +50,13 @@ class Recipe:
     kept: QuantizationConfig | None  # dense MLP and router
     embed_vision: bool
 
-    def wanted(self, module: str) -> QuantizationConfig | None:
-        """The packing of a matrix by its module's path, before its width is looked at."""
+    def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
+        """The packing meant for a tensor, whatever its width; None for one that stays plain."""
+        if len(shape) < 2 or not name.endswith(".weight"):
+            return None
+        return self._of_module(name.removesuffix(".weight"))
+
+    def _of_module(self, module: str) -> QuantizationConfig | None:
         if module.startswith(VISION_TOWER):
             return None
         if module == VISION_PROJECTION:
@@ -64,22 +69,15 @@ class Recipe:
             return self.experts
         return self.kept if is_kept(module) else self.default
 
-    def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
-        """The packing of the tensor `name`; None for a vector, or a width its groups do not fit."""
-        if len(shape) < 2 or not name.endswith(".weight"):
-            return None
-        packing = self.wanted(name.removesuffix(".weight"))
-        return None if packing is None or shape[-1] % packing.group_size else packing
-
 
 def is_kept(module: str) -> bool:
-    """Whether config.json always names this module, as mlx-vlm writes it."""
+    """Test that config.json always names this module, as mlx-vlm writes it."""
     kept = (".embed_tokens", ".mlp.gate_proj", ".mlp.up_proj", ".mlp.down_proj", ".router.proj")
     return module.endswith(kept) or ".self_attn." in module
 
 
 def make_recipe(options: RecipeOptions) -> Recipe:
-    """The Recipe of a user's choice; SettingsError where a mode lacks what was asked."""
+    """The Recipe of a user's choices; SettingsError for bits or groups that a mode lacks."""
     if options.quantize not in PRESETS:
         raise SettingsError(
             f"quantize is {options.quantize!r}, expected one of {', '.join(PRESETS)}."
@@ -106,7 +104,7 @@ def make_recipe(options: RecipeOptions) -> Recipe:
 def quantization_object(
     recipe: Recipe, packed: Mapping[str, QuantizationConfig]
 ) -> dict[str, Any] | None:
-    """config.json's `quantization` for the modules that are packed: the default, then overrides.
+    """The `quantization` of config.json for the modules that are packed: default, then overrides.
 
     A kept module is always named, another only where it differs; affine overrides name no mode.
     """
@@ -137,7 +135,7 @@ def _kept(option: str, bits: int | None) -> QuantizationConfig:
 
 
 def _checked(option: str, packing: QuantizationConfig) -> QuantizationConfig:
-    """`packing`, if MLX has it; `option` is what could have broken it."""
+    """`packing` if MLX has it, else SettingsError for `option`, which chose its bits or groups."""
     all_bits, all_groups = MODES[packing.mode]
     got, known = packing.group_size, all_groups
     if option != "group_size":

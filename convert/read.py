@@ -1,7 +1,7 @@
-"""Opens a source checkpoint by its headers, and reads rows of its tensors, a block at a time.
+"""A source checkpoint: its headers, and rows of its tensors, read a block at a time.
 
 A tensor is never in memory as a whole, and nothing but safetensors is read. A block is checked for
-NaN and Inf on its bits, which costs a hundredth of converting it.
+NaN and Inf on its bits, which costs a hundredth of converting the block.
 """
 
 import math
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config, read_json
+from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
 from ..errors import CheckpointError
-from ..model.tensors import mlx_name
+from ..model.tensors import REPACKED, mlx_name, refusal
 
 CACHED_ITEMS = 1 << 16
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -32,10 +33,10 @@ Block = NDArray[np.uint8]  # rows of bytes, [rows, bytes a row]
 
 @dataclass(frozen=True)
 class SourceCheckpoint:
-    """A checkpoint to convert: what its small files and headers say."""
+    """The small files and headers of a checkpoint to convert."""
 
     folder: Path
-    name: str  # what the manifest calls it: a repository id, or the folder's name
+    name: str  # in the manifest: a repository id, or the folder's name
     revision: str | None
     config: ModelConfig
     raw_config: Mapping[str, Any]
@@ -43,8 +44,29 @@ class SourceCheckpoint:
     names: Mapping[str, str]  # name in an MLX folder -> name in the file
 
     def info(self, name: str) -> TensorInfo:
-        """The header's entry of a tensor, by its MLX name."""
+        """The header's entry of a tensor, by its MLX name; CheckpointError where there is none."""
+        self.require(name)
         return self.headers[self.names[name]]
+
+    def require(self, name: str) -> None:
+        """CheckpointError where a tensor is missing, or packed by a re-export in its own way."""
+        if name in self.names:
+            return
+        stem = name.removesuffix(".weight")
+        for other, stored in self.names.items():
+            if other.startswith(stem) and REPACKED.search(other):
+                raise refusal(stored, self.folder)
+        raise CheckpointError(f"{name}: missing in {self.folder}; {CONVERT_AGAIN}.")
+
+    def packing(self, module: str) -> QuantizationConfig | None:
+        """The packing of a module's weight; None for plain numbers."""
+        if f"{module}.scales" not in self.names:
+            return None
+        if self.config.quantization is None:
+            raise CheckpointError(
+                f"{module}.scales is in {self.folder}, but config.json has no quantization."
+            )
+        return self.config.quantization.of(module)
 
     @property
     def files(self) -> list[Path]:
@@ -55,7 +77,7 @@ class SourceCheckpoint:
 def open_checkpoint(
     folder: Path, *, name: str | None = None, revision: str | None = None, shape_only: bool = False
 ) -> SourceCheckpoint:
-    """Reads config and headers of `folder`; CheckpointError says what is wrong with them."""
+    """Read config and headers of `folder`; CheckpointError says what is wrong with them."""
     config = read_config(folder)
     refuse_pickles(folder)
     headers = read_headers(folder, shape_only=shape_only)
@@ -83,7 +105,7 @@ def refuse_pickles(folder: Path) -> None:
 
 @dataclass
 class RowReader:
-    """Reads rows of source tensors; for one thread at a time, since it moves through open files."""
+    """A reader of source tensors' rows, for one thread at a time: open files have one position."""
 
     source: SourceCheckpoint
     streams: dict[Path, BinaryIO] = field(default_factory=dict)
@@ -91,7 +113,7 @@ class RowReader:
     def rows(self, names: Sequence[str], first: int, count: int) -> Block:
         """`count` rows from `first` on, of the tensors `names` laid one behind the other.
 
-        All have rows of one length: a tensor's last axis. CheckpointError for NaN and Inf.
+        The tensors' rows, their last axis, have one length. CheckpointError for NaN and Inf.
         """
         infos = [self.source.info(name) for name in names]
         block = np.empty((count, row_length(infos[0])), np.uint8)
@@ -130,7 +152,7 @@ class RowReader:
             raise CheckpointError(f"{file}: {error.strerror}; {CONVERT_AGAIN}.") from None
 
     def _refuse_non_finite(self, rows: Block, first: int, info: TensorInfo) -> None:
-        """CheckpointError with the tensor's name and the place of the first NaN or Inf."""
+        """CheckpointError with the tensor's name and the index of the first NaN or Inf."""
         if info.dtype not in BITS:
             return
         kind, mask, limit = BITS[info.dtype]
@@ -140,16 +162,16 @@ class RowReader:
         magnitudes = bits & mask
         row, column = (int(i) for i in np.argwhere(magnitudes >= limit)[0])
         what = "Inf" if magnitudes[row, column] == limit else "NaN"
-        place = [*(int(i) for i in np.unravel_index(first + row, info.shape[:-1])), column]
+        index = [*(int(i) for i in np.unravel_index(first + row, info.shape[:-1])), column]
         stored = next(name for name, other in self.source.headers.items() if other is info)
         raise CheckpointError(
-            f"{stored} in {info.file.name}: {what} at {place}, expected finite numbers; "
+            f"{stored} in {info.file.name}: {what} at {index}, expected finite numbers; "
             "download the checkpoint again."
         )
 
 
 def _largest(bits: NDArray[Any], mask: int) -> int:
-    """max(bits & mask), in pieces: a whole copy costs ten times as much in page faults."""
+    """max(bits & mask), piece by piece: a whole copy costs ten times as much in page faults."""
     buffer = np.empty(min(CACHED_ITEMS, bits.size), bits.dtype)
     largest = 0
     for first in range(0, bits.size, CACHED_ITEMS):

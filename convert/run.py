@@ -1,9 +1,12 @@
 """The whole conversion: checks, shard after shard, small files, and the rename at the end."""
 
 import errno
+import re
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +15,7 @@ from ..errors import ConvertError
 from ..model.weights import check_network
 from .checks import check_disk, check_target, fingerprint
 from .files import manifest, small_files
-from .hashing import SourceHasher
-from .memory import peak_memory
+from .hashing import BackgroundHasher
 from .plan import Plan
 from .read import RowReader
 from .state import MANIFEST, Workspace, unfinished_shards
@@ -21,11 +23,12 @@ from .transfer import small_cache, transfer
 from .write import ShardWriter, write_synced
 
 Progress = Callable[[int, int], None]  # source bytes done, and in all
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a conversion made."""
+    """The outcome of a conversion."""
 
     folder: Path
     shards: int
@@ -39,7 +42,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Reports:
-    """Whom to tell what while it runs; neither draws here."""
+    """Callbacks of a running conversion: for its progress, and for a line to note."""
 
     progress: Progress = lambda done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -48,34 +51,24 @@ class Reports:
 def convert(
     plan: Plan, out: Path, *, overwrite: bool = False, reports: Reports | None = None
 ) -> Result:
-    """Writes what `plan` says into a new folder `out`; see check_target for what may be there.
+    """Write what `plan` says into a new folder `out`; check_target tells what may lie there.
 
-    OUT is untouched until all is whole. What an earlier run with the same plan finished is taken
-    over. ConvertError and CheckpointError say what is wrong; an interruption leaves whole shards.
+    OUT is untouched until the new folder is whole. Shards that an earlier run with the same plan
+    finished are taken over. ConvertError and CheckpointError say what is wrong; an interruption
+    leaves whole shards.
     """
     began = time.perf_counter()
     reports = reports or Reports()
     check_target(plan.source.folder, out, overwrite)
     workspace = Workspace(out, fingerprint(plan))
     try:
-        workspace.open()
-        if workspace.discarded:
-            reports.note(
-                f"{workspace.discarded} finished shards in {workspace.folder} are of another "
-                "source, recipe or version, and are made again"
-            )
-        resumed = len(workspace.shards)
-        if resumed:
-            reports.note(f"going on with {resumed} of {len(plan.shards)} shards, hashes checked")
-        check_disk(plan, workspace)
-        for line in _lacking(plan):
-            reports.note(line)
+        resumed = _open(workspace, plan, reports)
         _write_folder(plan, workspace, reports)
         check_target(plan.source.folder, out, overwrite)  # an hour later OUT may be another's
         workspace.publish(overwrite)
     except OSError as error:
         workspace.leave()
-        raise _told(error, workspace, len(plan.shards)) from error
+        raise _failure(error, workspace, len(plan.shards)) from error
     except BaseException:
         workspace.leave()
         raise
@@ -91,13 +84,15 @@ def convert(
     )
 
 
-def _lacking(plan: Plan) -> Iterator[str]:
-    """What the source does not have and OUT will be missing, though it can be converted."""
-    source = plan.source
-    if not (source.folder / "tokenizer.json").is_file():
-        yield f"{source.name} has no tokenizer.json, OUT needs one before it can answer"
-    if source.config.has_vision and not plan.has_vision:
-        yield f"{source.name} has no vision tensors, though config.json has a tower; nor will OUT"
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most.
+
+    Linux's ru_maxrss starts with what the parent process had, VmHWM does not.
+    """
+    if STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())):
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def shard_names(count: int) -> list[str]:
@@ -107,12 +102,39 @@ def shard_names(count: int) -> list[str]:
     return [f"model-{number + 1:05}-of-{count:05}.safetensors" for number in range(count)]
 
 
+def _open(workspace: Workspace, plan: Plan, reports: Reports) -> int:
+    """Open the folder to write in; the count of shards that an earlier run has finished there."""
+    workspace.open()
+    if workspace.discarded:
+        reports.note(
+            f"{workspace.discarded} finished shards in {workspace.folder} are of another "
+            "source, recipe or version, and are made again"
+        )
+    resumed = len(workspace.shards)
+    if resumed:
+        reports.note(f"going on with {resumed} of {len(plan.shards)} shards, hashes checked")
+    check_disk(plan, workspace)
+    for line in _lacking(plan):
+        reports.note(line)
+    return resumed
+
+
+def _lacking(plan: Plan) -> Iterator[str]:
+    """Notes on what the source lacks, so that OUT will lack it too."""
+    source = plan.source
+    if not (source.folder / "tokenizer.json").is_file():
+        yield f"{source.name} has no tokenizer.json, OUT needs one before it can answer"
+    if source.config.has_vision and not plan.has_vision:
+        yield f"{source.name} has no vision tensors, though config.json has a tower; nor will OUT"
+
+
 def _write_folder(plan: Plan, workspace: Workspace, reports: Reports) -> None:
-    """Everything that belongs into the new folder; its headers are bound as loading would."""
+    """Write everything that belongs into the new folder, and bind its headers as loading would."""
     folder, names = workspace.folder, shard_names(len(plan.shards))
-    with SourceHasher(plan.source.files, workspace) as hasher:
+    unhashed = (file for file in plan.source.files if file.name not in workspace.sources)
+    with closing(BackgroundHasher(unhashed, workspace.record_source)) as hasher:
         _write_shards(plan, workspace, hasher, reports.progress)
-        hasher.finish()
+        hasher.record(wait=True)
     records = dict(workspace.shards)
     for name, content in small_files(plan, names).items():
         records[name] = write_synced(folder / name, content)
@@ -121,19 +143,17 @@ def _write_folder(plan: Plan, workspace: Workspace, reports: Reports) -> None:
 
 
 def _write_shards(
-    plan: Plan, workspace: Workspace, hasher: SourceHasher, progress: Progress
+    plan: Plan, workspace: Workspace, hasher: BackgroundHasher, progress: Progress
 ) -> None:
-    """All shards that an earlier run has not finished, each recorded when it is on the disk."""
+    """Write the shards that no earlier run has finished; record each when it is on the disk."""
     done, total = 0, plan.source_bytes
-    with ExitStack() as stack:
-        stack.enter_context(small_cache())
-        reader = stack.enter_context(closing(RowReader(plan.source)))
-        for name, shard in zip(shard_names(len(plan.shards)), plan.shards, strict=True):
+    with small_cache(), closing(RowReader(plan.source)) as reader:
+        names = shard_names(len(plan.shards))
+        for name, shard, outputs in zip(names, plan.shards, plan.shard_outputs, strict=True):
             before, done = done, done + sum(entry.num_bytes for entry in shard)
             if name in workspace.shards:
                 continue
-            outputs = [output for entry in shard for output in entry.outputs]
-            with ShardWriter(workspace.folder / name, outputs) as writer:
+            with closing(ShardWriter(workspace.folder / name, outputs)) as writer:
                 for count in transfer(shard, reader, writer):
                     before += count
                     progress(before, total)
@@ -142,8 +162,8 @@ def _write_shards(
             hasher.record()
 
 
-def _told(error: OSError, workspace: Workspace, num_shards: int) -> ConvertError:
-    """A failed read or write in one line, with what the next run still has."""
+def _failure(error: OSError, workspace: Workspace, num_shards: int) -> ConvertError:
+    """The error for a failed read or write, with the shards that the next run still has."""
     place = error.filename or str(workspace.folder)
     said = error.strerror or str(error)
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"

@@ -1,7 +1,8 @@
 """The folder beside OUT in which a conversion grows, and what an interrupted one left there.
 
-Finished shards are recorded with their hashes in unfinished.json, next to what they were made from:
-the next run checks the hashes and goes on. OUT appears by one rename, when all is whole.
+Finished shards are recorded with their hashes in unfinished.json, beside the fingerprint of their
+source and recipe: the next run checks the hashes and goes on. OUT appears by one rename, when the
+folder is whole.
 """
 
 import ctypes
@@ -18,21 +19,22 @@ from pathlib import Path
 
 from ..checkpoint.config import read_json
 from ..errors import CheckpointError, ConvertError
-from .write import FileRecord, hash_file, write_synced
+from .hashing import FileRecord, hash_file
+from .write import write_synced
 
 STATE, MANIFEST = "unfinished.json", "conversion.json"
 AT_FDCWD = {"linux": -100, "darwin": -2}
-# What network and foreign file systems say who know no locks, or do not sync folders.
+# Answers of network and foreign file systems that know no locks, or do not sync folders.
 NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
 RENAME_SWAP = 2  # RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
 @dataclass
 class Workspace:
-    """OUT.partial, locked for this process; `out` is what a link names, not the link."""
+    """OUT.partial, locked for this process; of a link, `out` is the folder that the link names."""
 
     out: Path
-    fingerprint: str  # of source, recipe and versions: shards of another are worth nothing
+    fingerprint: str  # of source, recipe and versions: shards of another are discarded
     shards: dict[str, FileRecord] = field(default_factory=dict)
     sources: dict[str, FileRecord] = field(default_factory=dict)
     discarded: int = 0  # shards that were there, of another fingerprint
@@ -48,7 +50,7 @@ class Workspace:
         return partial_folder(self.out)
 
     def open(self, checked: Callable[[Path], FileRecord] = hash_file) -> None:
-        """Makes the folder, or takes over what an earlier run finished there, hashes checked."""
+        """Make the folder, or take over the shards of an earlier run whose hashes are right."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         self._refuse_foreign()
@@ -67,62 +69,62 @@ class Workspace:
         self._save()
 
     def record_shard(self, name: str, record: FileRecord) -> None:
-        """Counts a shard as finished; it is on the disk."""
+        """Count a shard, which is on the disk, as finished."""
         self.shards[name] = record
         self._save()
 
     def record_source(self, name: str, record: FileRecord) -> None:
-        """Keeps the hash of a source file, so that a later run need not read it for that."""
+        """Keep the hash of a source file, so that a later run need not hash the file again."""
         self.sources[name] = record
         self._save()
 
     def leave(self) -> None:
-        """After a failure: keeps the finished shards and nothing else, or nothing at all."""
+        """Clear up after a failure: keep the finished shards and their state, or nothing at all."""
         if self.lock < 0:
             return
         if self._is_published():
             self._clear_up()
         elif not self.opened:
-            with suppress(OSError):  # it is not empty: an earlier run's, whose shards stay
+            with suppress(OSError):  # not empty: the shards of an earlier run stay
                 self.folder.rmdir()
         elif self.shards:
             self._remove_all_but({STATE, *self.shards})
-            if not (self.folder / STATE).exists():  # it was about to be published
+            if not (self.folder / STATE).exists():  # the folder was about to be published
                 self._save()
         else:
             self._remove_folder()
         self.close()
 
     def publish(self, overwrite: bool) -> None:
-        """Puts the finished folder in OUT's place; what was there goes once replaced.
+        """Put the finished folder in OUT's place, then remove the folder that was there.
 
-        Without `overwrite` there must be no OUT, and OSError says that one has appeared.
+        Without `overwrite`, OSError where an OUT has appeared meanwhile.
         """
         _sync_folder(self.folder)
         (self.folder / STATE).unlink()  # before: a kill must not leave it in OUT
         if not overwrite or not self.out.exists():
             os.rename(self.folder, self.out)
         elif not _swap(self.folder, self.out):
-            _replace_in_two_steps(self.folder, self.out)
+            _swap_by_renames(self.folder, self.out)
         self.published = True  # until here, what was made is kept for the next run
         _sync_folder(self.out.parent)
         self._clear_up()
         self.close()
 
     def _is_published(self) -> bool:
-        """Whether OUT is the folder made here: an interruption may come right after the rename."""
+        """Test that OUT is the folder made here: an interrupt may come right after the rename."""
         try:
             return self.published or os.path.samestat(os.fstat(self.lock), self.out.stat())
         except OSError:
             return False
 
     def _clear_up(self) -> None:
-        """Removes the folder that the new OUT has replaced."""
+        """Remove the folder that the new OUT has replaced."""
         if self.folder.is_dir():
             self._remove_folder()
 
     def _remove_folder(self) -> None:
-        """The state goes last: after a kill in between, the next run knows what the rest is."""
+        """Remove the folder, its state last: the next run must know the rest that a kill leaves."""
         with suppress(OSError):
             (self.folder / STATE).touch()
             self._remove_all_but({STATE})
@@ -170,18 +172,18 @@ class Workspace:
 
 
 def partial_folder(out: Path) -> Path:
-    """Where a conversion into `out` grows: beside the folder itself, not beside a link to it."""
+    """The folder in which a conversion into `out` grows, beside the folder that a link names."""
     whole = out.resolve()
     return whole.with_name(f"{whole.name}.partial")
 
 
 def unfinished_shards(out: Path) -> int:
-    """How many shards an interrupted conversion into `out` has left for the next run."""
+    """The number of shards that an interrupted conversion into `out` has left for the next run."""
     return len(_records(_read_state(partial_folder(out) / STATE).get("shards")))
 
 
 def _read_state(file: Path) -> dict[str, object]:
-    """What an earlier run wrote; nothing where it did not come that far."""
+    """The state that an earlier run wrote; empty where there is none, or none that can be read."""
     try:
         return read_json(file) if file.exists() else {}
     except CheckpointError:
@@ -198,7 +200,7 @@ def _records(raw: object) -> dict[str, FileRecord]:
 
 
 def _swap(a: Path, b: Path) -> bool:
-    """Exchanges two folders in one step; False where the system or file system cannot."""
+    """Exchange two folders in one step; False where the system or file system cannot."""
     here = AT_FDCWD.get(sys.platform)
     library = ctypes.CDLL(None, use_errno=True)
     function = getattr(library, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
@@ -208,13 +210,13 @@ def _swap(a: Path, b: Path) -> bool:
     return done == 0
 
 
-def _replace_in_two_steps(new: Path, out: Path) -> None:
-    """The same where there is no exchange: for a moment there is no OUT. `new` becomes the old."""
+def _swap_by_renames(new: Path, out: Path) -> None:
+    """Exchange `new` and `out` by three renames; for a moment there is no OUT."""
     old = out.with_name(f"{out.name}.replaced")
     try:
         os.rename(out, old)
         os.rename(new, out)
-    except BaseException:  # Ctrl-C too: it may come between the two
+    except BaseException:  # Ctrl-C too, which may come between the two
         if not out.exists():
             os.rename(old, out)
         raise
@@ -222,7 +224,7 @@ def _replace_in_two_steps(new: Path, out: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes renames inside a folder last through a crash of the machine."""
+    """Make renames inside a folder last through a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

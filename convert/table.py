@@ -1,16 +1,22 @@
-"""The rows of a conversion's table: an entry, and the tensors of the target that it becomes."""
+"""The table of a conversion: an entry for each tensor of the target, built from its sources."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import ITEM_BYTES
+from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, ITEM_BYTES
+from ..errors import CheckpointError
+from .bind import Bound
+from .quantize import Recipe
+from .read import SourceCheckpoint
+
+FINAL_NORM = "model.decoder.norm.weight"  # never packed: its dtype is that of plain numbers
 
 
 @dataclass(frozen=True)
 class Output:
-    """One tensor of the target folder; dtype in safetensors' letters, bits of a stored number."""
+    """One stored tensor of the target; dtype as safetensors writes it, bits of a stored number."""
 
     name: str
     dtype: str
@@ -24,24 +30,24 @@ class Output:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table: tensors of the source, and what becomes of them.
+    """A tensor of the target: the tensors of the source that make it, and how it is stored.
 
-    The rows of `sources` (MLX names) one behind the other are the target's. Where `unpacking` is
-    set, each source is a packed module's weight, beside which its scales and biases lie.
+    The rows of `sources` (MLX names), one source behind the other, are the target's rows. Where
+    `unpacking` is set, the source is a packed module's weight, with scales and biases beside it.
     """
 
-    source: str  # in one line, as the files have it
+    source: str  # the sources in one line, as the files name them
     sources: tuple[str, ...]
     dtype: str  # of the numbers, packed or not: BF16, F16 or F32
     shape: tuple[int, ...]  # unpacked
     unpacking: QuantizationConfig | None
     packing: QuantizationConfig | None
-    wanted: QuantizationConfig | None  # what the recipe would pack it as, did its groups fit
+    wanted: QuantizationConfig | None  # the recipe's packing, whether or not its groups fit
     outputs: tuple[Output, ...]
 
     @property
     def inputs(self) -> list[tuple[tuple[str, ...], str]]:
-        """What to read, row by row: names and dtype of the numbers, or of a packing's parts."""
+        """Names and dtype of all that is read row by row: the numbers, or a packing's parts."""
         if self.unpacking is None:
             return [(self.sources, self.dtype)]
         parts = packed_outputs(self.sources[0], self.dtype, self.shape, self.unpacking)
@@ -71,10 +77,62 @@ class Entry:
         return self.num_rows * self.row_bytes
 
 
+def make_entry(source: SourceCheckpoint, recipe: Recipe, bound: Bound) -> Entry:
+    """The entry of one tensor; CheckpointError for sources of another shape or dtype."""
+    unpacking = source.packing(bound.name.removesuffix(".weight"))
+    dtype = _checked_dtype(source, bound, unpacking)
+    wanted = recipe.packing(bound.name, bound.shape)
+    packing = None if wanted is None or bound.shape[-1] % wanted.group_size else wanted
+    return Entry(
+        source=bound.label,
+        sources=bound.sources,
+        dtype=dtype,
+        shape=bound.shape,
+        unpacking=unpacking,
+        packing=packing,
+        wanted=wanted,
+        outputs=tuple(packed_outputs(bound.name, dtype, bound.shape, packing)),
+    )
+
+
+def _checked_dtype(
+    source: SourceCheckpoint, bound: Bound, unpacking: QuantizationConfig | None
+) -> str:
+    """The dtype of a tensor's numbers, unpacked; CheckpointError for a wrong dtype or shape."""
+    if unpacking is None:
+        shape = bound.shape
+        if len(bound.sources) > 1:  # each has its share of the rows
+            shape = (math.prod(shape[:-1]) // len(bound.sources), shape[-1])
+        for name in bound.sources:
+            _check(source, name, shape, FLOATS)
+        return source.info(bound.sources[0]).dtype
+    scales = f"{bound.name.removesuffix('.weight')}.scales"
+    plain = scales if unpacking.mode == "affine" else FINAL_NORM
+    dtype = source.info(plain).dtype
+    for part in packed_outputs(bound.name, dtype, bound.shape, unpacking):
+        _check(source, part.name, part.shape, (part.dtype,))
+    return dtype
+
+
+def _check(
+    source: SourceCheckpoint, name: str, shape: tuple[int, ...], dtypes: Iterable[str]
+) -> None:
+    info = source.info(name)
+    at = f"{source.names[name]} in {info.file.name}"
+    if info.shape != shape:
+        raise CheckpointError(
+            f"{at}: shape {list(info.shape)}, expected {list(shape)}; {CONVERT_AGAIN}."
+        )
+    if info.dtype not in dtypes:
+        raise CheckpointError(
+            f"{at}: dtype {info.dtype}, expected {' or '.join(dtypes)}; {CONVERT_AGAIN}."
+        )
+
+
 def packed_outputs(
     name: str, dtype: str, shape: tuple[int, ...], packing: QuantizationConfig | None
 ) -> Iterator[Output]:
-    """The tensors that hold `name`: itself, or U32 weight, scales and, if affine, biases."""
+    """The tensors that store `name`: itself, or U32 weight, scales and, if affine, biases."""
     if packing is None:
         yield Output(name, dtype, shape, 8 * ITEM_BYTES[dtype])
         return

@@ -1,4 +1,4 @@
-"""Moves a shard's tensors from the source to the disk, a block of rows at a time.
+"""Transfer of a shard's tensors from the source to the disk, a block of rows at a time.
 
 Three threads hold one block each: one reads and checks ahead, the caller's packs, one writes.
 """
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def transfer(shard: tuple[Entry, ...], reader: RowReader, writer: ShardWriter) -> Iterator[int]:
-    """Writes the entries of one shard; yields the source bytes of each block that is done."""
+    """Write the entries of one shard; yield the source bytes of each block that is done."""
     held: list[list[memoryview]] = []
     with ThreadPoolExecutor(1, "read") as thread:
         for entry, first, blocks in _ahead(_read_blocks(shard, reader), thread):
@@ -37,7 +37,7 @@ def transfer(shard: tuple[Entry, ...], reader: RowReader, writer: ShardWriter) -
 
 def converted(entry: Entry, blocks: list[Block]) -> list[memoryview]:
     """The rows of each of the entry's outputs, as bytes."""
-    if entry.packing == entry.unpacking:  # plain stays plain, and packed alike is not packed anew
+    if entry.packing == entry.unpacking:  # plain stays plain; a packing that stays is not made anew
         return [block.data.cast("B") for block in blocks]
     numbers = read_numbers(entry, blocks)
     if entry.packing is None:
@@ -69,13 +69,13 @@ def read_entry(
 
 
 def block_rows(entry: Entry) -> int:
-    """How many rows of an entry make a block."""
+    """The number of an entry's rows in a block."""
     return max(1, BLOCK_BYTES // entry.row_bytes)
 
 
 @contextmanager
 def small_cache() -> Iterator[None]:
-    """Keeps MLX from holding on to more freed blocks than are in use again at once."""
+    """Keep MLX from holding on to more freed memory than two blocks."""
     before = mx.set_cache_limit(2 * BLOCK_BYTES)
     try:
         yield
@@ -92,7 +92,7 @@ def _read_blocks(
 
 
 def _ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:
-    """The same items, each made by `thread` while the one before is worked on."""
+    """`items`, each made by `thread` while the one before is worked on."""
     coming: Future[T | None] = thread.submit(next, items, None)
     while (item := coming.result()) is not None:
         coming = thread.submit(next, items, None)

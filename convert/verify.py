@@ -1,7 +1,7 @@
-"""Is a folder whole, does it load, and how far is it from its source?
+"""Check of a converted folder, against its own files and against its source.
 
-Hashes against the manifest; names, shapes and dtypes against config.json; unpacked numbers against
-the source's, a block at a time; and one decoder pass of both.
+Compared are hashes with the manifest; names, shapes and dtypes with config.json; unpacked numbers
+with the source's, a block at a time; and one decoder pass of both.
 """
 
 from collections.abc import Callable
@@ -15,34 +15,34 @@ from ..checkpoint.config import read_json
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights
+from .hashing import hash_file
 from .passes import Distance, Rows, distance, first_step_log_probabilities
 from .plan import Plan, make_plan
 from .quantize import RecipeOptions, make_recipe
 from .read import open_checkpoint
 from .state import MANIFEST
-from .write import hash_file
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """Shows nothing."""
+    """Show nothing."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found; a folder that is not what it should be is a ConvertError instead."""
+    """Findings about a sound folder; one with a fault is a ConvertError instead."""
 
     folder: Path
-    hashed_files: int | None  # None: the folder has no manifest
+    hashed_files: int | None  # None where the folder has no manifest
     tensors: int
-    parts: tuple[PartError, ...]  # none without a source
+    parts: tuple[PartError, ...]  # empty without a source
     decoder: Distance | None
     mean_entropy: float  # nats a canvas position after the first step
 
 
 def verify(folder: Path, against: Path | None = None, progress: Progress = _silent) -> Verification:
-    """Checks `folder`, and compares it with its source `against` where that is given.
+    """Check `folder`, and compare it with its source `against` where one is given.
 
     ConvertError for a wrong hash, a number that is not finite, or an error too large to come from
     rounding; CheckpointError where the folder would not load.
@@ -66,7 +66,7 @@ def verify(folder: Path, against: Path | None = None, progress: Progress = _sile
 
 
 def check_hashes(folder: Path, progress: Progress) -> int | None:
-    """How many files are as the manifest says; None where there is no manifest."""
+    """The number of files with the manifest's hashes; None where there is no manifest."""
     if not (folder / MANIFEST).is_file():
         return None
     files = _manifest_files(folder)
@@ -99,7 +99,7 @@ def _manifest_files(folder: Path) -> list[dict[str, Any]]:
 
 
 def _as_stored(folder: Path) -> Plan:
-    """A folder's own tensors as a plan that would unpack them all: every name and shape checked."""
+    """A plan that would unpack all tensors of a folder: their names and shapes are checked."""
     return make_plan(open_checkpoint(folder), make_recipe(RecipeOptions("none")), requantize=True)
 
 

@@ -1,4 +1,4 @@
-"""Writes one shard from front to back, hashed on the way: tensors come in the plan's order.
+"""Writing of one shard from front to back, hashed on the way: tensors come in the plan's order.
 
 Shapes are known before any number is, so that the header goes first and nothing waits in memory.
 Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
@@ -8,29 +8,19 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
+from .hashing import FileRecord
 from .table import Output
-
-HASH_BLOCK = 8 << 20
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A finished file: its size and its sha256."""
-
-    bytes: int
-    sha256: str
 
 
 @dataclass
 class ShardWriter:
-    """A shard being written, in a thread of its own: the caller packs the next block meanwhile."""
+    """A shard that a thread of its own writes, while the caller packs the next block."""
 
     file: Path
     outputs: Sequence[Output]
@@ -39,29 +29,24 @@ class ShardWriter:
     pending: Future[None] | None = None
     written: int = 0
 
-    def __enter__(self) -> Self:
+    def __post_init__(self) -> None:
         self.stream = self.file.open("wb", buffering=0)
         self.thread = ThreadPoolExecutor(1, "write")
         self.digest = hashlib.sha256()
         self.write(memoryview(shard_header(self.outputs)))
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file, whole or not, once the thread is done with it."""
         self.thread.shutdown()
         self.stream.close()
 
     def write(self, data: memoryview) -> None:
-        """Appends bytes; returns when those given before are on their way to the disk."""
+        """Append bytes; return when those given before are on their way to the disk."""
         self._settle()
         self.pending = self.thread.submit(self._append, data)
 
     def finish(self) -> FileRecord:
-        """Waits until all is on the disk."""
+        """Wait until all is on the disk."""
         self._settle()
         os.fsync(self.stream.fileno())
         expected = len(shard_header(self.outputs)) + sum(out.num_bytes for out in self.outputs)
@@ -110,16 +95,3 @@ def write_synced(file: Path, content: bytes) -> FileRecord:
         os.fsync(stream.fileno())
     os.replace(beside, file)
     return FileRecord(len(content), hashlib.sha256(content).hexdigest())
-
-
-def hash_file(file: Path, stopped: Callable[[], bool] = lambda: False) -> FileRecord:
-    """Reads a file once for its size and sha256; gives up with InterruptedError when `stopped`."""
-    digest, count = hashlib.sha256(), 0
-    buffer = memoryview(bytearray(HASH_BLOCK))
-    with file.open("rb", buffering=0) as stream:
-        while got := stream.readinto(buffer):
-            if stopped():
-                raise InterruptedError(f"{file}: hashing was stopped")
-            digest.update(buffer[:got])
-            count += got
-    return FileRecord(count, digest.hexdigest())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden: what transformers' own DiffusionGemma computes on small random checkpoints.
+"""Write tests/golden: results of transformers' own DiffusionGemma on small random checkpoints.
 
     .venv/bin/python scripts/make_golden.py             write all files
     .venv/bin/python scripts/make_golden.py --check     compute again, compare, write nothing
@@ -12,11 +12,11 @@ seed, and the sha256 of its weights is stored instead. A case is `<name>.safeten
     logits, conditioned [C, V]    of the canvas; conditioned on logits / `temperature`
     starts, renoised, drawn       the noise of a generation of three canvases, [N, ...]
     best, accepted, entropies     of each of its steps, [S, C]; counts [N] is steps a canvas
-    tokens                        what it commits
+    tokens                        the committed ones
 
 and its entry in cases.json: sizes, settings, tolerances, and `margin`: the smallest change of any
-logit or entropy that would have changed a token. Seeds of the noise are tried until it is large
-enough for any machine's rounding.
+logit or entropy that would have changed a token. Seeds of the noise are tried until the margin is
+large enough for any machine's rounding.
 """
 
 import argparse
@@ -52,7 +52,7 @@ SAMPLER = {
     "confidence_threshold": 0.3,
 }
 BASE = {"std": 0.03, "residual": 0.3, "sharpness": 8.0}
-# What differs from BASE, and from SAMPLER under "sampler".
+# Differences from BASE, and from SAMPLER under "sampler".
 CASES: dict[str, dict[str, Any]] = {
     "base": {},
     "window": {"sliding_window": 5, "canvas_length": 12, "prompt": 30},
@@ -145,7 +145,7 @@ def encoded(reference: Any, sizes: Any, length: int) -> Arrays:
 
 
 def rounded(folder: Path, arrays: Arrays) -> dict[str, float]:
-    """Root mean square of what 16 bits change in the reference's own logits."""
+    """Root mean square of the change that 16 bits make to the reference's own logits."""
     distance = {}
     for dtype in ("bfloat16", "float16"):
         reference = oracle.Oracle(folder, getattr(oracle.torch, dtype))
@@ -205,7 +205,7 @@ def write(entries: Mapping[str, Any], cases: Mapping[str, Arrays]) -> None:
 
 
 def compare(entries: Mapping[str, Any], cases: Mapping[str, Arrays]) -> list[str]:
-    """What differs from the files, a line each."""
+    """Differences from the files, a line each."""
     from safetensors.numpy import load_file
 
     stored = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))

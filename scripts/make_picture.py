@@ -3,8 +3,8 @@
 
     python scripts/make_picture.py            # writes docs/denoising.svg
 
-Made as anybody can make one: `generate --trace`, then `replay --svg`. The times in it are those of
-the machine that ran this; it only plays more slowly, since a step takes a blink of an eye.
+The picture is made as anybody can make one: `generate --trace`, then `replay --svg`. Its times are
+those of the machine that ran this script; it plays more slowly, since a step takes an instant.
 """
 
 import os

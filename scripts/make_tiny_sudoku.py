@@ -3,8 +3,8 @@
 
 SOURCE is a float32 Hugging Face folder with one model.safetensors. OUT, which must not exist yet,
 gets the same tensors stored in float16 and the other four files byte for byte: config.json keeps
-saying float32, which is what they are computed in.
-MODEL.md is written by hand. The same SOURCE always gives the same bytes.
+saying float32, the dtype of computation. MODEL.md is written by hand. One SOURCE always gives the
+same bytes.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from safetensors.numpy import load_file, save
 from mlx_diffgemma.errors import CheckpointError, DiffGemmaError
 
 COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
-HALF_ULP = 2.0**-11  # the most that rounding to float16 moves a normal number, relative to itself
+HALF_ULP = 2.0**-11  # of a normal number: the most that rounding to float16 moves it
 
 
 def to_half(name: str, tensor: NDArray[np.float32]) -> tuple[NDArray[np.float16], float]:
     """`tensor` in float16 and the largest difference made; CheckpointError if beyond rounding.
 
-    Judged against the tensor's largest magnitude: a few values near zero may turn subnormal and
-    lose bits that do not matter, a whole tensor that small may not.
+    The difference is held against the tensor's largest magnitude: a few values near zero may turn
+    subnormal and lose bits that do not matter, a whole tensor that small may not.
     """
     if tensor.dtype != np.float32:
         raise CheckpointError(
@@ -55,7 +55,7 @@ def write_half(source: Path, folder: Path) -> str:
         for name, tensor in load_file(source / "model.safetensors").items()
     }
     weights = folder / "model.safetensors"
-    # not save_file: it leaves a file only its owner can read, and this one goes into a package
+    # save_file would leave a file that only its owner can read, and this one goes into a package
     weights.write_bytes(save({name: half for name, (half, _) in halves.items()}, {"format": "pt"}))
     for name in COPIED:
         (folder / name).write_bytes((source / name).read_bytes())
@@ -77,9 +77,7 @@ def make(source: Path, out: Path) -> str:
                 f"{source / name}: no such file; SOURCE must be a whole checkpoint folder."
             )
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        folder = (
-            Path(scratch) / out.name
-        )  # inside: the scratch folder itself is private to its owner
+        folder = Path(scratch) / out.name  # inside: the scratch folder is private to its owner
         folder.mkdir()
         summary = write_half(source, folder)
         folder.rename(out)

@@ -1,1 +1,1 @@
-"""Measuring: what a step costs on this machine, part by part, against what the chip could do."""
+"""Measuring: the cost of a step on this machine, part by part, against the peak of its chip."""

@@ -1,4 +1,4 @@
-"""What a measured model had to compute and read, beside what it took: components and bounds."""
+"""FLOPs, bytes and bounds of a measured model, beside the time that it took."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,12 +8,12 @@ from typing import Any
 from ..checkpoint.shards import read_headers
 from .components import Components, summarise
 from .measurement import Measurement
-from .packing import packed_bits
-from .roofline import SELF_CONDITIONING, Work, bound, encode_work, find_chip, step_work, total
+from .roofline import bound, find_chip
+from .work import SELF_CONDITIONING, Work, encode_work, packed_bits, step_work, total
 
 
 def measured_components(measured: Measurement) -> Components | None:
-    """A step by component, where steps were repeated with fences."""
+    """Components of a step; None where no step was repeated with fences."""
     pairs = [
         pair
         for canvas in measured.canvases
@@ -23,10 +23,10 @@ def measured_components(measured: Measurement) -> Components | None:
 
 
 class Accounting:
-    """FLOPs and bytes of this model's step, prefill and commit, and what its chip makes of them.
+    """FLOPs and bytes of a model's step, prefill and commit, and the bounds of its chip.
 
-    A step stands behind the median prefix of those measured, with their mean of dense rows. Where
-    no canvas took a second one, nothing was conditioned on a first.
+    The step counted here has the median prefix of the measured steps, and their mean of dense rows.
+    Without self-conditioning where every canvas took one step.
     """
 
     def __init__(self, measured: Measurement) -> None:
@@ -53,7 +53,7 @@ class Accounting:
 
     @property
     def step(self) -> Work:
-        """All of a step."""
+        """FLOPs and bytes of a whole step."""
         return total(self.parts)
 
     def component_rows(self, components: Components | None) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Accounting:
         }
 
     def bound_row(self, figures: dict[str, Any]) -> dict[str, Any] | None:
-        """What the chip needs at least, and its share of what was measured; None if unknown."""
+        """The least times on this chip, and their share of those measured; None without a chip."""
         if self.chip is None:
             return None
         C, commit_ms = self.config.canvas_length, figures["commit_ms"]

@@ -1,7 +1,7 @@
-"""The autoregressive model a diffusion model is held against, run through mlx-lm in turn with it.
+"""Baseline: an autoregressive model, run through mlx-lm in turn with the diffusion model.
 
-Both get the same prompts behind the same number of positions. The baseline writes as many tokens as
-a canvas holds, greedily and whatever they are: its time a token does not depend on the text.
+Both models get the same prompts behind the same number of positions. The baseline writes as many
+tokens as a canvas holds, greedily and past any stop: its time per token depends on no text.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class BaselineRecord:
-    """One answer: seconds to the first token, and of every token after it."""
+    """One answer: seconds to the first token, and of every token after the first."""
 
     prompt: str
     prompt_tokens: int
@@ -48,11 +48,11 @@ class Baseline:
     network: Any
     tokenizer: Tokenizer
     clock: Clock = time.perf_counter
-    memory_bytes: int = 0  # what its weights take of MLX's peak
+    memory_bytes: int = 0  # of its weights, which MLX's peak includes
     records: list[BaselineRecord] = field(default_factory=list)
 
     def tokens(self, session: Session, workload: Workload, question: Question) -> list[int]:
-        """The question's prompt in the baseline's own ids, as long as the question's if that is."""
+        """The prompt in the baseline's ids, as long as the question's if the workload fills it."""
         text = question.prompt.text
         if self.tokenizer.chat_template is None:
             ids = self.tokenizer.encode(text)
@@ -64,7 +64,7 @@ class Baseline:
         return list(filled(self.tokenizer, session.task is not None, ids, context))
 
     def answer(self, prompt: Sequence[int], name: str, num_tokens: int) -> BaselineRecord:
-        """Times the first token and `num_tokens` more."""
+        """Time the first token and `num_tokens` more."""
         from mlx_lm.generate import generate_step
 
         start = self.clock()
@@ -79,18 +79,16 @@ class Baseline:
         return BaselineRecord(name, len(prompt), stamps[0] - start, tuple(seconds))
 
     def measure(self, session: Session, workload: Workload, question: Question) -> None:
-        """One more answer."""
-        prompt = self.tokens(session, workload, question)
-        length = session.model.config.canvas_length
-        self.records.append(self.answer(prompt, question.prompt.name, length))
+        """Keep one more answer."""
+        self.records.append(self.warm_up(session, workload, question))
 
-    def warm_up(self, session: Session, workload: Workload, question: Question) -> None:
-        """An answer that is not kept."""
+    def warm_up(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
+        """Answer as `measure` does, and keep nothing."""
         prompt = self.tokens(session, workload, question)
-        self.answer(prompt, question.prompt.name, session.model.config.canvas_length)
+        return self.answer(prompt, question.prompt.name, session.model.config.canvas_length)
 
     def to_json(self, step_ms: float, rate: float) -> dict[str, Any]:
-        """The baseline beside the median step, and tokens a second without prefill, measured."""
+        """The baseline against a median step and a rate, tokens a second without prefill."""
         token_ms = [1e3 * s for record in self.records for s in record.token_seconds]
         figures = percentiles(token_ms)
         own_rate = len(token_ms) / (sum(token_ms) / 1e3)
@@ -111,7 +109,7 @@ class Baseline:
 
 
 def require_autoregressive(name: str, folder: Path) -> None:
-    """ProfileError for a DiffusionGemma checkpoint: found before anything is loaded."""
+    """ProfileError for a DiffusionGemma checkpoint, before anything is loaded."""
     if read_json(folder / "config.json").get("model_type") == MODEL_TYPE:
         raise ProfileError(
             f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
@@ -120,9 +118,9 @@ def require_autoregressive(name: str, folder: Path) -> None:
 
 
 def load_baseline(name: str, folder: Path, session: Session, *, force: bool = False) -> Baseline:
-    """Loads `folder` with mlx-lm; ProfileError, in one line, when it is no autoregressive model.
+    """Load `folder` with mlx-lm; ProfileError, in one line, for no autoregressive model.
 
-    FitError when it does not fit beside the model that is loaded, unless `force`.
+    FitError, unless `force`, where memory does not hold it beside the model that is loaded.
     """
     require_autoregressive(name, folder)
     config, tokenizer = read_json(folder / "config.json"), load_tokenizer(folder)
@@ -162,7 +160,7 @@ def _require_fit(name: str, folder: Path, session: Session) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notices that mlx-lm and transformers write when they are imported."""
+    """Keep quiet the notices that mlx-lm and transformers write when imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -1,22 +1,20 @@
 """A measurement as Chrome trace events, for chrome://tracing, Perfetto and Speedscope.
 
 Format: "Trace Event Format" (Google, 2016), complete events ("X"), times in microseconds. One row
-holds answers with their prefill, steps and commits, another the fenced repetitions, part by part.
+holds answers with their prefill, steps and commits; another the fenced repetitions, part by part.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from .measure import AnswerRecord
-from .measurement import Measurement
-from .spans import Span
+from .measurement import AnswerRecord, Measurement, Span
 
 PROCESS, MEASURED, FENCED = 1, 1, 2
 ROWS = {MEASURED: "measured", FENCED: "fenced repetitions"}
 
 
 def chrome_trace(measured: Measurement) -> dict[str, Any]:
-    """The object that `profile --trace` writes."""
+    """The JSON object of `profile --trace`."""
     return {
         "displayTimeUnit": "ms",
         "otherData": {"model": measured.name, "system": measured.machine.system},
@@ -47,9 +45,9 @@ def _events(measured: Measurement) -> Iterator[dict[str, Any]]:
 
 
 def _answer(record: AnswerRecord) -> Span:
-    """From the prompt to the last step, over fenced repetitions where there are any.
+    """The span from prompt to last step, fenced repetitions included.
 
-    seconds in its details: the answer alone.
+    `seconds` in the span's details leaves the repetitions out.
     """
     question, first = record.question, record.spans[0].began
     details = {"prompt": question.prompt.name, "seed": question.settings.seed}

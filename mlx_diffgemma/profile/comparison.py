@@ -1,8 +1,8 @@
-"""Two profiles side by side: what differs, and whether that is more than noise."""
+"""Comparison of two profiles: every difference, and a test against noise."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ Profile = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of two runs; better: whether more of it is better."""
+    """One figure of two runs."""
 
     name: str
     unit: str
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """In a few words."""
+        """The change in a few words."""
         if not math.isfinite(self.change.high):
             return "one sample: no interval"
         if not self.change.differs:
@@ -35,7 +35,7 @@ class Row:
 
 
 def read_profile(file: Path) -> dict[str, Any]:
-    """A profile that `profile --json` wrote; ProfileError for anything else."""
+    """The profile in a file that `profile --json` wrote; ProfileError for any other file."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -56,17 +56,17 @@ def read_profile(file: Path) -> dict[str, Any]:
 
 
 def _unmeasured(profile: Profile) -> Iterator[str]:
-    """Samples that are missing or not above 0, which no measurement gives: in place, one by one."""
+    """One line for each sample that is missing or not above 0, which no measurement gives."""
     if not profile["answers"]:
         yield "answers is empty"
-    for number, answer in enumerate(profile["answers"]):
-        at = f"answers[{number}]"
+    for row, answer in enumerate(profile["answers"]):
+        at = f"answers[{row}]"
         if not answer["canvases"]:
             yield f"{at}.canvases is empty"
         times = ("prefill_seconds", "first_canvas_seconds", "seconds")
         yield from _not_above_0(answer, at, ("prompt_tokens", "generated_tokens", *times))
-        for place, canvas in enumerate(answer["canvases"]):
-            at = f"answers[{number}].canvases[{place}]"
+        for number, canvas in enumerate(answer["canvases"]):
+            at = f"answers[{row}].canvases[{number}]"
             yield from _not_above_0(canvas, at, ("steps", "tokens", "commit_ms"))
             if not canvas["step_ms"] or min(canvas["step_ms"]) <= 0:
                 yield f"{at}.step_ms is empty or not above 0"
@@ -79,7 +79,7 @@ def _not_above_0(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Ite
 
 
 def require_comparable(first: Profile, second: Profile) -> None:
-    """ProfileError for two runs of different work, naming the first difference."""
+    """ProfileError, with the first difference, for two runs of different work."""
     for what, one, other in _conditions(first, second):
         if one != other:
             raise ProfileError(
@@ -91,44 +91,56 @@ def require_comparable(first: Profile, second: Profile) -> None:
 def compare(first: Profile, second: Profile) -> list[Row]:
     """Every figure that both runs have samples of."""
     rows = []
-    for name, unit, more_is_better, figure in FIGURES:
-        one, other = _samples(name, first), _samples(name, second)
+    for name, unit, more_is_better, figure, samples in FIGURES:
+        one, other = samples(first), samples(second)
         if one and other:
             rows.append(Row(name, unit, more_is_better, change(one, other, figure)))
     return rows
 
 
-def _per_step(groups: Sequence[Group]) -> float:
-    """Groups of (tokens, steps) -> tokens a step."""
+def _canvases(profile: Profile) -> list[Profile]:
+    return [canvas for answer in profile["answers"] for canvas in answer["canvases"]]
+
+
+def _steps(profile: Profile) -> list[Group]:
+    return [canvas["step_ms"] for canvas in _canvases(profile)]
+
+
+def _commits(profile: Profile) -> list[Group]:
+    times = (canvas["commit_ms"] for canvas in _canvases(profile))
+    return [[ms] for ms in times if ms is not None]
+
+
+def _prefills(profile: Profile) -> list[Group]:
+    return [[a["prompt_tokens"] / a["prefill_seconds"]] for a in profile["answers"]]
+
+
+def _first_canvases(profile: Profile) -> list[Group]:
+    return [[answer["first_canvas_seconds"]] for answer in profile["answers"]]
+
+
+def _tokens_and_steps(profile: Profile) -> list[Group]:
+    return [(canvas["tokens"], canvas["steps"]) for canvas in _canvases(profile)]
+
+
+def _tokens_and_seconds(profile: Profile) -> list[Group]:
+    return [(answer["generated_tokens"], answer["seconds"]) for answer in profile["answers"]]
+
+
+def _ratio(groups: Sequence[Group]) -> float:
+    """Groups of (tokens, steps or seconds) -> tokens a step or a second."""
     return float(sum(group[0] for group in groups) / sum(group[1] for group in groups))
 
 
-FIGURES: tuple[tuple[str, str, bool, Figure], ...] = (
-    ("step", "ms", False, pooled_median),
-    ("commit", "ms", False, pooled_median),
-    ("prefill", "tokens/s", True, pooled_median),
-    ("first canvas", "s", False, pooled_median),
-    ("tokens a step", "", True, _per_step),
-    ("tokens/s", "", True, _per_step),
+FIGURES: tuple[tuple[str, str, bool, Figure, Callable[[Profile], list[Group]]], ...] = (
+    ("step", "ms", False, pooled_median, _steps),
+    ("commit", "ms", False, pooled_median, _commits),
+    ("prefill", "tokens/s", True, pooled_median, _prefills),
+    ("first canvas", "s", False, pooled_median, _first_canvases),
+    ("tokens a step", "", True, _ratio, _tokens_and_steps),
+    ("tokens/s", "", True, _ratio, _tokens_and_seconds),
 )
-
-
-def _samples(name: str, profile: Profile) -> list[Group]:
-    answers = profile["answers"]
-    canvases = [canvas for answer in answers for canvas in answer["canvases"]]
-    match name:
-        case "step":
-            return [canvas["step_ms"] for canvas in canvases]
-        case "commit":
-            return [[c["commit_ms"]] for c in canvases if c["commit_ms"] is not None]
-        case "prefill":
-            return [[a["prompt_tokens"] / a["prefill_seconds"]] for a in answers]
-        case "first canvas":
-            return [[answer["first_canvas_seconds"]] for answer in answers]
-        case "tokens a step":
-            return [(c["tokens"], c["steps"]) for c in canvases]
-        case _:
-            return [(answer["generated_tokens"], answer["seconds"]) for answer in answers]
+"""Name, unit, True where more is better, the figure, and its samples in a profile."""
 
 
 def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any]]:
@@ -151,9 +163,9 @@ def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any
 
 
 def _context(profile: Profile) -> Any:
-    """Positions behind which a run was measured: fixed steps have some though none were asked for.
+    """Prefix positions of a run's first canvases; None where every prompt had its own number.
 
-    None where every prompt had its own.
+    Fixed steps have one number even if no --context was given.
     """
     workload = profile["workload"]
     own = workload["kind"] == "adaptive"

@@ -1,10 +1,12 @@
-"""Where a step's time goes, part by part: fences around the parts of a loaded model.
+"""Components of a step's time, measured by fences around the parts of a loaded model.
 
-MLX computes lazily, so a part's time shows only where somebody waits for its inputs before it and
-for its result behind it. For the time of a measurement the parts of a model are wrapped from
-outside; the model itself knows nothing of it. What runs inside one part and in none of the parts
-inside it is that part's own: in a decoder pass the norms and residual sums between attention,
-experts and MLP, in a denoising step the sampler, around it the host.
+MLX computes lazily: the time of a part shows only to a caller who waits for the part's inputs
+before the call, and for its result behind it. A fence is such a call. For the time of a measurement
+the parts of a model are wrapped from outside; the model's own code stays as it is.
+
+Parts lie inside each other, and a part is charged for the time that no inner part takes: a decoder
+pass for the norms and residual sums between attention, experts and MLP, a denoising step for the
+sampler. Time outside the denoising step is the host's.
 """
 
 import time
@@ -20,12 +22,12 @@ import mlx.core as mx
 from ..diffusion import canvas as loop
 from ..diffusion import soft
 from ..model.text import Model
-from .roofline import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
-from .spans import Span
+from .measurement import Span, StepParts
+from .work import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 
 T = TypeVar("T")
 
-MOST_OVERHEAD = 0.1  # of a step: beyond, shares would say more about the fences than about the step
+MOST_OVERHEAD = 0.1  # of a step: with more, shares would describe the fences and not the step
 SAMPLER, NORMS, HOST, ENCODER = "sampler", "norms", "host", "encoder"
 COMPONENTS = (
     ATTENTION,
@@ -38,25 +40,11 @@ COMPONENTS = (
     SELF_CONDITIONING,
     HOST,
 )
-"""All that a step's time is divided into."""
-
-
-@dataclass(frozen=True)
-class StepParts:
-    """One fenced step: seconds of each component, how often it was waited for, and every call."""
-
-    seconds: dict[str, float]
-    fences: dict[str, int]
-    spans: tuple[Span, ...] = ()
-
-    @property
-    def total(self) -> float:
-        """Seconds of the whole step, fences included."""
-        return sum(self.seconds.values())
+"""All components of a step's time."""
 
 
 class Fences:
-    """Divides the time between `begin` and `end` among the wrapped parts, by their own time."""
+    """A clock that divides the time between `begin` and `end` among the wrapped parts."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
@@ -67,7 +55,7 @@ class Fences:
         self.spans: list[Span] = []
 
     def begin(self) -> None:
-        """From here on time is the host's, until a part is entered."""
+        """Start a step: time is the host's until a part is entered."""
         self.seconds.clear()
         self.fences.clear()
         self.spans.clear()
@@ -75,12 +63,12 @@ class Fences:
         self.last = self.clock()
 
     def end(self) -> None:
-        """Nothing is counted from here on."""
+        """End the step: no time is counted until the next one begins."""
         self._count()
         self.stack = []
 
     def take(self) -> StepParts:
-        """What was counted between `begin` and `end`; the encoder is no part of a step."""
+        """The times between `begin` and `end`; without the encoder, which is no part of a step."""
         names = [name for name in COMPONENTS if name in self.seconds]
         return StepParts(
             {name: self.seconds[name] for name in names},
@@ -89,7 +77,7 @@ class Fences:
         )
 
     def part(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, waited for: what is pending before it counts for the part around it."""
+        """`function` with fences: what is pending before the call counts for the part around it."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             if not self.stack or self.stack[-1] == ENCODER:
@@ -108,7 +96,7 @@ class Fences:
         return run
 
     def _wait(self, value: Any) -> None:
-        """Evaluates the arrays in `value` and counts the time for the part that runs."""
+        """Evaluate the arrays in `value` and count the time for the part that runs."""
         if arrays := list(_arrays(value)):
             mx.eval(arrays)
             self.fences[self.stack[-1]] += 1
@@ -121,14 +109,15 @@ class Fences:
 
     @contextmanager
     def around(self, model: Model) -> Iterator[None]:
-        """Wraps the parts of `model` and the loop's step; takes the wrappers off again.
+        """Wrap the parts of `model` and the loop's step, and take the wrappers off again.
 
-        What follows attention is compiled whole on a GPU; to wait inside it, it runs uncompiled.
+        On a GPU the rest of a layer behind attention is compiled whole; with fences inside, the
+        uncompiled function runs.
         """
         with ExitStack() as undo:
             for layer in model.layers:
                 self._swap(undo, layer, "after_attention_of_canvas", layer.after_attention)
-            for owner, attribute, name in _places(model):
+            for owner, attribute, name in _wrapped(model):
                 part = getattr(owner, attribute)
                 self._swap(undo, owner, attribute, _Fenced(part, self.part(name, part)))
             yield
@@ -143,7 +132,7 @@ class Fences:
 
 @dataclass
 class _Fenced:
-    """A part that is waited for when it is called, and otherwise the part itself."""
+    """A part whose calls have fences, and whose attributes are the part's own."""
 
     part: Any
     call: Callable[..., Any] = field(repr=False)
@@ -155,8 +144,8 @@ class _Fenced:
         return getattr(self.part, name)
 
 
-def _places(model: Model) -> Iterator[tuple[Any, str, str]]:
-    """Owner, attribute and component of everything that is wrapped."""
+def _wrapped(model: Model) -> Iterator[tuple[Any, str, str]]:
+    """Owner, attribute and component of each part to wrap."""
     yield loop, "advance", SAMPLER
     yield model, "encode", ENCODER
     yield model, "decode", NORMS
@@ -173,7 +162,7 @@ def _places(model: Model) -> Iterator[tuple[Any, str, str]]:
 
 
 def _arrays(value: Any) -> Iterator[mx.array]:
-    """The arrays of a call's arguments or of its result: themselves, or fields of a dataclass."""
+    """The arrays among a call's arguments or results, or among the fields of their dataclasses."""
     for item in value if isinstance(value, list | tuple) else [value]:
         if isinstance(item, mx.array):
             yield item
@@ -186,9 +175,9 @@ def _arrays(value: Any) -> Iterator[mx.array]:
 
 @dataclass(frozen=True)
 class Components:
-    """Milliseconds of a step by component, summing to plain_ms, a step without fences.
+    """Milliseconds of a step by component; their sum is plain_ms, a step without fences.
 
-    overhead_ms: by how much the fenced step was longer, which is taken off the components.
+    overhead_ms: the fenced step less the plain one, taken off the components already.
     """
 
     ms: dict[str, float]
@@ -198,12 +187,12 @@ class Components:
 
     @property
     def overhead_share(self) -> float:
-        """Of a plain step; below 0 where noise is larger than the overhead."""
+        """The overhead as a share of a plain step; below 0 where noise is larger."""
         return self.overhead_ms / self.plain_ms
 
     @property
     def shares(self) -> dict[str, float | None]:
-        """Of the sum; None all of them when waiting distorted the step too much."""
+        """Each component as a share of the step; None where waiting distorted the step too much."""
         total = sum(self.ms.values())
         trusted = self.overhead_share <= MOST_OVERHEAD and total > 0
         return {name: ms / total if trusted else None for name, ms in self.ms.items()}
@@ -212,33 +201,34 @@ class Components:
 def summarise(plain_seconds: Sequence[float], fenced: Sequence[StepParts]) -> Components:
     """Components of the typical step: means over the quarter of the steps around the median one.
 
-    fenced repeats the steps of plain_seconds. By how much its typical step is longer is the
-    overhead; a component bears it by how often it was waited for. Where noise makes it shorter,
-    all components grow alike.
+    fenced: repetitions of the steps of plain_seconds. Where the typical fenced step is longer, the
+    difference is overhead, borne by each component in proportion to its fences; where noise makes
+    that step shorter, all components grow in proportion.
     """
     typical = _middle(sorted(fenced, key=lambda step: step.total))
     ms = {name: 1e3 * mean(s.seconds.get(name, 0.0) for s in typical) for name in COMPONENTS}
     fences = {name: mean(s.fences.get(name, 0) for s in typical) for name in COMPONENTS}
     plain_ms, fenced_ms = 1e3 * mean(_middle(sorted(plain_seconds))), sum(ms.values())
     if fenced_ms > plain_ms:
-        ms = _less(ms, fences, fenced_ms - plain_ms)
+        ms = _without_overhead(ms, fences, fenced_ms - plain_ms)
     else:
         ms = {name: value * plain_ms / fenced_ms for name, value in ms.items()}
     return Components(ms, plain_ms, fenced_ms - plain_ms, sum(fences.values()))
 
 
 def _middle(ranked: Sequence[T]) -> Sequence[T]:
-    """The quarter around the median, at least one."""
+    """The quarter of `ranked` around the median, at least one item."""
     cut = min(len(ranked) * 3 // 8, (len(ranked) - 1) // 2)
     return ranked[cut : len(ranked) - cut]
 
 
-def _less(
+def _without_overhead(
     ms: dict[str, float], fences: Mapping[str, float], overhead_ms: float
 ) -> dict[str, float]:
     """`ms` less the overhead, shared out by fences, but at most half of a component.
 
-    What is then left over shortens all alike: noise, not waiting, is what wipes a component out.
+    The rest of the overhead shortens all components in proportion: more than half of one is noise,
+    not waiting.
     """
     each = overhead_ms / max(1.0, sum(fences.values()))
     left = {name: max(value / 2, value - each * fences[name]) for name, value in ms.items()}

@@ -1,8 +1,9 @@
 """The encoder with the tied head as a next-token model: the same weights, read causally.
 
-How well it predicts is not known for the published checkpoint. Measured here: its perplexity on the
-shipped prompts and their reference answers, how often its best token is the one a finished canvas
-has, and its speed token by token behind the prefix cache. Logits are softcapped.
+The quality of its predictions is not known for the published checkpoint. Measured here: the
+perplexity on the shipped prompts and their reference answers, the share of a finished canvas's
+tokens that the encoder would choose, and the speed token by token behind the prefix cache. Logits
+are softcapped.
 """
 
 import time
@@ -15,11 +16,11 @@ import numpy as np
 
 from ..conversation.session import Session
 from ..model.text import PREFILL_CHUNK, Model, Progress
-from .measure import AnswerRecord
+from .measurement import AnswerRecord
 from .statistics import percentiles
 from .workload import Prompt, is_raw, shipped_prompts
 
-HEAD_LOGITS = 2**22  # that exist at a time
+HEAD_LOGITS = 2**22  # that exist at a time; more rows are computed in turn
 WARM_UP, TIMED = 4, 32  # tokens written one by one
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scores:
-    """For every token but a text's first: nats it cost, and whether it was the most likely one."""
+    """Scores of every token but a text's first: its nats, and True where it was most likely."""
 
     nats: np.ndarray[Any, np.dtype[np.float64]]
     best: np.ndarray[Any, np.dtype[np.bool_]]
@@ -50,9 +51,9 @@ def measure_encoder_head(
     clock: Callable[[], float] = time.perf_counter,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """All that `profile --encoder-head` reports; records: answers whose canvases it is held to.
+    """The report of `profile --encoder-head`; records: answers whose tokens it predicts anew.
 
-    progress: told of texts and answers that are scored, and tokens that are written.
+    progress: called for each text and answer that is scored, and each token that is written.
     """
     prompts = shipped_prompts(session.task is not None)
     count = _Count(len(prompts) + len(records) + TIMED, progress)
@@ -72,7 +73,7 @@ def measure_encoder_head(
 
 
 class _Count:
-    """Hands every result on, and tells `progress` of it."""
+    """A counter: called with a result, it tells `progress` and returns the result."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
@@ -85,7 +86,7 @@ class _Count:
 
 
 def score_text(session: Session, prompt: Prompt) -> TextScores:
-    """One forward pass over a prompt in its template and the reference answer behind it."""
+    """Scores of a prompt in its template and of the reference answer behind the prompt."""
     ids = session.turn(prompt.text, raw=is_raw(session)).prompt_ids
     answer = session.tokenizer.encode(prompt.answer)
     nats = score(session.model, [*ids, *answer]).nats
@@ -96,14 +97,14 @@ def score_text(session: Session, prompt: Prompt) -> TextScores:
 
 
 def agreement(model: Model, record: AnswerRecord) -> tuple[int, int]:
-    """How many committed tokens the encoder, reading them, finds most likely; and of how many."""
+    """The number of an answer's tokens that the encoder finds most likely, and of all of them."""
     ids = [*record.question.tokens, *record.token_ids]
     best = score(model, ids).best[len(record.question.tokens) - 1 :]
     return int(best.sum()), len(best)
 
 
 def score(model: Model, ids: Sequence[int]) -> Scores:
-    """Every token of `ids` but the first, predicted from those before it."""
+    """Scores of every token of `ids` but the first, predicted from those before it."""
     prefix = model.new_prefix()
     nats, best = [], []
     for first in range(0, len(ids) - 1, PREFILL_CHUNK):
@@ -120,7 +121,7 @@ def score(model: Model, ids: Sequence[int]) -> Scores:
 
 
 def token_seconds(session: Session, prompt: Prompt, clock: Callable[[], float]) -> Iterator[float]:
-    """Seconds of each token written behind a prompt, one by one, the most likely one each time."""
+    """Seconds per token of text written greedily behind a prompt, warm-up left out."""
     model = session.model
     prefix = model.new_prefix()
     ids = session.turn(prompt.text, raw=is_raw(session)).prompt_ids
@@ -138,7 +139,7 @@ def _best(model: Model, hidden: mx.array) -> int:
 
 
 def _rows(model: Model, hidden: mx.array, targets: mx.array) -> Iterator[tuple[mx.array, mx.array]]:
-    """hidden [1, L, H] -> logits [R, V] of a few rows at a time, and what they should say."""
+    """hidden [1, L, H] -> logits [R, V] and targets [R], a few rows at a time."""
     rows = max(1, HEAD_LOGITS // model.config.text.vocab_size)
     for first in range(0, targets.size, rows):
         part = slice(first, first + rows)

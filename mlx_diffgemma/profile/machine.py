@@ -1,7 +1,7 @@
-"""The machine a measurement holds for: chip, memory, system, versions, power and heat.
+"""The machine that a measurement holds for: chip, memory, system, versions, power and heat.
 
 macOS is asked through sysctl, system_profiler and pmset, none of which needs root; Linux through
-/proc. What does not answer is None, and nothing here raises.
+/proc. A question without an answer gives None, and nothing here raises.
 """
 
 import json
@@ -26,7 +26,7 @@ PACKAGES = ("mlx", "mlx-lm", "numpy")
 
 @dataclass(frozen=True)
 class Machine:
-    """What measurements depend on, as far as the machine tells. numpy_threads: of its BLAS."""
+    """The facts that measurements depend on, where known. numpy_threads: of numpy's BLAS."""
 
     chip: str | None
     gpu_cores: int | None
@@ -41,7 +41,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Condition:
-    """What may slow a Mac down for a while; thermal: the warnings there are, or "ok"."""
+    """Power and heat, which may slow a Mac down; thermal: its warnings, or "ok"."""
 
     power: str | None
     low_power_mode: bool | None
@@ -95,15 +95,15 @@ def power_source(report: str | None) -> str | None:
 
 
 def low_power_mode(report: str | None) -> bool | None:
-    """From `pmset -g`, where a line says so."""
+    """The low power mode in the lines of `pmset -g`; None where no line names one."""
     found = re.search(r"^\s*(?:lowpowermode|powermode)\s+(\d)", report or "", re.MULTILINE)
     return found[1] == "1" if found else None
 
 
 def thermal_state(report: str | None) -> str | None:
-    """The warnings and limits in `pmset -g therm`; "ok" where it records none.
+    """The warnings and limits in `pmset -g therm`; "ok" where there are none.
 
-    None where it could not ask, which it says in lines that begin with "Error", exiting with 0.
+    None where pmset could not ask: lines begin with "Error" then, and the exit code is 0.
     """
     limits = re.findall(r"(CPU_Speed_Limit|CPU_Scheduler_Limit)\s*=\s*(\d+)", report or "")
     levels = re.findall(r"((?:Thermal|Performance) Warning Level)\s*=\s*(\d+)", report or "")

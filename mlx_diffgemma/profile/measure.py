@@ -1,20 +1,20 @@
-"""Runs a workload and keeps what its steps took: raw samples, nothing averaged.
+"""The meter: answers of a model, each with the times of its prefill, steps and commits.
 
-A step's time is what the loop needs from one frame to the next, all on the host included. Prompt
-and canvases are encoded anew for every answer, so that each brings a sample of prefill and commit.
+A step's time runs from one frame to the next, all work on the host included. Prompt and canvases
+are encoded anew for every answer, so that each answer brings a sample of prefill and commit.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from ..diffusion import denoise as loop
 from ..diffusion.denoise import Frame
 from ..model.cache import Prefix
 from ..model.text import Model
-from .components import Fences, StepParts
-from .spans import Span
+from .components import Fences
+from .measurement import AnswerRecord, CanvasRecord, Span, StepParts
 from .workload import Question
 
 Clock = Callable[[], float]
@@ -22,50 +22,11 @@ OnStep = Callable[[], None]
 
 
 @dataclass
-class CanvasRecord:
-    """One canvas: seconds of its steps, the rows that took the whole product, committed tokens.
-
-    commit_seconds: its encoding afterwards, None where it was not encoded; parts: where a fenced
-    repetition of the same steps spent its time.
-    """
-
-    step_seconds: list[float] = field(default_factory=list)
-    dense_rows: list[int] = field(default_factory=list)
-    tokens: int = 0
-    prefix: int = 0
-    commit_seconds: float | None = None
-    parts: list[StepParts] = field(default_factory=list)
-
-
-@dataclass
-class AnswerRecord:
-    """One answer; began: seconds since the measurement began; seconds: from prompt to last token.
-
-    seconds leaves out the commit of the last canvas, which no answer needs, and repetitions.
-    """
-
-    question: Question
-    began: float
-    prefill_seconds: float = 0.0
-    first_canvas_seconds: float = 0.0
-    seconds: float = 0.0
-    token_ids: list[int] = field(default_factory=list)
-    finish_reason: str | None = None
-    canvases: list[CanvasRecord] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps of each canvas."""
-        return [len(canvas.step_seconds) for canvas in self.canvases]
-
-
-@dataclass
 class Meter:
-    """Measures answers of one model with one clock; on_step is called after every step.
+    """A meter of one model's answers; on_step is called after every step.
 
-    With fences every step is run twice, once as it is and right behind it once more with each part
-    waited for: whatever disturbs the machine disturbs both alike.
+    With fences every step runs twice, first plain and at once again with fences around its parts:
+    what disturbs the machine disturbs both runs alike.
     """
 
     model: Model
@@ -75,7 +36,7 @@ class Meter:
     began: float | None = None
 
     def answer(self, question: Question, *, commit_last: bool) -> AnswerRecord:
-        """One answer from an empty prefix; commit_last encodes the last canvas, too."""
+        """Measure one answer from an empty prefix; commit_last encodes the last canvas, too."""
         start = self.clock()
         self.began = start if self.began is None else self.began
         record = AnswerRecord(question, start - self.began)
@@ -95,7 +56,7 @@ class Meter:
         return record
 
     def _frames(self, question: Question, prefix: Prefix) -> Iterator[tuple[Frame, float]]:
-        """Frames, and the seconds that each was waited for."""
+        """Each frame with the seconds since the one before."""
         frames = loop.denoise(self.model, question.tokens, question.settings, prefix=prefix)
         while True:
             before = self.clock()
@@ -106,7 +67,7 @@ class Meter:
             yield frame, taken
 
     def _fenced(self, question: Question) -> Iterator[StepParts]:
-        """The same steps once more, behind a prefix of their own; none without fences."""
+        """Fenced repetitions of the steps, behind a prefix of their own; none without fences."""
         if self.fences is None:
             return
         frames = loop.denoise(self.model, question.tokens, question.settings)
@@ -144,7 +105,7 @@ class Meter:
 
 
 def _encoded(record: AnswerRecord, frame: Frame, end: float) -> None:
-    """What the encoder took before a canvas: the prompt, or the canvas before."""
+    """Record the encoder's time before a canvas: the prompt's, or that of the canvas before."""
     seconds = frame.encode_seconds
     if frame.canvas == 0:
         record.prefill_seconds = seconds

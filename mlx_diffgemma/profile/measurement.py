@@ -1,18 +1,81 @@
-"""Everything a measurement has come to so far, and where it was taken."""
+"""The samples of a measurement, nothing averaged, and where they were taken."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..conversation.session import Session
 from .baseline import Baseline
 from .machine import Condition, Machine
-from .measure import AnswerRecord, CanvasRecord
-from .workload import Workload
+from .workload import Question, Workload
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that took time; began: seconds on the clock that measured it."""
+
+    name: str
+    began: float
+    seconds: float
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """One fenced step: seconds of each component, how often it was waited for, and every call."""
+
+    seconds: dict[str, float]
+    fences: dict[str, int]
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """Seconds of the whole step, fences included."""
+        return sum(self.seconds.values())
+
+
+@dataclass
+class CanvasRecord:
+    """One canvas: seconds of its steps, the rows that took the whole product, committed tokens.
+
+    commit_seconds: its encoding afterwards, None where it was not encoded; parts: the time of each
+    part in a fenced repetition of the same steps.
+    """
+
+    step_seconds: list[float] = field(default_factory=list)
+    dense_rows: list[int] = field(default_factory=list)
+    tokens: int = 0
+    prefix: int = 0
+    commit_seconds: float | None = None
+    parts: list[StepParts] = field(default_factory=list)
+
+
+@dataclass
+class AnswerRecord:
+    """One answer; began: seconds since the measurement began; seconds: from prompt to last token.
+
+    seconds leaves out the commit of the last canvas, which no answer needs, and repetitions.
+    """
+
+    question: Question
+    began: float
+    prefill_seconds: float = 0.0
+    first_canvas_seconds: float = 0.0
+    seconds: float = 0.0
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    canvases: list[CanvasRecord] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of each canvas."""
+        return [len(canvas.step_seconds) for canvas in self.canvases]
 
 
 @dataclass
 class Measurement:
-    """All that was measured, and where; conditions before and after."""
+    """All that was measured, and the machine's condition before and after."""
 
     session: Session
     name: str

@@ -1,6 +1,6 @@
-"""A measurement as one object: every figure, what it holds for, and the samples behind it.
+"""The report of a measurement as one JSON object: figures, conditions, and all samples.
 
-docs/profile.md says what each key means; schema.py checks that all of them are there.
+docs/profile.md explains each key; schema.py checks that a file has all of them.
 """
 
 from dataclasses import asdict
@@ -15,18 +15,17 @@ from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
 from .machine import Condition
-from .measure import AnswerRecord, CanvasRecord
-from .measurement import Measurement
+from .measurement import AnswerRecord, CanvasRecord, Measurement
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
 
 SCHEMA_VERSION = 1
-MOST_SPREAD = 0.05  # between canvases: beyond, the machine was busy, hot or on battery
+MOST_SPREAD = 0.05  # between canvases: with more, the machine was busy, hot or on battery
 WINDOWS = 10  # into which a sustained run is divided
 
 
 def to_json(measured: Measurement) -> dict[str, Any]:
-    """What `profile --json` writes."""
+    """The JSON object of `profile --json`."""
     work, figures = Accounting(measured), _figures(measured)
     components = measured_components(measured)
     sampler = measured.records[0].question.sampler
@@ -173,18 +172,18 @@ def _baseline(measured: Measurement, figures: dict[str, Any]) -> dict[str, Any] 
 
 
 def _sustained(measured: Measurement) -> dict[str, Any] | None:
-    """Median steps in ten equal stretches of time; slowdown: of the last against the first."""
+    """Median steps in ten equal stretches of time; slowdown: the last against the first."""
     if measured.sustained_seconds is None:
         return None
     length = max(record.began + record.seconds for record in measured.records) / WINDOWS
     stretches: dict[int, list[float]] = {}
     for record in measured.records:
-        place = min(WINDOWS - 1, int(record.began / length))
+        number = min(WINDOWS - 1, int(record.began / length))
         times = [1e3 * s for canvas in record.canvases for s in canvas.step_seconds]
-        stretches.setdefault(place, []).extend(times)
+        stretches.setdefault(number, []).extend(times)
     windows = [
-        {"began": place * length, "steps": len(times), "step_ms": median(times)}
-        for place, times in sorted(stretches.items())
+        {"began": number * length, "steps": len(times), "step_ms": median(times)}
+        for number, times in sorted(stretches.items())
     ]
     slowdown = windows[-1]["step_ms"] / windows[0]["step_ms"] - 1
     return {"seconds": measured.sustained_seconds, "windows": windows, "slowdown": slowdown}
@@ -193,7 +192,7 @@ def _sustained(measured: Measurement) -> dict[str, Any] | None:
 def _warnings(
     measured: Measurement, figures: dict[str, Any], components: Components | None
 ) -> list[str]:
-    """What a reader must know before using the figures."""
+    """Warnings that belong to the figures."""
     found = []
     if measured.machine.device == "cpu":
         found.append("computed on the CPU: says nothing about a Mac's GPU")

@@ -1,4 +1,4 @@
-"""A whole measurement: warm-up, then answer by answer, so that it can be stopped in between."""
+"""The run of a whole measurement: warm-up, then answer by answer; it may stop in between."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]  # done, total
 
 
 class Tally:
-    """Tells `progress` how far a run has come: in steps where they are fixed, else in answers."""
+    """A counter of finished steps, where their number is fixed, or of answers, for `progress`."""
 
     def __init__(self, workload: Workload, repeats: int, progress: Progress | None) -> None:
         self.by_step, self.progress = workload.fixed, progress
@@ -22,15 +22,15 @@ class Tally:
         self.total = (WARM_UP + count) * workload.steps * repeats if workload.steps else count
 
     def step(self) -> None:
-        """A step is done."""
+        """Count a step."""
         self._advance(self.by_step)
 
     def answer(self) -> None:
-        """An answer is measured."""
+        """Count an answer."""
         self._advance(not self.by_step)
 
     def end(self) -> None:
-        """All is done, or given up."""
+        """Report the end, be all done or given up."""
         if self.progress:
             self.progress(self.total, self.total)
 
@@ -47,10 +47,10 @@ def run(
     sustained: float | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Fills `measured` answer by answer: after an interrupt it holds what is finished.
+    """Fill `measured` answer by answer: after an interrupt it holds the finished ones.
 
-    components: repeat every step with fences; sustained: go on for so many seconds. What the
-    workload asks wrongly is found before anything is computed.
+    components: repeat every step with fences; sustained: go on for so many seconds. A workload that
+    cannot be asked raises before anything is computed.
     """
     session, workload = measured.session, measured.workload
     session.reset()  # a conversation would be part of every prompt
@@ -71,9 +71,10 @@ def run(
 
 
 def _warm_up(measured: Measurement, meter: Meter) -> None:
-    """Answers, not kept, until two canvases are done; and prompts of every length to be measured.
+    """Run answers until two canvases are done, and encode a prompt of every length to measure.
 
-    On a Mac the first run of a shape may compile and try kernels, which takes seconds.
+    Nothing is kept. The first run of a shape on a Mac may compile and try kernels, which takes
+    seconds.
     """
     workload, canvases = measured.workload, 0
     for question in questions(measured.session, workload):
@@ -90,7 +91,7 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
 
 
 def _measure(measured: Measurement, meter: Meter, question: Question) -> None:
-    """An answer of the model, and one of the baseline: in the order ABBA, so that drift cancels."""
+    """Measure an answer of model and baseline, in the order ABBA, so that drift cancels."""
     baseline, first = measured.baseline, len(measured.records) % 2 == 0
     if baseline and not first:
         baseline.measure(measured.session, measured.workload, question)

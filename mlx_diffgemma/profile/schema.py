@@ -2,13 +2,20 @@
 
 A kind is "text", "flag", "whole" (a whole number), "number"; with "?" it may be null.
 A [kind] is a list, {"*": kind} an object with any keys, {name: kind} one with these, Optional(kind)
-that or null. What docs/profile.md explains key by key stands here for programs.
+that or null. Objects that report.py writes as a dataclass take their kinds from its fields.
+docs/profile.md explains the same keys to people.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ..conversation.reply import SamplerInfo
+from .encoder_head import TextScores
+from .machine import Condition
+from .roofline import Chip
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,22 @@ class Optional:
     kind: Any
 
 
-CONDITION = {"power": "text?", "low_power_mode": "flag?", "thermal": "text?"}
+def kinds(record: type) -> dict[str, Any]:
+    """The kind of each field of a dataclass."""
+    return {name: _kind(hint) for name, hint in get_type_hints(record).items()}
+
+
+def _kind(hint: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        (present,) = (one for one in arguments if one is not NoneType)
+        return f"{_kind(present)}?"
+    if origin is tuple:
+        return [_kind(arguments[0])]
+    return {str: "text", bool: "flag", int: "whole", float: "number"}[hint]
+
+
+PERCENTILES = {"p10": "number", "p50": "number", "p90": "number"}
 
 CANVAS = {
     "steps": "whole",
@@ -62,8 +84,8 @@ PROFILE = {
         "python": "text",
         "versions": {"*": "text?"},
         "numpy_threads": "text?",
-        "before": CONDITION,
-        "after": Optional(CONDITION),
+        "before": kinds(Condition),
+        "after": Optional(kinds(Condition)),
     },
     "model": {
         "name": "text",
@@ -76,17 +98,7 @@ PROFILE = {
         "quantization": {"*": ["text"]},
         "kernels": "text",
     },
-    "sampler": {
-        "max_tokens": "whole",
-        "max_denoising_steps": "whole",
-        "entropy_bound": "number",
-        "t_min": "number",
-        "t_max": "number",
-        "stability_threshold": "whole",
-        "confidence_threshold": "number",
-        "stop": ["text"],
-        "exact_self_conditioning": "flag",
-    },
+    "sampler": kinds(SamplerInfo),
     "workload": {
         "kind": "text",
         "steps": "whole?",
@@ -102,7 +114,7 @@ PROFILE = {
     "load_seconds": "number",
     "prefill_tokens_per_second": "number",
     "first_canvas_seconds": "number",
-    "step_ms": {"p10": "number", "p50": "number", "p90": "number"},
+    "step_ms": PERCENTILES,
     "step_spread": "number",
     "commit_ms": "number?",
     "steps_per_canvas": ["whole"],
@@ -134,11 +146,7 @@ PROFILE = {
     "work": {"gflop": "number", "bytes": "number"},
     "bound": Optional(
         {
-            "name": "text",
-            "gpu_cores": "whole",
-            "tflops": "number",
-            "gigabytes_per_second": "number",
-            "estimated": "flag",
+            **kinds(Chip),
             "compute_ms": "number",
             "memory_ms": "number",
             "share": "number",
@@ -158,7 +166,7 @@ PROFILE = {
             "name": "text",
             "answers": "whole",
             "prefill_tokens_per_second": "number",
-            "token_ms": {"p10": "number", "p50": "number", "p90": "number"},
+            "token_ms": PERCENTILES,
             "tokens_per_second": "number",
             "break_even_tokens_per_step": "number",
             "ratio": "number",
@@ -171,17 +179,9 @@ PROFILE = {
             "answer_perplexity": "number",
             "agreement": "number",
             "agreement_tokens": "whole",
-            "token_ms": {"p10": "number", "p50": "number", "p90": "number"},
+            "token_ms": PERCENTILES,
             "tokens_per_second": "number",
-            "texts": [
-                {
-                    "name": "text",
-                    "prompt_tokens": "whole",
-                    "prompt_nats": "number",
-                    "answer_tokens": "whole",
-                    "answer_nats": "number",
-                }
-            ],
+            "texts": [kinds(TextScores)],
             "token_ms_samples": ["number"],
         }
     ),
@@ -190,43 +190,43 @@ PROFILE = {
 }
 
 
-def problems(value: Any, kind: Any = PROFILE, place: str = "") -> Iterator[str]:
-    """What about `value` is not of `kind`, each in one line that begins with its place."""
+def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:
+    """Deviations of `value` from `kind`, each in one line that begins with its path."""
     match kind:
         case Optional():
             if value is not None:
-                yield from problems(value, kind.kind, place)
+                yield from problems(value, kind.kind, at)
         case str():
             if not _is(value, kind):
-                yield f"{place or 'the file'} is {_short(value)}, expected {_said(kind)}"
+                yield f"{at or 'the file'} is {_short(value)}, expected {_said(kind)}"
         case list():
-            yield from _list_problems(value, kind[0], place)
+            yield from _list_problems(value, kind[0], at)
         case _:
-            yield from _object_problems(value, kind, place)
+            yield from _object_problems(value, kind, at)
 
 
-def _list_problems(value: Any, kind: Any, place: str) -> Iterator[str]:
+def _list_problems(value: Any, kind: Any, at: str) -> Iterator[str]:
     if not isinstance(value, list):
-        yield f"{place} is {_short(value)}, expected a list"
+        yield f"{at} is {_short(value)}, expected a list"
         return
     for number, item in enumerate(value):
-        yield from problems(item, kind, f"{place}[{number}]")
+        yield from problems(item, kind, f"{at}[{number}]")
 
 
-def _object_problems(value: Any, kinds: Mapping[str, Any], place: str) -> Iterator[str]:
+def _object_problems(value: Any, kinds: Mapping[str, Any], at: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"{place or 'the file'} is {_short(value)}, expected an object"
+        yield f"{at or 'the file'} is {_short(value)}, expected an object"
         return
     if "*" in kinds:
         kinds = dict.fromkeys(value, kinds["*"])
     for name in kinds.keys() | value.keys():
-        at = f"{place}.{name}" if place else name
+        path = f"{at}.{name}" if at else name
         if name not in value:
-            yield f"{at} is missing"
+            yield f"{path} is missing"
         elif name not in kinds:
-            yield f"{at} is unknown"
+            yield f"{path} is unknown"
         else:
-            yield from problems(value[name], kinds[name], at)
+            yield from problems(value[name], kinds[name], path)
 
 
 def _is(value: Any, kind: str) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 2000
-LEVEL = 0.95  # so many of the intervals between equal runs hold 0
-NORMAL = 1.959964  # between minus and plus this lies LEVEL of a normal distribution
+LEVEL = 0.95  # this share of the intervals between equal runs holds 0
+NORMAL = 1.959964  # LEVEL of a normal distribution lies between minus and plus this
 SEED = 20_250_101  # the same two files give the same interval
 
 Group = Sequence[float]
@@ -23,7 +23,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def spread(groups: Sequence[Group]) -> float:
-    """How far the medians of the groups lie apart, least to most, as a share of their median."""
+    """The range of the groups' medians, as a share of the median of those."""
     medians = [float(np.median(group)) for group in groups]
     return (max(medians) - min(medians)) / float(np.median(medians))
 
@@ -35,7 +35,7 @@ def pooled_median(groups: Sequence[Group]) -> float:
 
 @dataclass(frozen=True)
 class Change:
-    """By which share a figure changes from a first run to a second, and the interval around it.
+    """A figure in a first and a second run, and an interval around its change, a share.
 
     One group alone tells nothing about noise: the interval then reaches from -1 to infinity.
     """
@@ -52,16 +52,17 @@ class Change:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves no change out."""
+        """True where the interval excludes no change at all."""
         return not self.low <= 0 <= self.high
 
 
 def change(first: Sequence[Group], second: Sequence[Group], figure: Figure) -> Change:
-    """How `figure`, which is above 0, changes from the first run to the second.
+    """The change of `figure`, which is above 0, from the first run to the second.
 
     The interval is a bootstrap over whole groups: groups are drawn anew with all their samples,
-    because what disturbs one step of a canvas disturbs its neighbours too. Of few groups that alone
-    is too narrow: it is widened, on the scale of ratios, as Student's t widens that of a mean.
+    because what disturbs one step of a canvas disturbs its neighbours too. From few groups a
+    bootstrap is too narrow: the interval is widened, on the scale of log ratios, as Student's t
+    widens the interval of a mean.
     """
     one, other, fewest = figure(first), figure(second), min(len(first), len(second))
     if fewest < 2:
@@ -77,10 +78,11 @@ def change(first: Sequence[Group], second: Sequence[Group], figure: Figure) -> C
 
 
 def widening(groups: int) -> float:
-    """By how much an interval drawn from two runs of so many groups each is too narrow.
+    """The factor by which a bootstrap interval from two runs of so many groups is too narrow.
 
-    Drawing anew understates a variance by (n - 1) / n, and takes it for known. Student's t from the
-    normal quantile: Abramowitz and Stegun 26.7.5, within 3% of it for two groups, 0.1% for more.
+    Drawing anew understates a variance by (n - 1) / n, and takes that variance for known. Student's
+    t from the normal quantile: Abramowitz and Stegun 26.7.5, exact to 3% for two groups and to
+    0.1% for more.
     """
     z, freedom = NORMAL, 2 * (groups - 1)
     terms = (
@@ -94,4 +96,4 @@ def widening(groups: int) -> float:
 
 
 def _drawn(groups: Sequence[Group], random: np.random.Generator) -> list[Group]:
-    return [groups[place] for place in random.integers(0, len(groups), len(groups))]
+    return [groups[index] for index in random.integers(0, len(groups), len(groups))]

@@ -1,7 +1,7 @@
-"""`profile --tune`: the choices that depend on the machine, checked, timed, and the fastest kept.
+"""`profile --tune`: choices that depend on the machine, checked and timed, and the fastest kept.
 
-Each value runs against the engine's own, in turn, all else as the engine has it. What wins is put
-together and has to win once more.
+Each value runs in turn with the engine's own, all other choices being the engine's. The winners are
+put together and have to win once more.
 """
 
 import time
@@ -36,9 +36,9 @@ Work = Callable[[], None]
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one value: the outcome in a word, why, and its times where it was timed.
+    """The result of one value: the outcome in a word, why, and the times where it was timed.
 
-    spread: p90 minus p10 as a share of the median; share: of time against the engine's own.
+    spread: p90 minus p10 as a share of the median; share: the time over that of the engine's own.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Row:
 
 @dataclass
 class Tuner:
-    """Tries candidates on one session's model.
+    """A tuner that tries candidates on one session's model.
 
-    make and work are what a test replaces: a network for choices, and what is timed of it.
+    make: the network for some choices; work: what is timed of a network. A test replaces both.
     """
 
     session: Session
@@ -68,7 +68,7 @@ class Tuner:
         self.make, self.work = self._made, self._work
 
     def compare(self, name: str, tried: Iterable[Candidate]) -> Iterator[Row]:
-        """Rows of one choice: the candidates that are right race against the engine's own."""
+        """Rows of one choice: candidates with right results race against the engine's own."""
         works: dict[Any, Work] = {None: self.work(self.session.model, name)}
         for candidate in tried:
             problem = candidate.absent and Row(name, candidate.value, "absent", candidate.absent)
@@ -81,7 +81,7 @@ class Tuner:
         mx.clear_cache()
 
     def together(self, choices: Choices) -> Iterator[Row]:
-        """Rows of all that won at once, of a step."""
+        """Rows of all winners at once, timed over a denoising step."""
         works: dict[Any, Work] = {None: self.work(self.session.model, "together")}
         problem = self._prepared("all of them", choices, "together", works)
         if problem:
@@ -92,7 +92,7 @@ class Tuner:
     def _prepared(
         self, value: Any, choices: Choices, name: str, works: dict[Any, Work]
     ) -> Row | None:
-        """Adds a checked candidate to `works`; the row that says why not, where it is none."""
+        """Add a candidate to `works` if its results are right; else the row that says why not."""
         try:
             model = self.make(choices)
             if problem := self._wrong(model, self._prompt(name)):
@@ -106,7 +106,7 @@ class Tuner:
         return None
 
     def _prompt(self, name: str) -> tuple[int, ...]:
-        """What a candidate is checked on: for chunks the prompt they divide, or do not."""
+        """The prompt to check and time with: for prefill chunks one of several chunks."""
         return self.probe.long_prompt if name == "prefill_chunk" else self.probe.prompt
 
     def _wrong(self, model: Model, prompt: tuple[int, ...]) -> str | None:
@@ -122,7 +122,7 @@ class Tuner:
         return load_network(Path(self.session.info.path), choices=choices).model
 
     def _work(self, model: Model, name: str) -> Work:
-        """A denoising step, self-conditioning included; of the prefill chunk a long prompt."""
+        """The work to time: a denoising step with self-conditioning, or a long prompt's prefill."""
         prompt = self._prompt(name)
         if name == "prefill_chunk":
 
@@ -140,7 +140,7 @@ class Tuner:
 
 
 def race(works: Mapping[Any, Work], clock: Clock = time.perf_counter) -> dict[Any, list[float]]:
-    """Seconds of each, run in turn, every second round backwards, so that drift hits all alike."""
+    """Seconds of each work, run in turn and every second round backwards: drift hits all alike."""
     samples: dict[Any, list[float]] = {name: [] for name in works}
     for number in range(WARM_UP + ROUNDS):
         for name in list(works)[:: -1 if number % 2 else 1]:
@@ -161,7 +161,7 @@ def _rows(name: str, samples: Mapping[Any, list[float]]) -> Iterator[Row]:
 
 
 def _outcome(seconds: Sequence[float], own: Sequence[float]) -> str:
-    """Faster by more than 2% in the median, and in most rounds: else it is noise."""
+    """ "faster" where the median is by more than 2%, and most rounds are; "no gain" else."""
     rounds = [mine < untuned for mine, untuned in zip(seconds, own, strict=True)]
     steady = sum(rounds) >= STEADY * len(rounds)
     return "faster" if steady and wins(median(seconds), median(own)) else "no gain"
@@ -185,10 +185,10 @@ def tune(
     progress: Progress | None = None,
     tuner: Tuner | None = None,
 ) -> Tuned:
-    """Times every choice. tune_dtype: the dtype of activations may win, too; else it is reported.
+    """Time every choice, and keep the winners.
 
-    dtype_given: that of the session was asked for, and stays. force: also what memory should not
-    suffice for.
+    tune_dtype: the dtype of activations may win, too, and not only be reported; dtype_given: the
+    session's dtype was asked for, and stays; force: try also what memory should not suffice for.
     """
     tuner = tuner or Tuner(session, probe_of(session))
     rows: list[Row] = []
@@ -224,5 +224,5 @@ def _winners(rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def _needs_proof(won: Mapping[str, Any]) -> bool:
-    """Several winners of a step may get into each other's way; the prefill chunk is none."""
+    """True for several winners of a step, which may slow each other; prefill chunks stand apart."""
     return len(won.keys() - {"prefill_chunk"}) > 1

@@ -1,4 +1,4 @@
-"""What there is to choose on a machine for a model; what cannot be chosen, with the reason."""
+"""Candidates of tuning: the values of every choice, and why some are not to be had here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ NAMES = ("prefill_chunk", "head_chunk_logits", "dense_weights", *KERNELS.values(
 
 @dataclass(frozen=True)
 class Candidate:
-    """One value of one choice; absent: why it cannot be had here."""
+    """One value of one choice; absent: the reason why this machine or model cannot have it."""
 
     name: str
     value: Any
@@ -32,7 +32,7 @@ class Candidate:
 
     @property
     def choices(self) -> Choices:
-        """This value, all else as the engine has it."""
+        """This value, with all other choices the engine's own."""
         return replace(Choices(), **{self.name: self.value})
 
 
@@ -41,7 +41,7 @@ def candidates(
 ) -> Iterator[Candidate]:
     """Every value but the engine's own, choice by choice.
 
-    dtype_given: the user chose the activations' dtype; force: memory is not asked about.
+    dtype_given: the user chose the activations' dtype; force: memory is not looked at.
     """
     model = session.model
     for chunk in PREFILL_CHUNKS:
@@ -84,7 +84,10 @@ def _no_unpacking(model: Model) -> str | None:
 
 
 def _no_room(session: Session, choices: Choices, force: bool) -> str | None:
-    """Both ways stand beside each other while they are timed; of another dtype, whole models."""
+    """The reason where memory cannot hold both networks, which stand side by side while timed.
+
+    Networks of one dtype share what the choice leaves alone; of two dtypes they share nothing.
+    """
     available = available_memory()
     if force or available is None:
         return None

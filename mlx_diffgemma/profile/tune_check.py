@@ -1,4 +1,4 @@
-"""Whether a network run in another way still computes the same: looked at before it is timed.
+"""Check that a network with other choices still computes the same, made before it is timed.
 
 Axes: C canvas positions, V vocabulary, H hidden size.
 """
@@ -19,20 +19,20 @@ from .workload import filled, is_raw, shipped_prompts
 
 STEP_PROMPT, LONG_PROMPT = 1024, 4096  # positions, where the model holds them
 LOOKED_AT = 16  # rows of a canvas whose logits are compared
-# Some ten roundings a layer add up like a random walk, and a small network amplifies them: it takes
-# up to 20 half ulps a layer. More than MOST is another computation, however deep the network.
+# Some ten roundings a layer add up like a random walk, and a small network amplifies them: up to
+# 20 half ulps a layer were seen. More than MOST is another computation, however deep the network.
 ALLOWED, MOST = 32.0, 0.15
 
-# Half an ulp at 1. Of float32 that of 11 bits: so many of each factor an M5's matrix units read.
+# Half an ulp at 1. For float32 that of 11 bits: an M5's matrix units read no more of each factor.
 HALF_ULP = {mx.bfloat16: 2.0**-9, mx.float16: 2.0**-12, mx.float32: 2.0**-12}
 
 Seen = Mapping[str, NDArray[np.float32]]
-"""What one step computes, by name: a vector, or rows."""
+"""Results of one step by name: a vector, or rows."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What candidates are tried on: a prompt, a longer one, and a canvas of noise."""
+    """The inputs that candidates are tried on: a prompt, a longer one, and a canvas of noise."""
 
     prompt: tuple[int, ...]
     long_prompt: tuple[int, ...]
@@ -69,7 +69,7 @@ class Probe:
 
 
 def probe_of(session: Session) -> Probe:
-    """A probe of shipped text, as long as the model holds."""
+    """A probe of shipped text, its prompts no longer than the model holds."""
     puzzles, config = session.task is not None, session.model.config
     turn = session.turn(shipped_prompts(puzzles)[0].text, raw=is_raw(session))
     most = config.text.max_position_embeddings - config.canvas_length
@@ -82,17 +82,17 @@ def probe_of(session: Session) -> Probe:
 
 
 def tolerance(num_layers: int, *dtypes: mx.Dtype) -> float:
-    """By how much of a row's length it may differ: rounding, which a wrong product far exceeds."""
+    """The allowed difference as a share of a row's length: rounding, which an error far exceeds."""
     rounding = max(HALF_ULP[dtype] for dtype in dtypes)
     return min(MOST, float(ALLOWED * rounding * np.sqrt(num_layers)))
 
 
 def wrong(candidate: Seen, untuned: Seen, allowed: float) -> str | None:
-    """What is not finite, or differs by more than allowed, in a few words; None for nothing.
+    """The first result that is not finite, or differs by more than allowed; None if all are right.
 
-    Rows: the median over them of the difference's length against the row's; a few rows may choose
-    another expert where two score alike. Entropies: the mean difference in nats, or, where they
-    are above 1 nat on average, against that.
+    Rows differ by the median of the difference's length over the row's: a few rows may choose
+    another expert where two score alike. Entropies differ by their mean difference in nats, divided
+    by the mean entropy where that is above 1 nat.
     """
     for name, value in candidate.items():
         if not np.isfinite(value).all():

@@ -1,7 +1,7 @@
-"""What is run to be measured: the shipped prompts, a context of a given length, steps and seeds.
+"""The workload of a measurement: shipped prompts, a context of a given length, steps and seeds.
 
-Fixed: every canvas takes the same number of steps, whatever it says, so that machines compare.
-Adaptive: answers as a user gets them, to 20 shipped prompts; how many steps they take is measured.
+Fixed: every canvas takes the same number of steps, whatever its text, so that machines compare.
+Adaptive: answers as a user gets them, to 20 shipped prompts; their number of steps is measured.
 """
 
 import json
@@ -19,14 +19,14 @@ from ..errors import SettingsError
 from ..text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 1024
-FEWEST = 5  # canvases: a median of fewer says nothing about the spread
+FEWEST = 5  # canvases: fewer say nothing about the spread
 SHIPPED = 20  # prompts
 WARM_UP = 2  # canvases that are run first and not counted
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A shipped prompt, what kind of text it asks for, and an answer that a person wrote."""
+    """A shipped prompt, the kind of text that it asks for, and an answer that a person wrote."""
 
     name: str
     kind: str
@@ -37,7 +37,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Workload:
-    """What to run. SettingsError for what cannot be measured.
+    """The choices of a workload; SettingsError for those that cannot be measured.
 
     steps: of every canvas, None for adaptive; context: prompt positions, None for the prompts' own
     (fixed: 1,024 where the model holds them); canvases: measured with fixed steps; prompts, seeds
@@ -69,12 +69,12 @@ class Workload:
 
     @property
     def fixed(self) -> bool:
-        """Whether every canvas takes the same number of steps."""
+        """True where every canvas takes the same number of steps."""
         return self.steps is not None
 
     @property
     def answers(self) -> int:
-        """How many answers are measured."""
+        """The number of answers to measure."""
         return self.canvases if self.fixed else self.prompts * self.seeds
 
 
@@ -89,7 +89,7 @@ class Question:
 
 
 def shipped_prompts(puzzles: bool = False) -> tuple[Prompt, ...]:
-    """20 prompts of different kinds, or 20 Sudokus for the checkpoint that knows nothing else."""
+    """20 prompts of different kinds, or 20 Sudokus for a checkpoint that knows nothing else."""
     name = "puzzles.json" if puzzles else "prompts.json"
     content = json.loads((files(__package__) / "data" / name).read_text(encoding="utf-8"))
     return tuple(
@@ -99,9 +99,9 @@ def shipped_prompts(puzzles: bool = False) -> tuple[Prompt, ...]:
 
 
 def questions(session: Session, workload: Workload) -> Iterator[Question]:
-    """The questions of a workload, without end: after the last one more seeds of the same prompts.
+    """The questions of a workload, without end: all prompts with one seed, then with the next.
 
-    Fixed steps take one prompt, the first, with a new seed for every canvas.
+    A fixed workload takes one prompt, the first, with a new seed for every canvas.
     """
     prompts = shipped_prompts(session.task is not None)[: workload.prompts]
     if workload.fixed:
@@ -112,7 +112,7 @@ def questions(session: Session, workload: Workload) -> Iterator[Question]:
 
 
 def first_questions(session: Session, workload: Workload) -> list[Question]:
-    """The questions that are measured; SettingsError or PromptError where one cannot be asked."""
+    """The questions to measure; SettingsError or PromptError where one cannot be asked."""
     return list(islice(questions(session, workload), workload.answers))
 
 
@@ -130,7 +130,7 @@ def _question(session: Session, workload: Workload, prompt: Prompt, seed: int) -
 
 
 def is_raw(session: Session) -> bool:
-    """Whether prompts go in without a template, because the checkpoint has none."""
+    """True where prompts go in without a template, because the checkpoint has none."""
     return session.tokenizer.chat_template is None
 
 
@@ -146,7 +146,7 @@ def _settings(config: ModelConfig, workload: Workload, seed: int) -> Settings:
 
 
 def _context(session: Session, workload: Workload) -> int | None:
-    """How long prompts are made; None for as long as they are."""
+    """The length that prompts are filled to; None where they keep their own."""
     config = session.model.config
     most = config.text.max_position_embeddings - config.canvas_length
     if workload.context is not None:
@@ -174,7 +174,7 @@ def _padded(session: Session, prompt: Prompt, ids: list[int], context: int) -> t
 def filled(
     tokenizer: Tokenizer, puzzles: bool, ids: Sequence[int], context: int
 ) -> tuple[int, ...]:
-    """`ids` made `context` tokens long by shipped text behind the first of them."""
+    """`ids` made `context` tokens long by shipped text inserted behind the first id."""
     texts = (f"{prompt.text}\n{prompt.answer}\n" for prompt in shipped_prompts(puzzles))
     filler = tokenizer.encode("".join(texts))
     return (*ids[:1], *islice(cycle(filler), context - len(ids)), *ids[1:])

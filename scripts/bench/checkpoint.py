@@ -2,8 +2,8 @@
 
     python scripts/bench/checkpoint.py FOLDER       writes one, with tiny-sudoku's tokenizer
 
-Timing needs shapes, not sense: the weights are normal numbers small enough that two engines agree
-on the logits, and nothing here converges, so that every step asked for is run.
+Timing needs shapes, not sense: the weights are normal numbers, small enough that two engines agree
+on the logits, and no canvas converges, so that every step asked for is run.
 """
 
 import json
@@ -61,7 +61,7 @@ class Sizes:
 
 
 def write_checkpoint(folder: Path, sizes: Sizes, seed: int = 0) -> None:
-    """config.json, generation_config.json and model.safetensors in `folder`; no tokenizer."""
+    """Write config.json, generation_config.json and model.safetensors, but no tokenizer."""
     (folder / "config.json").write_text(json.dumps(_config(sizes), indent=1))
     (folder / "generation_config.json").write_text(json.dumps(_generation_config(), indent=1))
     tensors = dict(_tensors(sizes, np.random.default_rng(seed)))
@@ -69,7 +69,7 @@ def write_checkpoint(folder: Path, sizes: Sizes, seed: int = 0) -> None:
 
 
 def _config(sizes: Sizes) -> dict[str, Any]:
-    """The launch spelling, which both engines read."""
+    """config.json in the spelling that both engines read."""
     kinds = [
         "full_attention" if sizes.is_full(number) else "sliding_attention"
         for number in range(sizes.layers)
@@ -119,7 +119,7 @@ def _config(sizes: Sizes) -> dict[str, Any]:
 
 
 def _generation_config() -> dict[str, Any]:
-    """The real checkpoint's sampler, but no stop ids, and no early stop."""
+    """The real checkpoint's sampler, without stop ids and early stop."""
     return {
         "max_denoising_steps": 48,
         "sampler_config": {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound": 0.1},
@@ -132,7 +132,7 @@ def _generation_config() -> dict[str, Any]:
 
 
 def _tensors(sizes: Sizes, random: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Names as in the published checkpoint, projections [outputs, inputs]."""
+    """Tensors with the published checkpoint's names, projections [outputs, inputs]."""
 
     def normal(*shape: int, std: float = WEIGHT_STD) -> Array:
         return random.standard_normal(shape, np.float32) * np.float32(std)
@@ -177,7 +177,7 @@ def _tensors(sizes: Sizes, random: np.random.Generator) -> Iterator[tuple[str, A
 
 
 def main() -> None:
-    """A checkpoint that `mlx-diffgemma profile` can load."""
+    """Write a checkpoint that `mlx-diffgemma profile` can load."""
     from mlx_diffgemma.assets import embedded_folder
 
     if len(sys.argv) != 2:

@@ -5,9 +5,9 @@
 
 Both engines run in this process, on the same weights, prompt, canvas length and number of steps,
 with the entropy-bound sampler at the checkpoint's temperatures and bound. Random weights never
-settle, so that neither stops early. Each engine makes its own noise in its own way, since that is
-part of its cost: their tokens differ. That both compute the same network is checked first, by the
-logits, on a checkpoint with a small vocabulary. What is inside each figure: README.md beside this.
+settle, so that neither stops early. Each engine makes its own noise in its own way, since noise is
+part of its cost: their tokens differ. A check comes first: both engines have the same logits on a
+checkpoint with a small vocabulary. README.md in this folder says what each figure includes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from report import Figure, environment, progress, table, write_json
 from mlx_diffgemma.machine.device import on_gpu
 
 SMALL_VOCAB = 4096
-TOLERANCE = 1e-4  # of logits up to 20: what float32 leaves after 30 layers
+TOLERANCE = 1e-4  # of logits up to 20: the rounding of float32 after 30 layers
 RAW_STD = 3.0  # of the made-up head outputs that the samplers are timed on
 GRAPHS = 50  # graphs built in turn for the host time
 MB = 2.0**20
@@ -53,7 +53,7 @@ class Bench:
         return self.theirs, self.ours
 
     def generate(self) -> list[Figure]:
-        """Prefill and one canvas."""
+        """Time prefill and one canvas."""
 
         def seconds(engine: Engine, seed: int) -> float:
             mx.clear_cache()
@@ -64,7 +64,7 @@ class Bench:
         return [self._in_turn("generation", "s", 1.3, seconds)]
 
     def sampler(self) -> list[Figure]:
-        """A step's work behind the head, and the memory it takes beside the head's output."""
+        """Time a step's work behind the head; measure its memory beside the head's output."""
         raw = self._head_outputs()
 
         def seconds(engine: Engine, seed: int) -> float:
@@ -79,7 +79,7 @@ class Bench:
         ]
 
     def memory(self) -> list[Figure]:
-        """Peak of a whole generation over the weights; two steps reach it."""
+        """Peak memory of a whole generation above the weights; two steps reach it."""
 
         def peak(engine: Engine, seed: int) -> float:
             return _peak_bytes(lambda: engine.generate(3, seed)) / MB
@@ -87,7 +87,7 @@ class Bench:
         return [self._in_turn("peak over the weights", "MB", 2.0, peak, repeats=1)]
 
     def graph(self) -> list[Figure]:
-        """Nodes of one decoder pass, and the host's time to build it."""
+        """Nodes of one decoder pass, and the host's time to build the pass."""
         ways: dict[str, Callable[[], AbstractContextManager[None]]] = (
             {"GPU path": nullcontext}
             if on_gpu()
@@ -122,7 +122,7 @@ class Bench:
         ]
 
     def _host_time(self, way: str, canvas: mx.array, soft: mx.array) -> Figure:
-        """A sample is the median over GRAPHS graphs of each, built in turn."""
+        """The host's time; a sample is the median over GRAPHS graphs of each, built in turn."""
         name = f"host time of a step, {way}"
         samples = []
         for number in range(self.repeats):
@@ -143,7 +143,7 @@ class Bench:
         measure: Callable[[Engine, int], float],
         repeats: int | None = None,
     ) -> Figure:
-        """Theirs, ours, theirs, ours, ..."""
+        """Samples of both engines: theirs, ours, theirs, ours, ..."""
         theirs, ours = [], []
         for number in range(repeats or self.repeats):
             theirs.append(measure(self.theirs, number))
@@ -152,7 +152,7 @@ class Bench:
         return Figure(name, unit, tuple(theirs), tuple(ours), target)
 
     def _head_outputs(self) -> list[mx.array]:
-        """Two different [C, V], so that the argmax changes from step to step."""
+        """Two different head outputs [C, V]: the argmax changes from step to step."""
         keys = [mx.random.key(number) for number in range(2)]
         shape = (self.sizes.canvas, self.sizes.vocab)
         raw = [mx.random.normal(shape, scale=RAW_STD, key=key) for key in keys]
@@ -189,7 +189,7 @@ def main() -> None:
 
 
 def load_both(folder: Path, sizes: Sizes, prompt_tokens: int) -> tuple[Theirs, Ours]:
-    """Both engines with one new checkpoint and one prompt; nothing is read from `folder` later."""
+    """Both engines with one new checkpoint and one prompt; `folder` is not read again."""
     progress(f"making a checkpoint of {sizes.layers} layers and {sizes.vocab:,} tokens")
     write_checkpoint(folder, sizes)
     prompt = np.random.default_rng(1).integers(0, sizes.vocab, prompt_tokens).tolist()
@@ -199,7 +199,7 @@ def load_both(folder: Path, sizes: Sizes, prompt_tokens: int) -> tuple[Theirs, O
 
 
 def largest_difference(sizes: Sizes, prompt_tokens: int) -> float:
-    """Between the engines' logits over two steps, small vocabulary; SystemExit if not rounding."""
+    """Largest difference of the engines' logits over two steps; SystemExit if beyond rounding."""
     sizes = replace(sizes, vocab=min(sizes.vocab, SMALL_VOCAB))
     with tempfile.TemporaryDirectory() as folder:
         theirs, ours = load_both(Path(folder), sizes, prompt_tokens)
@@ -218,7 +218,7 @@ def largest_difference(sizes: Sizes, prompt_tokens: int) -> float:
 
 
 def _peak_bytes(work: Callable[[], object]) -> float:
-    """Memory allocated at the most while `work` runs, over what was there before."""
+    """Peak of the memory allocated while `work` runs, above that allocated before."""
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()

@@ -4,9 +4,9 @@
     python scripts/bench/convert_speed.py --json scripts/bench/results/NAME.json
 
 A checkpoint of two layers (one sliding, one full), bfloat16, is made on the spot in a temporary
-folder: 5 GB, so that --folder must have 7 GB free. `mlx-diffgemma convert` then runs in a process
-of its own, and in turn with it each matrix is loaded, evaluated, and quantised with the clock
-running for mx.quantize only. The peak is the converting process's resident memory (VmHWM).
+folder: 5 GB, so that --folder must have 7 GB free. `mlx-diffgemma convert` runs in a process of its
+own, in turn with mx.quantize alone: each matrix is loaded and evaluated, then quantised on the
+clock. The peak is the converting process's resident memory (VmHWM).
 """
 
 import argparse
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -52,11 +53,11 @@ WIDTHS = {
     "max_position_embeddings": 262_144,
 }
 ROWS_AT_ONCE = 8192
-EXTRA_BYTES = 1_000_000_000  # what the bound allows over the largest tensor, before and after
+EXTRA_BYTES = 1_000_000_000  # that the bound allows over the largest tensor, before and after
 
 
 def write_checkpoint(folder: Path, small: bool) -> None:
-    """config.json and two shards of normal numbers in bfloat16."""
+    """Write config.json and two shards of normal numbers in bfloat16."""
     sizes = WIDTHS | ({"vocab_size": 4096, "num_experts": 8} if small else {})
     text = {**sizes, "num_hidden_layers": 2, "layer_types": [SLIDING, FULL]}
     config = {
@@ -71,7 +72,7 @@ def write_checkpoint(folder: Path, small: bool) -> None:
     outputs = [Output(name, "BF16", shape, 16) for name, shape in shapes.items()]
     half = len(outputs) // 2
     for number, part in enumerate((outputs[:half], outputs[half:])):
-        with ShardWriter(folder / f"model-{number}.safetensors", part) as writer:
+        with closing(ShardWriter(folder / f"model-{number}.safetensors", part)) as writer:
             for output in part:
                 _write_normal(writer, output)
             writer.finish()
@@ -87,7 +88,7 @@ def _write_normal(writer: ShardWriter, output: Output) -> None:
 
 
 def convert(source: Path, out: Path, recipe: str) -> dict[str, Any]:
-    """What `convert --json` says, in a process of its own, with the seconds as seen from here."""
+    """The output of `convert --json` in a process of its own, with the seconds seen from here."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "mlx_diffgemma", "convert", str(source), str(out)]
     began, used = time.perf_counter(), _children_seconds()
@@ -106,7 +107,7 @@ def _children_seconds() -> float:
 
 
 def quantize_alone(source: Path, recipe: str) -> tuple[float, float]:
-    """Seconds, and those of the processor, in mx.quantize over all matrices that are packed."""
+    """Seconds and processor seconds of mx.quantize over all matrices that are packed."""
     plan = make_plan(open_checkpoint(source), make_recipe(RecipeOptions(recipe)))
     seconds = used = 0.0
     for entry in plan.entries:
@@ -127,7 +128,7 @@ def quantize_alone(source: Path, recipe: str) -> tuple[float, float]:
 
 
 def measure(folder: Path, recipe: str, repeats: int, small: bool) -> dict[str, Any]:
-    """Both, in turn."""
+    """Time conversions and mx.quantize alone, in turn."""
     source = folder / "source"
     source.mkdir()
     write_checkpoint(source, small)

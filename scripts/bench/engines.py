@@ -27,7 +27,7 @@ class Engine(Protocol):
     name: str
 
     def generate(self, steps: int, seed: int) -> None:
-        """Prefill and one canvas of exactly `steps` steps."""
+        """Run prefill and one canvas of exactly `steps` steps."""
         ...
 
     def sampler_seconds(self, raw: Sequence[mx.array], steps: int, seed: int) -> list[float]:
@@ -35,7 +35,7 @@ class Engine(Protocol):
         ...
 
     def decoder(self, canvas: mx.array, soft: mx.array | None) -> Build:
-        """What builds the graph from canvas ids to the final normed hidden states [1, C, H].
+        """A function that builds the graph of a decoder pass, from canvas ids to hidden [1, C, H].
 
         The prompt is encoded and everything else evaluated; to be called once.
         """
@@ -60,7 +60,7 @@ class Ours:
         self._prefix: dg.Prefix | None = None
 
     def forget_traces(self) -> None:
-        """Compiled pieces are traced anew: for another form of the graph."""
+        """Let compiled pieces be traced anew, for another form of the graph."""
         for layer in self.model.layers:
             layer.__post_init__()
 
@@ -96,7 +96,7 @@ class Ours:
 class _GivenLogits(Model):
     """Our network with its passes and its two vocabulary products left out.
 
-    Its hidden states [1, C, 1] are row numbers, and its head looks the rows up.
+    The hidden states [1, C, 1] are row numbers, and the head looks the rows up.
     """
 
     def __init__(self, model: Model, raw: Sequence[mx.array]) -> None:
@@ -192,7 +192,7 @@ class Theirs:
         return self._prefill
 
     def _run(self, model: Any, steps: int, seed: int) -> None:
-        """Its own loop; temperature 1 leaves the schedule alone in charge, 0 would be greedy."""
+        """Run their loop; temperature 1 leaves the schedule alone in charge, 0 would be greedy."""
         mx.random.seed(seed)
         stream = import_module("mlx_vlm.generate.diffusion").stream_diffusion_generate
         tokenizer = _NoText()
@@ -216,7 +216,7 @@ class Theirs:
 
 
 class _TheirGivenLogits:
-    """What their loop asks of a model, with the passes and the vocabulary products left out."""
+    """Their model as their loop sees it, passes and vocabulary products left out."""
 
     def __init__(self, model: Any, raw: Sequence[mx.array]) -> None:
         self.config, self.raw, self.calls = model.config, raw, [0.0] * 0
@@ -245,7 +245,7 @@ class _TheirGivenLogits:
 
 
 class _NoText:
-    """Stands in for tokenizer and processor: no text is made, and no token stops."""
+    """A stand-in for tokenizer and processor: no text is made, and no token stops."""
 
     def __init__(self) -> None:
         self.stopping_criteria, self.detokenizer = _NeverStop(), _Silent()
@@ -273,7 +273,7 @@ class _Silent:
 
 
 def _gaps(calls: Sequence[float]) -> list[float]:
-    """From one call of the network to the next: all that the loop does in between."""
+    """Seconds from one call of the network to the next: the loop's own work."""
     return [after - before for before, after in pairwise(calls)]
 
 

@@ -1,4 +1,4 @@
-"""Counts the nodes of a lazily built graph, alike for both engines; nothing here is evaluated.
+"""Count the nodes of a lazily built graph, alike for both engines; nothing is evaluated.
 
 Fused operations: on the CPU MLX spells out `mx.fast.*` as a dozen small ones; where a GPU's graph
 is counted, one stand-in primitive takes the place of each, and our elementwise pieces take the
@@ -74,8 +74,8 @@ def _launch(
     return stand_in
 
 
-# Each one primitive, "Depends", with the inputs and the shape of the operation it stands for, and
-# about as cheap to build.
+# Each is one primitive, "Depends", with the inputs and the shape of the operation that it replaces,
+# and about as cheap to build.
 STAND_INS: dict[str, Callable[..., mx.array]] = {
     "rms_norm": _rms_norm,
     "rope": _rope,
@@ -85,7 +85,7 @@ NODE = re.compile(r'label ?="([^"]+)", shape=rectangle')
 
 
 def count_nodes(output: mx.array) -> Counter[str]:
-    """Primitives behind `output` that are not evaluated yet, by name."""
+    """The number of primitives behind `output` that are not evaluated yet, by name."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.dot"
         mx.export_to_dot(str(file), output)
@@ -93,13 +93,13 @@ def count_nodes(output: mx.array) -> Counter[str]:
 
 
 def working_nodes(nodes: Counter[str]) -> int:
-    """All but the views."""
+    """The number of nodes that are no views."""
     return sum(count for name, count in nodes.items() if name not in VIEWS)
 
 
 @contextmanager
 def as_on_a_gpu(kernels: bool = False) -> Iterator[None]:
-    """Graphs built inside look as on a GPU; they must not be evaluated.
+    """Build graphs as on a GPU; those built inside must not be evaluated.
 
     kernels: with this project's Metal kernels, a launch being one primitive.
     """

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What drawing costs: 60 steps of 5 ms with the live view, and without it.
+"""The cost of drawing: 60 steps of 5 ms with the live view, and without it.
 
     python scripts/bench/live_view.py --json scripts/bench/results/NAME.json
 
-The model is a pause, so all that is measured beside it is the view: taking every frame, drawing at
+The model is a pause, so all else that is measured is the view: taking every frame, and drawing at
 most 12 a second to a pseudo-terminal that a second process reads. The canvas of 256 random words
-changes at a tenth of its places a step. Runs with and without the view take turns. On a machine
-that others use, the time on the wall says little; the processor time of drawing still does.
+changes at a tenth of its positions a step. Runs with and without the view take turns. On a machine
+that others use, wall time says little, but the processor time of drawing still counts.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Samples of two engines, side by side: what is printed, and what is kept as JSON."""
+"""Samples of two engines, side by side: a table to print, and JSON to keep."""
 
 import importlib.metadata
 import json

@@ -3,8 +3,8 @@
 
     scripts/bench/table [--check]
 
-A profile is a file written by `mlx-diffgemma profile --json`; other results there are passed over.
-A file that is one but not whole stops the script: no row is better than a wrong one.
+A profile is a file written by `mlx-diffgemma profile --json`; other results are passed over. A
+profile that is not whole stops the script: no row is better than a wrong one.
 """
 
 import argparse

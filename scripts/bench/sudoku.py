@@ -5,8 +5,8 @@
 
 Every puzzle of tests/assets/data/puzzles.json is asked through the public session, once a seed. An
 answer counts when it is the puzzle's one solution, to the last digit. Seconds run from the question
-to the last token, with the model loaded and one puzzle behind it. The trainer's rates stand beside:
-other puzzles (200 a row), torch, float32 weights before they were rounded to float16.
+to the last token, with the model loaded and one puzzle solved. The trainer's rates stand beside:
+other puzzles (200 a row), torch, and float32 weights not yet rounded to float16.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def first_of_each(puzzles: Sequence[dict[str, Any]], limit: int | None) -> list[
 
 
 def arguments(doc: str | None) -> argparse.Namespace:
-    """What is measured, and where the attempts go; doc: the script's."""
+    """The command line: limits to measure, and a file for the attempts; doc: the script's."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 48], help="most steps [16 48]")
     parser.add_argument("--seeds", type=int, default=1, help="seeds, from 0 [1]")

@@ -4,8 +4,8 @@
     python scripts/bench/sudoku_fill.py --seeds 3 --json scripts/bench/results/NAME.json
 
 Every puzzle of tests/assets/data/puzzles.json is asked and filled in turn, with the same seed and
-at most the same steps; both have it in the prompt. Otherwise as in sudoku.py. Behind the table
-stands how often only one of the two ways solved a puzzle: without those, there is no difference.
+at most the same steps; the prompt holds the puzzle both times. All else is as in sudoku.py. Behind
+the table stands the number of puzzles that only one way solved: without any, the ways are equal.
 """
 
 import json
@@ -103,7 +103,7 @@ def table(attempts: Sequence[Tried]) -> str:
 
 
 def only_one(attempts: Sequence[Tried]) -> str:
-    """How many tries each way solved, and how many the other did not."""
+    """The number of tries that each way solved, and of those that only it solved."""
     asked, filled = ([a.solved for a in attempts if a.way == way] for way in WAYS)
     pairs = list(zip(asked, filled, strict=True))
     return (

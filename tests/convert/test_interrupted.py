@@ -19,9 +19,10 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 from converting import SIZES, SMALL_SHARD, contents, converted
 
 from mlx_diffgemma.convert import state
+from mlx_diffgemma.convert.hashing import FileRecord, hash_file
 from mlx_diffgemma.convert.run import Reports
 from mlx_diffgemma.convert.state import Workspace, partial_folder, unfinished_shards
-from mlx_diffgemma.convert.write import FileRecord, ShardWriter, hash_file
+from mlx_diffgemma.convert.write import ShardWriter
 from mlx_diffgemma.errors import ConvertError
 
 ROOT = Path(__file__).parents[2]

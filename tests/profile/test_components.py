@@ -18,11 +18,11 @@ from mlx_diffgemma.profile.components import (
     SAMPLER,
     Components,
     Fences,
-    StepParts,
     summarise,
 )
 from mlx_diffgemma.profile.measure import Meter
-from mlx_diffgemma.profile.roofline import (
+from mlx_diffgemma.profile.measurement import StepParts
+from mlx_diffgemma.profile.work import (
     ATTENTION,
     DENSE_MLP,
     EXPERTS,

@@ -14,20 +14,18 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
 from mlx_diffgemma.checkpoint.shards import read_headers
-from mlx_diffgemma.profile import roofline
-from mlx_diffgemma.profile.packing import packed_bits
-from mlx_diffgemma.profile.roofline import (
+from mlx_diffgemma.profile.roofline import CHIPS, bound, find_chip
+from mlx_diffgemma.profile.work import (
     ATTENTION,
-    CHIPS,
     DENSE_MLP,
     EXPERTS,
     HEAD,
     ROUTER,
     SELF_CONDITIONING,
     Work,
-    bound,
     encode_work,
-    find_chip,
+    layer_matrices,
+    packed_bits,
     step_work,
     total,
 )
@@ -65,7 +63,7 @@ def scores(config: ModelConfig, rows: int, prefix: int, layers: Sequence[LayerCo
 
 def projections(config: ModelConfig) -> float:
     rows, layers = config.canvas_length, range(len(config.text.layers))
-    matrices = [m for n in layers for m in roofline.layer_matrices(config, n)]
+    matrices = [m for n in layers for m in layer_matrices(config, n)]
     return sum(2.0 * rows * m.size for m in matrices if m.part == ATTENTION)
 
 

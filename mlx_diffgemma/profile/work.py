@@ -1,0 +1,202 @@
+"""FLOPs and bytes of steps and passes, counted by shape; nothing else in the package counts them.
+
+A multiply-add is two FLOPs. Counted are matrix products and attention; norms, activations and the
+sampler are left out: they are far below one percent of the FLOPs. Bytes are weights read once a
+pass, and the keys and values that attention reads.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ..checkpoint.config import LayerConfig, ModelConfig
+from ..model.text import PREFILL_CHUNK
+
+ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"
+HEAD, SELF_CONDITIONING = "head", "self-conditioning"
+
+DECODER = "model.decoder"
+TABLE = f"{DECODER}.embed_tokens"
+TOKENS_GATHERED = 64  # table rows a position reads where its soft embedding is gathered
+
+BitsOf = Callable[[str], float]
+"""A module's name, such as `model.decoder.layers.0.mlp.up_proj` -> bits a weight, scales shared."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of a part: FLOPs, bytes of weights read, bytes of cached keys and values read."""
+
+    flops: float = 0.0
+    weight_bytes: float = 0.0
+    cache_bytes: float = 0.0
+
+    @property
+    def bytes(self) -> float:
+        """All bytes that are read."""
+        return self.weight_bytes + self.cache_bytes
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.flops + other.flops,
+            self.weight_bytes + other.weight_bytes,
+            self.cache_bytes + other.cache_bytes,
+        )
+
+
+def total(work: Mapping[str, Work]) -> Work:
+    """The sum over the parts."""
+    return sum(work.values(), Work())
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight [outputs, inputs]; or one for each of `experts`, of which a row uses `used`."""
+
+    part: str
+    module: str
+    outputs: int
+    inputs: int
+    experts: int = 1
+    used: int = 1
+
+    @property
+    def size(self) -> int:
+        """The number of weights, over all experts."""
+        return self.experts * self.outputs * self.inputs
+
+    def work(self, rows: int, bits: BitsOf) -> Work:
+        """Work of a pass of `rows` rows; the experts read are those that uniform routing hits."""
+        hit = 1 - (1 - self.used / self.experts) ** rows
+        flops = 2.0 * rows * self.used * self.outputs * self.inputs
+        return Work(flops, hit * self.size * bits(self.module) / 8)
+
+
+def layer_matrices(config: ModelConfig, number: int) -> Iterator[Matrix]:
+    """All weights of one layer."""
+    text, at = config.text, f"{DECODER}.layers.{number}"
+    H, inner = text.hidden_size, text.moe_intermediate_size
+    experts = (text.num_experts, text.top_k_experts)
+    heads = text.num_attention_heads * text.layers[number].head_dim
+    yield from _qkv(config, number)
+    yield Matrix(ATTENTION, f"{at}.self_attn.o_proj", H, heads)
+    yield from _gated(DENSE_MLP, f"{at}.mlp", H, text.intermediate_size)
+    yield Matrix(EXPERTS, f"{at}.experts.gate_up_proj", 2 * inner, H, *experts)
+    yield Matrix(EXPERTS, f"{at}.experts.down_proj", H, inner, *experts)
+    yield Matrix(ROUTER, f"{at}.router.proj", text.num_experts, H)
+
+
+def _qkv(config: ModelConfig, number: int) -> Iterator[Matrix]:
+    """A layer's projections of queries, keys and values; a full layer's values are its keys."""
+    text, layer = config.text, config.text.layers[number]
+    at, H = f"{DECODER}.layers.{number}.self_attn", text.hidden_size
+    yield Matrix(ATTENTION, f"{at}.q_proj", text.num_attention_heads * layer.head_dim, H)
+    for name in ("k_proj", "v_proj") if layer.sliding else ("k_proj",):
+        yield Matrix(ATTENTION, f"{at}.{name}", layer.num_key_value_heads * layer.head_dim, H)
+
+
+def _gated(part: str, at: str, hidden: int, inner: int) -> Iterator[Matrix]:
+    yield Matrix(part, f"{at}.gate_proj", inner, hidden)
+    yield Matrix(part, f"{at}.up_proj", inner, hidden)
+    yield Matrix(part, f"{at}.down_proj", hidden, inner)
+
+
+def step_work(
+    config: ModelConfig,
+    prefix: int,
+    bits: BitsOf,
+    *,
+    item_bytes: int = 2,
+    dense_rows: float | None = None,
+) -> dict[str, Work]:
+    """Work of one denoising step behind `prefix` positions, part by part: a step in mid-canvas.
+
+    item_bytes: of a cached number; dense_rows: rows whose soft embedding takes the product with the
+    whole table, where the others gather 64 of the table's rows; None for all rows.
+    """
+    C, V, H = config.canvas_length, config.text.vocab_size, config.text.hidden_size
+    work = dict.fromkeys((ATTENTION, EXPERTS, DENSE_MLP, ROUTER), Work())
+    for number, layer in enumerate(config.text.layers):
+        for matrix in layer_matrices(config, number):
+            work[matrix.part] += matrix.work(C, bits)
+        keys = C + _visible(config, layer, prefix)
+        work[ATTENTION] += _attention(config, layer, C * keys, keys, item_bytes)
+    work[HEAD] = Matrix(HEAD, TABLE, V, H).work(C, bits)
+    conditioning = f"{DECODER}.self_conditioning"
+    mlp = _gated(SELF_CONDITIONING, conditioning, H, config.text.intermediate_size)
+    soft = _soft_embedding(config, C if dense_rows is None else dense_rows, bits)
+    work[SELF_CONDITIONING] = sum((matrix.work(C, bits) for matrix in mlp), soft)
+    return work
+
+
+def encode_work(
+    config: ModelConfig,
+    tokens: int,
+    prefix: int,
+    bits: BitsOf,
+    *,
+    item_bytes: int = 2,
+    whole: bool = False,
+) -> Work:
+    """Work of the causal pass over `tokens` positions behind `prefix`: prefill, or a commit.
+
+    Only keys and values of the last layer are needed, so only its projections are counted, unless
+    `whole`. Weights are read once for each chunk of the prompt.
+    """
+    total = Work()
+    for first in range(0, tokens, PREFILL_CHUNK):
+        rows, before = min(PREFILL_CHUNK, tokens - first), prefix + first
+        for number, layer in enumerate(config.text.layers):
+            last = number + 1 == len(config.text.layers) and not whole
+            matrices = _qkv(config, number) if last else layer_matrices(config, number)
+            total += sum((matrix.work(rows, bits) for matrix in matrices), Work())
+            if not last:
+                pairs = _causal_pairs(config, layer, rows, before)
+                keys = rows + _visible(config, layer, before)
+                total += _attention(config, layer, pairs, keys, item_bytes)
+    return total
+
+
+def _visible(config: ModelConfig, layer: LayerConfig, prefix: int) -> int:
+    """Prefix positions that a query right behind the prefix sees."""
+    return min(prefix, config.text.sliding_window - 1) if layer.sliding else prefix
+
+
+def _causal_pairs(config: ModelConfig, layer: LayerConfig, rows: int, prefix: int) -> int:
+    """Pairs of `rows` queries behind `prefix` positions and the keys they see, themselves too."""
+    most = config.text.sliding_window - 1 if layer.sliding else prefix + rows
+    growing = min(rows, max(0, most - prefix))  # queries that still see everything before them
+    return rows + growing * prefix + growing * (growing - 1) // 2 + (rows - growing) * most
+
+
+def _attention(
+    config: ModelConfig, layer: LayerConfig, pairs: int, keys: int, item_bytes: int
+) -> Work:
+    """Scores and their product with the values, for so many pairs of query and key."""
+    width = config.text.num_attention_heads * layer.head_dim
+    cached = 2 * keys * layer.num_key_value_heads * layer.head_dim
+    return Work(4.0 * pairs * width, 0.0, float(cached * item_bytes))
+
+
+def _soft_embedding(config: ModelConfig, dense_rows: float, bits: BitsOf) -> Work:
+    V, H = config.text.vocab_size, config.text.hidden_size
+    gathered = config.canvas_length - dense_rows
+    flops = 2.0 * H * (dense_rows * V + gathered * TOKENS_GATHERED)
+    rows_read = gathered * TOKENS_GATHERED + (V if dense_rows else 0)
+    return Work(flops, rows_read * H * bits(TABLE) / 8)
+
+
+def packed_bits(config: ModelConfig, is_packed: Callable[[str], bool], item_bytes: int) -> BitsOf:
+    """The bits per weight of any module: packed ones, else those of `item_bytes` bytes.
+
+    A group's scale and bias count with its weights: 16 bits each in affine mode, which is what the
+    published folders have; mxfp4, mxfp8 and nvfp4 have a scale of 8 bits and no bias.
+    """
+
+    def bits(module: str) -> float:
+        if config.quantization is None or not is_packed(module):
+            return 8.0 * item_bytes
+        packing = config.quantization.of(module)
+        shared = 32 if packing.mode == "affine" else 8
+        return packing.bits + shared / packing.group_size
+
+    return bits
