@@ -25,6 +25,17 @@ for number, usual in (
         signal.signal(number, usual)
 
 
+MOST_WORKERS = 8  # each loads MLX, and some tests write checkpoints of their own
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Number of processes for `-n auto`: one a core; a single one for a GPU, the full weights, or
+    the comparison with the reference, which ends with a summary of its own."""
+    wanted = str(config.option.markexpr)
+    alone = wanted.startswith(("metal", "weights", "reference"))
+    return 0 if alone else min(os.cpu_count() or 1, MOST_WORKERS)
+
+
 @pytest.fixture(autouse=True)
 def gpu_where_it_is_asked_for(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests marked metal run on the GPU."""
