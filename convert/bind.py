@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.shards import CONVERT_AGAIN, FLOATS
+from ..checkpoint.tensors import REPACKED, VISION, is_stray, refusal
 from ..errors import CheckpointError
-from ..model.tensors import REPACKED, VISION, is_stray, refusal
 from ..model.weights import own_dtype
 from .layout import launch_sizes, text_shapes, vision_shapes
 from .quantize import Recipe

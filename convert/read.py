@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config, read_json
 from ..checkpoint.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
+from ..checkpoint.tensors import mlx_name
 from ..errors import CheckpointError
-from ..model.tensors import mlx_name
 
 CACHED_ITEMS = 1 << 16
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

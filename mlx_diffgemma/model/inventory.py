@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.shards import TensorInfo
+from ..checkpoint.tensors import VISION
 from .memory import Footprint, cache_bytes
-from .tensors import VISION
 from .weights import check_network
 
 LAYER = r"model\.decoder\.layers\.\d+\."

@@ -9,13 +9,13 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
+from ..checkpoint.tensors import Tensors
 from ..errors import CheckpointError
 from ..machine.choices import Choices
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .matrices import join
 from .router import Experts, Router
-from .tensors import Tensors
 from .text import Model, Progress, named_arrays
 from .variants import variant
 

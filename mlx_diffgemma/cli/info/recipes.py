@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...checkpoint.config import ModelConfig
+from ...checkpoint.tensors import VISION
 from ...convert.plan import Plan, make_plan
 from ...convert.quantize import PRESETS, RecipeOptions, make_recipe
 from ...convert.read import open_checkpoint
 from ...errors import CheckpointError
 from ...model.inventory import largest_context
 from ...model.memory import DTYPE_BYTES, Footprint
-from ...model.tensors import VISION
 
 
 @dataclass(frozen=True)

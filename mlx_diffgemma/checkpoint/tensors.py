@@ -13,12 +13,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..checkpoint.config import ModelConfig
-from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 from ..errors import CheckpointError
-from .embedding import DenseTable, PackedTable
-from .matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from ..model.embedding import DenseTable, PackedTable
+from ..model.matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from .config import ModelConfig
+from .quantization import QuantizationConfig
+from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
