@@ -6,9 +6,10 @@ A source tensor is used, known to be superfluous and listed, or an error that na
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN, FLOATS
+from ..checkpoint.shards import CONVERT_AGAIN
 from ..checkpoint.tensors import REPACKED, VISION, is_stray, refusal
 from ..errors import CheckpointError
+from ..machine.dtypes import FLOATS
 from ..model.weights import own_dtype
 from .layout import launch_sizes, text_shapes, vision_shapes
 from .quantize import Recipe

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config, read_json
-from ..checkpoint.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
+from ..checkpoint.shards import CONVERT_AGAIN, TensorInfo, read_headers
 from ..checkpoint.tensors import mlx_name
 from ..errors import CheckpointError
+from ..machine.dtypes import ITEM_BYTES
 
 CACHED_ITEMS = 1 << 16
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

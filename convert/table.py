@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import ITEM_BYTES
+from ..machine.dtypes import ITEM_BYTES
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, one_line
+from ..machine.dtypes import ITEM_BYTES
 from .config import read_json
 
-FLOATS = {"BF16": 2, "F16": 2, "F32": 4}
-WIDER = {"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
-BYTES = ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0")
-ITEM_BYTES = {**FLOATS, **WIDER, **dict.fromkeys(BYTES, 1)}
 CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
 
 

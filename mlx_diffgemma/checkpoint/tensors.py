@@ -15,9 +15,10 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from ..errors import CheckpointError
+from ..machine.dtypes import FLOATS
 from .config import ModelConfig
 from .quantization import QuantizationConfig
-from .shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
+from .shards import CONVERT_AGAIN, TensorInfo, read_headers
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")

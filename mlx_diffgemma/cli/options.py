@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer.models import OptionInfo
 
-if TYPE_CHECKING:
-    import mlx.core as mx
-
-DtypeName = Literal["float32", "bfloat16", "float16"]
+from ..machine.dtypes import FloatName
 
 MODEL_HELP = (
     "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
@@ -53,7 +50,7 @@ Raw = Annotated[
 ]
 ModelName = Annotated[str | None, _option("--model", MODEL_HELP, "MODEL")]
 Dtype = Annotated[
-    DtypeName | None,
+    FloatName | None,
     _option("--dtype", "What activations are computed in. Default: the checkpoint's."),
 ]
 Offline = Annotated[bool, _option("--offline", "Do not ask the network for the model.")]
@@ -152,13 +149,3 @@ class ModelChoice:
     offline: bool
     force: bool
     tuned: bool
-
-
-def mlx_dtype(name: str | None) -> "mx.Dtype | None":
-    """MLX's dtype of this name."""
-    if name is None:
-        return None
-    import mlx.core as mx
-
-    dtype: mx.Dtype = getattr(mx, name)
-    return dtype

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..errors import SettingsError
+from .dtypes import FloatName
 
 Wish = Literal["auto", "on", "off"]
 """Metal kernels of a family: where faster in their own trial; where right; nowhere."""
 DenseWeights = Literal["packed", "16-bit"]
-ActivationDtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Choices:
     experts_kernels: Wish = "auto"
     denoise_kernels: Wish = "auto"
     soft_gather_kernels: Wish = "auto"
-    dtype: ActivationDtype | None = None
+    dtype: FloatName | None = None
 
     def __post_init__(self) -> None:
         for name in ("prefill_chunk", "head_chunk_logits"):
@@ -71,4 +71,4 @@ def _literals(hint: Any) -> tuple[object, ...]:
     """The values a Literal, or a Literal or None, allows."""
     if hint in (DenseWeights, Wish):
         return get_args(hint)
-    return (*get_args(ActivationDtype), None)
+    return (*get_args(FloatName), None)

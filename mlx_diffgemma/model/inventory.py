@@ -13,6 +13,7 @@ from pathlib import Path
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.shards import TensorInfo
 from ..checkpoint.tensors import VISION
+from ..machine.dtypes import FLOATS
 from .memory import Footprint, cache_bytes
 from .weights import check_network
 
@@ -32,7 +33,6 @@ PARTS: Mapping[str, re.Pattern[str]] = {
 """The parts in the order they are shown; a tensor belongs to the first that matches its name."""
 
 SCALES = (".scales", ".biases")
-DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,6 @@ def _unpacked(name: str, headers: Mapping[str, TensorInfo], config: ModelConfig)
     """How many numbers a tensor holds, and how they are packed."""
     info, module = headers[name], name.removesuffix(".weight")
     if f"{module}.scales" not in headers or config.quantization is None:
-        return info.num_items, DTYPE_NAMES.get(info.dtype, info.dtype)
+        return info.num_items, FLOATS.get(info.dtype, info.dtype)
     packing = config.quantization.of(module)
     return info.num_items * 32 // packing.bits, packing.name

@@ -12,14 +12,13 @@ from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import PackedArrays, Tensors
 from ..errors import CheckpointError
 from ..machine.choices import Choices
+from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import DenseTable, Embedding, PackedTable
 from .matrices import AnyMatrix, DenseMatrix, PackedMatrix, join
 from .router import Experts, Router
 from .text import Model, Progress, named_arrays
 from .variants import variant
-
-DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def load_network(
     `dtype` None means that of `choices`, or else the checkpoint's own.
     """
     config, choices = read_config(folder), choices or Choices()
-    chosen = DTYPES[choices.dtype] if choices.dtype else own_dtype(config)
+    chosen = mlx_dtype(choices.dtype) if choices.dtype else own_dtype(config)
     tensors = Tensors(folder, config, dtype or chosen)
 
     def read(layer: int, part: object) -> None:
@@ -68,11 +67,11 @@ def check_network(folder: Path, config: ModelConfig) -> Tensors:
 
 def own_dtype(config: ModelConfig) -> mx.Dtype:
     """The dtype that config.json names; CheckpointError for one the network cannot compute in."""
-    if config.dtype not in DTYPES:
+    if config.dtype not in FLOAT_NAMES:
         raise CheckpointError(
-            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(DTYPES)}."
+            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(FLOAT_NAMES)}."
         )
-    return DTYPES[config.dtype]
+    return mlx_dtype(config.dtype)
 
 
 def first_non_finite(folder: Path) -> str | None:

@@ -21,7 +21,8 @@ from ..checkpoint.config import MODEL_TYPE, read_json
 from ..checkpoint.shards import read_headers
 from ..conversation.session import Session
 from ..errors import FitError, ProfileError, one_line
-from ..model.memory import WORKSPACE_BYTES, available_memory, plan_memory, sized
+from ..machine.memory import available_memory
+from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..machine.device import on_gpu
-from ..model.memory import physical_memory
+from ..machine.memory import physical_memory
 
 Run = Callable[[Sequence[str]], str | None]
 """A command -> its standard output, None where it fails or does not exist."""

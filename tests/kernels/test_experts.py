@@ -33,6 +33,7 @@ from mlx_diffgemma.kernels.experts.cases import (
 from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
 from mlx_diffgemma.kernels.experts.launch import Stored, stored
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
+from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import experts as experts_ops
 from mlx_diffgemma.model import matrices
 from mlx_diffgemma.model.experts import Plan, Routing
@@ -183,7 +184,7 @@ def test_four_launches_and_no_copies(bits: int, monkeypatch: pytest.MonkeyPatch)
     assert row_error(as_float64(mixed), as_float64(experts_ops.mix(*case))) <= 1e-5
 
 
-@pytest.mark.parametrize("dtype", LIMITS, ids=experts_launch.short)
+@pytest.mark.parametrize("dtype", LIMITS, ids=dtype_name)
 def test_products_and_packings_may_differ(dtype: mx.Dtype) -> None:
     """Experts of another packing in each product, as mixed recipes have them."""
     sizes = replace(BASE, L=19, dtype=dtype)

@@ -8,7 +8,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.selftest import findings, plan
-from mlx_diffgemma.model.memory import available_memory
+from mlx_diffgemma.machine.memory import available_memory
 
 pytestmark = pytest.mark.metal
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ProfileError
 from ..errors import say
-from ..options import ModelChoice, mlx_dtype
+from ..options import ModelChoice
 from ..terminal.progress import Bar
 from .consent import ask_on_terminal
 
@@ -22,6 +22,7 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     from ...checkpoint.hub import default_model, find_model
     from ...conversation.session import load
     from ...kernels.dispatch import require_usable
+    from ...machine.dtypes import mlx_dtype
     from ..terminal.output import require_output
 
     require_output()
@@ -29,7 +30,7 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     name = default_model() if choice.name is None else choice.name
     source = find_model(name, offline=choice.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)
-    dtype = mlx_dtype(choice.dtype)
+    dtype = mlx_dtype(choice.dtype) if choice.dtype else None
     choices = _recalled(source, choice.dtype) if choice.tuned else None
     with Bar("loading layers") as bar:
         return load(name, dtype, offline=True, force=choice.force, progress=bar, choices=choices)

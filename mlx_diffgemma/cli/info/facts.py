@@ -8,8 +8,9 @@ from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.files import read_object
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
+from ...machine.dtypes import FLOAT_BYTES
 from ...model.inventory import Inventory, largest_context, take_inventory
-from ...model.memory import DTYPE_BYTES, Footprint, footprint
+from ...model.memory import Footprint, footprint
 from ...text.template import find_template
 from .recipes import RecipeFit, recipes_for
 
@@ -44,7 +45,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
         dtype=dtype,
         inventory=take_inventory(folder, config),
         need=need,
-        largest_context=largest_context(config, need, DTYPE_BYTES.get(dtype, 2)),
+        largest_context=largest_context(config, need, FLOAT_BYTES.get(dtype, 2)),
         has_tokenizer=(folder / "tokenizer.json").is_file(),
         has_template=_has_template(folder),
         recipes=recipes_for(folder, config, need),

@@ -19,7 +19,8 @@ def command(as_json: options.Json = False) -> int:
     Metal device only what runs in its place is compared. Exit code 1 when a result is wrong.
     """
     from ...kernels.selftest import findings, plan
-    from ...model.memory import available_memory, sized
+    from ...machine.memory import available_memory
+    from ...model.memory import sized
     from ..terminal.progress import Bar
 
     available = available_memory()

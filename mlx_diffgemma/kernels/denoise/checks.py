@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...diffusion.sampler import SLICE
+from ...machine.dtypes import dtype_name
 from ..check import Check, as_float64
-from ..launch import dtype_name
 from .launch import BLOCK, DTYPES
 from .trial import ACCEPTED, CommitTrial, ReadTrial, reading_tolerances
 

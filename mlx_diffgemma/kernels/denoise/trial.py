@@ -14,9 +14,9 @@ import numpy as np
 from ...diffusion import sampler as denoise_ops
 from ...diffusion.sampler import Committed, Logits, Rows
 from ...machine.choices import Wish
+from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance, absolute_error, disagreement, mismatches
-from ..launch import dtype_name
 from ..trial import rounded_up
 from .launch import MAX_POSITIONS, MAX_VOCAB, Slices, commit_in_kernel, pick, stats
 

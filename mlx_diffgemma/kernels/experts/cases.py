@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint.quantization import QuantizationConfig
+from ...machine.dtypes import dtype_name
 from ...model import experts as experts_ops
 from ...model.experts import TILE_ROWS, Plan, Routing, max_tiles
 from ...model.matrices import AnyMatrix, DenseMatrix, PackedMatrix
 from ..check import as_float64
 from . import launch as experts_launch
-from .launch import short, stored
+from .launch import stored
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -43,7 +44,7 @@ class Sizes:
     def __str__(self) -> str:
         packing = f"{self.bits}-bit groups of {self.group}" if self.bits else "not packed"
         return (
-            f"{short(self.dtype)}, {packing}, {self.L} rows, {self.K} of {self.E} experts, "
+            f"{dtype_name(self.dtype)}, {packing}, {self.L} rows, {self.K} of {self.E} experts, "
             f"{self.H} x {self.I}"
         )
 

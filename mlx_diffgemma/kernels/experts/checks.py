@@ -11,10 +11,11 @@ from typing import Literal
 import mlx.core as mx
 
 from ...machine.device import on_gpu
+from ...machine.dtypes import dtype_name
 from ...model.experts import max_tiles
 from ..check import Case, Check, Tolerance, mismatches
 from .cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
-from .launch import BITS, DTYPES, GROUPS, short
+from .launch import BITS, DTYPES, GROUPS
 
 Size = Literal["small", "26B"]
 
@@ -61,7 +62,7 @@ def plan_check(sizes: Sizes, size: Size) -> Check:
     table = 12 * max_tiles(sizes.num_rows, sizes.E)
     return Check(
         kernel="moe_plan",
-        instantiation=f"{short(sizes.dtype)}, {sizes.L} rows, {sizes.K} of {sizes.E} experts",
+        instantiation=f"{dtype_name(sizes.dtype)}, {sizes.L} rows, {sizes.K} of {sizes.E} experts",
         size=size,
         memory_bytes=512 * sizes.L * sizes.E + 8 * sizes.num_rows * sizes.E,
         flops=4 * sizes.num_rows,
@@ -92,9 +93,10 @@ def product_checks(sizes: Sizes, size: Size) -> Iterator[Check]:
 def combine_check(sizes: Sizes, size: Size) -> Check:
     """moe_combine."""
     values = sizes.num_rows * sizes.H
+    dtype = dtype_name(sizes.dtype)
     return Check(
         kernel="moe_combine",
-        instantiation=f"{short(sizes.dtype)}, {sizes.L} rows of {sizes.H}, {sizes.K} experts each",
+        instantiation=f"{dtype}, {sizes.L} rows of {sizes.H}, {sizes.K} experts each",
         size=size,
         memory_bytes=32 * values,
         flops=2 * values,

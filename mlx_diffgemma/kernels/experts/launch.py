@@ -177,11 +177,6 @@ def combine(outputs: mx.array, weights: mx.array) -> mx.array:
     return mixed
 
 
-def short(dtype: mx.Dtype) -> str:
-    """The name of a dtype as users know it."""
-    return str(dtype).removeprefix("mlx.core.")
-
-
 def _template(kernel: str, dtype: mx.Dtype, weight: Stored) -> Template:
     """The template's part on dtype and packing; KernelError for a weight it cannot read."""
     experts, outputs, width = weight.shape

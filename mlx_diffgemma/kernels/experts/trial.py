@@ -12,6 +12,7 @@ import numpy as np
 
 from ...machine import device
 from ...machine.choices import Wish
+from ...machine.dtypes import dtype_name
 from ...model import experts as experts_ops
 from ...model.experts import Routing
 from ...model.matrices import AnyMatrix
@@ -27,7 +28,6 @@ from .launch import (
     STEP,
     packing,
     readable,
-    short,
     sizes,
     stored,
 )
@@ -96,7 +96,7 @@ def described(
 ) -> str:
     """The same in words; asked for by every layer at every step, so made once."""
     num_experts, hidden, inner = sizes
-    x, scores = (short(dtype) for dtype in dtypes)
+    x, scores = (dtype_name(dtype) for dtype in dtypes)
     return (
         f"{rows} rows, {top_k} of {num_experts} experts, {hidden} x {inner}, {x}, scores {scores}, "
         f"gate and up {packings[0]}, down {packings[1]}"

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from ...checkpoint.quantization import QuantizationConfig
 from ...diffusion.sampler import SLICE
 from ...machine import device
+from ...machine.dtypes import dtype_name
 from ...model.matrices import PackedMatrix
 from ...model.soft_gather import HALF_ULP, KEPT, LEVELS, Table
 from ..check import Check, as_float64
 from ..denoise.launch import BLOCK
 from ..denoise.trial import Reading, ReadTrial, read_in_kernels, read_in_ops
-from ..launch import dtype_name
 from .trial import BITS, DTYPES, GROUPS, gathered_in_kernel, gathered_in_ops, outcome, tolerances
 
 Size = Literal["small", "26B"]

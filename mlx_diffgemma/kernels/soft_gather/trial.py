@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from ...errors import KernelError
 from ...machine.choices import Wish
+from ...machine.dtypes import dtype_name
 from ...model import soft_gather as soft_gather_ops
 from ...model.matrices import PackedMatrix
 from ...model.soft_gather import HALF_ULP, Gathered, Table
@@ -19,7 +20,7 @@ from ..check import Tolerance, absolute_error, disagreement, mismatches, row_err
 from ..denoise import trial as denoise
 from ..denoise.launch import THREADS, expect_slices
 from ..denoise.trial import Reading, ReadTrial
-from ..launch import Kernel, Template, dtype_name, expect
+from ..launch import Kernel, Template, expect
 
 FAMILY = "soft_gather"
 MAX_VOCAB = 2**19  # its block maxima fit into the threads' registers
