@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import ModelConfig, read_config, read_json
+from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.files import read_object
 from ..checkpoint.shards import CONVERT_AGAIN, TensorInfo, read_headers
 from ..checkpoint.tensors import mlx_name
 from ..errors import CheckpointError
@@ -64,7 +65,7 @@ def open_checkpoint(
     for stored in headers:
         if (other := names.setdefault(mlx_name(stored), stored)) != stored:
             raise CheckpointError(f"{other} and {stored} in {folder} are one tensor; keep one.")
-    raw = read_json(folder / "config.json")
+    raw = read_object(folder / "config.json")
     return SourceCheckpoint(
         folder, name or folder.resolve().name, revision, config, raw, headers, names
     )

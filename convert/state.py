@@ -7,6 +7,7 @@ the next run checks the hashes and goes on. OUT appears by one rename, when all 
 import ctypes
 import errno
 import fcntl
+import fnmatch
 import json
 import os
 import shutil
@@ -16,8 +17,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..checkpoint.config import read_json
+from ..checkpoint.files import read_object
 from ..errors import CheckpointError, ConvertError
+from ..machine.files import part_name
 from .write import FileRecord, hash_file, write_synced
 
 STATE, MANIFEST = "unfinished.json", "conversion.json"
@@ -148,7 +150,8 @@ class Workspace:
 
     def _refuse_foreign(self) -> None:
         names = {file.name for file in self.folder.iterdir()}
-        if names and not names & {STATE, f"{STATE}.new", MANIFEST}:
+        parts = fnmatch.filter(names, part_name(STATE))
+        if names and not names & {STATE, MANIFEST, *parts}:
             self.close()
             raise ConvertError(
                 f"{self.folder}: not from an unfinished conversion, expected a free name; "
@@ -183,7 +186,7 @@ def unfinished_shards(out: Path) -> int:
 def _read_state(file: Path) -> dict[str, object]:
     """What an earlier run wrote; nothing where it did not come that far."""
     try:
-        return read_json(file) if file.exists() else {}
+        return read_object(file)
     except CheckpointError:
         return {}
 

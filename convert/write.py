@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from ..machine.files import WholeFile
 from .table import Output
 
 HASH_BLOCK = 8 << 20
@@ -102,13 +103,9 @@ def shard_header(outputs: Sequence[Output]) -> bytes:
 
 
 def write_synced(file: Path, content: bytes) -> FileRecord:
-    """A small file, whole or not at all: written beside, synced, renamed."""
-    beside = file.with_name(f"{file.name}.new")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, file)
+    """Write a small file, whole or not at all."""
+    with WholeFile(file) as out:
+        out.write(content)
     return FileRecord(len(content), hashlib.sha256(content).hexdigest())
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line
+from .shards import shard_files
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
@@ -187,8 +188,6 @@ def _no_such_folder(name: str | Path) -> CheckpointError:
 
 def _complete(folder: Path) -> bool:
     """Whether a cached snapshot has its config and all shards: an interrupted download has not."""
-    from .shards import shard_files
-
     try:
         return (folder / "config.json").exists() and bool(shard_files(folder))
     except CheckpointError:

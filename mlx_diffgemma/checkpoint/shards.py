@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import CheckpointError, one_line
 from ..machine.dtypes import ITEM_BYTES
-from .config import read_json
+from .files import is_there, read_object
 
 CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
 
@@ -52,7 +52,7 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
 
 def shard_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
-    if not index.exists():
+    if not is_there(index):
         # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
         files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("."))
         if not files:
@@ -60,7 +60,7 @@ def shard_files(folder: Path) -> list[Path]:
                 f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
             )
         return files
-    names = read_json(index).get("weight_map")
+    names = read_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index}: no weight_map; {CONVERT_AGAIN}.")
     files = sorted({folder / str(name) for name in names.values()})

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..machine.files import own_file, replace_file
+from ..machine.files import own_file, read_json, replace_file
 from .trial import Verdict
 
 SCHEMA = 1
@@ -32,7 +32,7 @@ def verdicts_file() -> Path | None:
 def read_verdicts(file: Path) -> Machines:
     """All the file holds; nothing where there is none or one of another schema."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if content["schema"] != SCHEMA:
             return {}
         return _parsed(content["machines"])
@@ -40,7 +40,7 @@ def read_verdicts(file: Path) -> Machines:
         return {}
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableError("not a file of verdicts") from error
 
 

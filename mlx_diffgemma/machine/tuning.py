@@ -15,7 +15,7 @@ from typing import Any
 from ..checkpoint.config import read_config
 from ..errors import ProfileError, SettingsError, one_line
 from .choices import Choices
-from .files import own_file, replace_file, require_replaceable
+from .files import own_file, read_json, replace_file, require_replaceable
 from .identity import this_machine
 
 SCHEMA = 1
@@ -79,7 +79,7 @@ def store(file: Path, place: str, choices: Choices) -> None:
 
 def _read(file: Path) -> dict[str, Choices]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except FileNotFoundError:
         return {}
     except OSError as error:

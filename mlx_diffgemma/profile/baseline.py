@@ -17,7 +17,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.config import MODEL_TYPE, read_json
+from ..checkpoint.config import MODEL_TYPE
+from ..checkpoint.files import read_object
 from ..checkpoint.shards import read_headers
 from ..conversation.session import Session
 from ..errors import FitError, ProfileError, one_line
@@ -113,7 +114,7 @@ class Baseline:
 
 def require_autoregressive(name: str, folder: Path) -> None:
     """ProfileError for a DiffusionGemma checkpoint: found before anything is loaded."""
-    if read_json(folder / "config.json").get("model_type") == MODEL_TYPE:
+    if read_object(folder / "config.json").get("model_type") == MODEL_TYPE:
         raise ProfileError(
             f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
             "such as Gemma 4."
@@ -126,7 +127,7 @@ def load_baseline(name: str, folder: Path, session: Session, *, force: bool = Fa
     FitError when it does not fit beside the model that is loaded, unless `force`.
     """
     require_autoregressive(name, folder)
-    config, tokenizer = read_json(folder / "config.json"), load_tokenizer(folder)
+    config, tokenizer = read_object(folder / "config.json"), load_tokenizer(folder)
     if not force:
         _require_fit(name, folder, session)
     before = mx.get_active_memory()

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mlx_diffgemma.errors import CheckpointError, PromptError
-from mlx_diffgemma.text.template import render
-from mlx_diffgemma.text.tokenizer import Tokenizer
-from mlx_diffgemma.text.tools import ToolCall, parse_tool_call
+from ..errors import CheckpointError, PromptError
+from .template import render
+from .tokenizer import Tokenizer
+from .tools import ToolCall, parse_tool_call
 
 __all__ = [
     "Answer",

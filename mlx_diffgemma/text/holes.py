@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_diffgemma.errors import PromptError, SettingsError
-from mlx_diffgemma.text.tokenizer import Tokenizer
+from ..errors import PromptError, SettingsError
+from .tokenizer import Tokenizer
 
 DEFAULT_GAP = 32  # tokens of a hole that says nothing of its length
 EXCERPT = 24  # characters quoted around what is wrong

@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from mlx_diffgemma.text.chat import THOUGHT
-from mlx_diffgemma.text.tokenizer import Tokenizer
+from .chat import THOUGHT
+from .tokenizer import Tokenizer
 
 ANSWER, THINKING, CONTROL, BEHIND = "a", "t", "c", "b"
 """Roles: answer, thought, control token, and whatever stands behind the stop id."""

@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_diffgemma.checkpoint.files import read_object
-from mlx_diffgemma.errors import CheckpointError, PromptError, one_line
-from mlx_diffgemma.text.template import find_template
+from ..checkpoint.files import read_optional
+from ..errors import CheckpointError, PromptError, one_line
+from .template import find_template
 
 if TYPE_CHECKING:
     import tokenizers
@@ -92,8 +92,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder; tokenizer_config.json may be missing."""
     folder = Path(folder)
     backend = _load_backend(folder / "tokenizer.json")
-    path = folder / "tokenizer_config.json"
-    config = read_object(path) if path.is_file() else {}
+    config = read_optional(folder / "tokenizer_config.json")
     special_tokens = _special_tokens(config, backend)
     return Tokenizer(
         folder=folder,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.files import read_object
+from ...checkpoint.files import read_optional
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
 from ...machine.dtypes import FLOAT_BYTES
@@ -101,5 +101,4 @@ def _checked_context(context: int | None, most: int) -> int:
 
 
 def _has_template(folder: Path) -> bool:
-    file = folder / "tokenizer_config.json"
-    return find_template(folder, read_object(file) if file.is_file() else {}) is not None
+    return find_template(folder, read_optional(folder / "tokenizer_config.json")) is not None

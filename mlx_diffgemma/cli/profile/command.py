@@ -202,7 +202,9 @@ def _write(measured: "Measurement", outputs: "list[OutFile | None]") -> None:
 
     for output, content in zip(outputs, (to_json, chrome_trace), strict=True):
         if output:
-            output.write(json.dumps(content(measured), allow_nan=False, ensure_ascii=False) + "\n")
+            output.write_text(
+                json.dumps(content(measured), allow_nan=False, ensure_ascii=False) + "\n"
+            )
 
 
 def _steps(text: str) -> int | None:
