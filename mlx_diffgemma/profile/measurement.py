@@ -5,7 +5,7 @@ from typing import Any
 
 from ..conversation.session import Session
 from .baseline import Baseline
-from .machine import Condition, Machine
+from .condition import Condition, Machine
 from .measure import AnswerRecord, CanvasRecord
 from .workload import Workload
 

@@ -15,7 +15,7 @@ from ..model.inventory import take_inventory
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
-from .machine import Condition
+from .condition import Condition
 from .measure import AnswerRecord, CanvasRecord
 from .measurement import Measurement
 from .statistics import percentiles, spread

@@ -159,7 +159,7 @@ def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
     from ...checkpoint.hub import find_model
     from ...diffusion.settings import Settings
     from ...profile.baseline import load_baseline, require_autoregressive
-    from ...profile.machine import condition, this_machine
+    from ...profile.condition import condition, this_machine
     from ...profile.measurement import Measurement
     from ..answer.consent import ask_on_terminal
     from ..answer.loading import load_session

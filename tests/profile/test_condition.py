@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_diffgemma.profile import machine
-from mlx_diffgemma.profile.machine import (
+from mlx_diffgemma.profile import condition as machine
+from mlx_diffgemma.profile.condition import (
     Condition,
     condition,
     gpu_cores,
