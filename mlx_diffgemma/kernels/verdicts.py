@@ -2,16 +2,20 @@
 
     {"schema": 1, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
 
-MACHINE names versions, sources, system and chip (machine.py), so that a verdict counts only where
+MACHINE names versions, sources, system and chip (an Identity), so that a verdict counts only where
 it was made. The file is replaced whole: of two processes that write at once the last one wins, and
 what the other had found is found again.
 """
 
 import json
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from .. import metal
 from ..machine.files import own_file, read_json, replace_file
+from ..machine.identity import Identity, identity, sources_hash
 from .trial import Verdict
 
 SCHEMA = 1
@@ -24,8 +28,14 @@ class UnreadableError(Exception):
     """The file is there and holds something else, or cannot be read."""
 
 
+@cache
+def this_identity() -> Identity:
+    """The Identity of this machine with a hash of metal/ and of the Python that launches it."""
+    return identity(sources_hash(files(metal), files(__package__)))
+
+
 def verdicts_file() -> Path | None:
-    """Where the verdicts are kept; None without a home."""
+    """The file of the verdicts; None without a home."""
     return own_file("XDG_CACHE_HOME", ".cache", "kernels.json")
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..conversation.session import Session
+from ..machine.identity import Machine
 from .baseline import Baseline
-from .condition import Condition, Machine
+from .condition import Condition
 from .measure import AnswerRecord, CanvasRecord
 from .workload import Workload
 

@@ -12,6 +12,7 @@ from compare import assert_close
 from small import NEWLINE, TURN
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.errors import PromptError
 from mlx_diffgemma.text.chat import Message, longest_common_prefix
@@ -39,7 +40,7 @@ def encoded(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[int]
 
 def without_cache(session: Session) -> Session:
     """The same conversation, with nothing encoded yet."""
-    return replace(session, history=list(session.history), prefix=None)
+    return Session(session.engine, Conversation(session.system, list(session.history)))
 
 
 def ask_both(session: Session, prompt: str, **options: Any) -> tuple[dg.Reply, dg.Reply]:
@@ -52,15 +53,16 @@ def ask_both(session: Session, prompt: str, **options: Any) -> tuple[dg.Reply, d
 
 def assert_same_cache(session: Session, fresh: Session) -> None:
     """Equal tokens; keys and values of what a layer sees, to the rounding of other portions."""
-    assert session.prefix is not None
-    assert fresh.prefix is not None
-    assert session.prefix.tokens == fresh.prefix.tokens
-    pairs = zip(session.model.config.text.layers, session.prefix.layers, strict=True)
+    prefix, other = session.conversation.prefix, fresh.conversation.prefix
+    assert prefix is not None
+    assert other is not None
+    assert prefix.tokens == other.tokens
+    pairs = zip(session.model.config.text.layers, prefix.layers, strict=True)
     for number, (layer, _) in enumerate(pairs):
         for name in ("keys", "values"):
-            a, b = getattr(session.prefix, name)[number], getattr(fresh.prefix, name)[number]
+            a, b = getattr(prefix, name)[number], getattr(other, name)[number]
             if layer.sliding:
-                seen = min(15, session.prefix.length)
+                seen = min(15, prefix.length)
                 a, b = a[:, :, -seen:], b[:, :, -seen:]
             # float32, values to about 4: matrix products over other row counts round otherwise.
             assert_close(a, b, 1e-5, f"{name} of layer {number}")
@@ -88,8 +90,8 @@ def test_the_first_question_is_encoded_whole_and_canvases_as_they_are_committed(
     turn = session.turn("Hello", settings=FEW)
     answer = [frame.tokens.tolist() for frame in turn if frame.committed]
     assert encoded == [turn.prompt_ids, answer[0], answer[1]]
-    assert session.prefix is not None
-    assert session.prefix.tokens == [*turn.prompt_ids, *answer[0], *answer[1]]
+    assert session.conversation.prefix is not None
+    assert session.conversation.prefix.tokens == [*turn.prompt_ids, *answer[0], *answer[1]]
 
 
 def test_the_second_question_encodes_exactly_what_is_behind_the_common_prefix(
@@ -98,8 +100,8 @@ def test_the_second_question_encodes_exactly_what_is_behind_the_common_prefix(
     first = session.turn("Hello", settings=FEW)
     for _ in first:
         pass
-    assert session.prefix is not None
-    cached = list(session.prefix.tokens)
+    assert session.conversation.prefix is not None
+    cached = list(session.conversation.prefix.tokens)
     encoded.clear()
     second = session.turn("And now?", settings=FEW)
     common = longest_common_prefix(cached, second.prompt_ids)
@@ -160,7 +162,7 @@ def test_after_reset_everything_is_encoded_anew(session: Session, encoded: list[
     first = session.ask("Hello", settings=FEW, system="Be brief.")
     session.reset()
     assert session.history == []
-    assert session.prefix is None
+    assert session.conversation.prefix is None
     encoded.clear()
     turn = session.turn("Hello", settings=FEW)
     for _ in turn:
@@ -365,7 +367,7 @@ def test_a_turn_that_is_never_iterated_computes_and_changes_nothing(
     session: Session, encoded: list[list[int]]
 ) -> None:
     session.turn("Hello", settings=FEW)
-    assert (encoded, session.history, session.prefix) == ([], [], None)
+    assert (encoded, session.history, session.conversation.prefix) == ([], [], None)
 
 
 # --- what is refused

@@ -20,7 +20,8 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     """The session; what cannot work is found before a download, or before the weights are read."""
     from ...checkpoint.config import read_config
     from ...checkpoint.hub import default_model, find_model
-    from ...conversation.session import load
+    from ...conversation.engine import load_engine
+    from ...conversation.session import Session
     from ...kernels.dispatch import require_usable
     from ...machine.dtypes import mlx_dtype
     from ..terminal.output import require_output
@@ -33,12 +34,14 @@ def load_session(choice: ModelChoice, settings: "Settings") -> "Session":
     dtype = mlx_dtype(choice.dtype) if choice.dtype else None
     choices = _recalled(source, choice.dtype) if choice.tuned else None
     with Bar("loading layers") as bar:
-        return load(name, dtype, offline=True, force=choice.force, progress=bar, choices=choices)
+        engine = load_engine(source, dtype, force=choice.force, progress=bar, choices=choices)
+    return Session(engine)
 
 
 def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
     """What was tuned for this machine and model; a broken file is said, and nothing is tuned."""
-    from ...machine.tuning import place_of, recall
+    from ...conversation.engine import place_of
+    from ...machine.tuning import recall
 
     try:
         choices = recall(lambda: place_of(source.folder, source.revision, dtype))

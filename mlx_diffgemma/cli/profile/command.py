@@ -158,8 +158,9 @@ def _prepared(choice: options.ModelChoice, plan: Plan) -> "Measurement":
     """The model loaded, the baseline beside it, and nothing measured yet."""
     from ...checkpoint.hub import find_model
     from ...diffusion.settings import Settings
+    from ...machine.identity import this_machine
     from ...profile.baseline import load_baseline, require_autoregressive
-    from ...profile.condition import condition, this_machine
+    from ...profile.condition import condition
     from ...profile.measurement import Measurement
     from ..answer.consent import ask_on_terminal
     from ..answer.loading import load_session

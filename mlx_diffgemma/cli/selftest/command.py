@@ -41,14 +41,14 @@ def command(as_json: options.Json = False) -> int:
 
 
 def _show(planned: "Plan", found: "list[Finding]", as_json: bool) -> None:
-    from ...machine.identity import this_machine
+    from ...kernels.verdicts import this_identity
     from ..terminal.output import write_json, write_out
     from .text import report, to_json
 
     if as_json:
-        write_json(to_json(this_machine(), planned, found))
+        write_json(to_json(this_identity(), planned, found))
     else:
-        write_out(report(this_machine(), planned, found))
+        write_out(report(this_identity(), planned, found))
 
 
 def _verdict(found: "list[Finding]") -> int:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...kernels.selftest import Finding, Plan
 from ...machine import device
-from ...machine.identity import Machine
+from ...machine.identity import Identity
 from ...model.memory import sized
 
 FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kernel on these chips
@@ -20,7 +20,7 @@ WIDEST = 10_000  # characters: more than any table, so that no cell is folded
 Findings = Sequence[Finding]
 
 
-def to_json(machine: Machine, plan: Plan, found: Findings) -> dict[str, Any]:
+def to_json(machine: Identity, plan: Plan, found: Findings) -> dict[str, Any]:
     """What `selftest --json` prints; an error that is not finite is null."""
     return {
         "metal": device.has_metal(),
@@ -42,13 +42,13 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(machine: Machine, plan: Plan, found: Findings) -> str:
+def report(machine: Identity, plan: Plan, found: Findings) -> str:
     """The whole text, ready for an issue: nothing in it is cut, however wide it gets."""
     lines = [*_head(machine, plan, found), "", *_table(found), *_notes(found)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _head(machine: Machine, plan: Plan, found: Findings) -> Iterator[str]:
+def _head(machine: Identity, plan: Plan, found: Findings) -> Iterator[str]:
     yield f"device    {machine.device} ({machine.architecture})"
     yield f"system    {machine.system}"
     yield f"versions  mlx-diffgemma {machine.package}, MLX {machine.mlx}, kernels {machine.kernels}"

@@ -41,7 +41,7 @@ class TokenReader:
 
 def turn_reader(turn: "Turn") -> TokenReader:
     """The reader of a turn's frames."""
-    return TokenReader(PieceReader(turn.session.tokenizer, turn.stop_ids))
+    return TokenReader(PieceReader(turn.engine.tokenizer, turn.stop_ids))
 
 
 @dataclass
