@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: its JSON files as frozen dataclasses.
+"""The config of a checkpoint: its JSON files as frozen dataclasses.
 
 Two spellings of config.json are in circulation and both are read here: the launch spelling
 (`global_head_dim`, `num_global_key_value_heads`) and the one a current transformers writes
@@ -177,7 +177,7 @@ def _layer_kinds(kinds: Any, num_layers: int) -> list[str]:
 
 
 def _per_layer_overrides(text: Mapping[str, Any], kinds: list[str]) -> dict[int, dict[str, Any]]:
-    """What single layers override, by index, from either spelling."""
+    """The sizes that single layers override, by index, from either spelling."""
     if "per_layer_config" in text:
         entries = text["per_layer_config"] or {}
         try:

@@ -1,4 +1,4 @@
-"""Safetensors files of a checkpoint folder: which there are, and what their headers promise.
+"""Safetensors files of a checkpoint folder, and the tensors that their headers promise.
 
 Headers alone are read here, without MLX, so that a broken download is found before any weight is
 touched and a folder can be described without loading it.
@@ -21,7 +21,7 @@ CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a safetensors header says of one tensor."""
+    """A safetensors header's entry for one tensor."""
 
     file: Path
     dtype: str
@@ -51,6 +51,7 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
 
 
 def shard_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: those its index names, or all where it has none."""
     index = folder / "model.safetensors.index.json"
     if not is_there(index):
         # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
@@ -100,7 +101,7 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
 
 
 def _end(tensors: Mapping[str, TensorInfo], start: int) -> int:
-    """Where the last tensor ends; ValueError where two share bytes, which the format forbids."""
+    """The end of the last tensor; ValueError where two share bytes, which the format forbids."""
     end, last = start, ""
     for name, info in sorted(tensors.items(), key=lambda pair: pair[1].offset):
         if info.num_bytes and info.offset < end:

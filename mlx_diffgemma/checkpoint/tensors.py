@@ -150,7 +150,7 @@ def mlx_name(name: str) -> str:
 
 
 def is_stray(name: str, config: ModelConfig) -> bool:
-    """Whether a tensor that the model does not use is known to be about, and may be dropped."""
+    """True for a tensor that published folders hold although the model does not use it."""
     return (
         bool(TIED_HEAD.match(name))
         or "rotary_emb" in name

@@ -15,6 +15,7 @@ from ..errors import CheckpointError
 from ..kernels.verdicts import this_identity
 from ..machine.choices import Choices
 from ..machine.dtypes import dtype_name
+from ..machine.memory import use_all_gpu_memory
 from ..model.memory import fit_check
 from ..model.text import Model, Progress
 from ..model.weights import Loaded, load_network
@@ -65,7 +66,7 @@ def load_engine(
     tokenizer = load_tokenizer(source.folder)
     _require_same_vocabulary(source.folder, tokenizer)
     loaded = load_network(source.folder, dtype, progress, choices)
-    _use_all_gpu_memory()
+    use_all_gpu_memory()
     return Engine(
         loaded.model,
         tokenizer,
@@ -109,10 +110,3 @@ def _describe(source: Source, loaded: Loaded) -> ModelInfo:
         layers=len(config.text.layers),
         parameters=loaded.num_parameters,
     )
-
-
-def _use_all_gpu_memory() -> None:
-    """Lets Metal keep the weights resident, as mlx-lm does; elsewhere there is no such limit."""
-    if mx.metal.is_available():
-        limit = mx.device_info(mx.gpu)["max_recommended_working_set_size"]
-        mx.set_wired_limit(int(limit))

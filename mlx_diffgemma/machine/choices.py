@@ -1,4 +1,4 @@
-"""What may be chosen for a machine: how the same numbers are computed, and how many at a time."""
+"""Choices for a machine: ways to compute the same numbers, and how many at a time."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +14,7 @@ DenseWeights = Literal["packed", "16-bit"]
 
 @dataclass(frozen=True)
 class Choices:
-    """How a network runs on one machine; every default is the engine's own behaviour.
+    """The way a network runs on one machine; every default is the engine's own behaviour.
 
     prefill_chunk: prompt positions encoded at a time; head_chunk_logits: logits that exist at a
     time; None for the engine's. dense_weights: attention, dense MLP and embedding as the checkpoint
@@ -43,7 +43,7 @@ class Choices:
 
     @property
     def unpacks(self) -> bool:
-        """Whether dense weights are unpacked at load."""
+        """True where dense weights are unpacked at load."""
         return self.dense_weights == "16-bit"
 
     def to_json(self) -> dict[str, Any]:

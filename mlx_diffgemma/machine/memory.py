@@ -15,6 +15,12 @@ def available_memory() -> int | None:
     return None if physical is None else min(physical, _container_limit() or physical)
 
 
+def use_all_gpu_memory() -> None:
+    """Lets Metal keep weights resident, as mlx-lm does; elsewhere there is no such limit."""
+    if mx.metal.is_available():
+        mx.set_wired_limit(int(mx.device_info(mx.gpu)["max_recommended_working_set_size"]))
+
+
 def physical_memory() -> int | None:
     """Bytes of memory in the machine, where the system tells."""
     try:

@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, part by part: numbers, bytes and packing, from headers alone.
+"""Inventory of a checkpoint folder, part by part: numbers, bytes and packing, from headers alone.
 
 No weight is read and nothing is drawn. A part's parameters count packed weights unpacked and leave
 scales and biases out, as the count of a loaded model does; its bytes are those of the file.
@@ -106,7 +106,7 @@ def _part(
 
 
 def _unpacked(name: str, headers: Mapping[str, TensorInfo], config: ModelConfig) -> tuple[int, str]:
-    """How many numbers a tensor holds, and how they are packed."""
+    """The count of numbers in a tensor, and their packing."""
     info, module = headers[name], name.removesuffix(".weight")
     if f"{module}.scales" not in headers or config.quantization is None:
         return info.num_items, FLOATS.get(info.dtype, info.dtype)

@@ -1,4 +1,4 @@
-"""How much memory a checkpoint and a context need, and how much this machine has.
+"""The memory that a checkpoint and a context need, and whether this machine has it.
 
 Arithmetic over safetensors headers and config.json; no weight is read.
 """
@@ -37,7 +37,7 @@ class Footprint:
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits; None where the machine does not say what it has."""
+        """True where what is needed is there; None where the machine does not say what it has."""
         if self.available_bytes is None:
             return None
         return self.needed_bytes <= self.available_bytes

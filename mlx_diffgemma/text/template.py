@@ -1,4 +1,4 @@
-"""A checkpoint's chat template: where it is found and how it is rendered.
+"""A checkpoint's chat template: its source in the folder, and its rendering.
 
 Templates come from the Hub, so they are untrusted code and run in Jinja's sandbox. The environment
 is that of transformers 5.23 `chat_template_utils.py` (block trimming, loop controls,

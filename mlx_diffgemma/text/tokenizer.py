@@ -1,4 +1,4 @@
-"""Text to token ids and back, for one checkpoint.
+"""A checkpoint's tokenizer: text to token ids and back.
 
 Made on the `tokenizers` library alone, which is imported when a tokenizer is loaded. mlx-lm's
 wrapper would bring transformers along: 0.9 s against 0.02 s before the first token.
@@ -123,7 +123,7 @@ def _load_backend(path: Path) -> tokenizers.Tokenizer:
 
 
 def _special_tokens(config: Mapping[str, object], backend: tokenizers.Tokenizer) -> dict[str, str]:
-    """What `tokenizer_config.json` calls its tokens: each `*_token` that is a string or has one.
+    """Tokens that `tokenizer_config.json` names: each `*_token` that is a string or has one.
 
     null there takes Gemma's name away: this tokenizer has no such token.
     """
