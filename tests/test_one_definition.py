@@ -13,26 +13,8 @@ MODULES = {
     for file in sorted((ROOT / folder).rglob("*.py"))
 }
 PACKAGE = "mlx_diffgemma/"
-DTYPES = frozenset(
-    [
-        "float32",
-        "float16",
-        "bfloat16",
-        "F64",
-        "F32",
-        "F16",
-        "BF16",
-        "I64",
-        "U64",
-        "I32",
-        "U32",
-        "I16",
-        "U16",
-        "I8",
-        "U8",
-        "BOOL",
-    ]
-)
+DTYPES = {"float32", "float16", "bfloat16", "F64", "F32", "F16", "BF16", "I64", "U64", "I32", "U32"}
+DTYPES |= {"I16", "U16", "I8", "U8", "BOOL"}
 
 ALLOWED = {
     # A file replaced or renamed, or a temporary name for one.
