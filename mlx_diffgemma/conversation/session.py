@@ -1,7 +1,7 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -15,6 +15,7 @@ from ..diffusion.settings import Settings
 from ..errors import PromptError
 from ..kernels import dispatch
 from ..machine.choices import Choices
+from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from ..model.weights import load_network
 from ..text.chat import Message, render_prompt
@@ -102,7 +103,7 @@ class Session:
         budget = token_budget(config, len(tokens), settings.max_tokens)
         settings = replace(settings, max_tokens=budget)
         canvases = -(-budget // config.canvas_length)
-        self.engine.require_room(len(tokens) + canvases * config.canvas_length)
+        self.require_room(len(tokens) + canvases * config.canvas_length)
         sampler = describe_sampler(settings, config.sampler, budget)
         self.system = system or None
         engine, conversation = self.engine, self.conversation
@@ -152,6 +153,11 @@ class Session:
         return self.engine.tuned
 
     @property
+    def require_room(self) -> Callable[[int], None]:
+        """FitError for a number of positions whose cache does not fit into memory."""
+        return self.engine.require_room
+
+    @property
     def history(self) -> list[Message]:
         """Questions and answers so far."""
         return self.conversation.history
@@ -166,9 +172,14 @@ class Session:
         self.conversation.system = text
 
     @property
+    def prefix(self) -> Prefix | None:
+        """The live cache: all that is encoded of the conversation."""
+        return self.conversation.prefix
+
+    @property
     def context_used(self) -> int:
         """Positions that are encoded, of `context_length`; the next question goes behind most."""
-        return self.conversation.prefix.length if self.conversation.prefix else 0
+        return self.prefix.length if self.prefix else 0
 
     @property
     def context_length(self) -> int:

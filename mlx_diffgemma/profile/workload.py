@@ -124,7 +124,7 @@ def _question(session: Session, workload: Workload, prompt: Prompt, seed: int) -
     tokens = _padded(session, prompt, turn.prompt_ids, context)
     config = session.model.config
     budget = token_budget(config, context, wanted.max_tokens)
-    session.engine.require_room(context + -(-budget // config.canvas_length) * config.canvas_length)
+    session.require_room(context + -(-budget // config.canvas_length) * config.canvas_length)
     settings, sampler = replace(turn.settings, max_tokens=budget), turn.sampler
     return Question(prompt, tokens, settings, replace(sampler, max_tokens=budget))
 

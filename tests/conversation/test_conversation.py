@@ -53,7 +53,7 @@ def ask_both(session: Session, prompt: str, **options: Any) -> tuple[dg.Reply, d
 
 def assert_same_cache(session: Session, fresh: Session) -> None:
     """Equal tokens; keys and values of what a layer sees, to the rounding of other portions."""
-    prefix, other = session.conversation.prefix, fresh.conversation.prefix
+    prefix, other = session.prefix, fresh.prefix
     assert prefix is not None
     assert other is not None
     assert prefix.tokens == other.tokens
@@ -90,8 +90,8 @@ def test_the_first_question_is_encoded_whole_and_canvases_as_they_are_committed(
     turn = session.turn("Hello", settings=FEW)
     answer = [frame.tokens.tolist() for frame in turn if frame.committed]
     assert encoded == [turn.prompt_ids, answer[0], answer[1]]
-    assert session.conversation.prefix is not None
-    assert session.conversation.prefix.tokens == [*turn.prompt_ids, *answer[0], *answer[1]]
+    assert session.prefix is not None
+    assert session.prefix.tokens == [*turn.prompt_ids, *answer[0], *answer[1]]
 
 
 def test_the_second_question_encodes_exactly_what_is_behind_the_common_prefix(
@@ -100,8 +100,8 @@ def test_the_second_question_encodes_exactly_what_is_behind_the_common_prefix(
     first = session.turn("Hello", settings=FEW)
     for _ in first:
         pass
-    assert session.conversation.prefix is not None
-    cached = list(session.conversation.prefix.tokens)
+    assert session.prefix is not None
+    cached = list(session.prefix.tokens)
     encoded.clear()
     second = session.turn("And now?", settings=FEW)
     common = longest_common_prefix(cached, second.prompt_ids)
@@ -162,7 +162,7 @@ def test_after_reset_everything_is_encoded_anew(session: Session, encoded: list[
     first = session.ask("Hello", settings=FEW, system="Be brief.")
     session.reset()
     assert session.history == []
-    assert session.conversation.prefix is None
+    assert session.prefix is None
     encoded.clear()
     turn = session.turn("Hello", settings=FEW)
     for _ in turn:
@@ -367,7 +367,7 @@ def test_a_turn_that_is_never_iterated_computes_and_changes_nothing(
     session: Session, encoded: list[list[int]]
 ) -> None:
     session.turn("Hello", settings=FEW)
-    assert (encoded, session.history, session.conversation.prefix) == ([], [], None)
+    assert (encoded, session.history, session.prefix) == ([], [], None)
 
 
 # --- what is refused

@@ -103,7 +103,7 @@ def test_a_context_that_does_not_fit_is_refused_before_it_is_encoded(
     monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 500_000_000)
     with pytest.raises(FitError, match=r"cache for [\d,]+ positions .* can give 500\.0 MB"):
         session.ask("Hello", system="Be brief.")
-    assert session.conversation.prefix is None
+    assert session.prefix is None
     assert session.system is None
     assert forced.turn("Hello").prompt_ids
 
@@ -148,9 +148,9 @@ def test_a_conversation_keeps_its_cache_and_nothing_else(session: Session) -> No
     before = mx.get_active_memory()
     for _ in range(8):
         session.ask("Hello again", settings=settings)
-    assert session.conversation.prefix is not None
+    assert session.prefix is not None
     grown = mx.get_active_memory() - before
-    buffers = sum(array.nbytes for array in session.conversation.prefix.arrays())
+    buffers = sum(array.nbytes for array in session.prefix.arrays())
     assert grown <= buffers, f"{grown} bytes more, {buffers} in the cache"
     session.reset()
     assert mx.get_active_memory() < before
