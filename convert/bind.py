@@ -7,7 +7,7 @@ source is missing, which is an error. Shapes and dtypes are checked where an ent
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..model.tensors import is_stray, refusal
+from ..checkpoint.tensors import is_stray, refusal
 from .layout import expected_shapes
 from .read import SourceCheckpoint
 

@@ -7,7 +7,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from ..checkpoint.config import MODEL_TYPE, read_json
+from ..checkpoint.config import MODEL_TYPE
+from ..checkpoint.files import read_object
 from ..checkpoint.hub import nearest_folder
 from ..errors import CheckpointError, ConvertError, one_line
 from ..model.memory import sized
@@ -80,7 +81,7 @@ def _require_writable(parent: Path) -> None:
 def _is_converted(folder: Path) -> bool:
     """Test that a folder is an MLX one, written here or packed by others: never an original."""
     try:
-        config = read_json(folder / "config.json")
+        config = read_object(folder / "config.json")
     except CheckpointError:
         return False
     ours = (folder / MANIFEST).is_file() or "quantization" in config

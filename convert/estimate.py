@@ -8,7 +8,8 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from ..checkpoint.quantization import QuantizationConfig
-from .pack import DTYPES, pack
+from ..machine.dtypes import FLOATS, mlx_dtype
+from .pack import pack
 from .plan import Plan
 
 SAMPLE_ROWS, SAMPLE_WIDTH = 256, 2816  # a multiple of every group size
@@ -31,7 +32,7 @@ def estimate_seconds(plan: Plan) -> float:
 
 def _seconds_a_byte(packing: QuantizationConfig, dtype: str) -> float:
     """Seconds to pack a byte of plain numbers."""
-    sample = mx.random.normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(DTYPES[dtype])
+    sample = mx.random.normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(mlx_dtype(FLOATS[dtype]))
     mx.eval(sample)
     return _seconds(lambda: pack(sample, packing)) / sample.nbytes
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..checkpoint.config import FULL, SLIDING, read_json
+from ..checkpoint.config import FULL, SLIDING
+from ..checkpoint.files import is_there, read_object
 from ..version import __version__
 from .hashing import FileRecord
 from .layout import launch_sizes
@@ -60,8 +61,8 @@ def target_config(plan: Plan) -> dict[str, Any]:
     config["dtype"] = source.config.dtype
     config["text_config"] = _launch_spelling(plan)
     generation_file = source.folder / GENERATION
-    if generation_file.is_file():
-        config["generation_config"] = read_json(generation_file)
+    if is_there(generation_file):
+        config["generation_config"] = read_object(generation_file)
     if source.config.stop_ids:  # generation_config.json's override config.json's
         config["eos_token_id"] = list(source.config.stop_ids)
     quantization = quantization_object(plan.recipe, plan.packed)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING, LayerConfig, TextConfig
+from ..checkpoint.tensors import VISION
 from ..errors import CheckpointError
-from ..model.tensors import VISION
 from ..model.weights import own_dtype
 from .read import SourceCheckpoint
 

@@ -6,15 +6,13 @@ import mlx.core as mx
 import numpy as np
 
 from ..checkpoint.quantization import QuantizationConfig
+from ..machine.dtypes import FLOATS, mlx_dtype, numpy_name
 from .read import Block
-
-DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
-VIEWS = {"U32": np.uint32, "U8": np.uint8, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 def to_array(rows: Block, dtype: str) -> mx.array:
     """Rows of bytes as an array [rows, width] of safetensors' `dtype`."""
-    array = mx.array(rows.view(VIEWS[dtype]))
+    array = mx.array(rows.view(numpy_name(dtype)))
     return array.view(mx.bfloat16) if dtype == "BF16" else array
 
 
@@ -33,8 +31,9 @@ def unpack(
     dtype: str,
 ) -> mx.array:
     """The numbers of packed rows, in `dtype`."""
+    kind = mlx_dtype(FLOATS[dtype])
     numbers = mx.dequantize(
-        weight, scales, biases, packing.group_size, packing.bits, packing.mode, dtype=DTYPES[dtype]
+        weight, scales, biases, packing.group_size, packing.bits, packing.mode, dtype=kind
     )
     return numbers
 

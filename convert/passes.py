@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.tensors import Tensors
 from ..model.cache import LayerCache
 from ..model.elementwise import softcap
-from ..model.tensors import Tensors
 from ..model.weights import build_ends, build_layer
 
 PROMPT_LENGTH, CANVAS_LENGTH = 8, 16

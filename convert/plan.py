@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..checkpoint.quantization import QuantizationConfig
+from ..checkpoint.tensors import VISION
 from ..errors import CheckpointError
-from ..model.tensors import VISION
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint

@@ -13,11 +13,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import ModelConfig, read_config, read_json
+from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.files import read_object
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN, ITEM_BYTES, TensorInfo, read_headers
+from ..checkpoint.shards import CONVERT_AGAIN, TensorInfo, read_headers
+from ..checkpoint.tensors import REPACKED, mlx_name, refusal
 from ..errors import CheckpointError
-from ..model.tensors import REPACKED, mlx_name, refusal
+from ..machine.dtypes import ITEM_BYTES
 
 CACHED_ITEMS = 1 << 16
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -85,7 +87,7 @@ def open_checkpoint(
     for stored in headers:
         if (other := names.setdefault(mlx_name(stored), stored)) != stored:
             raise CheckpointError(f"{other} and {stored} in {folder} are one tensor; keep one.")
-    raw = read_json(folder / "config.json")
+    raw = read_object(folder / "config.json")
     return SourceCheckpoint(
         folder, name or folder.resolve().name, revision, config, raw, headers, names
     )

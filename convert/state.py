@@ -8,6 +8,7 @@ folder is whole.
 import ctypes
 import errno
 import fcntl
+import fnmatch
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..checkpoint.config import read_json
+from ..checkpoint.files import read_object
 from ..errors import CheckpointError, ConvertError
+from ..machine.files import part_name
 from .hashing import FileRecord, hash_file
 from .write import write_synced
 
@@ -150,7 +152,8 @@ class Workspace:
 
     def _refuse_foreign(self) -> None:
         names = {file.name for file in self.folder.iterdir()}
-        if names and not names & {STATE, f"{STATE}.new", MANIFEST}:
+        parts = fnmatch.filter(names, part_name(STATE))
+        if names and not names & {STATE, MANIFEST, *parts}:
             self.close()
             raise ConvertError(
                 f"{self.folder}: not from an unfinished conversion, expected a free name; "
@@ -185,7 +188,7 @@ def unfinished_shards(out: Path) -> int:
 def _read_state(file: Path) -> dict[str, object]:
     """The state that an earlier run wrote; empty where there is none, or none that can be read."""
     try:
-        return read_json(file) if file.exists() else {}
+        return read_object(file)
     except CheckpointError:
         return {}
 

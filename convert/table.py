@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, ITEM_BYTES
+from ..checkpoint.shards import CONVERT_AGAIN
 from ..errors import CheckpointError
+from ..machine.dtypes import FLOATS, ITEM_BYTES
 from .bind import Bound
 from .quantize import Recipe
 from .read import SourceCheckpoint

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.config import read_json
+from ..checkpoint.files import read_object
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights
@@ -86,7 +86,7 @@ def check_hashes(folder: Path, progress: Progress) -> int | None:
 
 
 def _manifest_files(folder: Path) -> list[dict[str, Any]]:
-    files = read_json(folder / MANIFEST).get("files")
+    files = read_object(folder / MANIFEST).get("files")
     if not isinstance(files, list) or not all(
         isinstance(entry, dict)
         and isinstance(entry.get("name"), str)

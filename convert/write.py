@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from ..machine.files import WholeFile
 from .hashing import FileRecord
 from .table import Output
 
@@ -87,11 +88,7 @@ def shard_header(outputs: Sequence[Output]) -> bytes:
 
 
 def write_synced(file: Path, content: bytes) -> FileRecord:
-    """A small file, whole or not at all: written beside, synced, renamed."""
-    beside = file.with_name(f"{file.name}.new")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, file)
+    """Write a small file, whole or not at all."""
+    with WholeFile(file) as out:
+        out.write(content)
     return FileRecord(len(content), hashlib.sha256(content).hexdigest())

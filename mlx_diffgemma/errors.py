@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Errors that this package raises on purpose.
 
     DiffGemmaError
     ├── CheckpointError    a folder cannot be loaded: incomplete, broken or of another model
@@ -66,7 +66,7 @@ class KernelWarning(UserWarning):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that there was not enough memory, Metal's or the machine's."""
+    """True where an error means that there was not enough memory, Metal's or the machine's."""
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))

@@ -15,23 +15,23 @@ Layout = tuple[tuple[str | int, ...], ...]
 
 
 class Task(Protocol):
-    """What a checkpoint trained for one kind of problem knows about its prompts and answers."""
+    """Knowledge of prompts and answers that comes with a checkpoint for one kind of problem."""
 
     def prepare(self, text: str) -> str:
-        """What a user typed, as the text the checkpoint was trained on; else PromptError."""
+        """A problem as the text that the checkpoint was trained on; PromptError for no problem."""
         ...
 
     def template(self, text: str) -> tuple[str, str]:
-        """A problem as a template that holds what is given, and the prompt that asks for it."""
+        """A problem as a template that has holes for what is asked, and the prompt for it."""
         ...
 
     def problem(self, prompt: str, answer: str) -> str | None:
-        """Why `answer` does not solve `prompt`, in one line; None when it does."""
+        """The reason that `answer` does not solve `prompt`, in one line; None where it does."""
         ...
 
     @property
     def layout(self) -> Layout:
-        """How a canvas is drawn; its tokens one behind the other where it does not fit."""
+        """The drawing of a canvas; where it does not fit, tokens are shown one after the other."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The one module that knows Sudoku: how a puzzle is typed, and what makes an answer right.
+"""Sudoku, which no other module knows: the typing of a puzzle, and the rules for an answer.
 
 A grid is a string of 81 characters, row by row, "0" for a blank; cell = 9 * row + column, from 0.
 Whatever a person reads counts from 1. Boxes are numbered row by row too: box 5 is the middle one.
@@ -43,7 +43,7 @@ class SudokuTask:
         return rows.replace("0", _HOLE), rows
 
     def problem(self, prompt: str, answer: str) -> str | None:
-        """Why `answer` is no solution of `prompt`, in one line; None when it is one.
+        """The reason that `answer` does not solve `prompt`, in one line; None where it does.
 
         Any full grid that keeps the givens and breaks no rule is right: a puzzle may have several.
         `prompt` in any form `parse_puzzle` takes; white space around the answer does not count.
@@ -124,7 +124,7 @@ def _place(cell: int) -> str:
 
 
 def _misshapen(rows: list[str]) -> str | None:
-    """Why `rows` are not nine rows of nine digits 1-9."""
+    """The reason that `rows` are not nine rows of nine digits 1-9, None where they are."""
     for number, row in enumerate(rows, 1):
         for column, character in enumerate(row, 1):
             if character not in "123456789":

@@ -1,1 +1,1 @@
-"""A checkpoint on this disk: where it is found, and what its files say before a weight is read."""
+"""A checkpoint on this disk: its folder, its small files, and strict access to its tensors."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: its JSON files as frozen dataclasses.
+"""The config of a checkpoint: its JSON files as frozen dataclasses.
 
 Two spellings of config.json are in circulation and both are read here: the launch spelling
 (`global_head_dim`, `num_global_key_value_heads`) and the one a current transformers writes
@@ -6,14 +6,14 @@ Two spellings of config.json are in circulation and both are read here: the laun
 `models/diffusion_gemma/configuration_diffusion_gemma.py` and `generation_diffusion_gemma.py`.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, one_line
+from ..errors import CheckpointError
+from .files import read_object, read_optional
 from .quantization import Quantization, read_quantization
 
 MODEL_TYPE = "diffusion_gemma"
@@ -84,15 +84,15 @@ class ModelConfig:
 
 def read_config(folder: Path) -> ModelConfig:
     """The ModelConfig of a checkpoint `folder`; CheckpointError says what is not supported."""
-    raw = read_json(folder / "config.json")
+    raw = read_object(folder / "config.json")
     if (kind := raw.get("model_type")) != MODEL_TYPE:
         raise CheckpointError(
             f"{folder / 'config.json'}: model_type {kind!r}, expected {MODEL_TYPE!r}; "
             "this program runs DiffusionGemma checkpoints only."
         )
-    generation_file = folder / "generation_config.json"
-    generation: Mapping[str, Any] = read_json(generation_file) if generation_file.exists() else {}
-    generation = generation or _object(raw, "generation_config")
+    generation = read_optional(folder / "generation_config.json") or _object(
+        raw, "generation_config"
+    )
     vision = _object(raw, "vision_config")
     return ModelConfig(
         text=_text_config(raw),
@@ -104,25 +104,6 @@ def read_config(folder: Path) -> ModelConfig:
         has_vision=bool(vision),
         use_clipped_linears=bool(vision.get("use_clipped_linears")),
     )
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`; CheckpointError when it is missing, broken or no object."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file}: not found; a checkpoint folder holds config.json, tokenizer.json and "
-            "*.safetensors."
-        ) from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = one_line(error)
-        raise CheckpointError(
-            f"{file}: not readable as JSON ({reason}); download it again."
-        ) from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file}: got a JSON {type(value).__name__}, expected an object.")
-    return value
 
 
 def _text_config(raw: Mapping[str, Any]) -> TextConfig:
@@ -196,7 +177,7 @@ def _layer_kinds(kinds: Any, num_layers: int) -> list[str]:
 
 
 def _per_layer_overrides(text: Mapping[str, Any], kinds: list[str]) -> dict[int, dict[str, Any]]:
-    """What single layers override, by index, from either spelling."""
+    """The sizes that single layers override, by index, from either spelling."""
     if "per_layer_config" in text:
         entries = text["per_layer_config"] or {}
         try:

@@ -1,4 +1,4 @@
-"""From what a user calls a model to a folder on this disk.
+"""Models by the names that users give them: each is found as a folder on this disk.
 
 A model is an embedded checkpoint's name, a folder, or a Hugging Face repository id. Nothing is
 downloaded unless the caller allows it, and then safetensors, JSON and template files only.
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line
+from .shards import shard_files
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Download:
-    """What fetching a repository would mean: its size, and room for what is not cached yet."""
+    """A download that may be made: its size, and the room for files that are not cached yet."""
 
     repo_id: str
     num_bytes: int
@@ -38,7 +39,7 @@ class Download:
 
     @property
     def missing_bytes(self) -> int:
-        """What is still to be fetched."""
+        """Bytes that are still to be fetched."""
         return self.num_bytes - self.cached_bytes
 
 
@@ -170,7 +171,7 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
 
 
 def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:
-    """What `call` brings from the Hub, or HubError with the reason."""
+    """The result of a `call` to the Hub; HubError with the reason where it fails."""
     try:
         return call()
     except Exception as error:  # huggingface_hub lets the errors of its HTTP library through
@@ -186,9 +187,7 @@ def _no_such_folder(name: str | Path) -> CheckpointError:
 
 
 def _complete(folder: Path) -> bool:
-    """Whether a cached snapshot has its config and all shards: an interrupted download has not."""
-    from .shards import shard_files
-
+    """True for a cached snapshot with config and all shards; an interrupted download lacks some."""
     try:
         return (folder / "config.json").exists() and bool(shard_files(folder))
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""How an MLX folder is packed: the `quantization` object of its config.json."""
+"""Quantization of an MLX folder, as the `quantization` object of its config.json describes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MODES: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """How one module's weight is packed: MLX's mode, bits and group size."""
+    """The packing of one module's weight: MLX's mode, bits and group size."""
 
     mode: str
     bits: int

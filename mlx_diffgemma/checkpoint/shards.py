@@ -1,4 +1,4 @@
-"""Safetensors files of a checkpoint folder: which there are, and what their headers promise.
+"""Safetensors files of a checkpoint folder, and the tensors that their headers promise.
 
 Headers alone are read here, without MLX, so that a broken download is found before any weight is
 touched and a folder can be described without loading it.
@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, one_line
-from .config import read_json
+from ..machine.dtypes import ITEM_BYTES
+from .files import is_there, read_object
 
-FLOATS = {"BF16": 2, "F16": 2, "F32": 4}
-WIDER = {"F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
-BYTES = ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0")
-ITEM_BYTES = {**FLOATS, **WIDER, **dict.fromkeys(BYTES, 1)}
 CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a safetensors header says of one tensor."""
+    """A safetensors header's entry for one tensor."""
 
     file: Path
     dtype: str
@@ -54,8 +51,9 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
 
 
 def shard_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: those its index names, or all where it has none."""
     index = folder / "model.safetensors.index.json"
-    if not index.exists():
+    if not is_there(index):
         # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
         files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("."))
         if not files:
@@ -63,7 +61,7 @@ def shard_files(folder: Path) -> list[Path]:
                 f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
             )
         return files
-    names = read_json(index).get("weight_map")
+    names = read_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index}: no weight_map; {CONVERT_AGAIN}.")
     files = sorted({folder / str(name) for name in names.values()})
@@ -103,7 +101,7 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
 
 
 def _end(tensors: Mapping[str, TensorInfo], start: int) -> int:
-    """Where the last tensor ends; ValueError where two share bytes, which the format forbids."""
+    """The end of the last tensor; ValueError where two share bytes, which the format forbids."""
     end, last = start, ""
     for name, info in sorted(tensors.items(), key=lambda pair: pair[1].offset):
         if info.num_bytes and info.offset < end:

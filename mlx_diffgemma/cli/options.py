@@ -5,14 +5,13 @@ Each option's name, type, default and help stand here once. None is always "not 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
+from ..machine.dtypes import FloatName
 from .parameters import option
 
 if TYPE_CHECKING:
     from ..diffusion.settings import Settings
-
-DtypeName = Literal["float32", "bfloat16", "float16"]
 
 MODEL_HELP = (
     "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
@@ -27,7 +26,7 @@ Raw = Annotated[
     bool, option("--raw", "The prompt as it is: no chat template, channels not parsed.")
 ]
 Dtype = Annotated[
-    DtypeName | None,
+    FloatName | None,
     option("--dtype", "What activations are computed in. Default: the checkpoint's."),
 ]
 Offline = Annotated[bool, option("--offline", "Do not ask the network for the model.")]

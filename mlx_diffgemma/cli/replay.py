@@ -84,4 +84,4 @@ def _write(recording: "Recording", speed: float, svg: Path | None, html: Path | 
     for path, what, make in ((svg, "the image", films.svg), (html, "the page", films.html)):
         if path is not None:
             with OutFile(path, what) as out:
-                out.write(make(film, title))
+                out.write_text(make(film, title))

@@ -11,7 +11,7 @@ from .terminal.streams import say
 
 if TYPE_CHECKING:
     from ..kernels.selftest import Finding, Plan
-    from ..machine.identity import Machine
+    from ..machine.identity import Identity
 
 SHARE = 2  # the checks may take one part in this many of the memory there is
 FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kernel on these chips
@@ -27,8 +27,9 @@ def command(as_json: options.Json = False) -> int:
     """
     from ..diffusion import sampler
     from ..kernels.selftest import References, findings, plan
+    from ..machine.memory import available_memory
     from ..model import embedding, experts
-    from ..model.memory import available_memory, sized
+    from ..model.memory import sized
     from .terminal.progress import Bar
 
     available = available_memory()
@@ -50,13 +51,13 @@ def command(as_json: options.Json = False) -> int:
 
 
 def _show(plan: "Plan", found: "Sequence[Finding]", as_json: bool) -> None:
-    from ..machine.identity import this_machine
+    from ..kernels.verdicts import this_identity
     from .terminal.output import write_json, write_out
 
     if as_json:
-        write_json(to_json(this_machine(), plan, found))
+        write_json(to_json(this_identity(), plan, found))
     else:
-        write_out(report(this_machine(), plan, found))
+        write_out(report(this_identity(), plan, found))
 
 
 def _verdict(found: "Sequence[Finding]") -> int:
@@ -70,7 +71,7 @@ def _verdict(found: "Sequence[Finding]") -> int:
     return FAILED
 
 
-def to_json(machine: "Machine", plan: "Plan", found: "Sequence[Finding]") -> dict[str, Any]:
+def to_json(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> dict[str, Any]:
     """The object of `selftest --json`; an error that is not finite is null."""
     from ..machine import device
 
@@ -94,13 +95,13 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(machine: "Machine", plan: "Plan", found: "Sequence[Finding]") -> str:
+def report(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> str:
     """The whole text, ready for an issue: nothing in it is cut, however wide it gets."""
     lines = [*_head(machine, plan, found), "", *_table(found), *_notes(found)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _head(machine: "Machine", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
+def _head(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
     from ..machine import device
 
     yield f"device    {machine.device} ({machine.architecture})"

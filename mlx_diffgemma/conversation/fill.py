@@ -1,11 +1,11 @@
-"""A template filled in a session: holes are denoised, every other character stays what it was.
+"""A template being filled: holes are denoised, every other character stays as it was.
 
-It stands alone: the conversation is neither seen nor continued. Its prompt is rendered like a
-question; what the session has encoded of that prompt's beginning is used again.
+A template stands alone: the conversation is neither seen nor continued. The prompt is rendered like
+a question; what the conversation has encoded of that prompt's beginning is used again.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
 from typing import TypedDict
 
@@ -17,17 +17,19 @@ from ..diffusion.sheet import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Progress
-from ..text.chat import Answer, Message, render_prompt
+from ..text.chat import Answer, render_prompt
 from ..text.holes import Template, encode_texts, read_template
-from .conversation import SessionState
-from .reply import Filled, Reply
-from .turn import Turn, describe_sampler, ratio, seeded
+from ..text.tokenizer import Tokenizer
+from .conversation import Conversation, messages_for
+from .engine import Engine
+from .reply import Filled, describe_sampler
+from .turn import Turn, seeded
 
 TURN_END, END = "<turn|>", "<eos>"
 
 
 class FillOptions(TypedDict, total=False):
-    """How a template is to be filled.
+    """Options of a template.
 
     prompt: what to write, free and by default empty; gaps: tokens of the `[[...]]` holes, one
     number for all or one each, by default 32; system: in place of the session's system text; raw:
@@ -43,7 +45,8 @@ class FillOptions(TypedDict, total=False):
 
 
 def fill_turn(
-    session: SessionState,
+    engine: Engine,
+    conversation: Conversation,
     template: str,
     *,
     prompt: str = "",
@@ -58,29 +61,25 @@ def fill_turn(
     For the options see FillOptions.
     """
     puzzle = None
-    if session.task and not raw:
-        template, puzzle = session.task.template(template)
-        prompt = session.task.prepare(prompt) if prompt.strip() else puzzle
+    if engine.task and not raw:
+        template, puzzle = engine.task.template(template)
+        prompt = engine.task.prepare(prompt) if prompt.strip() else puzzle
     written = read_template(template, gaps)
     form = TokenTemplate(
-        encode_texts(session.tokenizer, written), written.lengths, *_endings(session)
+        encode_texts(engine.tokenizer, written), written.lengths, *_endings(engine)
     )
-    tokens = _prompt_ids(session, prompt, session.system if system is None else system, raw)
-    settings = seeded(settings)
-    for name, value in (("max_tokens", settings.max_tokens), ("stop", settings.stop)):
-        if value:
-            raise SettingsError(
-                f"{name} is {value!r}, a template says where it ends; leave it out."
-            )
-    config = session.model.config
-    session.require_room(needed_positions(config, len(tokens), form))
-    sampler = describe_sampler(settings, config.sampler, sum(form.lengths))
+    system = conversation.system if system is None else system
+    tokens = _prompt_ids(engine.tokenizer, prompt, system, raw)
+    settings = _without_ends(seeded(settings))
+    config = engine.model.config
+    engine.require_room(needed_positions(config, len(tokens), form))
     return FillTurn(
-        session,
+        engine,
+        conversation,
         prompt,
         tokens,
         settings,
-        sampler,
+        describe_sampler(settings, config.sampler, sum(form.lengths)),
         raw,
         progress,
         template=written,
@@ -89,26 +88,33 @@ def fill_turn(
     )
 
 
-def _prompt_ids(session: SessionState, prompt: str, system: str | None, raw: bool) -> list[int]:
+def _without_ends(settings: Settings) -> Settings:
+    """The settings; SettingsError for one that says where the template does."""
+    for name, value in (("max_tokens", settings.max_tokens), ("stop", settings.stop)):
+        if value:
+            raise SettingsError(
+                f"{name} is {value!r}, a template says where it ends; leave it out."
+            )
+    return settings
+
+
+def _prompt_ids(tokenizer: Tokenizer, prompt: str, system: str | None, raw: bool) -> list[int]:
     """The ids in front of the template; without a prompt an empty question, or bos alone."""
-    tokenizer = session.tokenizer
     if not raw and (prompt or system or tokenizer.chat_template is not None):
-        first = [Message("system", system)] if system else []
-        return render_prompt(tokenizer, [*first, Message("user", prompt)])
+        return render_prompt(tokenizer, messages_for(prompt, system))
     ids = tokenizer.encode(prompt or tokenizer.bos_token or "")
     if not ids:
         raise PromptError("the prompt is empty and the tokenizer has no bos; give a prompt.")
     return ids
 
 
-def _endings(session: SessionState) -> tuple[tuple[int, ...], int, frozenset[int]]:
-    """What stands behind a template, and what ends a hole: closing, padding and fillers of a
-    TokenTemplate.
+def _endings(engine: Engine) -> tuple[tuple[int, ...], int, frozenset[int]]:
+    """Closing and padding, the ids behind a template, and fillers, those that end a hole.
 
     As in training: the end of the turn where it is a stop id, then the end of text up to the end
     of the canvas. Any control token ends a hole.
     """
-    tokenizer, stop_ids = session.tokenizer, session.model.config.stop_ids
+    tokenizer, stop_ids = engine.tokenizer, engine.model.config.stop_ids
     named = (END, tokenizer.special_tokens.get("eos_token", END))
     known = [index for token in named if (index := tokenizer.id_of(token)) is not None]
     if not (ends := [*known, *stop_ids]):
@@ -139,24 +145,22 @@ class FillTurn(Turn):
 
     def reply(self) -> Filled:
         """The template as far as it is filled."""
-        whole = super().reply()
-        holes = self._holes()
-        count = sum(map(len, holes))
-        given = {f.name: getattr(whole, f.name) for f in fields(Reply)}
-        given["generated_tokens"] = count
-        given["tokens_per_step"] = ratio(count, sum(whole.steps))
-        given["tokens_per_second"] = ratio(count, whole.seconds.total)
-        return Filled(**given, holes=tuple(map(self.session.tokenizer.decode, holes)))
+        holes = tuple(map(self.engine.tokenizer.decode, self._holes()))
+        return Filled(**vars(super().reply()), holes=holes)
 
     def problem(self) -> str | None:
-        """Why the grid is no solution of the puzzle that was given as a template, or None."""
-        if self.session.task is None or self.puzzle is None:
+        """The reason that the grid does not solve the puzzle given as a template, or None."""
+        if self.engine.task is None or self.puzzle is None:
             return None
-        return self.session.task.problem(self.puzzle, self.reply().text)
+        return self.engine.task.problem(self.puzzle, self.reply().text)
+
+    def _count(self, ids: list[int]) -> int:
+        """The number of tokens in the holes."""
+        return sum(map(len, self._holes()))
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
         return fill(
-            self.session.model,
+            self.engine.model,
             self.prompt_ids,
             self.form,
             self.settings,
@@ -173,7 +177,7 @@ class FillTurn(Turn):
             left -= len(self.form.texts[number])
             if left < 0:
                 break
-            text += part + self.session.tokenizer.decode(holes[number] if holes[number:] else ())
+            text += part + self.engine.tokenizer.decode(holes[number] if holes[number:] else ())
         return Answer(text, None, ())
 
     def _remember(self) -> None:
@@ -194,7 +198,7 @@ class FillTurn(Turn):
         return holes
 
     def _checked_length(self) -> int:
-        """How many of the template's own tokens are finished; an error if one is not its own."""
+        """The number of finished tokens of the template's own; an error if one has changed."""
         own = [token for token, hole in self._placed() if hole == TEXT]
         given = list(chain.from_iterable(self.form.texts))
         if own != given[: len(own)] or (self.finished and len(own) != len(given)):

@@ -1,8 +1,10 @@
-"""An answer and how it came about: what `generate --json` prints."""
+"""Replies: an answer and how it came about, as `generate --json` prints them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..checkpoint.config import SamplerDefaults
+from ..diffusion.settings import Settings
 from ..machine.choices import Choices
 from ..text.tools import ToolCall
 
@@ -41,6 +43,16 @@ class SamplerInfo(Record):
     exact_self_conditioning: bool
 
 
+def describe_sampler(settings: Settings, defaults: SamplerDefaults, max_tokens: int) -> SamplerInfo:
+    """The sampler as a Reply tells of it; what is not set is the checkpoint's."""
+    return SamplerInfo(
+        max_tokens=max_tokens,
+        stop=settings.stop,
+        exact_self_conditioning=settings.exact_self_conditioning,
+        **asdict(settings.resolved(defaults, 0).sampler),
+    )
+
+
 @dataclass(frozen=True)
 class ModelInfo(Record):
     """The model a reply was made with; quantization is None for floating-point weights."""
@@ -54,7 +66,7 @@ class ModelInfo(Record):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer and how it came about; what `generate --json` prints.
+    """An answer and how it came about.
 
     token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
     decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases. kernels:
@@ -90,7 +102,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Filled(Reply):
-    """A filled template, and how it came about; what `fill --json` prints.
+    """A filled template, and how it came about, as `fill --json` prints it.
 
     text: the template with its holes filled, holes: what they came to. token_ids are those of the
     text; generated_tokens, and the rates per token, count those in the holes alone.

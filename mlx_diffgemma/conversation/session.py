@@ -1,34 +1,34 @@
-"""One conversation with a loaded model: prompts in, frames and replies out."""
+"""A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import mlx.core as mx
 
-from ..assets import embedded_task
-from ..checkpoint.config import read_config
-from ..checkpoint.hub import Consent, Source, find_model
+from ..assets import Task
+from ..checkpoint.hub import Consent, find_model
 from ..diffusion.denoise import Frame, token_budget
 from ..diffusion.settings import Settings
-from ..errors import CheckpointError, PromptError
+from ..errors import PromptError
 from ..kernels import dispatch
 from ..machine.choices import Choices
-from ..model.memory import fit_check
+from ..model.cache import Prefix
 from ..model.text import Model, Progress
-from ..model.weights import Loaded, load_network
-from ..text.chat import render_prompt
-from ..text.tokenizer import load_tokenizer
-from .conversation import SessionState, any_context
+from ..model.weights import load_network
+from ..text.chat import Message, render_prompt
+from ..text.tokenizer import Tokenizer
+from .conversation import Conversation, messages_for
+from .engine import Engine, load_engine
 from .fill import FillOptions, FillTurn, fill_turn
-from .reply import Filled, ModelInfo, Reply
-from .turn import Turn, describe_sampler, seeded
+from .reply import Filled, ModelInfo, Reply, describe_sampler
+from .turn import Turn, seeded
 
 
 class TurnOptions(TypedDict, total=False):
-    """How a question is to be answered.
+    """Options of a question.
 
     system: replaces the session's system text from here on, "" removes it; think: let the model
     write a thought first; raw: the prompt's tokens as they are, no template, no history, channels
@@ -42,8 +42,12 @@ class TurnOptions(TypedDict, total=False):
     progress: Progress | None
 
 
-class Session(SessionState):
-    """A loaded model, its tokenizer, and one conversation with its live cache."""
+@dataclass
+class Session:
+    """A loaded model, and one conversation with it and its live cache."""
+
+    engine: Engine
+    conversation: Conversation = field(default_factory=Conversation)
 
     def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
         """The whole answer to `prompt`; asking again continues the conversation."""
@@ -72,7 +76,7 @@ class Session(SessionState):
         PromptError when it is no template, or does not fit into the context; FitError when it does
         not fit into memory.
         """
-        return fill_turn(self, template, **options)
+        return fill_turn(self.engine, self.conversation, template, **options)
 
     def turn(
         self,
@@ -94,19 +98,100 @@ class Session(SessionState):
         system = self.system if system is None else system
         if self.task and not raw:
             prompt = self.task.prepare(prompt)
-        if raw:
-            tokens = self.tokenizer.encode(prompt)
-        else:
-            tokens = render_prompt(self.tokenizer, self.messages_with(system, prompt), think=think)
-        settings = seeded(settings)
-        config = self.model.config
+        tokens = self._prompt_ids(prompt, system, think, raw)
+        config, settings = self.model.config, seeded(settings)
         budget = token_budget(config, len(tokens), settings.max_tokens)
         settings = replace(settings, max_tokens=budget)
         canvases = -(-budget // config.canvas_length)
         self.require_room(len(tokens) + canvases * config.canvas_length)
-        described = describe_sampler(settings, config.sampler, budget)
+        sampler = describe_sampler(settings, config.sampler, budget)
         self.system = system or None
-        return Turn(self, prompt, tokens, settings, described, raw, progress)
+        engine, conversation = self.engine, self.conversation
+        return Turn(engine, conversation, prompt, tokens, settings, sampler, raw, progress)
+
+    def reset(self) -> None:
+        """Forgets the conversation and its cache; the model and the system text stay."""
+        self.conversation.reset()
+
+    def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
+        """Goes on with an earlier conversation: questions and answers in turn, the system text."""
+        self.conversation.restore(messages, system)
+
+    @property
+    def model(self) -> Model:
+        """The network."""
+        return self.engine.model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer and chat template."""
+        return self.engine.tokenizer
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model as replies describe it."""
+        return self.engine.info
+
+    @property
+    def task(self) -> Task | None:
+        """The problem that an embedded checkpoint was trained on."""
+        return self.engine.task
+
+    @property
+    def load_seconds(self) -> float:
+        """Seconds that loading took."""
+        return self.engine.load_seconds
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Tensors of the checkpoint that the network does not use."""
+        return self.engine.dropped
+
+    @property
+    def tuned(self) -> Choices | None:
+        """Choices for this machine, None for the engine's own behaviour."""
+        return self.engine.tuned
+
+    @property
+    def require_room(self) -> Callable[[int], None]:
+        """FitError for a number of positions whose cache does not fit into memory."""
+        return self.engine.require_room
+
+    @property
+    def history(self) -> list[Message]:
+        """Questions and answers so far."""
+        return self.conversation.history
+
+    @property
+    def system(self) -> str | None:
+        """The system text of the next question."""
+        return self.conversation.system
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        self.conversation.system = text
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """The live cache: all that is encoded of the conversation."""
+        return self.conversation.prefix
+
+    @property
+    def context_used(self) -> int:
+        """Positions that are encoded, of `context_length`; the next question goes behind most."""
+        return self.prefix.length if self.prefix else 0
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model has for prompt and answer."""
+        return self.model.config.text.max_position_embeddings
+
+    def _prompt_ids(self, prompt: str, system: str | None, think: bool, raw: bool) -> list[int]:
+        """The ids of the prompt behind the conversation so far; every puzzle starts a new one."""
+        if raw:
+            return self.tokenizer.encode(prompt)
+        earlier = () if self.task else self.history
+        return render_prompt(self.tokenizer, messages_for(prompt, system, earlier), think=think)
 
 
 def load(
@@ -129,48 +214,11 @@ def load(
     began = time.perf_counter()
     dispatch.require_usable()
     source = find_model(model, offline=offline, consent=consent)
-    name = None if dtype is None else str(dtype).rpartition(".")[2]
-    check = any_context if force else fit_check(source.folder, name, choices)
-    check(0)
-    tokenizer = load_tokenizer(source.folder)
-    vocab_size = read_config(source.folder).text.vocab_size
-    if tokenizer.vocab_size > vocab_size:
-        raise CheckpointError(
-            f"{source.folder / 'tokenizer.json'} has ids up to {tokenizer.vocab_size - 1}, the "
-            f"model has {vocab_size}; the tokenizer belongs to another checkpoint."
-        )
-    loaded = load_network(source.folder, dtype, progress, choices)
-    _use_all_gpu_memory()
     return Session(
-        loaded.model,
-        tokenizer,
-        _describe(source, loaded),
-        embedded_task(source.folder),
-        load_seconds=time.perf_counter() - began,
-        dropped=loaded.dropped,
-        tuned=choices,
-        require_room=check,
+        load_engine(source, dtype, force=force, progress=progress, choices=choices, began=began)
     )
 
 
 def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
     """The network of a checkpoint folder alone; no tokenizer is looked for."""
     return load_network(find_model(folder, offline=True).folder, dtype).model
-
-
-def _describe(source: Source, loaded: Loaded) -> ModelInfo:
-    config = loaded.model.config
-    return ModelInfo(
-        path=str(source.folder),
-        revision=source.revision,
-        quantization=config.quantization.default.name if config.quantization else None,
-        layers=len(config.text.layers),
-        parameters=loaded.num_parameters,
-    )
-
-
-def _use_all_gpu_memory() -> None:
-    """Lets Metal keep the weights resident, as mlx-lm does; elsewhere there is no such limit."""
-    if mx.metal.is_available():
-        limit = mx.device_info(mx.gpu)["max_recommended_working_set_size"]
-        mx.set_wired_limit(int(limit))

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
-from ..checkpoint.config import SamplerDefaults
 from ..diffusion.denoise import Frame, denoise, fresh_seed
 from ..diffusion.settings import Settings
 from ..kernels import dispatch
@@ -14,7 +13,8 @@ from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.chat import Answer, Message, parse_answer
 from ..version import __version__
-from .conversation import SessionState
+from .conversation import Conversation
+from .engine import Engine
 from .reply import Reply, SamplerInfo, Seconds
 
 
@@ -26,7 +26,8 @@ class Turn:
     "interrupted"; they also enter the conversation.
     """
 
-    session: SessionState
+    engine: Engine
+    conversation: Conversation
     prompt: str
     prompt_ids: list[int]
     settings: Settings
@@ -43,7 +44,7 @@ class Turn:
     def __iter__(self) -> Iterator[Frame]:
         began = time.perf_counter()
         mx.reset_peak_memory()
-        frames = self._frames(self.session.rewind(self.prompt_ids))
+        frames = self._frames(self.conversation.rewind(self.engine.model, self.prompt_ids))
         try:
             for frame in frames:
                 self.total = time.perf_counter() - began
@@ -56,7 +57,7 @@ class Turn:
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
         return denoise(
-            self.session.model,
+            self.engine.model,
             self.prompt_ids,
             self.settings,
             prefix=prefix,
@@ -68,7 +69,8 @@ class Turn:
         ids = [int(token) for frame in self.committed for token in frame.tokens]
         answer = self._answer(ids)
         steps = [frame.step + 1 for frame in self.committed]
-        canvas_length = self.session.model.config.canvas_length
+        count = self._count(ids)
+        canvas_length = self.engine.model.config.canvas_length
         return Reply(
             text=answer.text[: self.text_end],
             thinking=answer.thinking,
@@ -77,50 +79,54 @@ class Turn:
             finish_reason=self._finish_reason() or "interrupted",
             seed=self.settings.seed or 0,
             prompt_tokens=len(self.prompt_ids),
-            generated_tokens=len(ids),
+            generated_tokens=count,
             canvases=len(steps),
             steps=tuple(steps),
-            tokens_per_step=ratio(len(ids), sum(steps)),
+            tokens_per_step=_ratio(count, sum(steps)),
             seconds=self._seconds(),
-            tokens_per_second=ratio(len(ids), self.total),
-            positions_per_second=ratio(canvas_length * len(steps), self.total),
+            tokens_per_second=_ratio(count, self.total),
+            positions_per_second=_ratio(canvas_length * len(steps), self.total),
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
-            model=self.session.info,
-            tuned=self.session.tuned,
+            model=self.engine.info,
+            tuned=self.engine.tuned,
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,
         )
 
     @property
     def finished(self) -> bool:
-        """Whether the answer has come to its end."""
+        """True where the answer has come to its end."""
         return self._finish_reason() is not None
 
     @property
     def stop_ids(self) -> Collection[int]:
-        """What ends an answer; tokens behind it are no part of it."""
-        return self.session.model.config.stop_ids
+        """Ids that end an answer; tokens behind one are no part of it."""
+        return self.engine.model.config.stop_ids
 
     def messages(self) -> list[Message]:
         """Question and answer as a conversation holds them: without thoughts."""
         return [Message("user", self.prompt), Message("assistant", self.reply().text)]
 
     def problem(self) -> str | None:
-        """Why the answer does not solve the puzzle an embedded checkpoint was given, or None."""
-        if self.session.task is None or self.raw:
+        """The reason that the answer does not solve an embedded checkpoint's puzzle, or None."""
+        if self.engine.task is None or self.raw:
             return None
-        return self.session.task.problem(self.prompt, self.reply().text)
+        return self.engine.task.problem(self.prompt, self.reply().text)
 
     def _seconds(self) -> Seconds:
         return Seconds(
-            load=self.session.load_seconds,
+            load=self.engine.load_seconds,
             prefill=self.encode_seconds[0] if self.encode_seconds else 0.0,
             denoise=self.denoise_seconds,
             commit=sum(self.encode_seconds[1:], 0.0),
             first_canvas=self.first_canvas,
             total=self.total,
         )
+
+    def _count(self, ids: list[int]) -> int:
+        """The number of generated tokens, the stop id among them."""
+        return len(ids)
 
     def _finish_reason(self) -> str | None:
         return self.committed[-1].finish_reason if self.committed else None
@@ -135,38 +141,38 @@ class Turn:
             self.committed.append(frame)
             if self.first_canvas is None:
                 self.first_canvas = self.total
-        return replace(frame, text=self.session.tokenizer.decode(frame.tokens.tolist()))
+        return replace(frame, text=self.engine.tokenizer.decode(frame.tokens.tolist()))
 
     def _stopped(self, frame: Frame) -> Frame:
         """The frame, cut after the token that completes the first stop text, if there is one."""
         before = [int(token) for done in self.committed for token in done.tokens]
         tokens = frame.tokens.tolist()
-        if not self._stop_places([*before, *tokens]):
+        if not self._stop_positions([*before, *tokens]):
             return frame
-        count, places = next(
-            (n, places)
+        count, found = next(
+            (n, found)
             for n in range(len(tokens) + 1)
-            if (places := self._stop_places([*before, *tokens[:n]]))
+            if (found := self._stop_positions([*before, *tokens[:n]]))
         )
-        self.text_end = min(places)
+        self.text_end = min(found)
         return replace(frame, tokens=frame.tokens[:count], finish_reason="stop")
 
-    def _stop_places(self, ids: list[int]) -> list[int]:
-        """Where stop texts begin in the answer's text."""
+    def _stop_positions(self, ids: list[int]) -> list[int]:
+        """Indices in the answer's text at which stop texts begin."""
         text = self._answer(ids).text if self.settings.stop else ""
         return [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
 
     def _answer(self, ids: list[int]) -> Answer:
         if not self.raw:
-            return parse_answer(self.session.tokenizer, ids, self.stop_ids)
+            return parse_answer(self.engine.tokenizer, ids, self.stop_ids)
         kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
+        return Answer(self.engine.tokenizer.decode(kept, special=True), None, ())
 
     def _remember(self) -> None:
         """Puts question and answer into the conversation, the answer without its thoughts."""
-        if self.committed and not self.raw and self.session.task is None:
+        if self.committed and not self.raw and self.engine.task is None:
             # At once: an interrupt must not leave a question without its answer.
-            self.session.history += self.messages()
+            self.conversation.history += self.messages()
 
 
 def seeded(settings: Settings | None) -> Settings:
@@ -175,16 +181,6 @@ def seeded(settings: Settings | None) -> Settings:
     return settings if settings.seed is not None else replace(settings, seed=fresh_seed())
 
 
-def describe_sampler(settings: Settings, defaults: SamplerDefaults, max_tokens: int) -> SamplerInfo:
-    """The sampler as a Reply tells of it."""
-    return SamplerInfo(
-        max_tokens=max_tokens,
-        stop=settings.stop,
-        exact_self_conditioning=settings.exact_self_conditioning,
-        **asdict(settings.resolved(defaults, 0).sampler),
-    )
-
-
-def ratio(count: float, by: float) -> float | None:
+def _ratio(count: float, by: float) -> float | None:
     """A rate; None where nothing was measured."""
     return count / by if by else None

@@ -19,9 +19,14 @@ import mlx.core as mx
 from ..errors import KernelWarning, SettingsError
 from ..machine import device
 from ..machine.choices import Preference
-from ..machine.identity import this_machine
 from .trial import Outcome, Trial, Verdict, run_trial
-from .verdicts import UnreadableError, read_verdicts, verdicts_file, write_verdict
+from .verdicts import (
+    UnreadableError,
+    read_verdicts,
+    this_identity,
+    verdicts_file,
+    write_verdict,
+)
 
 __all__ = ["Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "unsupported"]
 
@@ -161,7 +166,7 @@ def _recalled() -> dict[str, dict[str, Verdict]]:
         file = verdicts_file()
         try:
             if file is not None:
-                known.stored = read_verdicts(file).get(str(this_machine()), {})
+                known.stored = read_verdicts(file).get(str(this_identity()), {})
         except UnreadableError as error:
             _say("cache", "unreadable", f"{file}: {error}; the Metal kernels are tried anew.")
     return known.stored
@@ -171,7 +176,7 @@ def _remember(family: str, key: str, verdict: Verdict) -> None:
     file = verdicts_file()
     try:
         if file is not None:
-            write_verdict(file, str(this_machine()), family, key, verdict)
+            write_verdict(file, str(this_identity()), family, key, verdict)
     except OSError as error:
         _say("cache", "unwritable", _unwritable(file, error))
 

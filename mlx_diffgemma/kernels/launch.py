@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import KernelError
+from ..machine.dtypes import dtype_name
 from ..metal import source
 
 Template = Sequence[tuple[str, mx.Dtype | int | bool]]
@@ -70,8 +71,3 @@ def expect(
     if array.dtype not in dtypes:
         wanted = " or ".join(map(dtype_name, dtypes))
         raise KernelError(f"{kernel}: {name} is {dtype_name(array.dtype)}, expected {wanted}.")
-
-
-def dtype_name(dtype: mx.Dtype) -> str:
-    """float32, bfloat16 ..."""
-    return str(dtype).removeprefix("mlx.core.")

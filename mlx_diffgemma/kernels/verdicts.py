@@ -2,16 +2,20 @@
 
     {"schema": 2, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
 
-MACHINE names versions, sources, system and chip (machine.py), so that a verdict counts only where
+MACHINE names versions, sources, system and chip (an Identity), so that a verdict counts only where
 it was made. The file is replaced whole: of two processes that write at once the last one wins, and
 what the other had found is found again.
 """
 
 import json
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..machine.files import own_file, replace_file
+from .. import metal
+from ..machine.files import own_file, read_json, replace_file
+from ..machine.identity import Identity, identity, sources_hash
 from .trial import Verdict
 
 SCHEMA = 2
@@ -24,15 +28,21 @@ class UnreadableError(Exception):
     """The file is there and holds something else, or cannot be read."""
 
 
+@cache
+def this_identity() -> Identity:
+    """The Identity of this machine with a hash of metal/ and of the Python that launches it."""
+    return identity(sources_hash(files(metal), files(__package__)))
+
+
 def verdicts_file() -> Path | None:
-    """Where the verdicts are kept; None without a home."""
+    """The file of the verdicts; None without a home."""
     return own_file("XDG_CACHE_HOME", ".cache", "kernels.json")
 
 
 def read_verdicts(file: Path) -> Machines:
     """All the file holds; nothing where there is none or one of another schema."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if content["schema"] != SCHEMA:
             return {}
         return _parsed(content["machines"])
@@ -40,7 +50,7 @@ def read_verdicts(file: Path) -> Machines:
         return {}
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableError("not a file of verdicts") from error
 
 

@@ -1,1 +1,1 @@
-"""The machine at hand: device, identity, files of its own, and what suits it."""
+"""The machine at hand: device, memory, identity, files, dtypes, and choices that suit it."""

@@ -1,20 +1,20 @@
-"""What may be chosen for a machine: how the same numbers are computed, and how many at a time."""
+"""Choices for a machine: ways to compute the same numbers, and how many at a time."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..errors import SettingsError
+from .dtypes import FloatName
 
 Preference = Literal["auto", "on", "off"]
 """Metal kernels of a family: where faster in their own trial; where right; nowhere."""
 DenseWeights = Literal["packed", "16-bit"]
-ActivationDtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """How a network runs on one machine; every default is the engine's own behaviour.
+    """The way a network runs on one machine; every default is the engine's own behaviour.
 
     prefill_chunk: prompt positions encoded at a time; head_chunk_logits: logits that exist at a
     time; None for the engine's. dense_weights: attention, dense MLP and embedding as the checkpoint
@@ -27,7 +27,7 @@ class Choices:
     experts_kernels: Preference = "auto"
     denoise_kernels: Preference = "auto"
     soft_gather_kernels: Preference = "auto"
-    dtype: ActivationDtype | None = None
+    dtype: FloatName | None = None
 
     def __post_init__(self) -> None:
         for name in ("prefill_chunk", "head_chunk_logits"):
@@ -43,7 +43,7 @@ class Choices:
 
     @property
     def unpacks(self) -> bool:
-        """Whether dense weights are unpacked at load."""
+        """True where dense weights are unpacked at load."""
         return self.dense_weights == "16-bit"
 
     def to_json(self) -> dict[str, Any]:
@@ -71,4 +71,4 @@ def _literals(hint: Any) -> tuple[object, ...]:
     """The values a Literal, or a Literal or None, allows."""
     if hint in (DenseWeights, Preference):
         return get_args(hint)
-    return (*get_args(ActivationDtype), None)
+    return (*get_args(FloatName), None)

@@ -1,4 +1,4 @@
-"""Where arrays live and what that means for how they are computed."""
+"""The device that arrays live on, and ways to compute that depend on it."""
 
 from collections.abc import Callable
 from functools import wraps

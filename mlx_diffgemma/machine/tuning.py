@@ -1,4 +1,4 @@
-"""What `profile --tune` found, kept in the user's config folder: ~/.config/mlx-diffgemma/tune.json.
+"""Choices that `profile --tune` found, kept in ~/.config/mlx-diffgemma/tune.json.
 
     {"schema": 1, "tuned": {PLACE: {"prefill_chunk": 1024, ...}}}
 
@@ -8,36 +8,20 @@ PLACE names chip, system, versions and the model, so that choices count only whe
 import errno
 import json
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.config import read_config
 from ..errors import ProfileError, SettingsError, one_line
 from .choices import Choices
-from .files import own_file, replace_file, require_replaceable
-from .identity import this_machine
+from .files import own_file, read_json, replace_file, require_replaceable
 
 SCHEMA = 1
 AGAIN = "remove it, and tune again with `mlx-diffgemma profile --tune`"
 
 
 def tuning_file() -> Path | None:
-    """Where choices are kept; None without a home."""
+    """The file of the choices; None without a home."""
     return own_file("XDG_CONFIG_HOME", ".config", "tune.json")
-
-
-def place_of(folder: Path, revision: str | None, dtype: str | None) -> str:
-    """What choices hold for: this machine with its versions, and a model computing in `dtype`.
-
-    dtype: as asked for, None for the checkpoint's. The config's hash tells apart what one folder
-    has held in turn.
-    """
-    config = read_config(folder)
-    quantization = config.quantization.default.name if config.quantization else "not quantised"
-    content = sha256((folder / "config.json").read_bytes()).hexdigest()[:12]
-    model = f"{folder.resolve()}, revision {revision or 'unknown'}, config {content}"
-    return f"{this_machine()}; {model}, {quantization}, activations {dtype or config.dtype}"
 
 
 def recall(place: Callable[[], str]) -> Choices | None:
@@ -79,7 +63,7 @@ def store(file: Path, place: str, choices: Choices) -> None:
 
 def _read(file: Path) -> dict[str, Choices]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except FileNotFoundError:
         return {}
     except OSError as error:

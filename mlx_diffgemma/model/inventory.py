@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, part by part: numbers, bytes and packing, from headers alone.
+"""Inventory of a checkpoint folder, part by part: numbers, bytes and packing, from headers alone.
 
 No weight is read and nothing is drawn. A part's parameters count packed weights unpacked and leave
 scales and biases out, as the count of a loaded model does; its bytes are those of the file.
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.shards import TensorInfo
+from ..checkpoint.tensors import VISION
+from ..machine.dtypes import FLOATS
 from .memory import Footprint, cache_bytes
-from .tensors import VISION
 from .weights import check_network
 
 LAYER = r"model\.decoder\.layers\.\d+\."
@@ -32,7 +33,6 @@ PARTS: Mapping[str, re.Pattern[str]] = {
 """The parts in the order they are shown; a tensor belongs to the first that matches its name."""
 
 SCALES = (".scales", ".biases")
-DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def _part(
 
 
 def _unpacked(name: str, headers: Mapping[str, TensorInfo], config: ModelConfig) -> tuple[int, str]:
-    """How many numbers a tensor holds, and how they are packed."""
+    """The count of numbers in a tensor, and their packing."""
     info, module = headers[name], name.removesuffix(".weight")
     if f"{module}.scales" not in headers or config.quantization is None:
-        return info.num_items, DTYPE_NAMES.get(info.dtype, info.dtype)
+        return info.num_items, FLOATS.get(info.dtype, info.dtype)
     packing = config.quantization.of(module)
     return info.num_items * 32 // packing.bits, packing.name

@@ -1,9 +1,8 @@
-"""How much memory a checkpoint and a context need, and how much this machine has.
+"""The memory that a checkpoint and a context need, and whether this machine has it.
 
 Arithmetic over safetensors headers and config.json; no weight is read.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import TensorInfo, read_headers
 from ..errors import FitError
 from ..machine.choices import Choices
+from ..machine.dtypes import FLOAT_BYTES, FLOATS
+from ..machine.memory import available_memory
 from .text import PREFILL_CHUNK
 
 WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 KEPT_PACKED = re.compile(r"\.(experts|router)\.|^model\.encoder\.")
 SLIDING_EXTRA = 1024 + 2048  # positions a sliding layer keeps or computes beyond its window
 
@@ -37,7 +37,7 @@ class Footprint:
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits; None where the machine does not say what it has."""
+        """True where what is needed is there; None where the machine does not say what it has."""
         if self.available_bytes is None:
             return None
         return self.needed_bytes <= self.available_bytes
@@ -57,12 +57,12 @@ def plan_memory(
     """`footprint` for any number of contexts; the folder is read once, here."""
     config, choices = read_config(folder), choices or Choices()
     dtype = dtype or choices.dtype
-    item = DTYPE_BYTES.get(dtype or config.dtype, 2)
+    item = FLOAT_BYTES.get(dtype or config.dtype, 2)
     headers = read_headers(folder)
     weights = _unpacked_bytes(config, headers, item) if choices.unpacks else 0
     for name, info in headers.items():
         if not name.startswith(("model.encoder.vision_tower.", "model.encoder.embed_vision.")):
-            floating = info.dtype in ("BF16", "F16", "F32")
+            floating = info.dtype in FLOATS
             weights += info.num_items * item if floating else info.num_bytes
 
     def plan(context: int) -> Footprint:
@@ -100,33 +100,6 @@ def cache_bytes(
         )
         total += 2 * kept * layer.num_key_value_heads * layer.head_dim * item_bytes
     return total
-
-
-def available_memory() -> int | None:
-    """Bytes a model may use: what Metal recommends, else the machine's (or container's) memory."""
-    import mlx.core as mx
-
-    if mx.metal.is_available():
-        info = mx.device_info(mx.gpu)  # whatever the default device is
-        return int(info.get("max_recommended_working_set_size", info["memory_size"]))
-    physical = physical_memory()
-    return None if physical is None else min(physical, _container_limit() or physical)
-
-
-def physical_memory() -> int | None:
-    """Bytes of memory in the machine, where the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-
-
-def _container_limit() -> int | None:
-    """The control group's memory limit, where there is one (Linux, cgroup v2)."""
-    try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:

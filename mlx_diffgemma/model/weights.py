@@ -9,17 +9,16 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
+from ..checkpoint.tensors import PackedArrays, Tensors
 from ..errors import CheckpointError
 from ..machine.choices import Choices
+from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
-from .embedding import Embedding
+from .embedding import DenseTable, Embedding, PackedTable
 from .experts import Experts, Router
-from .matrices import join
-from .tensors import Tensors
+from .matrices import AnyMatrix, DenseMatrix, PackedMatrix, join
 from .text import Model, Progress, named_arrays
 from .variants import variant
-
-DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def load_network(
     `dtype` None means that of `choices`, or else the checkpoint's own.
     """
     config, choices = read_config(folder), choices or Choices()
-    chosen = DTYPES[choices.dtype] if choices.dtype else own_dtype(config)
+    chosen = mlx_dtype(choices.dtype) if choices.dtype else own_dtype(config)
     tensors = Tensors(folder, config, dtype or chosen)
 
     def read(layer: int, part: object) -> None:
@@ -68,11 +67,11 @@ def check_network(folder: Path, config: ModelConfig) -> Tensors:
 
 def own_dtype(config: ModelConfig) -> mx.Dtype:
     """The dtype that config.json names; CheckpointError for one the network cannot compute in."""
-    if config.dtype not in DTYPES:
+    if config.dtype not in FLOAT_NAMES:
         raise CheckpointError(
-            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(DTYPES)}."
+            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(FLOAT_NAMES)}."
         )
-    return DTYPES[config.dtype]
+    return mlx_dtype(config.dtype)
 
 
 def first_non_finite(folder: Path) -> str | None:
@@ -101,7 +100,7 @@ def build_ends(tensors: Tensors) -> tuple[Embedding, SelfConditioning, mx.array]
     """What stands before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
-    table = tensors.table(f"{decoder}.embed_tokens", text.vocab_size, H)
+    table = _table(tensors, f"{decoder}.embed_tokens", text.vocab_size, H)
     embedding = Embedding(table, text.vocab_size, H, tensors.dtype)
     conditioning = SelfConditioning(
         _mlp(tensors, f"{decoder}.self_conditioning", H, text.intermediate_size),
@@ -128,12 +127,12 @@ def build_layer(tensors: Tensors, number: int) -> Layer:
     after_attention = AfterAttention(
         mlp=_mlp(tensors, f"{at}.mlp", H, text.intermediate_size),
         router=Router(
-            tensors.matrix(f"{at}.router.proj", text.num_experts, H),
+            _matrix(tensors, f"{at}.router.proj", text.num_experts, H),
             tensors.vector(f"{at}.router.per_expert_scale", text.num_experts),
             text.top_k_experts,
         ),
         experts=Experts(
-            *tensors.experts(f"{at}.experts", text.num_experts, text.moe_intermediate_size, H)
+            *_experts(tensors, f"{at}.experts", text.num_experts, text.moe_intermediate_size, H)
         ),
         attention_norm=norm("post_attention_layernorm"),
         feedforward_norms=mx.stack(feedforward_norms)[:, None],
@@ -163,17 +162,48 @@ def _attention(tensors: Tensors, number: int) -> Attention:
         layer,
         text.num_attention_heads,
         text.rms_norm_eps,
-        join([tensors.matrix(f"{at}.{part}_proj", size, H) for part, size in sizes.items()]),
-        tensors.matrix(f"{at}.o_proj", H, sizes["q"]),
+        join([_matrix(tensors, f"{at}.{part}_proj", size, H) for part, size in sizes.items()]),
+        _matrix(tensors, f"{at}.o_proj", H, sizes["q"]),
         tensors.vector(f"{at}.q_norm.weight", D),
         tensors.vector(f"{at}.k_norm.weight", D),
     )
 
 
 def _mlp(tensors: Tensors, at: str, hidden: int, inner: int) -> GatedMLP:
-    gate_up = join([tensors.matrix(f"{at}.{part}_proj", inner, hidden) for part in ("gate", "up")])
-    return GatedMLP(gate_up, tensors.matrix(f"{at}.down_proj", hidden, inner))
+    gate_up = join(
+        [_matrix(tensors, f"{at}.{part}_proj", inner, hidden) for part in ("gate", "up")]
+    )
+    return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", hidden, inner))
 
 
 def _arrays(part: object) -> list[mx.array]:
     return [array for _, array in named_arrays(part, "")]
+
+
+def _matrix(tensors: Tensors, module: str, *shape: int) -> AnyMatrix:
+    """The matrix of `module`, [.., O, I], dense or packed as the folder has it."""
+    weight = tensors.weight(module, *shape)
+    return PackedMatrix(*weight) if isinstance(weight, PackedArrays) else DenseMatrix(weight)
+
+
+def _table(tensors: Tensors, module: str, *shape: int) -> DenseTable | PackedTable:
+    """The embedding table of `module`, [V, H]."""
+    weight = tensors.weight(module, *shape)
+    return PackedTable(*weight) if isinstance(weight, PackedArrays) else DenseTable(weight)
+
+
+def _experts(
+    tensors: Tensors, prefix: str, num: int, inner: int, hidden: int
+) -> tuple[AnyMatrix, AnyMatrix]:
+    """gate_up [E, 2I, H] and down [E, H, I], stacked here if the folder has them one by one."""
+    if f"{prefix}.0.gate_proj.weight" not in tensors.sources:
+        gate_up = _matrix(tensors, f"{prefix}.gate_up_proj", num, 2 * inner, hidden)
+        return gate_up, _matrix(tensors, f"{prefix}.down_proj", num, hidden, inner)
+
+    def stacked(part: str, *shape: int) -> mx.array:
+        names = [f"{prefix}.{e}.{part}_proj.weight" for e in range(num)]
+        return mx.stack([tensors.vector(name, *shape) for name in names])
+
+    gate, up = stacked("gate", inner, hidden), stacked("up", inner, hidden)
+    down = stacked("down", hidden, inner)
+    return DenseMatrix(mx.concatenate([gate, up], axis=1)), DenseMatrix(down)

@@ -17,11 +17,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.config import MODEL_TYPE, read_json
+from ..checkpoint.config import MODEL_TYPE
+from ..checkpoint.files import read_object
 from ..checkpoint.shards import read_headers
 from ..conversation.session import Session
 from ..errors import FitError, ProfileError, one_line
-from ..model.memory import WORKSPACE_BYTES, available_memory, plan_memory, sized
+from ..machine.memory import available_memory
+from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles
@@ -110,7 +112,7 @@ class Baseline:
 
 def require_autoregressive(name: str, folder: Path) -> None:
     """ProfileError for a DiffusionGemma checkpoint, before anything is loaded."""
-    if read_json(folder / "config.json").get("model_type") == MODEL_TYPE:
+    if read_object(folder / "config.json").get("model_type") == MODEL_TYPE:
         raise ProfileError(
             f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
             "such as Gemma 4."
@@ -123,7 +125,7 @@ def load_baseline(name: str, folder: Path, session: Session, *, force: bool = Fa
     FitError, unless `force`, where memory does not hold it beside the model that is loaded.
     """
     require_autoregressive(name, folder)
-    config, tokenizer = read_json(folder / "config.json"), load_tokenizer(folder)
+    config, tokenizer = read_object(folder / "config.json"), load_tokenizer(folder)
     if not force:
         _require_fit(name, folder, session)
     before = mx.get_active_memory()

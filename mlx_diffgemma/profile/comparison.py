@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ProfileError, one_line
+from ..machine.files import read_json
 from .report import SCHEMA_VERSION
 from .schema import problems
 from .statistics import Change, Figure, Group, change, pooled_median
@@ -37,7 +38,7 @@ class Row:
 def read_profile(file: Path) -> dict[str, Any]:
     """The profile in a file that `profile --json` wrote; ProfileError for any other file."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
     except OSError as error:
         raise ProfileError(f"{file}: {error.strerror or one_line(error)}.") from None
     except ValueError as error:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..conversation.session import Session
+from ..machine.identity import Machine
 from .baseline import Baseline
-from .machine import Condition, Machine
+from .condition import Condition
 from .workload import Question, Workload
 
 

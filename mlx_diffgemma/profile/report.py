@@ -10,11 +10,12 @@ from statistics import mean, median
 from typing import Any
 
 from ..kernels import dispatch
+from ..machine.dtypes import dtype_name
 from ..model.inventory import take_inventory
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
-from .machine import Condition
+from .condition import Condition
 from .measurement import AnswerRecord, CanvasRecord, Measurement
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
@@ -98,7 +99,7 @@ def _model(measured: Measurement) -> dict[str, Any]:
         "parameters": info.parameters,
         "canvas_length": config.canvas_length,
         "vocab_size": config.text.vocab_size,
-        "dtype": str(session.model.dtype).rpartition(".")[2],
+        "dtype": dtype_name(session.model.dtype),
         "quantization": {p.name: list(p.packing) for p in parts if p.name != "vision"},
         "kernels": "metal" if dispatch.running() else "ops",
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from .components import Fences
-from .machine import condition
+from .condition import condition
 from .measure import Meter
 from .measurement import Measurement
 from .workload import WARM_UP, Question, Workload, first_questions, questions

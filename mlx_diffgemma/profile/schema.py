@@ -13,8 +13,8 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..conversation.reply import SamplerInfo
+from .condition import Condition
 from .encoder_head import TextScores
-from .machine import Condition
 from .roofline import Chip
 
 

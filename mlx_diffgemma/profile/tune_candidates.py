@@ -12,8 +12,9 @@ from ..diffusion.step import head_rows
 from ..kernels import dispatch
 from ..machine import device
 from ..machine.choices import KERNELS, Choices
+from ..machine.memory import available_memory
 from ..model.matrices import JoinedMatrix, PackedMatrix
-from ..model.memory import WORKSPACE_BYTES, available_memory, plan_memory, sized
+from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
 from ..model.text import PREFILL_CHUNK, Model
 from .tune_check import Probe
 

@@ -1,4 +1,4 @@
-"""Messages to a prompt, and generated ids to an answer with its thoughts and tool calls.
+"""Chat: messages to a prompt, and generated ids to an answer with its thoughts and tool calls.
 
 Three template versions are in circulation. With thinking off the launch version ends the prompt
 with an empty thought, `<|turn>model\\n<|channel>thought\\n<channel|>`, the later two with
@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mlx_diffgemma.errors import CheckpointError, PromptError
-from mlx_diffgemma.text.template import render
-from mlx_diffgemma.text.tokenizer import Tokenizer
-from mlx_diffgemma.text.tools import ToolCall, parse_tool_call
+from ..errors import CheckpointError, PromptError
+from .template import render
+from .tokenizer import Tokenizer
+from .tools import ToolCall, parse_tool_call
 
 __all__ = [
     "Answer",
@@ -41,7 +41,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reader gets to see of an answer, and what a program has to act on."""
+    """An answer taken apart: the text a reader sees, and the calls a program has to act on."""
 
     text: str
     thinking: str | None  # None where no thought was written, or only empty ones
@@ -101,7 +101,7 @@ def parse_answer(
 
 
 def longest_common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading ids two sequences share: what a conversation's cache may keep."""
+    """The number of leading ids two sequences share: so many a conversation's cache may keep."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((index for index, (x, y) in pairs if x != y), min(len(a), len(b)))
 

@@ -1,4 +1,4 @@
-"""Templates with holes: how they are written, and as token ids.
+"""Templates with holes, as users write them and as token ids.
 
 `[[...]]` is a hole of a length chosen elsewhere, `[[12]]` one of at most 12 tokens; everything else
 is text. A backslash in front makes text of a hole: `\\[[12]]` stands for `[[12]]`, and two stand
@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_diffgemma.errors import PromptError, SettingsError
-from mlx_diffgemma.text.tokenizer import Tokenizer
+from ..errors import PromptError, SettingsError
+from .tokenizer import Tokenizer
 
 DEFAULT_GAP = 32  # tokens of a hole that says nothing of its length
 EXCERPT = 24  # characters quoted around what is wrong
@@ -103,7 +103,7 @@ def _with_gaps(lengths: Sequence[int | None], gaps: int | Sequence[int] | None) 
 
 
 def _changed(text: str, back: str, line: int) -> str:
-    """Where a text does not survive its tokens."""
+    """The place where a text does not survive its tokens, in words."""
     pairs = enumerate(zip(text, back, strict=False))
     at = next((i for i, (a, b) in pairs if a != b), min(len(text), len(back)))
     line += text.count("\n", 0, at)

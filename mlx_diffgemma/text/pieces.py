@@ -1,4 +1,4 @@
-"""Generated ids as what each of them shows: its own text, and the part it plays in the answer.
+"""Pieces of an answer: for each generated id the text it shows, and its role in the answer.
 
 A character may take several tokens, one a byte. Its text belongs to the last of them, so a piece
 shows U+FFFD only for bytes that make no character at all.
@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from mlx_diffgemma.text.chat import THOUGHT
-from mlx_diffgemma.text.tokenizer import Tokenizer
+from .chat import THOUGHT
+from .tokenizer import Tokenizer
 
 ANSWER, THINKING, CONTROL, BEHIND = "a", "t", "c", "b"
 """Roles: answer, thought, control token, and whatever stands behind the stop id."""
@@ -24,7 +24,7 @@ LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 @dataclass(frozen=True)
 class Parts:
-    """What ids show, one entry a token: texts, and roles as a string of one letter each."""
+    """Texts and roles of ids, one entry a token; the roles as a string of one letter each."""
 
     pieces: tuple[str, ...]
     roles: str

@@ -1,4 +1,4 @@
-"""A checkpoint's chat template: where it is found and how it is rendered.
+"""A checkpoint's chat template: its source in the folder, and its rendering.
 
 Templates come from the Hub, so they are untrusted code and run in Jinja's sandbox. The environment
 is that of transformers 5.23 `chat_template_utils.py` (block trimming, loop controls,
@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mlx_diffgemma.checkpoint.files import read_object, read_text
-from mlx_diffgemma.errors import CheckpointError, PromptError, one_line
+from ..checkpoint.files import is_there, read_optional, read_text
+from ..errors import CheckpointError, PromptError, one_line
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,10 +27,10 @@ def find_template(folder: Path, tokenizer_config: Mapping[str, object]) -> str |
 
     chat_template.jinja goes before chat_template.json, and that before tokenizer_config.json.
     """
-    if (jinja_path := folder / "chat_template.jinja").is_file():
+    if is_there(jinja_path := folder / "chat_template.jinja"):
         return read_text(jinja_path)
     json_path = folder / "chat_template.json"
-    processor = read_object(json_path) if json_path.is_file() else {}
+    processor = read_optional(json_path)
     for path, config in (
         (json_path, processor),
         (folder / "tokenizer_config.json", tokenizer_config),

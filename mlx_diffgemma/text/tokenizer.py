@@ -1,4 +1,4 @@
-"""Text to token ids and back, for one checkpoint.
+"""A checkpoint's tokenizer: text to token ids and back.
 
 Made on the `tokenizers` library alone, which is imported when a tokenizer is loaded. mlx-lm's
 wrapper would bring transformers along: 0.9 s against 0.02 s before the first token.
@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_diffgemma.checkpoint.files import read_object
-from mlx_diffgemma.errors import CheckpointError, PromptError, one_line
-from mlx_diffgemma.text.template import find_template
+from ..checkpoint.files import read_optional
+from ..errors import CheckpointError, PromptError, one_line
+from .template import find_template
 
 if TYPE_CHECKING:
     import tokenizers
@@ -92,8 +92,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder; tokenizer_config.json may be missing."""
     folder = Path(folder)
     backend = _load_backend(folder / "tokenizer.json")
-    path = folder / "tokenizer_config.json"
-    config = read_object(path) if path.is_file() else {}
+    config = read_optional(folder / "tokenizer_config.json")
     special_tokens = _special_tokens(config, backend)
     return Tokenizer(
         folder=folder,
@@ -124,7 +123,7 @@ def _load_backend(path: Path) -> tokenizers.Tokenizer:
 
 
 def _special_tokens(config: Mapping[str, object], backend: tokenizers.Tokenizer) -> dict[str, str]:
-    """What `tokenizer_config.json` calls its tokens: each `*_token` that is a string or has one.
+    """Tokens that `tokenizer_config.json` names: each `*_token` that is a string or has one.
 
     null there takes Gemma's name away: this tokenizer has no such token.
     """

@@ -83,7 +83,7 @@ class _Reader:
         return result
 
     def string(self) -> str:
-        """What stands between two quote markers, to the letter: nothing is escaped."""
+        """The text between two quote markers, to the letter: nothing is escaped."""
         self.take(QUOTE)
         end = self.text.index(QUOTE, self.position)
         content = self.text[self.position : end]

@@ -372,11 +372,11 @@ def test_a_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json: not found"):
         read_config(tmp_path)
     for content, message in (
-        (b"{,}", "not readable as JSON"),
-        (b"\xff\xfe", "not readable as JSON"),
-        (b"", "not readable as JSON"),
-        (b"[1]", "got a JSON list, expected an object"),
-        (b"null", "got a JSON NoneType, expected an object"),
+        (b"{,}", "line 1 column 2 (char 1), expected a JSON object"),
+        (b"\xff\xfe", "expected a JSON object"),
+        (b"", "expected a JSON object"),
+        (b"[1]", "list, expected a JSON object"),
+        (b"null", "NoneType, expected a JSON object"),
     ):
         (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(CheckpointError) as error:

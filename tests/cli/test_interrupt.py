@@ -30,13 +30,13 @@ main()
 """
 LOADING = """
 import sys, time
-import mlx_diffgemma.conversation.session as session
+import mlx_diffgemma.conversation.engine as engine
 
 def load(*arguments, **options):
     print("SLOW", file=sys.stderr, flush=True)
     time.sleep(60)
 
-session.load = load
+engine.load_engine = load
 from mlx_diffgemma.cli.app import main
 main()
 """

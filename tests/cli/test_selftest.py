@@ -18,8 +18,7 @@ from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, Status
-from mlx_diffgemma.machine import device
-from mlx_diffgemma.model import memory as footprint
+from mlx_diffgemma.machine import device, memory
 
 KEYS = [
     "metal",
@@ -202,7 +201,7 @@ def test_an_interrupt_shows_what_is_finished(
 def test_checks_that_need_too_much_memory_are_left_out(
     run: Any, checks: list[Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(footprint, "available_memory", lambda: 4_000_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 4_000_000_000)
     done = run("selftest")
     assert done.exit_code == 0
     assert done.stderr == "0 checks, at most 0.0 kB of memory at a time\n"

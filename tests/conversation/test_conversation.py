@@ -12,6 +12,7 @@ from compare import assert_close
 from small import NEWLINE, TURN
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.errors import PromptError
 from mlx_diffgemma.text.chat import Message, longest_common_prefix
@@ -39,7 +40,7 @@ def encoded(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[int]
 
 def without_cache(session: Session) -> Session:
     """The same conversation, with nothing encoded yet."""
-    return replace(session, history=list(session.history), prefix=None)
+    return Session(session.engine, Conversation(session.system, list(session.history)))
 
 
 def ask_both(session: Session, prompt: str, **options: Any) -> tuple[dg.Reply, dg.Reply]:
@@ -52,15 +53,16 @@ def ask_both(session: Session, prompt: str, **options: Any) -> tuple[dg.Reply, d
 
 def assert_same_cache(session: Session, fresh: Session) -> None:
     """Equal tokens; keys and values of what a layer sees, to the rounding of other portions."""
-    assert session.prefix is not None
-    assert fresh.prefix is not None
-    assert session.prefix.tokens == fresh.prefix.tokens
-    pairs = zip(session.model.config.text.layers, session.prefix.layers, strict=True)
+    prefix, other = session.prefix, fresh.prefix
+    assert prefix is not None
+    assert other is not None
+    assert prefix.tokens == other.tokens
+    pairs = zip(session.model.config.text.layers, prefix.layers, strict=True)
     for number, (layer, _) in enumerate(pairs):
         for name in ("keys", "values"):
-            a, b = getattr(session.prefix, name)[number], getattr(fresh.prefix, name)[number]
+            a, b = getattr(prefix, name)[number], getattr(other, name)[number]
             if layer.sliding:
-                seen = min(15, session.prefix.length)
+                seen = min(15, prefix.length)
                 a, b = a[:, :, -seen:], b[:, :, -seen:]
             # float32, values to about 4: matrix products over other row counts round otherwise.
             assert_close(a, b, 1e-5, f"{name} of layer {number}")

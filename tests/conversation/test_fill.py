@@ -15,6 +15,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.conversation import Conversation
+from mlx_diffgemma.conversation.engine import Engine
 from mlx_diffgemma.conversation.fill import END, FillTurn
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
@@ -99,7 +101,7 @@ def saying(tokenizer: Tokenizer, canvas: Sequence[int], stop_ids: Sequence[int] 
 
     config = tiny_config(vocab=tokenizer.vocab_size, canvas=len(canvas), stop_ids=stop_ids)
     info = ModelInfo(path="none", revision=None, quantization=None, layers=1, parameters=0)
-    return Session(cast(Model, CertainModel(config, network)), tokenizer, info)
+    return Session(Engine(cast(Model, CertainModel(config, network)), tokenizer, info))
 
 
 def shown(session: Session) -> list[int]:
@@ -211,7 +213,7 @@ def test_the_conversation_neither_sees_nor_keeps_it(session: Session) -> None:
     assert again.text == first.text
     assert again.prompt_tokens == first.prompt_tokens
     assert session.history == history
-    fresh = replace(session, history=list(history), prefix=None)
+    fresh = Session(session.engine, Conversation(session.system, list(history)))
     assert session.ask("And?", settings=asking).text == fresh.ask("And?", settings=asking).text
 
 
@@ -284,7 +286,7 @@ def test_what_cannot_be_filled_is_refused_at_the_call(
 
 def test_a_context_beyond_the_memory_is_refused(session: Session) -> None:
     asked: list[int] = []
-    session.require_room = asked.append
+    session.engine = replace(session.engine, require_room=asked.append)
     session.fill_turn("[[100]]")
     assert asked == [9 + 101]
 

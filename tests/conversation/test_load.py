@@ -7,9 +7,11 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from small import SIZES, write_random
+from small import SIZES, SUDOKU, write_random
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation import engine
+from mlx_diffgemma.conversation.engine import place_of
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.errors import CheckpointError, FitError
 
@@ -160,3 +162,26 @@ def test_the_peak_of_a_reply_is_its_own(session: Session) -> None:
     del block
     reply = session.ask("Hello", settings=dg.Settings(max_tokens=8, seed=1))
     assert mx.get_active_memory() <= reply.peak_memory_bytes < 50_000_000
+
+
+def test_another_machine_model_revision_or_dtype_is_another_place(
+    sudoku_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place_of(SUDOKU, None, None)
+    assert place_of(SUDOKU, None, "float32") == here  # the checkpoint's own, asked for by name
+    places = [here, place_of(SUDOKU, "abc", None), place_of(SUDOKU, None, "bfloat16")]
+    places.append(place_of(sudoku_copy, None, None))
+    config = json.loads((sudoku_copy / "config.json").read_text())
+    (sudoku_copy / "config.json").write_text(json.dumps({**config, "architectures": []}))
+    places.append(place_of(sudoku_copy, None, None))
+    monkeypatch.setattr(engine, "this_identity", lambda: "another machine")
+    places.append(place_of(SUDOKU, None, None))
+    assert len(set(places)) == len(places)
+
+
+@pytest.fixture
+def sudoku_copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((SUDOKU / "config.json").read_bytes())
+    return folder

@@ -47,7 +47,7 @@ def test_a_second_puzzle_does_not_continue_the_first(solver: Session) -> None:
     second = finished(solver, other)
     assert solver.history == []
     assert len(second.prompt_ids) == len(first.prompt_ids) == 98
-    fresh = replace(solver, prefix=None)
+    fresh = Session(solver.engine)
     assert finished(fresh, other).reply().token_ids == second.reply().token_ids
     assert second.problem() is None
     assert second.reply().text != first.reply().text

@@ -22,8 +22,9 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.errors import KernelWarning, SettingsError
 from mlx_diffgemma.kernels import dispatch, timing, verdicts
 from mlx_diffgemma.kernels.trial import Outcome, Verdict, run_trial
+from mlx_diffgemma.kernels.verdicts import this_identity
 from mlx_diffgemma.machine import device
-from mlx_diffgemma.machine.identity import sources_hash, this_machine
+from mlx_diffgemma.machine.identity import sources_hash
 
 ROOT = Path(__file__).parents[2]
 KEY = "rows 4 width 8 float32"
@@ -87,7 +88,7 @@ def file(tmp_path: Path) -> Path:
 def stored(file: Path) -> dict[str, Any]:
     content = json.loads(file.read_text())
     assert content["schema"] == verdicts.SCHEMA
-    families: dict[str, Any] = content["machines"][str(this_machine())]
+    families: dict[str, Any] = content["machines"][str(this_identity())]
     return families
 
 
@@ -443,8 +444,8 @@ def test_a_verdict_counts_only_where_it_was_made(
     clock: Clock, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
-    other = replace(this_machine(), **{part: "another"})
-    monkeypatch.setattr(dispatch, "this_machine", lambda: other)
+    other = replace(this_identity(), **{part: "another"})
+    monkeypatch.setattr(dispatch, "this_identity", lambda: other)
     dispatch.forget()
     again = FakeTrial(clock)
     assert dispatch.chosen("experts", KEY, lambda: again)
@@ -490,7 +491,7 @@ def test_the_hash_covers_names_and_contents(tmp_path: Path) -> None:
 
 
 def test_the_machine_is_named_in_one_line() -> None:
-    machine = this_machine()
+    machine = this_identity()
     for part in vars(machine).values():
         assert part
         assert part in str(machine)
@@ -500,9 +501,9 @@ def test_the_machine_is_named_in_one_line() -> None:
 def test_the_package_asks_mlx_what_the_chip_is(monkeypatch: pytest.MonkeyPatch) -> None:
     info = {"device_name": "Apple M4 Pro", "architecture": "applegpu_g16s"}
     monkeypatch.setattr(mx, "device_info", lambda: info)
-    this_machine.cache_clear()
-    machine = this_machine()
-    this_machine.cache_clear()
+    this_identity.cache_clear()
+    machine = this_identity()
+    this_identity.cache_clear()
     assert (machine.device, machine.architecture) == tuple(info.values())
 
 

@@ -34,9 +34,9 @@ from mlx_diffgemma.kernels.experts.cases import (
 from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
 from mlx_diffgemma.kernels.experts.plan import Plan
 from mlx_diffgemma.kernels.experts.trial import Mixture, MixtureTrial
-from mlx_diffgemma.kernels.launch import dtype_name
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
 from mlx_diffgemma.kernels.weights import StoredWeight
+from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import experts as reference
 from mlx_diffgemma.model import matrices
 from mlx_diffgemma.model.experts import Experts, Routing

@@ -9,8 +9,8 @@ from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.selftest import References, findings, plan
+from mlx_diffgemma.machine.memory import available_memory
 from mlx_diffgemma.model import embedding, experts
-from mlx_diffgemma.model.memory import available_memory
 
 pytestmark = pytest.mark.metal
 

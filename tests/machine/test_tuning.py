@@ -3,17 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.errors import ProfileError
 from mlx_diffgemma.machine import tuning
 from mlx_diffgemma.machine.choices import Choices
-from mlx_diffgemma.machine.tuning import place_of, recall, require_storable, store
+from mlx_diffgemma.machine.tuning import recall, require_storable, store
 
-SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 FOUND = Choices(prefill_chunk=512, dense_weights="16-bit", experts_kernels="off")
 
 
@@ -114,26 +111,3 @@ def test_an_interrupted_replacement_leaves_the_old_file(
         store(file, "here", Choices(prefill_chunk=1024))
     assert recall(lambda: "here") == FOUND
     assert list(file.parent.iterdir()) == [file]
-
-
-def test_another_machine_model_revision_or_dtype_is_another_place(
-    sudoku_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = place_of(SUDOKU, None, None)
-    assert place_of(SUDOKU, None, "float32") == here  # the checkpoint's own, asked for by name
-    places = [here, place_of(SUDOKU, "abc", None), place_of(SUDOKU, None, "bfloat16")]
-    places.append(place_of(sudoku_copy, None, None))
-    config = json.loads((sudoku_copy / "config.json").read_text())
-    (sudoku_copy / "config.json").write_text(json.dumps({**config, "architectures": []}))
-    places.append(place_of(sudoku_copy, None, None))
-    monkeypatch.setattr(tuning, "this_machine", lambda: "another machine")
-    places.append(place_of(SUDOKU, None, None))
-    assert len(set(places)) == len(places)
-
-
-@pytest.fixture
-def sudoku_copy(tmp_path: Path) -> Path:
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    (folder / "config.json").write_bytes((SUDOKU / "config.json").read_bytes())
-    return folder

@@ -1,23 +1,18 @@
-"""How much memory is needed and how much there is, against arithmetic done by hand."""
+"""The memory that is needed, against arithmetic done by hand."""
 
 import json
-import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import mlx.core as mx
 import pytest
 
-import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.errors import CheckpointError, FitError
 from mlx_diffgemma.model import memory as module
 from mlx_diffgemma.model.memory import (
     Footprint,
-    available_memory,
     cache_bytes,
     footprint,
     require_fit,
@@ -90,66 +85,6 @@ def test_packed_weights_count_as_stored_and_floats_in_the_models_dtype(google: P
 def test_a_folder_without_weights_is_refused(google: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no \*\.safetensors file"):
         footprint(google, 0)
-
-
-# --- what is there
-
-
-def test_metal_says_what_it_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
-    info: dict[str, Any] = {"memory_size": 64_000, "max_recommended_working_set_size": 48_000}
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    # Of the GPU: asked of the default device, a CPU says nothing of memory.
-    monkeypatch.setattr(mx, "device_info", lambda device=None: info if device == mx.gpu else {})
-    assert available_memory() == 48_000
-    del info["max_recommended_working_set_size"]
-    assert available_memory() == 64_000
-
-
-def test_a_model_loads_on_the_cpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
-    info = {"memory_size": 2**36, "max_recommended_working_set_size": 2**35}
-    limits: list[int] = []
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda device=None: info if device == mx.gpu else {})
-    monkeypatch.setattr(mx, "set_wired_limit", limits.append)
-    dg.load("tiny-sudoku")
-    assert limits == [2**35]
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(None, 8_000_000), (5_000_000, 5_000_000), (9_000_000, 8_000_000)]
-)
-def test_elsewhere_it_is_the_machines_memory_or_the_containers(
-    monkeypatch: pytest.MonkeyPatch, limit: int | None, expected: int
-) -> None:
-    sizes = {"SC_PAGE_SIZE": 4000, "SC_PHYS_PAGES": 2000}
-    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
-    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    monkeypatch.setattr(module, "_container_limit", lambda: limit)
-    assert available_memory() == expected
-
-
-def test_a_machine_that_does_not_say_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(name: str) -> int:
-        raise ValueError(f"unrecognized configuration name {name}")
-
-    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
-    monkeypatch.setattr(os, "sysconf", unknown)
-    assert available_memory() is None
-
-
-@pytest.mark.parametrize(("text", "limit"), [("max\n", None), ("4294967296\n", 4_294_967_296)])
-def test_a_control_group_may_have_a_limit(
-    monkeypatch: pytest.MonkeyPatch, text: str, limit: int | None
-) -> None:
-    monkeypatch.setattr(module, "Path", lambda place: SimpleNamespace(read_text=lambda: text))
-    assert module._container_limit() == limit
-
-
-def test_without_control_groups_there_is_no_limit(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(module, "Path", lambda place: tmp_path / "memory.max")
-    assert module._container_limit() is None
 
 
 # --- whether it fits

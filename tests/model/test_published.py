@@ -17,10 +17,11 @@ import mlx.core as mx
 import pytest
 from checkpoints import EXPERTS, KEPT, Packing, published
 
+from mlx_diffgemma.checkpoint import tensors
 from mlx_diffgemma.checkpoint.config import read_config
-from mlx_diffgemma.checkpoint.shards import ITEM_BYTES, TensorInfo
+from mlx_diffgemma.checkpoint.shards import TensorInfo
 from mlx_diffgemma.errors import CheckpointError
-from mlx_diffgemma.model import tensors
+from mlx_diffgemma.machine.dtypes import ITEM_BYTES
 from mlx_diffgemma.model.weights import Loaded, load_network
 
 TABLES = json.loads(

@@ -14,9 +14,10 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.cli.profile.text import lines
 from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile import baseline as module
 from mlx_diffgemma.profile.baseline import load_baseline
-from mlx_diffgemma.profile.machine import Condition, this_machine
+from mlx_diffgemma.profile.condition import Condition
 from mlx_diffgemma.profile.measure import Meter
 from mlx_diffgemma.profile.measurement import Measurement
 from mlx_diffgemma.profile.report import to_json

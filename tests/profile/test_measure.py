@@ -11,10 +11,11 @@ import pytest
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
+from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile import report
 from mlx_diffgemma.profile.chrome_trace import chrome_trace
 from mlx_diffgemma.profile.components import COMPONENTS, Fences
-from mlx_diffgemma.profile.machine import Condition, this_machine
+from mlx_diffgemma.profile.condition import Condition
 from mlx_diffgemma.profile.measure import Meter
 from mlx_diffgemma.profile.measurement import Measurement
 from mlx_diffgemma.profile.report import to_json

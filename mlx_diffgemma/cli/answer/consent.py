@@ -3,7 +3,8 @@
 import sys
 
 from ...checkpoint.hub import TRY_NOW, Consent, Download
-from ...model.memory import WORKSPACE_BYTES, available_memory, sized
+from ...machine.memory import available_memory
+from ...model.memory import WORKSPACE_BYTES, sized
 from ..errors import FileError
 from ..terminal.streams import is_terminal, say
 

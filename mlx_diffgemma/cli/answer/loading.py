@@ -10,8 +10,6 @@ from ..terminal.streams import say
 from .consent import ask_on_terminal
 
 if TYPE_CHECKING:
-    import mlx.core as mx
-
     from ...checkpoint.hub import Source
     from ...conversation.session import Session
     from ...diffusion.settings import Settings
@@ -22,8 +20,10 @@ def load_session(options: ModelOptions, settings: "Settings") -> "Session":
     """The session; what cannot work is found before a download, or before the weights are read."""
     from ...checkpoint.config import read_config
     from ...checkpoint.hub import default_model, find_model
-    from ...conversation.session import load
+    from ...conversation.engine import load_engine
+    from ...conversation.session import Session
     from ...kernels.dispatch import require_usable
+    from ...machine.dtypes import mlx_dtype
     from ..terminal.output import require_output
 
     require_output()
@@ -31,25 +31,17 @@ def load_session(options: ModelOptions, settings: "Settings") -> "Session":
     name = default_model() if options.model is None else options.model
     source = find_model(name, offline=options.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)
-    dtype = _mlx_dtype(options.dtype)
+    dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else _recalled(source, options.dtype)
     with Bar("loading layers") as bar:
-        return load(name, dtype, offline=True, force=options.force, progress=bar, choices=choices)
-
-
-def _mlx_dtype(name: str | None) -> "mx.Dtype | None":
-    """MLX's dtype of this name."""
-    if name is None:
-        return None
-    import mlx.core as mx
-
-    dtype: mx.Dtype = getattr(mx, name)
-    return dtype
+        engine = load_engine(source, dtype, force=options.force, progress=bar, choices=choices)
+    return Session(engine)
 
 
 def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
     """The choices tuned for this machine and model; a warning and None for a broken file."""
-    from ...machine.tuning import place_of, recall
+    from ...conversation.engine import place_of
+    from ...machine.tuning import recall
 
     try:
         choices = recall(lambda: place_of(source.folder, source.revision, dtype))

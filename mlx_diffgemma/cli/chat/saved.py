@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import one_line
+from ...machine.files import read_json
 from ...text.chat import Message
 from ..errors import FileError, reason
 from ..record.outfile import OutFile
@@ -39,16 +40,16 @@ def save(file: Path, model: str, system: str | None, messages: Sequence[Message]
     if file.exists() and not (file.is_file() and _is_conversation(file)):
         raise FileError(f"{file} exists and is no saved conversation; choose another name.")
     with OutFile(file, "the conversation") as out:
-        out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        out.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def load(file: Path) -> SavedConversation:
     """A saved conversation, checked; the order of speakers is the session's to check."""
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
     except OSError as error:
         raise FileError(f"the conversation cannot be read: {reason(error)}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         _refuse(file, f"is no JSON ({one_line(error)})")
     if not isinstance(content, dict) or content.get("kind") != KIND:
         _refuse(file, f'is no saved conversation, expected "kind": "{KIND}"')
@@ -78,8 +79,8 @@ def _message(file: Path, number: int, entry: Any) -> Message:
 
 def _is_conversation(file: Path) -> bool:
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = read_json(file)
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("kind") == KIND
 

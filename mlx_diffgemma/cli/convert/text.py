@@ -11,8 +11,9 @@ from ...convert.plan import Plan
 from ...convert.run import Result
 from ...convert.table import Entry
 from ...convert.verify import Verification
+from ...machine.memory import available_memory
 from ...model.inventory import PARTS
-from ...model.memory import available_memory, sized
+from ...model.memory import sized
 
 NUMBER = re.compile(r"\.layers\.\d+\.")
 SHOWN = 3  # names of a long list

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.files import read_object
+from ...checkpoint.files import read_optional
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
+from ...machine.dtypes import FLOAT_BYTES
 from ...model.inventory import Inventory, largest_context, take_inventory
-from ...model.memory import DTYPE_BYTES, Footprint, footprint
+from ...model.memory import Footprint, footprint
 from ...text.template import find_template
 from .recipes import RecipeFit, recipes_for
 
@@ -44,7 +45,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
         dtype=dtype,
         inventory=take_inventory(folder, config),
         need=need,
-        largest_context=largest_context(config, need, DTYPE_BYTES.get(dtype, 2)),
+        largest_context=largest_context(config, need, FLOAT_BYTES.get(dtype, 2)),
         has_tokenizer=(folder / "tokenizer.json").is_file(),
         has_template=_has_template(folder),
         recipes=recipes_for(folder, config, need),
@@ -100,5 +101,4 @@ def _checked_context(context: int | None, most: int) -> int:
 
 
 def _has_template(folder: Path) -> bool:
-    file = folder / "tokenizer_config.json"
-    return find_template(folder, read_object(file) if file.is_file() else {}) is not None
+    return find_template(folder, read_optional(folder / "tokenizer_config.json")) is not None

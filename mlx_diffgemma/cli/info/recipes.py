@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...checkpoint.config import ModelConfig
+from ...checkpoint.tensors import VISION
 from ...convert.plan import Plan, make_plan
 from ...convert.quantize import PRESETS, RecipeOptions, make_recipe
 from ...convert.read import open_checkpoint
 from ...errors import CheckpointError
+from ...machine.dtypes import FLOAT_BYTES
 from ...model.inventory import largest_context
-from ...model.memory import DTYPE_BYTES, Footprint
-from ...model.tensors import VISION
+from ...model.memory import Footprint
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def recipes_for(folder: Path, config: ModelConfig, need: Footprint) -> tuple[Rec
     fits = []
     for name, plan in plans.items():
         packed = replace(need, weight_bytes=_text_bytes(plan))
-        context = largest_context(config, packed, DTYPE_BYTES.get(config.dtype, 2))
+        context = largest_context(config, packed, FLOAT_BYTES.get(config.dtype, 2))
         fits.append(RecipeFit(name, packed.weight_bytes, context))
     return tuple(fits)
 

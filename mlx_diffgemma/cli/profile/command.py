@@ -140,8 +140,9 @@ def _prepared(model: ModelOptions, plan: Plan) -> "Measurement":
     """The model loaded, the baseline beside it, and nothing measured yet."""
     from ...checkpoint.hub import find_model
     from ...diffusion.settings import Settings
+    from ...machine.identity import this_machine
     from ...profile.baseline import load_baseline, require_autoregressive
-    from ...profile.machine import condition, this_machine
+    from ...profile.condition import condition
     from ...profile.measurement import Measurement
     from ..answer.consent import ask_on_terminal
     from ..answer.loading import load_session
@@ -184,7 +185,9 @@ def _write(measured: "Measurement", outputs: "list[OutFile | None]") -> None:
 
     for output, content in zip(outputs, (to_json, chrome_trace), strict=True):
         if output:
-            output.write(json.dumps(content(measured), allow_nan=False, ensure_ascii=False) + "\n")
+            output.write_text(
+                json.dumps(content(measured), allow_nan=False, ensure_ascii=False) + "\n"
+            )
 
 
 def _refuse_options(ctx: typer.Context) -> int:

@@ -16,8 +16,9 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     """Measure, print, and write the choices that won; an interrupt writes nothing."""
     from pathlib import Path
 
+    from ...conversation.engine import place_of
     from ...diffusion.settings import Settings
-    from ...machine.tuning import place_of, require_storable, store
+    from ...machine.tuning import require_storable, store
     from ...profile.tune import tune as measure
     from ..answer.loading import load_session
     from ..terminal.output import write_lines

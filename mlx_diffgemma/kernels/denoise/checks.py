@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.dtypes import dtype_name
 from ..check import Check, as_float64
-from ..launch import dtype_name
 from ..weights import DTYPES
 from .launch import BLOCK, SLICE, Decision
 from .trial import (

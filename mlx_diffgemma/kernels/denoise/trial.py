@@ -11,9 +11,9 @@ import mlx.core as mx
 import numpy as np
 
 from ...machine.choices import Preference
+from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance, absolute_error, disagreement, mismatches
-from ..launch import dtype_name
 from ..trial import rounded_up
 from .launch import (
     MAX_POSITIONS,

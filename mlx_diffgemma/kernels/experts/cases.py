@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint.quantization import QuantizationConfig
+from ...machine.dtypes import dtype_name
 from ..check import as_float64, unpacked_exactly
-from ..launch import dtype_name
 from ..weights import StoredWeight
 from . import launch
 from .plan import TILE_ROWS, Plan, max_tiles, plan_of

@@ -11,8 +11,8 @@ from typing import Literal
 import mlx.core as mx
 
 from ...machine.device import on_gpu
+from ...machine.dtypes import dtype_name
 from ..check import Check, Tolerance, mismatches
-from ..launch import dtype_name
 from ..weights import BITS, DTYPES, GROUPS
 from .cases import CombineCase, DownCase, GateUpCase, PlanCase, Reference, Sizes
 from .plan import max_tiles

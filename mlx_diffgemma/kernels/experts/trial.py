@@ -13,9 +13,9 @@ import mlx.core as mx
 import numpy as np
 
 from ...machine.choices import Preference
+from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance, disagreement
-from ..launch import dtype_name
 from ..trial import rounded_up
 from ..weights import StoredWeight
 from . import launch

@@ -8,8 +8,9 @@ from typing import Protocol
 import mlx.core as mx
 
 from ...errors import KernelError
+from ...machine.dtypes import dtype_name
 from ..denoise.launch import THREADS, Logits, Slices, expect_slices
-from ..launch import Kernel, dtype_name, expect
+from ..launch import Kernel, expect
 from ..weights import StoredWeight
 
 MAX_VOCAB = 2**19  # its block maxima fit into the threads' registers

@@ -10,11 +10,11 @@ from typing import Any
 import mlx.core as mx
 
 from ...machine.choices import Preference
+from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance, absolute_error, disagreement, mismatches, row_error
 from ..denoise.launch import L, Logits, Slices, stats
 from ..denoise.trial import described, instead_of
-from ..launch import dtype_name
 from .launch import Gathered, Table, gather_in_kernel, not_covered
 
 FAMILY = "soft_gather"

@@ -291,7 +291,7 @@ def test_an_image_that_cannot_be_finished_leaves_the_one_before(
     def full(descriptor: int, content: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mlx_diffgemma.cli.record.outfile.os.write", full)
+    monkeypatch.setattr("mlx_diffgemma.machine.files.os.write", full)
     assert_one_line(run("replay", puzzle, "--svg", out), 1, "No space left on device")
     assert out.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["steps.svg"]

@@ -10,21 +10,30 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import mlx.core as mx
 
-from ..checkpoint.config import ModelConfig
-from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN, FLOATS, TensorInfo, read_headers
 from ..errors import CheckpointError
-from .embedding import DenseTable, PackedTable
-from .matrices import AnyMatrix, DenseMatrix, PackedMatrix
+from ..machine.dtypes import FLOATS
+from .config import ModelConfig
+from .quantization import QuantizationConfig
+from .shards import CONVERT_AGAIN, TensorInfo, read_headers
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
 ENCODER_COPY = re.compile(r"model\.encoder\.language_model\.(?!layers\.\d+\.layer_scalar$)")
 TIED_HEAD = re.compile(r"lm_head\.(weight|scales|biases)$")
 REPACKED = re.compile(r"(_packed|_scale|_scale_inv|_scale_2|\.qweight|\.qzeros|\.input_scale)$")
+
+
+class PackedArrays(NamedTuple):
+    """A weight as MLX packs it: integers, the scales of its groups and, in affine mode, biases."""
+
+    weight: mx.array
+    scales: mx.array
+    biases: mx.array | None
+    packing: QuantizationConfig
 
 
 @dataclass
@@ -51,33 +60,15 @@ class Tensors:
         self._require(name, shape, FLOATS)
         return self._take(name).astype(self.dtype)
 
-    def matrix(self, module: str, *shape: int) -> AnyMatrix:
-        """The weight of `module`, [.., O, I], dense or packed as the folder has it."""
-        if (packed := self._packed(module, shape)) is not None:
-            return PackedMatrix(*packed)
-        return DenseMatrix(self.vector(f"{module}.weight", *shape))
-
-    def table(self, module: str, *shape: int) -> DenseTable | PackedTable:
-        """The embedding table of `module`, [V, H]."""
-        if (packed := self._packed(module, shape)) is not None:
-            return PackedTable(*packed)
-        return DenseTable(self.vector(f"{module}.weight", *shape))
-
-    def experts(
-        self, prefix: str, num: int, inner: int, hidden: int
-    ) -> tuple[AnyMatrix, AnyMatrix]:
-        """gate_up [E, 2I, H] and down [E, H, I], stacked here if the folder has them one by one."""
-        if f"{prefix}.0.gate_proj.weight" not in self.sources:
-            gate_up = self.matrix(f"{prefix}.gate_up_proj", num, 2 * inner, hidden)
-            return gate_up, self.matrix(f"{prefix}.down_proj", num, hidden, inner)
-
-        def stacked(part: str, *shape: int) -> mx.array:
-            names = [f"{prefix}.{e}.{part}_proj.weight" for e in range(num)]
-            return mx.stack([self.vector(name, *shape) for name in names])
-
-        gate, up = stacked("gate", inner, hidden), stacked("up", inner, hidden)
-        down = stacked("down", hidden, inner)
-        return DenseMatrix(mx.concatenate([gate, up], axis=1)), DenseMatrix(down)
+    def weight(self, module: str, *shape: int) -> mx.array | PackedArrays:
+        """The weight of `module`, dense or packed as the folder has it; `shape` counts numbers."""
+        if f"{module}.scales" not in self.sources:
+            return self.vector(f"{module}.weight", *shape)
+        if self.config.quantization is None:
+            raise CheckpointError(
+                f"{module}.scales is in {self.folder}, but config.json has no quantization."
+            )
+        return self._packed(module, shape, self.config.quantization.of(module))
 
     def finish(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names left over: known strays, and vision tensors; any other is an error."""
@@ -104,30 +95,18 @@ class Tensors:
         raise refusal(self.sources[name], self.folder)
 
     def _packed(
-        self, module: str, shape: tuple[int, ...]
-    ) -> tuple[mx.array, mx.array, mx.array | None, QuantizationConfig] | None:
-        """The packed parts of `module`, or None where the folder has no scales for it."""
-        if f"{module}.scales" not in self.sources:
-            return None
-        if self.config.quantization is None:
-            raise CheckpointError(
-                f"{module}.scales is in {self.folder}, but config.json has no quantization."
-            )
-        packing = self.config.quantization.of(module)
+        self, module: str, shape: tuple[int, ...], packing: QuantizationConfig
+    ) -> PackedArrays:
         *rows, width = shape
         groups = width // packing.group_size
         affine = packing.mode == "affine"
-        self._require(f"{module}.weight", (*rows, width * packing.bits // 32), {"U32": 4})
-        self._require(f"{module}.scales", (*rows, groups), FLOATS if affine else {"U8": 1})
+        self._require(f"{module}.weight", (*rows, width * packing.bits // 32), ("U32",))
+        self._require(f"{module}.scales", (*rows, groups), FLOATS if affine else ("U8",))
         weight, scales = self._take(f"{module}.weight"), self._take(f"{module}.scales")
         if not affine:
-            return weight, scales, None, packing
-        return (
-            weight,
-            scales.astype(self.dtype),
-            self.vector(f"{module}.biases", *rows, groups),
-            packing,
-        )
+            return PackedArrays(weight, scales, None, packing)
+        biases = self.vector(f"{module}.biases", *rows, groups)
+        return PackedArrays(weight, scales.astype(self.dtype), biases, packing)
 
     def _require(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> None:
         """CheckpointError unless `name` is there with this shape and one of these dtypes."""
@@ -171,7 +150,7 @@ def mlx_name(name: str) -> str:
 
 
 def is_stray(name: str, config: ModelConfig) -> bool:
-    """Whether a tensor that the model does not use is known to be about, and may be dropped."""
+    """True for a tensor that published folders hold although the model does not use it."""
     return (
         bool(TIED_HEAD.match(name))
         or "rotary_emb" in name

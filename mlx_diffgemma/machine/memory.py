@@ -1,0 +1,37 @@
+"""The memory of this machine, and how much of it a model may use."""
+
+import os
+from pathlib import Path
+
+import mlx.core as mx
+
+
+def available_memory() -> int | None:
+    """Bytes a model may use: what Metal recommends, else the machine's (or container's) memory."""
+    if mx.metal.is_available():
+        info = mx.device_info(mx.gpu)  # whatever the default device is
+        return int(info.get("max_recommended_working_set_size", info["memory_size"]))
+    physical = physical_memory()
+    return None if physical is None else min(physical, _container_limit() or physical)
+
+
+def use_all_gpu_memory() -> None:
+    """Lets Metal keep weights resident, as mlx-lm does; elsewhere there is no such limit."""
+    if mx.metal.is_available():
+        mx.set_wired_limit(int(mx.device_info(mx.gpu)["max_recommended_working_set_size"]))
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory in the machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _container_limit() -> int | None:
+    """The control group's memory limit, where there is one (Linux, cgroup v2)."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return None
