@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -27,13 +26,23 @@ TIED_HEAD = re.compile(r"lm_head\.(weight|scales|biases)$")
 REPACKED = re.compile(r"(_packed|_scale|_scale_inv|_scale_2|\.qweight|\.qzeros|\.input_scale)$")
 
 
-class PackedArrays(NamedTuple):
-    """A weight as MLX packs it: integers, the scales of its groups and, in affine mode, biases."""
+@dataclass(frozen=True)
+class StoredWeight:
+    """A weight [..., O, I] as it is stored: numbers, or integers as MLX packs them.
+
+    A packed one has the scales of its groups and, in affine mode, their biases.
+    """
 
     weight: mx.array
-    scales: mx.array
-    biases: mx.array | None
-    packing: QuantizationConfig
+    scales: mx.array | None = None
+    biases: mx.array | None = None
+    packing: QuantizationConfig | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[..., O, I], counted unpacked."""
+        *outer, width = self.weight.shape
+        return (*outer, width * 32 // self.packing.bits if self.packing else width)
 
 
 @dataclass
@@ -60,10 +69,10 @@ class Tensors:
         self._require(name, shape, FLOATS)
         return self._take(name).astype(self.dtype)
 
-    def weight(self, module: str, *shape: int) -> mx.array | PackedArrays:
+    def weight(self, module: str, *shape: int) -> StoredWeight:
         """The weight of `module`, dense or packed as the folder has it; `shape` counts numbers."""
         if f"{module}.scales" not in self.sources:
-            return self.vector(f"{module}.weight", *shape)
+            return StoredWeight(self.vector(f"{module}.weight", *shape))
         if self.config.quantization is None:
             raise CheckpointError(
                 f"{module}.scales is in {self.folder}, but config.json has no quantization."
@@ -96,7 +105,7 @@ class Tensors:
 
     def _packed(
         self, module: str, shape: tuple[int, ...], packing: QuantizationConfig
-    ) -> PackedArrays:
+    ) -> StoredWeight:
         *rows, width = shape
         groups = width // packing.group_size
         affine = packing.mode == "affine"
@@ -104,9 +113,9 @@ class Tensors:
         self._require(f"{module}.scales", (*rows, groups), FLOATS if affine else ("U8",))
         weight, scales = self._take(f"{module}.weight"), self._take(f"{module}.scales")
         if not affine:
-            return PackedArrays(weight, scales, None, packing)
+            return StoredWeight(weight, scales, None, packing)
         biases = self.vector(f"{module}.biases", *rows, groups)
-        return PackedArrays(weight, scales.astype(self.dtype), biases, packing)
+        return StoredWeight(weight, scales.astype(self.dtype), biases, packing)
 
     def _require(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> None:
         """CheckpointError unless `name` is there with this shape and one of these dtypes."""

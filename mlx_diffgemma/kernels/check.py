@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from .weights import StoredWeight
+from ..checkpoint.tensors import StoredWeight
 
 Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 Result = mx.array | NDArray[Any]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..kernels.weights import StoredWeight
+from ..checkpoint.tensors import StoredWeight
 from ..machine.device import in_numpy, on_gpu
 from .matrices import PackedMatrix
 

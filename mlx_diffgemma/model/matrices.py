@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..kernels.weights import StoredWeight
+from ..checkpoint.tensors import StoredWeight
 from ..machine.device import on_gpu
 
 

@@ -9,14 +9,14 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
-from ..checkpoint.tensors import PackedArrays, Tensors
+from ..checkpoint.tensors import Tensors
 from ..errors import CheckpointError
 from ..machine.choices import Choices
 from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
-from .embedding import DenseTable, Embedding, PackedTable
+from .embedding import Embedding, table
 from .experts import Experts, Router
-from .matrices import AnyMatrix, DenseMatrix, PackedMatrix, join
+from .matrices import AnyMatrix, DenseMatrix, join, matrix
 from .text import Model, Progress, named_arrays
 from .variants import variant
 
@@ -59,7 +59,7 @@ def load_network(
 
 
 def check_network(folder: Path, config: ModelConfig) -> Tensors:
-    """Binds the tensors of `folder` as loading would, with the same errors, but reads no weight."""
+    """Bind the tensors of `folder` as loading would, with the same errors, but reads no weight."""
     tensors = Tensors(folder, config, own_dtype(config))
     _build(tensors, lambda layer, part: None)
     return tensors
@@ -97,11 +97,11 @@ def _build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
 
 
 def build_ends(tensors: Tensors) -> tuple[Embedding, SelfConditioning, mx.array]:
-    """What stands before and behind the layers: embedding, self-conditioning, final norm [H]."""
+    """The parts before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
-    table = _table(tensors, f"{decoder}.embed_tokens", text.vocab_size, H)
-    embedding = Embedding(table, text.vocab_size, H, tensors.dtype)
+    stored = tensors.weight(f"{decoder}.embed_tokens", text.vocab_size, H)
+    embedding = Embedding(table(stored), text.vocab_size, H, tensors.dtype)
     conditioning = SelfConditioning(
         _mlp(tensors, f"{decoder}.self_conditioning", H, text.intermediate_size),
         tensors.vector(f"{decoder}.self_conditioning.pre_norm.weight", H),
@@ -182,14 +182,7 @@ def _arrays(part: object) -> list[mx.array]:
 
 def _matrix(tensors: Tensors, module: str, *shape: int) -> AnyMatrix:
     """The matrix of `module`, [.., O, I], dense or packed as the folder has it."""
-    weight = tensors.weight(module, *shape)
-    return PackedMatrix(*weight) if isinstance(weight, PackedArrays) else DenseMatrix(weight)
-
-
-def _table(tensors: Tensors, module: str, *shape: int) -> DenseTable | PackedTable:
-    """The embedding table of `module`, [V, H]."""
-    weight = tensors.weight(module, *shape)
-    return PackedTable(*weight) if isinstance(weight, PackedArrays) else DenseTable(weight)
+    return matrix(tensors.weight(module, *shape))
 
 
 def _experts(

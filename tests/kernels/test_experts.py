@@ -15,6 +15,7 @@ from metal_sim.reports import inherited
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
+from mlx_diffgemma.checkpoint.tensors import StoredWeight
 from mlx_diffgemma.errors import KernelError, KernelWarning
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import Check, as_float64, row_error, worst
@@ -35,7 +36,6 @@ from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
 from mlx_diffgemma.kernels.experts.plan import Plan
 from mlx_diffgemma.kernels.experts.trial import Mixture, MixtureTrial
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
-from mlx_diffgemma.kernels.weights import StoredWeight
 from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import experts as reference
 from mlx_diffgemma.model import matrices

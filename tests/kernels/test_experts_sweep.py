@@ -12,6 +12,7 @@ from metal_sim.compiler import Sanitizer
 from mutants import Mutant, assert_noticed_by, noticed
 from numpy.typing import NDArray
 
+from mlx_diffgemma.checkpoint.tensors import StoredWeight
 from mlx_diffgemma.kernels.check import as_float64, row_error, unpacked_exactly
 from mlx_diffgemma.kernels.experts.cases import (
     CombineCase,
@@ -22,7 +23,6 @@ from mlx_diffgemma.kernels.experts.cases import (
     gelu_tanh,
 )
 from mlx_diffgemma.kernels.experts.checks import checks
-from mlx_diffgemma.kernels.weights import StoredWeight
 from mlx_diffgemma.model import experts as reference
 
 pytestmark = pytest.mark.slow

@@ -16,6 +16,7 @@ from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
+from mlx_diffgemma.checkpoint.tensors import StoredWeight
 from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.errors import KernelError
@@ -27,7 +28,6 @@ from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
 from mlx_diffgemma.kernels.soft_gather.checks import random_table as random_embedding
 from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel, not_covered
 from mlx_diffgemma.kernels.soft_gather.trial import GatherTrial
-from mlx_diffgemma.kernels.weights import StoredWeight
 from mlx_diffgemma.model import embedding
 from mlx_diffgemma.model.embedding import (
     BLOCK,

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint.quantization import QuantizationConfig
+from ...checkpoint.tensors import StoredWeight
 from ...machine.dtypes import dtype_name
 from ..check import as_float64, unpacked_exactly
-from ..weights import StoredWeight
 from . import launch
 from .plan import TILE_ROWS, Plan, max_tiles, plan_of
 

@@ -5,9 +5,10 @@ Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a 
 
 import mlx.core as mx
 
+from ...checkpoint.tensors import StoredWeight
 from ...errors import KernelError
 from ..launch import Kernel, expect
-from ..weights import DTYPES, StoredWeight
+from ..weights import DTYPES, packing_template, weight_inputs
 from .plan import Plan, max_tiles
 
 MAX_ROWS, MAX_EXPERTS, MAX_TOP_K = 512, 256, 16  # what moe_plan has threadgroup memory for
@@ -66,7 +67,7 @@ def gate_up(x: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
         [((num_rows, both // 2), x.dtype)],
         template=[
             ("T", x.dtype),
-            *weight.template,
+            *packing_template(weight),
             ("HIDDEN", hidden),
             ("INNER", both // 2),
             ("TOP_K", made.top_k),
@@ -89,7 +90,7 @@ def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
         [((num_rows, hidden), inner.dtype)],
         template=[
             ("T", inner.dtype),
-            *weight.template,
+            *packing_template(weight),
             ("HIDDEN", hidden),
             ("INNER", width),
         ],
@@ -129,7 +130,7 @@ def _inputs(
             f"{MAX_VALUES} in rows of a multiple of {STEP}."
         )
     known = tuple(dict.fromkeys((dtype, mx.float32)))  # a CPU keeps dense experts in float32
-    return stored.inputs(kernel, stored.shape, dense=known, scales=(dtype,))
+    return weight_inputs(kernel, stored, stored.shape, dense=known, scales=(dtype,))
 
 
 def _expect_sizes(scores: mx.array, top_k: int) -> None:

@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import mlx.core as mx
 import numpy as np
 
+from ...checkpoint.tensors import StoredWeight
 from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance, disagreement
 from ..trial import rounded_up
-from ..weights import StoredWeight
+from ..weights import packed_as, readable
 from . import launch
 from .launch import MAX_EXPERTS, MAX_ROWS, MAX_TOP_K, MAX_VALUES, STEP
 
@@ -88,7 +89,7 @@ def mix_in_kernels(mixture: Mixture[Any]) -> mx.array:
 def not_covered(mixture: Mixture[Any]) -> str | None:
     """The reason why the kernels cannot compute a mixture; None where they can."""
     num_experts, hidden, inner = mixture.down.shape
-    if not (mixture.gate_up.readable and mixture.down.readable):
+    if not (readable(mixture.gate_up) and readable(mixture.down)):
         return "experts packed in another way than affine in 4 or 8 bits"
     if mixture.x.shape[0] > MAX_ROWS:
         return f"more than {MAX_ROWS} rows at once"
@@ -105,7 +106,9 @@ def instantiation(mixture: Mixture[Any]) -> str:
     """Key of a verdict: shapes, dtypes and packing; rows up to the next power of two."""
     x, routing, gate_up, down = mixture.x, mixture.routing, mixture.gate_up, mixture.down
     rows, dtypes = rounded_up(x.shape[0]), (x.dtype, routing.scores.dtype)
-    return _described(rows, routing.top_k, down.shape, dtypes, (gate_up.packed_as, down.packed_as))
+    return _described(
+        rows, routing.top_k, down.shape, dtypes, (packed_as(gate_up), packed_as(down))
+    )
 
 
 @cache

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint.quantization import QuantizationConfig
+from ...checkpoint.tensors import StoredWeight
 from ...machine import device
 from ...machine.dtypes import dtype_name
 from ..check import Check, as_float64, unpacked_exactly
 from ..denoise import checks as denoise
 from ..denoise.launch import BLOCK, SLICE, Slices, stats
 from ..denoise.trial import CAP, TEMPERATURE, spiked_rows
-from ..weights import BITS, GROUPS, StoredWeight
+from ..weights import BITS, GROUPS
 from .launch import DTYPES, Gathered, Table, gather_in_kernel
 from .trial import tolerances
 

@@ -7,11 +7,12 @@ from typing import Protocol
 
 import mlx.core as mx
 
+from ...checkpoint.tensors import StoredWeight
 from ...errors import KernelError
 from ...machine.dtypes import dtype_name
 from ..denoise.launch import THREADS, Logits, Slices, expect_slices
 from ..launch import Kernel, expect
-from ..weights import StoredWeight
+from ..weights import packing_template, readable, weight_inputs
 
 MAX_VOCAB = 2**19  # its block maxima fit into the threads' registers
 DTYPES = (mx.float16, mx.bfloat16)
@@ -54,7 +55,7 @@ def not_covered(vocab: int, table: Table) -> str | None:
     if table.dtype not in DTYPES:
         return f"activations in {dtype_name(table.dtype)}, not 16 bits"
     stored = table.stored
-    if not stored.readable:
+    if not readable(stored):
         return f"an embedding packed as {stored.packing.name if stored.packing else 'nothing'}"
     dense, width = stored.packing is None, stored.shape[1]
     return f"a width of {width}, not a multiple of 4" if dense and width % 4 else None
@@ -68,12 +69,12 @@ def gather_in_kernel(logits: Logits, slices: Slices, table: Table) -> Gathered:
     stored, width = table.stored, table.stored.shape[1]
     expect("soft_gather", "logits", logits.raw, (rows, vocab), table.dtype)
     expect_slices("soft_gather", slices, rows, vocab)
-    parts = stored.inputs("soft_gather", (vocab, width))
+    parts = weight_inputs("soft_gather", stored, (vocab, width))
     numbers = [logits.cap, logits.temperature, table.scale, table.reach, table.half_ulp]
     soft, tail, suffices = GATHER.launch(
         (logits.raw, slices.records, slices.peaks, *parts, mx.array(numbers, mx.float32)),
         [((rows, width), table.dtype), ((rows,), mx.float32), ((rows,), mx.bool_)],
-        template=[("T", table.dtype), ("V", vocab), ("WIDTH", width), *stored.template],
+        template=[("T", table.dtype), ("V", vocab), ("WIDTH", width), *packing_template(stored)],
         groups=(rows, 1, 1),
         threads=(THREADS, 1, 1),
     )
