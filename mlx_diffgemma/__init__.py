@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .conversation.turn import Turn
     from .diffusion.denoise import Frame, denoise
     from .diffusion.noise import CounterNoise, Noise
-    from .diffusion.pins import FillFrame
+    from .diffusion.pinned import FillFrame
     from .diffusion.settings import Settings
     from .model.cache import Prefix
     from .model.text import Model
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "__version__": "version",
     "CounterNoise": "diffusion.noise",
-    "FillFrame": "diffusion.pins",
+    "FillFrame": "diffusion.pinned",
     "FillTurn": "conversation.fill",
     "Filled": "conversation.reply",
     "Frame": "diffusion.denoise",

@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TypedDict
 
 from ..diffusion.canvas import Frame
-from ..diffusion.fill import fill, needed_positions
-from ..diffusion.pins import TEXT, FillFrame
+from ..diffusion.infill import fill, needed_positions
+from ..diffusion.pinned import TEXT, FillFrame
 from ..diffusion.settings import Settings
-from ..diffusion.sheet import TokenTemplate
+from ..diffusion.template import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Progress

@@ -1,7 +1,7 @@
 """One canvas, step after step until it is settled, as Frames.
 
 The positions that are denoised are a part of their own, Positions: all of them, or those that a
-template leaves open (pins.py). Axes: C canvas positions, F of them denoised, H hidden size.
+template leaves open (pinned.py). Axes: C canvas positions, F of them denoised, H hidden size.
 """
 
 import math

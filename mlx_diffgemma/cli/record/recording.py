@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...assets import Layout
 from ...diffusion.denoise import Frame
-from ...diffusion.pins import TEXT, FillFrame
+from ...diffusion.pinned import TEXT, FillFrame
 from ...text.pieces import ROLES, Parts
 from ..errors import FileError, reason
 from ..terminal.scene import Scene

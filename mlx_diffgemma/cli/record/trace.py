@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...diffusion.pins import FillFrame
+from ...diffusion.pinned import FillFrame
 from ...text.pieces import Parts
 from ...version import __version__
 from ..errors import FileError, reason

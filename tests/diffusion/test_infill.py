@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
 from mlx_diffgemma.diffusion.denoise import Frame, denoise
-from mlx_diffgemma.diffusion.fill import fill, needed_positions
+from mlx_diffgemma.diffusion.infill import fill, needed_positions
 from mlx_diffgemma.diffusion.noise import CounterNoise
-from mlx_diffgemma.diffusion.pins import TEXT, FillFrame
+from mlx_diffgemma.diffusion.pinned import TEXT, FillFrame
 from mlx_diffgemma.diffusion.settings import Settings
-from mlx_diffgemma.diffusion.sheet import TokenTemplate
+from mlx_diffgemma.diffusion.template import TokenTemplate
 from mlx_diffgemma.errors import NumericsError, PromptError
 
 PROMPT = [3, 1, 4, 1, 5]

@@ -8,7 +8,7 @@ its right; a hole longer than that is settled a part at a time. C canvas positio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .pins import OPEN, TEXT, PinnedPositions
+from .pinned import OPEN, TEXT, PinnedPositions
 
 
 @dataclass(frozen=True)

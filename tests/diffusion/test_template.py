@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mlx_diffgemma.diffusion.pins import OPEN, TEXT
-from mlx_diffgemma.diffusion.sheet import TemplateState, TokenTemplate
+from mlx_diffgemma.diffusion.pinned import OPEN, TEXT
+from mlx_diffgemma.diffusion.template import TemplateState, TokenTemplate
 
 END, PAD, FILLER = 900, 901, 902
 

@@ -13,9 +13,9 @@ from ..model.text import Model, Progress, token_list
 from .canvas import Denoiser, committed
 from .denoise import fitting_prefix, fresh_seed
 from .noise import CounterNoise, Noise
-from .pins import FillFrame
+from .pinned import FillFrame
 from .settings import Settings
-from .sheet import TemplateState, TokenTemplate
+from .template import TemplateState, TokenTemplate
 
 
 def fill(
