@@ -27,19 +27,6 @@ class Dense:
 
     rows: mx.array
 
-    @property
-    def arrays(self) -> Sequence[mx.array]:
-        """The arrays kept for the next step."""
-        return (self.rows,)
-
-    def missing(self) -> Rows:
-        """The rows that still need the product: none."""
-        return np.arange(0)
-
-    def completed(self, missing: Rows, products: mx.array) -> mx.array:
-        """Soft embeddings [R, H]."""
-        return self.rows
-
 
 @dataclass(frozen=True)
 class Gathered:
@@ -49,23 +36,6 @@ class Gathered:
     suffices: mx.array
     logits: Logits
 
-    @property
-    def arrays(self) -> Sequence[mx.array]:
-        """The arrays kept for the next step: the raw logits of all rows among them."""
-        return self.rows, self.suffices, self.logits.raw
-
-    def missing(self) -> Rows:
-        """The rows that still need the product."""
-        return np.flatnonzero(~np.array(self.suffices))
-
-    def completed(self, missing: Rows, products: mx.array) -> mx.array:
-        """Soft embeddings [R, H], with the products of the missing rows."""
-        if not missing.size:
-            return self.rows
-        soft = mx.array(self.rows)
-        soft[mx.array(missing)] = products
-        return soft
-
 
 @dataclass(frozen=True)
 class Deferred:
@@ -73,21 +43,41 @@ class Deferred:
 
     logits: Logits
 
-    @property
-    def arrays(self) -> Sequence[mx.array]:
-        """The arrays kept for the next step."""
-        return (self.logits.raw,)
-
-    def missing(self) -> Rows:
-        """The rows that still need the product: all."""
-        return np.arange(self.logits.raw.shape[0])
-
-    def completed(self, missing: Rows, products: mx.array) -> mx.array:
-        """Soft embeddings [R, H]: the products."""
-        return products
-
 
 Part = Dense | Gathered | Deferred
+
+
+def arrays(part: Part) -> list[mx.array]:
+    """The arrays that a part keeps for the next step; in 16 bits the raw logits among them."""
+    match part:
+        case Dense():
+            return [part.rows]
+        case Gathered():
+            return [part.rows, part.suffices, part.logits.raw]
+        case Deferred():
+            return [part.logits.raw]
+
+
+def missing_rows(part: Part) -> Rows:
+    """The rows of a part that still need the product."""
+    match part:
+        case Dense():
+            return np.arange(0)
+        case Gathered():
+            return np.flatnonzero(~np.array(part.suffices))
+        case Deferred():
+            return np.arange(part.logits.raw.shape[0])
+
+
+def completed(part: Part, missing: Rows, products: mx.array) -> mx.array:
+    """Soft embeddings [R, H] of a part, with the products of its missing rows."""
+    if isinstance(part, Deferred):
+        return products
+    if not missing.size:
+        return part.rows
+    soft = mx.array(part.rows)
+    soft[mx.array(missing)] = products
+    return soft
 
 
 def soft_part(model: Model, seen: Predictions, exact: bool) -> Part:
@@ -126,17 +116,17 @@ class SoftEmbeddings:
     def dense_rows(self) -> int:
         """Number of rows that take, or took, the product with the whole embedding."""
         return sum(
-            part.rows.shape[0] if isinstance(part, Dense) else part.missing().size
+            part.rows.shape[0] if isinstance(part, Dense) else missing_rows(part).size
             for part in self.parts
         )
 
     def completed(self, model: Model) -> mx.array:
         """Soft embeddings [1, F, H]; the rows that need it take the product here."""
-        missing = [part.missing() for part in self.parts]
+        missing = [missing_rows(part) for part in self.parts]
         ends = np.cumsum([rows.size for rows in missing])
         products = mx.split(self._products(model, missing), ends[:-1].tolist())
         parts = zip(self.parts, missing, products, strict=True)
-        return mx.concatenate([part.completed(rows, own) for part, rows, own in parts])[None]
+        return mx.concatenate([completed(part, rows, own) for part, rows, own in parts])[None]
 
     def _products(self, model: Model, missing: Sequence[Rows]) -> mx.array:
         """The products of all missing rows, in order [M, H].

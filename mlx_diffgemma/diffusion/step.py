@@ -16,7 +16,7 @@ from ..model.text import Model
 from . import sampler
 from .predictions import Predictions, predict
 from .sampler import Logits
-from .soft import Part, SoftEmbeddings, soft_part
+from .soft import Part, SoftEmbeddings, arrays, soft_part
 
 # Logits computed at a time: 64 rows of a vocabulary of 262,144 make one product large enough for
 # a GPU, 16 rows are as fast on the CPU.
@@ -84,7 +84,7 @@ def advance(state: State, given: StepInputs, model: Model, prefix: Prefix) -> St
         chunk, part = _chunk(model, hidden, slice(first, first + size), given)
         seen.append(chunk)
         parts.append(part)
-    best, entropy, drawn = (mx.concatenate(list(arrays)) for arrays in zip(*seen, strict=True))
+    best, entropy, drawn = (mx.concatenate(list(chunks)) for chunks in zip(*seen, strict=True))
     before = mx.full(best.shape, -1, mx.int32) if state.best is None else state.best
     accepted, next_canvas, summary = kernels.commit(
         (best, entropy, drawn, given.renoise.astype(mx.int32), before),
@@ -112,5 +112,5 @@ def _chunk(
     logits = Logits(model.raw_logits(hidden[rows]), cap, given.temperature)
     seen: Predictions = predict(logits, given.uniforms[rows], model.choices.denoise_kernels)
     part = soft_part(model, seen, given.exact)
-    mx.eval(seen.best, seen.entropy, seen.drawn, *part.arrays)
+    mx.eval(seen.best, seen.entropy, seen.drawn, *arrays(part))
     return (seen.best, seen.entropy, seen.drawn), part

@@ -119,14 +119,6 @@ def worst(
     return max((deviation(*part) for part in parts), key=lambda found: found.severity)
 
 
-def disagreement(
-    results: Sequence[Result], right: Sequence[Result], tolerances: Sequence[Tolerance]
-) -> str | None:
-    """The worst output in one line where it is beyond its limit, else None: for a Trial."""
-    found = worst(results, right, tolerances)
-    return None if found.allowed else str(found)
-
-
 def deviation(result: Result, right: Result, tolerance: Tolerance) -> Deviation:
     """The distance of one result from the right one; infinite where the shapes differ."""
     if tuple(result.shape) != tuple(right.shape):

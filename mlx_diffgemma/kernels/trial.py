@@ -4,27 +4,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 
 from ..errors import is_out_of_memory, one_line
-from .timing import in_turn, wins
+from .check import Tolerance, worst
+from .timing import Compute, in_turn, wins
 
 LONGEST_NOTE = 300  # a Metal compiler's message can fill pages
 
 
-class Trial(Protocol):
-    """One instantiation of a family with inputs to try it on, made on the spot."""
+@dataclass(frozen=True)
+class Trial:
+    """One instantiation of a family with inputs to try it on, made on the spot.
 
-    def kernel(self) -> Sequence[mx.array]:
-        """The family's results from its kernels, lazy."""
+    kernel, reference: the results, lazy, of the kernels and of the reference implementation in MLX
+    operations; tolerances: by how much they may differ, one an output.
+    """
 
-    def reference(self) -> Sequence[mx.array]:
-        """The results of the reference implementation, in MLX operations, lazy."""
+    kernel: Compute
+    reference: Compute
+    tolerances: Sequence[Tolerance]
 
     def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
         """The output that differs by more than its tolerance, in one line; None for none."""
+        found = worst(kernel, reference, self.tolerances)
+        return None if found.allowed else str(found)
 
 
 class Outcome(StrEnum):

@@ -1,5 +1,8 @@
 """How the distance between a result and the right one is measured."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -8,11 +11,19 @@ from mlx_diffgemma.kernels.check import (
     Tolerance,
     absolute_error,
     as_float64,
-    disagreement,
     mismatches,
     row_error,
     worst,
 )
+from mlx_diffgemma.kernels.trial import Trial
+
+
+def disagreement(
+    results: Sequence[Any], right: Sequence[Any], tolerances: Sequence[Tolerance]
+) -> str | None:
+    """What a trial with these tolerances says."""
+    return Trial(list, list, tolerances).disagreement(results, right)
+
 
 RIGHT = np.array([[1.0, -4.0], [0.0, 0.0]])
 

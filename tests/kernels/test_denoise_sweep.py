@@ -17,7 +17,7 @@ from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.sampler import SLICE, Logits
 from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase
 from mlx_diffgemma.kernels.denoise.launch import Slices, commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels
+from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels, tied_canvas
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
 from mlx_diffgemma.model import embedding
 from mlx_diffgemma.model.embedding import HALF_ULP
@@ -135,7 +135,7 @@ def test_address_spaces_of_every_instantiation(dtype: mx.Dtype) -> None:
         for rows, vocab in ((1, 5), (9, 5003), (2, 8192)):
             SampleCase.of((rows, vocab), dtype, sampler).kernel()
         for positions in (4, 40, 256):
-            CommitCase.like(positions, sampler.commit).kernel()
+            CommitCase(tied_canvas(positions), sampler).kernel()
         if dtype != mx.float32:
             for bits, group in ((0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)):
                 for rows, vocab in ((1, 900), (3, 5003)):

@@ -34,7 +34,7 @@ from mlx_diffgemma.kernels.experts.cases import (
 )
 from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
 from mlx_diffgemma.kernels.experts.plan import Plan
-from mlx_diffgemma.kernels.experts.trial import Mixture, MixtureTrial
+from mlx_diffgemma.kernels.experts.trial import Mixture
 from mlx_diffgemma.kernels.trial import Outcome, run_trial
 from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import experts as reference
@@ -300,7 +300,7 @@ def test_a_verdict_holds_for_rows_up_to_a_power_of_two() -> None:
 def test_a_trial_agrees() -> None:
     case = random_case(replace(BASE, dtype=mx.bfloat16))
     with simulated() as simulation:
-        verdict = run_trial(lambda: MixtureTrial.like(mixture(*case)))
+        verdict = run_trial(lambda: experts.trial(mixture(*case)))
     assert verdict.outcome in (Outcome.FASTER, Outcome.SLOWER), verdict
     assert {launch.name for launch in simulation.launches} == set(KERNELS)
     assert simulation.of("moe_combine")[0].grid[1] == 8  # rows of the instantiation, not of x
@@ -309,7 +309,7 @@ def test_a_trial_agrees() -> None:
 def test_a_trial_finds_a_wrong_kernel() -> None:
     case = random_case(BASE)
     with simulated(mutate=lambda text: text.replace("gate / (1.0f", "gate / (1.1f")):
-        verdict = run_trial(lambda: MixtureTrial.like(mixture(*case)))
+        verdict = run_trial(lambda: experts.trial(mixture(*case)))
     assert verdict.outcome is Outcome.WRONG
     assert "mixed: error" in str(verdict.note)
 
@@ -323,7 +323,7 @@ def test_a_trial_may_begin_while_a_function_is_traced(tmp_path: Path) -> None:
         case = (x, Routing(scores, routing.scale, routing.top_k), gate_up, down)
         assert experts.not_covered(mixture(*case)) is None
         assert experts.instantiation(mixture(*case)).startswith("8 rows")
-        trial = MixtureTrial.like(mixture(*case))
+        trial = experts.trial(mixture(*case))
         with simulated():
             found.append(trial.disagreement(trial.kernel(), trial.reference()))
         return mixed_in_ops(*case)

@@ -5,7 +5,8 @@ Axes: R rows, C positions, V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from types import ModuleType
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -14,15 +15,16 @@ from numpy.typing import NDArray
 from ...machine.dtypes import dtype_name
 from ..check import Check, as_float64
 from ..weights import DTYPES
-from .launch import BLOCK, SLICE, Decision
+from .launch import BLOCK, SLICE, Decision, Inputs, Logits, commit_in_kernel
 from .trial import (
     ACCEPTED,
+    BOUND,
     CAP,
     TEMPERATURE,
-    CommitTrial,
-    SampleTrial,
+    sample_in_kernels,
     sampling_tolerances,
     spiked_rows,
+    tied_canvas,
 )
 
 Size = Literal["small", "26B"]
@@ -37,28 +39,7 @@ ROWS: tuple[tuple[Size, int, int], ...] = (
 POSITIONS: tuple[tuple[Size, int], ...] = (("small", 7), ("small", 90), ("26B", 256))
 
 
-class Reference(Protocol):
-    """The sampler in MLX operations: what diffusion/sampler.py defines."""
-
-    def Logits(self, raw: mx.array, cap: float, temperature: float) -> Any:  # noqa: N802
-        """Logits [R, V], the softcap and the temperature."""
-
-    def sample(self, logits: Any, uniforms: mx.array) -> Sequence[mx.array]:
-        """Best, entropy and drawn [R]."""
-
-    def commit(
-        self,
-        best: mx.array,
-        entropy: mx.array,
-        drawn: mx.array,
-        renoise: mx.array,
-        previous: mx.array,
-        bound: float,
-    ) -> Decision:
-        """Accepted, next canvas [C] and summary [2]."""
-
-
-def checks(reference: Reference) -> Iterator[Check]:
+def checks(reference: ModuleType) -> Iterator[Check]:
     """Every instantiation: one a dtype and vocabulary; one commit, at several canvas lengths."""
     for size, rows, vocab in ROWS:
         for dtype in DTYPES:
@@ -68,26 +49,48 @@ def checks(reference: Reference) -> Iterator[Check]:
 
 
 @dataclass(frozen=True)
-class SampleCase(SampleTrial):
-    """Sampling of some rows, and its results in float64."""
+class SampleCase:
+    """Sampling of some rows with a reference implementation, and the results in float64."""
+
+    logits: Any  # of the sampler
+    uniforms: mx.array
+    given: ModuleType
 
     @classmethod
     def of(
-        cls, shape: tuple[int, int], dtype: mx.Dtype, reference: Reference, seed: int = 0
+        cls, shape: tuple[int, int], dtype: mx.Dtype, reference: ModuleType, seed: int = 0
     ) -> "SampleCase":
         """Rows [R, V] from nearly flat to certain."""
         raw, uniforms = spiked_rows(shape, dtype, seed)
-        return cls(reference.Logits(raw, CAP, TEMPERATURE), uniforms, reference.sample)
+        return cls(reference.Logits(raw, CAP, TEMPERATURE), uniforms, reference)
+
+    def kernel(self) -> Sequence[mx.array]:
+        return sample_in_kernels(self.logits, self.uniforms).arrays
+
+    def reference(self) -> Sequence[mx.array]:
+        made: Sequence[mx.array] = self.given.sample(self.logits, self.uniforms)
+        return made
 
     def exact(self) -> Sequence[NDArray[Any]]:
         uniforms = as_float64(self.uniforms)
-        parts = zip(processed_rows(self), uniforms, strict=True)
+        parts = zip(processed_rows(self.logits), uniforms, strict=True)
         return [np.array(part) for part in zip(*(read_row(x, u) for x, u in parts), strict=True)]
 
 
 @dataclass(frozen=True)
-class CommitCase(CommitTrial):
+class CommitCase:
     """The commit of a step, and its results by a loop over sorted entropies."""
+
+    inputs: Inputs
+    given: ModuleType
+    bound: float = BOUND
+
+    def kernel(self) -> Sequence[mx.array]:
+        return commit_in_kernel(self.inputs, self.bound)
+
+    def reference(self) -> Sequence[mx.array]:
+        made: Decision = self.given.commit(*self.inputs, self.bound)
+        return made
 
     def exact(self) -> Sequence[NDArray[Any]]:
         best, entropy, drawn, renoise, previous = (as_float64(array) for array in self.inputs)
@@ -100,11 +103,11 @@ class CommitCase(CommitTrial):
         return accepted, np.where(accepted, drawn, renoise), summary
 
 
-def processed_rows(trial: SampleTrial) -> Iterator[Floats]:
-    """The trial's rows, softcapped and divided, [V] each, of the logits as stored."""
-    cap, temperature = (float(np.float32(x)) for x in (trial.logits.cap, trial.logits.temperature))
-    for row in range(trial.logits.raw.shape[0]):
-        yield np.tanh(as_float64(trial.logits.raw[row]) / cap) * cap / temperature
+def processed_rows(logits: Logits) -> Iterator[Floats]:
+    """The rows of the logits as stored, softcapped and divided, [V] each."""
+    cap, temperature = (float(np.float32(x)) for x in (logits.cap, logits.temperature))
+    for row in range(logits.raw.shape[0]):
+        yield np.tanh(as_float64(logits.raw[row]) / cap) * cap / temperature
 
 
 def read_row(processed: Floats, uniforms: Floats) -> tuple[int, float, int]:
@@ -127,7 +130,7 @@ def first_exceeding(masses: Floats, uniform: float) -> int:
     return int(np.argmax(sums > uniform * sums[-1]))
 
 
-def _sampling(size: Size, rows: int, vocab: int, dtype: mx.Dtype, reference: Reference) -> Check:
+def _sampling(size: Size, rows: int, vocab: int, dtype: mx.Dtype, reference: ModuleType) -> Check:
     logits, slices, blocks = rows * vocab, -(-vocab // SLICE), -(-vocab // BLOCK)
     read_again = rows * min(vocab, SLICE)
     records = rows * (20 * slices + 4 * blocks)
@@ -143,7 +146,7 @@ def _sampling(size: Size, rows: int, vocab: int, dtype: mx.Dtype, reference: Ref
     )
 
 
-def _committing(size: Size, positions: int, reference: Reference) -> Check:
+def _committing(size: Size, positions: int, reference: ModuleType) -> Check:
     return Check(
         kernel="denoise_commit",
         instantiation=f"{positions} positions",
@@ -152,5 +155,5 @@ def _committing(size: Size, positions: int, reference: Reference) -> Check:
         flops=2 * positions * positions,
         bytes_moved=25 * positions + 8,
         tolerances=ACCEPTED,
-        prepare=lambda: CommitCase.like(positions, reference.commit),
+        prepare=lambda: CommitCase(tied_canvas(positions), reference),
     )

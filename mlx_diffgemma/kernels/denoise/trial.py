@@ -5,7 +5,6 @@ Axes: R rows of a chunk, C canvas positions, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
 
 import mlx.core as mx
 import numpy as np
@@ -13,8 +12,8 @@ import numpy as np
 from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
-from ..check import Tolerance, absolute_error, disagreement, mismatches
-from ..trial import rounded_up
+from ..check import Tolerance, absolute_error, mismatches
+from ..trial import Trial, rounded_up
 from .launch import (
     MAX_POSITIONS,
     MAX_VOCAB,
@@ -60,7 +59,7 @@ def sample(
     elif dispatch.chosen(
         FAMILY,
         described(logits),
-        lambda: SampleTrial.instead_of(logits, reference),
+        lambda: sample_trial(logits, reference),
         preference,
     ):
         return sample_in_kernels(logits, uniforms)
@@ -95,7 +94,7 @@ def commit(
     elif dispatch.chosen(
         FAMILY,
         f"commit of {rounded_up(positions)} positions",
-        lambda: CommitTrial.like(rounded_up(positions), reference),
+        lambda: commit_trial(rounded_up(positions), reference),
         preference,
     ):
         return commit_in_kernel(inputs, bound)
@@ -104,7 +103,7 @@ def commit(
 
 # --- trials
 
-CAP, TEMPERATURE = 30.0, 0.6
+CAP, TEMPERATURE, BOUND = 30.0, 0.6, 0.1
 ENTROPY = Tolerance(
     "entropy",
     5e-5,
@@ -128,27 +127,14 @@ def sampling_tolerances(rows: int) -> tuple[Tolerance, ...]:
     )
 
 
-@dataclass(frozen=True)
-class SampleTrial:
-    """Both ways of sampling some rows."""
-
-    logits: Any  # a dataclass like Logits
-    uniforms: mx.array
-    given: Sampling[Any]
-
-    @classmethod
-    def instead_of(cls, logits: L, reference: Sampling[L]) -> "SampleTrial":
-        """Other rows than `logits`, of the number that `described` names."""
-        return cls(*instead_of(logits), reference)
-
-    def kernel(self) -> Sequence[mx.array]:
-        return sample_in_kernels(self.logits, self.uniforms).arrays
-
-    def reference(self) -> Sequence[mx.array]:
-        return self.given(self.logits, self.uniforms)
-
-    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
-        return disagreement(kernel, reference, sampling_tolerances(self.logits.raw.shape[0]))
+def sample_trial(logits: L, reference: Sampling[L]) -> Trial:
+    """The trial on other rows than `logits`, of the number that `described` names."""
+    others, uniforms = instead_of(logits)
+    return Trial(
+        kernel=lambda: sample_in_kernels(others, uniforms).arrays,
+        reference=lambda: reference(others, uniforms),
+        tolerances=sampling_tolerances(others.raw.shape[0]),
+    )
 
 
 def instead_of(logits: L) -> tuple[L, mx.array]:
@@ -177,28 +163,20 @@ def spiked_rows(
     return mx.array(raw).astype(dtype), mx.array(uniforms.astype(np.float32))
 
 
-@dataclass(frozen=True)
-class CommitTrial:
-    """Both ways of committing a step."""
+def commit_trial(positions: int, reference: Callable[..., Decision]) -> Trial:
+    """The trial on a canvas of so many positions."""
+    inputs = tied_canvas(positions)
+    return Trial(
+        kernel=lambda: commit_in_kernel(inputs, BOUND),
+        reference=lambda: reference(*inputs, BOUND),
+        tolerances=ACCEPTED,
+    )
 
-    inputs: Inputs
-    given: Callable[..., Decision]
-    bound: float = 0.1
 
-    @classmethod
-    def like(cls, positions: int, reference: Callable[..., Decision], seed: int = 0) -> Self:
-        """Entropies that are whole numbers of 2^-10 nats, many of them equal."""
-        random = np.random.default_rng(seed)
-        ids = [random.integers(0, 1000, positions).astype(np.int32) for _ in range(3)]
-        entropy = (random.integers(0, 9, positions) / 1024).astype(np.float32)
-        best, drawn, renoise = map(mx.array, ids)
-        return cls((best, mx.array(entropy), drawn, renoise, best + 0), reference)
-
-    def kernel(self) -> Sequence[mx.array]:
-        return commit_in_kernel(self.inputs, self.bound)
-
-    def reference(self) -> Sequence[mx.array]:
-        return self.given(*self.inputs, self.bound)
-
-    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
-        return disagreement(kernel, reference, ACCEPTED)
+def tied_canvas(positions: int, seed: int = 0) -> Inputs:
+    """Inputs of a commit with entropies of whole numbers of 2^-10 nats, many of them equal."""
+    random = np.random.default_rng(seed)
+    ids = [random.integers(0, 1000, positions).astype(np.int32) for _ in range(3)]
+    entropy = (random.integers(0, 9, positions) / 1024).astype(np.float32)
+    best, drawn, renoise = map(mx.array, ids)
+    return best, mx.array(entropy), drawn, renoise, best + 0

@@ -4,7 +4,7 @@ Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import Field, dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -16,8 +16,8 @@ from ...checkpoint.tensors import StoredWeight
 from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
-from ..check import Tolerance, disagreement
-from ..trial import rounded_up
+from ..check import Tolerance
+from ..trial import Trial, rounded_up
 from ..weights import packed_as, readable
 from . import launch
 from .launch import MAX_EXPERTS, MAX_ROWS, MAX_TOP_K, MAX_VALUES, STEP
@@ -71,9 +71,7 @@ def mix(
     mixture = Mixture(x, routing, gate_up, down, reference)
     if (reason := not_covered(mixture)) is not None:
         dispatch.unsupported(FAMILY, reason)
-    elif dispatch.chosen(
-        FAMILY, instantiation(mixture), lambda: MixtureTrial.like(mixture), preference
-    ):
+    elif dispatch.chosen(FAMILY, instantiation(mixture), lambda: trial(mixture), preference):
         return mix_in_kernels(mixture)
     return reference(x, routing)
 
@@ -128,34 +126,21 @@ def _described(
     )
 
 
-@dataclass(frozen=True)
-class MixtureTrial:
-    """One instantiation on random rows and the weights at hand."""
+def trial(mixture: Mixture[Any]) -> Trial:
+    """The trial on random rows of the number that a verdict holds for, and the weights at hand.
 
-    mixture: Mixture[Any]
-
-    @classmethod
-    def like(cls, mixture: Mixture[Any]) -> "MixtureTrial":
-        """Rows of the number that a verdict holds for; all scores differ, so that no tie counts."""
-        random, routing = np.random.default_rng(0), mixture.routing
-        rows, num_experts = rounded_up(mixture.x.shape[0]), routing.scores.shape[1]
-        noise = random.standard_normal((rows, mixture.x.shape[1]), dtype=np.float32)
-        ranks = random.permuted(np.tile(np.arange(num_experts), (rows, 1)), axis=1)
-        scores = mx.array(ranks.astype(np.float32) / 16).astype(routing.scores.dtype)
-        x = mx.array(noise).astype(mixture.x.dtype)
-        return cls(
-            replace(
-                mixture, x=x, routing=replace(routing, scores=scores, scale=mx.ones(num_experts))
-            )
-        )
-
-    def kernel(self) -> Sequence[mx.array]:
-        return [mix_in_kernels(self.mixture)]
-
-    def reference(self) -> Sequence[mx.array]:
-        return [self.mixture.reference(self.mixture.x, self.mixture.routing)]
-
-    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
-        reason = "MLX's operations round more often"
-        tolerance = Tolerance("mixed", AGREEMENT[self.mixture.x.dtype], reason)
-        return disagreement(kernel, reference, [tolerance])
+    All scores differ, so that no tie decides which results are compared.
+    """
+    random, routing = np.random.default_rng(0), mixture.routing
+    rows, num_experts = rounded_up(mixture.x.shape[0]), routing.scores.shape[1]
+    noise = random.standard_normal((rows, mixture.x.shape[1]), dtype=np.float32)
+    ranks = random.permuted(np.tile(np.arange(num_experts), (rows, 1)), axis=1)
+    scores = mx.array(ranks.astype(np.float32) / 16).astype(routing.scores.dtype)
+    routing = replace(routing, scores=scores, scale=mx.ones(num_experts))
+    tried = replace(mixture, x=mx.array(noise).astype(mixture.x.dtype), routing=routing)
+    reason = "MLX's operations round more often"
+    return Trial(
+        kernel=lambda: [mix_in_kernels(tried)],
+        reference=lambda: [tried.reference(tried.x, tried.routing)],
+        tolerances=[Tolerance("mixed", AGREEMENT[tried.x.dtype], reason)],
+    )

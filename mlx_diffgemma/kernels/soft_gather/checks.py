@@ -6,7 +6,8 @@ Axes: R rows, V vocabulary, H hidden size, K tokens kept.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from types import ModuleType
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -17,7 +18,6 @@ from ...checkpoint.tensors import StoredWeight
 from ...machine import device
 from ...machine.dtypes import dtype_name
 from ..check import Check, as_float64, unpacked_exactly
-from ..denoise import checks as denoise
 from ..denoise.launch import BLOCK, SLICE, Slices, stats
 from ..denoise.trial import CAP, TEMPERATURE, spiked_rows
 from ..weights import BITS, GROUPS
@@ -59,23 +59,7 @@ class Sizes:
         return self.H * self.bits // 8 + 2 * self.H // self.group * self.dtype.size
 
 
-class Reference(Protocol):
-    """The gathered soft embedding in MLX operations: what model/embedding.py defines."""
-
-    KEPT: int
-    LEVELS: NDArray[np.float32]
-    HALF_ULP: dict[mx.Dtype, float]
-
-    def Table(  # noqa: N802
-        self, stored: StoredWeight, dtype: mx.Dtype, scale: float, largest_norm: float
-    ) -> Any:
-        """An embedding to gather from."""
-
-    def gather(self, processed: mx.array, table: Any) -> Gathered:
-        """Processed logits [R, V] in the table's dtype -> soft embeddings, tail, suffices."""
-
-
-def checks(reference: Reference, sampler: denoise.Reference) -> Iterator[Check]:
+def checks(reference: ModuleType, sampler: ModuleType) -> Iterator[Check]:
     """Every packing, small and at the sizes of the 26B model, as `convert` makes them."""
     packings = [(0, 32), *((bits, group) for bits in BITS for group in GROUPS)]
     for dtype in DTYPES:
@@ -86,7 +70,7 @@ def checks(reference: Reference, sampler: denoise.Reference) -> Iterator[Check]:
             yield check(Sizes(rows, 262_144, 2816, dtype, bits, group), "26B", reference, sampler)
 
 
-def check(sizes: Sizes, size: Size, reference: Reference, sampler: denoise.Reference) -> Check:
+def check(sizes: Sizes, size: Size, reference: ModuleType, sampler: ModuleType) -> Check:
     """The check of one instantiation; bytes and operations count rows that keep all they can."""
     R, V = sizes.R, sizes.V
     slices, blocks = -(-V // SLICE), -(-V // BLOCK)
@@ -120,10 +104,10 @@ class GatherCase:
     logits: Any  # of the sampler
     slices: Slices | None  # None without Metal
     table: Any  # of the reference
-    given: Reference
+    given: ModuleType
 
     @staticmethod
-    def of(sizes: Sizes, reference: Reference, sampler: denoise.Reference) -> "GatherCase":
+    def of(sizes: Sizes, reference: ModuleType, sampler: ModuleType) -> "GatherCase":
         raw, _ = spiked_rows((sizes.R, sizes.V), sizes.dtype)
         logits = sampler.Logits(raw, CAP, TEMPERATURE)
         slices = stats(logits) if device.has_metal() else None
@@ -133,7 +117,8 @@ class GatherCase:
         return gather_in_kernel(self.logits, self.slices or stats(self.logits), self.table)
 
     def reference(self) -> Sequence[mx.array]:
-        return self.given.gather(self.rounded(), self.table)
+        made: Gathered = self.given.gather(self.rounded(), self.table)
+        return made
 
     def exact(self) -> Sequence[NDArray[Any]]:
         """Results by the definition, of logits rounded as the reference rounds them."""
@@ -146,7 +131,7 @@ class GatherCase:
         return processed.astype(self.table.dtype)
 
 
-def gather_row(rounded: Floats, table: Table, given: Reference) -> tuple[Floats, float, bool]:
+def gather_row(rounded: Floats, table: Table, given: ModuleType) -> tuple[Floats, float, bool]:
     """Soft embedding [H], tail, and whether it suffices, of one row [V]."""
     shares = np.exp(rounded - rounded.max())
     shares /= shares.sum()
@@ -158,7 +143,7 @@ def gather_row(rounded: Floats, table: Table, given: Reference) -> tuple[Floats,
     return soft, tail, bool(suffices)
 
 
-def random_table(sizes: Sizes, reference: Reference) -> Any:
+def random_table(sizes: Sizes, reference: ModuleType) -> Any:
     """An embedding of values in -1 .. 1; the norm is that of the largest row, a tenth added."""
     V, H, bits = sizes.V, sizes.H, sizes.bits
     if bits:

@@ -3,18 +3,17 @@
 Axes: R rows, V vocabulary, H hidden size.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import mlx.core as mx
 
 from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
-from ..check import Tolerance, absolute_error, disagreement, mismatches, row_error
+from ..check import Tolerance, absolute_error, mismatches, row_error
 from ..denoise.launch import L, Logits, Slices, stats
 from ..denoise.trial import described, instead_of
+from ..trial import Trial
 from .launch import Gathered, Table, gather_in_kernel, not_covered
 
 FAMILY = "soft_gather"
@@ -33,7 +32,7 @@ def gather(
     elif dispatch.chosen(
         FAMILY,
         instantiation(logits, table),
-        lambda: GatherTrial.instead_of(logits, table, reference),
+        lambda: trial(logits, table, reference),
         preference,
     ):
         return gather_in_kernel(logits, slices, table)
@@ -63,32 +62,13 @@ def tolerances(half_ulp: float, rows: int) -> tuple[Tolerance, ...]:
     )
 
 
-@dataclass(frozen=True)
-class GatherTrial:
-    """Both ways of gathering, of rows that denoise_stats has seen."""
-
-    logits: Any  # a dataclass like Logits
-    slices: Slices
-    table: Table
-    given: Callable[[Any], Gathered]
-
-    @classmethod
-    def instead_of(
-        cls, logits: L, table: Table, reference: Callable[[L], Gathered]
-    ) -> "GatherTrial":
-        """Other rows than `logits`, and the very table: memory may not hold a second one."""
-        others, _ = instead_of(logits)
-        slices = stats(others)
-        mx.eval(slices.records, slices.peaks)
-        return cls(others, slices, table, reference)
-
-    def kernel(self) -> Sequence[mx.array]:
-        return gather_in_kernel(self.logits, self.slices, self.table)
-
-    def reference(self) -> Sequence[mx.array]:
-        return self.given(self.logits)
-
-    def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
-        return disagreement(
-            kernel, reference, tolerances(self.table.half_ulp, self.logits.raw.shape[0])
-        )
+def trial(logits: L, table: Table, reference: Callable[[L], Gathered]) -> Trial:
+    """The trial on other rows than `logits`, and the very table: memory may hold no second one."""
+    others, _ = instead_of(logits)
+    slices = stats(others)
+    mx.eval(slices.records, slices.peaks)
+    return Trial(
+        kernel=lambda: gather_in_kernel(others, slices, table),
+        reference=lambda: reference(others),
+        tolerances=tolerances(table.half_ulp, others.raw.shape[0]),
+    )
