@@ -1,5 +1,5 @@
-// denoise_commit: which positions of a canvas are kept, what the next step begins with, and what
-// the stop test needs.
+// denoise_commit: the positions of a canvas that are kept, the canvas of the next step, and the
+// numbers of the stop test.
 //
 // inputs   best, drawn, renoise, previous [C] int32   argmax, draw, fresh ids, the last argmax; C is
 //                                                    at most 512
@@ -11,9 +11,9 @@
 //          summary [2] float32    mean entropy; 1 if best equals previous everywhere, else 0
 // template none: every template that is filled has another number of free positions
 // grid     one threadgroup of C threads, rounded up to whole simdgroups
-// twin     diffusion/sampler.py commit
-// tolerance  accepted and next_canvas equal where the twin's running sum, too, is sequential (on a
-//            GPU it is not: then but for sums within rounding of the bound); mean 1e-6 of itself
+// reference  diffusion/sampler.py commit
+// tolerance  accepted and next_canvas equal where the reference's running sum is sequential as well
+//            (on a GPU it is not: sums within rounding of the bound may differ); mean to 1e-6
 //
 // Ranks are counted, not sorted. A NaN ranks last, and makes the mean one.
 // kernel

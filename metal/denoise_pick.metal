@@ -12,7 +12,7 @@
 //                                     slice's mass; if none exceeds, the last of positive mass
 // template T float, half or bfloat; V
 // grid     R threadgroups of 256 threads; 16 neighbouring ids of the slice a thread
-// twin     diffusion/sampler.py read_rows and draw
+// reference  diffusion/sampler.py statistics and draw
 // tolerance  best equal; entropy 5e-6 of float64; drawn equal but for uniforms within 4096 * 2^-24
 //            of an end of the token's interval (float32 running sums, in another order)
 //

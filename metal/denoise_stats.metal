@@ -1,4 +1,4 @@
-// denoise_stats: what each slice of 4,096 ids holds of each row's distribution, in one pass over
+// denoise_stats: statistics of each slice of 4,096 ids of each row's distribution, in one pass over
 // the raw logits; nothing as wide as the vocabulary is written.
 //
 // inputs   logits [R, V] T            the head's output, before the softcap
@@ -10,7 +10,7 @@
 //          S = ceil(V / 4096), B = ceil(V / 128)
 // template T float, half or bfloat; V
 // grid     S x R threadgroups of 256 threads: one a slice of a row, 16 ids a thread
-// twin     diffusion/sampler.py read_rows; together with denoise_pick
+// reference  diffusion/sampler.py statistics; together with denoise_pick
 // tolerance  best equal; sums to 1e-5 of themselves (float32 sums of 4,096 terms, in another order)
 //
 // The last sum is that of the self-conditioning, whose reference rounds logits to T first.

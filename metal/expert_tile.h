@@ -2,10 +2,10 @@
 //
 // A tile is made of fragments, 8x8 matrices that a simdgroup multiplies. Each of the 4 simdgroups
 // makes all rows of 32 outputs, which is 4 x 4 fragments; rows come in eights, so fragments without
-// rows are left out. A simdgroup's weights are nobody else's: they go from device memory straight
-// into the registers of the lanes, each unpacked by one lane, once for all rows, in float. Rows are
-// everybody's: they are staged in threadgroup memory, 32 values of each at a time, in two buffers
-// used in turn, so that one barrier a step is enough.
+// rows are left out. No two simdgroups share weights: weights go from device memory straight into
+// the registers of the lanes, each unpacked by one lane, once for all rows, in float. All
+// simdgroups share the rows: these are staged in threadgroup memory, 32 values of each at a time,
+// in two buffers used in turn, so that one barrier a step is enough.
 #include <metal_simdgroup_matrix>
 
 constant constexpr const int TILE_ROWS = 32;
@@ -24,8 +24,8 @@ inline constexpr int staged_values() {
   return 2 * TILE_ROWS * staged_row<T>();
 }
 
-// What a lane holds of every fragment: (row, column) and (row, column + 1). This is the layout that
-// MLX's own matrix kernels rely on.
+// The two values of every fragment that a lane holds: (row, column) and (row, column + 1). MLX's
+// own matrix kernels rely on this layout.
 struct Place {
   int row;
   int column;
@@ -39,7 +39,7 @@ inline Place place_of(uint lane) {
   return place;
 }
 
-// The scale or bias of the group that value k of a weight's row is in; WIDTH values a row, GROUP a
+// The scale or bias of the group of value k of a weight's row; WIDTH values a row, GROUP a
 // group. Weights that are not packed (BITS 0) have none: `values` is not read.
 template <int BITS, int GROUP, int WIDTH, typename S>
 inline float of_group(const device S* values, uint row, int k) {
@@ -53,7 +53,7 @@ inline float weight_at(const device uint32_t* words, uint row, int k, float scal
   return unpacked<BITS>(words[row * (WIDTH / COUNT) + k / COUNT], k % COUNT, scale, bias);
 }
 
-// The same of a weight that is not packed.
+// Value k of a row of a weight that is not packed.
 template <int BITS, int WIDTH, typename W>
 inline float weight_at(const device W* values, uint row, int k, float scale, float bias) {
   static_assert(BITS == 0, "packed weights are words");
@@ -80,7 +80,7 @@ inline void multiply_accumulate(thread float* sums, float a0, float a1, float b0
 // Adds the tile's products to `sums` [4 row fragments][4 output fragments][2], this lane's part.
 //   staged       staged_values<T>() values
 //   source       the row that this thread stages, thread_index / 4 of the tile
-//   weight_rows  [4][2]: which rows of the weight make the outputs that this lane holds
+//   weight_rows  [4][2]: the rows of the weight that make the outputs of this lane
 //   fragments    of 8 rows, as many as there are
 template <typename T, int BITS, int GROUP, int WIDTH, typename W, typename S>
 inline void multiply_tile(
@@ -112,7 +112,7 @@ inline void multiply_tile(
       scale[n] = of_group<BITS, GROUP, WIDTH>(scales, weight_rows[n], k0);
       bias[n] = of_group<BITS, GROUP, WIDTH>(biases, weight_rows[n], k0);
     }
-    // Whoever passes has staged this step's rows, and is done with those of the step before.
+    // A thread that passes has staged this step's rows and has read those of the step before.
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (int k = 0; k < TILE_STEP; k += 8) {
       float b[2 * FRAGMENTS];

@@ -7,9 +7,9 @@
 //   mixed   [L, HIDDEN] T
 // Template  T (float, half, bfloat), TOP_K, HIDDEN (a multiple of 4)
 // Grid      (ceil(HIDDEN / 1024), L) threadgroups of 256; a thread makes 4 values
-// Twin      model/experts.py, `combine`
-// Accuracy  in float32, rounded once; the twin rounds the weights to T first. float32: 1e-5 of the
-//           row's largest value.
+// Reference model/experts.py, `combine`
+// Accuracy  in float32, rounded once; the reference rounds the weights to T first. float32: 1e-5 of
+//           the row's largest value.
 
 // kernel
     const int row = static_cast<int>(threadgroup_position_in_grid.y);

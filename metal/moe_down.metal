@@ -13,7 +13,7 @@
 // Template  T (float, half, bfloat), HIDDEN, INNER (a multiple of 32), BITS 0, 4 or 8,
 //           GROUP 32, 64 or 128 (32 for BITS 0)
 // Grid      (ceil(HIDDEN / 128), B) threadgroups of 128; each makes 128 outputs
-// Twin      model/experts.py, `down`
+// Reference model/experts.py, `down_sorted`
 // Accuracy  products in float32, rounded once. float32: 1e-5 of the row's largest value.
 
 // kernel

@@ -1,5 +1,5 @@
-// The first half of the experts: geglu(gate x, up x) for every (row, slot), rows taken where they
-// lie.
+// The first half of the experts: geglu(gate x, up x) for every (row, slot), rows read from
+// where they lie.
 //
 //   inner[i] = gelu_tanh(Wg x) * (Wu x), x row rows[i] / TOP_K, Wg and Wu those of its expert
 //
@@ -14,9 +14,9 @@
 // Template  T (float, half, bfloat), TOP_K, HIDDEN and INNER (multiples of 32), BITS 0, 4 or 8,
 //           GROUP 32, 64 or 128 (32 for BITS 0)
 // Grid      (ceil(INNER / 64), B) threadgroups of 128; each makes 64 gates and their 64 ups
-// Twin      model/experts.py, `gate_up`
-// Accuracy  products and the activation in float32, rounded once; the twin rounds gate, up and
-//           activation to T each. float32: 1e-5 of the row's largest value.
+// Reference model/experts.py, `gate_up_sorted`
+// Accuracy  products and the activation in float32, rounded once; the reference rounds gate, up
+//           and activation to T each. float32: 1e-5 of the row's largest value.
 
 // gelu_tanh(gate) * up; (1 + tanh(y)) / 2 = 1 / (1 + exp(-2 y)).
 inline float geglu(float gate, float up) {

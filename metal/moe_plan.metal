@@ -1,4 +1,4 @@
-// Who computes what: the experts of each row, their weights, and the rows of each expert in tiles.
+// The plan of a mixture: the experts of each row, their weights, and each expert's rows in tiles.
 //
 // A row's experts are the TOP_K with the largest scores, ties to the lowest expert; NaN counts as
 // -inf there. Their weights are a softmax over the chosen scores, times the scale of each expert.
@@ -15,7 +15,7 @@
 //           one does not need are (0, 0, 0)
 // Template  E up to 256, TOP_K up to 16 and E; L up to 512
 // Grid      one threadgroup of 512
-// Twin      model/experts.py, `plan`
+// Reference model/experts.py, `route`, and kernels/experts/plan.py, `plan_of`
 // Accuracy  experts, rows and tiles equal; weights to 1e-5 of the row's largest.
 
 // kernel

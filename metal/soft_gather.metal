@@ -13,7 +13,7 @@
 //          suffices [R] bool      tail * reach <= half an ulp * ||soft||
 // template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128
 // grid     R threadgroups of 256 threads
-// twin     model/soft_gather.py gathered
+// reference  model/embedding.py gather
 // tolerance  soft 2 ulp of the row's largest value from the float64 mean of the tokens kept, tail
 //            1e-5; other tokens are kept only where a share is a level's to within rounding
 //
@@ -30,7 +30,7 @@ inline float share_of_level(uint level) {
   return level % 2 == 0 ? whole : whole * 0.70710678f;
 }
 
-// How many of the threadgroup's values, COUNT a thread, are at least `least`.
+// Number of the threadgroup's values, COUNT a thread, that are at least `least`.
 //   room  a number a simdgroup, used by this call only
 template <uint COUNT, uint SIMDGROUPS>
 inline uint count_at_least(
@@ -68,8 +68,8 @@ inline uint last_level(
   return level;
 }
 
-// How many of the threadgroup's values in the threads before this one are at least `least`; `all`:
-// in all threads.
+// Number of the threadgroup's values in the threads before this one that are at least `least`;
+// `all`: of those in all threads.
 template <uint COUNT, uint SIMDGROUPS>
 inline uint count_before(
     const thread float* values,
@@ -96,7 +96,7 @@ inline uint count_before(
   return before;
 }
 
-// What one thread adds up of a row of the embedding: the values of one packed word.
+// The part of an embedding row that one thread adds up: the values of one packed word.
 template <int BITS, int GROUP, int WIDTH>
 struct Embedding {
   // sums += share * the values at `unit` of the row `id`.
@@ -120,7 +120,7 @@ struct Embedding {
   }
 };
 
-// Of a row that is not packed (BITS 0), four values; what stands for scales is never read.
+// The part of a row that is not packed (BITS 0): four values; the scales given are never read.
 template <int GROUP, int WIDTH>
 struct Embedding<0, GROUP, WIDTH> {
   template <typename W, typename S>

@@ -2,7 +2,7 @@
 // in the lowest bits; a value is q * scale + bias, one scale and bias a group of consecutive values.
 // BITS 4 or 8. Value k of a row stands in word k / packed_in_word<BITS>(), at place k % that.
 
-// How many values a word holds.
+// Number of values in a word.
 template <int BITS>
 inline constexpr int packed_in_word() {
   static_assert(BITS == 4 || BITS == 8, "4 or 8 bits");

@@ -22,7 +22,7 @@ _ROUNDS = 10
 
 
 class Noise(Protocol):
-    """Where the loop takes its randomness from; steps and canvases count from 0."""
+    """The source of the loop's randomness; steps and canvases count from 0."""
 
     def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
         """[length] int32, uniform over the vocabulary: a canvas to begin with."""

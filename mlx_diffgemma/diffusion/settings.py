@@ -1,4 +1,4 @@
-"""What a caller may choose about generation, checked where it is made."""
+"""The settings that a caller may choose for a generation, checked where they are made."""
 
 import math
 from dataclasses import dataclass, fields, replace

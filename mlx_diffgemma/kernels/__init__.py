@@ -1,1 +1,1 @@
-"""What the model computes with: matrices, functions, and the project's own Metal kernels."""
+"""Metal kernels: dispatch, trials and verdicts, and a folder for each family of launches."""

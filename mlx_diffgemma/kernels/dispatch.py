@@ -35,7 +35,7 @@ _REFERENCE_RUNS = "{}: MLX's own operations run: the Metal kernels"
 
 
 class Mode(StrEnum):
-    """Which kernels run.
+    """The rule by which kernels run.
 
     auto: those that won their trial; on: all that fit; off: none; check: as auto, tried anew.
     """

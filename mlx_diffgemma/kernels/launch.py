@@ -34,7 +34,7 @@ class Kernel:
         groups: Size,
         threads: Size,
     ) -> list[mx.array]:
-        """Adds one launch to the graph: `groups` threadgroups of `threads` threads each."""
+        """Add one launch to the graph: `groups` threadgroups of `threads` threads each."""
         grid = tuple(g * t for g, t in zip(groups, threads, strict=True))
         launched: list[mx.array] = built(self)(
             inputs=list(inputs),

@@ -40,7 +40,7 @@ JSON_NAMES = {"reference_error": "twin_error", "reference_ms": "twin_ms"}
 
 
 class Status(StrEnum):
-    """How a check ended. Only WRONG and ERROR fail; SLOWER is right, and auto leaves it unused."""
+    """The end of a check. Only WRONG and ERROR fail; SLOWER is right, and auto leaves it unused."""
 
     OK = "ok"
     SLOWER = "slower"
@@ -50,7 +50,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; times are None without Metal, all numbers where it did not get there.
+    """The findings of one check; times are None without Metal, all numbers where it did not get there.
 
     error and tolerance: of the output furthest from float64 by its own tolerance, the kernel's or,
     without Metal, the reference implementation's; reason: of the tolerance; reference_error: the
@@ -110,7 +110,7 @@ def plan(references: References, limit_bytes: int | None) -> Plan:
 
 
 def findings(checks: Sequence[Check]) -> Iterator[Finding]:
-    """Runs the checks one by one; the arrays of one are freed before the next."""
+    """Run the checks one by one; the arrays of one are freed before the next."""
     for check in checks:
         yield _finding(check)
         mx.clear_cache()

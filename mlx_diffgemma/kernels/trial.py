@@ -34,7 +34,7 @@ class Trial:
 
 
 class Outcome(StrEnum):
-    """How a trial ended; only the first lets the kernels run."""
+    """The end of a trial; only the first lets the kernels run."""
 
     FASTER = "faster"
     SLOWER = "slower"

@@ -55,7 +55,7 @@ def read_verdicts(file: Path) -> Machines:
 
 
 def write_verdict(file: Path, machine: str, family: str, key: str, verdict: Verdict) -> None:
-    """Adds one verdict to what the file holds now; OSError where it cannot be written."""
+    """Add one verdict to what the file holds now; OSError where it cannot be written."""
     try:
         machines = read_verdicts(file)
     except UnreadableError:

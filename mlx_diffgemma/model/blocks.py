@@ -1,4 +1,4 @@
-"""What the network is a stack of: attention, feed-forward, a whole layer, self-conditioning.
+"""The parts that the network is a stack of: attention, feed-forward, a whole layer, self-conditioning.
 
 Axes: L positions, C canvas positions, H hidden size, D head dimension.
 Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
@@ -140,7 +140,7 @@ class Layer:
 
 @dataclass
 class SelfConditioning:
-    """Adds what the last step believed to the canvas embedding, then norms without weight."""
+    """Soft embeddings of the step before added to the canvas, then a norm without weight."""
 
     mlp: GatedMLP
     pre_norm: mx.array

@@ -48,7 +48,7 @@ class LayerCache:
         return 0 if self.window is None else max(0, position - (self.window - 1))
 
     def write(self, keys: mx.array, values: mx.array, position: int) -> Span:
-        """Stores [1, heads, n, D] at position, ... and returns what is visible, up to its end.
+        """Store [1, heads, n, D] at position, ...; the span that is visible, up to its end.
 
         The slots must have been made by `make_room`.
         """
@@ -79,7 +79,7 @@ class LayerCache:
         self.span = span  # last: an interruption leaves the old one whole
 
     def _save(self, mark: int, new_start: int) -> None:
-        """Copies what a rollback to `mark` needs, if it is about to be trimmed away."""
+        """Copy the keys and values that a rollback to `mark` needs, if they are about to go."""
         if self.span is None or self.window is None:
             return
         needed = max(0, self.first_visible(mark) - MARGIN)
@@ -97,7 +97,7 @@ class LayerCache:
         return 0
 
     def roll_back(self, position: int) -> None:
-        """Forgets the positions from `position` on; `reachable` said that it can."""
+        """Forget the positions from `position` on; `reachable` said that it can."""
         span = self.span
         if span is not None and span.start > self.first_visible(position):
             self.span = None if self.saved is None else self.saved.cut(self.saved.start, position)
@@ -110,7 +110,7 @@ class LayerCache:
 
 @dataclass
 class Prefix:
-    """What has been encoded: its token ids and every layer's keys and values."""
+    """The encoded positions: their token ids and every layer's keys and values."""
 
     layers: list[LayerCache]
     tokens: list[int] = field(default_factory=list)
@@ -141,7 +141,7 @@ class Prefix:
         ]
 
     def mark(self) -> None:
-        """Remembers this point: a later prompt that shares it can go back here."""
+        """Remember this point: a later prompt that shares the prefix can go back here."""
         self.marked = self.length
 
     def reserve(self, positions: int) -> None:
@@ -149,7 +149,7 @@ class Prefix:
         self.reserved = positions
 
     def roll_back(self, position: int) -> int:
-        """Goes back to `position`, or to the last earlier point still stored; returns it."""
+        """Go back to `position`, or to the last earlier point still stored; returns that point."""
         target = min(position, self.length)
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
             target = reachable

@@ -30,7 +30,7 @@ class Routing:
 
 
 class Router:
-    """Scores all experts for a row, from the raw residual; the K best are used."""
+    """The scores of all experts for a row, from the raw residual; the K best are used."""
 
     def __init__(self, projection: AnyMatrix, per_expert_scale: mx.array, top_k: int) -> None:
         self.projection, self.top_k = projection, top_k

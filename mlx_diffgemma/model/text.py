@@ -139,7 +139,7 @@ class Model:
         prefix.tokens.extend(ids)
 
     def _before_last_layer(self, ids: Sequence[int], prefix: Prefix) -> tuple[mx.array, int]:
-        """What the last layer of the causal pass gets, [1, L, H], and the first position."""
+        """Input [1, L, H] of the last layer of the causal pass, and the first position."""
         offset, count = prefix.length, len(ids)
         self._make_room(prefix, count)
         sliding_mask = self._sliding_mask(offset, count)

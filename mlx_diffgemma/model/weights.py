@@ -1,4 +1,4 @@
-"""Builds the network from the tensors of a checkpoint folder."""
+"""The network built from the tensors of a checkpoint folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def load_network(
     progress: Progress | None = None,
     choices: Choices | None = None,
 ) -> Loaded:
-    """Reads `folder` and binds all its text weights.
+    """Read `folder` and bind all its text weights.
 
     `dtype` None means that of `choices`, or else the checkpoint's own.
     """
