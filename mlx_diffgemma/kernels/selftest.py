@@ -50,7 +50,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The findings of one check; times are None without Metal, all numbers where it did not get there.
+    """The findings of one check; times are None without Metal, all numbers where it raised.
 
     error and tolerance: of the output furthest from float64 by its own tolerance, the kernel's or,
     without Metal, the reference implementation's; reason: of the tolerance; reference_error: the

@@ -1,4 +1,4 @@
-"""The parts that the network is a stack of: attention, feed-forward, a whole layer, self-conditioning.
+"""The parts of the network: attention, feed-forward, a whole layer, self-conditioning.
 
 Axes: L positions, C canvas positions, H hidden size, D head dimension.
 Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
