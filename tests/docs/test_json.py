@@ -13,6 +13,7 @@ from pages import ROOT, table
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.denoise.checks import checks as denoise_checks
 from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.profile.report import SCHEMA_VERSION
 from mlx_diffgemma.profile.schema import PROFILE, Optional
 from mlx_diffgemma.text.tools import ToolCall
 
@@ -147,6 +148,7 @@ def test_a_saved_conversation(run: Run, clone: Path) -> None:
 def test_a_profile() -> None:
     """Its schema says what is written, and tests of `profile` hold files to it."""
     assert dict(of_schema(PROFILE)) == documented("## `profile --json FILE`")
+    assert f"Schema version {SCHEMA_VERSION}." in (ROOT / "docs/json.md").read_text()
 
 
 def of_schema(kinds: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
