@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from ..answer.turn import Answer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain
+from ..terminal.output import Printer
 from ..terminal.progress import Bar
 from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
@@ -62,11 +63,11 @@ class Chat:
     def _ask(self, question: str) -> None:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(question, bar)
-        display = choose_display(False, self.visual, puzzle=self.talk.session.task is not None)
+        display = choose_display(turn, False, self.visual)
         view = open_view(turn, display, self._screen(display), self.talk.above(question))
         try:
             with self.interrupts.allowed():
-                code = Answer(turn, display, None, bar, view).run()
+                code = Answer(turn, display, None, bar, view, Printer(turn.settings.stop)).run()
         finally:
             self.talk.keep(turn)
         if code == TERMINATED:

@@ -3,14 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from ...diffusion.denoise import Frame
 from .picture import Picture, Size, render
 from .scene import Scene
 from .steps import View
-
-if TYPE_CHECKING:
-    from ...diffusion.denoise import Frame
 
 REDRAWS_PER_SECOND = 12
 SHARE = 0.025  # of the time may go into drawing ...
@@ -44,7 +42,7 @@ class Live(View):
         self.gone = False
         self.pending = False  # a step has been taken that is not drawn
 
-    def step(self, frame: "Frame") -> None:
+    def step(self, frame: Frame) -> None:
         """Take a frame, and draw it if it is time."""
         self.scene.take(frame)
         self.pending = not frame.committed
