@@ -9,7 +9,7 @@ from ..terminal.progress import Bar
 from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
 from ..terminal.streams import say
-from ..terminal.view import Display, choose_display, open_view
+from ..terminal.view import choose_display, open_view
 from .input import LineReader, ReadError
 from .slash import Leave, run_command
 from .talk import Talk
@@ -64,7 +64,9 @@ class Chat:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(question, bar)
         display = choose_display(turn, False, self.visual)
-        view = open_view(turn, display, self._screen(display), self.talk.above(question))
+        if display.live and self.screen is None:
+            self.screen = Screen()
+        view = open_view(turn, display, self.screen, self.talk.above(question))
         try:
             with self.interrupts.allowed():
                 code = Answer(turn, display, None, bar, view, Printer(turn.settings.stop)).run()
@@ -79,8 +81,3 @@ class Chat:
         last = self.talk.last
         if turn.committed and last and last.thinking:
             say(f"(a thought of {len(last.thinking.split())} words; /think shows it)")
-
-    def _screen(self, display: Display) -> Screen | None:
-        if display.live and self.screen is None:
-            self.screen = Screen()
-        return self.screen

@@ -25,15 +25,16 @@ def command(
     command goes on from the finished shards.
     """
     source = _source(folders, check, conversion.dry_run)
+    only_check = check.verify and folders.out is None
+    if only_check:
+        _require_none(given_options(packing, conversion))
+    out = None if only_check or conversion.dry_run else _out(folders.out)
     from . import work
 
-    if check.verify and folders.out is None and not conversion.dry_run:
-        _require_none(given_options(packing, conversion))
+    if only_check:
         return work.check_folder(Path(source), check.against, output.as_json)
-    if conversion.dry_run:
-        return work.Job(source, packing.recipe(), conversion).show_plan(output.as_json)
-    out = _out(folders.out)
-    return work.Job(source, packing.recipe(), conversion).convert(out, check, output.as_json)
+    job = work.Job(source, packing.recipe(), conversion)
+    return job.show_plan(output.as_json) if out is None else job.convert(out, check, output.as_json)
 
 
 def _source(folders: options.FolderOptions, check: options.CheckOptions, dry_run: bool) -> str:
@@ -51,7 +52,7 @@ def _source(folders: options.FolderOptions, check: options.CheckOptions, dry_run
 
 def _require_none(given: Iterator[str]) -> None:
     """ArgumentError for an option of a conversion where a folder is only checked."""
-    for name in given:
+    if name := next(given, None):
         raise ArgumentError(
             f"{name} is for converting, but with --verify and one folder nothing is converted; "
             "give SOURCE and OUT, or leave it out."

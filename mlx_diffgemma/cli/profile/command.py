@@ -81,7 +81,7 @@ def compare_command(given: options.ComparisonOptions) -> int:
 
 def _refuse_options(ctx: typer.Context) -> int:
     """ArgumentError for options of a measurement before a command that makes none."""
-    for name in _given(ctx):
+    if name := next(_given(ctx), None):
         raise ArgumentError(
             f"{_typed(ctx, name)} before {ctx.invoked_subcommand} "
             f"means nothing; see `{ctx.command_path} {ctx.invoked_subcommand} --help`."

@@ -3,25 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from ...diffusion.denoise import Frame
-from .picture import Picture, Size, render
+from .picture import render
 from .scene import Scene
+from .screen import Screen
 from .steps import View
 
 REDRAWS_PER_SECOND = 12
 SHARE = 0.025  # of the time may go into drawing ...
 LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
-
-
-class Surface(Protocol):
-    """A screen to draw on."""
-
-    def enter(self) -> None: ...
-    def measure(self) -> Size: ...
-    def draw(self, picture: Picture) -> None: ...
-    def leave(self) -> None: ...
 
 
 class Live(View):
@@ -32,7 +23,7 @@ class Live(View):
     """
 
     def __init__(
-        self, scene: Scene, screen: Surface, clock: Callable[[], float] = time.perf_counter
+        self, scene: Scene, screen: Screen, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.scene, self.screen, self.clock = scene, screen, clock
         self.drawn_at: float | None = None
