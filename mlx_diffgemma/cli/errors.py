@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any
 
 from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
 from .convert.options import PackingOptions
@@ -85,18 +85,11 @@ def kernel_warnings_said() -> Iterator[None]:
         warnings.simplefilter("always", KernelWarning)
         usual = warnings.showwarning
 
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def show(message: Warning | str, category: type[Warning], *at: Any, **more: Any) -> None:
             if issubclass(category, KernelWarning):
                 say(f"warning: {message}")
             else:
-                usual(message, category, filename, lineno, file, line)
+                usual(message, category, *at, **more)
 
         warnings.showwarning = show
         yield

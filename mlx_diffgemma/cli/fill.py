@@ -1,24 +1,15 @@
 """`fill`: a template whose holes are denoised, and all else kept to the letter."""
 
 from pathlib import Path
-from typing import Annotated
 
 from . import options
-from .parameters import argument, flattened
-
-TemplateText = Annotated[
-    str | None,
-    argument("TEMPLATE", "The template. Without one, or as -, standard input is read."),
-]
+from .parameters import flattened
 
 
-@flattened(without=("max_tokens", "stop"), last=("no_tune",))
+@flattened(without=("think", "max_tokens", "stop"), last=("no_tune",))
 def command(
-    text: TemplateText = None,
-    *,
-    template: options.TemplateOptions,
-    system: options.System = None,
-    raw: options.Raw = False,
+    given: options.TemplateOptions,
+    prompting: options.PromptingOptions,
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
     output: options.OutputOptions,
@@ -29,6 +20,8 @@ def command(
     text of it. A hole that needs fewer ends sooner. tiny-sudoku takes a puzzle of 81 cells, 0, . or
     [[1]] for a blank, and keeps its givens in place.
     """
+    from ..assets import embedded_folder, embedded_task
+    from ..text.holes import read_template
     from .answer.loading import load_session
     from .answer.prompt import TEMPLATE, read_text
     from .answer.turn import show_turn
@@ -36,31 +29,19 @@ def command(
     from .terminal.progress import Bar
 
     settings = sampler.settings()
-    content, ending = read_text(text, template.template_file, TEMPLATE)
-    _check(content, template.gaps, model.model, raw)
+    template, ending = read_text(given.template, given.template_file, TEMPLATE)
+    may_be_a_puzzle = embedded_folder(model.name) or embedded_task(Path(model.name))
+    if prompting.raw or not may_be_a_puzzle:
+        read_template(template, given.gaps)  # an error before a model is loaded, or even asked for
     with open_trace(output.trace) as trace:
         bar = Bar("reading the prompt")
         turn = load_session(model, settings).fill_turn(
-            content,
-            prompt=template.prompt or "",
-            gaps=template.gaps,
+            template,
+            prompt=given.prompt or "",
+            gaps=given.gaps,
             settings=settings,
-            system=system,
-            raw=raw,
+            system=prompting.system,
+            raw=prompting.raw,
             progress=bar,
         )
-        puzzle = turn.puzzle is not None
-        ending = "" if puzzle else ending
-        return show_turn(turn, output, puzzle=puzzle, trace=trace, bar=bar, ending=ending)
-
-
-def _check(text: str, gaps: list[int] | None, model: str | None, raw: bool) -> None:
-    """Find a wrong template before a model is loaded, or even asked for."""
-    from ..assets import embedded_folder, embedded_task
-    from ..checkpoint.hub import default_model
-    from ..text.holes import read_template
-
-    name = default_model() if model is None else model
-    may_be_a_puzzle = embedded_folder(name) or embedded_task(Path(name))
-    if raw or not may_be_a_puzzle:
-        read_template(text, gaps)
+        return show_turn(turn, output, trace, bar, ending)

@@ -1,28 +1,26 @@
 """`generate`: one prompt, one answer."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from . import options
 from .parameters import argument, flattened, option
 
-PromptText = Annotated[
-    str | None,
-    argument("PROMPT", "The prompt. Without one, or as -, standard input is read."),
-]
-PromptFile = Annotated[
-    Path | None, option("--prompt-file", "A UTF-8 file with the prompt.", "FILE")
-]
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """The prompt, from one of three places."""
+
+    prompt: str | None = argument(
+        "PROMPT", "The prompt. Without one, or as -, standard input is read."
+    )
+    prompt_file: Path | None = option("--prompt-file", "A UTF-8 file with the prompt.", "FILE")
 
 
 @flattened()
 def command(
-    prompt: PromptText = None,
-    prompt_file: PromptFile = None,
-    system: options.System = None,
-    think: options.Think = False,
-    raw: options.Raw = False,
-    *,
+    given: PromptOptions,
+    prompting: options.PromptingOptions,
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
     output: options.OutputOptions,
@@ -39,12 +37,9 @@ def command(
     from .terminal.progress import Bar
 
     settings = sampler.settings()
-    text, _ = read_text(prompt, prompt_file, PROMPT)
+    text, _ = read_text(given.prompt, given.prompt_file, PROMPT)
     with open_trace(output.trace) as trace:
         bar = Bar("reading the prompt")
         session = load_session(model, settings)
-        puzzle = session.task is not None and not raw
-        turn = session.turn(
-            text, settings=settings, system=system, think=think, raw=raw, progress=bar
-        )
-        return show_turn(turn, output, puzzle=puzzle, trace=trace, bar=bar)
+        turn = session.turn(text, settings=settings, progress=bar, **vars(prompting))
+        return show_turn(turn, output, trace, bar)

@@ -1,32 +1,37 @@
 """Typer's parameters as fields of dataclasses: groups of options that several commands share.
 
-A field says all there is to an option: its type, its default, and in the annotation the name a user
-types and the help. A command takes a group as one keyword argument, and `flattened` shows Typer a
-parameter for each field.
+A field says all there is to an option: its type, its default, the name a user types and the help. A
+command takes a group as one argument, and `flattened` shows Typer a parameter for each field.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 import typer
-from typer.models import ArgumentInfo, OptionInfo
+from typer.models import OptionInfo
 
 Command = Callable[..., int]
+INFO = "typer"  # the key of what Typer is to know of a field, in the field's metadata
 
 
-def option(name: str, text: str, metavar: str | None = None) -> OptionInfo:
-    """An option for an annotation; its help says the default itself."""
-    info: OptionInfo = typer.Option(..., name, help=text, metavar=metavar, show_default=False)
-    return info
+def option(name: str, text: str, metavar: str | None = None, *, default: Any = None) -> Any:
+    """A field that is an option; its help says the default itself."""
+    info = typer.Option(..., name, help=text, metavar=metavar, show_default=False)
+    return field(default=default, metadata={INFO: info})
 
 
-def argument(metavar: str, text: str) -> ArgumentInfo:
-    """An argument for an annotation; its help says the default itself."""
-    info: ArgumentInfo = typer.Argument(metavar=metavar, help=text, show_default=False)
-    return info
+def flag(name: str, text: str) -> Any:
+    """A field that is an option without a value: True where it is typed."""
+    return option(name, text, default=False)
+
+
+def argument(metavar: str, text: str, *, default: Any = None) -> Any:
+    """A field that is an argument, a required one with MISSING as its default."""
+    info = typer.Argument(metavar=metavar, help=text, show_default=False)
+    return field(default=default, metadata={INFO: info})
 
 
 def flattened(
@@ -40,11 +45,10 @@ def flattened(
 
     def flatten(command: Command) -> Command:
         parameters = signature(command).parameters
-        annotations = {name: parameter.annotation for name, parameter in parameters.items()}
         groups = {
-            name: kind
-            for name, kind in annotations.items()
-            if isinstance(kind, type) and is_dataclass(kind)
+            name: parameter.annotation
+            for name, parameter in parameters.items()
+            if is_dataclass(parameter.annotation)
         }
         flat = _flat(parameters, groups)
         shown = [*(name for name in flat if name not in {*without, *last}), *last]
@@ -60,27 +64,24 @@ def flattened(
     return flatten
 
 
-def _flat(
-    parameters: Mapping[str, Parameter], groups: Mapping[str, type[Any]]
-) -> dict[str, Parameter]:
+def _flat(parameters: Mapping[str, Parameter], groups: Mapping[str, Any]) -> dict[str, Parameter]:
     """The parameters in order, each group replaced by its fields."""
     flat: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
-        if name not in groups:
+        if name in groups:
+            flat |= {each.name: _parameter(each) for each in fields(groups[name])}
+        else:
             flat[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
-            continue
-        hints = get_type_hints(groups[name], include_extras=True)
-        for field in fields(groups[name]):
-            flat[field.name] = Parameter(
-                field.name,
-                Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=hints[field.name],
-            )
     return flat
 
 
-def _grouped(given: Mapping[str, Any], groups: Mapping[str, type[Any]]) -> dict[str, Any]:
+def _parameter(field: Field[Any]) -> Parameter:
+    default = Parameter.empty if field.default is MISSING else field.default
+    annotation = Annotated[field.type, field.metadata[INFO]]  # type: ignore[name-defined]
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _grouped(given: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that the command itself takes, from the values of all parameters."""
     rest = dict(given)
     made = {
@@ -90,25 +91,23 @@ def _grouped(given: Mapping[str, Any], groups: Mapping[str, type[Any]]) -> dict[
     return {**rest, **made}
 
 
-def option_names(group: type[Any]) -> Iterator[tuple[str, str]]:
-    """Each field that takes a value, with the option a user types: `t_min` and `--t-min`."""
-    for name, hint in get_type_hints(group, include_extras=True).items():
-        kind = get_args(hint)[0]
-        if bool not in (kind, *get_args(kind)):
-            yield name, _declared(hint)
+def option_names(group: Any) -> Iterator[tuple[str, str]]:
+    """Each option that takes a value, with the name a user types: `t_min` and `--t-min`."""
+    for each in fields(group):
+        is_flag = bool in (each.type, *get_args(each.type))
+        if isinstance(each.metadata[INFO], OptionInfo) and not is_flag:
+            yield each.name, _typed(each)
 
 
 def given_options(*groups: Any) -> Iterator[str]:
     """The options whose values are not the default, as a user types them."""
     for group in groups:
-        hints = get_type_hints(type(group), include_extras=True)
-        for field in fields(group):
-            if (value := getattr(group, field.name)) != field.default:
-                on, _, off = _declared(hints[field.name]).partition("/")
+        for each in fields(group):
+            if (value := getattr(group, each.name)) != each.default:
+                on, _, off = _typed(each).partition("/")
                 yield off if value is False else on
 
 
-def _declared(hint: Any) -> str:
-    """The name in a field's annotation; `--on/--off` for a flag that has both."""
-    _, info = get_args(hint)
-    return str(info.param_decls[0])
+def _typed(field: Field[Any]) -> str:
+    """The name of a field's option; `--on/--off` for a flag that has both."""
+    return str(field.metadata[INFO].param_decls[0])

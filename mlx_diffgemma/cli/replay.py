@@ -2,11 +2,12 @@
 
 import sys
 import time
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from .errors import ArgumentError
-from .parameters import argument, option
+from .parameters import argument, flattened, option
 from .terminal.streams import is_terminal
 
 if TYPE_CHECKING:
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 1e6  # seconds; there are numbers the system does not take
 HOLD_SECONDS = 1.0  # the last step, before the text takes its place
 
-File = Annotated[Path, argument("FILE", "What `generate --trace FILE` has written.")]
-Speed = Annotated[float, option("--speed", "2 plays twice as fast. Default: 1.", "X")]
-Svg = Annotated[Path | None, option("--svg", "Write an animated image instead of playing.", "OUT")]
-Html = Annotated[Path | None, option("--html", "Write a page with a slider instead.", "OUT")]
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """The trace to play, and the files to write in place of that."""
+
+    file: Path = argument("FILE", "What `generate --trace FILE` has written.", default=MISSING)
+    speed: float = option("--speed", "2 plays twice as fast. Default: 1.", "X", default=1.0)
+    svg: Path | None = option("--svg", "Write an animated image instead of playing.", "OUT")
+    html: Path | None = option("--html", "Write a page with a slider instead.", "OUT")
 
 
-def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) -> int:
+@flattened()
+def command(given: ReplayOptions) -> int:
     """Play a saved denoising trace, or write it as an image or a page that plays it.
 
     Without a terminal only the answer is printed.
@@ -30,15 +37,17 @@ def command(file: File, speed: Speed = 1.0, svg: Svg = None, html: Html = None) 
     from .terminal.output import Printer
     from .terminal.screen import can_draw
 
-    if not 0 < speed < 1e6:
-        raise ArgumentError(f"--speed is {speed:g}, expected a number above 0, 1 for real time.")
-    _check_places(file, svg, html)
-    recording = read_recording(file)
-    if svg or html:
-        _write(recording, speed, svg, html)
+    if not 0 < given.speed < 1e6:
+        raise ArgumentError(
+            f"--speed is {given.speed:g}, expected a number above 0, 1 for real time."
+        )
+    _check_places(given)
+    recording = read_recording(given.file)
+    if given.svg or given.html:
+        _write(recording, given)
         return 0
     if is_terminal(sys.stdout) and can_draw(sys.stderr):
-        _play(recording, speed)
+        _play(recording, given.speed)
     Printer().finish(recording.answer)
     return 0
 
@@ -64,9 +73,9 @@ def _pause(seconds: float) -> None:
     time.sleep(min(seconds, LONGEST_PAUSE))
 
 
-def _check_places(file: Path, svg: Path | None, html: Path | None) -> None:
+def _check_places(given: ReplayOptions) -> None:
     """ArgumentError where one file would replace another that is wanted."""
-    named = [("FILE", file), ("--svg", svg), ("--html", html)]
+    named = [("FILE", given.file), ("--svg", given.svg), ("--html", given.html)]
     places = [(name, path.resolve()) for name, path in named if path is not None]
     for number, (name, place) in enumerate(places):
         for earlier, other in places[:number]:
@@ -75,13 +84,14 @@ def _check_places(file: Path, svg: Path | None, html: Path | None) -> None:
                 raise ArgumentError(f"{earlier} and {name} are both {place}; give another name.")
 
 
-def _write(recording: "Recording", speed: float, svg: Path | None, html: Path | None) -> None:
+def _write(recording: "Recording", given: ReplayOptions) -> None:
     from .record import film as films
     from .record.outfile import OutFile
 
-    film = films.make_film(recording, speed)
+    film = films.make_film(recording, given.speed)
     title = "Text coming out of noise, step by step"
-    for path, what, make in ((svg, "the image", films.svg), (html, "the page", films.html)):
+    wanted = ((given.svg, "the image", films.svg), (given.html, "the page", films.html))
+    for path, what, make in wanted:
         if path is not None:
             with OutFile(path, what) as out:
                 out.write_text(make(film, title))

@@ -5,8 +5,10 @@ from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from . import options
 from .errors import FAILED, exit_code
+from .options import OutputOptions
+from .parameters import flattened
+from .terminal.output import show
 from .terminal.streams import say
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kerne
 WIDEST = 10_000  # characters: more than any table, so that no cell is folded
 
 
-def command(as_json: options.Json = False) -> int:
+@flattened(without=("visual", "trace"))
+def command(output: OutputOptions) -> int:
     """Check and time the project's Metal kernels on this machine, for a report that can be pasted.
 
     Every kernel is compiled, compared with float64 and timed against MLX's own operations, on small
@@ -27,6 +30,7 @@ def command(as_json: options.Json = False) -> int:
     """
     from ..diffusion import sampler
     from ..kernels.selftest import References, findings, plan
+    from ..kernels.verdicts import this_identity
     from ..machine.memory import available_memory
     from ..model import embedding, experts
     from ..model.memory import sized
@@ -46,18 +50,9 @@ def command(as_json: options.Json = False) -> int:
     except KeyboardInterrupt as interrupt:
         say(f"interrupted: {len(found)} of {len(planned.checks)} checks finished.")
         code = exit_code(interrupt)
-    _show(planned, found, as_json)
+    machine = this_identity()
+    show(to_json(machine, planned, found), report(machine, planned, found), output.as_json)
     return code or _verdict(found)
-
-
-def _show(plan: "Plan", found: "Sequence[Finding]", as_json: bool) -> None:
-    from ..kernels.verdicts import this_identity
-    from .terminal.output import write_json, write_out
-
-    if as_json:
-        write_json(to_json(this_identity(), plan, found))
-    else:
-        write_out(report(this_identity(), plan, found))
 
 
 def _verdict(found: "Sequence[Finding]") -> int:
@@ -95,10 +90,12 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> str:
+def report(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
     """The whole text, ready for an issue: nothing in it is cut, however wide it gets."""
-    lines = [*_head(machine, plan, found), "", *_table(found), *_notes(found)]
-    return "\n".join(lines).rstrip() + "\n"
+    yield from _head(machine, plan, found)
+    yield ""
+    yield from _table(found)
+    yield from _notes(found)
 
 
 def _head(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
@@ -136,11 +133,7 @@ def _table(found: "Sequence[Finding]") -> list[str]:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.MARKDOWN)
-    table.add_column("kernel")
-    table.add_column("instantiation")
-    table.add_column("size")
-    table.add_column("result")
+    table = Table("kernel", "instantiation", "size", "result", box=box.MARKDOWN)
     for heading in ("error", "allowed", "kernel ms", "reference ms", "rate"):
         table.add_column(heading, justify="right")
     for finding in found:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 
+from ..assets import Task
 from ..diffusion.denoise import Frame, denoise, fresh_seed
 from ..diffusion.settings import Settings
 from ..kernels import dispatch
@@ -100,6 +101,11 @@ class Turn:
         return self._finish_reason() is not None
 
     @property
+    def task(self) -> Task | None:
+        """The problem that an embedded checkpoint solves; None for a prompt as it is."""
+        return None if self.raw else self.engine.task
+
+    @property
     def stop_ids(self) -> Collection[int]:
         """Ids that end an answer; tokens behind one are no part of it."""
         return self.engine.model.config.stop_ids
@@ -110,9 +116,7 @@ class Turn:
 
     def problem(self) -> str | None:
         """The reason that the answer does not solve an embedded checkpoint's puzzle, or None."""
-        if self.engine.task is None or self.raw:
-            return None
-        return self.engine.task.problem(self.prompt, self.reply().text)
+        return self.task.problem(self.prompt, self.reply().text) if self.task else None
 
     def _seconds(self) -> Seconds:
         return Seconds(

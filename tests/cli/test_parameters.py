@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from inspect import signature
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 import typer
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mlx_diffgemma.cli.convert.options import PackingOptions
 from mlx_diffgemma.cli.errors import with_option_names
 from mlx_diffgemma.cli.options import SamplerOptions
-from mlx_diffgemma.cli.parameters import flattened, given_options, option, option_names
+from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
 from mlx_diffgemma.convert.quantize import RecipeOptions
 from mlx_diffgemma.diffusion.settings import Settings
 
@@ -20,9 +20,9 @@ from mlx_diffgemma.diffusion.settings import Settings
 class Brush:
     """A group of options."""
 
-    num_hairs: Annotated[int | None, option("--hairs", "How many.", "N")] = None
-    wet: Annotated[bool | None, option("--wet/--dry", "Dipped before.")] = None
-    fast: Annotated[bool, option("--fast", "In one stroke.")] = False
+    num_hairs: int | None = option("--hairs", "How many.", "N")
+    wet: bool | None = option("--wet/--dry", "Dipped before.")
+    fast: bool = flag("--fast", "In one stroke.")
 
 
 def run(command: Any, *arguments: str) -> Any:

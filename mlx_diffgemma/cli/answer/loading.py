@@ -1,50 +1,42 @@
 """A session for a command: the model found, asked for, checked and loaded, with a bar."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from ...checkpoint.config import read_config
+from ...checkpoint.hub import Source, find_model
+from ...conversation import engine
+from ...conversation.session import Session
+from ...diffusion.settings import Settings
 from ...errors import ProfileError
+from ...kernels.dispatch import require_usable
+from ...machine.choices import Choices
+from ...machine.dtypes import mlx_dtype
+from ...machine.tuning import recall
 from ..options import ModelOptions
+from ..terminal.output import require_output
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from .consent import ask_on_terminal
 
-if TYPE_CHECKING:
-    from ...checkpoint.hub import Source
-    from ...conversation.session import Session
-    from ...diffusion.settings import Settings
-    from ...machine.choices import Choices
 
-
-def load_session(options: ModelOptions, settings: "Settings") -> "Session":
+def load_session(options: ModelOptions, settings: Settings) -> Session:
     """The session; what cannot work is found before a download, or before the weights are read."""
-    from ...checkpoint.config import read_config
-    from ...checkpoint.hub import default_model, find_model
-    from ...conversation.engine import load_engine
-    from ...conversation.session import Session
-    from ...kernels.dispatch import require_usable
-    from ...machine.dtypes import mlx_dtype
-    from ..terminal.output import require_output
-
     require_output()
     require_usable()
-    name = default_model() if options.model is None else options.model
-    source = find_model(name, offline=options.offline, consent=ask_on_terminal())
+    source = find_model(options.name, offline=options.offline, consent=ask_on_terminal())
     settings.resolved(read_config(source.folder).sampler, 0)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else _recalled(source, options.dtype)
     with Bar("loading layers") as bar:
-        engine = load_engine(source, dtype, force=options.force, progress=bar, choices=choices)
-    return Session(engine)
+        return Session(
+            engine.load_engine(source, dtype, force=options.force, progress=bar, choices=choices)
+        )
 
 
-def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
+def _recalled(source: Source, dtype: str | None) -> Choices | None:
     """The choices tuned for this machine and model; a warning and None for a broken file."""
-    from ...conversation.engine import place_of
-    from ...machine.tuning import recall
-
     try:
-        choices = recall(lambda: place_of(source.folder, source.revision, dtype))
+        choices = recall(lambda: engine.place_of(source.folder, source.revision, dtype))
     except ProfileError as error:
         say(f"warning: {error}")
         return None

@@ -1,10 +1,12 @@
 """One turn on its way to the terminal, a pipe or a file; finished canvases are never lost."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ...conversation.reply import Reply
+from ...conversation.turn import Turn
 from ..errors import FAILED, exit_code
 from ..options import OutputOptions
+from ..record.trace import Trace
 from ..terminal.output import Printer, write_json
 from ..terminal.progress import Bar
 from ..terminal.screen import screen_size
@@ -12,26 +14,17 @@ from ..terminal.steps import View, cut
 from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
 
-if TYPE_CHECKING:
-    from ...conversation.reply import Reply
-    from ...conversation.turn import Turn
-    from ...diffusion.denoise import Frame
-    from ..record.trace import Trace
-
 
 @dataclass
 class Answer:
     """A turn that is run and shown; `run` gives the exit code."""
 
-    turn: "Turn"
+    turn: Turn
     display: Display
-    trace: "Trace | None"
+    trace: Trace | None
     bar: Bar
     view: View
-    ending: str = ""
-
-    def __post_init__(self) -> None:
-        self.printer = Printer(self.turn.settings.stop, self.ending)
+    printer: Printer
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error the canvases that are finished."""
@@ -53,14 +46,11 @@ class Answer:
             self.trace.begin(self.turn)
         with self.bar, self.view:  # gone before anything else is said
             for frame in self.turn:
-                self._take(frame)
-
-    def _take(self, frame: "Frame") -> None:
-        if self.trace:
-            self.trace.write(frame)
-        self.view.step(frame)
-        if frame.committed and self.display.streaming:
-            self.printer.grow(self.turn.reply().text)
+                if self.trace:
+                    self.trace.write(frame)
+                self.view.step(frame)
+                if frame.committed and self.display.streaming:
+                    self.printer.grow(self.turn.reply().text)
 
     def _show(self) -> None:
         """JSON always; text where there is some, and a puzzle's only where it is solved."""
@@ -78,20 +68,15 @@ class Answer:
 
 
 def show_turn(
-    turn: "Turn",
-    output: OutputOptions,
-    *,
-    puzzle: bool,
-    trace: "Trace | None",
-    bar: Bar,
-    ending: str = "",
+    turn: Turn, output: OutputOptions, trace: Trace | None, bar: Bar, ending: str = ""
 ) -> int:
     """One turn from its first step to the last line about it; the exit code.
 
-    ending: what the Printer ends a text with.
+    ending: what the Printer ends a text with, but not a puzzle's solution.
     """
-    display = choose_display(output.as_json, output.visual, puzzle)
-    code = Answer(turn, display, trace, bar, open_view(turn, display), ending).run()
+    display = choose_display(turn, output.as_json, output.visual)
+    printer = Printer(turn.settings.stop, "" if turn.task else ending)
+    code = Answer(turn, display, trace, bar, open_view(turn, display), printer).run()
     if display.visual and turn.finished:
         say(cut(summary(turn.reply()), screen_size().columns))
     return code
@@ -101,7 +86,7 @@ def _canvases(count: int) -> str:
     return f"{count or 'no'} canvas{'' if count == 1 else 'es'}"
 
 
-def summary(reply: "Reply") -> str:
+def summary(reply: Reply) -> str:
     """The numbers of a finished answer, the seed among them: it gives the same text again."""
     rate = reply.tokens_per_second
     speed = f", {rate:.1f} tokens/s" if rate else ""

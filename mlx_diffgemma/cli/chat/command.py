@@ -1,26 +1,28 @@
 """`chat`: a conversation, question by question."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from .. import options
 from ..parameters import flattened, option
 
-LoadFile = Annotated[
-    Path | None,
-    option("--load", "Go on with a conversation that /save has written.", "FILE"),
-]
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """The conversation to go on with."""
+
+    load: Path | None = option(
+        "--load", "Go on with a conversation that /save has written.", "FILE"
+    )
 
 
-@flattened()
+@flattened(without=("raw", "as_json", "trace"))
 def command(
-    load: LoadFile = None,
-    system: options.System = None,
-    think: options.Think = False,
-    *,
+    given: ChatOptions,
+    prompting: options.PromptingOptions,
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
-    visual: options.Visual = None,
+    output: options.OutputOptions,
 ) -> int:
     """Talk with a model; /help lists what can be typed beside questions.
 
@@ -34,10 +36,10 @@ def command(
     from .slash import COMMANDS
     from .talk import Talk
 
-    settings = sampler.settings()
-    earlier = saved.load(load) if load else saved.SavedConversation("", None, ())
+    settings, system = sampler.settings(), prompting.system
+    earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
     session = load_session(model, settings)
     session.restore(earlier.messages, earlier.system if system is None else system)
     reader = open_reader(f"/{name}" for name in COMMANDS)
-    talk = Talk(session, settings, think, said=list(earlier.messages))
-    return Chat(talk, reader, visual).run()
+    talk = Talk(session, settings, prompting.think, said=list(earlier.messages))
+    return Chat(talk, reader, output.visual).run()

@@ -8,9 +8,9 @@ import os
 import re
 import sys
 import termios
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ...errors import PromptError
 from ..errors import FileError, reason
@@ -31,18 +31,31 @@ class ReadError(FileError):
     """Standard input failed: there will be no further line."""
 
 
-class LineReader(Protocol):
+class LineReader:
     """A source of questions."""
 
     interactive: bool
 
     def read(self, prompt: str) -> str:
-        """The question; `prompt` stands before it where somebody types it."""
-        ...
+        """The question: lines up to the first without a backslash at its end, joined.
+
+        `prompt` stands before it where somebody types it.
+        """
+        lines = [self.line(prompt)]
+        while lines[-1].endswith("\\"):
+            lines[-1] = lines[-1][:-1]
+            try:
+                lines.append(self.line(CONTINUATION))
+            except EOFError:
+                break
+        return "\n".join(lines)
+
+    def line(self, prompt: str) -> str:
+        """The next line, after a prompt."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
-        ...
 
 
 def open_reader(words: Iterable[str]) -> LineReader:
@@ -52,32 +65,14 @@ def open_reader(words: Iterable[str]) -> LineReader:
     return PlainLines()
 
 
-def continued(read: Callable[[str], str], prompt: str) -> str:
-    """Lines up to the first without a backslash at its end, joined."""
-    lines = [read(prompt)]
-    while lines[-1].endswith("\\"):
-        lines[-1] = lines[-1][:-1]
-        try:
-            lines.append(read(CONTINUATION))
-        except EOFError:
-            break
-    return "\n".join(lines)
-
-
-class PlainLines:
+class PlainLines(LineReader):
     """Standard input line by line; UTF-8, as every other text."""
 
     def __init__(self) -> None:
         self.interactive = is_terminal(sys.stdin)
 
-    def read(self, prompt: str) -> str:
-        """The next question; a prompt is shown to people only."""
-        return continued(self._line, prompt)
-
-    def close(self) -> None:
-        """Leave the terminal alone: nothing was changed."""
-
-    def _line(self, prompt: str) -> str:
+    def line(self, prompt: str) -> str:
+        """The next line; a prompt is shown to people only."""
         if sys.stdin is None:
             raise EOFError
         if self.interactive and sys.stderr is not None:  # print would take standard output instead
@@ -94,7 +89,7 @@ class PlainLines:
             raise _no_utf8(line[error.start]) from error
 
 
-class Editor:
+class Editor(LineReader):
     """A line editor with history; Enter asks, Alt-Enter breaks the line, pasted lines stay one.
 
     It draws on standard error: standard output is for answers.
@@ -107,12 +102,8 @@ class Editor:
         self.found = termios.tcgetattr(sys.stdin.fileno())
         atexit.register(self.close)
 
-    def read(self, prompt: str) -> str:
-        """The next question, edited."""
-        return continued(self._line, prompt)
-
-    def _line(self, prompt: str) -> str:
-        """One line. A signal ends the editing, and is dealt with when the editor has cleaned up.
+    def line(self, prompt: str) -> str:
+        """The next line, edited; a signal ends the editing, and waits until it has cleaned up.
 
         The editor's own handler prints a traceback where Ctrl-C comes while it cleans up.
         """

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 from ..answer.turn import Answer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain
+from ..terminal.output import Printer
 from ..terminal.progress import Bar
 from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
 from ..terminal.streams import say
-from ..terminal.view import Display, choose_display, open_view
+from ..terminal.view import choose_display, open_view
 from .input import LineReader, ReadError
 from .slash import Leave, run_command
 from .talk import Talk
@@ -62,11 +63,13 @@ class Chat:
     def _ask(self, question: str) -> None:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(question, bar)
-        display = choose_display(False, self.visual, puzzle=self.talk.session.task is not None)
-        view = open_view(turn, display, self._screen(display), self.talk.above(question))
+        display = choose_display(turn, False, self.visual)
+        if display.live and self.screen is None:
+            self.screen = Screen()
+        view = open_view(turn, display, self.screen, self.talk.above(question))
         try:
             with self.interrupts.allowed():
-                code = Answer(turn, display, None, bar, view).run()
+                code = Answer(turn, display, None, bar, view, Printer(turn.settings.stop)).run()
         finally:
             self.talk.keep(turn)
         if code == TERMINATED:
@@ -78,8 +81,3 @@ class Chat:
         last = self.talk.last
         if turn.committed and last and last.thinking:
             say(f"(a thought of {len(last.thinking.split())} words; /think shows it)")
-
-    def _screen(self, display: Display) -> Screen | None:
-        if display.live and self.screen is None:
-            self.screen = Screen()
-        return self.screen

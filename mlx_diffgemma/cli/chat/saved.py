@@ -1,7 +1,6 @@
 """A conversation as a JSON file: `/save` writes it, `--load` reads it."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,15 +25,9 @@ class SavedConversation:
     messages: tuple[Message, ...]
 
 
-def save(file: Path, model: str, system: str | None, messages: Sequence[Message]) -> None:
+def save(file: Path, conversation: SavedConversation) -> None:
     """Write all or nothing; another conversation is replaced, but no other file."""
-    content = {
-        "kind": KIND,
-        "version": VERSION,
-        "model": model,
-        "system": system,
-        "messages": [asdict(message) for message in messages],
-    }
+    content = {"kind": KIND, "version": VERSION, **asdict(conversation)}
     if "\0" in str(file):
         raise FileError(f"{str(file)!r:.80} cannot be a file's name; choose another.")
     if file.exists() and not (file.is_file() and _is_conversation(file)):

@@ -11,7 +11,7 @@ from ..answer.turn import summary
 from ..errors import ArgumentError
 from ..terminal.steps import printable
 from ..terminal.streams import say
-from .saved import save
+from .saved import SavedConversation, save
 from .talk import Talk
 
 COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -111,7 +111,8 @@ def _save(talk: Talk, argument: str) -> None:
         raise ArgumentError(
             f"/save {argument!r:.40}: no such user's home; put ./ in front of a name with ~."
         ) from error
-    save(file, talk.session.info.path, talk.session.system, talk.said)
+    session = talk.session
+    save(file, SavedConversation(session.info.path, session.system, tuple(talk.said)))
     say(f"saved {len(talk.said)} messages to {file}.")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...convert.checks import output_bytes
 from ...convert.compare import part_of
+from ...convert.estimate import estimate_seconds
 from ...convert.plan import Plan
 from ...convert.run import Result
 from ...convert.table import Entry
@@ -21,7 +22,7 @@ SHOWN = 3  # names of a long list
 # --- a plan
 
 
-def plan_lines(plan: Plan, seconds: float) -> Iterator[str]:
+def plan_lines(plan: Plan) -> Iterator[str]:
     """Every tensor, those of alike layers in one line, then the sums."""
     groups: dict[str, dict[tuple[object, ...], list[Entry]]] = {part: {} for part in PARTS}
     for entry in plan.entries:
@@ -35,7 +36,7 @@ def plan_lines(plan: Plan, seconds: float) -> Iterator[str]:
         for (source, *_), alike in kinds.items():
             yield from _alike(str(source), alike)
     yield ""
-    yield from _sums(plan, seconds)
+    yield from _sums(plan)
 
 
 def _alike(source: str, entries: list[Entry]) -> Iterator[str]:
@@ -56,7 +57,7 @@ def _alike(source: str, entries: list[Entry]) -> Iterator[str]:
         yield f"    -> {shown}  {list(output.shape)} {output.dtype}{bits}"
 
 
-def _sums(plan: Plan, seconds: float) -> Iterator[str]:
+def _sums(plan: Plan) -> Iterator[str]:
     source = plan.source
     at = f" at {source.revision}" if source.revision else ""
     yield f"source       {source.name if source.revision else source.folder}{at}"
@@ -69,12 +70,10 @@ def _sums(plan: Plan, seconds: float) -> Iterator[str]:
     memory = available_memory()
     there = "" if memory is None else f" of {sized(memory)}"
     yield f"memory       {sized(plan.peak_bytes)} at most{there}"
-    yield f"time         about {_duration(seconds)} on this machine, if its disks keep up"
-    yield (
-        f"unpacked     {_names(plan.unfit)}: no multiple of the group size"
-        if plan.unfit
-        else ("unpacked     nothing for its width")
-    )
+    duration = _duration(estimate_seconds(plan))
+    yield f"time         about {duration} on this machine, if its disks keep up"
+    unfit = f"{_names(plan.unfit)}: no multiple of the group size"
+    yield f"unpacked     {unfit if plan.unfit else 'nothing for its width'}"
     yield f"dropped      {_names(list(plan.dropped)) if plan.dropped else 'nothing'}"
     if not plan.has_vision and plan.source.config.has_vision:
         yield "vision       config.json has a tower, the source has no tensor of it"
@@ -127,18 +126,13 @@ def result_lines(plan: Plan, result: Result, checked: Verification | None) -> It
 
 def describe_result(plan: Plan, result: Result, checked: Verification | None) -> dict[str, Any]:
     """The object of `convert --json`."""
+    figures = asdict(result)
     return {
-        "path": str(result.folder),
+        "path": str(figures.pop("folder")),
         "source": plan.source.name,
         "revision": plan.source.revision,
         "quantize": plan.recipe.name,
-        "shards": result.shards,
-        "resumed_shards": result.resumed_shards,
-        "tensor_count": result.tensor_count,
-        "tensor_bytes": result.tensor_bytes,
-        "file_bytes": result.file_bytes,
-        "seconds": result.seconds,
-        "peak_memory_bytes": result.peak_memory_bytes,
+        **figures,
         "unpacked_for_width": plan.unfit,
         "dropped": list(plan.dropped),
         "verification": None if checked is None else describe_check(checked),

@@ -1,42 +1,35 @@
 """`info`: a checkpoint's parts and the memory it needs, without loading it."""
 
-from typing import Annotated
+from dataclasses import dataclass
 
 from .. import options
-from ..parameters import argument, option
+from ..parameters import argument, flattened, option
 
-ModelArgument = Annotated[str | None, argument("MODEL", options.MODEL_HELP)]
-Context = Annotated[
-    int | None,
-    option(
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """The model to describe, and the context to plan for."""
+
+    described: str | None = argument("MODEL", options.MODEL_HELP)
+    context: int | None = option(
         "--context",
         "Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
         "N",
-    ),
-]
+    )
 
 
-def command(
-    model: ModelArgument = None,
-    context: Context = None,
-    dtype: options.Dtype = None,
-    as_json: options.Json = False,
-    offline: options.Offline = False,
-) -> int:
+@flattened(without=("model", "force", "no_tune", "visual", "trace"), last=("offline",))
+def command(given: InfoOptions, model: options.ModelOptions, output: options.OutputOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 
     Reads headers only; no weight is loaded. Nothing is downloaded.
     """
-    from ...checkpoint.hub import default_model, find_model
-    from ..terminal.output import write_json, write_lines
+    from ...checkpoint.hub import find_model
+    from ..terminal.output import show
     from .facts import describe, gather
+    from .text import lines
 
-    name = default_model() if model is None else model
-    facts = gather(find_model(name, offline=offline), context, dtype)
-    if as_json:
-        write_json(describe(facts))
-    else:
-        from .text import lines
-
-        write_lines(lines(facts))
+    source = find_model(options.ModelOptions(given.described).name, offline=model.offline)
+    facts = gather(source, given.context, model.dtype)
+    show(describe(facts), lines(facts), output.as_json)
     return 0

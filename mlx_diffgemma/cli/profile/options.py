@@ -1,67 +1,50 @@
 """The options of `profile` with their help; None is always "not given"."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
-from ..parameters import argument, given_options, option
+from ..parameters import argument, flag, given_options, option
 
 if TYPE_CHECKING:
     from ...profile.workload import Workload
 
 ADAPTIVE = ("--prompts", "--seeds", "--max-tokens")  # options of the adaptive workload alone
 
-FirstFile = Annotated[Path, argument("A", "A file written by profile --json.")]
-SecondFile = Annotated[Path, argument("B", "The file to compare it with.")]
-Anyway = Annotated[
-    bool, option("--anyway", "Also where sampler, quantisation, model, context or prompts differ.")
-]
-
 
 @dataclass(frozen=True)
 class WorkloadOptions:
     """The prompts to answer, and the steps for each canvas."""
 
-    steps: Annotated[
-        str,
-        option(
-            "--steps",
-            "Denoising steps of every canvas, or adaptive: answers to the shipped prompts, as many "
-            "steps as they take. Default: 16.",
-            "N",
-        ),
-    ] = "16"
-    context: Annotated[
-        int | None,
-        option(
-            "--context",
-            "Prompt positions. Default: 1024 where the model holds them; the prompts' own length "
-            "when adaptive.",
-            "N",
-        ),
-    ] = None
-    canvases: Annotated[
-        int | None, option("--canvases", "Canvases measured with fixed steps. Default: 5.", "N")
-    ] = None
-    prompts: Annotated[
-        int | None,
-        option("--prompts", "Shipped prompts of the adaptive workload. Default: all 20.", "N"),
-    ] = None
-    seeds: Annotated[
-        int | None,
-        option("--seeds", "Seeds for each prompt of the adaptive workload. Default: 3.", "N"),
-    ] = None
-    max_tokens: Annotated[
-        int | None,
-        option(
-            "--max-tokens",
-            "Tokens of an adaptive answer at most. Default: 1024, or as many whole canvases as "
-            "fit.",
-            "N",
-        ),
-    ] = None
-    seed: Annotated[int, option("--seed", "The first seed. Default: 0.", "N")] = 0
+    steps: str = option(
+        "--steps",
+        "Denoising steps of every canvas, or adaptive: answers to the shipped prompts, as many "
+        "steps as they take. Default: 16.",
+        "N",
+        default="16",
+    )
+    context: int | None = option(
+        "--context",
+        "Prompt positions. Default: 1024 where the model holds them; the prompts' own length when "
+        "adaptive.",
+        "N",
+    )
+    canvases: int | None = option(
+        "--canvases", "Canvases measured with fixed steps. Default: 5.", "N"
+    )
+    prompts: int | None = option(
+        "--prompts", "Shipped prompts of the adaptive workload. Default: all 20.", "N"
+    )
+    seeds: int | None = option(
+        "--seeds", "Seeds for each prompt of the adaptive workload. Default: 3.", "N"
+    )
+    max_tokens: int | None = option(
+        "--max-tokens",
+        "Tokens of an adaptive answer at most. Default: 1024, or as many whole canvases as fit.",
+        "N",
+    )
+    seed: int = option("--seed", "The first seed. Default: 0.", "N", default=0)
 
     def workload(self) -> "Workload":
         """The workload; ArgumentError for an option of the other kind of workload."""
@@ -96,36 +79,24 @@ def _steps(text: str) -> int | None:
 class MeasureOptions:
     """The measurements beside the workload's steps."""
 
-    components: Annotated[
-        bool,
-        option(
-            "--components",
-            "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
-        ),
-    ] = False
-    sustained: Annotated[
-        str | None,
-        option(
-            "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
-        ),
-    ] = None
-    baseline: Annotated[
-        str | None,
-        option(
-            "--baseline",
-            "An autoregressive model, such as Gemma 4, for mlx-lm: measured in turn, on the same "
-            "prompts.",
-            "AR_MODEL",
-        ),
-    ] = None
-    encoder_head: Annotated[
-        bool,
-        option(
-            "--encoder-head",
-            "Also measure the causal encoder with the tied head as a next-token model: perplexity, "
-            "agreement with the canvases, speed.",
-        ),
-    ] = False
+    components: bool = flag(
+        "--components",
+        "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
+    )
+    sustained: str | None = option(
+        "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
+    )
+    baseline: str | None = option(
+        "--baseline",
+        "An autoregressive model, such as Gemma 4, for mlx-lm: measured in turn, on the same "
+        "prompts.",
+        "AR_MODEL",
+    )
+    encoder_head: bool = flag(
+        "--encoder-head",
+        "Also measure the causal encoder with the tied head as a next-token model: perplexity, "
+        "agreement with the canvases, speed.",
+    )
 
     def sustained_seconds(self) -> float | None:
         """Seconds in a time such as 10m, 90s or 1.5h."""
@@ -147,32 +118,34 @@ class MeasureOptions:
 class TuneOptions:
     """The search for what is fastest on this machine, in a measurement's place."""
 
-    tune: Annotated[
-        bool,
-        option(
-            "--tune",
-            "Time what depends on the machine (chunks, dense weights, Metal kernels), checked "
-            "first, and keep the fastest for generate, chat and fill.",
-        ),
-    ] = False
-    tune_dtype: Annotated[
-        bool,
-        option(
-            "--tune-dtype",
-            "With --tune: also keep float16 activations where they are faster. They round "
-            "otherwise than the checkpoint's, so texts may change.",
-        ),
-    ] = False
+    tune: bool = flag(
+        "--tune",
+        "Time what depends on the machine (chunks, dense weights, Metal kernels), checked first, "
+        "and keep the fastest for generate, chat and fill.",
+    )
+    tune_dtype: bool = flag(
+        "--tune-dtype",
+        "With --tune: also keep float16 activations where they are faster. They round otherwise "
+        "than the checkpoint's, so texts may change.",
+    )
 
 
 @dataclass(frozen=True)
 class FileOptions:
     """The files that a measurement is written to."""
 
-    json_file: Annotated[
-        Path | None,
-        option("--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"),
-    ] = None
-    trace: Annotated[
-        Path | None, option("--trace", "Write Chrome trace events to FILE.", "FILE")
-    ] = None
+    json_file: Path | None = option(
+        "--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"
+    )
+    trace: Path | None = option("--trace", "Write Chrome trace events to FILE.", "FILE")
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """The two measurements to compare."""
+
+    first: Path = argument("A", "A file written by profile --json.", default=MISSING)
+    second: Path = argument("B", "The file to compare it with.", default=MISSING)
+    anyway: bool = flag(
+        "--anyway", "Also where sampler, quantisation, model, context or prompts differ."
+    )

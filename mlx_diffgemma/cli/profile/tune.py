@@ -1,34 +1,27 @@
 """`profile --tune`: a table of the candidates; the fastest are kept for generate and chat."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from ...conversation.engine import place_of
+from ...diffusion.settings import Settings
+from ...machine.choices import Choices
+from ...machine.tuning import require_storable, store
+from ...profile import tune as search
+from ...profile.tune import Row, Tuned
+from ..answer.loading import load_session
 from ..options import ModelOptions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ...machine.choices import Choices
-    from ...profile.tune import Row, Tuned
+from ..terminal.output import write_lines
+from ..terminal.progress import Bar
 
 
 def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     """Measure, print, and write the choices that won; an interrupt writes nothing."""
-    from pathlib import Path
-
-    from ...conversation.engine import place_of
-    from ...diffusion.settings import Settings
-    from ...machine.tuning import require_storable, store
-    from ...profile.tune import tune as measure
-    from ..answer.loading import load_session
-    from ..terminal.output import write_lines
-    from ..terminal.progress import Bar
-
     file = require_storable()
     session = load_session(model, Settings())
     place = place_of(Path(session.info.path), session.info.revision, model.dtype)
     with Bar("tuning") as bar:
-        tuned = measure(
+        tuned = search.tune(
             session,
             tune_dtype=tune_dtype,
             dtype_given=model.dtype is not None,
@@ -42,7 +35,7 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     return 0
 
 
-def lines(tuned: "Tuned", file: "Path") -> Iterator[str]:
+def lines(tuned: Tuned, file: Path) -> Iterator[str]:
     """The table, then what is kept."""
     yield f"{'choice':<22}{'value':>14}{'ms':>11}{'spread':>9}{'time':>8}  outcome"
     for row in tuned.rows:
@@ -56,7 +49,7 @@ def lines(tuned: "Tuned", file: "Path") -> Iterator[str]:
     yield from _kept(tuned.choices, file)
 
 
-def _line(row: "Row") -> str:
+def _line(row: Row) -> str:
     times = " " * 28
     if row.ms is not None and row.spread is not None and row.share is not None:
         times = f"{row.ms:>11.4g}{row.spread:>9.1%}{row.share:>8.3f}"
@@ -64,9 +57,7 @@ def _line(row: "Row") -> str:
     return f"{row.name:<22}{row.value!s:>14}{times}  {row.outcome}{note}"
 
 
-def _kept(choices: "Choices", file: "Path") -> Iterator[str]:
-    from ...machine.choices import Choices
-
+def _kept(choices: Choices, file: Path) -> Iterator[str]:
     own = Choices().to_json()
     won = {name: value for name, value in choices.to_json().items() if value != own[name]}
     if not won:

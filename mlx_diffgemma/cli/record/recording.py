@@ -1,11 +1,11 @@
 """A file that `--trace` wrote, read again and checked line by line."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from ..errors import FileError, reason
 from ..terminal.scene import Scene
 from .trace import FORMAT
 
-T = TypeVar("T")
 AGAIN = "record it again with `generate --trace`"
 
 
@@ -59,10 +58,13 @@ def read_recording(file: Path) -> Recording:
     lines = list(_lines(file, content))
     if not lines:
         _refuse(file, "is empty, expected a trace", AGAIN)
-    num_steps, layout, canvas_length = _header(file, lines[0])
+    _require_trace(file, lines[0])
+    with _checking(file, 1):
+        num_steps, layout, canvas_length = _header(lines[0])
     entries: list[_Entry] = []
     for number, line in enumerate(lines[1:], 2):
-        entry = _checked(file, number, partial(_entry, line, canvas_length))
+        with _checking(file, number):
+            entry = _entry(line, canvas_length)
         if not _follows(entry.frame, entries[-1].frame if entries else None):
             _refuse(file, f"goes on elsewhere in line {number}, expected the next step", AGAIN)
         entries.append(entry)
@@ -99,18 +101,17 @@ def _lines(file: Path, content: bytes) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _header(file: Path, header: dict[str, Any]) -> tuple[int, Layout | None, int]:
-    """Steps a canvas at most, layout and canvas length."""
+def _require_trace(file: Path, header: dict[str, Any]) -> None:
     if header.get("type") != "header":
         _refuse(file, "has no header in line 1, expected a trace", AGAIN)
     if header.get("format") != FORMAT:
         version = header.get("version", "an unknown version")
         got = header.get("format", "none")
         _refuse(file, f"has format {got} (written by {version}), expected {FORMAT}", AGAIN)
-    return _checked(file, 1, lambda: _header_values(header))
 
 
-def _header_values(header: dict[str, Any]) -> tuple[int, Layout | None, int]:
+def _header(header: dict[str, Any]) -> tuple[int, Layout | None, int]:
+    """Steps a canvas at most, layout and canvas length."""
     length = _count(header["canvas_length"], 1)
     layout = header["layout"]
     if layout is not None:
@@ -191,9 +192,11 @@ def _follows(frame: Frame, last: Frame | None) -> bool:
     return (frame.canvas, frame.step) == (last.canvas, step)
 
 
-def _checked(file: Path, number: int, read: Callable[[], T]) -> T:
+@contextmanager
+def _checking(file: Path, number: int) -> Iterator[None]:
+    """Turns what reading a line raises into the FileError that says what is wrong in it."""
     try:
-        return read()
+        yield
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is wrong ({error})"
         _refuse(file, f"line {number} {what}", AGAIN)

@@ -12,19 +12,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...conversation.turn import Turn
+from ...diffusion.denoise import Frame
 from ...diffusion.pinned import FillFrame
 from ...text.pieces import Parts
 from ...version import __version__
-from ..errors import FileError, reason
-from ..terminal.scene import Reader, turn_reader
-
-if TYPE_CHECKING:
-    from ...conversation.turn import Turn
-    from ...diffusion.denoise import Frame
+from ..terminal.scene import turn_reader
+from .outfile import writing
 
 FORMAT = 1  # of the lines; another number where an older reader would go wrong
+WHAT = "the trace"  # in errors
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def open_trace(file: Path | None) -> "Iterator[Trace | None]":
         yield trace
     finally:
         os.close(trace.descriptor)
-        if created and not trace.begun:
+        if created and trace.turn is None:
             with suppress(OSError):
                 file.unlink()
 
@@ -50,76 +49,76 @@ class Trace:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.begun = False
         self.turn: Turn | None = None
-        self.read: Reader | None = None
-        try:
+        with writing(file, WHAT):
             self.descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise self._error(error) from error
         self.regular = stat.S_ISREG(os.fstat(self.descriptor).st_mode)
 
     def check_room(self) -> None:
         """FileError on a full disk: one byte is written and taken back, none to a device."""
-        try:
+        with writing(self.file, WHAT):
             size = os.fstat(self.descriptor).st_size
             os.write(self.descriptor, b"\n" if self.regular else b"")
             if self.regular:
                 os.ftruncate(self.descriptor, size)
-        except OSError as error:
-            raise self._error(error) from error
 
-    def begin(self, turn: "Turn") -> None:
+    def begin(self, turn: Turn) -> None:
         """The header."""
         if self.regular:
             os.ftruncate(self.descriptor, 0)
-        self.begun = True
         self.turn, self.read = turn, turn_reader(turn)
-        engine = turn.engine
-        task = None if turn.raw else engine.task
         self._write(
             {
                 "type": "header",
                 "format": FORMAT,
                 "version": __version__,
-                "model": asdict(engine.info),
+                "model": asdict(turn.engine.info),
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
                 "prompt_tokens": len(turn.prompt_ids),
-                "canvas_length": engine.model.config.canvas_length,
-                "layout": task.layout if task else None,
+                "canvas_length": turn.engine.model.config.canvas_length,
+                "layout": turn.task.layout if turn.task else None,
             }
         )
 
-    def write(self, frame: "Frame") -> None:
+    def write(self, frame: Frame) -> None:
         """A step, or a finished canvas."""
-        if self.turn is None or self.read is None:
+        if self.turn is None:
             raise RuntimeError("begin comes before write")
-        parts = self.read(frame)
+        line = _line(frame, self.read(frame))
         if frame.committed:
-            self._write({**_commit(frame, parts), "answer": self.turn.reply().text})
-        else:
-            self._write(_step(frame, parts))
+            line["answer"] = self.turn.reply().text
+        self._write(line)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         content = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        try:
+        with writing(self.file, WHAT):
             while content:  # a disk that fills up takes a part first
                 content = content[os.write(self.descriptor, content) :]
-        except OSError as error:
-            raise self._error(error) from error
-
-    def _error(self, error: OSError) -> FileError:
-        said = error.strerror or reason(error)
-        return FileError(f"the trace cannot be written: {self.file}: {said}.")
 
 
-def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
-    """A step's line; that of a template also says which positions are pinned."""
+def _line(frame: Frame, parts: Parts) -> dict[str, Any]:
+    """A step's line or a finished canvas's.
+
+    For a template a step also says which positions are pinned, a canvas which hole a token is in.
+    """
     line = {
-        "type": "step",
+        "type": "commit" if frame.committed else "step",
         "canvas": frame.canvas,
         "step": frame.step,
+        **(_commit(frame) if frame.committed else _step(frame)),
+        "pieces": parts.pieces,
+        "roles": parts.roles,
+    }
+    if isinstance(frame, FillFrame) and frame.committed:
+        line["holes"] = frame.holes.tolist()
+    elif isinstance(frame, FillFrame):
+        line["pinned"] = [int(pinned) for pinned in frame.pinned]
+    return line
+
+
+def _step(frame: Frame) -> dict[str, Any]:
+    return {
         "temperature": frame.temperature,
         "mean_entropy": frame.mean_entropy,
         "accepted": [int(kept) for kept in frame.accepted],
@@ -128,26 +127,12 @@ def _step(frame: "Frame", parts: Parts) -> dict[str, Any]:
         "seconds": frame.seconds,
         "dense_rows": frame.dense_rows,
         "encode_seconds": frame.encode_seconds,
-        "pieces": parts.pieces,
-        "roles": parts.roles,
     }
-    if isinstance(frame, FillFrame):
-        line["pinned"] = [int(pinned) for pinned in frame.pinned]
-    return line
 
 
-def _commit(frame: "Frame", parts: Parts) -> dict[str, Any]:
-    """A finished canvas's line; that of a template also says which hole a token belongs to."""
-    line = {
-        "type": "commit",
-        "canvas": frame.canvas,
-        "step": frame.step,
+def _commit(frame: Frame) -> dict[str, Any]:
+    return {
         "tokens": frame.tokens.tolist(),
         "text": frame.text,
         "finish_reason": frame.finish_reason,
-        "pieces": parts.pieces,
-        "roles": parts.roles,
     }
-    if isinstance(frame, FillFrame):
-        line["holes"] = frame.holes.tolist()
-    return line

@@ -3,27 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
 
-from .picture import Picture, Size, render
+from ...diffusion.denoise import Frame
+from .picture import render
 from .scene import Scene
+from .screen import Screen
 from .steps import View
-
-if TYPE_CHECKING:
-    from ...diffusion.denoise import Frame
 
 REDRAWS_PER_SECOND = 12
 SHARE = 0.025  # of the time may go into drawing ...
 LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
-
-
-class Surface(Protocol):
-    """A screen to draw on."""
-
-    def enter(self) -> None: ...
-    def measure(self) -> Size: ...
-    def draw(self, picture: Picture) -> None: ...
-    def leave(self) -> None: ...
 
 
 class Live(View):
@@ -34,7 +23,7 @@ class Live(View):
     """
 
     def __init__(
-        self, scene: Scene, screen: Surface, clock: Callable[[], float] = time.perf_counter
+        self, scene: Scene, screen: Screen, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.scene, self.screen, self.clock = scene, screen, clock
         self.drawn_at: float | None = None
@@ -44,7 +33,7 @@ class Live(View):
         self.gone = False
         self.pending = False  # a step has been taken that is not drawn
 
-    def step(self, frame: "Frame") -> None:
+    def step(self, frame: Frame) -> None:
         """Take a frame, and draw it if it is time."""
         self.scene.take(frame)
         self.pending = not frame.committed

@@ -96,3 +96,11 @@ def write_json(value: Mapping[str, Any]) -> None:
     content = json.dumps(value, ensure_ascii=not readable, allow_nan=False)
     # JSON leaves DEL and C1 as they are, of which terminals take some for the beginning of escapes.
     write_out(re.sub("[\x7f-\x9f]", lambda found: f"\\u00{ord(found[0]):02x}", content) + "\n")
+
+
+def show(value: Mapping[str, Any], lines: Iterable[str], as_json: bool) -> None:
+    """A report, as one JSON object or as lines for people."""
+    if as_json:
+        write_json(value)
+    else:
+        write_lines(lines)

@@ -5,32 +5,28 @@ Taking a frame costs microseconds, since most are never drawn; a Snapshot reads 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...assets import Layout
+from ...conversation.turn import Turn
+from ...diffusion.denoise import Frame
 from ...text.pieces import Parts, PieceReader
 from .picture import Run, Snapshot, runs
 from .status import Numbers
 
-if TYPE_CHECKING:
-    from ...conversation.turn import Turn
-    from ...diffusion.denoise import Frame
-
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
 
-
-Reader = Callable[["Frame"], Parts]
+Reader = Callable[[Frame], Parts]
 """Texts and roles of a frame's tokens; frames come in order."""
 
 
-def turn_reader(turn: "Turn") -> Reader:
+def turn_reader(turn: Turn) -> Reader:
     """The reader of a turn's frames, with the session's tokenizer."""
     pieces = PieceReader(turn.engine.tokenizer, turn.stop_ids)
 
-    def read(frame: "Frame") -> Parts:
+    def read(frame: Frame) -> Parts:
         ids = frame.tokens.tolist()
         return pieces.finish(ids) if frame.committed else pieces.read(ids)
 
@@ -46,13 +42,13 @@ class Scene:
     layout: Layout | None = None
     finished: tuple[Run, ...] = ()  # what stands above from the beginning, then finished canvases
     memory: Callable[[], int] | None = None
-    frame: "Frame | None" = None
+    frame: Frame | None = None
     changed: NDArray[np.bool_] | None = None
     committed: int = 0  # tokens that were denoised
     steps: int = 0
     seconds: float = 0.0
 
-    def take(self, frame: "Frame") -> None:
+    def take(self, frame: Frame) -> None:
         """Go on by one frame."""
         if frame.committed:
             self._finish(frame)
@@ -84,7 +80,7 @@ class Scene:
             layout=self.layout,
         )
 
-    def _numbers(self, frame: "Frame") -> Numbers:
+    def _numbers(self, frame: Frame) -> Numbers:
         accepted = frame.num_accepted
         tokens = self.committed + accepted
         return Numbers(
@@ -100,7 +96,7 @@ class Scene:
             memory_bytes=self.memory() if self.memory else None,
         )
 
-    def _finish(self, frame: "Frame") -> None:
+    def _finish(self, frame: Frame) -> None:
         parts = self.read(frame)
         self.finished = _shortened((*self.finished, *runs(parts.pieces, parts.roles)))
         self.committed += frame.num_denoised

@@ -1,17 +1,15 @@
 """Views that draw nothing: an empty one, and a line a step for pipes, files, dumb terminals."""
 
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.cells import cell_len
 
+from ...diffusion.denoise import Frame
 from .screen import screen_size
 
-if TYPE_CHECKING:
-    from ...diffusion.denoise import Frame
 
-
-def render(frame: "Frame", num_steps: int, width: int) -> str:
+def render(frame: Frame, num_steps: int, width: int) -> str:
     """One step in one line of at most `width` cells; numbers count from 1."""
     accepted, entropy = frame.num_accepted, frame.mean_entropy
     numbers = (
@@ -42,7 +40,7 @@ class View:
     A context manager: behind its `with`, the terminal is as it was.
     """
 
-    def step(self, frame: "Frame") -> None:
+    def step(self, frame: Frame) -> None:
         """Take every frame, in order."""
 
     def close(self) -> None:
@@ -62,7 +60,7 @@ class StepLines(View):
         self.num_steps = num_steps
         self.shown = sys.stderr is not None
 
-    def step(self, frame: "Frame") -> None:
+    def step(self, frame: Frame) -> None:
         """Print one line for a step; a committed canvas shows in the answer."""
         if not self.shown or frame.committed:
             return

@@ -2,17 +2,16 @@
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import mlx.core as mx
+
+from ...conversation.turn import Turn
 from .live import Live
 from .picture import Run
 from .scene import Scene, turn_reader
 from .screen import Screen, can_draw
 from .steps import StepLines, View
 from .streams import is_terminal
-
-if TYPE_CHECKING:
-    from ...conversation.turn import Turn
 
 
 @dataclass(frozen=True)
@@ -25,18 +24,18 @@ class Display:
     streaming: bool  # the text appears canvas by canvas, not at the end
 
 
-def choose_display(as_json: bool, visual: bool | None, puzzle: bool) -> Display:
+def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
     """A puzzle's answer is checked before it is shown; on a terminal the text follows the view."""
     terminal = is_terminal(sys.stdout)
     drawing = can_draw(sys.stderr)
     if visual is None:
         visual = terminal and drawing and not as_json
-    streaming = not (as_json or puzzle or (visual and terminal))
+    streaming = not (as_json or turn.task or (visual and terminal))
     return Display(as_json, visual, visual and drawing, streaming)
 
 
 def open_view(
-    turn: "Turn", display: Display, screen: Screen | None = None, above: tuple[Run, ...] = ()
+    turn: Turn, display: Display, screen: Screen | None = None, above: tuple[Run, ...] = ()
 ) -> View:
     """The view that `display` asks for; `above` stands over the live one from the beginning."""
     num_steps = turn.sampler.max_denoising_steps
@@ -44,9 +43,6 @@ def open_view(
         return View()
     if not display.live:
         return StepLines(num_steps)
-    import mlx.core as mx
-
-    task = None if turn.raw else turn.engine.task
-    layout = task.layout if task else None
+    layout = turn.task.layout if turn.task else None
     scene = Scene(turn_reader(turn), num_steps, layout, above, mx.get_active_memory)
     return Live(scene, screen or Screen())

@@ -28,7 +28,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_what_is_saved_is_loaded(file: Path) -> None:
     for system in (None, "Be brief."):
-        save(file, "owner/model", system, SAID)
+        save(file, SavedConversation("owner/model", system, SAID))
         assert load(file) == SavedConversation("owner/model", system, SAID)
     assert [path.name for path in file.parent.iterdir()] == ["talk.json"]
 
@@ -45,13 +45,13 @@ def test_what_could_not_be_used_is_refused(file: Path, content: bytes) -> None:
 def test_a_pipe_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file)
     with pytest.raises(FileError, match="exists and is no saved conversation"):
-        save(file, "m", None, SAID)
+        save(file, SavedConversation("m", None, SAID))
 
 
 def test_other_files_are_not_replaced(file: Path) -> None:
     file.write_text('{"precious": 1}')
     with pytest.raises(FileError, match="exists and is no saved conversation"):
-        save(file, "m", None, SAID)
+        save(file, SavedConversation("m", None, SAID))
     assert file.read_text() == '{"precious": 1}'
 
 
@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         FileError, match=r"^the conversation cannot be written: .*: No such file or directory\.$"
     ):
-        save(tmp_path / "none" / "talk.json", "m", None, SAID)
+        save(tmp_path / "none" / "talk.json", SavedConversation("m", None, SAID))
 
 
 @pytest.mark.parametrize(
