@@ -21,7 +21,7 @@ from ..text.chat import Answer, render_prompt
 from ..text.holes import Template, encode_texts, read_template
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation, messages_for
-from .engine import Engine
+from .loading import Engine
 from .reply import Filled, describe_sampler
 from .turn import Turn, seeded
 

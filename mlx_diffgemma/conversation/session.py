@@ -21,8 +21,8 @@ from ..model.weights import load_network
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation, messages_for
-from .engine import Engine, load_engine
 from .fill import FillOptions, FillTurn, fill_turn
+from .loading import Engine, load_engine
 from .reply import Filled, ModelInfo, Reply, describe_sampler
 from .turn import Turn, seeded
 

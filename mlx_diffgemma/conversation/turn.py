@@ -14,7 +14,7 @@ from ..model.text import Progress
 from ..text.chat import Answer, Message, parse_answer
 from ..version import __version__
 from .conversation import Conversation
-from .engine import Engine
+from .loading import Engine
 from .reply import Reply, SamplerInfo, Seconds
 
 

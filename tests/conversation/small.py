@@ -12,7 +12,7 @@ from fake_model import CertainModel, Floats, tiny_config, wanting
 from numpy.typing import NDArray
 
 from mlx_diffgemma.assets import embedded_folder
-from mlx_diffgemma.conversation.engine import Engine
+from mlx_diffgemma.conversation.loading import Engine
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.model.text import Model

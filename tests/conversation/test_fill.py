@@ -16,8 +16,8 @@ from tokenizers import decoders, models
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
-from mlx_diffgemma.conversation.engine import Engine
 from mlx_diffgemma.conversation.fill import END, FillTurn
+from mlx_diffgemma.conversation.loading import Engine
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion.denoise import Frame

@@ -20,7 +20,7 @@ def load_session(options: ModelOptions, settings: "Settings") -> "Session":
     """The session; what cannot work is found before a download, or before the weights are read."""
     from ...checkpoint.config import read_config
     from ...checkpoint.hub import default_model, find_model
-    from ...conversation.engine import load_engine
+    from ...conversation.loading import load_engine
     from ...conversation.session import Session
     from ...kernels.dispatch import require_usable
     from ...machine.dtypes import mlx_dtype
@@ -40,7 +40,7 @@ def load_session(options: ModelOptions, settings: "Settings") -> "Session":
 
 def _recalled(source: "Source", dtype: str | None) -> "Choices | None":
     """The choices tuned for this machine and model; a warning and None for a broken file."""
-    from ...conversation.engine import place_of
+    from ...conversation.loading import place_of
     from ...machine.tuning import recall
 
     try:

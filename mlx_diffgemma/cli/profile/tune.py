@@ -16,7 +16,7 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     """Measure, print, and write the choices that won; an interrupt writes nothing."""
     from pathlib import Path
 
-    from ...conversation.engine import place_of
+    from ...conversation.loading import place_of
     from ...diffusion.settings import Settings
     from ...machine.tuning import require_storable, store
     from ...profile.tune import tune as measure
