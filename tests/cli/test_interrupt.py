@@ -36,7 +36,7 @@ def load(*arguments, **options):
     print("SLOW", file=sys.stderr, flush=True)
     time.sleep(60)
 
-loading.load_engine = load
+loading.load_source = load
 from mlx_diffgemma.cli.app import main
 main()
 """

@@ -20,8 +20,7 @@ def load_session(options: ModelOptions, settings: "Settings") -> "Session":
     """The session; what cannot work is found before a download, or before the weights are read."""
     from ...checkpoint.config import read_config
     from ...checkpoint.hub import default_model, find_model
-    from ...conversation.loading import load_engine
-    from ...conversation.session import Session
+    from ...conversation.loading import load_source
     from ...kernels.dispatch import require_usable
     from ...machine.dtypes import mlx_dtype
     from ..terminal.output import require_output
@@ -34,8 +33,7 @@ def load_session(options: ModelOptions, settings: "Settings") -> "Session":
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else _recalled(source, options.dtype)
     with Bar("loading layers") as bar:
-        engine = load_engine(source, dtype, force=options.force, progress=bar, choices=choices)
-    return Session(engine)
+        return load_source(source, dtype, force=options.force, progress=bar, choices=choices)
 
 
 def _recalled(source: "Source", dtype: str | None) -> "Choices | None":

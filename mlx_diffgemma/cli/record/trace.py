@@ -75,18 +75,18 @@ class Trace:
             os.ftruncate(self.descriptor, 0)
         self.begun = True
         self.turn, self.read = turn, turn_reader(turn)
-        engine = turn.engine
-        task = None if turn.raw else engine.task
+        session = turn.session
+        task = None if turn.raw else session.task
         self._write(
             {
                 "type": "header",
                 "format": FORMAT,
                 "version": __version__,
-                "model": asdict(engine.info),
+                "model": asdict(session.info),
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
                 "prompt_tokens": len(turn.prompt_ids),
-                "canvas_length": engine.model.config.canvas_length,
+                "canvas_length": session.model.config.canvas_length,
                 "layout": task.layout if task else None,
             }
         )

@@ -46,7 +46,7 @@ def open_view(
         return StepLines(num_steps)
     import mlx.core as mx
 
-    task = None if turn.raw else turn.engine.task
+    task = None if turn.raw else turn.session.task
     layout = task.layout if task else None
     scene = Scene(turn_reader(turn), num_steps, layout, above, mx.get_active_memory)
     return Live(scene, screen or Screen())

@@ -73,14 +73,14 @@ def test_chat_uses_it_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlx_diffgemma.conversation import loading
 
     seen: list[Choices | None] = []
-    plain = loading.load_engine
+    plain = loading.load_source
 
     def load(*arguments: Any, **options: Any) -> Any:
         seen.append(options["choices"])
         return plain(*arguments, **options)
 
     assert run(*TUNE).exit_code == 0
-    monkeypatch.setattr(loading, "load_engine", load)
+    monkeypatch.setattr(loading, "load_source", load)
     chat = ("chat", "--model", "tiny-sudoku", "--max-tokens", 90, "--steps", 2)
     for options, expected in (([], FOUND), (["--no-tune"], None)):
         run(*chat, *options, input=f"{PUZZLE}\n")  # two steps solve nothing
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_is_found_before_anything_is_loaded(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mlx_diffgemma.conversation.loading.load_engine", lambda *_, **__: pytest.fail("loaded")
+        "mlx_diffgemma.conversation.loading.load_source", lambda *_, **__: pytest.fail("loaded")
     )
     config_file().parent.write_text("a file where the folder should be")
     assert_one_line(run(*TUNE), 1, "cannot be written")
