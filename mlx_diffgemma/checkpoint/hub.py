@@ -136,11 +136,10 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    wanted: dict[str, Any] = {"allow_patterns": list(WANTED_FILES)}
-    if revision is not None:
-        wanted["revision"] = revision
+    patterns = list(WANTED_FILES)
+    fetch = partial(snapshot_download, repo_id, allow_patterns=patterns, revision=revision)
     try:
-        cached = Path(snapshot_download(repo_id, local_files_only=True, **wanted))
+        cached = Path(fetch(local_files_only=True))
         if _complete(cached):
             return Source(cached, cached.name)
     except LocalEntryNotFoundError:
@@ -157,8 +156,8 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
         raise HubError(f"{repo_id} is not in the local cache; {how}")
     if not consent(_reach(lambda: _survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
-    fetched = _reach(lambda: snapshot_download(repo_id, **wanted), repo_id, how)
-    return Source(Path(fetched), Path(fetched).name)
+    fetched = Path(_reach(fetch, repo_id, how))
+    return Source(fetched, fetched.name)
 
 
 def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:

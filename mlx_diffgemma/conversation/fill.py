@@ -69,7 +69,7 @@ def ids_before(tokenizer: Tokenizer, prompt: str, system: str | None, raw: bool)
     """The ids in front of the template; without a prompt an empty question, or bos alone."""
     if not raw and (prompt or system or tokenizer.chat_template is not None):
         return render_prompt(tokenizer, messages_for(prompt, system))
-    ids = tokenizer.encode(prompt or tokenizer.bos_token or "")
+    ids = tokenizer.encode(prompt or tokenizer.special_tokens.get("bos_token", ""))
     if not ids:
         raise PromptError("the prompt is empty and the tokenizer has no bos; give a prompt.")
     return ids

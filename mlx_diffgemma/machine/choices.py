@@ -1,7 +1,7 @@
 """Choices for a machine: ways to compute the same numbers, and how many at a time."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ..errors import SettingsError
@@ -44,10 +44,6 @@ class Choices:
         """True where dense weights are unpacked at load."""
         return self.dense_weights == "16-bit"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
-
     @staticmethod
     def from_json(value: Any) -> "Choices":
         """The choices in a file; SettingsError for anything else."""
@@ -57,16 +53,12 @@ class Choices:
         return Choices(**value)
 
 
-KERNELS = {
-    "experts": "experts_kernels",
-    "denoise": "denoise_kernels",
-    "soft_gather": "soft_gather_kernels",
-}
-"""A family of Metal kernels -> its choice."""
+KERNELS = ("experts_kernels", "denoise_kernels", "soft_gather_kernels")
+"""The choices about Metal kernels, one a family."""
 
 ALLOWED: Mapping[str, tuple[str | None, ...]] = {
     "dense_weights": get_args(DenseWeights),
-    **dict.fromkeys(KERNELS.values(), get_args(Preference)),
+    **dict.fromkeys(KERNELS, get_args(Preference)),
     "dtype": (*FLOAT_NAMES, None),
 }
 """A choice of few values -> those values."""

@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -165,13 +166,11 @@ def _whole(text: str | None) -> int | None:
 
 
 def _linux_chip() -> str | None:
-    try:
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-        )
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or None
+    with suppress(OSError):
+        known = Path("/proc/cpuinfo").read_text()
+        if found := re.search(r"^model name\s*:\s*(.+)$", known, re.MULTILINE):
+            return found[1].strip()
+    return platform.processor() or None
 
 
 def _version(package: str) -> str | None:

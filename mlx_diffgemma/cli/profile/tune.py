@@ -1,6 +1,7 @@
 """`profile --tune`: a table of the candidates; the fastest are kept for generate and chat."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..options import ModelOptions
@@ -67,8 +68,8 @@ def _line(row: "Row") -> str:
 def _kept(choices: "Choices", file: "Path") -> Iterator[str]:
     from ...machine.choices import Choices
 
-    own = Choices().to_json()
-    won = {name: value for name, value in choices.to_json().items() if value != own[name]}
+    own = asdict(Choices())
+    won = {name: value for name, value in asdict(choices).items() if value != own[name]}
     if not won:
         yield "nothing is faster by 2% than the engine's own choices: nothing is kept"
         return
