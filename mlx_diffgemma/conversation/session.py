@@ -98,13 +98,13 @@ class Session:
         if not prompt.strip():
             raise PromptError("the prompt is empty, expected some text.")
         system = self.system if system is None else system
-        puzzle = None
+        puzzle, earlier = None, self.history
         if self.task and not raw:
             prompt = puzzle = self.task.prepare(prompt)
+            earlier = []  # every puzzle starts anew
         if raw:
             tokens = self.tokenizer.encode(prompt)
         else:
-            earlier = () if self.task else self.history  # every puzzle starts anew
             messages = messages_for(prompt, system, earlier)
             tokens = render_prompt(self.tokenizer, messages, think=think)
         config, settings = self.model.config, seeded(settings)

@@ -83,9 +83,19 @@ def identity(kernels: str) -> Identity:
     )
 
 
-def this_machine(run: Run | None = None) -> Machine:
+def ask_system(command: Sequence[str]) -> str | None:
+    """The standard output of a tool of the system, a Run."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout
+
+
+def this_machine(run: Run = ask_system) -> Machine:
     """The machine this process runs on."""
-    run = run or ask_system
     mac = is_mac()
     return Machine(
         chip=_line(run(["sysctl", "-n", "machdep.cpu.brand_string"])) if mac else _linux_chip(),
@@ -123,17 +133,6 @@ def gpu_cores(report: str | None) -> int | None:
         return next(int(entry["sppci_cores"]) for entry in displays if "sppci_cores" in entry)
     except (KeyError, TypeError, ValueError, StopIteration):
         return None
-
-
-def ask_system(command: Sequence[str]) -> str | None:
-    """The standard output of a tool of the system, a Run."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-    return done.stdout
 
 
 def _macos() -> str:
