@@ -13,88 +13,65 @@ token ids. Names are imported when they are first used, so that `--help` need no
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .errors import (
-    CheckpointError,
-    ConvertError,
-    DiffGemmaError,
-    FitError,
-    HubError,
-    KernelError,
-    KernelWarning,
-    NumericsError,
-    ProfileError,
-    PromptError,
-    SettingsError,
-)
-
 if TYPE_CHECKING:
-    from .conversation.fill import FillTurn
-    from .conversation.reply import Filled, Reply
-    from .conversation.session import Session, load, load_model
-    from .conversation.turn import Turn
-    from .diffusion.denoise import Frame, denoise
-    from .diffusion.noise import CounterNoise, Noise
-    from .diffusion.pinned import FillFrame
-    from .diffusion.settings import Settings
-    from .model.cache import Prefix
-    from .model.text import Model
-    from .version import __version__
+    from .conversation.fill import FillTurn as FillTurn
+    from .conversation.loading import load as load
+    from .conversation.loading import load_model as load_model
+    from .conversation.reply import Filled as Filled
+    from .conversation.reply import Reply as Reply
+    from .conversation.session import Session as Session
+    from .conversation.turn import Turn as Turn
+    from .diffusion.denoise import Frame as Frame
+    from .diffusion.denoise import denoise as denoise
+    from .diffusion.noise import CounterNoise as CounterNoise
+    from .diffusion.noise import Noise as Noise
+    from .diffusion.pinned import FillFrame as FillFrame
+    from .diffusion.settings import Settings as Settings
+    from .errors import CheckpointError as CheckpointError
+    from .errors import ConvertError as ConvertError
+    from .errors import DiffGemmaError as DiffGemmaError
+    from .errors import FitError as FitError
+    from .errors import HubError as HubError
+    from .errors import KernelError as KernelError
+    from .errors import KernelWarning as KernelWarning
+    from .errors import NumericsError as NumericsError
+    from .errors import ProfileError as ProfileError
+    from .errors import PromptError as PromptError
+    from .errors import SettingsError as SettingsError
+    from .model.cache import Prefix as Prefix
+    from .model.text import Model as Model
+    from .version import __version__ as __version__
 
-_LAZY = {
-    "__version__": "version",
-    "CounterNoise": "diffusion.noise",
-    "FillFrame": "diffusion.pinned",
-    "FillTurn": "conversation.fill",
-    "Filled": "conversation.reply",
-    "Frame": "diffusion.denoise",
-    "Model": "model.text",
-    "Noise": "diffusion.noise",
-    "Prefix": "model.cache",
-    "Reply": "conversation.reply",
-    "Session": "conversation.session",
-    "Settings": "diffusion.settings",
-    "Turn": "conversation.turn",
-    "denoise": "diffusion.denoise",
-    "load": "conversation.session",
-    "load_model": "conversation.session",
+_PUBLIC = {
+    "conversation.fill": ("FillTurn",),
+    "conversation.loading": ("load", "load_model"),
+    "conversation.reply": ("Filled", "Reply"),
+    "conversation.session": ("Session",),
+    "conversation.turn": ("Turn",),
+    "diffusion.denoise": ("Frame", "denoise"),
+    "diffusion.noise": ("CounterNoise", "Noise"),
+    "diffusion.pinned": ("FillFrame",),
+    "diffusion.settings": ("Settings",),
+    "errors": (
+        *("CheckpointError", "ConvertError", "DiffGemmaError", "FitError", "HubError"),
+        *("KernelError", "KernelWarning", "NumericsError", "ProfileError", "PromptError"),
+        "SettingsError",
+    ),
+    "model.cache": ("Prefix",),
+    "model.text": ("Model",),
+    "version": ("__version__",),
 }
+"""A module -> the public names that it defines."""
 
-__all__ = [
-    "CheckpointError",
-    "ConvertError",
-    "CounterNoise",
-    "DiffGemmaError",
-    "FillFrame",
-    "FillTurn",
-    "Filled",
-    "FitError",
-    "Frame",
-    "HubError",
-    "KernelError",
-    "KernelWarning",
-    "Model",
-    "Noise",
-    "NumericsError",
-    "Prefix",
-    "ProfileError",
-    "PromptError",
-    "Reply",
-    "Session",
-    "Settings",
-    "SettingsError",
-    "Turn",
-    "__version__",
-    "denoise",
-    "load",
-    "load_model",
-]
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.cli.info.recipes import recipes_for
 from mlx_diffgemma.model.inventory import largest_context
-from mlx_diffgemma.model.memory import footprint, sized
+from mlx_diffgemma.model.memory import plan_memory, sized
 
 TABLES = Path(__file__).parents[1] / "tests" / "model" / "data" / "published.json.gz"
 MEMORIES = (16, 24, 32, 36, 48, 64)  # GiB
@@ -34,7 +34,7 @@ def table() -> Iterator[str]:
     """Markdown lines: a row a Mac, a column a recipe and one for the unpacked checkpoint."""
     with TemporaryDirectory() as name:
         folder = write_sparse(Path(name))
-        need, config = footprint(folder, 0), read_config(folder)
+        need, config = plan_memory(folder)(0), read_config(folder)
         header = ["Mac", "for the GPU", *(f"`{recipe}`" for recipe in SHOWN), "bfloat16"]
         yield f"| {' | '.join(header)} |"
         yield f"|{' --- |' * len(header)}"

@@ -3,12 +3,11 @@
 Nothing here imports mlx: the command line asks these questions before it needs a model.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-EMBEDDED: Mapping[str, str] = {"tiny-sudoku": "tiny-sudoku"}
-"""Name a user types -> folder beside this file."""
+EMBEDDED = ("tiny-sudoku",)
+"""The names that users type, each of a folder beside this file."""
 
 Layout = tuple[tuple[str | int, ...], ...]
 """Rows of a screen; a number is the canvas position whose token stands there, a text is drawn."""
@@ -19,20 +18,16 @@ class Task(Protocol):
 
     def prepare(self, text: str) -> str:
         """A problem as the text that the checkpoint was trained on; PromptError for no problem."""
-        ...
 
     def template(self, text: str) -> tuple[str, str]:
         """A problem as a template that has holes for what is asked, and the prompt for it."""
-        ...
 
     def problem(self, prompt: str, answer: str) -> str | None:
         """The reason that `answer` does not solve `prompt`, in one line; None where it does."""
-        ...
 
     @property
     def layout(self) -> Layout:
         """The drawing of a canvas; where it does not fit, tokens are shown one after the other."""
-        ...
 
 
 def embedded_folder(name: str) -> Path | None:
@@ -41,7 +36,7 @@ def embedded_folder(name: str) -> Path | None:
         return None
     from importlib.resources import files  # imported late: it alone costs about 15 ms of start-up
 
-    return Path(str(files(__name__) / EMBEDDED[name]))
+    return Path(str(files(__name__) / name))
 
 
 def embedded_task(folder: Path) -> Task | None:

@@ -11,7 +11,6 @@ from ..errors import PromptError
 from . import Layout
 
 _FORM = "type 81 cells row by row, 1-9 for a given and 0 or . for a blank"
-
 _HOLE = "[[1]]"
 
 

@@ -8,7 +8,7 @@ Two spellings of config.json are in circulation and both are read here: the laun
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ MODEL_TYPE = "diffusion_gemma"
 SLIDING, FULL = "sliding_attention", "full_attention"
 LEGACY_GLOBAL_HEAD_DIM = 512  # what the reference takes when the launch spelling leaves it out
 DEFAULT_SOFTCAP = 30.0
+ACTIVATION = "gelu_pytorch_tanh"
 PER_LAYER = ("head_dim", "num_key_value_heads")  # what per_layer_config may override
 DEFAULT_ROPE: Mapping[str, Mapping[str, Any]] = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
@@ -107,48 +108,38 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def _text_config(raw: Mapping[str, Any]) -> TextConfig:
-    text = raw.get("text_config")
-    if not isinstance(text, Mapping):
-        raise CheckpointError("config.json: text_config is missing, expected an object.")
+    text: Any = raw.get("text_config")
+    _require(isinstance(text, Mapping), "text_config is missing, expected an object.")
     _refuse_unsupported(raw, text)
+    counts = {
+        field.name: _count(text, field.name) for field in fields(TextConfig) if field.type is int
+    }
     config = TextConfig(
-        vocab_size=_count(text, "vocab_size"),
-        hidden_size=_count(text, "hidden_size"),
-        intermediate_size=_count(text, "intermediate_size"),
-        moe_intermediate_size=_count(text, "moe_intermediate_size"),
-        num_attention_heads=_count(text, "num_attention_heads"),
-        num_experts=_count(text, "num_experts"),
-        top_k_experts=_count(text, "top_k_experts"),
+        **counts,
         rms_norm_eps=_real(text, "rms_norm_eps", 1e-6),
-        sliding_window=_count(text, "sliding_window"),
         final_logit_softcapping=_real(text, "final_logit_softcapping", DEFAULT_SOFTCAP),
-        max_position_embeddings=_count(text, "max_position_embeddings"),
         layers=_layers(text),
     )
-    if config.top_k_experts > config.num_experts:
-        raise CheckpointError(
-            f"config.json: top_k_experts {config.top_k_experts}, expected at most num_experts "
-            f"{config.num_experts}."
-        )
+    top_k, num = config.top_k_experts, config.num_experts
+    _require(top_k <= num, f"top_k_experts {top_k}, expected at most num_experts {num}.")
     return config
 
 
 def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
     """Raises for switches of the reference that no published checkpoint uses."""
     tied = raw.get("tie_word_embeddings", True) and text.get("tie_word_embeddings", True)
+    activation = text.get("hidden_activation", ACTIVATION)
     switches = {
         "use_bidirectional_attention": text.get("use_bidirectional_attention") in (None, "vision"),
         "attention_bias": not text.get("attention_bias"),
         "enable_moe_block": text.get("enable_moe_block", True) is True,
         "num_kv_shared_layers": not text.get("num_kv_shared_layers"),
         "tie_word_embeddings": bool(tied),
-        "hidden_activation": text.get("hidden_activation", "gelu_pytorch_tanh")
-        == "gelu_pytorch_tanh",
+        "hidden_activation": activation == ACTIVATION,
     }
     for key, supported in switches.items():
-        if not supported:
-            got = False if key == "tie_word_embeddings" else text.get(key)
-            raise CheckpointError(f"config.json: {key} = {got!r} is not supported.")
+        got = False if key == "tie_word_embeddings" else text.get(key)
+        _require(supported, f"{key} = {got!r} is not supported.")
 
 
 def _layers(text: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
@@ -165,14 +156,11 @@ def _layer_kinds(kinds: Any, num_layers: int) -> list[str]:
     """The kind of each layer: every sixth is full when unsaid, and the last one always is."""
     if kinds is None:
         kinds = [SLIDING if (i + 1) % 6 else FULL for i in range(num_layers)]
-    if not isinstance(kinds, list) or len(kinds) != num_layers:
-        got = len(kinds) if isinstance(kinds, list) else type(kinds).__name__
-        raise CheckpointError(f"config.json: layer_types has {got} entries, expected {num_layers}.")
+    got = len(kinds) if isinstance(kinds, list) else type(kinds).__name__
+    _require(got == num_layers, f"layer_types has {got} entries, expected {num_layers}.")
     for kind in kinds:
-        if kind not in (SLIDING, FULL):
-            raise CheckpointError(
-                f"config.json: layer type {kind!r}, expected {SLIDING} or {FULL}."
-            )
+        known = kind in (SLIDING, FULL)
+        _require(known, f"layer type {kind!r}, expected {SLIDING} or {FULL}.")
     return [*kinds[:-1], FULL]
 
 
@@ -199,59 +187,50 @@ def _refuse_overrides(
 ) -> None:
     """Raises for what the reference lets differ from layer to layer and this code does not."""
     for number, entry in overrides.items():
-        if not 0 <= number < num_layers:
-            raise CheckpointError(
-                f"config.json: per_layer_config has layer {number}, expected 0 to {num_layers - 1}."
-            )
+        known = 0 <= number < num_layers
+        _require(known, f"per_layer_config has layer {number}, expected 0 to {num_layers - 1}.")
         for key, value in entry.items():
-            if key not in PER_LAYER and (value or None) != text.get(key):
-                raise CheckpointError(
-                    f"config.json: per_layer_config gives layer {number} its own {key}, which is "
-                    "not supported."
-                )
+            _require(
+                key in PER_LAYER or (value or None) == text.get(key),
+                f"per_layer_config gives layer {number} its own {key}, which is not supported.",
+            )
 
 
 def _layer(merged: Mapping[str, Any], kind: str, rope: Mapping[str, Any]) -> LayerConfig:
-    angles = rope.get(kind)
-    if not isinstance(angles, Mapping):
-        raise CheckpointError(f"config.json: rope_parameters has no {kind}.")
-    rope_type = angles.get("rope_type", "default")
-    if rope_type not in ("default", "proportional"):
-        raise CheckpointError(
-            f"config.json: rope_type {rope_type!r} of {kind} is not supported, "
-            "expected default or proportional."
-        )
-    if angles.get("factor", 1.0) != 1.0:
-        raise CheckpointError(f"config.json: rope factor {angles['factor']!r} is not supported.")
-    fraction = _real(angles, "partial_rotary_factor", 1.0)
-    if fraction > 1.0:
-        raise CheckpointError(
-            f"config.json: partial_rotary_factor {fraction} of {kind}, expected at most 1."
-        )
-    if rope_type == "default" and fraction != 1.0:
-        raise CheckpointError(
-            f"config.json: partial_rotary_factor {fraction} of {kind} needs rope_type proportional."
-        )
     heads, kv_heads = merged["num_attention_heads"], _count(merged, "num_key_value_heads")
-    if heads % kv_heads:
-        raise CheckpointError(
-            f"config.json: {heads} attention heads cannot share {kv_heads} key-value heads."
-        )
+    _require(
+        heads % kv_heads == 0, f"{heads} attention heads cannot share {kv_heads} key-value heads."
+    )
+    theta, fraction = _rotary_angles(rope.get(kind), kind)
     return LayerConfig(
         sliding=kind == SLIDING,
         head_dim=_count(merged, "head_dim"),
         num_key_value_heads=kv_heads,
-        rope_theta=_real(angles, "rope_theta"),
+        rope_theta=theta,
         rotary_fraction=fraction,
     )
 
 
+def _rotary_angles(angles: Any, kind: str) -> tuple[float, float]:
+    """Theta of a kind of layer, and the share of pairs that turn."""
+    _require(isinstance(angles, Mapping), f"rope_parameters has no {kind}.")
+    rope_type, factor = angles.get("rope_type", "default"), angles.get("factor", 1.0)
+    _require(
+        rope_type in ("default", "proportional"),
+        f"rope_type {rope_type!r} of {kind} is not supported, expected default or proportional.",
+    )
+    _require(factor == 1.0, f"rope factor {factor!r} is not supported.")
+    fraction = _real(angles, "partial_rotary_factor", 1.0)
+    said = f"partial_rotary_factor {fraction} of {kind}"
+    _require(fraction <= 1.0, f"{said}, expected at most 1.")
+    _require(fraction == 1.0 or rope_type != "default", f"{said} needs rope_type proportional.")
+    return _real(angles, "rope_theta"), fraction
+
+
 def _stop_ids(generation: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[int, ...]:
     """generation_config's stop ids; only without them those of config.json."""
-    text = raw.get("text_config") or {}
-    for source in (generation, raw, text):
-        value = source.get("eos_token_id")
-        if value is not None:
+    for source in (generation, raw, raw.get("text_config") or {}):
+        if (value := source.get("eos_token_id")) is not None:
             ids = value if isinstance(value, list) else [value]
             if not all(type(i) is int for i in ids):
                 raise CheckpointError(
@@ -262,24 +241,19 @@ def _stop_ids(generation: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[in
 
 
 def _sampler_defaults(generation: Mapping[str, Any]) -> SamplerDefaults:
-    base = SamplerDefaults()
     sampler = _object(generation, "sampler_config")
     name = sampler.get("_cls_name", "EntropyBoundSamplerConfig")
     if name != "EntropyBoundSamplerConfig":
         raise CheckpointError(f"generation_config.json: sampler {name!r} is not supported.")
+    given = {**generation, "entropy_bound": sampler.get("entropy_bound")}
+    names = [field.name for field in fields(SamplerDefaults) if given.get(field.name) is not None]
+    return SamplerDefaults(**{name: given[name] for name in names})
 
-    def value(source: Mapping[str, Any], key: str) -> Any:
-        got = source.get(key)
-        return getattr(base, key) if got is None else got
 
-    return SamplerDefaults(
-        max_denoising_steps=value(generation, "max_denoising_steps"),
-        entropy_bound=value(sampler, "entropy_bound"),
-        t_min=value(generation, "t_min"),
-        t_max=value(generation, "t_max"),
-        stability_threshold=value(generation, "stability_threshold"),
-        confidence_threshold=value(generation, "confidence_threshold"),
-    )
+def _require(ok: bool, message: str) -> None:
+    """CheckpointError about config.json unless all is well."""
+    if not ok:
+        raise CheckpointError(f"config.json: {message}")
 
 
 def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -292,17 +266,16 @@ def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _count(source: Mapping[str, Any], key: str) -> int:
     """`source[key]` as a positive whole number; CheckpointError otherwise."""
-    value = source.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        got = "missing" if value is None else repr(value)
-        raise CheckpointError(f"config.json: {key} is {got}, expected a positive whole number.")
-    return value
+    return int(_positive(key, source.get(key), (int,), "whole number"))
 
 
 def _real(source: Mapping[str, Any], key: str, default: float | None = None) -> float:
     """`source[key]`, or `default` where it is absent, as a positive number."""
-    value = source.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        got = "missing" if value is None else repr(value)
-        raise CheckpointError(f"config.json: {key} is {got}, expected a positive number.")
-    return float(value)
+    return float(_positive(key, source.get(key, default), (int, float), "number"))
+
+
+def _positive(key: str, value: Any, kinds: tuple[type, ...], kind: str) -> Any:
+    got = "missing" if value is None else repr(value)
+    ok = type(value) in kinds and 0 < value < math.inf
+    _require(ok, f"{key} is {got}, expected a positive {kind}.")
+    return value

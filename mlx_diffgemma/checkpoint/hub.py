@@ -24,7 +24,6 @@ SMALL_CONFIGS = ("config.json", "generation_config.json")
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 TRY_NOW = "`--model tiny-sudoku` works without a download"
 
-
 T = TypeVar("T")
 
 
@@ -75,7 +74,11 @@ def find_model(
     if not name:
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
     if (there := local_folder(name)) is not None:
-        return _without_revision(there, revision)
+        if revision is not None:
+            raise CheckpointError(
+                f"{there} is a folder and has no revision {revision}; leave it out."
+            )
+        return Source(there)
     folder = Path(os.path.expanduser(name))
     if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
@@ -90,12 +93,6 @@ def local_folder(name: str) -> Path | None:
         return embedded
     folder = Path(os.path.expanduser(name))  # os.path raises for no name, however odd or long
     return folder if os.path.isdir(folder) else None
-
-
-def _without_revision(folder: Path, revision: str | None) -> Source:
-    if revision is not None:
-        raise CheckpointError(f"{folder} is a folder and has no revision {revision}; leave it out.")
-    return Source(folder)
 
 
 def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
@@ -124,14 +121,8 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
 
 def write_shapes(file: Path, tensors: Mapping[str, Any]) -> None:
     """A safetensors file that ends behind its header: dtype, shape and data_offsets by name."""
-    header = {
-        name: {
-            "dtype": tensor.dtype,
-            "shape": tensor.shape,
-            "data_offsets": list(tensor.data_offsets),
-        }
-        for name, tensor in tensors.items()
-    }
+    keys = ("dtype", "shape", "data_offsets")
+    header = {name: {key: getattr(info, key) for key in keys} for name, info in tensors.items()}
     content = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(content)) + content)
 
@@ -145,11 +136,10 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    wanted: dict[str, Any] = {"allow_patterns": list(WANTED_FILES)}
-    if revision is not None:
-        wanted["revision"] = revision
+    patterns = list(WANTED_FILES)
+    fetch = partial(snapshot_download, repo_id, allow_patterns=patterns, revision=revision)
     try:
-        cached = Path(snapshot_download(repo_id, local_files_only=True, **wanted))
+        cached = Path(fetch(local_files_only=True))
         if _complete(cached):
             return Source(cached, cached.name)
     except LocalEntryNotFoundError:
@@ -166,8 +156,8 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
         raise HubError(f"{repo_id} is not in the local cache; {how}")
     if not consent(_reach(lambda: _survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
-    fetched = _reach(lambda: snapshot_download(repo_id, **wanted), repo_id, how)
-    return Source(Path(fetched), Path(fetched).name)
+    fetched = Path(_reach(fetch, repo_id, how))
+    return Source(fetched, fetched.name)
 
 
 def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:
@@ -200,8 +190,7 @@ def _survey(repo_id: str, revision: str | None) -> Download:
 
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
-    files = info.siblings or []
+    files = HfApi().model_info(repo_id, revision=revision, files_metadata=True).siblings or []
     names = [f.rfilename for f in files]
     if not any(name.endswith(".safetensors") for name in names):
         pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)

@@ -1,28 +1,22 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypedDict, Unpack
 
-import mlx.core as mx
-
 from ..assets import Task
-from ..checkpoint.hub import Consent, find_model
 from ..diffusion.denoise import Frame, token_budget
+from ..diffusion.infill import needed_positions
 from ..diffusion.settings import Settings
 from ..errors import PromptError
-from ..kernels import dispatch
 from ..machine.choices import Choices
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
-from ..model.weights import load_network
 from ..text.chat import Message, render_prompt
+from ..text.holes import read_template
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation, messages_for
-from .engine import Engine, load_engine
-from .fill import FillOptions, FillTurn, fill_turn
+from .fill import FillOptions, FillTurn, ids_before, require_no_end, token_template
 from .reply import Filled, ModelInfo, Reply, describe_sampler
 from .turn import Turn, seeded
 
@@ -42,11 +36,27 @@ class TurnOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+def any_context(context: int) -> None:
+    """Checks nothing: the user takes the risk."""
+
+
 @dataclass
 class Session:
-    """A loaded model, and one conversation with it and its live cache."""
+    """A loaded model with its tokenizer, and one conversation with it.
 
-    engine: Engine
+    task: the problem that an embedded checkpoint was trained on; dropped: tensors of the folder
+    that the network does not use; tuned: choices for this machine, None for the engine's own
+    behaviour; require_room: FitError for positions whose cache does not fit into memory.
+    """
+
+    model: Model
+    tokenizer: Tokenizer
+    info: ModelInfo
+    task: Task | None = None
+    load_seconds: float = 0.0
+    dropped: tuple[str, ...] = ()
+    tuned: Choices | None = None
+    require_room: Callable[[int], None] = any_context
     conversation: Conversation = field(default_factory=Conversation)
 
     def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
@@ -70,14 +80,6 @@ class Session:
             pass
         return turn.reply()
 
-    def fill_turn(self, template: str, **options: Unpack[FillOptions]) -> FillTurn:
-        """A template about to be filled, checked; iterate it for its frames.
-
-        PromptError when it is no template, or does not fit into the context; FitError when it does
-        not fit into memory.
-        """
-        return fill_turn(self.engine, self.conversation, template, **options)
-
     def turn(
         self,
         prompt: str,
@@ -96,9 +98,15 @@ class Session:
         if not prompt.strip():
             raise PromptError("the prompt is empty, expected some text.")
         system = self.system if system is None else system
+        puzzle, earlier = None, self.history
         if self.task and not raw:
-            prompt = self.task.prepare(prompt)
-        tokens = self._prompt_ids(prompt, system, think, raw)
+            prompt = puzzle = self.task.prepare(prompt)
+            earlier = []  # every puzzle starts anew
+        if raw:
+            tokens = self.tokenizer.encode(prompt)
+        else:
+            messages = messages_for(prompt, system, earlier)
+            tokens = render_prompt(self.tokenizer, messages, think=think)
         config, settings = self.model.config, seeded(settings)
         budget = token_budget(config, len(tokens), settings.max_tokens)
         settings = replace(settings, max_tokens=budget)
@@ -106,8 +114,39 @@ class Session:
         self.require_room(len(tokens) + canvases * config.canvas_length)
         sampler = describe_sampler(settings, config.sampler, budget)
         self.system = system or None
-        engine, conversation = self.engine, self.conversation
-        return Turn(engine, conversation, prompt, tokens, settings, sampler, raw, progress)
+        return Turn(self, prompt, tokens, settings, sampler, raw, progress, puzzle)
+
+    def fill_turn(
+        self,
+        template: str,
+        *,
+        prompt: str = "",
+        gaps: int | Sequence[int] | None = None,
+        settings: Settings | None = None,
+        system: str | None = None,
+        raw: bool = False,
+        progress: Progress | None = None,
+    ) -> FillTurn:
+        """A template about to be filled, checked; nothing is computed before it is iterated.
+
+        For the options see FillOptions. PromptError when it is no template, or does not fit into
+        the context; FitError when it does not fit into memory.
+        """
+        puzzle = None
+        if self.task and not raw:
+            template, puzzle = self.task.template(template)
+            prompt = self.task.prepare(prompt) if prompt.strip() else puzzle
+        config = self.model.config
+        written = read_template(template, gaps)
+        form = token_template(written, self.tokenizer, config.stop_ids)
+        tokens = ids_before(self.tokenizer, prompt, self.system if system is None else system, raw)
+        settings = seeded(settings)
+        require_no_end(settings)
+        self.require_room(needed_positions(config, len(tokens), form))
+        sampler = describe_sampler(settings, config.sampler, sum(form.lengths))
+        return FillTurn(
+            self, prompt, tokens, settings, sampler, raw, progress, puzzle, template=form
+        )
 
     def reset(self) -> None:
         """Forgets the conversation and its cache; the model and the system text stay."""
@@ -116,46 +155,6 @@ class Session:
     def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
         """Goes on with an earlier conversation: questions and answers in turn, the system text."""
         self.conversation.restore(messages, system)
-
-    @property
-    def model(self) -> Model:
-        """The network."""
-        return self.engine.model
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer and chat template."""
-        return self.engine.tokenizer
-
-    @property
-    def info(self) -> ModelInfo:
-        """The model as replies describe it."""
-        return self.engine.info
-
-    @property
-    def task(self) -> Task | None:
-        """The problem that an embedded checkpoint was trained on."""
-        return self.engine.task
-
-    @property
-    def load_seconds(self) -> float:
-        """Seconds that loading took."""
-        return self.engine.load_seconds
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """Tensors of the checkpoint that the network does not use."""
-        return self.engine.dropped
-
-    @property
-    def tuned(self) -> Choices | None:
-        """Choices for this machine, None for the engine's own behaviour."""
-        return self.engine.tuned
-
-    @property
-    def require_room(self) -> Callable[[int], None]:
-        """FitError for a number of positions whose cache does not fit into memory."""
-        return self.engine.require_room
 
     @property
     def history(self) -> list[Message]:
@@ -185,40 +184,3 @@ class Session:
     def context_length(self) -> int:
         """Positions the model has for prompt and answer."""
         return self.model.config.text.max_position_embeddings
-
-    def _prompt_ids(self, prompt: str, system: str | None, think: bool, raw: bool) -> list[int]:
-        """The ids of the prompt behind the conversation so far; every puzzle starts a new one."""
-        if raw:
-            return self.tokenizer.encode(prompt)
-        earlier = () if self.task else self.history
-        return render_prompt(self.tokenizer, messages_for(prompt, system, earlier), think=think)
-
-
-def load(
-    model: str | Path,
-    dtype: mx.Dtype | None = None,
-    *,
-    offline: bool = False,
-    force: bool = False,
-    consent: Consent | None = None,
-    progress: Progress | None = None,
-    choices: Choices | None = None,
-) -> Session:
-    """A Session with `model`: a folder, a repository id, or "tiny-sudoku".
-
-    dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
-    without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
-    progress is told of loaded layers. choices: what suits this machine. SettingsError when
-    $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
-    """
-    began = time.perf_counter()
-    dispatch.require_usable()
-    source = find_model(model, offline=offline, consent=consent)
-    return Session(
-        load_engine(source, dtype, force=force, progress=progress, choices=choices, began=began)
-    )
-
-
-def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
-    """The network of a checkpoint folder alone; no tokenizer is looked for."""
-    return load_network(find_model(folder, offline=True).folder, dtype).model

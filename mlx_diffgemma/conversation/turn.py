@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -14,9 +15,10 @@ from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.chat import Answer, Message, parse_answer
 from ..version import __version__
-from .conversation import Conversation
-from .engine import Engine
 from .reply import Reply, SamplerInfo, Seconds
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
 @dataclass
@@ -24,17 +26,18 @@ class Turn:
     """One question being answered. Iterate it once for its frames; ask it for the Reply any time.
 
     An iteration given up early leaves a Reply with the finished canvases and the finish reason
-    "interrupted"; they also enter the conversation.
+    "interrupted"; they also enter the conversation. puzzle: the problem that the session's task can
+    check an answer to.
     """
 
-    engine: Engine
-    conversation: Conversation
+    session: "Session"
     prompt: str
     prompt_ids: list[int]
     settings: Settings
     sampler: SamplerInfo
     raw: bool
     progress: Progress | None
+    puzzle: str | None
     committed: list[Frame] = field(default_factory=list)
     text_end: int | None = None  # where a stop text cuts the answer
     denoise_seconds: float = 0.0
@@ -45,9 +48,9 @@ class Turn:
     def __iter__(self) -> Iterator[Frame]:
         began = time.perf_counter()
         mx.reset_peak_memory()
-        frames = self._frames(self.conversation.rewind(self.engine.model, self.prompt_ids))
+        prefix = self.session.conversation.rewind(self.session.model, self.prompt_ids)
         try:
-            for frame in frames:
+            for frame in self._frames(prefix):
                 self.total = time.perf_counter() - began
                 yield self._seen(frame)
                 if self._finish_reason():
@@ -57,13 +60,8 @@ class Turn:
             self._remember()
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
-        return denoise(
-            self.engine.model,
-            self.prompt_ids,
-            self.settings,
-            prefix=prefix,
-            progress=self.progress,
-        )
+        model, prompt = self.session.model, self.prompt_ids
+        return denoise(model, prompt, self.settings, prefix=prefix, progress=self.progress)
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
@@ -71,7 +69,7 @@ class Turn:
         answer = self._answer(ids)
         steps = [frame.step + 1 for frame in self.committed]
         count = self._count(ids)
-        canvas_length = self.engine.model.config.canvas_length
+        canvas_length = self.session.model.config.canvas_length
         return Reply(
             text=answer.text[: self.text_end],
             thinking=answer.thinking,
@@ -89,8 +87,8 @@ class Turn:
             positions_per_second=_ratio(canvas_length * len(steps), self.total),
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
-            model=self.engine.info,
-            tuned=self.engine.tuned,
+            model=self.session.info,
+            tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,
         )
@@ -103,12 +101,12 @@ class Turn:
     @property
     def task(self) -> Task | None:
         """The problem that an embedded checkpoint solves; None for a prompt as it is."""
-        return None if self.raw else self.engine.task
+        return None if self.raw else self.session.task
 
     @property
     def stop_ids(self) -> Collection[int]:
         """Ids that end an answer; tokens behind one are no part of it."""
-        return self.engine.model.config.stop_ids
+        return self.session.model.config.stop_ids
 
     def messages(self) -> list[Message]:
         """Question and answer as a conversation holds them: without thoughts."""
@@ -116,11 +114,12 @@ class Turn:
 
     def problem(self) -> str | None:
         """The reason that the answer does not solve an embedded checkpoint's puzzle, or None."""
-        return self.task.problem(self.prompt, self.reply().text) if self.task else None
+        task = self.task
+        return task.problem(self.puzzle, self.reply().text) if task and self.puzzle else None
 
     def _seconds(self) -> Seconds:
         return Seconds(
-            load=self.engine.load_seconds,
+            load=self.session.load_seconds,
             prefill=self.encode_seconds[0] if self.encode_seconds else 0.0,
             denoise=self.denoise_seconds,
             commit=sum(self.encode_seconds[1:], 0.0),
@@ -145,7 +144,7 @@ class Turn:
             self.committed.append(frame)
             if self.first_canvas is None:
                 self.first_canvas = self.total
-        return replace(frame, text=self.engine.tokenizer.decode(frame.tokens.tolist()))
+        return replace(frame, text=self.session.tokenizer.decode(frame.tokens.tolist()))
 
     def _stopped(self, frame: Frame) -> Frame:
         """The frame, cut after the token that completes the first stop text, if there is one."""
@@ -168,15 +167,15 @@ class Turn:
 
     def _answer(self, ids: list[int]) -> Answer:
         if not self.raw:
-            return parse_answer(self.engine.tokenizer, ids, self.stop_ids)
+            return parse_answer(self.session.tokenizer, ids, self.stop_ids)
         kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        return Answer(self.engine.tokenizer.decode(kept, special=True), None, ())
+        return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
 
     def _remember(self) -> None:
         """Puts question and answer into the conversation, the answer without its thoughts."""
-        if self.committed and not self.raw and self.engine.task is None:
+        if self.committed and not self.raw and self.session.task is None:
             # At once: an interrupt must not leave a question without its answer.
-            self.conversation.history += self.messages()
+            self.session.history.extend(self.messages())
 
 
 def seeded(settings: Settings | None) -> Settings:

@@ -1,11 +1,11 @@
 """Choices for a machine: ways to compute the same numbers, and how many at a time."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from ..errors import SettingsError
-from .dtypes import FloatName
+from .dtypes import FLOAT_NAMES, FloatName
 
 Preference = Literal["auto", "on", "off"]
 """Metal kernels of a family: where faster in their own trial; where right; nowhere."""
@@ -34,9 +34,7 @@ class Choices:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise SettingsError(f"{name} is {value!r}, expected a whole number from 1.")
-        hints = get_type_hints(type(self))
-        for name in ("dense_weights", *KERNELS.values(), "dtype"):
-            allowed = _literals(hints[name])
+        for name, allowed in ALLOWED.items():
             if getattr(self, name) not in allowed:
                 expected = ", ".join(str(value) for value in allowed)
                 raise SettingsError(f"{name} is {getattr(self, name)!r}, expected {expected}.")
@@ -45,10 +43,6 @@ class Choices:
     def unpacks(self) -> bool:
         """True where dense weights are unpacked at load."""
         return self.dense_weights == "16-bit"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
 
     @staticmethod
     def from_json(value: Any) -> "Choices":
@@ -59,16 +53,12 @@ class Choices:
         return Choices(**value)
 
 
-KERNELS = {
-    "experts": "experts_kernels",
-    "denoise": "denoise_kernels",
-    "soft_gather": "soft_gather_kernels",
+KERNELS = ("experts_kernels", "denoise_kernels", "soft_gather_kernels")
+"""The choices about Metal kernels, one a family."""
+
+ALLOWED: Mapping[str, tuple[str | None, ...]] = {
+    "dense_weights": get_args(DenseWeights),
+    **dict.fromkeys(KERNELS, get_args(Preference)),
+    "dtype": (*FLOAT_NAMES, None),
 }
-"""A family of Metal kernels -> its choice."""
-
-
-def _literals(hint: Any) -> tuple[object, ...]:
-    """The values a Literal, or a Literal or None, allows."""
-    if hint in (DenseWeights, Preference):
-        return get_args(hint)
-    return (*get_args(FloatName), None)
+"""A choice of few values -> those values."""

@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -82,9 +83,19 @@ def identity(kernels: str) -> Identity:
     )
 
 
-def this_machine(run: Run | None = None) -> Machine:
+def ask_system(command: Sequence[str]) -> str | None:
+    """The standard output of a tool of the system, a Run."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout
+
+
+def this_machine(run: Run = ask_system) -> Machine:
     """The machine this process runs on."""
-    run = run or ask_system
     mac = is_mac()
     return Machine(
         chip=_line(run(["sysctl", "-n", "machdep.cpu.brand_string"])) if mac else _linux_chip(),
@@ -124,17 +135,6 @@ def gpu_cores(report: str | None) -> int | None:
         return None
 
 
-def ask_system(command: Sequence[str]) -> str | None:
-    """The standard output of a tool of the system, a Run."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-    return done.stdout
-
-
 def _macos() -> str:
     """The system's name and version on a Mac, "macOS 26.1"; empty elsewhere."""
     release = platform.mac_ver()[0]
@@ -165,13 +165,11 @@ def _whole(text: str | None) -> int | None:
 
 
 def _linux_chip() -> str | None:
-    try:
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-        )
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or None
+    with suppress(OSError):
+        known = Path("/proc/cpuinfo").read_text()
+        if found := re.search(r"^model name\s*:\s*(.+)$", known, re.MULTILINE):
+            return found[1].strip()
+    return platform.processor() or None
 
 
 def _version(package: str) -> str | None:

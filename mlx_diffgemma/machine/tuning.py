@@ -8,6 +8,7 @@ PLACE names chip, system, versions and the model, so that choices count only whe
 import errno
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def store(file: Path, place: str, choices: Choices) -> None:
         return
     if choices != Choices():
         tuned[place] = choices
-    plain = {name: entry.to_json() for name, entry in tuned.items()}
+    plain = {name: asdict(entry) for name, entry in tuned.items()}
     try:
         replace_file(file, json.dumps({"schema": SCHEMA, "tuned": plain}, indent=1) + "\n")
     except OSError as error:

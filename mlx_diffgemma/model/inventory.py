@@ -5,6 +5,7 @@ scales and biases out, as the count of a loaded model does; its bytes are those 
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,16 +81,8 @@ def largest_context(config: ModelConfig, need: Footprint, item_bytes: int) -> in
     if need.available_bytes is None:
         return None
     room = need.available_bytes - need.weight_bytes - need.workspace_bytes
-    if room < 0:
-        return 0
-    fits, too_long = 0, config.text.max_position_embeddings + 1
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if cache_bytes(config, middle, item_bytes) <= room:
-            fits = middle
-        else:
-            too_long = middle
-    return fits
+    contexts = range(1, config.text.max_position_embeddings + 1)
+    return bisect_right(contexts, room, key=lambda n: cache_bytes(config, n, item_bytes))
 
 
 def _part(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import TensorInfo, read_headers
+from ..checkpoint.tensors import VISION
 from ..errors import FitError
 from ..machine.choices import Choices
 from ..machine.dtypes import FLOAT_BYTES, FLOATS
@@ -43,27 +44,21 @@ class Footprint:
         return self.needed_bytes <= self.available_bytes
 
 
-def footprint(folder: Path, context: int, dtype: str | None = None) -> Footprint:
-    """The Footprint of the checkpoint in `folder` with `context` positions in its cache.
-
-    dtype: the activations' ("float32", ...); None takes the checkpoint's.
-    """
-    return plan_memory(folder, dtype)(context)
-
-
 def plan_memory(
     folder: Path, dtype: str | None = None, choices: Choices | None = None
 ) -> Callable[[int], Footprint]:
-    """`footprint` for any number of contexts; the folder is read once, here."""
+    """The Footprint of a checkpoint by the positions in its cache; the folder is read once, here.
+
+    dtype: the activations' ("float32", ...); None takes that of `choices`, or the checkpoint's.
+    """
     config, choices = read_config(folder), choices or Choices()
     dtype = dtype or choices.dtype
     item = FLOAT_BYTES.get(dtype or config.dtype, 2)
     headers = read_headers(folder)
     weights = _unpacked_bytes(config, headers, item) if choices.unpacks else 0
     for name, info in headers.items():
-        if not name.startswith(("model.encoder.vision_tower.", "model.encoder.embed_vision.")):
-            floating = info.dtype in FLOATS
-            weights += info.num_items * item if floating else info.num_bytes
+        if not VISION.match(name):
+            weights += info.num_items * item if info.dtype in FLOATS else info.num_bytes
 
     def plan(context: int) -> Footprint:
         cache = cache_bytes(config, context, item, choices.prefill_chunk or PREFILL_CHUNK)
@@ -90,31 +85,20 @@ def cache_bytes(
     config: ModelConfig, context: int, item_bytes: int, chunk: int = PREFILL_CHUNK
 ) -> int:
     """Bytes of keys and values for `context` positions, canvas included."""
-    window = config.text.sliding_window
+    window = config.text.sliding_window + SLIDING_EXTRA + max(0, chunk - PREFILL_CHUNK)
     total = 0
     for layer in config.text.layers:
-        kept = (
-            min(context, window + SLIDING_EXTRA + max(0, chunk - PREFILL_CHUNK))
-            if layer.sliding
-            else context
-        )
+        kept = min(context, window) if layer.sliding else context
         total += 2 * kept * layer.num_key_value_heads * layer.head_dim * item_bytes
     return total
-
-
-def require_fit(folder: Path, context: int, dtype: str | None = None) -> None:
-    """FitError, with the numbers, when the model with `context` positions cannot fit."""
-    fit_check(folder, dtype)(context)
 
 
 def fit_check(
     folder: Path, dtype: str | None = None, choices: Choices | None = None
 ) -> Callable[[int], None]:
-    """`require_fit` for any number of contexts; the folder is read once, here."""
-    plan = plan_memory(folder, dtype, choices)
-    without = (
-        ", leave out what was tuned with --no-tune" if choices not in (None, Choices()) else ""
-    )
+    """FitError, with the numbers, for a context whose cache cannot fit beside the weights."""
+    plan, tuned = plan_memory(folder, dtype, choices), choices not in (None, Choices())
+    without = ", leave out what was tuned with --no-tune" if tuned else ""
 
     def check(context: int) -> None:
         need = plan(context)

@@ -20,7 +20,7 @@ from .tune_check import Probe
 
 PREFILL_CHUNKS = (512, 1024, 4096)
 HEAD_CHUNKS = (2**20, 2**22, 2**24, 2**26)
-NAMES = ("prefill_chunk", "head_chunk_logits", "dense_weights", *KERNELS.values(), "dtype")
+NAMES = ("prefill_chunk", "head_chunk_logits", "dense_weights", *KERNELS, "dtype")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def candidates(
         yield Candidate("head_chunk_logits", logits, absent)
     dense = Candidate("dense_weights", "16-bit")
     yield replace(dense, absent=_no_unpacking(model) or _no_room(session, dense.choices, force))
-    for name in KERNELS.values():
+    for name in KERNELS:
         for preference in ("on", "off"):
             yield Candidate(name, preference, _no_kernels())
     half = Candidate("dtype", "float16")

@@ -18,15 +18,6 @@ from .template import render
 from .tokenizer import Tokenizer
 from .tools import ToolCall, parse_tool_call
 
-__all__ = [
-    "Answer",
-    "Message",
-    "ToolCall",
-    "longest_common_prefix",
-    "parse_answer",
-    "render_prompt",
-]
-
 THOUGHT = "thought"  # the name of the channel that holds thinking
 CALL_OPENING, CALL_CLOSING = "<|tool_call>", "<tool_call|>"
 
@@ -100,8 +91,8 @@ def parse_answer(
     return Answer(text.lstrip() if after_thought else text, thinking, tuple(calls))
 
 
-def longest_common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """The number of leading ids two sequences share: so many a conversation's cache may keep."""
+def longest_common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
+    """The number of leading items two sequences share: so many a conversation's cache may keep."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((index for index, (x, y) in pairs if x != y), min(len(a), len(b)))
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import PromptError, SettingsError
+from .chat import longest_common_prefix
 from .tokenizer import Tokenizer
 
 DEFAULT_GAP = 32  # tokens of a hole that says nothing of its length
@@ -104,8 +105,7 @@ def _with_gaps(lengths: Sequence[int | None], gaps: int | Sequence[int] | None) 
 
 def _changed(text: str, back: str, line: int) -> str:
     """The place where a text does not survive its tokens, in words."""
-    pairs = enumerate(zip(text, back, strict=False))
-    at = next((i for i, (a, b) in pairs if a != b), min(len(text), len(back)))
+    at = longest_common_prefix(text, back)
     line += text.count("\n", 0, at)
     first = max(0, text.rfind("\n", 0, at) + 1, at - EXCERPT // 2)
     quoted, got = text[first : at + EXCERPT // 2], back[first : at + EXCERPT // 2]

@@ -29,14 +29,11 @@ def find_template(folder: Path, tokenizer_config: Mapping[str, object]) -> str |
     """
     if is_there(jinja_path := folder / "chat_template.jinja"):
         return read_text(jinja_path)
-    json_path = folder / "chat_template.json"
-    processor = read_optional(json_path)
-    for path, config in (
-        (json_path, processor),
-        (folder / "tokenizer_config.json", tokenizer_config),
-    ):
+    processor = read_optional(folder / "chat_template.json")
+    configs = {"chat_template.json": processor, "tokenizer_config.json": tokenizer_config}
+    for name, config in configs.items():
         if (entry := config.get("chat_template")) is not None:
-            return _default_source(path, entry)
+            return _default_source(folder / name, entry)
     return None
 
 
@@ -112,7 +109,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
+    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
     return environment
 
 
@@ -120,10 +117,6 @@ def _raise_exception(message: str) -> NoReturn:
     import jinja2
 
     raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
 
 
 def _tojson(

@@ -25,12 +25,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 # Names GemmaTokenizer gives these tokens where tokenizer_config.json says nothing.
-GEMMA_TOKENS = {
-    "bos_token": "<bos>",
-    "eos_token": "<eos>",
-    "pad_token": "<pad>",
-    "unk_token": "<unk>",
-}
+GEMMA_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")}
 CHAT_MARKERS = (
     *("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", '<|"|>'),
     *("<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>"),
@@ -75,11 +70,6 @@ class Tokenizer:
         """The id of exactly this token, or None."""
         index: int | None = self.backend.token_to_id(token)
         return index
-
-    @property
-    def bos_token(self) -> str | None:
-        """The token that templates write first."""
-        return self.special_tokens.get("bos_token")
 
     @cached_property
     def vocab_size(self) -> int:

@@ -41,15 +41,15 @@ def parse_tool_call(text: str) -> ToolCall | None:
     return ToolCall(head[1], arguments) if reader.at_end() else None
 
 
+@dataclass
 class _Reader:
     """A position in a call's text; each method reads one kind of value there and moves on.
 
     Whatever leaves the format raises ValueError, which `parse_tool_call` turns into None.
     """
 
-    def __init__(self, text: str, position: int) -> None:
-        self.text = text
-        self.position = position
+    text: str
+    position: int
 
     def value(self, depth: int) -> object:
         if depth > MAX_DEPTH:

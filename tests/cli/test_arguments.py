@@ -173,7 +173,7 @@ def test_errors_below_a_command_are_one_line(run: Any, monkeypatch: pytest.Monke
         def load(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("mlx_diffgemma.conversation.engine.load_engine", load)
+        monkeypatch.setattr("mlx_diffgemma.conversation.loading.load_source", load)
         return run(*SOLVE)
 
     metal = "[metal::malloc] Attempting to allocate 9 bytes which is greater than the maximum."

@@ -12,7 +12,7 @@ from puzzle import assert_one_line
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.model.inventory import largest_context, take_inventory
-from mlx_diffgemma.model.memory import cache_bytes, footprint
+from mlx_diffgemma.model.memory import cache_bytes, plan_memory
 
 KEYS = [
     "path",
@@ -220,7 +220,7 @@ def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
 
 def test_largest_context_is_the_last_that_fits(random_folder: Path) -> None:
     config = read_config(random_folder)
-    need = footprint(random_folder, 100, "float32")
+    need = plan_memory(random_folder, "float32")(100)
     room = need.weight_bytes + need.workspace_bytes + cache_bytes(config, 700, 4)
     assert largest_context(config, replace(need, available_bytes=room), 4) == 700
     assert largest_context(config, replace(need, available_bytes=room - 1), 4) == 699

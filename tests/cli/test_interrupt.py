@@ -30,13 +30,13 @@ main()
 """
 LOADING = """
 import sys, time
-import mlx_diffgemma.conversation.engine as engine
+from mlx_diffgemma.conversation import loading
 
 def load(*arguments, **options):
     print("SLOW", file=sys.stderr, flush=True)
     time.sleep(60)
 
-engine.load_engine = load
+loading.load_source = load
 from mlx_diffgemma.cli.app import main
 main()
 """

@@ -12,7 +12,6 @@ from fake_model import CertainModel, Floats, tiny_config, wanting
 from numpy.typing import NDArray
 
 from mlx_diffgemma.assets import embedded_folder
-from mlx_diffgemma.conversation.engine import Engine
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.model.text import Model
@@ -99,4 +98,4 @@ def talker(tokenizer: Tokenizer, *scripts: Sequence[int], canvas: int = 6) -> Se
         return wanting(rest[:canvas])
 
     info = ModelInfo(path="none", revision=None, quantization=None, layers=1, parameters=0)
-    return Session(Engine(cast(Model, CertainModel(config, network)), tokenizer, info))
+    return Session(cast(Model, CertainModel(config, network)), tokenizer, info)

@@ -40,7 +40,7 @@ def encoded(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[int]
 
 def without_cache(session: Session) -> Session:
     """The same conversation, with nothing encoded yet."""
-    return Session(session.engine, Conversation(session.system, list(session.history)))
+    return replace(session, conversation=Conversation(session.system, list(session.history)))
 
 
 def ask_both(session: Session, prompt: str, **options: Any) -> tuple[dg.Reply, dg.Reply]:

@@ -16,7 +16,6 @@ from tokenizers import decoders, models
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
-from mlx_diffgemma.conversation.engine import Engine
 from mlx_diffgemma.conversation.fill import END, FillTurn
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
@@ -101,7 +100,7 @@ def saying(tokenizer: Tokenizer, canvas: Sequence[int], stop_ids: Sequence[int] 
 
     config = tiny_config(vocab=tokenizer.vocab_size, canvas=len(canvas), stop_ids=stop_ids)
     info = ModelInfo(path="none", revision=None, quantization=None, layers=1, parameters=0)
-    return Session(Engine(cast(Model, CertainModel(config, network)), tokenizer, info))
+    return Session(cast(Model, CertainModel(config, network)), tokenizer, info)
 
 
 def shown(session: Session) -> list[int]:
@@ -213,7 +212,7 @@ def test_the_conversation_neither_sees_nor_keeps_it(session: Session) -> None:
     assert again.text == first.text
     assert again.prompt_tokens == first.prompt_tokens
     assert session.history == history
-    fresh = Session(session.engine, Conversation(session.system, list(history)))
+    fresh = replace(session, conversation=Conversation(session.system, list(history)))
     assert session.ask("And?", settings=asking).text == fresh.ask("And?", settings=asking).text
 
 
@@ -286,7 +285,7 @@ def test_what_cannot_be_filled_is_refused_at_the_call(
 
 def test_a_context_beyond_the_memory_is_refused(session: Session) -> None:
     asked: list[int] = []
-    session.engine = replace(session.engine, require_room=asked.append)
+    session.require_room = asked.append
     session.fill_turn("[[100]]")
     assert asked == [9 + 101]
 
@@ -336,7 +335,7 @@ def test_its_prompt_is_the_puzzle_of_the_pinned_digits(solver: Session) -> None:
     for form in (PUZZLE, PUZZLE.replace(".", "0"), PUZZLE.replace(".", "[[1]]")):
         turn = solver.fill_turn(form)
         assert turn.prompt_ids == prompt
-        assert sum(turn.form.lengths) == len(turn.form.lengths) == 51
+        assert sum(turn.template.lengths) == len(turn.template.lengths) == 51
     blank = "." * 81
     assert solver.fill_turn(PUZZLE, prompt=blank).prompt_ids == solver.turn(blank).prompt_ids
 

@@ -10,8 +10,8 @@ import pytest
 from small import SIZES, SUDOKU, write_random
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.conversation import engine
-from mlx_diffgemma.conversation.engine import place_of
+from mlx_diffgemma.conversation import loading
+from mlx_diffgemma.conversation.loading import place_of
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.errors import CheckpointError, FitError
 
@@ -174,7 +174,7 @@ def test_another_machine_model_revision_or_dtype_is_another_place(
     config = json.loads((sudoku_copy / "config.json").read_text())
     (sudoku_copy / "config.json").write_text(json.dumps({**config, "architectures": []}))
     places.append(place_of(sudoku_copy, None, None))
-    monkeypatch.setattr(engine, "this_identity", lambda: "another machine")
+    monkeypatch.setattr(loading, "this_identity", lambda: "another machine")
     places.append(place_of(SUDOKU, None, None))
     assert len(set(places)) == len(places)
 

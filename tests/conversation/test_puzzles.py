@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.errors import PromptError
@@ -47,7 +48,7 @@ def test_a_second_puzzle_does_not_continue_the_first(solver: Session) -> None:
     second = finished(solver, other)
     assert solver.history == []
     assert len(second.prompt_ids) == len(first.prompt_ids) == 98
-    fresh = Session(solver.engine)
+    fresh = replace(solver, conversation=Conversation())
     assert finished(fresh, other).reply().token_ids == second.reply().token_ids
     assert second.problem() is None
     assert second.reply().text != first.reply().text

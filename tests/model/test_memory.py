@@ -14,8 +14,8 @@ from mlx_diffgemma.model import memory as module
 from mlx_diffgemma.model.memory import (
     Footprint,
     cache_bytes,
-    footprint,
-    require_fit,
+    fit_check,
+    plan_memory,
     sized,
 )
 
@@ -39,7 +39,7 @@ def google(tmp_path: Path) -> Path:
 )
 def test_tiny_sudoku_by_hand(dtype: str | None, item: int) -> None:
     """Six layers of 2 key-value heads of 32; context 512 is within what sliding layers keep."""
-    need = footprint(SUDOKU, 512, dtype)
+    need = plan_memory(SUDOKU, dtype)(512)
     assert need.weight_bytes == SUDOKU_NUMBERS * item  # stored in 16 bits, computed in float32
     assert need.cache_bytes == 6 * 2 * 512 * 2 * 32 * item
     assert need.workspace_bytes == 1_000_000_000
@@ -78,13 +78,13 @@ def test_packed_weights_count_as_stored_and_floats_in_the_models_dtype(google: P
         "model.encoder.embed_vision.embedding_projection.weight": mx.zeros(1000, mx.bfloat16),
     }
     mx.save_safetensors(str(google / "model.safetensors"), arrays)
-    assert footprint(google, 0).weight_bytes == 128 + 6 + (4 + 5) * 2
-    assert footprint(google, 0, "float32").weight_bytes == 128 + 6 + (4 + 5) * 4
+    assert plan_memory(google)(0).weight_bytes == 128 + 6 + (4 + 5) * 2
+    assert plan_memory(google, "float32")(0).weight_bytes == 128 + 6 + (4 + 5) * 4
 
 
 def test_a_folder_without_weights_is_refused(google: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no \*\.safetensors file"):
-        footprint(google, 0)
+        plan_memory(google)(0)
 
 
 # --- whether it fits
@@ -98,7 +98,7 @@ def test_it_fits_to_the_last_byte(available: int | None, fits: bool | None) -> N
 def test_what_does_not_fit_is_one_line_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 900_000_000)
     with pytest.raises(FitError) as error:
-        require_fit(SUDOKU, 512)
+        fit_check(SUDOKU)(512)
     assert str(error.value) == (
         "tiny-sudoku needs 1.01 GB (weights 7.3 MB, cache for 512 positions 1.6 MB, workspace "
         "1.00 GB), this machine can give 900.0 MB; take a smaller quantisation or context, or try "
@@ -111,11 +111,11 @@ def test_what_fits_or_may_fit_is_not_refused(
     monkeypatch: pytest.MonkeyPatch, available: int | None
 ) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: available)
-    require_fit(SUDOKU, 512)
+    fit_check(SUDOKU)(512)
 
 
 def test_the_embedded_checkpoint_fits_here() -> None:
-    assert footprint(SUDOKU, 512).fits is not False
+    assert plan_memory(SUDOKU)(512).fits is not False
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A network for other choices computes the same, and shares what they leave alone."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import mlx.core as mx
@@ -58,7 +59,7 @@ def test_dense_weights_are_unpacked_and_experts_shared(packed: Path) -> None:
 
 def test_choices_reach_what_they_choose(packed: Path) -> None:
     preferences = {"experts_kernels": "off", "denoise_kernels": "on", "soft_gather_kernels": "off"}
-    choices = Choices.from_json({**Choices().to_json(), **preferences})
+    choices = Choices.from_json({**asdict(Choices()), **preferences})
     made = load_network(packed, choices=choices).model
     assert made.choices == choices
     assert {layer.after_attention.experts.kernels for layer in made.layers} == {"off"}
@@ -106,4 +107,4 @@ def test_what_does_not_fit_when_tuned_says_so(
 )
 def test_choices_are_checked(name: str, value: object) -> None:
     with pytest.raises(dg.SettingsError, match=name):
-        Choices.from_json({**Choices().to_json(), name: value})
+        Choices.from_json({**asdict(Choices()), name: value})

@@ -73,7 +73,7 @@ def test_the_default_context_is_what_the_model_holds(deep: Session, sudoku: Sess
 def test_a_checkpoint_without_a_template_gets_the_prompts_raw(deep_folder: Path) -> None:
     session = dg.load(deep_folder)
     tokenizer = replace(session.tokenizer, chat_template=None)
-    session.engine = replace(session.engine, tokenizer=tokenizer)
+    session.tokenizer = tokenizer
     question = first_questions(session, Workload(context=500))[0]
     assert question.tokens[-5:] == tuple(session.tokenizer.encode(question.prompt.text)[-5:])
 
@@ -107,6 +107,6 @@ def test_contexts_a_model_cannot_hold_are_refused(sudoku: Session, deep: Session
 
 def test_memory_is_asked_for_the_whole_context(deep_folder: Path) -> None:
     session, asked = dg.load(deep_folder), list[int]()
-    session.engine = replace(session.engine, require_room=asked.append)
+    session.require_room = asked.append
     first_questions(session, Workload(context=1000))
     assert max(asked) == 1008

@@ -13,12 +13,12 @@ from mlx_diffgemma.errors import CheckpointError, PromptError
 from mlx_diffgemma.text.chat import (
     Answer,
     Message,
-    ToolCall,
     longest_common_prefix,
     parse_answer,
     render_prompt,
 )
 from mlx_diffgemma.text.tokenizer import Tokenizer
+from mlx_diffgemma.text.tools import ToolCall
 
 Load = Callable[[str], Tokenizer]
 TEMPLATES = ["launch.jinja", "second.jinja", "third.jinja"]

@@ -94,7 +94,7 @@ def test_invalid_unicode_is_a_prompt_error(tokenizer: Tokenizer) -> None:
 def test_special_tokens_are_named_as_the_config_names_them(folder: Path) -> None:
     set_config(folder, bos_token={"content": "<|turn>"}, pad_token=None)
     tokenizer = load_tokenizer(folder)
-    assert tokenizer.bos_token == "<|turn>"
+    assert tokenizer.special_tokens["bos_token"] == "<|turn>"
     assert tokenizer.special_tokens == {
         "bos_token": "<|turn>",
         "eos_token": "<eos>",
@@ -107,7 +107,7 @@ def test_special_tokens_are_named_as_the_config_names_them(folder: Path) -> None
 def test_without_a_config_the_tokens_have_gemmas_names(folder: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
     tokenizer = load_tokenizer(folder)
-    assert tokenizer.bos_token == "<bos>"
+    assert tokenizer.special_tokens["bos_token"] == "<bos>"
     assert tokenizer.chat_template is None
 
 

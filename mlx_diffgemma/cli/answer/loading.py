@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ...checkpoint.config import read_config
 from ...checkpoint.hub import Source, find_model
-from ...conversation import engine
+from ...conversation import loading
 from ...conversation.session import Session
 from ...diffusion.settings import Settings
 from ...errors import ProfileError
@@ -28,15 +28,15 @@ def load_session(options: ModelOptions, settings: Settings) -> Session:
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else _recalled(source, options.dtype)
     with Bar("loading layers") as bar:
-        return Session(
-            engine.load_engine(source, dtype, force=options.force, progress=bar, choices=choices)
+        return loading.load_source(
+            source, dtype, force=options.force, progress=bar, choices=choices
         )
 
 
 def _recalled(source: Source, dtype: str | None) -> Choices | None:
     """The choices tuned for this machine and model; a warning and None for a broken file."""
     try:
-        choices = recall(lambda: engine.place_of(source.folder, source.revision, dtype))
+        choices = recall(lambda: loading.place_of(source.folder, source.revision, dtype))
     except ProfileError as error:
         say(f"warning: {error}")
         return None

@@ -10,7 +10,7 @@ from ...checkpoint.hub import Source
 from ...errors import SettingsError
 from ...machine.dtypes import FLOAT_BYTES
 from ...model.inventory import Inventory, largest_context, take_inventory
-from ...model.memory import Footprint, footprint
+from ...model.memory import Footprint, plan_memory
 from ...text.template import find_template
 from .recipes import RecipeFit, recipes_for
 
@@ -38,7 +38,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
     config = read_config(folder)
     positions = _checked_context(context, config.text.max_position_embeddings)
     dtype = dtype or config.dtype
-    need = footprint(folder, positions, dtype)
+    need = plan_memory(folder, dtype)(positions)
     return Facts(
         source=source,
         config=config,

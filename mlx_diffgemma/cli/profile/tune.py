@@ -1,9 +1,10 @@
 """`profile --tune`: a table of the candidates; the fastest are kept for generate and chat."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from ...conversation.engine import place_of
+from ...conversation.loading import place_of
 from ...diffusion.settings import Settings
 from ...machine.choices import Choices
 from ...machine.tuning import require_storable, store
@@ -58,8 +59,8 @@ def _line(row: Row) -> str:
 
 
 def _kept(choices: Choices, file: Path) -> Iterator[str]:
-    own = Choices().to_json()
-    won = {name: value for name, value in choices.to_json().items() if value != own[name]}
+    own = asdict(Choices())
+    won = {name: value for name, value in asdict(choices).items() if value != own[name]}
     if not won:
         yield "nothing is faster by 2% than the engine's own choices: nothing is kept"
         return

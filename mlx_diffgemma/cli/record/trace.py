@@ -67,16 +67,17 @@ class Trace:
         if self.regular:
             os.ftruncate(self.descriptor, 0)
         self.turn, self.read = turn, turn_reader(turn)
+        session = turn.session
         self._write(
             {
                 "type": "header",
                 "format": FORMAT,
                 "version": __version__,
-                "model": asdict(turn.engine.info),
+                "model": asdict(session.info),
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
                 "prompt_tokens": len(turn.prompt_ids),
-                "canvas_length": turn.engine.model.config.canvas_length,
+                "canvas_length": session.model.config.canvas_length,
                 "layout": turn.task.layout if turn.task else None,
             }
         )

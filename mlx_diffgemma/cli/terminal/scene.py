@@ -24,7 +24,7 @@ Reader = Callable[[Frame], Parts]
 
 def turn_reader(turn: Turn) -> Reader:
     """The reader of a turn's frames, with the session's tokenizer."""
-    pieces = PieceReader(turn.engine.tokenizer, turn.stop_ids)
+    pieces = PieceReader(turn.session.tokenizer, turn.stop_ids)
 
     def read(frame: Frame) -> Parts:
         ids = frame.tokens.tolist()

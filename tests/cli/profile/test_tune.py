@@ -70,17 +70,17 @@ def test_the_winner_is_kept_though_nobody_reads_the_table(
 
 @pytest.mark.usefixtures("found")
 def test_chat_uses_it_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlx_diffgemma.conversation import engine
+    from mlx_diffgemma.conversation import loading
 
     seen: list[Choices | None] = []
-    plain = engine.load_engine
+    plain = loading.load_source
 
     def load(*arguments: Any, **options: Any) -> Any:
         seen.append(options["choices"])
         return plain(*arguments, **options)
 
     assert run(*TUNE).exit_code == 0
-    monkeypatch.setattr(engine, "load_engine", load)
+    monkeypatch.setattr(loading, "load_source", load)
     chat = ("chat", "--model", "tiny-sudoku", "--max-tokens", 90, "--steps", 2)
     for options, expected in (([], FOUND), (["--no-tune"], None)):
         run(*chat, *options, input=f"{PUZZLE}\n")  # two steps solve nothing
@@ -100,7 +100,7 @@ def test_another_model_or_dtype_or_machine_does_not_use_it(
     assert json.loads(run(*short, "--dtype", "bfloat16").stdout)["tuned"] is None
     assert json.loads(run(*short).stdout)["tuned"] is not None
     monkeypatch.setattr(
-        "mlx_diffgemma.conversation.engine.this_identity", lambda: "another machine"
+        "mlx_diffgemma.conversation.loading.this_identity", lambda: "another machine"
     )
     assert json.loads(run(*short).stdout)["tuned"] is None
 
@@ -108,7 +108,7 @@ def test_another_model_or_dtype_or_machine_does_not_use_it(
 def test_a_dtype_that_is_asked_for_is_not_the_tuned_one(run: Any) -> None:
     from small import SUDOKU
 
-    from mlx_diffgemma.conversation.engine import place_of
+    from mlx_diffgemma.conversation.loading import place_of
 
     place = place_of(SUDOKU, None, None)
     tuning.store(config_file(), place, Choices(dtype="float16", prefill_chunk=64))
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_is_found_before_anything_is_loaded(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mlx_diffgemma.conversation.engine.load_engine", lambda *_, **__: pytest.fail("loaded")
+        "mlx_diffgemma.conversation.loading.load_source", lambda *_, **__: pytest.fail("loaded")
     )
     config_file().parent.write_text("a file where the folder should be")
     assert_one_line(run(*TUNE), 1, "cannot be written")

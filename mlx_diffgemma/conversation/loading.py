@@ -1,17 +1,16 @@
-"""A checkpoint loaded for conversations: the network, its tokenizer, and what they came from."""
+"""Sessions made from a checkpoint: found, checked against this machine, and loaded."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import mlx.core as mx
 
-from ..assets import Task, embedded_task
+from ..assets import embedded_task
 from ..checkpoint.config import read_config
-from ..checkpoint.hub import Source
+from ..checkpoint.hub import Consent, Source, find_model
 from ..errors import CheckpointError
+from ..kernels import dispatch
 from ..kernels.verdicts import this_identity
 from ..machine.choices import Choices
 from ..machine.dtypes import dtype_name
@@ -21,45 +20,44 @@ from ..model.text import Model, Progress
 from ..model.weights import Loaded, load_network
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .reply import ModelInfo
+from .session import Session, any_context
 
 
-def any_context(context: int) -> None:
-    """Checks nothing: the user takes the risk."""
+def load(
+    model: str | Path,
+    dtype: mx.Dtype | None = None,
+    *,
+    offline: bool = False,
+    force: bool = False,
+    consent: Consent | None = None,
+    progress: Progress | None = None,
+    choices: Choices | None = None,
+) -> Session:
+    """A Session with `model`: a folder, a repository id, or "tiny-sudoku".
 
-
-@dataclass(frozen=True)
-class Engine:
-    """A loaded network with what turns texts into its tokens and back.
-
-    task: the problem an embedded checkpoint was trained on; dropped: tensors of the folder that the
-    network does not use; tuned: choices for this machine; require_room: FitError for a number of
-    positions whose cache does not fit into memory.
+    dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
+    without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
+    progress is told of loaded layers. choices: what suits this machine. SettingsError when
+    $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
     """
-
-    model: Model
-    tokenizer: Tokenizer
-    info: ModelInfo
-    task: Task | None = None
-    load_seconds: float = 0.0
-    dropped: tuple[str, ...] = ()
-    tuned: Choices | None = None
-    require_room: Callable[[int], None] = any_context
+    began = time.perf_counter()
+    dispatch.require_usable()
+    source = find_model(model, offline=offline, consent=consent)
+    session = load_source(source, dtype, force=force, progress=progress, choices=choices)
+    session.load_seconds = time.perf_counter() - began
+    return session
 
 
-def load_engine(
+def load_source(
     source: Source,
     dtype: mx.Dtype | None = None,
     *,
     force: bool = False,
     progress: Progress | None = None,
     choices: Choices | None = None,
-    began: float | None = None,
-) -> Engine:
-    """The Engine of a checkpoint folder; for the options see `load`.
-
-    began: the moment from which load_seconds count, on the clock of time.perf_counter.
-    """
-    began = time.perf_counter() if began is None else began
+) -> Session:
+    """A Session with the checkpoint in a folder; for the options see `load`."""
+    began = time.perf_counter()
     name = None if dtype is None else dtype_name(dtype)
     require_room = any_context if force else fit_check(source.folder, name, choices)
     require_room(0)
@@ -67,7 +65,7 @@ def load_engine(
     _require_same_vocabulary(source.folder, tokenizer)
     loaded = load_network(source.folder, dtype, progress, choices)
     use_all_gpu_memory()
-    return Engine(
+    return Session(
         loaded.model,
         tokenizer,
         _describe(source, loaded),
@@ -77,6 +75,11 @@ def load_engine(
         tuned=choices,
         require_room=require_room,
     )
+
+
+def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
+    """The network of a checkpoint folder alone; no tokenizer is looked for."""
+    return load_network(find_model(folder, offline=True).folder, dtype).model
 
 
 def place_of(folder: Path, revision: str | None, dtype: str | None) -> str:
