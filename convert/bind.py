@@ -34,26 +34,26 @@ def bind(source: SourceCheckpoint) -> tuple[list[Bound], tuple[str, ...]]:
 def _bound(source: SourceCheckpoint, name: str, shape: tuple[int, ...]) -> Bound:
     """`name` where the source has it, else its experts where they are stored one by one."""
     names: tuple[str, ...] = (name,)
-    label = source.names.get(name, name)
+    label = None
     at, _, projection = name.removesuffix(".weight").rpartition(".")
-    if name not in source.names and at.endswith(".experts"):
+    if name not in source.headers and at.endswith(".experts"):
         halves = ("gate_proj", "up_proj") if projection == "gate_up_proj" else (projection,)
         experts = range(source.config.text.num_experts)
         singles = tuple(f"{at}.{e}.{half}.weight" for e in experts for half in halves)
-        if singles[0] in source.names:
+        if singles[0] in source.headers:
             names, label = singles, " + ".join(f"{at}.*.{half}.weight" for half in halves)
-    for one in names:
-        source.require(one)
-    return Bound(name, shape, names, label)
+    infos = [source.info(one) for one in names]
+    return Bound(name, shape, names, label or infos[0].name)
 
 
 def _dropped(source: SourceCheckpoint, bound: Iterable[Bound]) -> Iterator[str]:
     """The names of known strays; CheckpointError for any other tensor that is left over."""
     used = {part for one in bound for name in one.sources for part in _parts(source, name)}
-    for name in sorted(set(source.names) - used):
+    for name in sorted(set(source.headers) - used):
+        stored = source.headers[name].name
         if not is_stray(name, source.config):
-            raise refusal(source.names[name], source.folder)
-        yield source.names[name]
+            raise refusal(stored, source.folder)
+        yield stored
 
 
 def _parts(source: SourceCheckpoint, name: str) -> Iterator[str]:
@@ -61,5 +61,5 @@ def _parts(source: SourceCheckpoint, name: str) -> Iterator[str]:
     yield name
     module = name.removesuffix(".weight")
     for kind in ("scales", "biases"):
-        if f"{module}.{kind}" in source.names:
+        if f"{module}.{kind}" in source.headers:
             yield f"{module}.{kind}"

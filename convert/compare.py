@@ -4,7 +4,7 @@ The tensors of both folders are unpacked a block at a time and compared in float
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..checkpoint.quantization import QuantizationConfig
 from ..errors import ConvertError
 from ..model.inventory import PARTS
+from ..model.text import Progress
 from .plan import Plan
 from .read import RowReader
 from .table import Entry
@@ -61,9 +62,7 @@ class _Sums:
         return math.sqrt(self.differences / self.squares)
 
 
-def compare_weights(
-    plan: Plan, source: Plan, progress: Callable[[int, int], None]
-) -> tuple[PartError, ...]:
+def compare_weights(plan: Plan, source: Plan, progress: Progress) -> tuple[PartError, ...]:
     """The error of each part relative to the source's numbers; ConvertError if too large.
 
     The entries of both plans are the tensors as the folders store them.
@@ -84,7 +83,12 @@ def compare_weights(
             tables.setdefault(key, _Sums(packing)).include(one)
             done += entry.num_bytes
             progress(done, plan.source_bytes)
-    return _sorted(tables)
+    return tuple(
+        PartError(*key, sums.count, sums.relative_rms)
+        for part in PARTS
+        for key, sums in tables.items()
+        if key[0] == part
+    )
 
 
 def _counterparts(plan: Plan, source: Plan) -> dict[str, Entry]:
@@ -108,8 +112,7 @@ def _counterparts(plan: Plan, source: Plan) -> dict[str, Entry]:
 
 
 def _sum_of_squares(numbers: mx.array) -> float:
-    total: float = mx.square(numbers).sum().item()  # type: ignore[assignment]
-    return total
+    return float(mx.square(numbers).sum())
 
 
 def part_of(name: str) -> str:
@@ -128,24 +131,14 @@ def largest_error(packing: QuantizationConfig | None) -> float:
     return min(SLACK * error, LARGEST_ERROR)
 
 
-def _sorted(tables: dict[tuple[str, str], _Sums]) -> tuple[PartError, ...]:
-    order = list(PARTS)
-    errors = [
-        PartError(part, packing, sums.count, sums.relative_rms)
-        for (part, packing), sums in tables.items()
-    ]
-    return tuple(sorted(errors, key=lambda error: order.index(error.part)))
-
-
 def _pairs(
     entries: tuple[Entry, Entry], readers: list[RowReader]
-) -> Iterator[tuple[mx.array, mx.array]]:
+) -> Iterator[tuple[mx.array, ...]]:
     """Rows of both entries in float32, block by block: the same rows of each."""
     step = min(block_rows(entry) for entry in entries)
-    ours, theirs = (read_entry(e, r, step) for e, r in zip(entries, readers, strict=True))
-    for (_, _, mine), (_, _, other) in zip(ours, theirs, strict=True):
-        pair = read_numbers(entries[0], mine), read_numbers(entries[1], other)
-        yield pair[0].astype(mx.float32), pair[1].astype(mx.float32)
+    both = [read_entry(e, r, step) for e, r in zip(entries, readers, strict=True)]
+    for pair in zip(*both, strict=True):
+        yield tuple(read_numbers(entry, rows).astype(mx.float32) for entry, _, rows in pair)
 
 
 def _refuse_error(name: str, sums: _Sums, source: Path) -> None:

@@ -1,7 +1,7 @@
 """Time that a conversion will take on this machine, from a moment of packing and hashing."""
 
 import hashlib
-import time
+import timeit
 from collections import Counter
 from collections.abc import Callable
 
@@ -39,9 +39,4 @@ def _seconds_a_byte(packing: QuantizationConfig, dtype: str) -> float:
 
 def _seconds(work: Callable[[], object]) -> float:
     """The shorter of two runs."""
-    times = []
-    for _ in range(2):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(timeit.repeat(work, number=1, repeat=2))

@@ -65,8 +65,7 @@ def target_config(plan: Plan) -> dict[str, Any]:
         config["generation_config"] = read_object(generation_file)
     if source.config.stop_ids:  # generation_config.json's override config.json's
         config["eos_token_id"] = list(source.config.stop_ids)
-    quantization = quantization_object(plan.recipe, plan.packed)
-    if quantization is not None:
+    if quantization := quantization_object(plan.recipe, plan.packed):
         config |= {"quantization": quantization, "quantization_config": quantization}
     return dict(sorted(config.items()))
 

@@ -8,7 +8,7 @@ Axes: V vocabulary, H hidden size, D head dimension, E experts.
 from collections.abc import Mapping
 from typing import Any
 
-from ..checkpoint.config import FULL, SLIDING, LayerConfig, TextConfig
+from ..checkpoint.config import FULL, SLIDING, TextConfig
 from ..checkpoint.tensors import VISION
 from ..errors import CheckpointError
 from ..model.weights import own_dtype
@@ -29,6 +29,10 @@ LAYER_NORMS = (
     "post_feedforward_layernorm_2",
 )
 VISION_NORMS = LAYER_NORMS[:3] + LAYER_NORMS[4:5]
+HEAD_SIZES = {
+    SLIDING: ("head_dim", "num_key_value_heads"),
+    FULL: ("global_head_dim", "num_global_key_value_heads"),
+}
 PATCH_SIZE = 16  # where vision_config leaves it out
 CHANNELS = 3
 
@@ -47,7 +51,7 @@ def expected_shapes(source: SourceCheckpoint) -> Shapes:
     launch_sizes(source.config.text)
     shapes = text_shapes(source.config.text)
     vision = source.raw_config.get("vision_config")
-    if vision and any(VISION.match(name) for name in source.names):
+    if vision and any(VISION.match(name) for name in source.headers):
         shapes |= vision_shapes(vision, source.config.text.hidden_size)
     return shapes
 
@@ -89,25 +93,18 @@ def launch_sizes(text: TextConfig) -> dict[str, int]:
 
     CheckpointError where layers of one kind differ: mlx-vlm reads no other spelling.
     """
-    sliding = _alike([layer for layer in text.layers if layer.sliding], SLIDING)
-    full = _alike([layer for layer in text.layers if not layer.sliding], FULL)
     sizes: dict[str, int] = {}
-    if sliding is not None:
-        sizes["head_dim"], sizes["num_key_value_heads"] = sliding
-    if full is not None:
-        sizes["global_head_dim"], sizes["num_global_key_value_heads"] = full
+    for kind, keys in HEAD_SIZES.items():
+        layers = [layer for layer in text.layers if layer.sliding == (kind == SLIDING)]
+        pairs = {(layer.head_dim, layer.num_key_value_heads) for layer in layers}
+        if len(pairs) > 1:
+            raise CheckpointError(
+                f"config.json: {kind} layers differ in head_dim or num_key_value_heads "
+                f"({', '.join(map(str, sorted(pairs)))}), which an MLX folder cannot say."
+            )
+        for pair in pairs:
+            sizes |= dict(zip(keys, pair, strict=True))
     return sizes
-
-
-def _alike(layers: list[LayerConfig], kind: str) -> tuple[int, int] | None:
-    """Head dimension and key-value heads that all `layers` share; None where there is none."""
-    sizes = {(layer.head_dim, layer.num_key_value_heads) for layer in layers}
-    if len(sizes) > 1:
-        raise CheckpointError(
-            f"config.json: {kind} layers differ in head_dim or num_key_value_heads "
-            f"({', '.join(map(str, sorted(sizes)))}), which an MLX folder cannot say."
-        )
-    return sizes.pop() if sizes else None
 
 
 def _text_layer(text: TextConfig, number: int) -> Shapes:

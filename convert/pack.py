@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..machine.dtypes import FLOATS, mlx_dtype, numpy_name
+from ..machine.dtypes import numpy_name
 from .read import Block
 
 
@@ -21,21 +21,6 @@ def to_bytes(array: mx.array) -> memoryview:
     if array.dtype == mx.bfloat16:  # which numpy does not know
         array = array.view(mx.uint16)
     return np.ascontiguousarray(array).data.cast("B")
-
-
-def unpack(
-    weight: mx.array,
-    scales: mx.array,
-    biases: mx.array | None,
-    packing: QuantizationConfig,
-    dtype: str,
-) -> mx.array:
-    """The numbers of packed rows, in `dtype`."""
-    kind = mlx_dtype(FLOATS[dtype])
-    numbers = mx.dequantize(
-        weight, scales, biases, packing.group_size, packing.bits, packing.mode, dtype=kind
-    )
-    return numbers
 
 
 def mlx_version() -> str:

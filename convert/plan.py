@@ -89,11 +89,11 @@ def make_plan(
     bound, dropped = bind(source)
     entries = [make_entry(source, recipe, one) for one in bound]
     _refuse_mixed_dtypes(source, entries)
-    return Plan(source, recipe, tuple(_shards(entries, max_shard_bytes)), dropped)
+    return Plan(source, recipe, _shards(entries, max_shard_bytes), dropped)
 
 
 def _refuse_packed_twice(source: SourceCheckpoint, requantize: bool) -> None:
-    packed = next((name for name in source.names if name.endswith(".scales")), None)
+    packed = next((name for name in source.headers if name.endswith(".scales")), None)
     if packed is None or requantize:
         return
     raise CheckpointError(
@@ -115,21 +115,22 @@ def _refuse_mixed_dtypes(source: SourceCheckpoint, entries: Sequence[Entry]) -> 
                 )
 
 
-def _shards(entries: Sequence[Entry], max_bytes: int) -> Iterator[tuple[Entry, ...]]:
-    """Entries in order, as many a shard as fit; a matrix larger than a shard has one to itself."""
+def _shards(entries: Sequence[Entry], max_bytes: int) -> tuple[tuple[Entry, ...], ...]:
+    """Entries in order, as many a shard as fit; a matrix larger than a shard has one to itself.
+
+    Odd sizes stand last in a shard, so that wider numbers stay aligned.
+    """
     room = max_bytes - max_bytes // HEADER_SHARE
-    shard: list[Entry] = []
+    shards: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
         count = sum(output.num_bytes for output in entry.outputs)
-        if shard and size + count > room:
-            yield _aligned(shard)
-            shard, size = [], 0
-        shard.append(entry)
+        if shards[-1] and size + count > room:
+            shards.append([])
+            size = 0
+        shards[-1].append(entry)
         size += count
-    yield _aligned(shard)
-
-
-def _aligned(shard: Sequence[Entry]) -> tuple[Entry, ...]:
-    """A shard's entries with odd sizes last, so that wider numbers stay aligned."""
-    return tuple(sorted(shard, key=lambda e: any(o.num_bytes % 8 for o in e.outputs)))
+    return tuple(
+        tuple(sorted(shard, key=lambda entry: any(o.num_bytes % 8 for o in entry.outputs)))
+        for shard in shards
+    )

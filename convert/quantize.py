@@ -52,12 +52,8 @@ class Recipe:
 
     def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
         """The packing meant for a tensor, whatever its width; None for one that stays plain."""
-        if len(shape) < 2 or not name.endswith(".weight"):
-            return None
-        return self._of_module(name.removesuffix(".weight"))
-
-    def _of_module(self, module: str) -> QuantizationConfig | None:
-        if module.startswith(VISION_TOWER):
+        module = name.removesuffix(".weight")
+        if len(shape) < 2 or module == name or module.startswith(VISION_TOWER):
             return None
         if module == VISION_PROJECTION:
             return self.default if self.embed_vision else None
@@ -84,7 +80,11 @@ def make_recipe(options: RecipeOptions) -> Recipe:
         )
     preset = PRESETS[options.quantize]
     if preset is None:
-        _refuse_bits_without_packing(options)
+        for option in ("group_size", "embed_bits", "attention_bits", "experts_bits"):
+            if (value := getattr(options, option)) is not None:
+                raise SettingsError(
+                    f"{option} is {value}, but quantize is none: nothing is packed."
+                )
         return Recipe(options.quantize, None, None, None, None, None, False)
     group_size = preset.group_size if options.group_size is None else options.group_size
     default = _checked("group_size", QuantizationConfig(preset.mode, preset.bits, group_size))
@@ -144,9 +144,3 @@ def _checked(option: str, packing: QuantizationConfig) -> QuantizationConfig:
         expected = " or ".join(map(str, known))
         raise SettingsError(f"{option} is {got}, but {packing.mode} has {expected}.")
     return packing
-
-
-def _refuse_bits_without_packing(options: RecipeOptions) -> None:
-    for option in ("group_size", "embed_bits", "attention_bits", "experts_bits"):
-        if (value := getattr(options, option)) is not None:
-            raise SettingsError(f"{option} is {value}, but quantize is none: nothing is packed.")

@@ -13,11 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.config import read_config
 from ..checkpoint.files import read_object
-from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN, TensorInfo, read_headers
-from ..checkpoint.tensors import REPACKED, mlx_name, refusal
+from ..checkpoint.shards import CONVERT_AGAIN, TensorInfo
+from ..checkpoint.tensors import StoredTensors
 from ..errors import CheckpointError
 from ..machine.dtypes import ITEM_BYTES
 
@@ -33,42 +32,13 @@ BITS: Mapping[str, tuple[str, int, int]] = {
 Block = NDArray[np.uint8]  # rows of bytes, [rows, bytes a row]
 
 
-@dataclass(frozen=True)
-class SourceCheckpoint:
+@dataclass
+class SourceCheckpoint(StoredTensors):
     """The small files and headers of a checkpoint to convert."""
 
-    folder: Path
     name: str  # in the manifest: a repository id, or the folder's name
     revision: str | None
-    config: ModelConfig
     raw_config: Mapping[str, Any]
-    headers: Mapping[str, TensorInfo]
-    names: Mapping[str, str]  # name in an MLX folder -> name in the file
-
-    def info(self, name: str) -> TensorInfo:
-        """The header's entry of a tensor, by its MLX name; CheckpointError where there is none."""
-        self.require(name)
-        return self.headers[self.names[name]]
-
-    def require(self, name: str) -> None:
-        """CheckpointError where a tensor is missing, or packed by a re-export in its own way."""
-        if name in self.names:
-            return
-        stem = name.removesuffix(".weight")
-        for other, stored in self.names.items():
-            if other.startswith(stem) and REPACKED.search(other):
-                raise refusal(stored, self.folder)
-        raise CheckpointError(f"{name}: missing in {self.folder}; {CONVERT_AGAIN}.")
-
-    def packing(self, module: str) -> QuantizationConfig | None:
-        """The packing of a module's weight; None for plain numbers."""
-        if f"{module}.scales" not in self.names:
-            return None
-        if self.config.quantization is None:
-            raise CheckpointError(
-                f"{module}.scales is in {self.folder}, but config.json has no quantization."
-            )
-        return self.config.quantization.of(module)
 
     @property
     def files(self) -> list[Path]:
@@ -82,15 +52,8 @@ def open_checkpoint(
     """Read config and headers of `folder`; CheckpointError says what is wrong with them."""
     config = read_config(folder)
     refuse_pickles(folder)
-    headers = read_headers(folder, shape_only=shape_only)
-    names: dict[str, str] = {}
-    for stored in headers:
-        if (other := names.setdefault(mlx_name(stored), stored)) != stored:
-            raise CheckpointError(f"{other} and {stored} in {folder} are one tensor; keep one.")
-    raw = read_object(folder / "config.json")
-    return SourceCheckpoint(
-        folder, name or folder.resolve().name, revision, config, raw, headers, names
-    )
+    name, raw = name or folder.resolve().name, read_object(folder / "config.json")
+    return SourceCheckpoint(folder, config, name, revision, raw, shape_only=shape_only)
 
 
 def refuse_pickles(folder: Path) -> None:
@@ -118,14 +81,15 @@ class RowReader:
         The tensors' rows, their last axis, have one length. CheckpointError for NaN and Inf.
         """
         infos = [self.source.info(name) for name in names]
-        block = np.empty((count, row_length(infos[0])), np.uint8)
+        width = infos[0].shape[-1] * ITEM_BYTES[infos[0].dtype]
+        block = np.empty((count, width), np.uint8)
         begin = 0
         for info in infos:
-            end = begin + num_rows(info)
+            end = begin + math.prod(info.shape[:-1])
             a, b = max(first, begin), min(first + count, end)
             if a < b:
                 rows = block[a - first : b - first]
-                self._read(info.file, info.offset + (a - begin) * block.shape[1], rows)
+                self._read(info.file, info.offset + (a - begin) * width, rows)
                 self._refuse_non_finite(rows, a - begin, info)
             begin = end
         return block
@@ -165,9 +129,8 @@ class RowReader:
         row, column = (int(i) for i in np.argwhere(magnitudes >= limit)[0])
         what = "Inf" if magnitudes[row, column] == limit else "NaN"
         index = [*(int(i) for i in np.unravel_index(first + row, info.shape[:-1])), column]
-        stored = next(name for name, other in self.source.headers.items() if other is info)
         raise CheckpointError(
-            f"{stored} in {info.file.name}: {what} at {index}, expected finite numbers; "
+            f"{info.name} in {info.file.name}: {what} at {index}, expected finite numbers; "
             "download the checkpoint again."
         )
 
@@ -180,13 +143,3 @@ def _largest(bits: NDArray[Any], mask: int) -> int:
         piece = bits[first : first + CACHED_ITEMS]
         largest = max(largest, int(np.bitwise_and(piece, mask, out=buffer[: piece.size]).max()))
     return largest
-
-
-def num_rows(info: TensorInfo) -> int:
-    """Rows of a tensor: all axes but the last."""
-    return math.prod(info.shape[:-1])
-
-
-def row_length(info: TensorInfo) -> int:
-    """Bytes of one row."""
-    return info.shape[-1] * ITEM_BYTES[info.dtype]

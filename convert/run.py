@@ -1,9 +1,6 @@
 """The whole conversion: checks, shard after shard, small files, and the rename at the end."""
 
 import errno
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,6 +9,8 @@ from pathlib import Path
 
 from ..checkpoint.config import read_config
 from ..errors import ConvertError
+from ..machine.memory import peak_memory
+from ..model.text import Progress
 from ..model.weights import check_network
 from .checks import check_disk, check_target, fingerprint
 from .files import manifest, small_files
@@ -21,9 +20,6 @@ from .read import RowReader
 from .state import MANIFEST, Workspace, unfinished_shards
 from .transfer import small_cache, transfer
 from .write import ShardWriter, write_synced
-
-Progress = Callable[[int, int], None]  # source bytes done, and in all
-STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Reports:
-    """Callbacks of a running conversion: for its progress, and for a line to note."""
+    """Callbacks of a running conversion: source bytes done and in all, and a line to note."""
 
     progress: Progress = lambda done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -82,17 +78,6 @@ def convert(
         seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_memory(),
     )
-
-
-def peak_memory() -> int:
-    """Bytes of memory that this process has held at most.
-
-    Linux's ru_maxrss starts with what the parent process had, VmHWM does not.
-    """
-    if STATUS.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())):
-        return int(found[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def shard_names(count: int) -> list[str]:

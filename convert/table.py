@@ -1,12 +1,10 @@
 """The table of a conversion: an entry for each tensor of the target, built from its sources."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.shards import CONVERT_AGAIN
-from ..errors import CheckpointError
 from ..machine.dtypes import FLOATS, ITEM_BYTES
 from .bind import Bound
 from .quantize import Recipe
@@ -104,30 +102,17 @@ def _checked_dtype(
         shape = bound.shape
         if len(bound.sources) > 1:  # each has its share of the rows
             shape = (math.prod(shape[:-1]) // len(bound.sources), shape[-1])
-        for name in bound.sources:
-            _check(source, name, shape, FLOATS)
-        return source.info(bound.sources[0]).dtype
+        infos = [source.info(name) for name in bound.sources]
+        for info in infos:
+            info.require(info.name, shape, FLOATS)
+        return infos[0].dtype
     scales = f"{bound.name.removesuffix('.weight')}.scales"
     plain = scales if unpacking.mode == "affine" else FINAL_NORM
     dtype = source.info(plain).dtype
     for part in packed_outputs(bound.name, dtype, bound.shape, unpacking):
-        _check(source, part.name, part.shape, (part.dtype,))
+        info = source.info(part.name)
+        info.require(info.name, part.shape, (part.dtype,))
     return dtype
-
-
-def _check(
-    source: SourceCheckpoint, name: str, shape: tuple[int, ...], dtypes: Iterable[str]
-) -> None:
-    info = source.info(name)
-    at = f"{source.names[name]} in {info.file.name}"
-    if info.shape != shape:
-        raise CheckpointError(
-            f"{at}: shape {list(info.shape)}, expected {list(shape)}; {CONVERT_AGAIN}."
-        )
-    if info.dtype not in dtypes:
-        raise CheckpointError(
-            f"{at}: dtype {info.dtype}, expected {' or '.join(dtypes)}; {CONVERT_AGAIN}."
-        )
 
 
 def packed_outputs(

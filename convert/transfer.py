@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from .pack import pack, to_array, to_bytes, unpack
+from ..machine.dtypes import FLOATS, mlx_dtype
+from .pack import pack, to_array, to_bytes
 from .plan import BLOCK_BYTES
 from .read import Block, RowReader
 from .table import Entry
@@ -22,8 +23,9 @@ T = TypeVar("T")
 def transfer(shard: tuple[Entry, ...], reader: RowReader, writer: ShardWriter) -> Iterator[int]:
     """Write the entries of one shard; yield the source bytes of each block that is done."""
     held: list[list[memoryview]] = []
+    every = (block for entry in shard for block in read_entry(entry, reader))
     with ThreadPoolExecutor(1, "read") as thread:
-        for entry, first, blocks in _ahead(_read_blocks(shard, reader), thread):
+        for entry, first, blocks in _ahead(every, thread):
             weight, *others = converted(entry, blocks)
             writer.write(weight)
             held.append(others)
@@ -50,12 +52,13 @@ def read_numbers(entry: Entry, blocks: list[Block]) -> mx.array:
     """The rows of an entry's inputs as plain numbers [rows, width] in the source's dtype."""
     dtypes = [dtype for _, dtype in entry.inputs]
     weight, *others = (to_array(block, dtype) for block, dtype in zip(blocks, dtypes, strict=True))
-    if entry.unpacking is None:
+    if (packing := entry.unpacking) is None:
         return weight
-    scales, biases = (*others, None)[:2]
-    if scales is None:
-        raise RuntimeError(f"{entry.name}: packed without scales")
-    return unpack(weight, scales, biases, entry.unpacking, entry.dtype)
+    scales, *rest = others
+    biases, dtype = rest[0] if rest else None, mlx_dtype(FLOATS[entry.dtype])
+    return mx.dequantize(
+        weight, scales, biases, packing.group_size, packing.bits, packing.mode, dtype=dtype
+    )
 
 
 def read_entry(
@@ -82,13 +85,6 @@ def small_cache() -> Iterator[None]:
     finally:
         mx.set_cache_limit(before)
         mx.clear_cache()
-
-
-def _read_blocks(
-    shard: tuple[Entry, ...], reader: RowReader
-) -> Iterator[tuple[Entry, int, list[Block]]]:
-    for entry in shard:
-        yield from read_entry(entry, reader)
 
 
 def _ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:

@@ -25,10 +25,6 @@ from .state import MANIFEST
 Progress = Callable[[str, int, int], None]  # what, done, in all
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Show nothing."""
-
-
 @dataclass(frozen=True)
 class Verification:
     """Findings about a sound folder; one with a fault is a ConvertError instead."""
@@ -41,7 +37,11 @@ class Verification:
     mean_entropy: float  # nats a canvas position after the first step
 
 
-def verify(folder: Path, against: Path | None = None, progress: Progress = _silent) -> Verification:
+def verify(
+    folder: Path,
+    against: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Verification:
     """Check `folder`, and compare it with its source `against` where one is given.
 
     ConvertError for a wrong hash, a number that is not finite, or an error too large to come from
@@ -61,8 +61,7 @@ def verify(folder: Path, against: Path | None = None, progress: Progress = _sile
         theirs = _log_probabilities(against, "running the source's decoder", progress)
         decoder = distance(theirs, ours)
     entropy = float(-(np.exp(ours) * ours).sum(axis=-1).mean())
-    count = len(plan.source.headers)
-    return Verification(folder, hashed, count, parts, decoder, entropy)
+    return Verification(folder, hashed, len(plan.source.headers), parts, decoder, entropy)
 
 
 def check_hashes(folder: Path, progress: Progress) -> int | None:

@@ -7,7 +7,7 @@ touched and a folder can be described without loading it.
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
 class TensorInfo:
     """A safetensors header's entry for one tensor."""
 
+    name: str
     file: Path
     dtype: str
     shape: tuple[int, ...]
@@ -32,6 +33,19 @@ class TensorInfo:
     @property
     def num_items(self) -> int:
         return math.prod(self.shape)
+
+    def require(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> None:
+        """CheckpointError, under this name, unless shape and dtype are as expected."""
+        if self.shape != shape:
+            raise CheckpointError(
+                f"{name} in {self.file.name}: shape {list(self.shape)}, expected {list(shape)}; "
+                f"{CONVERT_AGAIN}."
+            )
+        if self.dtype not in dtypes:
+            raise CheckpointError(
+                f"{name} in {self.file.name}: dtype {self.dtype}, expected "
+                f"{' or '.join(dtypes)}; {CONVERT_AGAIN}."
+            )
 
 
 def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorInfo]:
@@ -85,7 +99,7 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
             header = json.loads(stream.read(length), object_pairs_hook=_once)
         header.pop("__metadata__", None)
         start = 8 + length
-        tensors = {name: _tensor_info(file, entry, start) for name, entry in header.items()}
+        tensors = {name: _tensor_info(name, file, entry, start) for name, entry in header.items()}
         expected = _end(tensors, start)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         reason = one_line(error)
@@ -120,7 +134,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _tensor_info(file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo:
+def _tensor_info(name: str, file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo:
     shape = tuple(int(n) for n in entry["shape"])
     first, last = entry["data_offsets"]
     if entry["dtype"] not in ITEM_BYTES:
@@ -128,4 +142,4 @@ def _tensor_info(file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo
     count = ITEM_BYTES[entry["dtype"]] * math.prod(shape)
     if last - first != count or first < 0:
         raise ValueError(f"{last - first} bytes for {entry['dtype']} {list(shape)}")
-    return TensorInfo(file, entry["dtype"], shape, count, start + first)
+    return TensorInfo(name, file, entry["dtype"], shape, count, start + first)

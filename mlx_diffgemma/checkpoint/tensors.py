@@ -1,4 +1,4 @@
-"""Strict access to the tensors of a checkpoint folder.
+"""Strict access to the tensors of a checkpoint folder, by the names of an MLX folder.
 
 Every tensor asked for is found with its shape and dtype, or CheckpointError says what is wrong;
 every tensor in the folder is used, known to be superfluous and listed, or an error. Layouts:
@@ -46,47 +46,73 @@ class StoredWeight:
 
 
 @dataclass
-class Tensors:
-    """The tensors of a folder, handed out once each under their MLX names."""
+class StoredTensors:
+    """The tensors that a folder's headers promise, by their MLX names.
+
+    shape_only: the files may end behind their headers.
+    """
 
     folder: Path
     config: ModelConfig
-    dtype: mx.Dtype
-    info: dict[str, TensorInfo] = field(init=False)
-    sources: dict[str, str] = field(init=False)  # MLX name -> name in the file
-    used: set[str] = field(init=False, default_factory=set)
-    files: dict[Path, dict[str, mx.array]] = field(init=False, default_factory=dict)
+    shape_only: bool = field(default=False, kw_only=True)
+    headers: dict[str, TensorInfo] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.info = read_headers(self.folder)
-        self.sources = {}
-        for name in self.info:
-            if (other := self.sources.setdefault(mlx_name(name), name)) != name:
-                raise CheckpointError(f"{other} and {name} in {self.folder} are one; keep one.")
+        for name, info in read_headers(self.folder, shape_only=self.shape_only).items():
+            other = self.headers.setdefault(mlx_name(name), info).name
+            if other != name:
+                raise CheckpointError(
+                    f"{other} and {name} in {self.folder} are one tensor; keep one."
+                )
 
-    def vector(self, name: str, *shape: int) -> mx.array:
-        """The floating-point tensor `name` of `shape`, in the model's dtype."""
-        self._require(name, shape, FLOATS)
-        return self._take(name).astype(self.dtype)
+    def info(self, name: str) -> TensorInfo:
+        """The header of a tensor; CheckpointError where there is none, or a re-export's own."""
+        if name not in self.headers:
+            stem = name.removesuffix(".weight")
+            for other, info in self.headers.items():
+                if other.startswith(stem) and REPACKED.search(other):
+                    raise refusal(info.name, self.folder)
+            raise CheckpointError(f"{name}: missing in {self.folder}; {CONVERT_AGAIN}.")
+        return self.headers[name]
 
-    def weight(self, module: str, *shape: int) -> StoredWeight:
-        """The weight of `module`, dense or packed as the folder has it; `shape` counts numbers."""
-        if f"{module}.scales" not in self.sources:
-            return StoredWeight(self.vector(f"{module}.weight", *shape))
+    def packing(self, module: str) -> QuantizationConfig | None:
+        """The packing of a module's weight; None for plain numbers."""
+        if f"{module}.scales" not in self.headers:
+            return None
         if self.config.quantization is None:
             raise CheckpointError(
                 f"{module}.scales is in {self.folder}, but config.json has no quantization."
             )
-        return self._packed(module, shape, self.config.quantization.of(module))
+        return self.config.quantization.of(module)
+
+
+@dataclass
+class Tensors(StoredTensors):
+    """The tensors of a folder, handed out once each."""
+
+    dtype: mx.Dtype
+    used: set[str] = field(init=False, default_factory=set)
+    files: dict[Path, dict[str, mx.array]] = field(init=False, default_factory=dict)
+
+    def vector(self, name: str, *shape: int) -> mx.array:
+        """The floating-point tensor `name` of `shape`, in the model's dtype."""
+        return self._checked(name, shape, FLOATS).astype(self.dtype)
+
+    def weight(self, module: str, *shape: int) -> StoredWeight:
+        """The weight of `module`, dense or packed as the folder has it; `shape` counts numbers."""
+        packing = self.packing(module)
+        if packing is None:
+            return StoredWeight(self.vector(f"{module}.weight", *shape))
+        return self._packed(module, shape, packing)
 
     def finish(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names left over: known strays, and vision tensors; any other is an error."""
-        left = sorted(set(self.sources) - self.used)
+        left = sorted(set(self.headers) - self.used)
         vision = tuple(name for name in left if VISION.match(name) and not CLIPPING.search(name))
         dropped = tuple(name for name in left if name not in vision)
         for name in dropped:
             if not is_stray(name, self.config):
-                self._refuse(name)
+                raise refusal(self.headers[name].name, self.folder)
         return dropped, vision
 
     def num_parameters(self) -> int:
@@ -94,14 +120,11 @@ class Tensors:
         total = 0
         for name in self.used:
             module, _, kind = name.rpartition(".")
-            items = self.info[self.sources[name]].num_items
-            if kind == "weight" and f"{module}.scales" in self.sources and self.config.quantization:
-                items = items * 32 // self.config.quantization.of(module).bits
+            items = self.headers[name].num_items
+            if kind == "weight" and (packing := self.packing(module)):
+                items = items * 32 // packing.bits
             total += 0 if kind in ("scales", "biases") else items
         return total
-
-    def _refuse(self, name: str) -> None:
-        raise refusal(self.sources[name], self.folder)
 
     def _packed(
         self, module: str, shape: tuple[int, ...], packing: QuantizationConfig
@@ -109,40 +132,20 @@ class Tensors:
         *rows, width = shape
         groups = width // packing.group_size
         affine = packing.mode == "affine"
-        self._require(f"{module}.weight", (*rows, width * packing.bits // 32), ("U32",))
-        self._require(f"{module}.scales", (*rows, groups), FLOATS if affine else ("U8",))
-        weight, scales = self._take(f"{module}.weight"), self._take(f"{module}.scales")
+        weight = self._checked(f"{module}.weight", (*rows, width * packing.bits // 32), ("U32",))
+        scales = self._checked(f"{module}.scales", (*rows, groups), FLOATS if affine else ("U8",))
         if not affine:
             return StoredWeight(weight, scales, None, packing)
         biases = self.vector(f"{module}.biases", *rows, groups)
         return StoredWeight(weight, scales.astype(self.dtype), biases, packing)
 
-    def _require(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> None:
-        """CheckpointError unless `name` is there with this shape and one of these dtypes."""
-        if name not in self.sources:
-            self._explain_missing(name)
-        info = self.info[self.sources[name]]
-        if info.shape != shape:
-            raise CheckpointError(
-                f"{name} in {info.file.name}: shape {list(info.shape)}, expected {list(shape)}; "
-                f"{CONVERT_AGAIN}."
-            )
-        if info.dtype not in dtypes:
-            raise CheckpointError(
-                f"{name} in {info.file.name}: dtype {info.dtype}, expected "
-                f"{' or '.join(dtypes)}; {CONVERT_AGAIN}."
-            )
-
-    def _explain_missing(self, name: str) -> None:
-        stem = name.removesuffix(".weight")
-        for other in self.sources:
-            if other.startswith(stem) and REPACKED.search(other):
-                self._refuse(other)
-        raise CheckpointError(f"{name}: missing in {self.folder}; {CONVERT_AGAIN}.")
+    def _checked(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> mx.array:
+        self.info(name).require(name, shape, dtypes)
+        return self._take(name)
 
     def _take(self, name: str) -> mx.array:
-        source = self.sources[name]
-        file = self.info[source].file
+        source = self.headers[name]
+        file = source.file
         if file not in self.files:
             try:
                 arrays = mx.load(str(file))
@@ -150,7 +153,7 @@ class Tensors:
                 raise CheckpointError(f"{file}: {error}; {CONVERT_AGAIN}.") from None
             self.files[file] = arrays  # type: ignore[assignment]
         self.used.add(name)
-        return self.files[file].pop(source)
+        return self.files[file].pop(source.name)
 
 
 def mlx_name(name: str) -> str:

@@ -1,6 +1,9 @@
-"""The memory of this machine, and how much of it a model may use."""
+"""The memory of this machine, how much of it a model may use, and what this process has used."""
 
 import os
+import re
+import resource
+import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -27,6 +30,18 @@ def physical_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most.
+
+    Linux's ru_maxrss starts with what the parent process had, VmHWM does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _container_limit() -> int | None:

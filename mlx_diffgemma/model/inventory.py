@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.shards import TensorInfo
-from ..checkpoint.tensors import VISION
+from ..checkpoint.tensors import VISION, StoredTensors
 from ..machine.dtypes import FLOATS
 from .memory import Footprint, cache_bytes
 from .weights import check_network
@@ -63,13 +62,13 @@ def take_inventory(folder: Path, config: ModelConfig) -> Inventory:
     """Sorts a folder's tensors into parts; CheckpointError where it would not load."""
     tensors = check_network(folder, config)
     dropped, vision = tensors.finish()
-    used = [tensors.sources[name] for name in tensors.used] + [tensors.sources[n] for n in vision]
+    used = [*tensors.used, *vision]
     parts = []
     for part, pattern in PARTS.items():
         names = sorted(name for name in used if pattern.match(name))
         used = [name for name in used if name not in names]
         if names:
-            parts.append(_part(part, names, tensors.info, config))
+            parts.append(_part(part, names, tensors))
     return Inventory(tuple(parts), dropped)
 
 
@@ -85,23 +84,20 @@ def largest_context(config: ModelConfig, need: Footprint, item_bytes: int) -> in
     return bisect_right(contexts, room, key=lambda n: cache_bytes(config, n, item_bytes))
 
 
-def _part(
-    part: str, names: list[str], headers: Mapping[str, TensorInfo], config: ModelConfig
-) -> Part:
+def _part(part: str, names: list[str], tensors: StoredTensors) -> Part:
     counts: Counter[str] = Counter()
     for name in names:
         if not name.endswith(SCALES):
-            items, packing = _unpacked(name, headers, config)
+            items, packing = _unpacked(name, tensors)
             counts[packing] += items
-    total_bytes = sum(headers[name].num_bytes for name in names)
+    total_bytes = sum(tensors.headers[name].num_bytes for name in names)
     packing_names = tuple(packing for packing, _ in counts.most_common())
     return Part(part, counts.total(), total_bytes, packing_names)
 
 
-def _unpacked(name: str, headers: Mapping[str, TensorInfo], config: ModelConfig) -> tuple[int, str]:
+def _unpacked(name: str, tensors: StoredTensors) -> tuple[int, str]:
     """The count of numbers in a tensor, and their packing."""
-    info, module = headers[name], name.removesuffix(".weight")
-    if f"{module}.scales" not in headers or config.quantization is None:
+    info, packing = tensors.headers[name], tensors.packing(name.removesuffix(".weight"))
+    if packing is None:
         return info.num_items, FLOATS.get(info.dtype, info.dtype)
-    packing = config.quantization.of(module)
     return info.num_items * 32 // packing.bits, packing.name

@@ -189,7 +189,7 @@ def _experts(
     tensors: Tensors, prefix: str, num: int, inner: int, hidden: int
 ) -> tuple[AnyMatrix, AnyMatrix]:
     """gate_up [E, 2I, H] and down [E, H, I], stacked here if the folder has them one by one."""
-    if f"{prefix}.0.gate_proj.weight" not in tensors.sources:
+    if f"{prefix}.0.gate_proj.weight" not in tensors.headers:
         gate_up = _matrix(tensors, f"{prefix}.gate_up_proj", num, 2 * inner, hidden)
         return gate_up, _matrix(tensors, f"{prefix}.down_proj", num, hidden, inner)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from ..checkpoint.shards import read_headers
+from ..checkpoint.tensors import StoredTensors
 from .components import Components, summarise
 from .measurement import Measurement
-from .roofline import bound, find_chip
+from .roofline import Chip, bound, find_chip
 from .work import SELF_CONDITIONING, Work, encode_work, packed_bits, step_work, total
 
 
@@ -30,12 +30,10 @@ class Accounting:
     """
 
     def __init__(self, measured: Measurement) -> None:
-        model, folder = measured.session.model, Path(measured.session.info.path)
-        headers, machine = read_headers(folder), measured.machine
+        model, machine = measured.session.model, measured.machine
         self.config, self.item_bytes = model.config, model.dtype.size
-        self.bits = packed_bits(
-            self.config, lambda module: f"{module}.scales" in headers, self.item_bytes
-        )
+        stored = StoredTensors(Path(measured.session.info.path), self.config)
+        self.bits = packed_bits(stored.packing, self.item_bytes)
         canvases = measured.canvases
         self.prefix = round(median(canvas.prefix for canvas in canvases))
         self.prompt = round(median(len(record.question.tokens) for record in measured.records))
@@ -48,51 +46,42 @@ class Accounting:
         )
         if all(len(canvas.step_seconds) == 1 for canvas in canvases):
             self.parts[SELF_CONDITIONING] = Work()
+        self.step = total(self.parts)
         brand = machine.chip if machine.device == "gpu" else None
         self.chip = find_chip(brand, machine.gpu_cores) if brand else None
 
-    @property
-    def step(self) -> Work:
-        """FLOPs and bytes of a whole step."""
-        return total(self.parts)
-
-    def component_rows(self, components: Components | None) -> dict[str, Any]:
-        """Time, share, FLOPs and bytes of each component; {} where none were measured."""
-        if components is None:
-            return {}
-        shares = components.shares
-        return {
-            name: {"ms": ms, "share": shares[name], **self._part(name, ms)}
-            for name, ms in components.ms.items()
-        }
+    def component_rows(self, components: Components) -> dict[str, Any]:
+        """Time, share, FLOPs and bytes of each component."""
+        rows = {}
+        for name, ms in components.ms.items():
+            part = self.parts.get(name, Work())
+            least = bound(part, self.chip).ms if self.chip and name in self.parts else None
+            rows[name] = {
+                "ms": ms,
+                "share": components.shares[name],
+                "gflop": part.flops / 1e9,
+                "bytes": part.bytes,
+                "bound_share": least / ms if least is not None and ms else None,
+            }
+        return rows
 
     def bound_row(self, figures: dict[str, Any]) -> dict[str, Any] | None:
         """The least times on this chip, and their share of those measured; None without a chip."""
-        if self.chip is None:
+        if (chip := self.chip) is None:
             return None
         C, commit_ms = self.config.canvas_length, figures["commit_ms"]
-        least = bound(self.step, self.chip)
+        least = bound(self.step, chip)
         prefill_ms = 1e3 * self.prompt / figures["prefill_tokens_per_second"]
+        prefill = self._encoding_ms(chip, self.prompt, 0)
+        commit = self._encoding_ms(chip, C, self.prefix)
         return {
-            **asdict(self.chip),
-            "compute_ms": least.compute_ms,
-            "memory_ms": least.memory_ms,
+            **asdict(chip),
+            **asdict(least),
             "share": least.ms / figures["step_ms"]["p50"],
-            "prefill_share": self._encoding_ms(self.prompt, 0) / prefill_ms,
-            "commit_share": self._encoding_ms(C, self.prefix) / commit_ms if commit_ms else None,
+            "prefill_share": prefill / prefill_ms,
+            "commit_share": commit / commit_ms if commit_ms else None,
         }
 
-    def _part(self, name: str, ms: float) -> dict[str, Any]:
-        part = self.parts.get(name, Work())
-        least = bound(part, self.chip).ms if self.chip and name in self.parts else None
-        return {
-            "gflop": part.flops / 1e9,
-            "bytes": part.bytes,
-            "bound_share": least / ms if least is not None and ms else None,
-        }
-
-    def _encoding_ms(self, tokens: int, prefix: int) -> float:
-        if self.chip is None:
-            raise RuntimeError("no chip, no bound")
+    def _encoding_ms(self, chip: Chip, tokens: int, prefix: int) -> float:
         work = encode_work(self.config, tokens, prefix, self.bits, item_bytes=self.item_bytes)
-        return bound(work, self.chip).ms
+        return bound(work, chip).ms

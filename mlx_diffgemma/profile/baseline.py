@@ -9,7 +9,7 @@ import io
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,14 +29,11 @@ from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles
 from .workload import Question, Workload, filled
 
-Clock = Callable[[], float]
-
 
 @dataclass(frozen=True)
 class BaselineRecord:
     """One answer: seconds to the first token, and of every token after the first."""
 
-    prompt: str
     prompt_tokens: int
     prefill_seconds: float
     token_seconds: tuple[float, ...]
@@ -49,7 +46,7 @@ class Baseline:
     name: str
     network: Any
     tokenizer: Tokenizer
-    clock: Clock = time.perf_counter
+    clock: Callable[[], float] = time.perf_counter
     memory_bytes: int = 0  # of its weights, which MLX's peak includes
     records: list[BaselineRecord] = field(default_factory=list)
 
@@ -65,34 +62,25 @@ class Baseline:
         context = max(len(ids), len(question.tokens))
         return list(filled(self.tokenizer, session.task is not None, ids, context))
 
-    def answer(self, prompt: Sequence[int], name: str, num_tokens: int) -> BaselineRecord:
-        """Time the first token and `num_tokens` more."""
+    def answer(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
+        """Time the first token, and as many more as a canvas holds."""
         from mlx_lm.generate import generate_step
 
+        prompt = mx.array(self.tokens(session, workload, question))
+        length = session.model.config.canvas_length
         start = self.clock()
         stamps = []
-        for token, _ in generate_step(
-            mx.array(list(prompt)), self.network, max_tokens=num_tokens + 1
-        ):
+        for token, _ in generate_step(prompt, self.network, max_tokens=length + 1):
             int(token)
             stamps.append(self.clock())
         seconds = (later - earlier for earlier, later in pairwise(stamps))
         mx.clear_cache()
-        return BaselineRecord(name, len(prompt), stamps[0] - start, tuple(seconds))
+        return BaselineRecord(prompt.size, stamps[0] - start, tuple(seconds))
 
-    def measure(self, session: Session, workload: Workload, question: Question) -> None:
-        """Keep one more answer."""
-        self.records.append(self.warm_up(session, workload, question))
-
-    def warm_up(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
-        """Answer as `measure` does, and keep nothing."""
-        prompt = self.tokens(session, workload, question)
-        return self.answer(prompt, question.prompt.name, session.model.config.canvas_length)
-
-    def to_json(self, step_ms: float, rate: float) -> dict[str, Any]:
-        """The baseline against a median step and a rate, tokens a second without prefill."""
+    def to_json(self, diffusion: Mapping[str, Any]) -> dict[str, Any]:
+        """The baseline's figures, and their relation to those of the diffusion model."""
         token_ms = [1e3 * s for record in self.records for s in record.token_seconds]
-        figures = percentiles(token_ms)
+        figures, step_ms = percentiles(token_ms), diffusion["step_ms"]
         own_rate = len(token_ms) / (sum(token_ms) / 1e3)
         return {
             "name": self.name,
@@ -102,8 +90,8 @@ class Baseline:
             )["p50"],
             "token_ms": figures,
             "tokens_per_second": own_rate,
-            "break_even_tokens_per_step": step_ms / figures["p50"],
-            "ratio": rate / own_rate,
+            "break_even_tokens_per_step": step_ms["p50"] / figures["p50"],
+            "ratio": diffusion["tokens_per_second_without_prefill"] / own_rate,
             "answers_token_ms": [
                 [1e3 * s for s in record.token_seconds] for record in self.records
             ],

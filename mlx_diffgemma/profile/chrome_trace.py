@@ -23,20 +23,16 @@ def chrome_trace(measured: Measurement) -> dict[str, Any]:
 
 
 def _names() -> Iterator[dict[str, Any]]:
-    yield _meta("process_name", 0, "mlx-diffgemma profile")
-    for row, name in ROWS.items():
-        yield _meta("thread_name", row, name)
-
-
-def _meta(kind: str, row: int, name: str) -> dict[str, Any]:
-    return {"name": kind, "ph": "M", "pid": PROCESS, "tid": row, "args": {"name": name}}
+    names = {0: "mlx-diffgemma profile", **ROWS}
+    for row, name in names.items():
+        kind = "thread_name" if row in ROWS else "process_name"
+        yield {"name": kind, "ph": "M", "pid": PROCESS, "tid": row, "args": {"name": name}}
 
 
 def _events(measured: Measurement) -> Iterator[dict[str, Any]]:
     start = min(span.began for record in measured.records for span in record.spans)
     for record in measured.records:
-        yield _event(_answer(record), start, MEASURED)
-        for span in record.spans:
+        for span in (_answer(record), *record.spans):
             yield _event(span, start, MEASURED)
         for canvas in record.canvases:
             for step in canvas.parts:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,51 +81,38 @@ def _not_above_0(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Ite
 
 def require_comparable(first: Profile, second: Profile) -> None:
     """ProfileError, with the first difference, for two runs of different work."""
-    for what, one, other in _conditions(first, second):
-        if one != other:
+    other = _conditions(second)
+    for what, value in _conditions(first).items():
+        if value != other[what]:
             raise ProfileError(
-                f"the two runs differ in {what}: {_shown(one)} and {_shown(other)}; measure under "
-                "the same conditions, or compare all the same with --anyway."
+                f"the two runs differ in {what}: {_shown(value)} and {_shown(other[what])}; "
+                "measure under the same conditions, or compare all the same with --anyway."
             )
 
 
 def compare(first: Profile, second: Profile) -> list[Row]:
     """Every figure that both runs have samples of."""
-    rows = []
-    for name, unit, more_is_better, figure, samples in FIGURES:
-        one, other = samples(first), samples(second)
-        if one and other:
-            rows.append(Row(name, unit, more_is_better, change(one, other, figure)))
-    return rows
+    one, other = _samples(first), _samples(second)
+    return [
+        Row(name, unit, more_is_better, change(one[name], other[name], figure))
+        for name, (unit, more_is_better, figure) in FIGURES.items()
+        if one[name] and other[name]
+    ]
 
 
-def _canvases(profile: Profile) -> list[Profile]:
-    return [canvas for answer in profile["answers"] for canvas in answer["canvases"]]
-
-
-def _steps(profile: Profile) -> list[Group]:
-    return [canvas["step_ms"] for canvas in _canvases(profile)]
-
-
-def _commits(profile: Profile) -> list[Group]:
-    times = (canvas["commit_ms"] for canvas in _canvases(profile))
-    return [[ms] for ms in times if ms is not None]
-
-
-def _prefills(profile: Profile) -> list[Group]:
-    return [[a["prompt_tokens"] / a["prefill_seconds"]] for a in profile["answers"]]
-
-
-def _first_canvases(profile: Profile) -> list[Group]:
-    return [[answer["first_canvas_seconds"]] for answer in profile["answers"]]
-
-
-def _tokens_and_steps(profile: Profile) -> list[Group]:
-    return [(canvas["tokens"], canvas["steps"]) for canvas in _canvases(profile)]
-
-
-def _tokens_and_seconds(profile: Profile) -> list[Group]:
-    return [(answer["generated_tokens"], answer["seconds"]) for answer in profile["answers"]]
+def _samples(profile: Profile) -> dict[str, list[Group]]:
+    """The samples of each figure, by its name."""
+    answers = profile["answers"]
+    canvases = [canvas for answer in answers for canvas in answer["canvases"]]
+    commits = [canvas["commit_ms"] for canvas in canvases]
+    return {
+        "step": [canvas["step_ms"] for canvas in canvases],
+        "commit": [[ms] for ms in commits if ms is not None],
+        "prefill": [[answer["prompt_tokens"] / answer["prefill_seconds"]] for answer in answers],
+        "first canvas": [[answer["first_canvas_seconds"]] for answer in answers],
+        "tokens a step": [(canvas["tokens"], canvas["steps"]) for canvas in canvases],
+        "tokens/s": [(answer["generated_tokens"], answer["seconds"]) for answer in answers],
+    }
 
 
 def _ratio(groups: Sequence[Group]) -> float:
@@ -133,42 +120,39 @@ def _ratio(groups: Sequence[Group]) -> float:
     return float(sum(group[0] for group in groups) / sum(group[1] for group in groups))
 
 
-FIGURES: tuple[tuple[str, str, bool, Figure, Callable[[Profile], list[Group]]], ...] = (
-    ("step", "ms", False, pooled_median, _steps),
-    ("commit", "ms", False, pooled_median, _commits),
-    ("prefill", "tokens/s", True, pooled_median, _prefills),
-    ("first canvas", "s", False, pooled_median, _first_canvases),
-    ("tokens a step", "", True, _ratio, _tokens_and_steps),
-    ("tokens/s", "", True, _ratio, _tokens_and_seconds),
-)
-"""Name, unit, True where more is better, the figure, and its samples in a profile."""
+FIGURES: Mapping[str, tuple[str, bool, Figure]] = {
+    "step": ("ms", False, pooled_median),
+    "commit": ("ms", False, pooled_median),
+    "prefill": ("tokens/s", True, pooled_median),
+    "first canvas": ("s", False, pooled_median),
+    "tokens a step": ("", True, _ratio),
+    "tokens/s": ("", True, _ratio),
+}
+"""Name -> unit, True where more is better, and the figure of the samples."""
 
 
-def _conditions(first: Profile, second: Profile) -> Iterator[tuple[str, Any, Any]]:
-    def both(*path: str) -> tuple[Any, Any]:
-        one: Any = first
-        other: Any = second
-        for name in path:
-            one, other = one[name], other[name]
-        return one, other
-
-    for name in first["sampler"]:
-        yield f"the sampler ({name})", *both("sampler", name)
-    for name in ("layers", "parameters", "canvas_length", "vocab_size"):
-        yield f"the model ({name})", *both("model", name)
-    yield "quantisation", *both("model", "quantization")
-    yield "the dtype", *both("model", "dtype")
-    yield "the workload (context)", _context(first), _context(second)
-    for name in ("kind", "steps", "prompt_tokens", "prompts"):
-        yield f"the workload ({name})", *both("workload", name)
+def _conditions(profile: Profile) -> dict[str, Any]:
+    """The choices that two runs must share, under the names an error gives them."""
+    model, workload = profile["model"], profile["workload"]
+    sizes = ("layers", "parameters", "canvas_length", "vocab_size")
+    return {
+        **{f"the sampler ({name})": value for name, value in profile["sampler"].items()},
+        **{f"the model ({name})": model[name] for name in sizes},
+        "quantisation": model["quantization"],
+        "the dtype": model["dtype"],
+        "the workload (context)": _context(workload),
+        **{
+            f"the workload ({name})": workload[name]
+            for name in ("kind", "steps", "prompt_tokens", "prompts")
+        },
+    }
 
 
-def _context(profile: Profile) -> Any:
+def _context(workload: Profile) -> Any:
     """Prefix positions of a run's first canvases; None where every prompt had its own number.
 
     Fixed steps have one number even if no --context was given.
     """
-    workload = profile["workload"]
     own = workload["kind"] == "adaptive"
     return workload["context"] or (None if own else workload["prompt_tokens"])
 

@@ -49,16 +49,12 @@ class Fences:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.stack: list[str] = []
-        self.last = 0.0
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.fences: Counter[str] = Counter()
-        self.spans: list[Span] = []
 
     def begin(self) -> None:
         """Start a step: time is the host's until a part is entered."""
-        self.seconds.clear()
-        self.fences.clear()
-        self.spans.clear()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.fences: Counter[str] = Counter()
+        self.spans: list[Span] = []
         self.stack = [HOST]
         self.last = self.clock()
 

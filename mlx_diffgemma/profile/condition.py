@@ -18,9 +18,8 @@ class Condition:
     thermal: str | None
 
 
-def condition(run: Run | None = None) -> Condition:
+def condition(run: Run = ask_system) -> Condition:
     """Power and heat now; all None where pmset does not exist."""
-    run = run or ask_system
     if not is_mac():
         return Condition(None, None, None)
     return Condition(

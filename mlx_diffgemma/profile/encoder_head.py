@@ -9,6 +9,7 @@ are softcapped.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeVar
 
 import mlx.core as mx
@@ -49,40 +50,32 @@ def measure_encoder_head(
     session: Session,
     records: Sequence[AnswerRecord],
     clock: Callable[[], float] = time.perf_counter,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """The report of `profile --encoder-head`; records: answers whose tokens it predicts anew.
 
     progress: called for each text and answer that is scored, and each token that is written.
     """
     prompts = shipped_prompts(session.task is not None)
-    count = _Count(len(prompts) + len(records) + TIMED, progress)
-    texts = [count(score_text(session, prompt)) for prompt in prompts]
-    agreed = [count(agreement(session.model, record)) for record in records]
-    token_ms = [1e3 * count(s) for s in token_seconds(session, prompts[0], clock)]
+    done, total = count(1), len(prompts) + len(records) + TIMED
+
+    def counted(result: T) -> T:
+        progress(next(done), total)
+        return result
+
+    texts = [counted(score_text(session, prompt)) for prompt in prompts]
+    agreed = [counted(agreement(session.model, record)) for record in records]
+    token_ms = [1e3 * counted(s) for s in token_seconds(session, prompts[0], clock)]
     return {
         "prompt_perplexity": _perplexity([(t.prompt_nats, t.prompt_tokens) for t in texts]),
         "answer_perplexity": _perplexity([(t.answer_nats, t.answer_tokens) for t in texts]),
-        "agreement": sum(equal for equal, _ in agreed) / sum(count for _, count in agreed),
-        "agreement_tokens": sum(count for _, count in agreed),
+        "agreement": sum(equal for equal, _ in agreed) / sum(tokens for _, tokens in agreed),
+        "agreement_tokens": sum(tokens for _, tokens in agreed),
         "token_ms": percentiles(token_ms),
         "tokens_per_second": 1e3 * len(token_ms) / sum(token_ms),
         "texts": [dict(vars(text)) for text in texts],
         "token_ms_samples": token_ms,
     }
-
-
-class _Count:
-    """A counter: called with a result, it tells `progress` and returns the result."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-
-    def __call__(self, result: T) -> T:
-        self.done += 1
-        if self.progress:
-            self.progress(self.done, self.total)
-        return result
 
 
 def score_text(session: Session, prompt: Prompt) -> TextScores:

@@ -17,9 +17,6 @@ from .components import Fences
 from .measurement import AnswerRecord, CanvasRecord, Span, StepParts
 from .workload import Question
 
-Clock = Callable[[], float]
-OnStep = Callable[[], None]
-
 
 @dataclass
 class Meter:
@@ -30,8 +27,8 @@ class Meter:
     """
 
     model: Model
-    on_step: OnStep = lambda: None
-    clock: Clock = time.perf_counter
+    on_step: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.perf_counter
     fences: Fences | None = None
     began: float | None = None
 
@@ -52,19 +49,18 @@ class Meter:
                 record.canvases[-1].parts += islice(repeated, 1)
                 last = frame
         if commit_last and last is not None:
-            self._encode_last(record, last, prefix)
+            before = self.clock()
+            self.model.encode(last.tokens.tolist(), prefix)
+            _encoded(record, before, self.clock() - before)
         return record
 
     def _frames(self, question: Question, prefix: Prefix) -> Iterator[tuple[Frame, float]]:
         """Each frame with the seconds since the one before."""
         frames = loop.denoise(self.model, question.tokens, question.settings, prefix=prefix)
-        while True:
+        before = self.clock()
+        for frame in frames:
+            yield frame, self.clock() - before
             before = self.clock()
-            frame = next(frames, None)
-            taken = self.clock() - before
-            if frame is None:
-                return
-            yield frame, taken
 
     def _fenced(self, question: Question) -> Iterator[StepParts]:
         """Fenced repetitions of the steps, behind a prefix of their own; none without fences."""
@@ -86,7 +82,7 @@ class Meter:
         now = self.clock()
         if frame.step == 0:
             taken -= frame.encode_seconds
-            _encoded(record, frame, now - taken)
+            _encoded(record, now - taken - frame.encode_seconds, frame.encode_seconds)
             prefix = len(record.question.tokens) + frame.canvas * len(frame.entropies)
             record.canvases.append(CanvasRecord(prefix=prefix))
         canvas = record.canvases[-1]
@@ -96,23 +92,15 @@ class Meter:
         record.spans.append(Span("step", now - taken, taken, details))
         self.on_step()
 
-    def _encode_last(self, record: AnswerRecord, last: Frame, prefix: Prefix) -> None:
-        before = self.clock()
-        self.model.encode(last.tokens.tolist(), prefix)
-        seconds = self.clock() - before
+
+def _encoded(record: AnswerRecord, began: float, seconds: float) -> None:
+    """Record the encoder's time: for the prompt, or for the last canvas where there is one."""
+    if record.canvases:
         record.canvases[-1].commit_seconds = seconds
-        record.spans.append(Span("commit", before, seconds))
-
-
-def _encoded(record: AnswerRecord, frame: Frame, end: float) -> None:
-    """Record the encoder's time before a canvas: the prompt's, or that of the canvas before."""
-    seconds = frame.encode_seconds
-    if frame.canvas == 0:
-        record.prefill_seconds = seconds
     else:
-        record.canvases[-1].commit_seconds = seconds
-    name = "commit" if frame.canvas else "prefill"
-    record.spans.append(Span(name, end - seconds, seconds))
+        record.prefill_seconds = seconds
+    name = "commit" if record.canvases else "prefill"
+    record.spans.append(Span(name, began, seconds))
 
 
 def _commit(record: AnswerRecord, frame: Frame) -> None:

@@ -68,11 +68,6 @@ class AnswerRecord:
     canvases: list[CanvasRecord] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
 
-    @property
-    def steps(self) -> list[int]:
-        """Steps of each canvas."""
-        return [len(canvas.step_seconds) for canvas in self.canvases]
-
 
 @dataclass
 class Measurement:
@@ -93,10 +88,6 @@ class Measurement:
     @property
     def canvases(self) -> list[CanvasRecord]:
         return [canvas for record in self.records for canvas in record.canvases]
-
-    @property
-    def step_seconds(self) -> list[float]:
-        return [seconds for canvas in self.canvases for seconds in canvas.step_seconds]
 
     @property
     def tokens(self) -> int:

@@ -15,7 +15,6 @@ from ..model.inventory import take_inventory
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
-from .condition import Condition
 from .measurement import AnswerRecord, CanvasRecord, Measurement
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
@@ -28,23 +27,33 @@ WINDOWS = 10  # into which a sustained run is divided
 def to_json(measured: Measurement) -> dict[str, Any]:
     """The JSON object of `profile --json`."""
     work, figures = Accounting(measured), _figures(measured)
-    components = measured_components(measured)
+    components, baseline = measured_components(measured), measured.baseline
     sampler = measured.records[0].question.sampler
     return {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(measured),
+        "machine": {
+            **asdict(measured.machine),
+            "before": asdict(measured.before),
+            "after": asdict(measured.after) if measured.after else None,
+        },
         "model": _model(measured),
         "sampler": {**asdict(sampler), "stop": list(sampler.stop)},
         "workload": _workload(measured),
         **figures,
-        "components": work.component_rows(components),
-        "fences": _fences(components),
+        "components": work.component_rows(components) if components else {},
+        "fences": components
+        and {
+            "plain_step_ms": components.plain_ms,
+            "overhead_ms": components.overhead_ms,
+            "overhead_share": components.overhead_share,
+            "fences_per_step": components.fences,
+        },
         "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
         "bound": work.bound_row(figures),
         "sustained": _sustained(measured),
-        "baseline": _baseline(measured, figures),
+        "baseline": baseline.to_json(figures) if baseline and baseline.records else None,
         "encoder_head": measured.encoder_head,
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],
@@ -65,7 +74,7 @@ def _figures(measured: Measurement) -> dict[str, Any]:
             len(record.question.tokens) / record.prefill_seconds for record in records
         ),
         "first_canvas_seconds": median(record.first_canvas_seconds for record in records),
-        "step_ms": {k: 1e3 * v for k, v in percentiles(measured.step_seconds).items()},
+        "step_ms": percentiles([1e3 * s for canvas in canvases for s in canvas.step_seconds]),
         "step_spread": spread([canvas.step_seconds for canvas in canvases]),
         "commit_ms": 1e3 * median(commits) if commits else None,
         "steps_per_canvas": steps,
@@ -77,14 +86,6 @@ def _figures(measured: Measurement) -> dict[str, Any]:
         "positions_per_second": length * len(canvases) / seconds,
         "dense_rows_per_step": mean(rows for canvas in canvases for rows in canvas.dense_rows),
         "peak_memory_bytes": measured.peak_memory_bytes,
-    }
-
-
-def _machine(measured: Measurement) -> dict[str, Any]:
-    return {
-        **asdict(measured.machine),
-        "before": asdict(measured.before),
-        "after": None if measured.after is None else asdict(measured.after),
     }
 
 
@@ -122,7 +123,7 @@ def _workload(measured: Measurement) -> dict[str, Any]:
 
 
 def _answer(record: AnswerRecord) -> dict[str, Any]:
-    question = record.question
+    question, canvases = record.question, [_canvas(canvas) for canvas in record.canvases]
     return {
         "prompt": question.prompt.text,
         "name": question.prompt.name,
@@ -137,8 +138,8 @@ def _answer(record: AnswerRecord) -> dict[str, Any]:
         "generated_tokens": len(record.token_ids),
         "token_ids": record.token_ids,
         "finish_reason": record.finish_reason,
-        "tokens_per_step": len(record.token_ids) / sum(record.steps),
-        "canvases": [_canvas(canvas) for canvas in record.canvases],
+        "tokens_per_step": len(record.token_ids) / sum(canvas["steps"] for canvas in canvases),
+        "canvases": canvases,
     }
 
 
@@ -152,24 +153,6 @@ def _canvas(canvas: CanvasRecord) -> dict[str, Any]:
         "commit_ms": None if canvas.commit_seconds is None else 1e3 * canvas.commit_seconds,
         "parts_ms": [{k: 1e3 * v for k, v in step.seconds.items()} for step in canvas.parts],
     }
-
-
-def _fences(components: Components | None) -> dict[str, Any] | None:
-    if components is None:
-        return None
-    return {
-        "plain_step_ms": components.plain_ms,
-        "overhead_ms": components.overhead_ms,
-        "overhead_share": components.overhead_share,
-        "fences_per_step": components.fences,
-    }
-
-
-def _baseline(measured: Measurement, figures: dict[str, Any]) -> dict[str, Any] | None:
-    if measured.baseline is None or not measured.baseline.records:
-        return None
-    rate = figures["tokens_per_second_without_prefill"]
-    return measured.baseline.to_json(figures["step_ms"]["p50"], rate)
 
 
 def _sustained(measured: Measurement) -> dict[str, Any] | None:
@@ -211,10 +194,6 @@ def _warnings(
     for when, state in states:
         if state and state.thermal not in (None, "ok"):
             found.append(f"thermal pressure {when} the measurement: {state.thermal}")
-    if any(state and _saves_power(state) for _, state in states):
+    if any(s and (s.power == "Battery Power" or s.low_power_mode) for _, s in states):
         found.append("on battery or in low power mode: plug in for the figures of this machine")
     return found
-
-
-def _saves_power(state: Condition) -> bool:
-    return state.power == "Battery Power" or state.low_power_mode is True

@@ -4,7 +4,6 @@ The bound is the larger of two times: the arithmetic at the chip's peak rate, an
 at the full rate of its memory.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .work import Work
@@ -34,33 +33,30 @@ class Bound:
         return max(self.compute_ms, self.memory_ms)
 
 
-CHIPS: Mapping[tuple[str, int], Chip] = {
-    (chip.name, chip.gpu_cores): chip
-    for chip in (
-        Chip("M1", 8, 2.6, 68),
-        Chip("M1 Pro", 16, 5.3, 200),
-        Chip("M1 Max", 32, 10.6, 400),
-        Chip("M1 Ultra", 64, 21.2, 800),
-        Chip("M2", 10, 3.6, 100),
-        Chip("M2 Pro", 19, 6.8, 200),
-        Chip("M2 Max", 38, 13.6, 400),
-        Chip("M2 Ultra", 76, 27.2, 800),
-        Chip("M3", 10, 4.1, 100),
-        Chip("M3 Pro", 18, 7.4, 150),
-        Chip("M3 Max", 30, 12.3, 300),
-        Chip("M3 Max", 40, 16.4, 400),
-        Chip("M3 Ultra", 80, 32.8, 819),
-        Chip("M4", 10, 4.3, 120),
-        Chip("M4 Pro", 20, 9.2, 273),
-        Chip("M4 Max", 32, 14.7, 410),
-        Chip("M4 Max", 40, 18.4, 546),
-        Chip("M5", 10, 16.0, 153, estimated=True),
-        Chip("M5 Pro", 20, 33.0, 307, estimated=True),
-        Chip("M5 Max", 32, 52.8, 460, estimated=True),
-        Chip("M5 Max", 40, 66.0, 614, estimated=True),
-    )
-}
-"""Name and GPU cores -> peak.
+CHIPS = (
+    Chip("M1", 8, 2.6, 68),
+    Chip("M1 Pro", 16, 5.3, 200),
+    Chip("M1 Max", 32, 10.6, 400),
+    Chip("M1 Ultra", 64, 21.2, 800),
+    Chip("M2", 10, 3.6, 100),
+    Chip("M2 Pro", 19, 6.8, 200),
+    Chip("M2 Max", 38, 13.6, 400),
+    Chip("M2 Ultra", 76, 27.2, 800),
+    Chip("M3", 10, 4.1, 100),
+    Chip("M3 Pro", 18, 7.4, 150),
+    Chip("M3 Max", 30, 12.3, 300),
+    Chip("M3 Max", 40, 16.4, 400),
+    Chip("M3 Ultra", 80, 32.8, 819),
+    Chip("M4", 10, 4.3, 120),
+    Chip("M4 Pro", 20, 9.2, 273),
+    Chip("M4 Max", 32, 14.7, 410),
+    Chip("M4 Max", 40, 18.4, 546),
+    Chip("M5", 10, 16.0, 153, estimated=True),
+    Chip("M5 Pro", 20, 33.0, 307, estimated=True),
+    Chip("M5 Max", 32, 52.8, 460, estimated=True),
+    Chip("M5 Max", 40, 66.0, 614, estimated=True),
+)
+"""The chips of Macs.
 
 GB/s as Apple's technical specifications of the Macs with these chips state it. TFLOPS: GPU cores x
 256 FLOPs a clock x the highest clock reported for the chip (M1 to M3: 1.28 to 1.6 GHz; M4: 1.68 to
@@ -76,7 +72,7 @@ def find_chip(brand: str, gpu_cores: int | None = None) -> Chip | None:
     A chip with other GPU cores than its row gets the nearest row's arithmetic in proportion.
     """
     name = brand.removeprefix("Apple ").strip()
-    rows = [chip for chip in CHIPS.values() if chip.name == name]
+    rows = [chip for chip in CHIPS if chip.name == name]
     if not rows:
         return None
     wanted = max(chip.gpu_cores for chip in rows) if gpu_cores is None else gpu_cores

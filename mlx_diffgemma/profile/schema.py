@@ -13,9 +13,10 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..conversation.reply import SamplerInfo
+from ..machine.identity import Machine
 from .condition import Condition
 from .encoder_head import TextScores
-from .roofline import Chip
+from .roofline import Bound, Chip
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,18 @@ def _kind(hint: Any) -> Any:
         return f"{_kind(present)}?"
     if origin is tuple:
         return [_kind(arguments[0])]
+    if origin is dict:
+        return {"*": _kind(arguments[1])}
     return {str: "text", bool: "flag", int: "whole", float: "number"}[hint]
 
+
+KINDS: Mapping[str, tuple[Any, str]] = {
+    "text": (str, "a text"),
+    "flag": (bool, "true or false"),
+    "whole": (int, "a whole number"),
+    "number": ((int, float), "a number"),
+}
+"""Kind -> the types of a value, and what an error calls the kind."""
 
 PERCENTILES = {"p10": "number", "p50": "number", "p90": "number"}
 
@@ -75,15 +86,7 @@ PROFILE = {
     "version": "text",
     "created": "text",
     "machine": {
-        "chip": "text?",
-        "gpu_cores": "whole?",
-        "cpu_cores": "whole?",
-        "memory_bytes": "whole?",
-        "system": "text",
-        "device": "text",
-        "python": "text",
-        "versions": {"*": "text?"},
-        "numpy_threads": "text?",
+        **kinds(Machine),
         "before": kinds(Condition),
         "after": Optional(kinds(Condition)),
     },
@@ -147,8 +150,7 @@ PROFILE = {
     "bound": Optional(
         {
             **kinds(Chip),
-            "compute_ms": "number",
-            "memory_ms": "number",
+            **kinds(Bound),
             "share": "number",
             "prefill_share": "number",
             "commit_share": "number?",
@@ -230,25 +232,17 @@ def _object_problems(value: Any, kinds: Mapping[str, Any], at: str) -> Iterator[
 
 
 def _is(value: Any, kind: str) -> bool:
-    if value is None and kind.endswith("?"):
-        return True
-    match kind.removesuffix("?"):
-        case "text":
-            return isinstance(value, str)
-        case "flag":
-            return isinstance(value, bool)
-        case "whole":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "number":
-            real = isinstance(value, int | float) and not isinstance(value, bool)
-            return real and math.isfinite(value)
-    raise ValueError(f"no kind {kind!r}")
+    if value is None:
+        return kind.endswith("?")
+    name = kind.removesuffix("?")
+    if isinstance(value, bool):
+        return name == "flag"
+    return isinstance(value, KINDS[name][0]) and (name != "number" or math.isfinite(value))
 
 
 def _said(kind: str) -> str:
-    names = {"text": "a text", "flag": "true or false", "whole": "a whole number"}
-    base = names.get(kind.removesuffix("?"), "a number")
-    return f"{base} or null" if kind.endswith("?") else base
+    said = KINDS[kind.removesuffix("?")][1]
+    return f"{said} or null" if kind.endswith("?") else said
 
 
 def _short(value: Any) -> str:

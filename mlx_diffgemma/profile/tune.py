@@ -6,7 +6,7 @@ put together and have to win once more.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -18,20 +18,17 @@ from ..conversation.session import Session
 from ..errors import is_out_of_memory
 from ..kernels.timing import wins
 from ..machine.choices import Choices
-from ..model.text import Model
+from ..model.text import Model, Progress
 from ..model.variants import variant
 from ..model.weights import load_network
 from .statistics import percentiles
-from .tune_candidates import NAMES, Candidate, candidates
+from .tune_candidates import Candidate, candidates
 from .tune_check import Probe, Seen, probe_of, tolerance, wrong
 
 WARM_UP, ROUNDS = 1, 7
 STEADY = 0.75  # the share of rounds that a winner is faster in
-UNTUNED = "engine's own"
 
-Progress = Callable[[int, int], None]
-Clock = Callable[[], float]
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -52,49 +49,46 @@ class Row:
 
 @dataclass
 class Tuner:
-    """A tuner that tries candidates on one session's model.
-
-    make: the network for some choices; work: what is timed of a network. A test replaces both.
-    """
+    """A tuner that tries candidates on one session's model."""
 
     session: Session
     probe: Probe
-    clock: Clock = time.perf_counter
-    make: Callable[[Choices], Model] = field(init=False)
-    work: Callable[[Model, str], Work] = field(init=False)
+    clock: Callable[[], float] = time.perf_counter
     untuned: dict[tuple[int, ...], Seen] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.make, self.work = self._made, self._work
 
     def compare(self, name: str, tried: Iterable[Candidate]) -> Iterator[Row]:
         """Rows of one choice: candidates with right results race against the engine's own."""
         works: dict[Any, Work] = {None: self.work(self.session.model, name)}
         for candidate in tried:
-            problem = candidate.absent and Row(name, candidate.value, "absent", candidate.absent)
-            problem = problem or self._prepared(candidate.value, candidate.choices, name, works)
-            if problem:
+            if problem := self._prepared(candidate, works):
                 yield problem
         if len(works) > 1:
             yield from _rows(name, race(works, self.clock))
         works.clear()
         mx.clear_cache()
 
-    def together(self, choices: Choices) -> Iterator[Row]:
-        """Rows of all winners at once, timed over a denoising step."""
-        works: dict[Any, Work] = {None: self.work(self.session.model, "together")}
-        problem = self._prepared("all of them", choices, "together", works)
-        if problem:
-            yield problem
-        else:
-            yield from _rows("together", race(works, self.clock))
+    def make(self, choices: Choices) -> Model:
+        """The session's network with some choices."""
+        if choices.dtype is None:
+            return variant(self.session.model, choices)
+        return load_network(Path(self.session.info.path), choices=choices).model
 
-    def _prepared(
-        self, value: Any, choices: Choices, name: str, works: dict[Any, Work]
-    ) -> Row | None:
+    def work(self, model: Model, name: str) -> Work:
+        """The work to time: a denoising step with self-conditioning, or a long prompt's prefill."""
+        prompt = self._prompt(name)
+        if name == "prefill_chunk":
+            return lambda: model.encode(prompt)
+        prefix = model.encode(prompt)
+        soft = self.probe.step(model, prefix).soft
+        return lambda: mx.eval(self.probe.step(model, prefix, soft.completed(model)).next_canvas)
+
+    def _prepared(self, tried: Candidate, works: dict[Any, Work]) -> Row | None:
         """Add a candidate to `works` if its results are right; else the row that says why not."""
+        name, value = tried.name, tried.value
+        if tried.absent:
+            return Row(name, value, "absent", tried.absent)
         try:
-            model = self.make(choices)
+            model = self.make(tried.choices)
             if problem := self._wrong(model, self._prompt(name)):
                 return Row(name, value, "wrong", problem)
             works[value] = self.work(model, name)
@@ -116,30 +110,10 @@ class Tuner:
         allowed = tolerance(len(model.config.text.layers), *dtypes)
         return wrong(self.probe.look(model, prompt), self.untuned[prompt], allowed)
 
-    def _made(self, choices: Choices) -> Model:
-        if choices.dtype is None:
-            return variant(self.session.model, choices)
-        return load_network(Path(self.session.info.path), choices=choices).model
 
-    def _work(self, model: Model, name: str) -> Work:
-        """The work to time: a denoising step with self-conditioning, or a long prompt's prefill."""
-        prompt = self._prompt(name)
-        if name == "prefill_chunk":
-
-            def encode() -> None:
-                model.encode(prompt)
-
-            return encode
-        prefix = model.encode(prompt)
-        before = self.probe.step(model, prefix)
-
-        def step() -> None:
-            mx.eval(self.probe.step(model, prefix, before.soft.completed(model)).next_canvas)
-
-        return step
-
-
-def race(works: Mapping[Any, Work], clock: Clock = time.perf_counter) -> dict[Any, list[float]]:
+def race(
+    works: Mapping[Any, Work], clock: Callable[[], float] = time.perf_counter
+) -> dict[Any, list[float]]:
     """Seconds of each work, run in turn and every second round backwards: drift hits all alike."""
     samples: dict[Any, list[float]] = {name: [] for name in works}
     for number in range(WARM_UP + ROUNDS):
@@ -156,7 +130,7 @@ def _rows(name: str, samples: Mapping[Any, list[float]]) -> Iterator[Row]:
     for value, seconds in samples.items():
         figures, share = percentiles(seconds), median(seconds) / median(own)
         spread = (figures["p90"] - figures["p10"]) / figures["p50"]
-        row = Row(name, UNTUNED, "untuned", "", 1e3 * figures["p50"], spread, share)
+        row = Row(name, "engine's own", "untuned", "", 1e3 * figures["p50"], spread, share)
         yield row if value is None else replace(row, value=value, outcome=_outcome(seconds, own))
 
 
@@ -182,7 +156,7 @@ def tune(
     tune_dtype: bool = False,
     dtype_given: bool = False,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
     tuner: Tuner | None = None,
 ) -> Tuned:
     """Time every choice, and keep the winners.
@@ -194,35 +168,28 @@ def tune(
     rows: list[Row] = []
     everything = candidates(session, tuner.probe, dtype_given=dtype_given, force=force)
     groups = groupby(everything, lambda tried: tried.name)
+    total = len(fields(Choices)) + 1  # all choices, and the winners together
     for number, (name, tried) in enumerate(groups):
-        if progress:
-            progress(number, len(NAMES) + 1)
+        progress(number, total)
         rows += tuner.compare(name, tried)
     won = _winners(rows)
     dtype_left = "dtype" in won and not tune_dtype
     if dtype_left:
         del won["dtype"]
     choices = replace(Choices(), **won)
-    if _needs_proof(won):
-        rows += tuner.together(choices)
-        if not any(row.name == "together" and row.outcome == "faster" for row in rows):
+    if len(won.keys() - {"prefill_chunk"}) > 1:  # which may slow each other in a step
+        proof = list(tuner.compare("together", [Candidate("together", "all of them", choices)]))
+        rows += proof
+        if all(row.outcome != "faster" for row in proof):
             choices = Choices(prefill_chunk=won.get("prefill_chunk"))
-    if progress:
-        progress(len(NAMES) + 1, len(NAMES) + 1)
+    progress(total, total)
     return Tuned(tuple(rows), choices, dtype_left)
 
 
 def _winners(rows: Iterable[Row]) -> dict[str, Any]:
     """The fastest value of each choice that has one faster than the engine's own."""
-    best: dict[str, Row] = {}
-    for row in rows:
-        if row.outcome == "faster" and row.share is not None:
-            known = best.get(row.name)
-            if known is None or row.share < (known.share or 1.0):
-                best[row.name] = row
-    return {name: row.value for name, row in best.items()}
-
-
-def _needs_proof(won: Mapping[str, Any]) -> bool:
-    """True for several winners of a step, which may slow each other; prefill chunks stand apart."""
-    return len(won.keys() - {"prefill_chunk"}) > 1
+    best: dict[str, Any] = {}
+    for row in sorted(rows, key=lambda row: row.share or 0.0):
+        if row.outcome == "faster":
+            best.setdefault(row.name, row.value)
+    return best

@@ -20,7 +20,6 @@ from .tune_check import Probe
 
 PREFILL_CHUNKS = (512, 1024, 4096)
 HEAD_CHUNKS = (2**20, 2**22, 2**24, 2**26)
-NAMES = ("prefill_chunk", "head_chunk_logits", "dense_weights", *KERNELS, "dtype")
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,8 @@ class Candidate:
 
     name: str
     value: Any
+    choices: Choices
     absent: str | None = None
-
-    @property
-    def choices(self) -> Choices:
-        """This value, with all other choices the engine's own."""
-        return replace(Choices(), **{self.name: self.value})
 
 
 def candidates(
@@ -46,21 +41,28 @@ def candidates(
     """
     model = session.model
     for chunk in PREFILL_CHUNKS:
-        yield Candidate("prefill_chunk", chunk, _no_chunk(chunk, len(probe.long_prompt)))
+        yield _one("prefill_chunk", chunk, _no_chunk(chunk, len(probe.long_prompt)))
     seen = {head_rows(model, model.config.canvas_length)}
     for logits in HEAD_CHUNKS:
         rows = _rows(model, logits)
         absent = f"{rows} rows again" if rows in seen else None
         seen.add(rows)
-        yield Candidate("head_chunk_logits", logits, absent)
-    dense = Candidate("dense_weights", "16-bit")
-    yield replace(dense, absent=_no_unpacking(model) or _no_room(session, dense.choices, force))
+        yield _one("head_chunk_logits", logits, absent)
+    unpacked = Choices(dense_weights="16-bit")
+    absent = _no_unpacking(model) or _no_room(session, unpacked, force)
+    yield Candidate("dense_weights", "16-bit", unpacked, absent)
     for name in KERNELS:
         for preference in ("on", "off"):
-            yield Candidate(name, preference, _no_kernels())
-    half = Candidate("dtype", "float16")
-    absent = "--dtype names one" if dtype_given else _no_half(model)
-    yield replace(half, absent=absent or _no_room(session, half.choices, force))
+            yield _one(name, preference, _no_kernels())
+    half = Choices(dtype="float16")
+    absent = "activations are float16" if model.dtype == mx.float16 else None
+    absent = "--dtype names one" if dtype_given else absent
+    yield Candidate("dtype", "float16", half, absent or _no_room(session, half, force))
+
+
+def _one(name: str, value: Any, absent: str | None) -> Candidate:
+    """A value of one choice, with all other choices the engine's own."""
+    return Candidate(name, value, replace(Choices(), **{name: value}), absent)
 
 
 def _no_chunk(chunk: int, positions: int) -> str | None:
@@ -107,7 +109,3 @@ def _no_kernels() -> str | None:
     if (wanted := dispatch.mode()) is not dispatch.Mode.AUTO:
         return f"{dispatch.VARIABLE} is {wanted}"
     return None
-
-
-def _no_half(model: Model) -> str | None:
-    return "activations are float16" if model.dtype == mx.float16 else None

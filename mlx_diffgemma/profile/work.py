@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..checkpoint.config import LayerConfig, ModelConfig
+from ..checkpoint.quantization import QuantizationConfig
 from ..model.text import PREFILL_CHUNK
 
 ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"
@@ -18,6 +19,7 @@ DECODER = "model.decoder"
 TABLE = f"{DECODER}.embed_tokens"
 TOKENS_GATHERED = 64  # table rows a position reads where its soft embedding is gathered
 
+PackingOf = Callable[[str], QuantizationConfig | None]
 BitsOf = Callable[[str], float]
 """A module's name, such as `model.decoder.layers.0.mlp.up_proj` -> bits a weight, scales shared."""
 
@@ -185,7 +187,7 @@ def _soft_embedding(config: ModelConfig, dense_rows: float, bits: BitsOf) -> Wor
     return Work(flops, rows_read * H * bits(TABLE) / 8)
 
 
-def packed_bits(config: ModelConfig, is_packed: Callable[[str], bool], item_bytes: int) -> BitsOf:
+def packed_bits(packing_of: PackingOf, item_bytes: int) -> BitsOf:
     """The bits per weight of any module: packed ones, else those of `item_bytes` bytes.
 
     A group's scale and bias count with its weights: 16 bits each in affine mode, which is what the
@@ -193,9 +195,9 @@ def packed_bits(config: ModelConfig, is_packed: Callable[[str], bool], item_byte
     """
 
     def bits(module: str) -> float:
-        if config.quantization is None or not is_packed(module):
+        packing = packing_of(module)
+        if packing is None:
             return 8.0 * item_bytes
-        packing = config.quantization.of(module)
         shared = 32 if packing.mode == "affine" else 8
         return packing.bits + shared / packing.group_size
 

@@ -121,7 +121,12 @@ def _question(session: Session, workload: Workload, prompt: Prompt, seed: int) -
     turn = session.turn(prompt.text, settings=wanted, raw=is_raw(session))
     if (context := _context(session, workload)) is None:
         return Question(prompt, tuple(turn.prompt_ids), turn.settings, turn.sampler)
-    tokens = _padded(session, prompt, turn.prompt_ids, context)
+    if len(turn.prompt_ids) > context:
+        raise SettingsError(
+            f"--context is {context:,}, expected at least the {len(turn.prompt_ids):,} tokens of "
+            f"the prompt {prompt.name!r}."
+        )
+    tokens = filled(session.tokenizer, session.task is not None, turn.prompt_ids, context)
     config = session.model.config
     budget = token_budget(config, context, wanted.max_tokens)
     session.require_room(context + -(-budget // config.canvas_length) * config.canvas_length)
@@ -160,15 +165,6 @@ def _context(session: Session, workload: Workload) -> int | None:
     if session.task is not None or not workload.fixed:
         return None
     return min(DEFAULT_CONTEXT, most)
-
-
-def _padded(session: Session, prompt: Prompt, ids: list[int], context: int) -> tuple[int, ...]:
-    if len(ids) > context:
-        raise SettingsError(
-            f"--context is {context:,}, expected at least the {len(ids):,} tokens of the prompt "
-            f"{prompt.name!r}."
-        )
-    return filled(session.tokenizer, session.task is not None, ids, context)
 
 
 def filled(

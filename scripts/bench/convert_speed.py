@@ -115,7 +115,7 @@ def quantize_alone(source: Path, recipe: str) -> tuple[float, float]:
             continue
         info = plan.source.info(entry.sources[0])
         tensors: dict[str, mx.array] = mx.load(str(info.file))  # type: ignore[assignment]
-        weight = tensors[plan.source.names[entry.sources[0]]]
+        weight = tensors[info.name]
         mx.eval(weight)
         packing = entry.packing
         began, busy = time.perf_counter(), time.process_time()
