@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def faster(**seconds: float) -> Cost:
     """A second, or what is named for a choice that is not the engine's own; they multiply."""
 
     def cost(choices: Choices, name: str) -> float:
-        values, own = choices.to_json(), Choices().to_json()
+        values, own = asdict(choices), asdict(Choices())
         product = 1.0
         for choice, factor in seconds.items():
             product *= factor if values[choice] != own[choice] else 1.0
@@ -190,7 +191,7 @@ def damaged(tuner: Tuner, session: Session, factor: float, **kept: Any) -> None:
 
     def make(choices: Choices) -> Model:
         model = plain(choices)
-        if kept.items() <= choices.to_json().items():
+        if kept.items() <= asdict(choices).items():
             if model.dtype == session.model.dtype:
                 model = variant(model, choices)
             model.final_norm = (model.final_norm * factor).astype(model.dtype)
