@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def test_what_one_puzzle_does_not_show() -> None:
     assert {key for key in keys if key.startswith("tuned.")} == {
         f"tuned.{field.name}" for field in fields(Choices)
     }
-    assert list(problems({"tuned": Choices().to_json()}, only(keys, "tuned"))) == []
+    assert list(problems({"tuned": asdict(Choices())}, only(keys, "tuned"))) == []
     assert {key for key in keys if key.startswith("tool_calls[].")} == {
         f"tool_calls[].{field.name}" for field in fields(ToolCall)
     }
