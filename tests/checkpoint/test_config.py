@@ -289,7 +289,8 @@ def test_another_sampler_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["</s>", ["</s>"], 1.5])
 def test_stop_ids_that_are_no_ids_are_refused(tmp_path: Path, value: Any) -> None:
-    assert_refused(tmp_path, GOOGLE, "an id or a list of ids", generation={"eos_token_id": value})
+    with raises(CheckpointError, f"eos_token_id is {value!r} ... an id or a list of ids"):
+        read(tmp_path, GOOGLE, {"eos_token_id": value})
 
 
 # --- what is refused

@@ -90,7 +90,8 @@ def test_an_empty_name_is_refused() -> None:
     ],
 )
 def test_what_is_neither_a_folder_nor_a_repository_is_one_line(name: str) -> None:
-    with raises(CheckpointError, "no such folder ... folder ... repository id ... tiny-sudoku"):
+    says = "no such folder ... folder ... repository id ... tiny-sudoku"
+    with raises(CheckpointError, says, most=350 + len(name)):
         find_model(name, consent=agree)
 
 
