@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from facts import raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma import errors
@@ -62,7 +63,7 @@ def test_every_public_name_can_be_had(name: str) -> None:
 
 
 def test_another_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'mlx_diffgemma' has no attribute 'generate'"):
+    with raises(AttributeError, "'mlx_diffgemma' ... 'generate'"):
         dg.generate  # noqa: B018
 
 

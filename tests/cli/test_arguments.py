@@ -15,7 +15,7 @@ LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (["--steps", "0"], "--steps is 0, expected a whole number of at least 1"),
+        (["--steps", "0"], "--steps is 0 ... at least 1"),
         (["--steps", "-1"], "--steps is -1"),
         (["--steps", "1.5"], "--steps"),
         (["--max-tokens", "0"], "--max-tokens is 0"),
@@ -24,11 +24,11 @@ LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers
         (["--t-min", "0.9"], "--t-min 0.9 must be below --t-max 0.8"),
         (["--t-min", "-0.1"], "--t-min is -0.1"),
         (["--t-max", "0.3"], "--t-min 0.4 must be below --t-max 0.3"),
-        (["--entropy-bound", "0"], "--entropy-bound is 0"),
-        (["--entropy-bound", "-1"], "--entropy-bound is -1"),
+        (["--entropy-bound", "0"], "--entropy-bound is 0.0"),
+        (["--entropy-bound", "-1"], "--entropy-bound is -1.0"),
         (["--entropy-bound", "nan"], "--entropy-bound is nan"),
         (["--stability", "-1"], "--stability is -1"),
-        (["--confidence", "0"], "--confidence is 0"),
+        (["--confidence", "0"], "--confidence is 0.0"),
         (["--seed", "-1"], "seed is -1"),
         (["--seed", str(2**64)], "seed is 18446744073709551616"),
         (["--seed", "one"], "--seed"),

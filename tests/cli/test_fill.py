@@ -193,12 +193,12 @@ def test_prompt_system_and_raw_change_the_prompt(fill: Any) -> None:
         (["a"], 1, "the template has no hole"),
         (["[[0]]"], 1, "the hole in line 1 has 0 tokens"),
         ([""], 1, "the template is empty"),
-        (["[[...]]", "--gap", "0"], 2, "--gap has 0, expected whole numbers of at least 1"),
+        (["[[...]]", "--gap", "0"], 2, "--gap has 0 ... at least 1"),
         (["[[...]]", "--gap", "-3"], 2, "--gap has -3"),
         (["[[...]]", "--gap", "two"], 2, "--gap"),
-        (["[[...]]", "--gap", "1", "--gap", "2"], 2, "--gap has 2 numbers, the template 1"),
-        (["[[4]]", "--gap", "1"], 2, "--gap is given, the template has no [[...]]"),
-        (["[[...]]", "--template-file", "x"], 2, "TEMPLATE and --template-file are both given"),
+        (["[[...]]", "--gap", "1", "--gap", "2"], 2, "--gap has 2 ... template 1"),
+        (["[[4]]", "--gap", "1"], 2, "--gap ... no [[...]]"),
+        (["[[...]]", "--template-file", "x"], 2, "TEMPLATE and --template-file"),
         (["[[...]]", "--max-tokens", "3"], 2, "--max-tokens"),
         (["[[...]]", "--steps", "0"], 2, "--steps is 0"),
     ],
@@ -212,9 +212,9 @@ def test_what_is_no_template_is_one_line_before_any_model_is_sought(
 @pytest.mark.parametrize(
     ("template", "part"),
     [
-        ("é [[1]]", "the template's line 1 has 'é ', which the tokenizer turns into ' '"),
-        ("[[1]]\n<eos>", "the template's line 2 has '<eos>'"),
-        ("[[9999]]", "need 10,009 positions, the model has 2,048"),
+        ("é [[1]]", "line 1 has 'é ' ... tokenizer ... ' '"),
+        ("[[1]]\n<eos>", "line 2 has '<eos>'"),
+        ("[[9999]]", "10,009 positions ... 2,048"),
     ],
 )
 def test_what_this_model_cannot_fill_is_one_line(fill: Any, template: str, part: str) -> None:

@@ -174,7 +174,7 @@ def test_vision_is_told_apart_and_strays_are_listed(run: Any, tmp_path: Path) ->
         (lambda t: t.pop("model.decoder.layers.1.experts.down_proj"), "missing"),
         (
             lambda t: t.pop("model.encoder.language_model.layers.0.layer_scalar"),
-            "layer_scalar: missing",
+            "model.encoder.language_model.layers.0.layer_scalar: missing",
         ),
         (
             lambda t: t.update(

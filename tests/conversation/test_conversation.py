@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
+from facts import raises
 from small import NEWLINE, TURN
 
 import mlx_diffgemma as dg
@@ -376,16 +377,16 @@ def test_a_turn_that_is_never_iterated_computes_and_changes_nothing(
 @pytest.mark.parametrize("prompt", ["", "  \n\t"])
 @pytest.mark.parametrize("raw", [False, True])
 def test_an_empty_prompt_is_refused(session: Session, prompt: str, raw: bool) -> None:
-    with pytest.raises(PromptError) as error:
+    with raises(PromptError, "prompt is empty"):
         session.ask(prompt, raw=raw)
-    assert str(error.value) == "the prompt is empty, expected some text."
 
 
 def test_a_prompt_that_does_not_fit_is_refused_and_the_conversation_goes_on(
     session: Session,
 ) -> None:
     session.ask("Hello", settings=FEW)
-    with pytest.raises(PromptError, match=r"4,1\d\d prompt tokens and 1 canvas of 8 need 4,1\d\d"):
+    tokens = len(session.turn("x" * 100).prompt_ids) + 4000
+    with raises(PromptError, f"{tokens:,} prompt tokens ... 1 canvas of 8 ... {tokens + 8:,}"):
         session.ask("x" * 4100)
     with pytest.raises(PromptError, match=r"511 canvases of 8 .* lower max_tokens"):
         session.ask("x", settings=dg.Settings(max_tokens=4088))
@@ -425,22 +426,21 @@ def test_a_restored_conversation_goes_on_as_if_it_had_not_ended(
 
 
 @pytest.mark.parametrize(
-    ("roles", "line"),
+    ("roles", "facts"),
     [
-        (["assistant"], "message 1 of the conversation is the assistant's, expected the user's"),
-        (["user", "user"], "message 2 of the conversation is the user's, expected the assistant's"),
-        (["system"], "message 1 of the conversation is the system's"),
-        (["user"], "the conversation ends with a question"),
+        (["assistant"], "message 1 ... assistant's ... user's"),
+        (["user", "user"], "message 2 ... user's ... assistant's"),
+        (["system"], "message 1 ... system's"),
+        (["user"], "ends with a question"),
     ],
 )
 def test_a_conversation_out_of_turn_changes_nothing(
-    session: Session, roles: list[Any], line: str
+    session: Session, roles: list[Any], facts: str
 ) -> None:
     session.ask("Hello", settings=FEW, system="Be brief.")
     before = list(session.history)
-    with pytest.raises(PromptError) as error:
+    with raises(PromptError, facts):
         session.restore([Message(role, "x") for role in roles])
-    assert str(error.value).startswith(line)
     assert (session.history, session.system) == (before, "Be brief.")
 
 

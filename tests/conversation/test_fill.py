@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from facts import raises
 from fake_model import CertainModel, Floats, tiny_config, wanting
 from numpy.typing import NDArray
 from small import SIZES, spell, write_random, write_tokenizer
@@ -262,25 +263,23 @@ def test_without_a_chat_template_bos_alone_is_the_prompt(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("template", "options", "kind", "message"),
+    ("template", "options", "kind", "facts"),
     [
-        ("", {}, PromptError, "the template is empty"),
-        ("a", {}, PromptError, "the template has no hole"),
-        ("a[[0]]", {}, PromptError, "the hole in line 1 has 0 tokens"),
-        ("a[[...]]", {"gaps": [1, 2]}, SettingsError, "gaps has 2 numbers, the template 1"),
-        ("é[[1]]", {}, PromptError, "the template's line 1 has 'é', which the tokenizer turns"),
-        ("[[5000]]", {}, PromptError, "9 prompt tokens and a template of 5,001 need 5,010"),
-        ("[[1]]", {"settings": dg.Settings(max_tokens=5)}, SettingsError, "max_tokens is 5, a"),
-        ("[[1]]", {"settings": dg.Settings(stop=("x",))}, SettingsError, "stop is ('x',), a"),
+        ("", {}, PromptError, "template is empty"),
+        ("a", {}, PromptError, "no hole"),
+        ("a[[0]]", {}, PromptError, "line 1 ... 0 tokens"),
+        ("a[[...]]", {"gaps": [1, 2]}, SettingsError, "gaps has 2 ... template 1"),
+        ("é[[1]]", {}, PromptError, "line 1 has 'é' ... tokenizer"),
+        ("[[5000]]", {}, PromptError, "9 prompt tokens ... a template of 5,001 ... 5,010"),
+        ("[[1]]", {"settings": dg.Settings(max_tokens=5)}, SettingsError, "max_tokens is 5"),
+        ("[[1]]", {"settings": dg.Settings(stop=("x",))}, SettingsError, "stop is ('x',)"),
     ],
 )
 def test_what_cannot_be_filled_is_refused_at_the_call(
-    session: Session, template: str, options: dict[str, Any], kind: type[Exception], message: str
+    session: Session, template: str, options: dict[str, Any], kind: type[Exception], facts: str
 ) -> None:
-    with pytest.raises(kind) as error:
+    with raises(kind, facts):
         session.fill_turn(template, **options)
-    assert str(error.value).startswith(message), str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_context_beyond_the_memory_is_refused(session: Session) -> None:
@@ -348,19 +347,18 @@ def test_a_puzzle_pinned_wrongly_gets_its_verdict(solver: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "message"),
+    ("template", "facts"),
     [
-        ("a[[1]]", "'a' at line 1, character 1 is no part of a puzzle"),
-        ("[[1]]x", "'x' at line 1, character 6 is no part of a puzzle"),
+        ("a[[1]]", "'a' at line 1, character 1 ... puzzle"),
+        ("[[1]]x", "'x' at line 1, character 6 ... puzzle"),
         (SOLUTION, "the template has no hole"),
-        (PUZZLE[1:], "the puzzle has 80 of 81 cells"),
-        ("5" + PUZZLE[1:8] + "5" + PUZZLE[9:], "the puzzle has no solution"),
+        (PUZZLE[1:], "80 of 81 cells"),
+        ("5" + PUZZLE[1:8] + "5" + PUZZLE[9:], "no solution"),
     ],
 )
-def test_what_is_no_puzzle_is_refused(solver: Session, template: str, message: str) -> None:
-    with pytest.raises(PromptError) as error:
+def test_what_is_no_puzzle_is_refused(solver: Session, template: str, facts: str) -> None:
+    with raises(PromptError, facts):
         solver.fill_turn(template)
-    assert str(error.value).startswith(message)
 
 
 def test_raw_it_is_any_template(solver: Session) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from facts import raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
@@ -64,17 +65,16 @@ def test_a_puzzle_may_be_typed_in_any_form(solver: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "message"),
+    ("prompt", "facts"),
     [
-        ("hello", "'h' at line 1, character 1 is no part of a puzzle"),
-        (PUZZLE[:80], "the puzzle has 80 of 81 cells"),
-        ("5" + PUZZLE[1:8] + "5" + PUZZLE[9:], "the puzzle has no solution: row 1 has two 5s"),
+        ("hello", "'h' at line 1, character 1 ... puzzle"),
+        (PUZZLE[:80], "80 of 81 cells"),
+        ("5" + PUZZLE[1:8] + "5" + PUZZLE[9:], "no solution ... row 1 ... 5s"),
     ],
 )
-def test_what_is_no_puzzle_is_refused(solver: Session, prompt: str, message: str) -> None:
-    with pytest.raises(PromptError) as error:
+def test_what_is_no_puzzle_is_refused(solver: Session, prompt: str, facts: str) -> None:
+    with raises(PromptError, facts):
         solver.ask(prompt)
-    assert str(error.value).startswith(message)
 
 
 def test_an_answer_that_is_none_gets_its_reason(solver: Session) -> None:

@@ -1,6 +1,5 @@
 """The expert kernels, simulated, against their reference and float64; the launches; the choice."""
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
+from facts import assert_says, raises
 from metal_sim import ORDERS, simulated
 from metal_sim.reports import inherited
 
@@ -276,7 +276,7 @@ def test_weights_too_large_to_be_counted_in_32_bits_are_not_covered() -> None:
         return experts.not_covered(mixture(*case))
 
     assert reason(1024) is None  # 2^31 values
-    assert reason(1088) == "experts of more than 2147483648 values a layer"
+    assert_says(reason(1088), "experts ... 2147483648 values")
 
 
 def test_without_metal_the_operations_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,118 +383,115 @@ def packed(
 X = mx.zeros((5, 64))
 INNER = mx.zeros((10, 64))
 OUTPUTS, WEIGHTS = mx.zeros((10, 64)), mx.zeros((5, 2))
+PACKINGS_COVERED = "affine ... (4, 8) bits ... groups of (32, 64, 128)"
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (
         lambda: experts_launch.plan(mx.zeros(4), mx.ones(4), 2),
-        "moe_plan: scores has 1 axes, expected 2.",
+        "moe_plan ... scores ... 1 axes ... 2",
     ),
     (
         lambda: experts_launch.plan(mx.zeros((5, 4), mx.int32), mx.ones(4), 2),
-        "moe_plan: scores is int32, expected float32 or float16 or bfloat16.",
+        "moe_plan ... scores ... int32 ... float32 ... float16 ... bfloat16",
     ),
     (
         lambda: experts_launch.plan(mx.zeros((5, 4)), mx.ones(3), 2),
-        "moe_plan: scale has shape [3], expected [4].",
+        "moe_plan ... scale ... [3] ... [4]",
     ),
     (
         lambda: experts_launch.plan(mx.zeros((513, 4)), mx.ones(4), 2),
-        "moe_plan: 513 rows, expected 1 to 512.",
+        "moe_plan ... 513 rows ... 1 to 512",
     ),
     (
         lambda: experts_launch.plan(mx.zeros((5, 257)), mx.ones(257), 2),
-        "moe_plan: 257 experts, expected 1 to 256.",
+        "moe_plan ... 257 experts ... 1 to 256",
     ),
     (
         lambda: experts_launch.plan(mx.zeros((5, 4)), mx.ones(4), 5),
-        "moe_plan: 5 experts a row, expected 1 to 4.",
+        "moe_plan ... 5 experts ... 1 to 4",
     ),
     (
         lambda: experts_launch.gate_up(mx.zeros((4, 64)), weight(), made_plan()),
-        "moe_gate_up: x has shape [4, 64], expected [5, 64].",
+        "moe_gate_up ... x ... [4, 64] ... [5, 64]",
     ),
     (
         lambda: experts_launch.gate_up(X.astype(mx.uint32), weight(), made_plan()),
-        "moe_gate_up: x is uint32, expected float32 or float16 or bfloat16.",
+        "moe_gate_up ... x ... uint32 ... float32 ... float16 ... bfloat16",
     ),
     (
         lambda: experts_launch.gate_up(X, StoredWeight(X), made_plan()),
-        "moe_gate_up: weight has 2 axes, expected 3.",
+        "moe_gate_up ... weight ... 2 axes ... 3",
     ),
     (
         lambda: experts_launch.gate_up(X, dense(mx.float16, 4, 128, 64), made_plan()),
-        "moe_gate_up: weight is float16, expected float32.",
+        "moe_gate_up ... weight ... float16 ... float32",
     ),
     (
         lambda: experts_launch.gate_up(X, weight(outputs=127), made_plan()),
-        "moe_gate_up: 127 outputs, expected a gate and an up for each.",
+        "moe_gate_up ... 127 outputs ... gate ... up",
     ),
     (
         lambda: experts_launch.gate_up(mx.zeros((5, 48)), weight(width=48), made_plan()),
-        "moe_gate_up: weight of 4 x 128 x 48 values, expected at most 2147483648 in rows of a "
-        "multiple of 32.",
+        "moe_gate_up ... weight ... 4 x 128 x 48 values ... 2147483648 ... multiple of 32",
     ),
     (
         lambda: experts_launch.gate_up(X, weight(dtype=mx.float16, bits=4, group=32), made_plan()),
-        "moe_gate_up: scales is float16, expected float32.",
+        "moe_gate_up ... scales ... float16 ... float32",
     ),
     (
         lambda: experts_launch.gate_up(X, packed(4, 2, 2, 32), made_plan()),
-        "moe_gate_up: weight in 2-bit affine, groups of 32, expected affine in (4, 8) bits with "
-        "biases, in groups of (32, 64, 128).",
+        f"moe_gate_up ... weight ... 2-bit affine, groups of 32 ... {PACKINGS_COVERED}",
     ),
     (
         lambda: experts_launch.gate_up(X, packed(8, 4, 4, 16), made_plan()),
-        "moe_gate_up: weight in 4-bit affine, groups of 16, expected affine in (4, 8) bits with "
-        "biases, in groups of (32, 64, 128).",
+        f"moe_gate_up ... weight ... 4-bit affine, groups of 16 ... {PACKINGS_COVERED}",
     ),
     (
         lambda: experts_launch.gate_up(X, packed(8, 1, 4, 32), made_plan()),
-        "moe_gate_up: scales has shape [4, 128, 1], expected [4, 128, 2].",
+        "moe_gate_up ... scales ... [4, 128, 1] ... [4, 128, 2]",
     ),
     (
         lambda: experts_launch.gate_up(mx.zeros((5, 96)), packed(12, 1, 4, 64), made_plan()),
-        "moe_gate_up: 96 values a row do not fill groups of 64.",
+        "moe_gate_up ... 96 values ... groups of 64",
     ),
     (
         lambda: experts_launch.gate_up(X, weight(E=9), made_plan()),
-        "moe_gate_up: tiles has shape [4, 3], expected [9, 3].",
+        "moe_gate_up ... tiles ... [4, 3] ... [9, 3]",
     ),
     (
         lambda: experts_launch.down(X, weight(), made_plan()),
-        "moe_down: inner has shape [5, 64], expected [10, 64].",
+        "moe_down ... inner ... [5, 64] ... [10, 64]",
     ),
     (
         lambda: experts_launch.down(
             INNER, weight(), replace(made_plan(), rows=mx.zeros(10, mx.int32))
         ),
-        "moe_down: rows is int32, expected uint32.",
+        "moe_down ... rows ... int32 ... uint32",
     ),
     (
         lambda: experts_launch.combine(OUTPUTS, WEIGHTS.flatten()),
-        "moe_combine: weights has 1 axes, expected 2.",
+        "moe_combine ... weights ... 1 axes ... 2",
     ),
     (
         lambda: experts_launch.combine(OUTPUTS[:9], WEIGHTS),
-        "moe_combine: outputs has shape [9, 64], expected [10, 64].",
+        "moe_combine ... outputs ... [9, 64] ... [10, 64]",
     ),
     (
         lambda: experts_launch.combine(OUTPUTS, WEIGHTS.astype(mx.float16)),
-        "moe_combine: weights is float16, expected float32.",
+        "moe_combine ... weights ... float16 ... float32",
     ),
     (
         lambda: experts_launch.combine(OUTPUTS[:, :63], WEIGHTS),
-        "moe_combine: rows of 63 values, expected a multiple of 4.",
+        "moe_combine ... 63 values ... multiple of 4",
     ),
     (
         lambda: experts_launch.gate_up(X, packed(8, 2, 4, 32, "mxfp4"), made_plan()),
-        "moe_gate_up: weight in 4-bit mxfp4, groups of 32, expected affine in (4, 8) bits with "
-        "biases, in groups of (32, 64, 128).",
+        f"moe_gate_up ... weight ... 4-bit mxfp4, groups of 32 ... {PACKINGS_COVERED}",
     ),
 ]
 
 
-@pytest.mark.parametrize(("call", "message"), REFUSED, ids=[message for _, message in REFUSED])
-def test_arrays_a_kernel_was_not_made_for(call: Callable[[], object], message: str) -> None:
-    with simulated() as simulation, pytest.raises(KernelError, match=f"^{re.escape(message)}$"):
+@pytest.mark.parametrize(("call", "facts"), REFUSED, ids=[facts for _, facts in REFUSED])
+def test_arrays_a_kernel_was_not_made_for(call: Callable[[], object], facts: str) -> None:
+    with simulated() as simulation, raises(KernelError, facts):
         call()
     assert simulation.launches == []

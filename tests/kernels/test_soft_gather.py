@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
+from facts import raises
 from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
@@ -267,9 +268,8 @@ def packed_as(mode: str, bits: int, group: int) -> Table:
 )
 def test_what_the_kernel_does_not_cover_is_said_and_refused(table: Table, reason: str) -> None:
     assert not_covered(5003, table) == reason
-    with pytest.raises(KernelError) as error:
+    with raises(KernelError, "soft_gather", reason):
         gather_in_kernel(*seen(distributions(5003)[:2], mx.bfloat16), table)
-    assert str(error.value) == f"soft_gather: {reason}, which the kernel was not made for."
 
 
 def test_what_is_not_covered_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_what_is_not_covered_falls_back_with_one_warning(monkeypatch: pytest.Mon
 
 
 def bad_parts() -> Sequence[tuple[Seen, Table, str]]:
-    """Rows or a table at fault, and the error."""
+    """Rows or a table at fault, and the facts of the error."""
     rows = seen(distributions(5003)[:2], mx.bfloat16)
     logits, slices = rows
     packed = random_table(Sizes(0, 5003, 128, mx.bfloat16, 4, 64))
@@ -299,48 +299,30 @@ def bad_parts() -> Sequence[tuple[Seen, Table, str]]:
         return replace(packed, stored=replace(stored, **changes))
 
     return [
-        (
-            seen(distributions(5003)[:2], mx.float16),
-            packed,
-            "logits is float16, expected bfloat16.",
-        ),
+        (seen(distributions(5003)[:2], mx.float16), packed, "logits ... float16 ... bfloat16"),
         (
             (logits, replace(slices, peaks=slices.peaks[:, :-1])),
             packed,
-            "peaks has shape [2, 39], expected [2, 40].",
+            "peaks ... [2, 39] ... [2, 40]",
         ),
-        (
-            rows,
-            other(weight=stored.weight[:-1]),
-            "weight has shape [5002, 16], expected [5003, 16].",
-        ),
-        (
-            rows,
-            other(scales=stored.scales[:, :1]),
-            "scales has shape [5003, 1], expected [5003, 2].",
-        ),
-        (
-            rows,
-            other(weight=stored.weight.astype(mx.int32)),
-            "weight is int32, expected uint32.",
-        ),
+        (rows, other(weight=stored.weight[:-1]), "weight ... [5002, 16] ... [5003, 16]"),
+        (rows, other(scales=stored.scales[:, :1]), "scales ... [5003, 1] ... [5003, 2]"),
+        (rows, other(weight=stored.weight.astype(mx.int32)), "weight ... int32 ... uint32"),
         (
             rows,
             other(biases=None),
-            "weight in 4-bit affine, groups of 64, expected affine in (4, 8) bits with biases, in "
-            "groups of (32, 64, 128).",
+            "4-bit affine, groups of 64 ... (4, 8) bits with biases ... groups of (32, 64, 128)",
         ),
         (
             rows,
             replace(packed, stored=StoredWeight(mx.zeros((5003, 128), mx.int32))),
-            "weight is int32, expected float32 or float16 or bfloat16.",
+            "weight ... int32 ... float32 ... float16 ... bfloat16",
         ),
     ]
 
 
 def test_what_does_not_fit_is_refused_before_a_launch() -> None:
-    for rows, table, message in bad_parts():
-        with simulated() as run, pytest.raises(KernelError) as error:
+    for rows, table, facts in bad_parts():
+        with simulated() as run, raises(KernelError, "soft_gather", facts):
             gather_in_kernel(*rows, table)
-        assert str(error.value) == f"soft_gather: {message}"
         assert run.launches == []

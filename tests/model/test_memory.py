@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from facts import raises
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import read_config
@@ -97,13 +98,10 @@ def test_it_fits_to_the_last_byte(available: int | None, fits: bool | None) -> N
 
 def test_what_does_not_fit_is_one_line_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 900_000_000)
-    with pytest.raises(FitError) as error:
+    parts = "weights 7.3 MB ... cache for 512 positions 1.6 MB ... workspace 1.00 GB"
+    then = "smaller quantisation or context ... --force"
+    with raises(FitError, "tiny-sudoku needs 1.01 GB", parts, "900.0 MB", then):
         fit_check(SUDOKU)(512)
-    assert str(error.value) == (
-        "tiny-sudoku needs 1.01 GB (weights 7.3 MB, cache for 512 positions 1.6 MB, workspace "
-        "1.00 GB), this machine can give 900.0 MB; take a smaller quantisation or context, or try "
-        "anyway with --force."
-    )
 
 
 @pytest.mark.parametrize("available", [None, 2_000_000_000])

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from facts import raises
 from small import write_tokenizer
 
 import mlx_diffgemma as dg
@@ -131,19 +132,18 @@ def test_adaptive_prompts_keep_their_own_length(gemma: Path, deep: Session) -> N
 def test_what_is_no_baseline(gemma: Path, deep: Session, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(gemma, tmp_path / "copy"))
 
-    def refused(error: type[Exception], message: str, folder: Path = copy) -> None:
-        with pytest.raises(error, match=message) as caught:
+    def refused(error: type[Exception], facts: str, folder: Path = copy) -> None:
+        with raises(error, facts, most=1000):  # with what mlx-lm says
             load_baseline("x", folder, deep)
-        assert "\n" not in str(caught.value)
 
-    refused(dg.ProfileError, "--baseline x is a DiffusionGemma checkpoint", Path(deep.info.path))
+    refused(dg.ProfileError, "--baseline x ... DiffusionGemma", Path(deep.info.path))
     (copy / "config.json").write_text(json.dumps(GEMMA | {"model_type": "bert"}))
-    refused(dg.ProfileError, r"\(model_type 'bert'\) cannot be loaded by mlx-lm: ")
+    refused(dg.ProfileError, "model_type 'bert' ... cannot be loaded ... mlx-lm")
     (copy / "config.json").write_text(json.dumps(GEMMA | {"hidden_size": 48}))
-    refused(dg.ProfileError, "cannot be loaded by mlx-lm: ")
+    refused(dg.ProfileError, "cannot be loaded ... mlx-lm")
     (copy / "config.json").write_text(json.dumps(GEMMA))
     write_tokenizer(copy)
-    refused(dg.ProfileError, "the tokenizer has 139 ids, the model 128; the tokenizer belongs to")
+    refused(dg.ProfileError, "139 ids ... 128 ... another")
     (copy / "tokenizer.json").unlink()
     refused(dg.CheckpointError, "tokenizer.json")
     (copy / "config.json").unlink()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from facts import assert_says
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
@@ -287,12 +288,17 @@ def test_the_schema_finds_what_is_wrong(fixed: Measurement) -> None:
     profile["extra"] = 1
     profile["answers"][0]["canvases"] = {}
     profile["components"]["head"]["share"] = True
-    assert sorted(problems(profile)) == [
-        "answers[0].canvases is {}, expected a list",
-        "commit_ms is nan, expected a number or null",
-        "components.head.share is True, expected a number or null",
-        "extra is unknown",
-        "machine.chip is 3, expected a text or null",
-        "step_ms.p50 is missing",
-    ]
+    for problem, facts in zip(
+        sorted(problems(profile)),
+        (
+            "answers[0].canvases is {} ... a list",
+            "commit_ms is nan ... a number or null",
+            "components.head.share is True ... a number or null",
+            "extra is unknown",
+            "machine.chip is 3 ... a text or null",
+            "step_ms.p50 is missing",
+        ),
+        strict=True,
+    ):
+        assert_says(problem, facts)
     assert list(problems([])) == ["the file is [], expected an object"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from facts import raises
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
@@ -85,17 +86,13 @@ def test_what_a_template_may_use(with_template: Load) -> None:
 
 
 def test_no_template(tokenizer: Tokenizer) -> None:
-    with pytest.raises(CheckpointError) as raised:
+    with raises(CheckpointError, tokenizer.folder, "template ... --raw ... chat_template.jinja"):
         render_prompt(tokenizer, [USER])
-    assert str(raised.value) == (
-        f"{tokenizer.folder} has no chat template: use --raw, or add chat_template.jinja."
-    )
 
 
 def test_no_messages(with_template: Load) -> None:
-    with pytest.raises(PromptError) as raised:
+    with raises(PromptError, "no messages ... at least one ... prompt"):
         render_prompt(with_template("third.jinja"), [])
-    assert str(raised.value) == "no messages, expected at least one; write a prompt."
 
 
 @pytest.mark.parametrize(
@@ -104,28 +101,21 @@ def test_no_messages(with_template: Load) -> None:
         ("third.jinja", 'A system message must come first, got "Be brief."'),
         ("{{ raise_exception('No\n  poems.') }}", "No poems"),
         ("{{ messages[0].tools.name }}", "'dict object' has no attribute 'tools'"),
-        ("{{ 1 + messages[0].content }}", "unsupported operand type(s) for +: 'int' and 'str'"),
-        ("{{ messages.clear() }}", "access to attribute 'clear' of 'list' object is unsafe"),
-        ("{{ messages.__class__ }}{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
+        ("{{ 1 + messages[0].content }}", "for +: 'int' and 'str'"),
+        ("{{ messages.clear() }}", "'clear' of 'list' ... unsafe"),
+        ("{{ messages.__class__ }}{{ ''.__class__.__mro__ }}", "attribute '__class__'"),
     ],
 )
 def test_a_template_that_refuses(with_template: Load, template: str, reason: str) -> None:
-    with pytest.raises(PromptError) as raised:
+    with raises(PromptError, "the chat template refuses", reason, "change them ... --raw"):
         render_prompt(with_template(template), [USER, SYSTEM])
-    message = str(raised.value)
-    assert message.startswith(f"the chat template refuses these messages: {reason}")
-    assert message.endswith("; change them, or use --raw.")
-    assert "\n" not in message
 
 
 def test_a_template_that_is_no_jinja(with_template: Load) -> None:
     tokenizer = with_template("{{ bos_token }}\n{% if %}")
-    with pytest.raises(CheckpointError) as raised:
+    why = "line 2 ... Expected an expression, got 'end of statement block'"
+    with raises(CheckpointError, tokenizer.folder, why, "Jinja ... download ... --raw"):
         render_prompt(tokenizer, [USER])
-    assert str(raised.value) == (
-        f"{tokenizer.folder}: chat template line 2: Expected an expression, got 'end of statement "
-        "block', expected Jinja; download the template again, or use --raw."
-    )
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from facts import raises
 from tokenizers import Tokenizer as Backend
 
 from mlx_diffgemma.errors import CheckpointError, PromptError
@@ -18,13 +18,10 @@ SUDOKU = Path(__file__).parents[2] / "mlx_diffgemma" / "assets" / "tiny-sudoku"
 EMOJI = "sky 😀!"
 
 
-def fails(folder: Path) -> str:
-    """The one line that loading this folder ends with, without the folder in it."""
-    with pytest.raises(CheckpointError) as raised:
+def assert_fails(folder: Path, file: str, *facts: str) -> None:
+    """Loading this folder ends with an error that names the file and says the facts."""
+    with raises(CheckpointError, folder / file, *facts):
         load_tokenizer(folder)
-    message = str(raised.value)
-    assert "\n" not in message
-    return message.replace(f"{folder}{os.sep}", "")
 
 
 def set_config(folder: Path, **entries: object) -> None:
@@ -84,11 +81,8 @@ def test_id_of(tokenizer: Tokenizer) -> None:
 
 def test_invalid_unicode_is_a_prompt_error(tokenizer: Tokenizer) -> None:
     """An argument that is no UTF-8 reaches Python as half surrogates."""
-    with pytest.raises(PromptError) as raised:
+    with raises(PromptError, "U+DCFF at character 3 ... valid Unicode ... UTF-8"):
         tokenizer.encode("sky\udcff")
-    assert str(raised.value) == (
-        "the text has U+DCFF at character 3, expected valid Unicode; give the text in UTF-8."
-    )
 
 
 def test_special_tokens_are_named_as_the_config_names_them(folder: Path) -> None:
@@ -134,48 +128,41 @@ def test_truncation_and_padding_in_the_file_are_not_applied(
 
 def test_no_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
-    assert fails(folder) == (
-        "tokenizer.json: not found, expected the checkpoint's tokenizer; "
-        "copy tokenizer.json from the model's repository."
-    )
+    assert_fails(folder, "tokenizer.json", "not found ... copy tokenizer.json ... repository")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "EOF while parsing a value at line 1 column 0"),
-        (b"version https://git-lfs\n", "expected value at line 1 column 1"),
-        (b"[]", "invalid type: sequence, expected struct Tokenizer at line 1 column 2"),
+        (b"", "EOF ... line 1 column 0"),
+        (b"version https://git-lfs\n", "expected value ... line 1 column 1"),
+        (b"[]", "sequence ... Tokenizer ... line 1 column 2"),
         (b"\xff\xfe", "stream did not contain valid UTF-8"),
     ],
 )
 def test_corrupt_tokenizer(folder: Path, content: bytes, reason: str) -> None:
     (folder / "tokenizer.json").write_bytes(content)
-    assert fails(folder) == (
-        f"tokenizer.json: {reason}, expected a tokenizer; download the file again."
-    )
+    assert_fails(folder, "tokenizer.json", reason, "expected a tokenizer ... download")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b"{", "property name ... line 1 column 2 (char 1)"),
         (b"[]", "list"),
-        (b"\xff{}", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (b"\xff{}", "utf-8 ... 0xff in position 0"),
     ],
 )
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
 def test_corrupt_json(folder: Path, name: str, content: bytes, reason: str) -> None:
     (folder / name).write_bytes(content)
-    assert fails(folder) == f"{name}: {reason}, expected a JSON object; download the file again."
+    assert_fails(folder, name, reason, "expected a JSON object ... download")
 
 
 def test_corrupt_template_file(folder: Path) -> None:
     (folder / "chat_template.jinja").write_bytes(b"\xff")
-    assert fails(folder) == (
-        "chat_template.jinja: 'utf-8' codec can't decode byte 0xff in position 0: "
-        "invalid start byte, expected UTF-8 text; download the file again."
-    )
+    why = "utf-8 ... 0xff in position 0 ... expected UTF-8 text ... download"
+    assert_fails(folder, "chat_template.jinja", why)
 
 
 def test_places_of_the_template(folder: Path) -> None:
@@ -210,10 +197,8 @@ def test_named_templates(folder: Path) -> None:
 )
 def test_no_template_to_choose(folder: Path, entry: object, got: str) -> None:
     set_config(folder, chat_template=entry)
-    assert fails(folder) == (
-        f"tokenizer_config.json: chat_template is {got}, expected a text or a list with one named "
-        "'default'; put the template into chat_template.jinja."
-    )
+    what = f"chat_template is {got} ... a text or a list ... 'default' ... chat_template.jinja"
+    assert_fails(folder, "tokenizer_config.json", what)
 
 
 def test_the_embedded_tokenizer() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import raises
 
 from mlx_diffgemma.cli.chat.saved import SavedConversation, load, save
 from mlx_diffgemma.cli.errors import FileError
@@ -56,10 +57,9 @@ def test_other_files_are_not_replaced(file: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileError, match=r"^the conversation cannot be written: .*: No such file or directory\.$"
-    ):
-        save(tmp_path / "none" / "talk.json", SavedConversation("m", None, SAID))
+    file = tmp_path / "none" / "talk.json"
+    with raises(FileError, "cannot be written", file, "No such file or directory"):
+        save(file, SavedConversation("m", None, SAID))
 
 
 @pytest.mark.parametrize(
@@ -89,5 +89,5 @@ def test_other_files_are_one_line(file: Path, content: Any, part: str) -> None:
 
 
 def test_no_file_is_one_line(file: Path) -> None:
-    with pytest.raises(FileError, match=r"cannot be read: .*: No such file or directory\.$"):
+    with raises(FileError, "cannot be read", file, "No such file or directory"):
         load(file)
