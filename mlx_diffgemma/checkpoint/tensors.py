@@ -66,7 +66,10 @@ class StoredTensors:
                 )
 
     def info(self, name: str) -> TensorInfo:
-        """The header of a tensor; CheckpointError where there is none, or a re-export's own."""
+        """The header of a tensor; CheckpointError where the folder lacks the tensor.
+
+        The error says so where a re-export has packed the tensor in its own way.
+        """
         if name not in self.headers:
             stem = name.removesuffix(".weight")
             for other, info in self.headers.items():
