@@ -5,15 +5,15 @@ threads. Some can be seen only by a sanitizer, and say so: those run in a proces
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from metal_sim import ORDERS, SimError, run_sanitized, simulated
+from metal_sim import ORDERS, SimError, simulated
 from numpy.typing import NDArray
 
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
@@ -21,10 +21,9 @@ Run = Callable[[], Iterable[mx.array]]
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A fault: the `number`th `old` in the text of the kernel becomes `new`."""
+class Fault:
+    """The `number`th `old` in the text of a kernel becomes `new`."""
 
-    kernel: str
     old: str
     new: str
     number: int = 1
@@ -33,29 +32,84 @@ class Mutant:
     def __str__(self) -> str:
         old = "barrier" if self.old == BARRIER else self.old
         new = "nothing" if self.new == ";" else self.new
-        return f"{self.kernel}: {old} ({self.number}) -> {new}"
+        return f"{old} ({self.number}) -> {new}"
+
+
+Faults = tuple[Fault, ...]
+
+
+def fault(old: str, new: str, *numbers: int, sanitizer: str | None = None) -> Faults:
+    """`old` becomes `new`, once at each of its `numbers`; at its first without any."""
+    return tuple(Fault(old, new, number, sanitizer) for number in numbers or (1,))
+
+
+def barriers(count: int) -> Faults:
+    """Each of the kernel's barriers removed."""
+    return fault(BARRIER, ";", *range(1, count + 1))
+
+
+def shortened(**sizes: str) -> Faults:
+    """Each of its threadgroup arrays one element shorter."""
+    return tuple(
+        Fault(f"{name}[{size}];", f"{name}[{size} - 1];", sanitizer="address")
+        for name, size in sizes.items()
+    )
+
+
+def faults(*rows: Faults) -> Faults:
+    """The rows of a table as one."""
+    return tuple(chain.from_iterable(rows))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel, inputs on which its faults show, and the faults, also those in its headers."""
+
+    name: str
+    runs: Callable[[], Iterable[Run]]
+    faults: Faults
+    headers: tuple[str, ...] = ()
+
+    def mutants(self, sanitizer: str | None) -> "list[Mutant]":
+        """Those that need this sanitizer; None: that need none."""
+        return [Mutant(self, fault) for fault in self.faults if fault.sanitizer == sanitizer]
+
+    def control(self) -> "Mutant":
+        """No fault at all, which must not be noticed."""
+        return Mutant(self, Fault("[[kernel]]", "[[kernel]]"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A kernel with one of its faults."""
+
+    kernel: Kernel
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.kernel.name}: {self.fault}"
 
     def of(self, text: str) -> str:
-        """The text of a kernel, with the fault if it is this one."""
-        if f"custom_kernel_{self.kernel}_" not in text:
+        """The text of a kernel, with the fault if it is this one's."""
+        if f"custom_kernel_{self.kernel.name}_" not in text:
             return text
-        parts = text.split(self.old)
-        assert len(parts) > self.number, f"{self}: not in the text"
-        before, after = parts[: self.number], parts[self.number :]
-        return f"{self.old.join(before)}{self.new}{self.old.join(after)}"
+        old, number = self.fault.old, self.fault.number
+        parts = text.split(old)
+        assert len(parts) > number, f"{self}: not in the text"
+        return f"{old.join(parts[:number])}{self.fault.new}{old.join(parts[number:])}"
 
-
-def barriers(kernel: str, count: int) -> list[Mutant]:
-    """Each of the kernel's barriers removed."""
-    return [Mutant(kernel, BARRIER, ";", number) for number in range(1, count + 1)]
-
-
-def shortened(kernel: str, **sizes: str) -> list[Mutant]:
-    """Each of its threadgroup arrays one element shorter."""
-    return [
-        Mutant(kernel, f"{name}[{size}];", f"{name}[{size} - 1];", sanitizer="address")
-        for name, size in sizes.items()
-    ]
+    def noticed(self) -> str | None:
+        """What gives the fault away; None: nothing does."""
+        for run in self.kernel.runs():
+            expected = right(run)
+            for order in ORDERS:
+                try:
+                    got = bits(run, order, self.of)
+                except SimError as error:
+                    return str(error).splitlines()[0]
+                if not all(map(np.array_equal, got, expected)):
+                    return f"{order}: other bits"
+        return None
 
 
 @cache
@@ -64,58 +118,31 @@ def right(run: Run) -> Sequence[NDArray[Any]]:
     return bits(run, "forward", None)
 
 
-def bits(run: Run, order: str, mutant: Mutant | None) -> Sequence[NDArray[Any]]:
-    with simulated(order=order, mutate=mutant and mutant.of):  # type: ignore[arg-type]
+def bits(run: Run, order: str, mutate: Callable[[str], str] | None) -> Sequence[NDArray[Any]]:
+    with simulated(order=order, mutate=mutate):  # type: ignore[arg-type]
         return [np.array(array.view(mx.uint8)) for array in run()]
 
 
-def noticed(mutant: Mutant, runs: Iterable[Run]) -> str | None:
-    """What gives the fault away; None: nothing does."""
-    for run in runs:
-        expected = right(run)
-        for order in ORDERS:
-            try:
-                got = bits(run, order, mutant)
-            except SimError as error:
-                return str(error).splitlines()[0]
-            if not all(map(np.array_equal, got, expected)):
-                return f"{order}: other bits"
-    return None
+def tried(kernels: Iterable[Kernel], sanitizer: str) -> list[Mutant]:
+    """The mutants that need this sanitizer."""
+    return [mutant for kernel in kernels for mutant in kernel.mutants(sanitizer)]
 
 
-def try_all(
-    mutants: Iterable[Mutant], runs: Mapping[str, Callable[[], Iterable[Run]]], sanitizer: str
-) -> None:
-    """Under `sanitizer`: one line a mutant that needs it, each in a process of its own.
+def controls(kernels: Iterable[Kernel], sanitizer: str) -> list[Mutant]:
+    """A control for each of their kernels."""
+    return [kernel.control() for kernel in kernels if kernel.mutants(sanitizer)]
 
-    A fault may end its process. MLX starts no thread before they part: `runs` are made by each.
+
+def try_in_children(mutants: Iterable[Mutant]) -> None:
+    """One line a mutant, each tried in a process of its own, which its fault may end.
+
+    MLX starts no thread before they part: inputs are made by each.
     """
-    tried = [mutant for mutant in mutants if mutant.sanitizer == sanitizer]
-    for mutant in [*tried, *controls(tried)]:
+    for mutant in mutants:
         child = os.fork()
         if child == 0:
-            why = noticed(mutant, runs[mutant.kernel]())
-            print(f"{mutant} | {why}", flush=True)
+            print(f"{mutant} | {mutant.noticed()}", flush=True)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
             print(f"{mutant} | ended with status {status}", flush=True)
-
-
-def controls(mutants: Iterable[Mutant]) -> list[Mutant]:
-    """No fault at all in each of their kernels, which must not be noticed."""
-    same = "[[kernel]]"  # in the text of each
-    return [Mutant(kernel, same, same) for kernel in sorted({m.kernel for m in mutants})]
-
-
-def assert_noticed_by(sanitizer: Any, file: Path, mutants: Iterable[Mutant]) -> None:
-    """Runs `file`, which calls try_all, under the sanitizer: every mutant must be noticed."""
-    done = run_sanitized(sanitizer, str(file), sanitizer)
-    lines = [line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line]
-    found = dict(lines)
-    tried = [mutant for mutant in mutants if mutant.sanitizer == sanitizer]
-    for mutant in tried:
-        assert str(mutant) in found, f"{mutant}: not tried; {done.stderr[-2000:]}"
-        assert found[str(mutant)] != "None", f"{mutant}: nothing showed it"
-    for control in controls(tried):
-        assert found[str(control)] == "None", f"{control}: {found[str(control)]}"

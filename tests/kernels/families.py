@@ -1,0 +1,86 @@
+"""The families of kernels, with what their tests at length have in common.
+
+Run as a program under a sanitizer, `families.py FAMILY SANITIZER` tries the mutants of a family
+that need this sanitizer to be noticed.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import denoise_mutants
+import experts_mutants
+import mlx.core as mx
+import soft_gather_mutants
+from mutants import Kernel, controls, tried, try_in_children
+
+from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase
+from mlx_diffgemma.kernels.denoise.trial import tied_canvas
+from mlx_diffgemma.kernels.experts import cases, checks
+from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
+from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
+from mlx_diffgemma.model import embedding, experts
+
+DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+PACKINGS = ((0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128))
+
+
+def of_experts() -> Iterator[object]:
+    """Every dtype and packing, and tiny-sudoku's; arrays of fewer than 8 elements among them."""
+    tiny = cases.Sizes(L=1, E=2, K=2, H=32, I=32, dtype=mx.float32)
+    for kind in (cases.PlanCase, cases.GateUpCase, cases.DownCase, cases.CombineCase):
+        yield kind(tiny, experts).kernel()
+    for check in checks.checks(experts):
+        if check.size == "small":
+            yield check.prepare().kernel()
+
+
+def of_denoise() -> Iterator[object]:
+    """Every dtype and three vocabularies, and canvases of three lengths."""
+    for dtype in DTYPES:
+        for shape in ((1, 5), (9, 5003), (2, 8192)):
+            yield SampleCase.of(shape, dtype, sampler).kernel()
+    for positions in (4, 40, 256):
+        yield CommitCase(tied_canvas(positions), sampler).kernel()
+
+
+def of_soft_gather() -> Iterator[object]:
+    """Every dtype and packing, and two vocabularies."""
+    for dtype in DTYPES[1:]:
+        for bits, group in PACKINGS:
+            for rows, vocab in ((1, 900), (3, 5003)):
+                sizes = GatherSizes(rows, vocab, 128, dtype, bits, group)
+                yield GatherCase.of(sizes, embedding, sampler).kernel()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Kernels that stand in one folder, and what to run of them."""
+
+    kernels: Sequence[Kernel]
+    tests: str  # the file of their default tests
+    launches: Callable[[], Iterator[object]]  # of every instantiation
+    texts: int  # number of instantiations
+
+
+FAMILIES = {
+    # The tiny ones; per dtype plan, combine and two products of 7 packings; plan and both products
+    # of tiny-sudoku.
+    "experts": Family(
+        experts_mutants.KERNELS, "test_experts.py", of_experts, 4 + 3 * (2 + 2 * 7) + 3 * 3
+    ),
+    # Statistics and draws of 3 dtypes and 3 vocabularies; commits of few positions and of many.
+    "denoise": Family(denoise_mutants.KERNELS, "test_denoise.py", of_denoise, 2 * 3 * 3 + 2),
+    # 2 dtypes and 2 vocabularies, of 7 packings, and the statistics before.
+    "soft_gather": Family(
+        soft_gather_mutants.KERNELS, "test_soft_gather.py", of_soft_gather, 2 * 2 * (7 + 1)
+    ),
+}
+KERNELS = tuple(kernel for family in FAMILIES.values() for kernel in family.kernels)
+
+
+if __name__ == "__main__":
+    family, sanitizer = sys.argv[1:]
+    kernels = FAMILIES[family].kernels
+    try_in_children([*tried(kernels, sanitizer), *controls(kernels, sanitizer)])
