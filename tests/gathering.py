@@ -1,4 +1,4 @@
-"""Rows to gather soft embeddings from, and what a gathered one must be, kernel or reference.
+"""Rows to gather soft embeddings from, and checks of the gathered, by kernel or reference.
 
 Axes: R rows, V vocabulary, H hidden size.
 """
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 def logits_of(raw: NDArray[np.floating], dtype: mx.Dtype) -> Logits:
-    """Rows [R, V] as a step sees them."""
+    """Rows [R, V] with a softcap and a temperature, as a step gets them."""
     return Logits(mx.array(raw.astype(np.float32)).astype(dtype), 30.0, TEMPERATURE)
 
 
