@@ -56,12 +56,12 @@ def dangerous(text: str) -> bool:
     return ("]]" in text and "[[" in text) or text.endswith("[")
 
 
-def test_300_random_templates_keep_every_pinned_character(tmp_path: Path) -> None:
+def test_random_templates_keep_every_pinned_character(tmp_path: Path) -> None:
     sizes = replace(SIZES, layers="sf", canvas_length=24)
     session = dg.load(write_random(tmp_path, sizes))
     random = np.random.default_rng(11)
     canvases = set()
-    for number in range(300):
+    for number in range(100):
         source, texts, lengths = random_template(random)
         settings = replace(QUICK, seed=number)
         reply = session.fill(source, prompt="x" * (number % 3), settings=settings)

@@ -21,6 +21,7 @@ from mlx_diffgemma.diffusion.sampler import (
     first_exceeding,
     slice_masses,
     statistics,
+    temperature,
 )
 
 Floats = NDArray[np.float32]
@@ -341,3 +342,18 @@ def test_processed_logits_are_softcapped_in_float32_then_divided() -> None:
         assert logits.processed().dtype == mx.float32
         assert_close(logits.processed(), exact, 1e-5, "processed logits, to 43")
         assert logits.of_rows(mx.array([0, 0])).processed().shape == (2, 7)
+
+
+# --- the schedule of temperatures
+
+
+def test_temperature_falls_from_t_max_by_equal_parts() -> None:
+    got = [temperature(step, 48, 0.4, 0.8) for step in range(48)]
+    expected = [0.4 + 0.4 * n / 48 for n in range(48, 0, -1)]
+    assert_close(got, expected, 1e-15, "temperature")  # float64, in another order
+    assert got[0] == 0.8
+    assert got[-1] > 0.4  # the last step is one part above t_min
+
+
+def test_the_only_step_runs_at_t_max() -> None:
+    assert temperature(0, 1, 0.0, 0.7) == 0.7

@@ -56,7 +56,7 @@ def of_soft_gather() -> Iterator[object]:
 
 @dataclass(frozen=True)
 class Family:
-    """Kernels that stand in one folder, and what to run of them."""
+    """Kernels that stand in one folder, their tests, and launches of all they are made for."""
 
     kernels: Sequence[Kernel]
     tests: str  # the file of their default tests

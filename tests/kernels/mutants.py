@@ -71,7 +71,7 @@ class Kernel:
     headers: tuple[str, ...] = ()
 
     def mutants(self, sanitizer: str | None) -> "list[Mutant]":
-        """Those that need this sanitizer; None: that need none."""
+        """The mutants that need this sanitizer; None: those that need none."""
         return [Mutant(self, fault) for fault in self.faults if fault.sanitizer == sanitizer]
 
     def control(self) -> "Mutant":
@@ -99,7 +99,7 @@ class Mutant:
         return f"{old.join(parts[:number])}{self.fault.new}{old.join(parts[number:])}"
 
     def noticed(self) -> str | None:
-        """What gives the fault away; None: nothing does."""
+        """The sign that gives the fault away; None: there is no sign."""
         for run in self.kernel.runs():
             expected = right(run)
             for order in ORDERS:

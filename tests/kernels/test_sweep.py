@@ -1,4 +1,4 @@
-"""What holds for the kernels of every family: their text, sanitizers, and a fault at each bound."""
+"""Every family of kernels at length: their text, sanitizers, and a fault at each bound."""
 
 from pathlib import Path
 

@@ -13,24 +13,33 @@ from mlx_diffgemma.conversation.session import Session
 SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 
 
-@pytest.fixture(scope="session")
-def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, 30 layers in the real pattern, tiny-sudoku's tokenizer; canvas 8, 4 steps."""
+def write_random(folder: Path, layers: str) -> Path:
+    """Random weights and tiny-sudoku's tokenizer; canvas 8, 4 steps."""
     from checkpoints import Sizes, write_checkpoint
 
-    sizes = Sizes("sssssf" * 5, vocab_size=128, sliding_window=16, std=0.03, sharpness=40.0)
-    folder = write_checkpoint(
-        tmp_path_factory.mktemp("deep"), sizes, generation={"max_denoising_steps": 4}
-    )
+    sizes = Sizes(layers, vocab_size=128, sliding_window=16, std=0.03, sharpness=40.0)
+    write_checkpoint(folder, sizes, generation={"max_denoising_steps": 4})
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(SUDOKU / name, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
+def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 layers in the real pattern."""
+    return write_random(tmp_path_factory.mktemp("deep"), "sssssf" * 5)
+
+
+@pytest.fixture(scope="session")
 def deep(deep_folder: Path) -> Session:
     """A session with 30 layers."""
     return dg.load(deep_folder)
+
+
+@pytest.fixture(scope="session")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A session with two layers, for what does not depend on how many there are."""
+    return dg.load(write_random(tmp_path_factory.mktemp("shallow"), "sf"))
 
 
 @pytest.fixture(scope="session")

@@ -60,10 +60,10 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(deep: Session, gemma: Path) -> Measurement:
+def measured(shallow: Session, gemma: Path) -> Measurement:
     calm = Condition(None, None, None)
-    found = Measurement(deep, "deep", Workload(steps=2, context=150), this_machine(), calm)
-    found.baseline = load_baseline("gemma", gemma, deep)
+    found = Measurement(shallow, "deep", Workload(steps=2, context=150), this_machine(), calm)
+    found.baseline = load_baseline("gemma", gemma, shallow)
     run(found)
     return found
 
@@ -97,7 +97,7 @@ def test_steps_that_were_asked_for_make_nobody_faster(measured: Measurement) -> 
 
 
 def test_turns_are_taken_as_abba(
-    measured: Measurement, monkeypatch: pytest.MonkeyPatch, deep: Session, gemma: Path
+    measured: Measurement, monkeypatch: pytest.MonkeyPatch, shallow: Session, gemma: Path
 ) -> None:
     order: list[str] = []
 
@@ -112,31 +112,31 @@ def test_turns_are_taken_as_abba(
 
     noted(Meter, "answer", "A")
     noted(module.Baseline, "answer", "B")
-    again = Measurement(deep, "", measured.workload, measured.machine, measured.before)
-    again.baseline = load_baseline("gemma", gemma, deep)
+    again = Measurement(shallow, "", measured.workload, measured.machine, measured.before)
+    again.baseline = load_baseline("gemma", gemma, shallow)
     run(again)
     assert "".join(order) == "ABAB" + "ABBAABBAAB"
 
 
-def test_adaptive_prompts_keep_their_own_length(gemma: Path, deep: Session) -> None:
-    baseline = load_baseline("gemma", gemma, deep)
+def test_adaptive_prompts_keep_their_own_length(gemma: Path, shallow: Session) -> None:
+    baseline = load_baseline("gemma", gemma, shallow)
     workload = Workload(steps=None, prompts=5, seeds=1, max_tokens=8)
     calm = Condition(None, None, None)
-    found = Measurement(deep, "deep", workload, this_machine(), calm, baseline=baseline)
+    found = Measurement(shallow, "deep", workload, this_machine(), calm, baseline=baseline)
     run(found)
     own = [len(record.question.tokens) for record in found.records]
     assert sorted(record.prompt_tokens for record in baseline.records) == sorted(own)
     assert any(a != b for a, b in pairwise(own))
 
 
-def test_what_is_no_baseline(gemma: Path, deep: Session, tmp_path: Path) -> None:
+def test_what_is_no_baseline(gemma: Path, shallow: Session, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(gemma, tmp_path / "copy"))
 
     def refused(error: type[Exception], facts: str, folder: Path = copy) -> None:
         with raises(error, facts, most=1000):  # with what mlx-lm says
-            load_baseline("x", folder, deep)
+            load_baseline("x", folder, shallow)
 
-    refused(dg.ProfileError, "--baseline x ... DiffusionGemma", Path(deep.info.path))
+    refused(dg.ProfileError, "--baseline x ... DiffusionGemma", Path(shallow.info.path))
     (copy / "config.json").write_text(json.dumps(GEMMA | {"model_type": "bert"}))
     refused(dg.ProfileError, "model_type 'bert' ... cannot be loaded ... mlx-lm")
     (copy / "config.json").write_text(json.dumps(GEMMA | {"hidden_size": 48}))
@@ -150,8 +150,8 @@ def test_what_is_no_baseline(gemma: Path, deep: Session, tmp_path: Path) -> None
     refused(dg.CheckpointError, "config.json")
 
 
-def test_both_must_fit(gemma: Path, deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_must_fit(gemma: Path, shallow: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 2_000_000_000)
     with pytest.raises(dg.FitError, match="does not fit beside the model"):
-        load_baseline("x", gemma, deep)
-    assert load_baseline("x", gemma, deep, force=True)
+        load_baseline("x", gemma, shallow)
+    assert load_baseline("x", gemma, shallow, force=True)

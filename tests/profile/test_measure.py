@@ -65,14 +65,14 @@ def test_adaptive_answers_are_those_of_generate(puzzles: Measurement) -> None:
     assert profile["commit_ms"] is None  # a puzzle is one canvas, and the last is never encoded
 
 
-def test_answers_of_several_canvases(deep: Session) -> None:
-    measured = measurement(deep, Workload(steps=None, prompts=5, seeds=1, max_tokens=20))
+def test_answers_of_several_canvases(shallow: Session) -> None:
+    measured = measurement(shallow, Workload(steps=None, prompts=5, seeds=1, max_tokens=20))
     run(measured, components=True)
     profile = to_json(measured)
     for answer in profile["answers"]:
         settings = dg.Settings(seed=answer["seed"], max_tokens=20)
-        reply = deep.ask(answer["prompt"], settings=settings)
-        deep.reset()
+        reply = shallow.ask(answer["prompt"], settings=settings)
+        shallow.reset()
         assert answer["tokens_per_step"] == reply.tokens_per_step
         assert (answer["generated_tokens"], reply.canvases) == (20, 3)
         lengths = [canvas["prefix"] - answer["prompt_tokens"] for canvas in answer["canvases"]]
@@ -144,8 +144,8 @@ def test_components_sum_to_the_step(fixed: Measurement) -> None:
     assert gflop == pytest.approx(profile["work"]["gflop"])
 
 
-def test_a_single_step_conditions_on_nothing(deep: Session) -> None:
-    once, twice = (measurement(deep, Workload(steps=n, context=150)) for n in (1, 2))
+def test_a_single_step_conditions_on_nothing(shallow: Session) -> None:
+    once, twice = (measurement(shallow, Workload(steps=n, context=150)) for n in (1, 2))
     for measured in (once, twice):
         run(measured, components=True)
     work, full = to_json(once), to_json(twice)
@@ -156,7 +156,7 @@ def test_a_single_step_conditions_on_nothing(deep: Session) -> None:
     assert full["components"][part]["gflop"] > 0
 
 
-def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleep in the loop's step shows in the sampler and in the step."""
     asleep, fast = 0.05, loop.advance
 
@@ -164,8 +164,8 @@ def test_a_slowed_step_is_a_slowed_step(deep: Session, monkeypatch: pytest.Monke
         time.sleep(asleep)
         return fast(*arguments, **options)
 
-    question = first_questions(deep, Workload(steps=3, context=150))[0]
-    meter = Meter(deep.model, fences=Fences())
+    question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    meter = Meter(shallow.model, fences=Fences())
     monkeypatch.setattr(loop, "advance", slow)
     canvas = meter.answer(question, commit_last=True).canvases[0]
     assert min(canvas.step_seconds) > asleep
@@ -194,8 +194,8 @@ def test_a_known_chip_has_bounds(fixed: Measurement) -> None:
     assert to_json(replace(fixed, machine=on_cpu))["bound"] is None
 
 
-def test_a_sustained_run_goes_on(deep: Session) -> None:
-    measured = measurement(deep, Workload(steps=2, context=150))
+def test_a_sustained_run_goes_on(shallow: Session) -> None:
+    measured = measurement(shallow, Workload(steps=2, context=150))
     began = time.perf_counter()
     run(measured, sustained=3.0)
     assert time.perf_counter() - began > 3
@@ -223,14 +223,14 @@ def test_warnings(fixed: Measurement) -> None:
     assert any("canvases differ by" in line for line in to_json(uneven)["warnings"])
 
 
-def test_progress_comes_to_its_end(deep: Session) -> None:
+def test_progress_comes_to_its_end(shallow: Session) -> None:
     seen: list[tuple[int, int]] = []
-    measured = measurement(deep, Workload(steps=2, context=150))
+    measured = measurement(shallow, Workload(steps=2, context=150))
     run(measured, components=True, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (28, 28)  # (2 + 5) canvases, 2 steps, twice
     assert [done for done, _ in seen[:-2]] == list(range(1, 28))
     seen.clear()
-    measured = measurement(deep, Workload(steps=None, prompts=5, seeds=1, max_tokens=8))
+    measured = measurement(shallow, Workload(steps=None, prompts=5, seeds=1, max_tokens=8))
     run(measured, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (5, 5)
 

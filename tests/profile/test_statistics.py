@@ -6,7 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from mlx_diffgemma.profile import statistics
 from mlx_diffgemma.profile.statistics import change, percentiles, pooled_median, spread
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten beyond either end of an interval are enough where many intervals are counted."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 400)
 
 
 def test_percentiles() -> None:
@@ -43,6 +50,7 @@ def test_twenty_percent_are_seen() -> None:
     assert change(groups(2, 1.2), groups(1), pooled_median).high < 0
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_steps_of_one_canvas_are_not_independent() -> None:
     """Canvases 3% apart, their steps 1%: no difference; taken one by one, steps say otherwise."""
 
@@ -87,6 +95,7 @@ def test_one_group_has_no_interval() -> None:
     assert (alone.low, alone.high, alone.differs) == (-1, math.inf, False)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_most_intervals_of_equal_machines_hold_no_change() -> None:
     """Runs that differ by noise alone, of which every canvas has its own."""
     wrong = sum(change(groups(s), groups(100 + s), pooled_median).differs for s in range(20))

@@ -256,8 +256,9 @@ def test_what_memory_cannot_hold_is_listed(
 ) -> None:
     monkeypatch.setattr(tune_candidates, "available_memory", lambda: 1_000)
     tuner = timed(session, probe, faster(dense_weights=0.5))
+    tuned = tune(session, tuner=tuner)
     for value in (UNPACKED, HALF):
-        assert "there are 1.0 kB" in of(tune(session, tuner=tuner), *value).note
+        assert "there are 1.0 kB" in of(tuned, *value).note
     assert tune(session, force=True, tuner=tuner).choices.unpacks
 
 
@@ -324,7 +325,10 @@ def test_work_is_done_by_the_network_it_is_for(session: Session, probe: Probe) -
     assert rows == [2, 2, 2, 2]
 
 
-def test_in_earnest_every_row_is_timed_or_says_why_not(session: Session) -> None:
+def test_in_earnest_every_row_is_timed_or_says_why_not(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_diffgemma.profile.tune.ROUNDS", 2)
     whole = probe_of(session)
     short = Probe(whole.prompt[:40], whole.long_prompt[:256], whole.noise)
     tuned = tune(session, tuner=Tuner(session, short))

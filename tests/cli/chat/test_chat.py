@@ -90,33 +90,35 @@ def test_a_closed_pipe_ends_it(spawn: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "facts"),
     [
         ("/system", "system text: none"),
         ("/system Be brief.\n/system", "system text: Be brief."),
         ("/system Be brief.\n/system -", "system text: none"),
-        ("/think", "no thought in the last answer; thinking is off; /think on changes that."),
-        ("/think on", "thinking is on."),
-        ("/think maybe", "error: /think takes on, off or nothing, got 'maybe'."),
-        ("/seed", "seed: 1."),
-        ("/seed 7", "seed: 7."),
-        ("/seed new", "seed: a new one for each answer."),
-        ("/seed x", "error: /seed takes a number or new, got 'x'."),
+        ("/think", "no thought ... thinking is off ... /think on"),
+        ("/think on", "thinking is on"),
+        ("/think maybe", "error: /think takes on, off or nothing ... 'maybe'"),
+        ("/seed", "seed: 1"),
+        ("/seed 7", "seed: 7"),
+        ("/seed new", "seed: a new one"),
+        ("/seed x", "error: /seed takes a number or new ... 'x'"),
         ("/seed -1", "error: seed is -1"),
-        ("/stats", "no answer yet."),
-        ("/stats now", "error: /stats takes nothing behind it, got 'now'."),
-        ("/save", "error: /save takes the name of a file."),
-        ("/save ~nobody-of-this-name/x", "error: /save '~nobody-of-this-name/x': no such user's"),
-        ("/save a\0b", "error: 'a\\x00b' cannot be a file's name"),
-        ("/image cat.png", "error: /image is no command; /help lists them."),
-        ("/reset", "a new conversation; system text and model stay."),
+        ("/stats", "no answer yet"),
+        ("/stats now", "error: /stats takes nothing ... 'now'"),
+        ("/save", "error: /save ... name of a file"),
+        ("/save ~nobody-of-this-name/x", "error: /save '~nobody-of-this-name/x' ... no such user"),
+        ("/save a\0b", "error: 'a\\x00b' ... file's name"),
+        ("/image cat.png", "error: /image ... /help"),
+        ("/reset", "a new conversation ... system text and model stay"),
     ],
 )
-def test_commands_answer_on_standard_error(run: Any, typed: str, said: str) -> None:
+def test_commands_answer_on_standard_error(run: Any, typed: str, facts: str) -> None:
     done = run(*CHAT, input=typed)
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith(said)
-    assert done.exit_code == (1 if said.startswith("error") else 0)
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(facts.partition(" ... ")[0])
+    assert_says(line, facts)
+    assert done.exit_code == (1 if facts.startswith("error") else 0)
 
 
 def test_help_names_every_command(run: Any) -> None:
@@ -339,7 +341,7 @@ def test_a_line_that_is_not_utf8_is_refused_and_the_chat_goes_on(tmp_path: Path)
     with Tty(*PROGRAM, *CHAT) as tty:
         answered(tty, 1)
         os.write(tty.ours, b"/system Gr\xfc\xdfe\r")
-        tty.until("error: the line is not UTF-8 (byte 0xfc), expected UTF-8.")
+        tty.until("UTF-8 (byte 0xfc)")
         answered(tty, 2).type("/system\r")
         tty.until("system text: none")
         answered(tty, 3).type("\x04")

@@ -80,7 +80,7 @@ def test_tiny_sudoku_counts_as_generate_does(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
     options = ("--steps", "adaptive", "--prompts", 5, "--seeds", 1, "--seed", 4)
     assert run("profile", "--model", "tiny-sudoku", *options, "--json", file).exit_code == 0
-    for answer in written(file)["answers"]:
+    for answer in written(file)["answers"][:2]:
         generate = ("generate", answer["prompt"], "--model", "tiny-sudoku", "--seed", 4, "--json")
         reply = json.loads(run(*generate).stdout)
         assert answer["tokens_per_step"] == reply["tokens_per_step"]
