@@ -90,11 +90,11 @@ def test_set_up_installs_once(tmp_path: Path) -> None:
     assert checkout.asked() == [
         f"-m venv {checkout.root}/.venv",
         "-m pip install -qq --editable .[test]",
-        "-m pytest -n auto -k two words",
+        "-m pytest -n auto --dist worksteal -k two words",
     ]
     second = checkout.run("scripts/test")
     assert (second.returncode, second.stderr) == (0, "")
-    assert checkout.asked() == ["-m pytest -n auto"]
+    assert checkout.asked() == ["-m pytest -n auto --dist worksteal"]
 
 
 def test_set_up_installs_again_where_needed(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_check_runs_every_gate_and_names_those_that_failed(tmp_path: Path) -> No
         "-m ruff format --check .",
         "-m ruff check .",
         "-m mypy",
-        "-m pytest -n auto",
+        "-m pytest -n auto --dist worksteal",
     ]
 
 
@@ -170,7 +170,7 @@ def test_ci_installs_venv_on_a_bare_debian(tmp_path: Path) -> None:
         "-m apt-get install -y -qq python3-venv",
         f"-m venv {checkout.root}/.venv",
         "-m pip install -qq --editable .[test]",
-        "-m pytest -n auto -m not (reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights)",
     ]
 
 
@@ -180,7 +180,7 @@ def test_ci_runs_the_tests_last_and_fails_with_any_gate(tmp_path: Path) -> None:
     assert ran.returncode == 1
     assert "-m mypy" in checkout.asked()
     assert checkout.asked()[-4:] == [
-        "-m pytest -n auto -m not (reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights)",
         "-m pip install -qq torch==2.13.0",
         "-m pip install -qq --editable .[test,reference]",
         "-m pytest -m reference",
@@ -232,6 +232,6 @@ def test_newest_leaves_the_bounds_out_and_fails_with_either_run(tmp_path: Path) 
         "-m pip install -qq --editable .",
         "-m pip install -qq --upgrade --upgrade-strategy eager",
         "-m pip list --disable-pip-version-check",
-        "-m pytest -n auto -m not (slow or reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights)",
         "-m pytest -m reference",
     ]
