@@ -1,7 +1,7 @@
 """The live view of a generation: its scene drawn on the other screen, and not too often."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...diffusion.denoise import Frame
@@ -9,6 +9,7 @@ from .picture import render
 from .scene import Scene
 from .screen import Screen
 from .steps import View
+from .wrap import Line
 
 REDRAWS_PER_SECOND = 12
 SHARE = 0.025  # of the time may go into drawing ...
@@ -30,6 +31,7 @@ class Live(View):
         self.gap = 1 / REDRAWS_PER_SECOND  # seconds to the next drawing
         self.floor = 0  # rows of text so far: the status line goes down, not up and down
         self.columns = 0
+        self.below: Sequence[Line] = ()  # lines that stand below the status line
         self.gone = False
         self.pending = False  # a step has been taken that is not drawn
 
@@ -62,9 +64,9 @@ class Live(View):
             self.screen.enter()
         size = self.screen.measure()
         floor = self.floor if size.columns == self.columns else 0
-        picture = render(snapshot, replace(size, floor=floor))
+        picture = render(snapshot, replace(size, floor=floor), self.below)
         self.screen.draw(picture)
-        self.floor, self.columns = len(picture.lines) - 1, size.columns
+        self.floor, self.columns = picture.status, size.columns
 
     def close(self) -> None:
         """Leave the screen."""

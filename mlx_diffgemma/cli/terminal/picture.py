@@ -11,26 +11,17 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
 from ...assets import Layout
 from ...text.pieces import ANSWER, BEHIND, CONTROL, THINKING
+from .colours import EDGES, LEVELS
 from .status import Numbers, status_line
 from .wrap import DOT, Line, Wrapper, atoms, joined
 
-# Mean entropy below 0.005 nats ends denoising; a uniform draw from the whole vocabulary has 12.5.
-CERTAINTY: tuple[tuple[float, str], ...] = (
-    (0.05, "#3fa66a"),
-    (0.3, "#9bb03c"),
-    (1.0, "#d9a521"),
-    (3.0, "#e0762f"),
-    (float("inf"), "#d6455d"),
-)
-"""Nats -> colour of tokens with less entropy, readable on light and on dark."""
-
-EDGES = np.array([nats for nats, _ in CERTAINTY[:-1]], np.float32)
 PLAIN, FAINT = Style(), Style(dim=True)
 STATUS = Style(reverse=True)
 
@@ -38,15 +29,17 @@ STATUS = Style(reverse=True)
 def _token_styles() -> list[Style]:
     """By certainty + 5 * accepted + 10 * changed."""
     return [
-        Style(color=colour, bold=accepted or None, underline=changed or None)
+        Style(color=level.on_both, bold=accepted or None, underline=changed or None)
         for changed in (False, True)
         for accepted in (False, True)
-        for _, colour in CERTAINTY
+        for level in LEVELS
     ]
 
 
 TOKEN_STYLES = _token_styles()
 DIM_STYLES = [style + FAINT for style in TOKEN_STYLES]
+
+LEAST_ROOM = 3  # rows of text, before anything may stand below the status line
 
 Run = tuple[str, str]
 """Finished text and the role it plays."""
@@ -81,9 +74,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Picture:
-    """Lines to show, top to bottom; a Rich renderable."""
+    """Lines to show, top to bottom, the status line as number `status`; a Rich renderable."""
 
     lines: tuple[Line, ...]
+    status: int = 0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self.lines:
@@ -91,18 +85,38 @@ class Picture:
             yield Segment.line()
 
 
-def render(snapshot: Snapshot, size: Size) -> Picture:
-    """At most size.rows lines of at most size.columns cells: text, canvas, status line."""
+def render(snapshot: Snapshot, size: Size, below: Sequence[Line] = ()) -> Picture:
+    """At most size.rows lines of at most size.columns cells: text, canvas, status line, `below`.
+
+    Of `below` those lines that fit, where the canvas keeps its room.
+    """
     columns, rows = max(1, size.columns), max(1, size.rows)
-    room = rows - 1
+    layout = _fitting(snapshot.layout, columns, rows - 1)
+    spare = max(0, rows - 1 - (len(layout) if layout else LEAST_ROOM))
+    below = [line for line in below if line_cells(line) <= columns][:spare]
+    room = rows - 1 - len(below)
     styles = token_styles(snapshot)
-    if snapshot.layout and fits(snapshot.layout, columns, room):
-        body = [_row(row, snapshot, styles) for row in snapshot.layout]
+    if layout:
+        body = [_row(row, snapshot, styles) for row in layout]
     else:
         body = _flow(snapshot, styles, columns, room)
     body += [()] * (min(size.floor, room) - len(body))
     status = (Segment(status_line(snapshot.numbers, columns), STATUS),)
-    return Picture((*body, status))
+    return Picture((*body, status, *below), len(body))
+
+
+def line_cells(line: Line) -> int:
+    """The width of a line."""
+    return sum(cell_len(segment.text) for segment in line)
+
+
+def legend() -> Line:
+    """The meaning of colours, bold and underlined, in one line that shows them."""
+    parts = [("entropy in nats: ", PLAIN)]
+    for level in LEVELS:
+        parts += [(level.label, Style(color=level.on_both)), (" ", PLAIN)]
+    parts += [(" ", PLAIN), ("accepted", Style(bold=True)), ("  ", PLAIN)]
+    return joined([*parts, ("changed", Style(underline=True))])
 
 
 def token_styles(snapshot: Snapshot) -> list[Style]:
@@ -114,10 +128,12 @@ def token_styles(snapshot: Snapshot) -> list[Style]:
     ]
 
 
-def fits(layout: Layout, columns: int, rows: int) -> bool:
-    """Test that a layout can be shown whole."""
+def _fitting(layout: Layout | None, columns: int, rows: int) -> Layout | None:
+    """The layout if it can be shown whole."""
+    if not layout or len(layout) > rows:
+        return None
     width = max(sum(1 if isinstance(part, int) else len(part) for part in row) for row in layout)
-    return width <= columns and len(layout) <= rows
+    return layout if width <= columns else None
 
 
 def _row(row: Sequence[str | int], snapshot: Snapshot, styles: Sequence[Style]) -> Line:

@@ -21,6 +21,7 @@ from typing import Any
 from rich.color import ColorSystem
 from rich.style import Style
 
+from .colours import named
 from .picture import Picture, Size
 from .signals import signals_held
 from .streams import is_terminal
@@ -43,8 +44,8 @@ if [ "$state" = in ]; then printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049
 """
 """A shell script: reads "in" and "out" until the pipe closes, then leaves the other screen."""
 
-# The grid's lines in a terminal whose encoding lacks them.
-ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·", "+++++++++-|.")
+# The grid's lines, and arrows, in a terminal whose encoding lacks them.
+ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·←→", "+++++++++-|.<>")
 
 COLOURS = {
     "standard": ColorSystem.STANDARD,
@@ -196,6 +197,8 @@ def ansi(line: Line, colours: ColorSystem | None) -> Iterator[str]:
             yield text
         elif colours is None:
             yield _colourless(style).render(text, color_system=ColorSystem.STANDARD)
+        elif colours is ColorSystem.STANDARD:
+            yield named(style).render(text, color_system=colours)
         else:
             yield style.render(text, color_system=colours)
 
@@ -203,6 +206,7 @@ def ansi(line: Line, colours: ColorSystem | None) -> Iterator[str]:
 @lru_cache(maxsize=128)
 def _colourless(style: Style) -> Style:
     return style.without_color
+
 
 
 def encoded(text: str, encoding: str) -> bytes:
