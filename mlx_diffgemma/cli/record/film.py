@@ -2,7 +2,7 @@
 
 A line that stays the same over several steps is written once, with the time in which it is seen: an
 animation in CSS, which also plays where an image may hold no script, as in a README. Without
-animations the last step shows.
+animations the last step shows. Colours follow the scheme of whoever looks at it, light or dark.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from rich.cells import cell_len
-from rich.color import blend_rgb
 from rich.style import Style
-from rich.terminal_theme import SVG_EXPORT_THEME as THEME
 
+from ..terminal.colours import DARK, LEVEL_OF, LIGHT
 from ..terminal.live import REDRAWS_PER_SECOND
-from ..terminal.picture import Picture, Size, Snapshot, render
+from ..terminal.picture import Picture, Size, Snapshot, legend, line_cells, render
 from ..terminal.wrap import Line
+from .pace import Pace
 from .recording import Recording
 
 COLUMNS, ROWS = 80, 50
@@ -33,6 +33,7 @@ class Film:
     starts: tuple[float, ...]
     length: float  # seconds
     columns: int
+    prompt: str | None = None
 
     @property
     def rows(self) -> int:
@@ -50,47 +51,40 @@ class Stretch:
     end: int
 
 
-def make_film(recording: Recording, speed: float) -> Film:
-    """A picture a step, each for as long as its step took, but no more than 12 a second."""
+def make_film(recording: Recording, pace: Pace) -> Film:
+    """A picture a step, each for its time, but no more than 12 a second."""
     scene, snapshots, starts, now = recording.scene(), list[Snapshot](), list[float](), 0.0
     for frame in recording.frames:
         scene.take(frame)
         if (snapshot := scene.snapshot()) is not None:
             snapshots.append(snapshot)
             starts.append(now)
-            now += max(frame.seconds / speed, 1 / REDRAWS_PER_SECOND)
+            now += max(pace.seconds(frame), 1 / REDRAWS_PER_SECOND)
     size = Size(COLUMNS, ROWS)
     first = [render(snapshot, size) for snapshot in snapshots]
-    columns = max(_cells(line) for picture in first for line in picture.lines)
-    floor = max(len(picture.lines) for picture in first) - 1
+    lines = [legend(), *(line for picture in first for line in picture.lines)]
+    floor = max(picture.status for picture in first)
     pictures = tuple(render(snapshot, replace(size, floor=floor)) for snapshot in snapshots)
-    return Film(pictures, tuple(starts), now + HOLD_SECONDS, columns)
+    columns = max(map(line_cells, lines))
+    return Film(pictures, tuple(starts), now + HOLD_SECONDS, columns, recording.prompt)
 
 
 def svg(film: Film, title: str) -> str:
-    """The film as an animated image."""
+    """The film as an animated image, with a legend below."""
     width = round(film.columns * CELL + 2 * MARGIN)
-    height = film.rows * ROW + 2 * MARGIN
-    stretches = list(_stretches(film))
+    height = (film.rows + 2) * ROW + 2 * MARGIN
+    count = len(film.pictures)
+    stretches = [*_stretches(film), Stretch(film.rows + 1, legend(), 0, count)]
     classes = _Classes()
-    body = "\n".join(_drawn(stretch, len(film.pictures), classes) for stretch in stretches)
+    body = "\n".join(_drawn(stretch, count, classes) for stretch in stretches)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{escape(title)}">\n'
         f"<title>{escape(title)}</title>\n"
         f"<style>\n{_style(film, stretches, classes)}</style>\n"
-        f'<rect width="100%" height="100%" rx="8" fill="{THEME.background_color.hex}"/>\n'
+        f'<rect width="100%" height="100%" rx="8"/>\n'
         f'<g transform="translate({MARGIN} {MARGIN})">\n{body}\n</g>\n</svg>\n'
     )
-
-
-def html(film: Film, title: str) -> str:
-    """A page of its own: the image, a button that stops it and a slider through its time."""
-    return PAGE.format(title=escape(title), image=svg(film, title), length=1000 * film.length)
-
-
-def _cells(line: Line) -> int:
-    return sum(cell_len(segment.text) for segment in line)
 
 
 def _stretches(film: Film) -> Iterator[Stretch]:
@@ -109,24 +103,34 @@ class _Classes:
     """Styles as CSS classes, numbered as they come."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[Style, int] = {}
 
     def name(self, style: Style | None) -> str:
-        css = _css(style or Style())
-        return f"s{self.numbers.setdefault(css, len(self.numbers))}"
+        return f"s{self.numbers.setdefault(style or Style(), len(self.numbers))}"
 
     def rules(self) -> Iterator[str]:
-        return (f".s{number}{{{css}}}" for css, number in self.numbers.items())
+        """Fonts and light colours first, then the dark ones."""
+        for style, number in self.numbers.items():
+            yield f".s{number}{{fill:{_colour(style, dark=False)}{_font(style)}}}"
+        yield f"rect{{fill:{LIGHT.back}}}"
+        dark = (f".s{n}{{fill:{_colour(style, dark=True)}}}" for style, n in self.numbers.items())
+        yield f"@media (prefers-color-scheme:dark){{rect{{fill:{DARK.back}}}{''.join(dark)}}}"
 
 
-def _css(style: Style) -> str:
-    fore, back = THEME.foreground_color, THEME.background_color
-    colour = style.color.get_truecolor(THEME) if style.color else fore
-    if style.dim:
-        colour = blend_rgb(colour, back, 0.5)
-    css = f"fill:{colour.hex}"
-    css += ";font-weight:bold" if style.bold else ""
-    return css + (";text-decoration:underline" if style.underline else "")
+def _colour(style: Style, *, dark: bool) -> str:
+    """The colour of a level; without one that of text, or of what is dim."""
+    if style.color is None:
+        ground = DARK if dark else LIGHT
+        return ground.faint if style.dim else ground.text
+    level = LEVEL_OF[style.color.name]
+    return level.on_dark if dark else level.on_light
+
+
+def _font(style: Style) -> str:
+    """Bold and underlined as on the screen; italic for what is dim there, but has a certainty."""
+    css = ";font-weight:bold" if style.bold else ""
+    css += ";text-decoration:underline" if style.underline else ""
+    return css + (";font-style:italic" if style.dim and style.color else "")
 
 
 def _drawn(stretch: Stretch, num_pictures: int, classes: _Classes) -> str:
@@ -171,42 +175,3 @@ def _style(film: Film, stretches: Sequence[Stretch], classes: _Classes) -> str:
         )
     rules.append("@media (prefers-reduced-motion){g{animation:none!important}}")
     return "\n".join(rules) + "\n"
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ margin: 2em auto; max-width: max-content; font: 15px system-ui, sans-serif; }}
-svg {{ display: block; max-width: 100%; height: auto; }}
-div {{ display: flex; gap: 1em; margin: 1em 0; }}
-input {{ flex: 1; }}
-</style>
-</head>
-<body>
-{image}
-<div><button>Pause</button><input type="range" min="0" max="{length:.0f}" value="0"></div>
-<script>
-const films = () => document.querySelector("svg").getAnimations({{subtree: true}});
-const button = document.querySelector("button"), slider = document.querySelector("input");
-let paused = false;
-const pause = (wanted) => {{
-  paused = wanted;
-  button.textContent = paused ? "Play" : "Pause";
-  films().forEach((film) => paused ? film.pause() : film.play());
-}};
-button.onclick = () => pause(!paused);
-slider.oninput = () => {{
-  pause(true);
-  films().forEach((film) => film.currentTime = +slider.value);
-}};
-setInterval(() => {{
-  const film = films()[0];
-  if (film && !paused) slider.value = film.currentTime % {length:.0f};
-}}, 100);
-</script>
-</body>
-</html>
-"""

@@ -23,13 +23,25 @@ AGAIN = "record it again with `generate --trace`"
 
 @dataclass(frozen=True)
 class Recording:
-    """A generation: its frames in order, and the texts of their tokens."""
+    """A generation: its frames in order, and the texts of their tokens.
+
+    prompt: None in traces of versions that kept none. problem: the reason that the answer does not
+    solve an embedded checkpoint's puzzle. finished: the answer has come to its end.
+    """
 
     num_steps: int
     layout: Layout | None
     frames: tuple[Frame, ...]
     parts: Mapping[tuple[int, int, bool], Parts]
     answer: str
+    prompt: str | None = None
+    problem: str | None = None
+    finished: bool = True
+
+    @property
+    def committed(self) -> int:
+        """The number of finished canvases."""
+        return sum(frame.committed for frame in self.frames)
 
     def read(self, frame: Frame) -> Parts:
         """A frame's texts and roles."""
@@ -46,7 +58,8 @@ class _Entry:
 
     frame: Frame
     parts: Parts
-    answer: str | None  # so far, where a canvas is finished
+    answer: str | None = None  # so far, where a canvas is finished
+    problem: str | None = None
 
 
 def read_recording(file: Path) -> Recording:
@@ -61,6 +74,7 @@ def read_recording(file: Path) -> Recording:
     _require_trace(file, lines[0])
     with _checking(file, 1):
         num_steps, layout, canvas_length = _header(lines[0])
+        prompt = _optional_text(lines[0].get("prompt"))
     entries: list[_Entry] = []
     for number, line in enumerate(lines[1:], 2):
         with _checking(file, number):
@@ -76,6 +90,9 @@ def read_recording(file: Path) -> Recording:
         frames=tuple(entry.frame for entry in entries),
         parts={_key(entry.frame): entry.parts for entry in entries},
         answer=next((entry.answer for entry in reversed(entries) if entry.answer is not None), ""),
+        prompt=prompt,
+        problem=entries[-1].problem,
+        finished=entries[-1].frame.finish_reason is not None,
     )
 
 
@@ -141,12 +158,14 @@ def _entry(line: dict[str, Any], canvas_length: int) -> _Entry:
     nothing = np.zeros(canvas_length, np.float32)
     frame = Frame(canvas, step, tokens, nothing, nothing > 0, committed)
     if committed:
-        return _Entry(_commit(line, frame), parts, _text(line["answer"]))
-    return _Entry(_step(line, frame), parts, None)
+        problem = _optional_text(line.get("problem"))
+        return _Entry(_commit(line, frame), parts, _text(line["answer"]), problem)
+    return _Entry(_step(line, frame), parts)
 
 
 def _commit(line: dict[str, Any], frame: Frame) -> Frame:
     """The frame of a finished canvas; for a template also the hole of each token."""
+    frame = replace(frame, finish_reason=_optional_text(line["finish_reason"]))
     if "holes" not in line:
         return frame
     holes = _integers(line["holes"], TEXT)
@@ -216,6 +235,10 @@ def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ValueError(f"{value!r:.40} is no time in seconds")
     return float(value)
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _text(value: object) -> str:

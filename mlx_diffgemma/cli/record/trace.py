@@ -76,6 +76,7 @@ class Trace:
                 "model": asdict(session.info),
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
+                "prompt": turn.prompt,
                 "prompt_tokens": len(turn.prompt_ids),
                 "canvas_length": session.model.config.canvas_length,
                 "layout": turn.task.layout if turn.task else None,
@@ -89,6 +90,7 @@ class Trace:
         line = _line(frame, self.read(frame))
         if frame.committed:
             line["answer"] = self.turn.reply().text
+            line["problem"] = self.turn.problem()
         self._write(line)
 
     def _write(self, line: Mapping[str, Any]) -> None:
