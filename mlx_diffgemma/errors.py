@@ -72,6 +72,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 canvas", "2 canvases", "1,024 tokens", "2 entries"."""
+    if count == 1:
+        return f"1 {noun}"
+    if re.search("[^aeiou]y$", noun):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if re.search('(s|x|ch|sh)$', noun) else 's'}"
+
+
 def one_line(message: object) -> str:
     """A foreign error's message without line breaks."""
     return " ".join(str(message).split())

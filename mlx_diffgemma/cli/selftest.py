@@ -5,6 +5,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from ..errors import counted
 from .errors import FAILED, exit_code
 from .options import OutputOptions
 from .parameters import flattened
@@ -59,8 +60,9 @@ def _verdict(found: "Sequence[Finding]") -> int:
     failed = [finding.kernel for finding in found if finding.failed]
     if not failed:
         return 0
+    kernels = ", ".join(dict.fromkeys(failed))
     say(
-        f"error: {len(failed)} of {len(found)} checks failed ({', '.join(dict.fromkeys(failed))}); "
+        f"error: {len(failed)} of {counted(len(found), 'check')} failed ({kernels}); "
         "please report the output above; MLX_DIFFGEMMA_KERNELS=off runs without the kernels."
     )
     return FAILED
@@ -109,9 +111,9 @@ def _head(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> Iter
     if not device.has_metal():
         yield "No Metal device here: no kernel ran; what runs in its place was checked, not timed."
         if plan.real_shapes:
-            yield f"{plan.real_shapes} checks on the 26B model's shapes are left to a Mac."
+            yield f"{counted(plan.real_shapes, 'check')} on the 26B model's shapes: left to a Mac."
     if plan.too_large:
-        yield f"{plan.too_large} checks need more memory than that and were left out."
+        yield f"{counted(plan.too_large, 'check')} left out: they need more memory than that."
 
 
 def _memory(plan: "Plan") -> str:

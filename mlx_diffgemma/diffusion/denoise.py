@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, SettingsError
+from ..errors import PromptError, SettingsError, counted
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, token_list
 from .canvas import AllPositions, Denoiser, Frame, committed
@@ -79,7 +79,7 @@ def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None
     if fitting == 0 or (max_tokens is not None and fitting < wanted):
         canvases = wanted if max_tokens is not None else 1
         raise PromptError(
-            f"{prompt_length:,} prompt tokens and {canvases} canvas{'es' * (canvases > 1)} of {C} "
+            f"{counted(prompt_length, 'prompt token')} and {counted(canvases, 'canvas')} of {C} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
             "the prompt or lower max_tokens."
         )

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 
 from ...errors import PromptError
 from ..errors import FileError, reason
+from ..terminal.keys import take_typed
 from ..terminal.screen import can_draw, screen_size
 from ..terminal.signals import signals_held
 from ..terminal.streams import is_terminal
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+    from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 
 CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
 CONTINUATION = ". "  # before a line that goes on
+ESC_SECONDS = 60.0  # Enter may come long after Esc
+ENTER, LINE_FEED = b"\r", b"\n"  # Ctrl-J is a line feed, and what the kernel makes of Enter
 UNDECODED = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
 
 
@@ -90,9 +93,9 @@ class PlainLines(LineReader):
 
 
 class Editor(LineReader):
-    """A line editor with history; Enter asks, Alt-Enter breaks the line, pasted lines stay one.
+    """A line editor with history: Enter asks, Ctrl-J or Esc and Enter break the line.
 
-    It draws on standard error: standard output is for answers.
+    Pasted lines stay one question. It draws on standard error: standard output is for answers.
     """
 
     interactive = True
@@ -108,12 +111,25 @@ class Editor(LineReader):
         The editor's own handler prints a traceback where Ctrl-C comes while it cleans up.
         """
         with signals_held(self._hurry) as arrived:
+            self._take_typed()
             line = self.session.prompt(
                 prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
             )
         if wrong := UNDECODED.search(line):
             raise _no_utf8(ord(wrong[0]) & 0xFF)
         return line
+
+    def _take_typed(self) -> None:
+        """Let the editor begin with what was typed while nothing edited; there, Enter is Ctrl-J."""
+        from prompt_toolkit.input.typeahead import store_typeahead
+        from prompt_toolkit.input.vt100_parser import Vt100Parser
+
+        with suppress(OSError, termios.error):  # the terminal is gone, as the editor will notice
+            typed = take_typed(sys.stdin.fileno()).replace(LINE_FEED, ENTER)
+            keys: list[KeyPress] = []
+            parser = Vt100Parser(keys.append)
+            parser.feed_and_flush(typed.decode("utf-8", "surrogateescape"))
+            store_typeahead(self.session.app.input, keys)
 
     def _hurry(self) -> None:
         """End the editing where it runs; before that, `pre_run` will.
@@ -152,7 +168,7 @@ def _prompt_session(words: list[str]) -> "PromptSession[str]":
         window = screen_size()
         return Size(rows=window.rows, columns=window.columns)
 
-    return PromptSession(
+    session: PromptSession[str] = PromptSession(
         # Asking where the cursor is would wait for terminals that do not answer.
         output=Vt100_Output(sys.stderr, size, term=os.environ.get("TERM"), enable_cpr=False),
         multiline=True,
@@ -163,6 +179,8 @@ def _prompt_session(words: list[str]) -> "PromptSession[str]":
         reserve_space_for_menu=0,
         enable_suspend=True,  # Ctrl-Z
     )
+    session.app.timeoutlen = ESC_SECONDS
+    return session
 
 
 def _continuation(width: int, line: int, wrapped: int) -> str:
@@ -179,7 +197,9 @@ def _keys() -> "KeyBindings":
     def ask(event: "KeyPressEvent") -> None:
         event.current_buffer.validate_and_handle()
 
+    @keys.add("c-j")
     @keys.add("escape", "enter")
+    @keys.add("escape", "c-j")
     def break_line(event: "KeyPressEvent") -> None:
         event.current_buffer.insert_text("\n")
 

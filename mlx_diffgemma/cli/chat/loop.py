@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ...errors import counted
 from ..answer.turn import Answer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain
 from ..terminal.output import Printer
@@ -43,7 +44,8 @@ class Chat:
         try:
             with self.interrupts.allowed():
                 line = self.reader.read(self.talk.prompt())
-            if line.strip() and not run_command(self.talk, line):
+            typed = self.reader.interactive
+            if line.strip() and not run_command(self.talk, line, typed=typed):
                 self._ask(line)
         except (EOFError, Leave):
             return False
@@ -65,7 +67,7 @@ class Chat:
         turn = self.talk.turn(question, bar)
         display = choose_display(turn, False, self.visual)
         if display.live and self.screen is None:
-            self.screen = Screen()
+            self.screen = Screen(keeps_typed=True)
         view = open_view(turn, display, self.screen, self.talk.above(question))
         try:
             with self.interrupts.allowed():
@@ -80,4 +82,5 @@ class Chat:
         self.code = self.code or code
         last = self.talk.last
         if turn.committed and last and last.thinking:
-            say(f"(a thought of {len(last.thinking.split())} words; /think shows it)")
+            words = counted(len(last.thinking.split()), "word")
+            say(f"(a thought of {words}; /think shows it)")

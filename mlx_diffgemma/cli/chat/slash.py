@@ -1,21 +1,30 @@
-"""Chat's commands: lines that begin with a slash and a name."""
+"""Chat's commands: lines that begin with a slash.
+
+A blank in front makes a question of any line.
+"""
 
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
+from ...errors import counted
 from ...model.memory import sized
 from ..answer.turn import summary
 from ..errors import ArgumentError
 from ..terminal.steps import printable
-from ..terminal.streams import say
+from ..terminal.streams import say, tell
 from .saved import SavedConversation, save
 from .talk import Talk
 
-COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
+COMMAND = re.compile(r"/(\S*)(.*)", re.DOTALL)
 NONE = "-"  # takes a system text away
+OTHER_NAMES = {"?": "help", "exit": "quit", "bye": "quit", "q": "quit"}
+LEAVING = ("exit", "quit")  # lines with which people leave other programs
+COLUMN = 18  # where the help of a command begins
+OPTION = "Option" if sys.platform == "darwin" else "Alt"  # the key's name on the keyboard
 
 
 class Leave(Exception):  # noqa: N818 - no error
@@ -31,24 +40,40 @@ class Command:
     run: Callable[[Talk, str], None]
 
 
-def run_command(talk: Talk, line: str) -> bool:
-    """Run the command in a line; False for a question, ArgumentError for an unknown name."""
-    found = COMMAND.fullmatch(line.strip())
-    if found is None:
+def run_command(talk: Talk, line: str, *, typed: bool) -> bool:
+    """Run the command in a line; False for a question, ArgumentError for an unknown name.
+
+    typed: a person has typed the line, for whom `quit` alone leaves too.
+    """
+    if typed and line.rstrip().lower() in LEAVING:
+        raise Leave
+    if (found := COMMAND.fullmatch(line)) is None:
         return False
-    name, argument = found[1], (found[2] or "").strip()
+    name, argument = found[1].lower(), found[2].strip()
+    name = OTHER_NAMES.get(name, name)
     if name not in COMMANDS:
-        raise ArgumentError(f"/{name} is no command; /help lists them.")
+        raise ArgumentError(_unknown(found[1]))
     if argument and not COMMANDS[name].argument:
         raise ArgumentError(f"/{name} takes nothing behind it, got {argument!r:.40}.")
     COMMANDS[name].run(talk, argument)
     return True
 
 
+def _unknown(name: str) -> str:
+    """The error of a name that is no command, with the nearest one."""
+    near = get_close_matches(name.lower(), COMMANDS, 1)
+    meant = f"did you mean /{near[0]}?" if near else "/help lists them."
+    return f"/{name:.40} is no command; {meant} A blank in front of the line asks it as a question."
+
+
 def _help(talk: Talk, argument: str) -> None:
     for name, command in COMMANDS.items():
-        _tell(f"/{f'{name} {command.argument}':<17}{command.help}")
-    say("Enter asks, Alt-Enter or a backslash at the end goes on in another line.")
+        tell(f"/{f'{name} {command.argument}':<{COLUMN - 1}}{command.help}", COLUMN)
+    say(
+        f"Enter asks. {OPTION}-Enter (or Esc, then Enter), Ctrl-J or a backslash at the end of a "
+        "line goes on in another one."
+    )
+    say("A blank in front asks what would be a command, or exit and quit.")
     say("Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves.")
 
 
@@ -69,16 +94,18 @@ def _think(talk: Talk, argument: str) -> None:
         say(f"no thought in the last answer; thinking is {state}.")
     else:
         for line in talk.last.thinking.splitlines():
-            _tell(line)
+            tell(printable(line))
 
 
 def _seed(talk: Talk, argument: str) -> None:
     if argument:
         try:
             seed = None if argument == "new" else int(argument)
-        except ValueError:
-            raise ArgumentError(f"/seed takes a number or new, got {argument!r:.40}.") from None
-        talk.settings = replace(talk.settings, seed=seed)
+            talk.settings = replace(talk.settings, seed=seed)
+        except ValueError:  # SettingsError, too
+            raise ArgumentError(
+                f"/seed takes a number from 0 to {2**64 - 1} or new, got {argument!r:.40}."
+            ) from None
     seed = talk.settings.seed
     last = f"; the last answer's is {talk.last.seed}" if talk.last else ""
     say(f"seed: {'a new one for each answer' if seed is None else seed}{last}.")
@@ -93,10 +120,11 @@ def _stats(talk: Talk, argument: str) -> None:
         return
     say(summary(reply))
     per_step = f", {reply.tokens_per_step:.1f} tokens a step" if reply.tokens_per_step else ""
-    say(f"{reply.canvases} canvases, steps {', '.join(map(str, reply.steps)) or 'none'}{per_step}")
+    steps = ", ".join(map(str, reply.steps)) or "none"
+    say(f"{counted(reply.canvases, 'canvas')}, steps {steps}{per_step}")
     seconds = reply.seconds
     say(
-        f"prompt {reply.prompt_tokens:,} tokens; seconds: prefill {seconds.prefill:.2f}, "
+        f"prompt {counted(reply.prompt_tokens, 'token')}; seconds: prefill {seconds.prefill:.2f}, "
         f"denoise {seconds.denoise:.2f}, commit {seconds.commit:.2f}"
     )
     say(f"peak memory {sized(reply.peak_memory_bytes)}, finish reason {reply.finish_reason}")
@@ -113,7 +141,7 @@ def _save(talk: Talk, argument: str) -> None:
         ) from error
     session = talk.session
     save(file, SavedConversation(session.info.path, session.system, tuple(talk.said)))
-    say(f"saved {len(talk.said)} messages to {file}.")
+    say(f"saved {counted(len(talk.said), 'message')} to {file}.")
 
 
 def _reset(talk: Talk, argument: str) -> None:
@@ -121,12 +149,6 @@ def _reset(talk: Talk, argument: str) -> None:
     talk.said.clear()
     talk.last = None
     say("a new conversation; system text and model stay.")
-
-
-def _tell(line: str) -> None:
-    """Print a line on standard error, blanks and all; it cannot move the cursor."""
-    if sys.stderr is not None:
-        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _quit(talk: Talk, argument: str) -> None:
@@ -141,5 +163,5 @@ COMMANDS: dict[str, Command] = {
     "save": Command("FILE", "writes the conversation; chat --load FILE goes on with it", _save),
     "reset": Command("", "forgets the conversation", _reset),
     "help": Command("", "shows this", _help),
-    "quit": Command("", "leaves, as Ctrl-D does", _quit),
+    "quit": Command("", "leaves, as /exit, /bye and Ctrl-D do", _quit),
 }

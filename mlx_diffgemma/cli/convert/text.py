@@ -12,6 +12,7 @@ from ...convert.plan import Plan
 from ...convert.run import Result
 from ...convert.table import Entry
 from ...convert.verify import Verification
+from ...errors import counted
 from ...machine.memory import available_memory
 from ...model.inventory import PARTS
 from ...model.memory import sized
@@ -61,10 +62,10 @@ def _sums(plan: Plan) -> Iterator[str]:
     source = plan.source
     at = f" at {source.revision}" if source.revision else ""
     yield f"source       {source.name if source.revision else source.folder}{at}"
-    files = len(plan.source.files)
-    yield f"read         {sized(plan.source_bytes)} in {files} file{'s' if files > 1 else ''}"
+    files = counted(len(plan.source.files), "file")
+    yield f"read         {sized(plan.source_bytes)} in {files}"
     yield f"tensors      {len(plan.outputs):,} with {plan.tensor_bytes:,} bytes"
-    shards = f"{len(plan.shards)} shards" if len(plan.shards) > 1 else "1 shard"
+    shards = counted(len(plan.shards), "shard")
     total = output_bytes(plan)
     yield f"written      {shards}, {total:,} bytes ({sized(total)})"
     memory = available_memory()
@@ -106,10 +107,10 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 
 def result_lines(plan: Plan, result: Result, checked: Verification | None) -> Iterator[str]:
     """The folder that was made, in a few lines."""
-    shards = f"{result.shards} shards" if result.shards > 1 else "1 shard"
     again = f", {result.resumed_shards} of them from before" if result.resumed_shards else ""
     size = sized(result.file_bytes)
-    yield f"{result.folder}: {size}, {result.tensor_count:,} tensors in {shards}{again}"
+    parts = f"{counted(result.tensor_count, 'tensor')} in {counted(result.shards, 'shard')}"
+    yield f"{result.folder}: {size}, {parts}{again}"
     rate = plan.source_bytes / max(result.seconds, 1e-9)
     yield (
         f"{_duration(result.seconds)}, {sized(int(rate))}/s read, at most "
@@ -144,10 +145,8 @@ def describe_result(plan: Plan, result: Result, checked: Verification | None) ->
 
 def check_lines(checked: Verification) -> Iterator[str]:
     """A small table; a check that fails is an error and never comes here."""
-    files = checked.hashed_files
-    hashes = "no manifest, not checked" if files is None else f"{files} files as in the manifest"
-    yield f"hashes       {hashes}"
-    yield f"loading      {checked.tensors:,} tensors, names, shapes and dtypes as expected"
+    yield f"hashes       {_hashes(checked.hashed_files)}"
+    yield f"loading      {counted(checked.tensors, 'tensor')}, names, shapes and dtypes as expected"
     if checked.parts:
         yield f"{'part':<18} {'packing':<30} {'numbers':>16}  relative RMS error"
     for part in checked.parts:
@@ -160,8 +159,14 @@ def check_lines(checked: Verification) -> Iterator[str]:
         yield (
             f"decoder      KL from the source {decoder.mean_kl:.3g} nats mean, "
             f"{decoder.largest_kl:.3g} most; same first choice at {decoder.same_choice} of "
-            f"{decoder.positions} positions"
+            f"{counted(decoder.positions, 'position')}"
         )
+
+
+def _hashes(files: int | None) -> str:
+    if files is None:
+        return "no manifest, not checked"
+    return f"{counted(files, 'file')} as in the manifest"
 
 
 def describe_check(checked: Verification) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ...errors import counted
 from ...model.memory import sized
 from .facts import Facts
 
@@ -32,14 +33,14 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "computes in", facts.dtype
     yield "layers", f"{len(text.layers)}: {sliding} sliding, {len(text.layers) - sliding} full"
     yield "experts", f"{text.num_experts}, {text.top_k_experts} used for a token"
-    yield "canvas", f"{config.canvas_length:,} tokens"
+    yield "canvas", counted(config.canvas_length, "token")
     yield "context", f"{text.max_position_embeddings:,} positions, window {text.sliding_window:,}"
     yield "vocabulary", f"{text.vocab_size:,}"
     yield (
         "sampler",
-        f"{sampler.max_denoising_steps} steps, entropy bound {sampler.entropy_bound} nats, "
-        f"temperature {sampler.t_max} to {sampler.t_min}, stability {sampler.stability_threshold}, "
-        f"confidence {sampler.confidence_threshold} nats",
+        f"{counted(sampler.max_denoising_steps, 'step')}, entropy bound "
+        f"{sampler.entropy_bound} nats, temperature {sampler.t_max} to {sampler.t_min}, "
+        f"stability {sampler.stability_threshold}, confidence {sampler.confidence_threshold} nats",
     )
     yield "stop ids", ", ".join(map(str, config.stop_ids)) or "none"
     yield "tokenizer", _tokenizer(facts)
@@ -56,8 +57,8 @@ def _dropped(names: tuple[str, ...]) -> str:
     if not names:
         return "nothing"
     more = f" and {len(names) - SHOWN_STRAYS} more" if len(names) > SHOWN_STRAYS else ""
-    tensors = "tensor" if len(names) == 1 else "tensors"
-    return f"{len(names)} superfluous {tensors}: {', '.join(names[:SHOWN_STRAYS])}{more}"
+    count = counted(len(names), "superfluous tensor")
+    return f"{count}: {', '.join(names[:SHOWN_STRAYS])}{more}"
 
 
 def _parts(facts: Facts) -> Iterator[str]:
@@ -69,7 +70,7 @@ def _parts(facts: Facts) -> Iterator[str]:
 
 def _memory(facts: Facts) -> Iterator[str]:
     need = facts.need
-    yield f"memory for a context of {need.context:,} positions"
+    yield f"memory for a context of {counted(need.context, 'position')}"
     yield f"  weights     {sized(need.weight_bytes):>12}"
     yield f"  cache       {sized(need.cache_bytes):>12}"
     yield f"  workspace   {sized(need.workspace_bytes):>12}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...checkpoint.hub import find_model
 from ...diffusion.settings import Settings
+from ...errors import counted
 from ...machine.identity import this_machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
@@ -51,7 +52,7 @@ def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | N
         if not isinstance(error, KeyboardInterrupt):
             raise
         count = len(measured.records)
-        say(f"interrupted: {count} of {plan.workload.answers} answers measured.")
+        say(f"interrupted: {count} of {counted(plan.workload.answers, 'answer')} measured.")
         return exit_code(error)
     try:
         write_lines(lines(to_json(measured)))

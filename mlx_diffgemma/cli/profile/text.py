@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...errors import counted
 from ...model.memory import sized
 from ...profile.comparison import Row
 
@@ -32,7 +33,7 @@ def lines(profile: Values) -> Iterator[str]:
 
 def _machine(profile: Values) -> Iterator[tuple[str, str]]:
     machine = profile["machine"]
-    cores = f", {machine['gpu_cores']} GPU cores" if machine["gpu_cores"] else ""
+    cores = f", {counted(machine['gpu_cores'], 'GPU core')}" if machine["gpu_cores"] else ""
     memory = f", {sized(machine['memory_bytes'])}" if machine["memory_bytes"] else ""
     yield "machine", f"{machine['chip'] or 'unknown chip'}{cores}{memory}"
     versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
@@ -47,19 +48,21 @@ def _machine(profile: Values) -> Iterator[tuple[str, str]]:
 def _what(profile: Values) -> Iterator[tuple[str, str]]:
     model, sampler, workload = profile["model"], profile["sampler"], profile["workload"]
     revision = f" (revision {model['revision']})" if model["revision"] else ""
-    yield "model", f"{model['name']}{revision}, {model['layers']} layers"
+    yield "model", f"{model['name']}{revision}, {counted(model['layers'], 'layer')}"
     packings = sorted({name for names in model["quantization"].values() for name in names})
     yield "weights", f"{' + '.join(packings)}; computes in {model['dtype']}, {model['kernels']}"
     yield (
         "sampler",
-        f"at most {sampler['max_denoising_steps']} steps, entropy bound "
+        f"at most {counted(sampler['max_denoising_steps'], 'step')}, entropy bound "
         f"{sampler['entropy_bound']:g} nats, temperature {sampler['t_max']:g} to "
         f"{sampler['t_min']:g}, stability {sampler['stability_threshold']}, confidence "
         f"{sampler['confidence_threshold']:g} nats",
     )
-    kind = f"{workload['steps']} steps a canvas" if workload["steps"] else "adaptive"
-    counts = f"{workload['answers']} answers, {workload['canvases']} canvases of"
-    size = f"{counts} {model['canvas_length']} behind {workload['prompt_tokens']:,.0f} tokens"
+    kind = f"{counted(workload['steps'], 'step')} a canvas" if workload["steps"] else "adaptive"
+    answers, canvases = workload["answers"], workload["canvases"]
+    counts = f"{counted(answers, 'answer')}, {counted(canvases, 'canvas')} of"
+    prompt = counted(round(workload["prompt_tokens"]), "token")
+    size = f"{counts} {model['canvas_length']} behind {prompt}"
     yield "workload", f"{kind}: {size}"
 
 
@@ -123,8 +126,16 @@ def _components(profile: Values) -> Iterator[str]:
         yield row.rstrip()
     total = sum(part["ms"] for part in profile["components"].values())
     yield f"{'sum':<18}{total:>10.4g}   the same steps without fences {fences['plain_step_ms']:.4g}"
-    yield (
-        f"waiting {fences['fences_per_step']:.0f} times a step took {fences['overhead_ms']:.3g} ms "
+    yield _waiting(fences)
+
+
+def _waiting(fences: Values) -> str:
+    """The time that fences took: a difference of two times, which noise may make negative."""
+    times = counted(round(fences["fences_per_step"]), "time")
+    if fences["overhead_ms"] <= 0:
+        return f"waiting {times} a step took less than its steps differ by: nothing is taken off"
+    return (
+        f"waiting {times} a step took {fences['overhead_ms']:.3g} ms "
         f"({fences['overhead_share']:.1%} of it), taken off above"
     )
 
@@ -137,7 +148,8 @@ def _sustained(sustained: Values) -> Iterator[str]:
 
 def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
     token = baseline["token_ms"]
-    yield f"autoregressive: {baseline['name']}, {baseline['answers']} answers in turn, by mlx-lm"
+    answers = counted(baseline["answers"], "answer")
+    yield f"autoregressive: {baseline['name']}, {answers} in turn, by mlx-lm"
     yield (
         f"  {token['p50']:.4g} ms a token (p10 {token['p10']:.4g}, p90 {token['p90']:.4g}), "
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
@@ -155,15 +167,15 @@ def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
 
 
 def _encoder_head(found: Values) -> Iterator[str]:
-    prompts = sum(text["prompt_tokens"] for text in found["texts"])
-    answers = sum(text["answer_tokens"] for text in found["texts"])
+    prompts = counted(sum(text["prompt_tokens"] for text in found["texts"]), "token")
+    answers = counted(sum(text["answer_tokens"] for text in found["texts"]), "token")
     token = found["token_ms"]
-    yield f"the encoder as a next-token model, on {len(found['texts'])} shipped texts"
-    yield f"  perplexity of prompts   {found['prompt_perplexity']:.4g} ({prompts:,} tokens)"
-    yield f"  perplexity of answers   {found['answer_perplexity']:.4g} ({answers:,} tokens)"
+    yield f"the encoder as a next-token model, on {counted(len(found['texts']), 'shipped text')}"
+    yield f"  perplexity of prompts   {found['prompt_perplexity']:.4g} ({prompts})"
+    yield f"  perplexity of answers   {found['answer_perplexity']:.4g} ({answers})"
     yield (
         f"  agrees with canvases    {found['agreement']:.1%} of "
-        f"{found['agreement_tokens']:,} committed tokens"
+        f"{counted(found['agreement_tokens'], 'committed token')}"
     )
     yield (
         f"  token by token          {found['tokens_per_second']:.4g} tokens/s, "

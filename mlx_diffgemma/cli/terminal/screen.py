@@ -22,13 +22,13 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from .colours import named
+from .keys import Keys
 from .picture import Picture, Size
 from .signals import signals_held
-from .streams import is_terminal
+from .streams import is_terminal, window
 from .wrap import Line
 
 DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
-DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
 WAIT_SECONDS = 0.1  # between two looks at whether a signal has arrived
 
 # Other screen, no cursor, no wrapping at the edge; and back, ending a synchronised update too.
@@ -40,9 +40,11 @@ CLEAR, HOME = "\x1b[2J", "\x1b[H"
 GUARD = r"""
 state=out
 while read -r line; do state=$line; done
-if [ "$state" = in ]; then printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049l'; fi
+case $state in in*) printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049l';; esac
+case $state in *hushed) stty echo icanon <&1;; esac
 """
-"""A shell script: reads "in" and "out" until the pipe closes, then leaves the other screen."""
+"""A shell script: reads "in", "in, hushed" and "out" until the pipe closes, then leaves the other
+screen, and lets the terminal echo again."""
 
 # The grid's lines, and arrows, in a terminal whose encoding lacks them.
 ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·←→", "+++++++++-|.<>")
@@ -61,20 +63,7 @@ def can_draw(stream: object) -> bool:
 
 def screen_size() -> Size:
     """Columns and rows behind standard error; $COLUMNS and $LINES may make them smaller."""
-    try:
-        columns, rows = os.get_terminal_size(sys.stderr.fileno())
-    except (AttributeError, OSError, ValueError):
-        columns = rows = 0
-    return Size(
-        _smaller(columns, "COLUMNS", DEFAULT_COLUMNS), _smaller(rows, "LINES", DEFAULT_ROWS)
-    )
-
-
-def _smaller(real: int, name: str, default: int) -> int:
-    """The real size, or the environment's where that is smaller or no size is real."""
-    said = os.environ.get(name, "")
-    wanted = int(said) if said.isascii() and said.isdecimal() and len(said) < 6 else 0
-    return min(filter(None, (real, wanted)), default=default)
+    return Size(*window())
 
 
 class StalledError(OSError):
@@ -84,11 +73,13 @@ class StalledError(OSError):
 class Screen:
     """Standard error's other screen, entered and left as often as one likes.
 
-    Code that enters the screen leaves it in a `finally` that was reached before.
+    Code that enters the screen leaves it in a `finally` that was reached before. keeps_typed: keys
+    that are typed meanwhile are for the next reader; else they are forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_typed: bool = False) -> None:
         self.descriptor = sys.stderr.fileno()
+        self.keys, self.keeps_typed = Keys(self.descriptor), keeps_typed
         self.encoding = sys.stderr.encoding or "utf-8"
         self.colours = colour_system()
         self.size = screen_size()
@@ -112,6 +103,8 @@ class Screen:
         """
         with signals_held() as arrived:
             if self.inside:
+                if not self.keeps_typed:
+                    self.keys.forget()
                 self._go_out(arrived)
                 signal.signal(signal.SIGTSTP, self.on_stop)
             atexit.unregister(self.leave)
@@ -157,10 +150,11 @@ class Screen:
 
     def _go_in(self, arrived: Sequence[int] = ()) -> None:
         self.inside = True
-        _tell(self.guard, b"in\n")
+        _tell(self.guard, b"in, hushed\n" if self.keys.hush() else b"in\n")
         self._write(ENTER, arrived)
 
     def _go_out(self, arrived: Sequence[int] = ()) -> None:
+        self.keys.restore()
         try:
             self._write(LEAVE, arrived)
         except StalledError:

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from ...errors import one_line
 
+DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
 # C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
@@ -15,6 +16,22 @@ def is_terminal(stream: object) -> bool:
     """Test that a standard stream is open and a terminal."""
     isatty = getattr(stream, "isatty", None)
     return bool(isatty and isatty())
+
+
+def window() -> tuple[int, int]:
+    """Columns and rows behind standard error; $COLUMNS and $LINES may make them smaller."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        columns = rows = 0
+    return _smaller(columns, "COLUMNS", DEFAULT_COLUMNS), _smaller(rows, "LINES", DEFAULT_ROWS)
+
+
+def _smaller(real: int, name: str, default: int) -> int:
+    """The real size, or the environment's where that is smaller or no size is real."""
+    said = os.environ.get(name, "")
+    wanted = int(said) if said.isascii() and said.isdecimal() and len(said) < 6 else 0
+    return min(filter(None, (real, wanted)), default=default)
 
 
 def harmless(text: str) -> str:
@@ -26,11 +43,23 @@ def harmless(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print one line on standard error, where there is one."""
+    """Print one line on standard error, where there is one; a terminal gets it word by word.
+
+    A pipe or a file gets one line, however long it is.
+    """
+    tell(harmless(one_line(line)))
+
+
+def tell(line: str, indent: int = 0) -> None:
+    """Print a harmless line as it is, blanks too; on a terminal its further rows are indented."""
     if sys.stderr is None:
         return
+    if is_terminal(sys.stderr) and len(line) * 2 > (columns := window()[0]):
+        from .wrap import word_wrapped  # imported late: it brings Rich along
+
+        line = word_wrapped(line, columns, indent)
     try:
-        print(harmless(one_line(line)), file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
     except OSError:  # nobody reads it; the exit code still tells
         detach(sys.stderr)
 

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+WORDS = re.compile(r"( *)([^ ]*)")
 ATOM = re.compile(r"\n| +|[^ \n]+")
 TAB, DOT = "    ", "·"
 # Variation selectors and skin tones.
@@ -140,3 +141,28 @@ def joined(parts: Sequence[tuple[str, Style]]) -> Line:
     if text:
         segments.append(Segment(text, last))
     return tuple(segments)
+
+
+def word_wrapped(text: str, width: int, indent: int = 0) -> str:
+    """Text with line breaks between its words, at which rows of `width` cells are full.
+
+    A word that no row can hold stays whole: the terminal breaks it, and it can still be copied.
+    indent: blanks in front of further rows, where they leave half of the row.
+    """
+    margin = " " * (indent if indent <= width // 2 else 0)
+    rows, row, cells = [], "", 0
+    for blanks, word in WORDS.findall(text):
+        needed = cell_len(blanks) + cell_len(word)
+        if row.strip() and word and cells + needed > width:
+            rows.append(row)
+            row, cells, blanks = margin, len(margin), ""
+        row += blanks + word
+        cells = _column(cells, blanks + word, width)
+    return "\n".join([*rows, row])
+
+
+def _column(column: int, text: str, width: int) -> int:
+    """The column behind `text`, which begins at `column`, where a terminal breaks rows anywhere."""
+    for cells in map(cell_len, text):
+        column = column + cells if column + cells <= width else cells
+    return column
