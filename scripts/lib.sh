@@ -18,14 +18,25 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 can_make_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+venv_package() { echo "${1/%python/python3}-venv"; } # what Debian and Ubuntu call it
+
+# The system's own first, then every version by name, the newest first: python3.11 and all after it.
+python_names() {
+  local minor
+  echo python3
+  for ((minor = 99; minor >= 11; minor--)); do
+    if has "python3.$minor"; then echo "python3.$minor"; fi
+  done
+  echo python
+}
 
 # Each name is run, not only looked up: a version manager leaves names that start nothing.
 find_python() {
   local name
-  for name in python3 python3.14 python3.13 python3.12 python3.11; do
+  for name in $(python_names); do
     if is_recent "$name"; then echo "$name"; return; fi
   done
-  die "no Python >= 3.11 here (python3 is $(python3 --version 2>/dev/null || echo missing)); install one from python.org, Homebrew or your distribution, and run this again"
+  die "no Python >= 3.11 here: looked for python3 (it is $(python3 --version 2>/dev/null || echo missing)), python3.11 and newer by name, and python; install one from python.org, Homebrew or your distribution, and run this again"
 }
 
 # Reached only where .venv is missing or its Python does not run.
@@ -37,7 +48,7 @@ make_venv() {
     uv venv --quiet --python '>=3.11' "$venv"
   else
     base=$(find_python)
-    can_make_venv "$base" || die "$base cannot make a virtual environment; on Debian and Ubuntu: apt-get install $base-venv"
+    can_make_venv "$base" || die "$base cannot make a virtual environment; on Debian and Ubuntu: apt-get install $(venv_package "$base")"
     say "making .venv with $base"
     rm -rf -- "$venv"
     "$base" -m venv "$venv"

@@ -1,12 +1,22 @@
 """The set-up scripts, run with programs that only write down what they are asked."""
 
+import fcntl
 import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from facts import assert_says
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.assets.sudoku import SudokuTask
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [".ci/newest", ".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
@@ -23,11 +33,21 @@ def test_script_parses(name: str) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_demo_puzzles_are_puzzles() -> None:
-    lines = (ROOT / "scripts/demo").read_text().splitlines()
-    puzzles = [line for line in lines if line and set(line) <= set("123456789.")]
-    assert [len(puzzle) for puzzle in puzzles] == [81, 81, 81]
-    assert [81 - puzzle.count(".") for puzzle in puzzles] == [40, 45, 50]
+def demo_puzzle() -> tuple[str, int]:
+    """The demo's puzzle and seed."""
+    content = (ROOT / "scripts/demo").read_text()
+    (puzzle,) = re.findall(r"^puzzle=([1-9.]{81})$", content, re.MULTILINE)
+    (seed,) = re.findall(r"--seed (\d+) \"", content)
+    return puzzle, int(seed)
+
+
+def test_the_demos_puzzle_takes_steps_enough_to_be_seen() -> None:
+    """Bug: its puzzles were solved in two steps, in a tenth of a second."""
+    puzzle, seed = demo_puzzle()
+    session = dg.load("tiny-sudoku")
+    reply = session.ask(puzzle, settings=dg.Settings(seed=seed))
+    assert SudokuTask().problem(puzzle, reply.text) is None
+    assert reply.steps[0] >= 10
 
 
 # A Python that only writes down what it is asked, and makes a venv holding a copy of itself.
@@ -38,6 +58,7 @@ if [[ $* == "-m venv "* ]]; then
   cp "$0" "$3/bin/python"
 fi
 """
+PROGRAMS = ("bash", "cat", "cp", "dirname", "env", "fold", "grep", "mkdir", "mktemp", "rm", "stty")
 BROKEN_PYTHON = "#!/bin/bash\necho 'no such version' >&2\nexit 127\n"
 
 
@@ -55,7 +76,7 @@ class Checkout:
             shutil.copytree(ROOT / name, self.root / name)
         shutil.copy(ROOT / "pyproject.toml", self.root)
         os.utime(self.root / "pyproject.toml", (0, 0))
-        for name in ("bash", "cat", "cp", "dirname", "env", "grep", "mkdir", "rm"):
+        for name in PROGRAMS:
             (self.bin / name).symlink_to(str(shutil.which(name)))
         for name, text in programs.items():
             self.add(name, text)
@@ -119,28 +140,110 @@ def test_set_up_passes_over_a_python_that_does_not_run(tmp_path: Path) -> None:
     assert ran.stderr.startswith("making .venv with python3.12\n")
 
 
+@pytest.mark.parametrize("name", ["python3.14", "python3.15", "python3.31", "python"])
+def test_set_up_finds_every_version_by_its_name(tmp_path: Path, name: str) -> None:
+    """Bug: the list ended at the newest version of its day, and `python` was not on it."""
+    fakes = {"python3": BROKEN_PYTHON, "python3.11": BROKEN_PYTHON, name: FAKE_PYTHON}
+    ran = Checkout(tmp_path, **fakes).run("scripts/test")
+    assert (ran.returncode, ran.stderr.splitlines()[0]) == (0, f"making .venv with {name}")
+
+
 @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check"])
 def test_no_python_is_one_line(tmp_path: Path, script: str) -> None:
-    ran = Checkout(tmp_path, python3=BROKEN_PYTHON).run(script)
+    old = '#!/bin/bash\nif [[ $1 == --version ]]; then echo "Python 3.9.6"; else exit 1; fi\n'
+    ran = Checkout(tmp_path, python3=old).run(script)
     assert ran.returncode == 1
     assert ran.stdout == ""
-    assert len(ran.stderr.splitlines()) == 1
-    assert ran.stderr.startswith("error: no Python >= 3.11 here")
+    assert_says(ran.stderr.removesuffix("\n"), "error:", ">= 3.11", "Python 3.9.6", "python3.11")
 
 
-def test_demo_solves_three_puzzles(tmp_path: Path) -> None:
+# Writes a trace of 14 steps where one is asked for, and what it prints.
+FAKE_PROGRAM = """#!/bin/bash
+printf '%s\\n' "$*" >>"$LOG"
+if [[ $* == *--trace* ]]; then
+  trace="$*"; trace=${trace#*--trace }; trace=${trace%% *}
+  for _ in {1..14}; do echo '{"type": "step"}'; done >"$trace"
+fi
+[[ $1 == generate ]] && echo answer
+exit 0
+"""
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Checkout:
+    """A checkout in which all is installed, and the program writes down what it is asked."""
     checkout = Checkout(tmp_path, python3=FAKE_PYTHON)
-    checkout.run("scripts/demo")
-    command = checkout.root / ".venv/bin/mlx-diffgemma"
-    command.symlink_to(checkout.root / ".venv/bin/python")
-    ran = checkout.run("scripts/demo", "--steps", "16")
-    assert ran.returncode == 0
-    assert ran.stderr.count("a sudoku with") == 3
-    calls = [line for line in checkout.log.read_text().splitlines() if line.startswith("generate ")]
-    assert len(calls) == 3
-    assert all(
-        call.startswith("generate --model tiny-sudoku --seed 7 --steps 16 ") for call in calls
-    )
+    checkout.run("scripts/test")
+    program = checkout.root / ".venv/bin/mlx-diffgemma"
+    program.write_text(FAKE_PROGRAM)
+    program.chmod(0o755)
+    return checkout
+
+
+def calls(checkout: Checkout) -> list[str]:
+    """What the program was asked."""
+    lines = checkout.log.read_text().splitlines()
+    return [line for line in lines if line.startswith(("generate ", "replay "))]
+
+
+def assert_tells(said: str, checkout: Checkout) -> None:
+    """Three lines at the end: what was seen, the program's full path, the next command."""
+    seen, start, then = said.splitlines()[-3:]
+    assert seen.startswith("Seen: ")
+    assert f"{checkout.root}/.venv/bin/mlx-diffgemma".replace(" ", "\\ ") in start
+    assert_says(then, "Next:", "mlx-diffgemma generate")
+
+
+def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> None:
+    ran = demo.run("scripts/demo", "--steps", "16")
+    assert (ran.returncode, ran.stdout) == (0, "answer\n")
+    puzzle, seed = demo_puzzle()
+    assert calls(demo) == [
+        f"generate --model tiny-sudoku --seed {seed} --visual --steps 16 {puzzle}"
+    ]
+    assert_tells(ran.stderr, demo)
+
+
+def on_terminal(demo: Checkout, *arguments: str, **variables: str) -> str:
+    """What a person sees of the demo, 200 columns wide."""
+    demo.log.write_text("")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+    env = {"PATH": str(demo.bin), "LOG": str(demo.log), "HOME": "", "TERM": "xterm", **variables}
+    command = [demo.root / "scripts/demo", *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 65536):
+                seen += part
+    os.close(ours)
+    assert process.returncode == 0, seen
+    return seen.decode().replace("\r\n", "\n")
+
+
+def test_demo_plays_its_steps_on_a_terminal(demo: Checkout, tmp_path: Path) -> None:
+    """Bug: nothing was seen of denoising, and it ended without a word on how to go on."""
+    (tmp_path / "tmp").mkdir()
+    seen = on_terminal(demo, "--seed", "5", TMPDIR=str(tmp_path / "tmp"))
+    generate, replay = calls(demo)
+    assert_says(generate, "generate", "--no-visual", "--trace", "--seed 5")
+    assert replay.endswith("steps.jsonl --pace 0.500")  # seven seconds
+    assert_tells(seen, demo)
+    assert "14 steps in slow motion" in seen
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [((), {"TERM": "dumb"}), ((), {"CI": "true"}), (("--json",), {})],
+)
+def test_demo_does_not_play_where_nobody_sees_it(
+    demo: Checkout, arguments: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    assert "answer\n" in on_terminal(demo, *arguments, **variables)
+    assert [call.split()[0] for call in calls(demo)] == ["generate"]
+    assert "--visual" in calls(demo)[0]
 
 
 def test_check_runs_every_gate_and_names_those_that_failed(tmp_path: Path) -> None:

@@ -1,20 +1,18 @@
 """`replay`: a saved denoising trace, played in the live view or written as SVG or HTML."""
 
 import sys
-import time
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ArgumentError
+from ..errors import counted
+from .errors import FAILED, ArgumentError, FileError
 from .parameters import argument, flattened, option
-from .terminal.streams import is_terminal
+from .terminal.streams import is_terminal, say
 
 if TYPE_CHECKING:
+    from .record.pace import Pace
     from .record.recording import Recording
-
-LONGEST_PAUSE = 1e6  # seconds; there are numbers the system does not take
-HOLD_SECONDS = 1.0  # the last step, before the text takes its place
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,16 @@ class ReplayOptions:
     """The trace to play, and the files to write in place of that."""
 
     file: Path = argument("FILE", "What `generate --trace FILE` has written.", default=MISSING)
-    speed: float = option("--speed", "2 plays twice as fast. Default: 1.", "X", default=1.0)
+    speed: float | None = option(
+        "--speed",
+        "2 plays twice as fast; no step is shown for more than 10 seconds. Default: 1.",
+        "X",
+    )
+    pace: float | None = option(
+        "--pace",
+        "Show each step for so many seconds, 0 to 10, however long it took. Default: as --speed.",
+        "SECONDS",
+    )
     svg: Path | None = option("--svg", "Write an animated image instead of playing.", "OUT")
     html: Path | None = option("--html", "Write a page with a slider instead.", "OUT")
 
@@ -31,46 +38,42 @@ class ReplayOptions:
 def command(given: ReplayOptions) -> int:
     """Play a saved denoising trace, or write it as an image or a page that plays it.
 
-    Without a terminal only the answer is printed.
+    While it plays, space pauses and goes on, the arrow keys step, q ends. Without a terminal only
+    the answer is printed. An answer that `generate` refused is refused here too, with exit code 1,
+    as is the rest of one that was interrupted.
     """
+    from .record.pace import chosen_pace
     from .record.recording import read_recording
-    from .terminal.output import Printer
     from .terminal.screen import can_draw
 
-    if not 0 < given.speed < 1e6:
-        raise ArgumentError(
-            f"--speed is {given.speed:g}, expected a number above 0, 1 for real time."
-        )
+    pace = chosen_pace(given.speed, given.pace)
     _check_places(given)
     recording = read_recording(given.file)
     if given.svg or given.html:
-        _write(recording, given)
+        _write(recording, given, pace)
         return 0
     if is_terminal(sys.stdout) and can_draw(sys.stderr):
-        _play(recording, given.speed)
+        from .record.player import play
+
+        play(recording, pace)
+    return _end(recording, given.file)
+
+
+def _end(recording: "Recording", file: Path) -> int:
+    """The answer, as `generate` printed it or refused it; FileError where it is not whole."""
+    from .answer.turn import refused
+    from .terminal.output import Printer
+
+    if recording.problem is not None:
+        say(refused(recording.problem))
+        return FAILED
     Printer().finish(recording.answer)
+    if not recording.finished:
+        raise FileError(
+            f"{file} is of an interrupted generation: {counted(recording.committed, 'canvas')} "
+            "finished, expected the end of an answer; record it again with `generate --trace`."
+        )
     return 0
-
-
-def _play(recording: "Recording", speed: float) -> None:
-    """Every step for as long as it took."""
-    from .terminal.live import REDRAWS_PER_SECOND, Live
-    from .terminal.screen import Screen
-
-    frames = recording.frames
-    with Live(recording.scene(), Screen()) as live:
-        for frame, after in zip(frames, [*frames[1:], None], strict=True):
-            first = frame.encode_seconds if frame.step == 0 else 0.0
-            _pause((first + frame.seconds) / speed)
-            live.step(frame)
-            if live.pending and (after is None or after.committed):
-                time.sleep(1 / REDRAWS_PER_SECOND)
-                live.settle()
-        _pause(HOLD_SECONDS / speed)
-
-
-def _pause(seconds: float) -> None:
-    time.sleep(min(seconds, LONGEST_PAUSE))
 
 
 def _check_places(given: ReplayOptions) -> None:
@@ -84,13 +87,14 @@ def _check_places(given: ReplayOptions) -> None:
                 raise ArgumentError(f"{earlier} and {name} are both {place}; give another name.")
 
 
-def _write(recording: "Recording", given: ReplayOptions) -> None:
-    from .record import film as films
+def _write(recording: "Recording", given: ReplayOptions, pace: "Pace") -> None:
+    from .record.film import make_film, svg
     from .record.outfile import OutFile
+    from .record.page import html
 
-    film = films.make_film(recording, given.speed)
+    film = make_film(recording, pace)
     title = "Text coming out of noise, step by step"
-    wanted = ((given.svg, "the image", films.svg), (given.html, "the page", films.html))
+    wanted = ((given.svg, "the image", svg), (given.html, "the page", html))
     for path, what, make in wanted:
         if path is not None:
             with OutFile(path, what) as out:

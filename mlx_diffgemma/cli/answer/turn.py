@@ -63,7 +63,7 @@ class Answer:
         problem = self.turn.problem()
         if problem is None:
             return 0
-        say(f"error: not a valid solution: {problem}; try another --seed.")
+        say(refused(problem))
         return FAILED
 
 
@@ -80,6 +80,11 @@ def show_turn(
     if display.visual and turn.finished:
         say(cut(summary(turn.reply()), screen_size().columns))
     return code
+
+
+def refused(problem: str) -> str:
+    """The line about an answer that does not solve its puzzle."""
+    return f"error: not a valid solution: {problem}; try another --seed."
 
 
 def _canvases(count: int) -> str:

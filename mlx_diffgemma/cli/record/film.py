@@ -34,6 +34,7 @@ class Film:
     length: float  # seconds
     columns: int
     prompt: str | None = None
+    note: str | None = None  # on an answer that is wrong or not whole
 
     @property
     def rows(self) -> int:
@@ -66,7 +67,14 @@ def make_film(recording: Recording, pace: Pace) -> Film:
     floor = max(picture.status for picture in first)
     pictures = tuple(render(snapshot, replace(size, floor=floor)) for snapshot in snapshots)
     columns = max(map(line_cells, lines))
-    return Film(pictures, tuple(starts), now + HOLD_SECONDS, columns, recording.prompt)
+    length = starts[-1] + HOLD_SECONDS
+    return Film(pictures, tuple(starts), length, columns, recording.prompt, _note(recording))
+
+
+def _note(recording: Recording) -> str | None:
+    if recording.problem is not None:
+        return f"Not a valid solution: {recording.problem}."
+    return None if recording.finished else "The generation was interrupted here."
 
 
 def svg(film: Film, title: str) -> str:

@@ -15,6 +15,7 @@ def html(film: Film, title: str) -> str:
     return PAGE.format(
         title=escape(title),
         prompt=_prompt(film.prompt),
+        note=f"<p>{escape(film.note)}</p>\n" if film.note else "",
         last=len(film.pictures) - 1,
         count=len(film.pictures),
         times=json.dumps([round(1000 * seconds) for seconds in (*film.starts, film.length)]),
@@ -48,7 +49,7 @@ body {{ margin: 1rem auto; max-width: 60rem; padding: 0 1rem; background: var(--
 h1 {{ font-size: 1.25rem; }}
 h2 {{ font-size: 1rem; margin-bottom: 0; }}
 pre {{ margin: .5rem 0; padding: .5rem; border: 1px solid var(--line); border-radius: 8px;
-  max-height: 12rem; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; }}
+  max-height: 15rem; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; }}
 #controls {{ display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: 1rem 0; }}
 button, select {{ font: inherit; min-height: 2.5rem; min-width: 2.5rem; padding: 0 .75rem;
   color: inherit; background: var(--back); border: 1px solid var(--line); border-radius: 8px; }}
@@ -79,7 +80,7 @@ noscript, small {{ display: block; }}
 <div id="film" tabindex="0" role="region" aria-label="Picture">
 {image}</div>
 <small>Keys: space plays and pauses, arrows step, Home and End go to the first and the last.</small>
-{prompt}
+{note}{prompt}
 <script>
 "use strict";
 const times = {times};

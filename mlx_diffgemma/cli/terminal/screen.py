@@ -202,7 +202,6 @@ def _colourless(style: Style) -> Style:
     return style.without_color
 
 
-
 def encoded(text: str, encoding: str) -> bytes:
     """Bytes in the terminal's encoding; characters it lacks become ASCII, or a question mark."""
     try:
