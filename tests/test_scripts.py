@@ -205,10 +205,10 @@ def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> Non
 
 
 def on_terminal(demo: Checkout, *arguments: str, **variables: str) -> str:
-    """What a person sees of the demo, 200 columns wide."""
+    """What a person sees of the demo, on a wide terminal."""
     demo.log.write_text("")
     ours, theirs = pty.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
     env = {"PATH": str(demo.bin), "LOG": str(demo.log), "HOME": "", "TERM": "xterm", **variables}
     command = [demo.root / "scripts/demo", *arguments]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
