@@ -25,6 +25,9 @@ class Task(Protocol):
     def problem(self, prompt: str, answer: str) -> str | None:
         """The reason that `answer` does not solve `prompt`, in one line; None where it does."""
 
+    def unsolvable(self, prompt: str) -> bool:
+        """True where it is certain that no answer solves `prompt`."""
+
     @property
     def layout(self) -> Layout:
         """The drawing of a canvas; where it does not fit, tokens are shown one after the other."""

@@ -12,6 +12,7 @@ from . import Layout
 
 _FORM = "type 81 cells row by row, 1-9 for a given and 0 or . for a blank"
 _HOLE = "[[1]]"
+MOST_TRIED = 5_000  # digits in cells, before a search for a solution is given up
 
 
 def _box(number: int) -> tuple[int, ...]:
@@ -25,6 +26,13 @@ _UNITS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
     *(("box", i + 1, _box(i)) for i in range(9)),
 )
 """The 27 groups of cells that hold each digit once: kind, number and cells."""
+
+
+_PEERS = [
+    {other for _, _, unit in _UNITS if cell in unit for other in unit} - {cell}
+    for cell in range(81)
+]
+"""Cell -> the 20 cells that may not hold its digit."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,15 @@ class SudokuTask:
         rows = answer.strip().split("\n")
         grid = "".join(rows)
         return _misshapen(rows) or _changed_given(puzzle, grid) or _clash(grid)
+
+    def unsolvable(self, prompt: str) -> bool:
+        """True where a search of at most MOST_TRIED steps finds that no grid solves `prompt`."""
+        grid = parse_puzzle(prompt)
+        digits = dict.fromkeys(range(81), "123456789")
+        for cell, given in enumerate(grid):
+            if given != "0":
+                digits = _without(digits, cell, given)
+        return not _may_be_solved(digits, [MOST_TRIED])
 
     @property
     def layout(self) -> Layout:
@@ -120,6 +137,24 @@ def _both(kind: str, first: int, second: int) -> str:
 
 def _place(cell: int) -> str:
     return f"row {cell // 9 + 1}, column {cell % 9 + 1}"
+
+
+def _without(digits: dict[int, str], cell: int, digit: str) -> dict[int, str]:
+    """The digits that open cells may hold, once `cell` holds `digit`."""
+    return {
+        other: left.replace(digit, "") if other in _PEERS[cell] else left
+        for other, left in digits.items()
+        if other != cell
+    }
+
+
+def _may_be_solved(digits: dict[int, str], tries: list[int]) -> bool:
+    """False where nothing fits the open cells; True as well when all tries, one item, are spent."""
+    tries[0] -= 1
+    if not digits or tries[0] < 0:
+        return True
+    cell = min(digits, key=lambda cell: len(digits[cell]))
+    return any(_may_be_solved(_without(digits, cell, d), tries) for d in digits[cell])
 
 
 def _misshapen(rows: list[str]) -> str | None:

@@ -28,6 +28,7 @@ def command(
     from .record.trace import open_trace
     from .terminal.progress import Bar
 
+    output.check()
     settings = sampler.settings()
     template, ending = read_text(given.template, given.template_file, TEMPLATE)
     may_be_a_puzzle = embedded_folder(model.name) or embedded_task(Path(model.name))

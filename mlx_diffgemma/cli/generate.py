@@ -36,6 +36,7 @@ def command(
     from .record.trace import open_trace
     from .terminal.progress import Bar
 
+    output.check()
     settings = sampler.settings()
     text, _ = read_text(given.prompt, given.prompt_file, PROMPT)
     with open_trace(output.trace) as trace:

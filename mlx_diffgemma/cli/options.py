@@ -135,4 +135,19 @@ class OutputOptions:
         "Show each step on standard error. Default: on a terminal, without --json.",
     )
     as_json: bool = flag("--json", "Print one JSON object instead of the text.")
+    keep_draft: bool = flag(
+        "--keep-draft",
+        "After Ctrl-C or an error, print the canvas in work behind the finished ones. Default: it "
+        "goes to standard error, as a draft.",
+    )
     trace: Path | None = option("--trace", "Write every step to FILE as JSON lines.", "FILE")
+
+    def check(self) -> None:
+        """ArgumentError for options that do not go together."""
+        from .errors import ArgumentError
+
+        if self.keep_draft and self.as_json:
+            raise ArgumentError(
+                "--keep-draft and --json are both given, and JSON holds finished canvases alone; "
+                "leave one of them out, --trace FILE keeps every step."
+            )

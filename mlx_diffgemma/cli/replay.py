@@ -61,11 +61,10 @@ def command(given: ReplayOptions) -> int:
 
 def _end(recording: "Recording", file: Path) -> int:
     """The answer, as `generate` printed it or refused it; FileError where it is not whole."""
-    from .answer.turn import refused
     from .terminal.output import Printer
 
-    if recording.problem is not None:
-        say(refused(recording.problem))
+    if recording.refused is not None:
+        say(f"error: {recording.refused}")
         return FAILED
     Printer().finish(recording.answer)
     if not recording.finished:

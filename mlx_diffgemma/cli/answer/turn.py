@@ -4,20 +4,26 @@ from dataclasses import dataclass
 
 from ...conversation.reply import Reply
 from ...conversation.turn import Turn
+from ...errors import counted
 from ..errors import FAILED, exit_code
 from ..options import OutputOptions
 from ..record.trace import Trace
 from ..terminal.output import Printer, write_json
 from ..terminal.progress import Bar
-from ..terminal.screen import screen_size
-from ..terminal.steps import View, cut
+from ..terminal.steps import View
 from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
+from .advice import after_cut, refusal
+from .draft import Draft, show_draft
 
 
 @dataclass
 class Answer:
-    """A turn that is run and shown; `run` gives the exit code."""
+    """A turn that is run and shown; `run` gives the exit code.
+
+    keep_draft: after an interrupt or an error, the canvas in work belongs to the answer. in_chat:
+    the next question may follow.
+    """
 
     turn: Turn
     display: Display
@@ -25,18 +31,26 @@ class Answer:
     bar: Bar
     view: View
     printer: Printer
+    keep_draft: bool = False
+    in_chat: bool = False
+
+    def __post_init__(self) -> None:
+        self.draft = Draft(self.turn)
 
     def run(self) -> int:
-        """The whole answer, or after an interrupt or an error the canvases that are finished."""
+        """The whole answer, or after an interrupt or an error what there is of it."""
         try:
             self._denoise()
         except KeyboardInterrupt as interrupt:
-            self._show()
-            say(f"interrupted: {_canvases(len(self.turn.committed))} finished.")
+            self._show_unfinished()
+            count = len(self.turn.committed)
+            say(f"interrupted: {counted(count, 'canvas') if count else 'no canvases'} finished.")
             return exit_code(interrupt)
+        except BrokenPipeError:
+            raise
         except Exception:  # Metal's out of memory, which is a RuntimeError, among them
-            if self.turn.committed:
-                self._show()
+            if self.turn.committed or self.draft.text():
+                self._show_unfinished()
             raise
         self._show()
         return self._verdict()
@@ -48,6 +62,7 @@ class Answer:
             for frame in self.turn:
                 if self.trace:
                     self.trace.write(frame)
+                self.draft.take(frame)
                 self.view.step(frame)
                 if frame.committed and self.display.streaming:
                     self.printer.grow(self.turn.reply().text)
@@ -59,12 +74,26 @@ class Answer:
         elif self.turn.committed and self.turn.problem() is None:
             self.printer.finish(self.turn.reply().text)
 
+    def _show_unfinished(self) -> None:
+        """The finished canvases, and behind them the one in work, which is called a draft."""
+        text = self.draft.text()
+        if text and self.keep_draft:
+            self.printer.finish(self.turn.reply().text + text)
+            say(f"the answer ends with a draft: {self.draft.place()}.")
+            return
+        self._show()
+        if text and (self.display.visual or not self.display.json):
+            show_draft(self.draft, text)
+
     def _verdict(self) -> int:
-        problem = self.turn.problem()
-        if problem is None:
-            return 0
-        say(refused(problem))
-        return FAILED
+        """Say what is wrong with a solution, or that a text was cut; JSON has a key for that."""
+        if line := refusal(self.turn, self.in_chat):
+            say(f"error: {line}")
+            return FAILED
+        cut = None if self.turn.task or self.display.json else after_cut(self.turn, self.in_chat)
+        if cut:
+            say(cut)
+        return 0
 
 
 def show_turn(
@@ -76,26 +105,19 @@ def show_turn(
     """
     display = choose_display(turn, output.as_json, output.visual)
     printer = Printer(turn.settings.stop, "" if turn.task else ending)
-    code = Answer(turn, display, trace, bar, open_view(turn, display), printer).run()
+    view = open_view(turn, display)
+    code = Answer(turn, display, trace, bar, view, printer, output.keep_draft).run()
     if display.visual and turn.finished:
-        say(cut(summary(turn.reply()), screen_size().columns))
+        say(summary(turn.reply()))
     return code
 
 
-def refused(problem: str) -> str:
-    """The line about an answer that does not solve its puzzle."""
-    return f"error: not a valid solution: {problem}; try another --seed."
-
-
-def _canvases(count: int) -> str:
-    return f"{count or 'no'} canvas{'' if count == 1 else 'es'}"
-
-
 def summary(reply: Reply) -> str:
-    """The numbers of a finished answer, the seed among them: it gives the same text again."""
+    """The numbers of a finished answer, and the seed, which gives the same text again."""
     rate = reply.tokens_per_second
     speed = f", {rate:.1f} tokens/s" if rate else ""
+    cut = ", cut at --max-tokens" if reply.finish_reason == "length" else ""
     return (
-        f"{reply.generated_tokens} tokens in {reply.seconds.total:.1f} s{speed}, "
-        f"{sum(reply.steps)} steps, seed {reply.seed}"
+        f"{counted(reply.generated_tokens, 'token')} in {reply.seconds.total:.1f} s{speed}, "
+        f"{counted(sum(reply.steps), 'step')}{cut}, seed {reply.seed}"
     )

@@ -30,6 +30,7 @@ def command(
     of standard input is a question, the answers go to standard output, and Ctrl-C ends the chat.
     """
     from ..answer.loading import load_session
+    from ..terminal.streams import say
     from . import saved
     from .input import open_reader
     from .loop import Chat
@@ -40,6 +41,8 @@ def command(
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
     session = load_session(model, settings)
     session.restore(earlier.messages, earlier.system if system is None else system)
+    if given.load:
+        say(saved.loaded_line(given.load, earlier, session.system))
     reader = open_reader(f"/{name}" for name in COMMANDS)
     talk = Talk(session, settings, prompting.think, said=list(earlier.messages))
-    return Chat(talk, reader, output.visual).run()
+    return Chat(talk, reader, output.visual, output.keep_draft).run()

@@ -23,6 +23,7 @@ class Chat:
     talk: Talk
     reader: LineReader
     visual: bool | None = None
+    keep_draft: bool = False
     screen: Screen | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     code: int = 0  # of the worst answer so far
@@ -69,9 +70,11 @@ class Chat:
         if display.live and self.screen is None:
             self.screen = Screen(keeps_typed=True)
         view = open_view(turn, display, self.screen, self.talk.above(question))
+        printer = Printer(turn.settings.stop)
+        answer = Answer(turn, display, None, bar, view, printer, self.keep_draft, in_chat=True)
         try:
             with self.interrupts.allowed():
-                code = Answer(turn, display, None, bar, view, Printer(turn.settings.stop)).run()
+                code = answer.run()
         finally:
             self.talk.keep(turn)
         if code == TERMINATED:

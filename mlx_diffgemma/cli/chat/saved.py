@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ...errors import one_line
+from ...errors import counted, one_line
 from ...machine.files import read_json
 from ...text.chat import Message
 from ..errors import FileError, reason
@@ -13,6 +13,7 @@ from ..record.outfile import OutFile
 
 KIND, VERSION = "mlx-diffgemma conversation", 1
 SPEAKERS = ("user", "assistant")
+SHOWN = 60  # characters of a system text
 KEYS = {"kind", "version", "model", "system", "messages"}
 
 
@@ -61,6 +62,19 @@ def load(file: Path) -> SavedConversation:
         if any("\ud800" <= character <= "\udfff" for character in text):
             _refuse(file, "has text that is not valid Unicode (half of a surrogate pair)")
     return SavedConversation(content["model"], system, messages)
+
+
+def loaded_line(file: Path, conversation: SavedConversation, system: str | None) -> str:
+    """One line on what has been loaded; `system` is the text that holds from here on."""
+    text = conversation.system
+    shown = "no system text" if text is None else f'system text "{_short(text)}"'
+    replaced = "" if system == text else ", which --system replaces"
+    count, model = counted(len(conversation.messages), "message"), conversation.model
+    return f"loaded {file}: {count}, saved with {model}, {shown}{replaced}."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _message(file: Path, number: int, entry: Any) -> Message:

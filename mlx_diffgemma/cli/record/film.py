@@ -72,8 +72,8 @@ def make_film(recording: Recording, pace: Pace) -> Film:
 
 
 def _note(recording: Recording) -> str | None:
-    if recording.problem is not None:
-        return f"Not a valid solution: {recording.problem}."
+    if recording.refused is not None:
+        return f"Refused: {recording.refused}"
     return None if recording.finished else "The generation was interrupted here."
 
 

@@ -25,8 +25,8 @@ AGAIN = "record it again with `generate --trace`"
 class Recording:
     """A generation: its frames in order, and the texts of their tokens.
 
-    prompt: None in traces of versions that kept none. problem: the reason that the answer does not
-    solve an embedded checkpoint's puzzle. finished: the answer has come to its end.
+    prompt: None in traces of versions that kept none. refused: what `generate` said of an
+    answer that does not solve its puzzle. finished: the answer has come to its end.
     """
 
     num_steps: int
@@ -35,7 +35,7 @@ class Recording:
     parts: Mapping[tuple[int, int, bool], Parts]
     answer: str
     prompt: str | None = None
-    problem: str | None = None
+    refused: str | None = None
     finished: bool = True
 
     @property
@@ -59,7 +59,7 @@ class _Entry:
     frame: Frame
     parts: Parts
     answer: str | None = None  # so far, where a canvas is finished
-    problem: str | None = None
+    refused: str | None = None
 
 
 def read_recording(file: Path) -> Recording:
@@ -91,7 +91,7 @@ def read_recording(file: Path) -> Recording:
         parts={_key(entry.frame): entry.parts for entry in entries},
         answer=next((entry.answer for entry in reversed(entries) if entry.answer is not None), ""),
         prompt=prompt,
-        problem=entries[-1].problem,
+        refused=entries[-1].refused,
         finished=entries[-1].frame.finish_reason is not None,
     )
 
@@ -158,8 +158,8 @@ def _entry(line: dict[str, Any], canvas_length: int) -> _Entry:
     nothing = np.zeros(canvas_length, np.float32)
     frame = Frame(canvas, step, tokens, nothing, nothing > 0, committed)
     if committed:
-        problem = _optional_text(line.get("problem"))
-        return _Entry(_commit(line, frame), parts, _text(line["answer"]), problem)
+        refused = _optional_text(line.get("refused"))
+        return _Entry(_commit(line, frame), parts, _text(line["answer"]), refused)
     return _Entry(_step(line, frame), parts)
 
 

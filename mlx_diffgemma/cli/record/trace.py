@@ -19,6 +19,7 @@ from ...diffusion.denoise import Frame
 from ...diffusion.pinned import FillFrame
 from ...text.pieces import Parts
 from ...version import __version__
+from ..answer.advice import refusal
 from ..terminal.scene import turn_reader
 from .outfile import writing
 
@@ -90,7 +91,7 @@ class Trace:
         line = _line(frame, self.read(frame))
         if frame.committed:
             line["answer"] = self.turn.reply().text
-            line["problem"] = self.turn.problem()
+            line["refused"] = refusal(self.turn)
         self._write(line)
 
     def _write(self, line: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TextIO
 from ...errors import one_line
 
 DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 # C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
@@ -50,7 +51,7 @@ def say(line: str) -> None:
     tell(harmless(one_line(line)))
 
 
-def tell(line: str, indent: int = 0) -> None:
+def tell(line: str, indent: int = 0, *, dim: bool = False) -> None:
     """Print a harmless line as it is, blanks too; on a terminal its further rows are indented."""
     if sys.stderr is None:
         return
@@ -59,7 +60,7 @@ def tell(line: str, indent: int = 0) -> None:
 
         line = word_wrapped(line, columns, indent)
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(f"{DIM}{line}{PLAIN}" if dim else line, file=sys.stderr, flush=True)
     except OSError:  # nobody reads it; the exit code still tells
         detach(sys.stderr)
 

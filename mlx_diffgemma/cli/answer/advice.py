@@ -1,0 +1,49 @@
+"""The way on from an answer that was cut, or that is wrong: what to do depends on the cause."""
+
+from ...conversation.turn import Turn
+from ...errors import counted
+
+
+def after_cut(turn: Turn, in_chat: bool) -> str | None:
+    """One line on an answer that ended for want of tokens; None where it came to its own end."""
+    reply = turn.reply()
+    if reply.finish_reason != "length":
+        return None
+    limit = turn.sampler.max_tokens
+    more = _more_tokens(turn)
+    cut = f"cut at {counted(limit, 'token')}"
+    if more <= limit:
+        keep = "/save FILE keeps the conversation, /reset begins another one"
+        return f"{cut}, the context is full; {keep if in_chat else 'shorten the prompt'}."
+    if in_chat:
+        return f"{cut}; ask it to go on, or start chat with --max-tokens {more}."
+    return f"{cut}; --max-tokens {more} --seed {reply.seed} gives the same and what follows."
+
+
+def refusal(turn: Turn, in_chat: bool = False) -> str | None:
+    """One line on an answer that does not solve its puzzle; None where it does."""
+    problem = turn.problem()
+    if problem is None:
+        return None
+    return f"not a valid solution: {problem}; {after_wrong(turn, in_chat)}"
+
+
+def after_wrong(turn: Turn, in_chat: bool) -> str:
+    """The way on from an answer that does not solve its puzzle."""
+    if cut := after_cut(turn, in_chat):
+        return cut
+    if turn.task and turn.puzzle and turn.task.unsolvable(turn.puzzle):
+        return "the puzzle has no solution: correct what is given."
+    steps, usual = turn.sampler.max_denoising_steps, turn.session.model.config.sampler
+    if turn.reply().steps[-1] == steps < usual.max_denoising_steps:
+        start = "start chat with" if in_chat else "try"
+        return f"it ran out of steps: {start} more --steps than {steps}."
+    return "/seed new, then ask again." if in_chat else "try another --seed."
+
+
+def _more_tokens(turn: Turn) -> int:
+    """Twice as many tokens in whole canvases, or as many as the context holds."""
+    config = turn.session.model.config
+    C, context = config.canvas_length, config.text.max_position_embeddings
+    fitting = (context - len(turn.prompt_ids)) // C
+    return C * min(fitting, -(-2 * turn.sampler.max_tokens // C))
