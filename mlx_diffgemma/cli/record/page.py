@@ -11,11 +11,11 @@ from .film import Film, svg
 
 
 def html(film: Film, title: str) -> str:
-    """The page: prompt, controls, and the very image that `svg` gives."""
+    """The page: controls, the very image that `svg` gives, a note and the prompt."""
     return PAGE.format(
-        title=escape(title),
-        prompt=_prompt(film.prompt),
-        note=f"<p>{escape(film.note)}</p>\n" if film.note else "",
+        title=_escaped(title),
+        prompt=f"<h2>Prompt</h2>\n<pre>\n{_escaped(film.prompt)}</pre>" if film.prompt else "",
+        note=f"<p>{_escaped(film.note)}</p>\n" if film.note else "",
         last=len(film.pictures) - 1,
         count=len(film.pictures),
         times=json.dumps([round(1000 * seconds) for seconds in (*film.starts, film.length)]),
@@ -23,12 +23,9 @@ def html(film: Film, title: str) -> str:
     )
 
 
-def _prompt(prompt: str | None) -> str:
-    """The prompt as text, with what is no character written as \\x1b and the like."""
-    if not prompt:
-        return ""
-    shown = harmless(prompt).encode("utf-8", "backslashreplace").decode()
-    return f"<h2>Prompt</h2>\n<pre>\n{escape(shown)}</pre>"
+def _escaped(text: str) -> str:
+    """Any text as text, with what is no character written as \\x1b and the like."""
+    return escape(harmless(text).encode("utf-8", "backslashreplace").decode())
 
 
 # Colours: text and accent have 4.5:1 and more on their background; a test computes it.
