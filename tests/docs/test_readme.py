@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from pages import PAGES, ROOT, commands, table, text_of
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from mlx_diffgemma.cli.app import app
 from mlx_diffgemma.cli.chat.slash import COMMANDS
@@ -115,6 +116,21 @@ def test_the_picture_is_of_the_transcripts_puzzle() -> None:
                 rows[y] = rows.get(y, "") + "".join(re.findall(r"[1-9]", text.text or ""))
     (transcript,) = (command for command in commands(README) if command.shown)
     assert [row for _, row in sorted(rows.items()) if len(row) == 9] == list(transcript.shown)
+
+
+def test_the_picture_is_what_its_script_makes(tmp_path: Path) -> None:
+    """But for the times of the machine that made it."""
+    script, picture = runpy.run_path(str(ROOT / "scripts/make_picture.py")), tmp_path / "x.svg"
+    for arguments in script["commands"](tmp_path / "trace.jsonl", picture):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    made, kept = (path.read_text("utf-8") for path in (picture, DOCS / "denoising.svg"))
+    assert _without_times(made) == _without_times(kept), "run scripts/make_picture.py again"
+
+
+def _without_times(image: str) -> str:
+    """An image whose status lines end before the milliseconds."""
+    numbers = r'textLength="[^"]*">(canvas[^<]*/step)[^<]*<'
+    return re.sub(numbers, r">\1<", image.replace("\u00a0", " "))
 
 
 def test_the_architecture_names_files_that_are_there() -> None:

@@ -151,7 +151,9 @@ def test_the_pages_own_colours_can_be_read_in_both_schemes(film: Film) -> None:
 STAGE = """
 const shapes = PARTS.map((name) => ({ getAttribute: () => name, style: {} }));
 const elements = {};
-const element = (id) => elements[id] ??= { value: id === "speed" ? "1" : "0", textContent: "Play", setAttribute() {} };
+const element = (id) => elements[id] ??= {
+  value: id === "speed" ? "1" : "0", textContent: "Play", setAttribute() {},
+};
 let pressed, due = [];
 const document = {
   getElementById: element, querySelectorAll: () => shapes,
