@@ -39,8 +39,8 @@ def command(given: ReplayOptions) -> int:
     """Play a saved denoising trace, or write it as an image or a page that plays it.
 
     While it plays, space pauses and goes on, the arrow keys step, q ends. Without a terminal only
-    the answer is printed. An answer that `generate` refused is refused here too, with exit code 1,
-    as is the rest of one that was interrupted.
+    the answer is printed. The exit code is 1 for an answer that `generate` refused, which is not
+    printed, and for a generation that was interrupted.
     """
     from .record.pace import chosen_pace
     from .record.recording import read_recording

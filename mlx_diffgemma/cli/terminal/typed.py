@@ -5,6 +5,8 @@ import select
 import time
 from collections import deque
 
+from .keys import in_foreground
+
 READ_BYTES = 1024
 ESCAPE_SECONDS = 0.05  # the rest of an arrow's escape comes within it; the Escape key is alone
 
@@ -33,8 +35,11 @@ class Typed:
         return self.keys.popleft() if self.keys else None
 
     def _read(self, seconds: float) -> None:
-        """Take what comes within so long, and an Escape that nothing follows."""
-        if not self.open:
+        """Take what comes within so long, and an Escape that nothing follows.
+
+        In the background the keys are the shell's, and reading them would stop this process.
+        """
+        if not self.open or not in_foreground(self.descriptor):
             time.sleep(seconds)
             return
         if not self._comes(seconds):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
 
 from mlx_diffgemma.assets.sudoku import SudokuTask
 from mlx_diffgemma.cli.terminal.picture import (
@@ -14,6 +15,7 @@ from mlx_diffgemma.cli.terminal.picture import (
     Run,
     Size,
     Snapshot,
+    legend,
     render,
     runs,
     token_styles,
@@ -114,10 +116,11 @@ def test_nothing_is_larger_than_the_screen(rows: int, columns: int) -> None:
     finished = (("Long ago, " * 30, "a"),)
     for layout in (None, LAYOUT):
         view = snapshot(*(WORDS * 9)[:90], finished=finished, layout=layout)
-        picture = render(view, Size(columns, rows, floor=rows + 3))
-        assert len(picture.lines) == rows
-        for line in picture.lines:
-            assert cell_len("".join(segment.text for segment in line)) <= columns
+        for below in ((), (legend(), legend())):
+            picture = render(view, Size(columns, rows, floor=rows + 3), below)
+            assert len(picture.lines) == rows
+            for line in picture.lines:
+                assert cell_len("".join(segment.text for segment in line)) <= columns
 
 
 def test_a_tall_canvas_shows_the_place_where_something_happens() -> None:
@@ -138,6 +141,23 @@ def test_a_short_canvas_leaves_room_for_what_stands_above() -> None:
 def test_the_status_line_stands_no_higher_than_before() -> None:
     assert shown(snapshot("a"), 20) == ["a"]
     assert text(render(snapshot("a"), Size(20, 24, floor=3)), 20) == "a\n\n\n"
+
+
+def test_lines_below_leave_the_canvas_its_room() -> None:
+    """The first of them stays longest; a grid is not given up for them, nor a line cut."""
+    below = ((Segment("one"),), (Segment("second"),))
+
+    def lines_below(view: Snapshot, rows: int, columns: int = 40) -> list[str]:
+        picture = render(view, Size(columns, rows), below)
+        return ["".join(s.text for s in line) for line in picture.lines[picture.status + 1 :]]
+
+    grid = snapshot(*SOLUTION, "", roles="a" * 89 + "c", layout=LAYOUT)
+    for rows, shown_below in ((16, ["one", "second"]), (15, ["one"]), (14, [])):
+        assert lines_below(grid, rows) == shown_below
+    text = snapshot("a\n" * 20)
+    for rows, shown_below in ((6, ["one", "second"]), (5, ["one"]), (4, [])):
+        assert lines_below(text, rows) == shown_below
+    assert lines_below(text, 6, columns=5) == ["one"]
 
 
 def test_a_sudoku_is_a_grid() -> None:

@@ -47,6 +47,18 @@ def test_nothing_typed_takes_its_time(keyboard: tuple[Typed, Type]) -> None:
     assert time.monotonic() - began >= 0.05
 
 
+def test_keys_of_the_shell_are_left_alone(
+    keyboard: tuple[Typed, Type], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the terminal in the background stops a process."""
+    typed, press = keyboard
+    press(b"q")
+    monkeypatch.setattr("mlx_diffgemma.cli.terminal.typed.in_foreground", lambda _: False)
+    assert typed.next(0.01) is None
+    monkeypatch.undo()
+    assert typed.next(0.01) == "q"
+
+
 def test_a_terminal_that_is_gone_types_nothing() -> None:
     ours, theirs = os.pipe()
     os.close(theirs)
