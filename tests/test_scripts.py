@@ -234,6 +234,11 @@ def test_demo_plays_its_steps_on_a_terminal(demo: Checkout, tmp_path: Path) -> N
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_demos_help_is_generates(demo: Checkout) -> None:
+    assert demo.run("scripts/demo", "--help").stderr == ""
+    assert calls(demo) == ["generate --help"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables"),
     [((), {"TERM": "dumb"}), ((), {"CI": "true"}), (("--json",), {})],
