@@ -51,7 +51,7 @@ def test_a_draft_takes_no_more_tokens_than_the_answer(session: Session) -> None:
 
 
 def test_a_draft_ends_at_a_stop_text(session: Session) -> None:
-    draft, frame = next(frames(session))
+    draft, _ = next(frames(session))
     text = draft.text()
     assert len(text) > 4
     draft, _ = next(frames(session, text[2:4]))

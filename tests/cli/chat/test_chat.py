@@ -79,7 +79,7 @@ def test_a_cut_answer_says_how_to_go_on(run: Any, random_folder: Path) -> None:
     done = run(*base, "--max-tokens", 8, input="Hi")
     assert_says(done.stderr[:-1], "cut at 8 tokens; ask it to go on ... chat ... --max-tokens 16")
     full = run(*base, input="x" * 2020)
-    assert_says(full.stderr[:-1], "cut at 8 tokens, the context is full; /save FILE ... /reset")
+    assert_says(full.stderr[:-1], "cut at 16 tokens, the context is full; /save FILE ... /reset")
 
 
 def test_another_seed_is_a_command_here(run: Any) -> None:
@@ -97,9 +97,8 @@ def test_a_conversation_that_does_not_fit_any_more_goes_on_after_reset(
     first, again = run(*base, input="Hi\n").stdout, "x" * 2030
     done = run(*base, input=f"Hi\n{again}\n/reset\nHi\n")
     assert done.stdout == first * 2
-    assert_says(
-        done.stderr.splitlines()[0], "error: ... positions ... 2,048 ... /save FILE ... /reset"
-    )
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert_says(error, "positions ... 2,048 ... /save FILE ... /reset")
     alone = run(*base, input="x" * 2100)
     assert "/reset" not in alone.stderr  # nothing to forget
 
@@ -131,8 +130,8 @@ def test_a_closed_pipe_ends_it(spawn: Any) -> None:
         ("/seed -1", "error: /seed takes a number from 0 to ... or new ... '-1'"),
         ("/Seed 7", "seed: 7"),
         ("/SYSTEM Be brief.", "system text: Be brief."),
-        ("/sead 7", "error: /sead is no command; did you mean /seed? A blank in front"),
-        ("/etc/hosts is what?", "error: /etc/hosts ... /help lists them. A blank in front"),
+        ("/sead 7", "error: /sead is no command; did you mean /seed? /help ... a blank in front"),
+        ("/etc/hosts is what?", "error: /etc/hosts ... /help lists them, a blank in front"),
         ("/", "error: / is no command ... /help"),
         ("// a comment", "error: // is no command ... /help"),
         ("/stats", "no answer yet"),
@@ -295,7 +294,7 @@ def test_what_is_typed_while_it_answers_is_the_next_line(tmp_path: Path) -> None
     """Nothing of it shows in the view, and Enter is Enter."""
     with paced(0.3, tmp_path / "log", *CHAT) as tty:
         answered(tty, 1).type(f"{PUZZLE}\r")
-        tty.until(lambda tty: tty.alternate and "step 2/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and "/48" in tty.text())
         tty.type("/seed 5\r/seed 7")
         tty.until(lambda tty: not tty.alternate)
         assert b"/seed" not in tty.bytes
@@ -318,12 +317,13 @@ def test_what_is_typed_before_the_first_question_is_asked() -> None:
 def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
     random_folder: Path, tmp_path: Path
 ) -> None:
-    base = ("--model", random_folder, "--seed", 3, "--max-tokens", 40)
+    slow = ("--steps", 90, "--stability", 99)  # in one canvas
+    base = ("--model", random_folder, "--seed", 3, "--max-tokens", 8, *slow)
     with paced(0.4, tmp_path / "log", "chat", *base) as tty:
         answered(tty, 1).type("Hi\r")
-        tty.until(lambda tty: tty.alternate and "canvas 1 step  2/3" in tty.text())
+        tty.until(lambda tty: tty.alternate and "/90" in tty.text())
         tty.type("\x03")
-        tty.until("draft, canvas 1 after step 2 of 3:").until("no canvases finished")
+        tty.until("draft, canvas 1 after step").until("no canvases finished")
         assert b"\x1b[2m" in tty.bytes.rpartition(b"draft, canvas 1")[2]
         answered(tty, 2).type(f"/save {tmp_path / 'talk.json'}\r")
         tty.until("saved 0 messages")

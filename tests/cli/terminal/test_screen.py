@@ -78,7 +78,7 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
         shown = tty.scrollback()
     assert first.splitlines()[-1].startswith("canvas 2 step ")  # which, the load decides
     assert first[:4] == expected[:4]
-    assert shown.split("\n16 tokens")[0].rstrip() == expected.rstrip()
+    assert shown.split("\ncut at 16 tokens")[0].rstrip() == expected.rstrip()
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 24), (1, 1)])
