@@ -259,3 +259,22 @@ def test_random_exchanges_are_judged_as_the_second_opinion_does(puzzles):
 def test_a_prompt_that_is_no_puzzle_is_an_error_not_a_verdict():
     with pytest.raises(PromptError):
         TASK.problem("hello", rows(SOLUTION))
+
+
+@pytest.mark.parametrize("entry", range(0, 40, 8))
+def test_a_puzzle_with_a_solution_is_not_called_unsolvable(puzzles, entry):
+    puzzle = puzzles[entry]["puzzle"]
+    assert not TASK.unsolvable(puzzle)
+    solution = puzzles[entry]["solution"]
+    cell = next(place for place, given in enumerate(puzzle) if given in "0.")
+    for digit in set("123456789") - {solution[cell]}:  # it has one solution, with another digit
+        wrong = puzzle[:cell] + digit + puzzle[cell + 1 :]
+        if breaks_no_rule(wrong):
+            assert TASK.unsolvable(wrong)
+
+
+def test_a_search_that_takes_too_long_decides_nothing():
+    assert not TASK.unsolvable(BLANK)
+    slow = "." * 5 + "5.8" + "." * 4 + "6.1.43" + "." * 10 + "1.5" + "." * 8 + "1.6...3"
+    slow += "." * 7 + "553" + "." * 5 + "61" + "." * 8 + "4" + "." * 9
+    assert not TASK.unsolvable(slow)  # nobody has the patience to find that it is

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
+from facts import assert_says
+from puzzle import HARD, PUZZLE, SOLUTION, SOLVE, assert_one_line
 
 import mlx_diffgemma as dg
 
@@ -97,10 +98,55 @@ def test_what_is_no_puzzle_is_one_line(run: Any, prompt: str, line: str) -> None
     assert_one_line(run("generate", prompt, "--model", "tiny-sudoku"), 1, line)
 
 
-@pytest.mark.parametrize("limit", [("--steps", 1), ("--max-tokens", 40)])
-def test_a_wrong_solution_is_not_shown(run: Any, limit: tuple[str, int]) -> None:
-    done = run(*SOLVE, *limit)
-    assert_one_line(done, 1, "not a valid solution", "try another --seed.")
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--steps", 1), "row 1 has two 4s ... steps ... --steps than 1"),
+        (("--max-tokens", 40), "36 digits, expected 81 ... cut at 40 tokens ... --max-tokens 90"),
+        ((), "column 1 has two 1s ... try another --seed"),
+    ],
+)
+def test_a_wrong_solution_is_not_shown(run: Any, options: tuple[object, ...], cause: str) -> None:
+    """The line names the cause: another seed was offered where none could help."""
+    puzzle = PUZZLE if options else HARD
+    done = run("generate", puzzle, *SOLVE[2:], *options)
+    assert_one_line(done, 1, "not a valid solution", cause)
+    assert ("try another --seed" in done.stderr) == (not options)
+
+
+def test_a_puzzle_without_a_solution_is_called_so(run: Any) -> None:
+    done = run("generate", "532" + PUZZLE[3:], *SOLVE[2:], "--steps", 1)
+    assert_one_line(done, 1, "not a valid solution", "the puzzle has no solution")
+    assert "--seed" not in done.stderr
+
+
+def test_an_answer_that_is_cut_says_so(run: Any, random_folder: Path) -> None:
+    """One line with the way on; JSON has it in finish_reason."""
+    base = ("generate", "Hi", "--model", random_folder, "--seed", 3)
+    cut = run(*base, "--max-tokens", 12)
+    assert_says(cut.stderr[:-1], "cut at 12 tokens ... --max-tokens 24 --seed 3")
+    more = run(*base, "--max-tokens", 24)
+    assert more.stdout.startswith(cut.stdout[:-1])
+    assert len(more.stdout) > len(cut.stdout)
+    done = run(*base, "--max-tokens", 12, "--json")
+    assert (done.stderr, as_json(done)["finish_reason"]) == ("", "length")
+    seen = run(*base, "--max-tokens", 1, "--visual").stderr.splitlines()[-2:]
+    assert_says(seen[0], "cut at 1 token ... --max-tokens 8")
+    assert_says(seen[1], "1 token in ... 3 steps, cut at --max-tokens, seed 3")
+
+
+def test_an_answer_that_fills_the_context_says_so(run: Any, random_folder: Path) -> None:
+    done = run("generate", "x" * 2030, "--raw", "--model", random_folder, "--seed", 3)
+    assert_says(done.stderr[:-1], "cut at 16 tokens, the context is full; shorten the prompt")
+
+
+def test_a_solution_with_all_its_digits_was_not_cut(run: Any) -> None:
+    done = run(*SOLVE, "--max-tokens", 89)  # one fewer than with the end
+    assert (done.exit_code, done.stdout, done.stderr) == (0, SOLUTION, "")
+
+
+def test_a_draft_is_no_part_of_the_json(run: Any) -> None:
+    assert_one_line(run(*SOLVE, "--keep-draft", "--json"), 2, "--keep-draft and --json ... --trace")
 
 
 def test_a_wrong_solution_is_data(run: Any) -> None:

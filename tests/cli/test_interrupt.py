@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import assert_says
+from puzzle import SOLUTION, SOLVE
 
 # Runs the command line with a model that, once it has come to `canvas` and `step`, says so on
 # standard error and then takes a minute over it.
@@ -74,8 +76,8 @@ def first_canvas(run: Any, long_answer: list[object]) -> str:
 def test_finished_canvases_are_printed(
     long_answer: list[object], first_canvas: str, sent: signal.Signals, code: int
 ) -> None:
-    got = stopped(SLOW, 1, 1, *long_answer, sent=sent)
-    assert got == (code, first_canvas + "\n", ["interrupted: 1 canvas finished."])
+    got, out, err = stopped(SLOW, 1, 1, *long_answer, sent=sent)
+    assert (got, out, err[-1]) == (code, first_canvas + "\n", "interrupted: 1 canvas finished.")
 
 
 def test_json_holds_finished_canvases(
@@ -121,19 +123,31 @@ def test_what_was_finished_before_an_error_is_printed(
     assert done.stderr.startswith("error: ")
 
 
-def test_before_the_first_canvas_there_is_nothing(long_answer: list[object]) -> None:
+def test_before_the_first_step_there_is_nothing(long_answer: list[object]) -> None:
     line = ["interrupted: no canvases finished."]
-    assert stopped(SLOW, 0, 1, *long_answer) == (130, "", line)
+    assert stopped(SLOW, 0, 0, *long_answer) == (130, "", line)
     code, out, err = stopped(SLOW, 0, 1, *long_answer, "--json")
     reply = json.loads(out)
     assert (code, reply["text"], reply["finish_reason"], err) == (130, "", "interrupted", line)
     assert (reply["steps"], reply["token_ids"]) == ([], [])
 
 
-def test_an_interrupted_puzzle_shows_nothing() -> None:
-    puzzle = "." * 81
-    got = stopped(SLOW, 0, 1, "generate", puzzle, "--model", "tiny-sudoku")
-    assert got == (130, "", ["interrupted: no canvases finished."])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_canvas_in_work_is_left_as_a_draft(sent: signal.Signals, code: int) -> None:
+    """A solved grid that was in view was thrown away: "no canvases finished"."""
+    got, out, err = stopped(SLOW, 0, 3, *SOLVE, sent=sent)
+    assert (got, out) == (code, "")
+    label, *draft, last = err
+    assert_says(label, "draft, canvas 1 after step 3 of 48")
+    assert "".join(f"{row}\n" for row in draft) == SOLUTION
+    assert last == "interrupted: no canvases finished."
+
+
+def test_a_draft_that_is_kept_goes_to_standard_output() -> None:
+    code, out, err = stopped(SLOW, 0, 3, *SOLVE, "--keep-draft")
+    assert (code, out) == (130, SOLUTION)
+    assert_says(err[0], "draft: canvas 1 after step 3 of 48")
+    assert err[1:] == ["interrupted: no canvases finished."]
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -158,8 +172,11 @@ def test_a_chat_through_a_pipe_ends(
 ) -> None:
     """Nobody sits there who could ask on."""
     _, question, *options = long_answer
-    got = stopped(SLOW, 1, 1, "chat", *options, sent=sent, asked=f"{question}\nAnd then?\n")
-    assert got == (code, first_canvas + "\n", ["interrupted: 1 canvas finished.", *more])
+    got, out, err = stopped(
+        SLOW, 1, 1, "chat", *options, sent=sent, asked=f"{question}\nAnd then?\n"
+    )
+    assert (got, out) == (code, first_canvas + "\n")
+    assert err[-1 - len(more) :] == ["interrupted: 1 canvas finished.", *more]
 
 
 def test_canvases_are_printed_when_they_are_finished(

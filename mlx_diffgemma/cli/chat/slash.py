@@ -23,6 +23,7 @@ COMMAND = re.compile(r"/(\S*)(.*)", re.DOTALL)
 NONE = "-"  # takes a system text away
 OTHER_NAMES = {"?": "help", "exit": "quit", "bye": "quit", "q": "quit"}
 LEAVING = ("exit", "quit")  # lines with which people leave other programs
+ALIKE = 0.7  # a share of letters by which a name is another one typed wrongly
 COLUMN = 18  # where the help of a command begins
 OPTION = "Option" if sys.platform == "darwin" else "Alt"  # the key's name on the keyboard
 
@@ -61,9 +62,9 @@ def run_command(talk: Talk, line: str, *, typed: bool) -> bool:
 
 def _unknown(name: str) -> str:
     """The error of a name that is no command, with the nearest one."""
-    near = get_close_matches(name.lower(), COMMANDS, 1)
-    meant = f"did you mean /{near[0]}?" if near else "/help lists them."
-    return f"/{name:.40} is no command; {meant} A blank in front of the line asks it as a question."
+    near = get_close_matches(name.lower(), [*COMMANDS, *OTHER_NAMES], 1, ALIKE)
+    meant = f"did you mean /{near[0]}? /help lists all" if near else "/help lists them"
+    return f"/{name:.40} is no command; {meant}, a blank in front of the line asks it."
 
 
 def _help(talk: Talk, argument: str) -> None:

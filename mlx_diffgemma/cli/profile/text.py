@@ -126,10 +126,10 @@ def _components(profile: Values) -> Iterator[str]:
         yield row.rstrip()
     total = sum(part["ms"] for part in profile["components"].values())
     yield f"{'sum':<18}{total:>10.4g}   the same steps without fences {fences['plain_step_ms']:.4g}"
-    yield _waiting(fences)
+    yield waiting(fences)
 
 
-def _waiting(fences: Values) -> str:
+def waiting(fences: Values) -> str:
     """The time that fences took: a difference of two times, which noise may make negative."""
     times = counted(round(fences["fences_per_step"]), "time")
     if fences["overhead_ms"] <= 0:

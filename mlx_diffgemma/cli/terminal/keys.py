@@ -51,8 +51,9 @@ def take_typed(descriptor: int) -> bytes:
     try:
         _set(descriptor, _without_echo(found))
         typed = b""
-        while part := os.read(descriptor, 4096):
-            typed += part
+        with suppress(BlockingIOError):  # others may have set the terminal so
+            while part := os.read(descriptor, 4096):
+                typed += part
         return typed
     finally:
         _set(descriptor, found)

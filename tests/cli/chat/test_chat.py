@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, paced
-from puzzle import PUZZLE, SOLUTION, assert_one_line
+from puzzle import HARD, PUZZLE, SOLUTION, assert_one_line
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
 EASY = "".join(
@@ -58,10 +58,36 @@ def test_nothing_to_answer_is_no_error(run: Any) -> None:
     assert run(*CHAT, input="/quit\nhello").exit_code == 0
 
 
-def test_a_slash_in_front_may_be_a_question(run: Any, random_folder: Path) -> None:
-    done = run("chat", "--model", random_folder, "--max-tokens", 8, input="/usr/bin?\n")
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.strip()
+def test_a_blank_in_front_makes_a_question(run: Any, random_folder: Path) -> None:
+    base = ("chat", "--model", random_folder, "--max-tokens", 8, "--seed", 3)
+    for line in ("/usr/bin?", "/help", "quit"):
+        done = run(*base, input=f" {line}\n")
+        assert done.exit_code == 0
+        assert done.stdout.strip()
+        assert "error" not in done.stderr
+
+
+def test_a_pipe_asks_what_people_leave_with(run: Any, random_folder: Path) -> None:
+    """There, a line is a question, and the end of the input ends the chat."""
+    done = run("chat", "--model", random_folder, "--max-tokens", 8, input="quit\nbye\n")
+    assert done.exit_code == 0
+    assert done.stderr.count("cut at 8 tokens") == 2
+
+
+def test_a_cut_answer_says_how_to_go_on(run: Any, random_folder: Path) -> None:
+    base = ("chat", "--model", random_folder, "--seed", 3)
+    done = run(*base, "--max-tokens", 8, input="Hi")
+    assert_says(done.stderr[:-1], "cut at 8 tokens; ask it to go on ... chat ... --max-tokens 16")
+    full = run(*base, input="x" * 2020)
+    assert_says(full.stderr[:-1], "cut at 16 tokens, the context is full; /save FILE ... /reset")
+
+
+def test_another_seed_is_a_command_here(run: Any) -> None:
+    """`try another --seed` is of no use in a chat, and never after one step."""
+    done = run(*CHAT, input=HARD)
+    assert_says(done.stderr[:-1], "error: not a valid solution ... /seed new, then ask again")
+    done = run(*CHAT, "--steps", 1, input=PUZZLE)
+    assert_says(done.stderr[:-1], "error: not a valid solution ... start chat with more --steps")
 
 
 def test_a_conversation_that_does_not_fit_any_more_goes_on_after_reset(
@@ -71,9 +97,8 @@ def test_a_conversation_that_does_not_fit_any_more_goes_on_after_reset(
     first, again = run(*base, input="Hi\n").stdout, "x" * 2030
     done = run(*base, input=f"Hi\n{again}\n/reset\nHi\n")
     assert done.stdout == first * 2
-    assert_says(
-        done.stderr.splitlines()[0], "error: ... positions ... 2,048 ... /save FILE ... /reset"
-    )
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert_says(error, "positions ... 2,048 ... /save FILE ... /reset")
     alone = run(*base, input="x" * 2100)
     assert "/reset" not in alone.stderr  # nothing to forget
 
@@ -101,8 +126,14 @@ def test_a_closed_pipe_ends_it(spawn: Any) -> None:
         ("/seed", "seed: 1"),
         ("/seed 7", "seed: 7"),
         ("/seed new", "seed: a new one"),
-        ("/seed x", "error: /seed takes a number or new ... 'x'"),
-        ("/seed -1", "error: seed is -1"),
+        ("/seed x", "error: /seed takes a number from 0 to ... or new ... 'x'"),
+        ("/seed -1", "error: /seed takes a number from 0 to ... or new ... '-1'"),
+        ("/Seed 7", "seed: 7"),
+        ("/SYSTEM Be brief.", "system text: Be brief."),
+        ("/sead 7", "error: /sead is no command; did you mean /seed? /help ... a blank in front"),
+        ("/etc/hosts is what?", "error: /etc/hosts ... /help lists them, a blank in front"),
+        ("/", "error: / is no command ... /help"),
+        ("// a comment", "error: // is no command ... /help"),
         ("/stats", "no answer yet"),
         ("/stats now", "error: /stats takes nothing ... 'now'"),
         ("/save", "error: /save ... name of a file"),
@@ -121,8 +152,18 @@ def test_commands_answer_on_standard_error(run: Any, typed: str, facts: str) -> 
     assert done.exit_code == (1 if facts.startswith("error") else 0)
 
 
-def test_help_names_every_command(run: Any) -> None:
-    shown = run(*CHAT, input="/help").stderr
+@pytest.mark.parametrize("typed", ["/exit", "/bye", "/Quit", "/q"])
+def test_leaving_by_other_names(run: Any, typed: str) -> None:
+    """They were questions, and the model answered."""
+    done = run(*CHAT, input=f"{typed}\nhello")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("typed", ["/help", "/?", "/Help", "/HELP"])
+def test_help_names_every_command(run: Any, typed: str) -> None:
+    shown = run(*CHAT, input=typed).stderr
+    assert "Ctrl-J" in shown
+    assert "A blank in front" in shown
     for name in ("system", "think", "seed", "stats", "save", "reset", "help", "quit"):
         assert f"\n/{name} " in f"\n{shown}"
 
@@ -155,6 +196,12 @@ def test_a_conversation_goes_on_where_it_was_saved(
     )
     again = run(*base, "--load", file, input="And now?\n")
     assert again.exit_code == 0
+    folder = saved["model"]
+    assert_says(
+        again.stderr.splitlines()[0], f"loaded {file}: 2 messages ... {folder} ... Be brief."
+    )
+    other = run(*base, "--load", file, "--system", "Be kind.", input="")
+    assert_says(other.stderr[:-1], "Be brief. ... --system replaces")
     assert both.stdout.endswith(again.stdout)
     alone = run(*base, input="And now?\n")
     assert alone.stdout != again.stdout
@@ -204,7 +251,9 @@ def test_editing_history_paste_and_leaving(random_folder: Path) -> None:
     steps = [  # what is typed, and what it makes the chat say
         ("/sead\x7f\x7fed 5\r", "seed: 5."),  # two backspaces
         ("\x1b[A\x7f7\r", "seed: 7."),  # the line before, changed
-        ("/system one\x1b\rtwo\r", "system text: one two"),  # Alt-Enter
+        ("/system one\x1b\rtwo\r", "system text: one two"),  # Alt-Enter, or Esc and Enter
+        ("/system two\nthree\r", "system text: two three"),  # Ctrl-J
+        ("/system one\x1b\nsix\r", "system text: one six"),  # a terminal whose Enter is a line feed
         ("\x1b[200~/system three\nfour\x1b[201~\r", "system text: three four"),
         ("/system five\\\rsix\r", "system text: five six"),
         ("nothing\x03", "Ctrl-D or /quit leaves."),
@@ -239,6 +288,47 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
         assert tty.wait() == 0
         tty.assert_given_back()
     assert json.loads(file.read_text())["messages"][1]["content"] + "\n" == first
+
+
+def test_what_is_typed_while_it_answers_is_the_next_line(tmp_path: Path) -> None:
+    """Nothing of it shows in the view, and Enter is Enter."""
+    with paced(0.3, tmp_path / "log", *CHAT) as tty:
+        answered(tty, 1).type(f"{PUZZLE}\r")
+        tty.until(lambda tty: tty.alternate and "/48" in tty.text())
+        tty.type("/seed 5\r/seed 7")
+        tty.until(lambda tty: not tty.alternate)
+        assert b"/seed" not in tty.bytes
+        tty.until("seed: 5;").until("% > /seed 7").type("\r")
+        tty.until("seed: 7;")
+        answered(tty, 4).type("QUIT\r")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def test_what_is_typed_before_the_first_question_is_asked() -> None:
+    """The kernel makes a line feed of Enter then."""
+    with Tty(*PROGRAM, *CHAT) as tty:
+        tty.type("/seed 5\r")
+        tty.until("seed: 5.")
+        answered(tty, 2).type("\x04")
+        assert tty.wait() == 0
+
+
+def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
+    random_folder: Path, tmp_path: Path
+) -> None:
+    slow = ("--steps", 90, "--stability", 99)  # in one canvas
+    base = ("--model", random_folder, "--seed", 3, "--max-tokens", 8, *slow)
+    with paced(0.4, tmp_path / "log", "chat", *base) as tty:
+        answered(tty, 1).type("Hi\r")
+        tty.until(lambda tty: tty.alternate and "/90" in tty.text())
+        tty.type("\x03")
+        tty.until("draft, canvas 1 after step").until("no canvases finished")
+        assert b"\x1b[2m" in tty.bytes.rpartition(b"draft, canvas 1")[2]
+        answered(tty, 2).type(f"/save {tmp_path / 'talk.json'}\r")
+        tty.until("saved 0 messages")
+        answered(tty, 3).type("\x04")
+        assert tty.wait() == 0
 
 
 def test_a_thought_is_folded(random_folder: Path) -> None:
@@ -315,7 +405,7 @@ def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
 def test_other_terminals(env: dict[str, str]) -> None:
     with Tty(*PROGRAM, *CHAT, columns=100, env=env) as tty:
         answered(tty, 1)
-        tty.type(f"{PUZZLE}\n")
+        tty.type(f"{PUZZLE}\r")
         answered(tty, 2)
         tty.type("\x04")
         assert tty.wait() == 0

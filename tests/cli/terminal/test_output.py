@@ -109,7 +109,9 @@ def test_any_environment_gets_the_answer(spawn: Any, env: dict[str, str]) -> Non
     assert b"Traceback" not in done.stderr
     assert b"\x1b" not in done.stderr
     width = int(env.get("COLUMNS", 80))
-    assert max(map(len, done.stderr.decode().splitlines())) <= width
+    *steps, summary = done.stderr.decode().splitlines()
+    assert max(map(len, steps)) <= width
+    assert summary.endswith("seed 1")  # whole: a pipe has no width
 
 
 @pytest.mark.parametrize("arguments", [SOLVE, (*SOLVE, "--json"), ("info", "tiny-sudoku")])

@@ -18,6 +18,7 @@ from pseudo_terminal import GRID_TOP, PROGRAM, Tty, paced
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.cli.terminal.keys import take_typed
 from mlx_diffgemma.cli.terminal.screen import encoded
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
@@ -77,7 +78,7 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
         shown = tty.scrollback()
     assert first.splitlines()[-1].startswith("canvas 2 step ")  # which, the load decides
     assert first[:4] == expected[:4]
-    assert shown.split("\n16 tokens")[0].rstrip() == expected.rstrip()
+    assert shown.split("\ncut at 16 tokens")[0].rstrip() == expected.rstrip()
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 24), (1, 1)])
@@ -97,6 +98,25 @@ def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
         tty.until(lambda tty: tty.alternate and "canvas 1" in tty.text())
         assert len(tty.text().splitlines()) <= 4
         assert tty.wait() == 0
+
+
+def test_the_seed_is_there_in_forty_columns() -> None:
+    """The summary was cut to the window's width."""
+    with Tty(*PROGRAM, *SOLVE, columns=40) as tty:
+        assert tty.wait() == 0
+        rows = tty.scrollback().removeprefix(SOLUTION).splitlines()
+    assert all(len(row) <= 40 for row in rows)
+    assert re.fullmatch(r"90 tokens in .* 4 steps, seed 1", " ".join(rows))
+
+
+def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path) -> None:
+    with paced(0.3, log, *SOLVE) as tty:
+        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.type("echo typed\rmore")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        assert b"typed" not in tty.bytes
+        assert take_typed(tty.theirs) == b""
 
 
 def test_a_resized_window_is_drawn_anew(log: Path) -> None:
@@ -211,7 +231,8 @@ def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) 
             tty.send(sent)
         assert tty.wait() == code
         tty.assert_given_back()
-        assert tty.scrollback().replace("^C", "") == line
+        assert tty.scrollback().split("\n")[-1] == line
+        assert "^C" not in tty.scrollback()
 
 
 def test_stopped_and_continued(log: Path) -> None:

@@ -1,12 +1,13 @@
 """Text in lines of cells."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from rich.cells import cell_len
 from rich.style import Style
 
-from mlx_diffgemma.cli.terminal.wrap import Wrapper, atoms
+from mlx_diffgemma.cli.terminal.wrap import Wrapper, atoms, word_wrapped
 
 BOLD, PLAIN = Style(bold=True), Style()
 FAMILY, THUMB = "👨\u200d👩\u200d👧", "👍🏽"
@@ -79,3 +80,34 @@ def test_a_copy_is_another_text() -> None:
 
 def test_atoms_know_their_cells() -> None:
     assert atoms("a 空\n") == (("a", 1), (" ", 1), ("空", 2), ("\n", 0))
+
+
+@pytest.mark.parametrize(
+    ("width", "text", "rows"),
+    [
+        (9, "the sky is", ["the sky", "is"]),
+        (10, "the sky is", ["the sky is"]),
+        (10, "see /a/long/path here", ["see", "/a/long/path here"]),
+        (5, "空は 青い 空", ["空は", "青い", "空"]),
+        (5, "空は青い a b", ["空は青い", "a b"]),  # the terminal shows 空は and 青い
+        (20, "  two   blanks", ["  two   blanks"]),
+        (20, "", [""]),
+        (1, "a b", ["a", "b"]),
+    ],
+)
+def test_rows_of_whole_words(width: int, text: str, rows: list[str]) -> None:
+    assert word_wrapped(text, width).split("\n") == rows
+
+
+def test_words_are_kept_whole_and_rows_are_full() -> None:
+    chance = random.Random(0)
+    for _ in range(300):
+        width = chance.randrange(8, 30)
+        words = ["".join(chance.choices("ab空é", k=chance.randrange(1, 9))) for _ in range(12)]
+        rows = word_wrapped(" ".join(words), width).split("\n")
+        assert " ".join(rows).split() == words
+        for row, after in pairwise([*rows, None]):
+            assert cell_len(row) <= width or len(row.split()) > 0
+            if after and max(map(cell_len, row.split())) <= width:
+                assert cell_len(row) <= width
+                assert cell_len(f"{row} {after.split()[0]}") > width
