@@ -7,6 +7,7 @@ conversation can go back a little without encoding again.
 """
 
 from dataclasses import dataclass, field
+from weakref import ReferenceType
 
 import mlx.core as mx
 
@@ -110,12 +111,21 @@ class LayerCache:
 
 @dataclass
 class Prefix:
-    """The encoded positions: their token ids and every layer's keys and values."""
+    """The encoded positions: their token ids and every layer's keys and values.
+
+    model: the one that computes them, which no other can go on with; weak, so that a prefix keeps
+    no weights alive.
+    """
 
     layers: list[LayerCache]
     tokens: list[int] = field(default_factory=list)
     marked: int = 0
     reserved: int = 0
+    model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
+
+    def is_of(self, model: object) -> bool:
+        """True where `model` made this prefix."""
+        return self.model is not None and self.model() is model
 
     @property
     def length(self) -> int:

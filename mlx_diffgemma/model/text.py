@@ -5,6 +5,7 @@ Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from weakref import ref
 
 import mlx.core as mx
 
@@ -52,8 +53,9 @@ class Model:
 
     def new_prefix(self) -> Prefix:
         """An empty prefix."""
-        window = self.config.text.sliding_window
-        return Prefix([LayerCache(window if c.sliding else None) for c in self.config.text.layers])
+        text = self.config.text
+        caches = [LayerCache(text.sliding_window if c.sliding else None) for c in text.layers]
+        return Prefix(caches, model=ref(self))
 
     def encode(
         self,
