@@ -138,9 +138,10 @@ class Conversation:
 
     def _require(self, turn: Turn) -> None:
         if self._current() is not turn:
+            reason = turn.ended or "it never began"
             raise TurnError(
-                f"this answer cannot go on: {turn.ended or 'it never began'}, and a session has one "
-                "answer at a time; ask again, or load another session for it."
+                f"this answer cannot go on: {reason}, and a session has one answer at a time; "
+                "ask again, or load another session for it."
             )
 
     def _require_no_step(self) -> None:

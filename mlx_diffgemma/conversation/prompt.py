@@ -7,10 +7,11 @@ from ..assets import Task
 from ..text.chat import Message, ignored, render_prompt
 from ..text.tokenizer import Tokenizer
 
-UNTRAINED = (
-    "a system text is nothing that this checkpoint was trained on; its solutions may be wrong with "
-    "one."
-)
+IGNORED = {
+    "system": "the chat template ignores the system text; the model does not see it.",
+    "think": "the chat template ignores think; the model is not told to think.",
+}
+UNTRAINED = "this checkpoint was trained without a system text; its answer may be wrong with one."
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def rendered(
 ) -> Prompt:
     """The prompt that the chat template makes of messages; task: the checkpoint's own, if any."""
     ids = render_prompt(tokenizer, messages, think=think)
-    notes = ignored(tokenizer, messages, think=think)
-    untrained = task is not None and messages[0].role == "system" and not notes
-    return Prompt(ids, (*notes, UNTRAINED) if untrained else notes)
+    names = ignored(tokenizer, messages, think=think)
+    notes = tuple(IGNORED[name] for name in names)
+    seen = messages[0].role == "system" and "system" not in names
+    return Prompt(ids, (*notes, UNTRAINED) if task and seen else notes)

@@ -69,16 +69,16 @@ def render_prompt(
 def ignored(
     tokenizer: Tokenizer, messages: Sequence[Message], *, think: bool = False
 ) -> tuple[str, ...]:
-    """A line for each of system text and `think` that the template is given and does not use."""
+    """The names of what the template is given and does not use: "system" and "think"."""
     others = [message for message in messages if message.role != "system"]
     if len(others) == len(messages) and not think:
         return ()
-    rendered, notes = _rendered(tokenizer, messages, think), list[str]()
+    rendered, names = _rendered(tokenizer, messages, think), list[str]()
     if len(others) < len(messages) and _same(rendered, tokenizer, others, think):
-        notes.append("the chat template ignores the system text; the model does not see it.")
+        names.append("system")
     if think and _same(rendered, tokenizer, messages, False):
-        notes.append("the chat template ignores think; the model is not told to think.")
-    return tuple(notes)
+        names.append("think")
+    return tuple(names)
 
 
 def _same(rendered: str, tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> bool:

@@ -74,6 +74,8 @@ def show_turn(
 
     ending: what the Printer ends a text with, but not a puzzle's solution.
     """
+    for note in turn.notes:
+        say(f"note: {note}")
     display = choose_display(turn, output.as_json, output.visual)
     printer = Printer(turn.settings.stop, "" if turn.task else ending)
     code = Answer(turn, display, trace, bar, open_view(turn, display), printer).run()
