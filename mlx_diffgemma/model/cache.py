@@ -11,6 +11,8 @@ from weakref import ReferenceType
 
 import mlx.core as mx
 
+from ..errors import PromptError
+
 ROLLBACK = 1024  # positions behind the window that a sliding layer keeps
 MARGIN = (
     64  # positions before a mark that stay reachable: the end of a generation prompt may differ
@@ -173,3 +175,14 @@ class Prefix:
         """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""
         spans = [span for layer in self.layers for span in (layer.span, layer.saved) if span]
         return [array for span in spans for array in (span.keys, span.values)]
+
+
+def own_prefix(prefix: Prefix, model: object) -> Prefix:
+    """The prefix, if `model` made it; PromptError for any other: its keys are of other weights."""
+    if isinstance(prefix, Prefix) and prefix.is_of(model):
+        return prefix
+    got = "another model's" if isinstance(prefix, Prefix) else f"a {type(prefix).__name__}"
+    raise PromptError(
+        f"the prefix is {got}, expected one that this model's encode has returned; encode the "
+        "tokens with this model."
+    )
