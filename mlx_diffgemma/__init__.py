@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .errors import ProfileError as ProfileError
     from .errors import PromptError as PromptError
     from .errors import SettingsError as SettingsError
+    from .errors import TurnError as TurnError
     from .model.cache import Prefix as Prefix
     from .model.text import Model as Model
     from .version import __version__ as __version__
@@ -55,7 +56,7 @@ _PUBLIC = {
     "errors": (
         *("CheckpointError", "ConvertError", "DiffGemmaError", "FitError", "HubError"),
         *("KernelError", "KernelWarning", "NumericsError", "ProfileError", "PromptError"),
-        "SettingsError",
+        *("SettingsError", "TurnError"),
     ),
     "model.cache": ("Prefix",),
     "model.text": ("Model",),

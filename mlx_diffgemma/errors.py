@@ -5,6 +5,7 @@
     ├── HubError           a repository cannot be fetched: no network, no such repository, offline
     ├── SettingsError      a sampler setting is out of range
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
+    ├── TurnError          an answer cannot go on: something else was asked of its session meanwhile
     ├── FitError           the model or the context does not fit into this machine's memory
     ├── NumericsError      the weights produce numbers that are not finite
     ├── KernelError        arrays a Metal kernel was not made for
@@ -39,6 +40,10 @@ class SettingsError(DiffGemmaError, ValueError):
 
 class PromptError(DiffGemmaError, ValueError):
     """A prompt that cannot be answered."""
+
+
+class TurnError(DiffGemmaError):
+    """An answer that cannot go on: its conversation is another one's, or it was iterated before."""
 
 
 class FitError(DiffGemmaError):

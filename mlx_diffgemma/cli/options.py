@@ -103,7 +103,16 @@ class PromptingOptions:
 
     system: str | None = option("--system", "The system text. Default: none.", "TEXT")
     think: bool = flag("--think/--no-think", "Let the model think before it answers. Default: off.")
-    raw: bool = flag("--raw", "The prompt as it is: no chat template, channels not parsed.")
+    raw: bool = flag(
+        "--raw", "The prompt as it is: no chat template, no --system, channels not parsed."
+    )
+
+    def __post_init__(self) -> None:
+        """SettingsError before a model is looked for, where one option would drop another."""
+        if self.raw:
+            from ..text.chat import require_no_template
+
+            require_no_template("--{}".format, system=self.system, think=self.think)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,36 @@
-"""One conversation: what was asked and answered, and the live cache of what is encoded of it.
+"""One conversation: what was asked and answered, its live cache, and the one turn that uses both.
 
 The keys and values of what has been encoded are kept. A further question goes back to the longest
 token prefix that old and new prompt share, and encodes exactly the rest.
+
+A new turn takes the conversation over, from whatever thread. The one before it ends between two of
+its steps: what it has finished enters the history, and going on with it is a TurnError. Steps hold
+`_room`; whoever wants to take over waits for it behind `_door`, which every step passes, so that a
+thread that goes from step to step cannot keep others out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-from ..errors import PromptError
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ReferenceType, ref
+
+import mlx.core as mx
+
+from ..errors import PromptError, TurnError
 from ..model.cache import Prefix
 from ..model.text import Model
 from ..text.chat import Message, longest_common_prefix
+
+if TYPE_CHECKING:
+    from .turn import Turn
+
+T = TypeVar("T", bound="Turn")
+R = TypeVar("R")
+Lock = AbstractContextManager[Any]
 
 
 @dataclass
@@ -20,11 +40,60 @@ class Conversation:
     system: str | None = None
     history: list[Message] = field(default_factory=list)
     prefix: Prefix | None = None
+    # The turn that is not over yet; weak, so that one that nobody iterates holds no model.
+    _turn: ReferenceType[Turn] | None = field(default=None, init=False, repr=False, compare=False)
+    _door: Lock = field(default_factory=RLock, init=False, repr=False, compare=False)
+    _room: Lock = field(default_factory=RLock, init=False, repr=False, compare=False)
+    _stepping: int | None = field(default=None, init=False, repr=False, compare=False)  # a thread
+
+    def begin(self, make: Callable[[list[Message]], T]) -> T:
+        """The turn that `make` checks behind the messages it is given; it takes over from here on.
+
+        After an error of `make` all is as it was, a turn that is running included.
+        """
+        self._require_no_step()
+        with self._door, self._room:
+            running = self._current()
+            turn = make([*self.history, *(running.said() if running else ())])
+            self._end("another question was asked")
+            self._turn = ref(turn)
+            return turn
+
+    def step(self, turn: Turn, advance: Callable[[], R]) -> R:
+        """The result of `advance`, which computes with the prefix; TurnError where it is another's.
+
+        Arrays are evaluated, since MLX computes what is pending in the thread that made it alone.
+        """
+        self._require(turn)
+        with self._door:
+            pass
+        with self._room:
+            self._require(turn)
+            try:
+                self._stepping = get_ident()
+                result = advance()
+                mx.eval(self._arrays())
+                return result
+            except BaseException:
+                self._save_prefix()
+                raise
+            finally:
+                self._stepping = None
+
+    def leave(self, turn: Turn) -> None:
+        """End `turn` if it is not over: the one place where question and answer are remembered."""
+        if not turn.ended:  # else no lock: an abandoned one is collected in any thread, at any time
+            with self._room:
+                if self._current() is turn:
+                    self._end("it is over")
 
     def reset(self) -> None:
         """Forgets what was said and its cache; the system text stays."""
-        self.history.clear()
-        self.prefix = None
+        self._require_no_step()
+        with self._door, self._room:
+            self._end("the conversation was reset")
+            self.history.clear()
+            self.prefix = None
 
     def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
         """Goes on with an earlier conversation: questions and answers in turn, the system text."""
@@ -39,18 +108,57 @@ class Conversation:
             raise PromptError(
                 "the conversation ends with a question; leave it out, and ask it again."
             )
-        self.history[:] = messages
-        self.system = system or None
+        messages = list(messages)  # they may be the history itself
+        self._require_no_step()
+        with self._door, self._room:
+            self._end("another conversation was restored")
+            self.history[:] = messages
+            self.system = system or None
 
     def rewind(self, model: Model, tokens: Sequence[int]) -> Prefix:
-        """The prefix, gone back to what it shares with `tokens`."""
-        if self.prefix is None:
+        """The prefix, gone back to what it shares with `tokens`; to be called in a step."""
+        if self.prefix is None or not self.prefix.is_of(model):
             self.prefix = model.new_prefix()
         self.prefix.roll_back(longest_common_prefix(self.prefix.tokens, tokens))
         return self.prefix
 
+    def _end(self, reason: str) -> None:
+        """End the turn that is not over, if there is one; to be called in the room."""
+        if (turn := self._current()) is None:
+            return
+        messages = turn.said()
+        # No call comes between these lines and into extend, so that Ctrl-C cannot part them.
+        turn.ended = reason
+        self._turn = None
+        self.history.extend(messages)
 
-def messages_for(prompt: str, system: str | None, earlier: Sequence[Message] = ()) -> list[Message]:
-    """A question behind the `earlier` messages, under the system text where there is one."""
-    first = [Message("system", system)] if system else []
-    return [*first, *earlier, Message("user", prompt)]
+    def _current(self) -> Turn | None:
+        """The turn that is not over yet."""
+        return self._turn() if self._turn else None
+
+    def _require(self, turn: Turn) -> None:
+        if self._current() is not turn:
+            reason = turn.ended or "it never began"
+            raise TurnError(
+                f"this answer cannot go on: {reason}, and a session has one answer at a time; "
+                "ask again, or load another session for it."
+            )
+
+    def _require_no_step(self) -> None:
+        """TurnError inside a step of this very thread, whose own keys would be taken from it."""
+        if self._stepping == get_ident():
+            raise TurnError(
+                "the session was asked for something new inside a step of its answer, expected "
+                "between two frames; leave it to the code that takes the frames, not to progress "
+                "or noise."
+            )
+
+    def _arrays(self) -> list[mx.array]:
+        return [] if self.prefix is None else self.prefix.arrays()
+
+    def _save_prefix(self) -> None:
+        """Compute what a broken step has left pending; give the prefix up where that fails, too."""
+        pending, prefix, self.prefix = self._arrays(), self.prefix, None
+        with suppress(Exception):
+            mx.eval(pending)
+            self.prefix = prefix

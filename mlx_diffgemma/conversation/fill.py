@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TypedDict
 
+from ..assets import Task
 from ..diffusion.canvas import Frame
 from ..diffusion.infill import fill
 from ..diffusion.pinned import TEXT, FillFrame
@@ -17,10 +18,10 @@ from ..diffusion.template import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Progress
-from ..text.chat import Answer, render_prompt
+from ..text.chat import Answer, Message
 from ..text.holes import Template, encode_texts
 from ..text.tokenizer import Tokenizer
-from .conversation import messages_for
+from .prompt import Prompt, messages_for, rendered
 from .reply import Filled
 from .turn import Turn
 
@@ -65,14 +66,16 @@ def token_template(
     return TokenTemplate(texts, written.lengths, (closing,), ends[0], fillers)
 
 
-def ids_before(tokenizer: Tokenizer, prompt: str, system: str | None, raw: bool) -> list[int]:
-    """The ids in front of the template; without a prompt an empty question, or bos alone."""
+def prompt_before(
+    tokenizer: Tokenizer, prompt: str, system: str | None, task: Task | None, raw: bool
+) -> Prompt:
+    """The prompt of a template; without one given an empty question, or bos alone."""
     if not raw and (prompt or system or tokenizer.chat_template is not None):
-        return render_prompt(tokenizer, messages_for(prompt, system))
+        return rendered(tokenizer, messages_for(prompt, system), task)
     ids = tokenizer.encode(prompt or tokenizer.special_tokens.get("bos_token", ""))
     if not ids:
         raise PromptError("the prompt is empty and the tokenizer has no bos; give a prompt.")
-    return ids
+    return Prompt(ids)
 
 
 def require_no_end(settings: Settings) -> None:
@@ -121,8 +124,9 @@ class FillTurn(Turn):
             text += decode(own) + decode(hole)
         return Answer(text, None, ())
 
-    def _remember(self) -> None:
-        """The conversation goes on without it."""
+    def said(self) -> Sequence[Message]:
+        """None: the conversation goes on without it."""
+        return ()
 
     def _placed(self) -> Iterator[tuple[int, int]]:
         """Every finished token, and the hole it stands in."""

@@ -12,12 +12,13 @@ from ..errors import PromptError
 from ..machine.choices import Choices
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
-from ..text.chat import Message, render_prompt
+from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
 from ..text.tokenizer import Tokenizer
-from .conversation import Conversation, messages_for
-from .fill import FillOptions, FillTurn, ids_before, require_no_end, token_template
-from .reply import Filled, ModelInfo, Reply, describe_sampler
+from .conversation import Conversation
+from .fill import FillOptions, FillTurn, prompt_before, require_no_end, token_template
+from .prompt import Prompt, messages_for, rendered
+from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
 from .turn import Turn, seeded
 
 
@@ -92,29 +93,44 @@ class Session:
     ) -> Turn:
         """A question about to be answered, checked; nothing is computed before it is iterated.
 
-        For the options see TurnOptions. PromptError when prompt and canvases do not fit into the
-        context, FitError when their cache does not fit into memory.
+        It takes the conversation over: a turn that is still on its way ends here. For the options
+        see TurnOptions. PromptError when prompt and canvases do not fit into the context, FitError
+        when their cache does not fit into memory, SettingsError for system or think beside raw.
         """
         if not prompt.strip():
             raise PromptError("the prompt is empty, expected some text.")
-        system = self.system if system is None else system
-        puzzle, earlier = None, self.history
-        if self.task and not raw:
-            prompt = puzzle = self.task.prepare(prompt)
-            earlier = []  # every puzzle starts anew
         if raw:
-            tokens = self.tokenizer.encode(prompt)
-        else:
-            messages = messages_for(prompt, system, earlier)
-            tokens = render_prompt(self.tokenizer, messages, think=think)
-        config, settings = self.model.config, seeded(settings)
-        budget = token_budget(config, len(tokens), settings.max_tokens)
-        settings = replace(settings, max_tokens=budget)
+            require_no_template(system=system, think=think)
+        puzzle = self.task.prepare(prompt) if self.task and not raw else None
+        prompt, settings = puzzle or prompt, seeded(settings)
+
+        def made(earlier: list[Message]) -> Turn:
+            over = self._system_text(system)
+            messages = messages_for(prompt, over, [] if puzzle else earlier)
+            asked = (
+                Prompt(self.tokenizer.encode(prompt))
+                if raw
+                else rendered(self.tokenizer, messages, self.task, think=think)
+            )
+            limited, sampler = self._limited(len(asked.ids), settings)
+            self.system = over
+            return Turn(self, prompt, asked, limited, sampler, raw, progress, puzzle)
+
+        return self.conversation.begin(made)
+
+    def _limited(self, prompt_length: int, settings: Settings) -> tuple[Settings, SamplerInfo]:
+        """The settings with as many tokens as may be returned, and the sampler with them."""
+        config = self.model.config
+        budget = token_budget(config, prompt_length, settings.max_tokens)
         canvases = -(-budget // config.canvas_length)
-        self.require_room(len(tokens) + canvases * config.canvas_length)
-        sampler = describe_sampler(settings, config.sampler, budget)
-        self.system = system or None
-        return Turn(self, prompt, tokens, settings, sampler, raw, progress, puzzle)
+        self.require_room(prompt_length + canvases * config.canvas_length)
+        return replace(settings, max_tokens=budget), describe_sampler(
+            settings, config.sampler, budget
+        )
+
+    def _system_text(self, given: str | None) -> str | None:
+        """The system text of a question that is given one, or none and keeps the session's."""
+        return self.system if given is None else given or None
 
     def fill_turn(
         self,
@@ -129,24 +145,30 @@ class Session:
     ) -> FillTurn:
         """A template about to be filled, checked; nothing is computed before it is iterated.
 
-        For the options see FillOptions. PromptError when it is no template, or does not fit into
-        the context; FitError when it does not fit into memory.
+        It takes the conversation over, as a question does. For the options see FillOptions.
+        PromptError when it is no template, or does not fit into the context; FitError when it does
+        not fit into memory; SettingsError for system beside raw.
         """
+        if raw:
+            require_no_template(system=system)
         puzzle = None
         if self.task and not raw:
             template, puzzle = self.task.template(template)
             prompt = self.task.prepare(prompt) if prompt.strip() else puzzle
-        config = self.model.config
-        written = read_template(template, gaps)
-        form = token_template(written, self.tokenizer, config.stop_ids)
-        tokens = ids_before(self.tokenizer, prompt, self.system if system is None else system, raw)
-        settings = seeded(settings)
+        config, settings = self.model.config, seeded(settings)
         require_no_end(settings)
-        self.require_room(needed_positions(config, len(tokens), form))
+        form = token_template(read_template(template, gaps), self.tokenizer, config.stop_ids)
         sampler = describe_sampler(settings, config.sampler, sum(form.lengths))
-        return FillTurn(
-            self, prompt, tokens, settings, sampler, raw, progress, puzzle, template=form
-        )
+
+        def made(earlier: list[Message]) -> FillTurn:
+            over = self._system_text(system)
+            before = prompt_before(self.tokenizer, prompt, over, None if raw else self.task, raw)
+            self.require_room(needed_positions(config, len(before.ids), form))
+            return FillTurn(
+                self, prompt, before, settings, sampler, raw, progress, puzzle, template=form
+            )
+
+        return self.conversation.begin(made)
 
     def reset(self) -> None:
         """Forgets the conversation and its cache; the model and the system text stay."""

@@ -1,8 +1,10 @@
 """One question on its way to an answer: frames out, and a Reply at any time."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -10,11 +12,13 @@ import mlx.core as mx
 from ..assets import Task
 from ..diffusion.denoise import Frame, denoise, fresh_seed
 from ..diffusion.settings import Settings
+from ..errors import TurnError
 from ..kernels import dispatch
 from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.chat import Answer, Message, parse_answer
 from ..version import __version__
+from .prompt import Prompt
 from .reply import Reply, SamplerInfo, Seconds
 
 if TYPE_CHECKING:
@@ -26,13 +30,14 @@ class Turn:
     """One question being answered. Iterate it once for its frames; ask it for the Reply any time.
 
     An iteration given up early leaves a Reply with the finished canvases and the finish reason
-    "interrupted"; they also enter the conversation. puzzle: the problem that the session's task can
-    check an answer to.
+    "interrupted"; they also enter the conversation. So does one that another question, a reset or a
+    restore ends: going on with it is a TurnError, as a second iteration is. puzzle: the problem
+    that the session's task can check an answer to.
     """
 
     session: "Session"
     prompt: str
-    prompt_ids: list[int]
+    asked: Prompt
     settings: Settings
     sampler: SamplerInfo
     raw: bool
@@ -44,20 +49,38 @@ class Turn:
     encode_seconds: list[float] = field(default_factory=list)
     first_canvas: float | None = None
     total: float = 0.0
+    ended: str | None = None  # the reason that the conversation has no step left for it
+    _iterations: Iterator[int] = field(default_factory=count, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Frame]:
-        began = time.perf_counter()
-        mx.reset_peak_memory()
-        prefix = self.session.conversation.rewind(self.session.model, self.prompt_ids)
+        if next(self._iterations):
+            raise TurnError(
+                "this answer has been iterated before, which works once; its reply() tells of it, "
+                "and session.turn() asks again."
+            )
+        return self._steps()
+
+    def _steps(self) -> Iterator[Frame]:
+        """Each frame, computed and counted in while the conversation is this turn's."""
+        conversation, began = self.session.conversation, time.perf_counter()
         try:
-            for frame in self._frames(prefix):
-                self.total = time.perf_counter() - began
-                yield self._seen(frame)
-                if self._finish_reason():
-                    return
+            frames = conversation.step(self, self._first)
+            while not self.finished:
+                yield conversation.step(self, partial(self._next, frames, began))
         finally:
             self.total = time.perf_counter() - began
-            self._remember()
+            conversation.leave(self)
+
+    def _first(self) -> Iterator[Frame]:
+        mx.reset_peak_memory()
+        session = self.session
+        return self._frames(session.conversation.rewind(session.model, self.prompt_ids))
+
+    def _next(self, frames: Iterator[Frame], began: float) -> Frame:
+        frame = self._seen(next(frames), began)
+        if self.finished:
+            self.session.conversation.leave(self)
+        return frame
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
         model, prompt = self.session.model, self.prompt_ids
@@ -92,6 +115,16 @@ class Turn:
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,
         )
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The token ids of the whole prompt."""
+        return self.asked.ids
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each thing that was asked for and does not reach the model as it should."""
+        return self.asked.notes
 
     @property
     def finished(self) -> bool:
@@ -134,8 +167,9 @@ class Turn:
     def _finish_reason(self) -> str | None:
         return self.committed[-1].finish_reason if self.committed else None
 
-    def _seen(self, frame: Frame) -> Frame:
+    def _seen(self, frame: Frame, began: float) -> Frame:
         """Counts a frame in, gives it its text, and applies the stop texts to a committed one."""
+        self.total = time.perf_counter() - began
         if frame.canvas == len(self.encode_seconds):
             self.encode_seconds.append(frame.encode_seconds)
         self.denoise_seconds += frame.seconds
@@ -171,11 +205,9 @@ class Turn:
         kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
         return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
 
-    def _remember(self) -> None:
-        """Puts question and answer into the conversation, the answer without its thoughts."""
-        if self.committed and not self.raw and self.session.task is None:
-            # At once: an interrupt must not leave a question without its answer.
-            self.session.history.extend(self.messages())
+    def said(self) -> Sequence[Message]:
+        """The messages that later questions see of it: none without a finished canvas."""
+        return self.messages() if self.committed and not self.raw and self.task is None else ()
 
 
 def seeded(settings: Settings | None) -> Settings:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, SettingsError, counted
-from ..model.cache import Prefix
-from ..model.text import Model, Progress, token_list
+from ..model.cache import Prefix, own_prefix
+from ..model.given import Floats, Ids, floats, token_ids
+from ..model.text import Model, Progress
 from .canvas import AllPositions, Denoiser, Frame, committed
-from .noise import CounterNoise, Noise
+from .noise import Noise, checked_noise
 from .settings import Settings
 from .step import State
 
@@ -32,12 +33,12 @@ def fresh_seed() -> int:
 
 def denoise(
     model: Model,
-    prompt_tokens: Sequence[int] | mx.array,
+    prompt_tokens: Ids,
     settings: Settings | None = None,
     noise: Noise | None = None,
     *,
-    canvas: mx.array | None = None,
-    soft: mx.array | None = None,
+    canvas: Ids | None = None,
+    soft: Floats | None = None,
     prefix: Prefix | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Frame]:
@@ -45,23 +46,24 @@ def denoise(
 
     prompt_tokens: the whole prompt; what `prefix` already holds of it is not encoded again. canvas
     [C] and soft (processed logits [C, V]) warm-start the first canvas only. progress is told of
-    encoded prompt positions. PromptError: empty, or longer than the context with its canvases;
+    encoded prompt positions. PromptError: no token ids, none at all, more than the context holds
+    with its canvases, or another model's prefix; SettingsError: a warm start or noise that is none;
     NumericsError: weights that are not finite.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config.sampler, fresh_seed())
-    tokens = token_list(prompt_tokens)
+    tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
     start = _start(model, canvas, soft)
     prefix = fitting_prefix(model, prefix, tokens)
-    noise = noise or CounterNoise(resolved.seed)
+    noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning)
     return _Loop(denoiser).run(tokens, max_tokens, prefix, start, progress)
 
 
 def fitting_prefix(model: Model, prefix: Prefix | None, tokens: Sequence[int]) -> Prefix:
-    """The prefix given, or an empty one; PromptError when `tokens` do not begin with it."""
-    prefix = prefix if prefix is not None else model.new_prefix()
+    """The prefix given, or an empty one; PromptError for another model's, or another prompt's."""
+    prefix = model.new_prefix() if prefix is None else own_prefix(prefix, model)
     if prefix.tokens != list(tokens[: prefix.length]):
         raise PromptError(
             "the prefix holds other tokens than the prompt begins with; give an empty one."
@@ -86,23 +88,19 @@ def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
 
 
-def _start(model: Model, canvas: mx.array | None, soft: mx.array | None) -> State | None:
+def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:
     """The state of a warm start, checked; None for a cold one."""
     C, V = model.config.canvas_length, model.config.text.vocab_size
     if soft is not None:
-        if soft.size != C * V:
-            raise SettingsError(f"soft logits have shape {list(soft.shape)}, expected [{C}, {V}].")
-        soft = model.soft_embedding(soft.reshape(1, C, V))
+        soft = model.soft_embedding(floats(soft, (C, V), "soft logits"))
     if canvas is None:
         if soft is not None:
             raise SettingsError("soft logits without a canvas to begin with; give both.")
         return None
-    if canvas.size != C:
-        raise SettingsError(f"the canvas has shape {list(canvas.shape)}, expected [{C}].")
-    ids = canvas.reshape(-1).astype(mx.int32)
-    if not bool(((ids >= 0) & (ids < V)).all()):
-        raise SettingsError(f"the canvas holds ids outside the vocabulary of {V}.")
-    return State(ids, soft)
+    ids = token_ids(canvas, V, "canvas", SettingsError)
+    if len(ids) != C:
+        raise SettingsError(f"the canvas has shape [{len(ids)}], expected [{C}].")
+    return State(mx.array(ids, mx.int32), soft)
 
 
 @dataclass(frozen=True)

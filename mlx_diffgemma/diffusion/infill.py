@@ -1,18 +1,18 @@
 """The loop of a template: its holes are denoised with both sides in view, the rest is pinned."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import mlx.core as mx
 import numpy as np
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
 from ..model.cache import Prefix
-from ..model.text import Model, Progress, token_list
+from ..model.given import Ids, token_ids
+from ..model.text import Model, Progress
 from .canvas import Denoiser, committed
 from .denoise import fitting_prefix, fresh_seed
-from .noise import CounterNoise, Noise
+from .noise import Noise, checked_noise
 from .pinned import FillFrame
 from .settings import Settings
 from .template import TemplateState, TokenTemplate
@@ -20,7 +20,7 @@ from .template import TemplateState, TokenTemplate
 
 def fill(
     model: Model,
-    prompt_tokens: Sequence[int] | mx.array,
+    prompt_tokens: Ids,
     template: TokenTemplate,
     settings: Settings | None = None,
     noise: Noise | None = None,
@@ -35,10 +35,10 @@ def fill(
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config.sampler, fresh_seed())
-    tokens = token_list(prompt_tokens)
+    tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     needed_positions(model.config, len(tokens), template)
     prefix = fitting_prefix(model, prefix, tokens)
-    noise = noise or CounterNoise(resolved.seed)
+    noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning)
     return _Loop(denoiser, TemplateState(template), tokens).run(prefix, progress)
 

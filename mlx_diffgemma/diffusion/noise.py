@@ -5,13 +5,15 @@ canvas, stream). Integers only, so CPU and GPU cannot differ; a few hundred word
 with numpy on the host.
 """
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
+from ..model.given import described
 
 STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW = 0, 1, 2
 
@@ -59,6 +61,59 @@ class CounterNoise:
     def _ids(self, length: int, step: int, canvas: int, stream: int, vocab: int) -> mx.array:
         words = philox(self.seed, length, step, canvas, stream)[:, 0].astype(np.uint64)
         return mx.array(((words * np.uint64(vocab)) >> np.uint64(32)).astype(np.int32))
+
+
+@dataclass(frozen=True)
+class CheckedNoise:
+    """Somebody's Noise, checked where it enters; dtypes and shapes only, which waits for nothing.
+
+    SettingsError for another form than the protocol's. Ids may be of any width.
+    """
+
+    noise: Noise
+
+    def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
+        return _checked_ids(self.noise.canvas(canvas, length, vocab), "canvas", length)
+
+    def renoise(self, canvas: int, step: int, length: int, vocab: int) -> mx.array:
+        return _checked_ids(self.noise.renoise(canvas, step, length, vocab), "renoise", length)
+
+    def uniforms(self, canvas: int, step: int, length: int) -> mx.array:
+        given = self.noise.uniforms(canvas, step, length)
+        array = _array(given)
+        if array is None or array.dtype != mx.float32 or array.shape != (length, 2):
+            _refuse("uniforms", given, f"float32 [{length}, 2] between 0 and 1")
+        return array
+
+
+def checked_noise(given: Noise | None, seed: int) -> Noise:
+    """The noise given, checked as it comes, or the product's own from `seed`."""
+    return CounterNoise(seed) if given is None else CheckedNoise(given)
+
+
+def _checked_ids(given: object, name: str, length: int) -> mx.array:
+    """Ids [length] or [1, length] of any integer dtype -> [length] int32."""
+    array = _array(given)
+    if (
+        array is None
+        or not mx.issubdtype(array.dtype, mx.integer)
+        or array.shape not in ((length,), (1, length))
+    ):
+        _refuse(name, given, f"int32 [{length}]")
+    return array.reshape(-1).astype(mx.int32)
+
+
+def _array(given: object) -> mx.array | None:
+    """An array of numpy's or MLX's as one of MLX; None for anything else."""
+    if isinstance(given, np.ndarray):
+        return mx.array(given)
+    return given if isinstance(given, mx.array) else None
+
+
+def _refuse(name: str, given: object, expected: str) -> NoReturn:
+    raise SettingsError(
+        f"the noise's {name} are {described(given)}, expected {expected}; see dg.Noise."
+    )
 
 
 def philox(seed: int, length: int, step: int, canvas: int, stream: int) -> NDArray[np.uint32]:

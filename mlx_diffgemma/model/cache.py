@@ -7,8 +7,11 @@ conversation can go back a little without encoding again.
 """
 
 from dataclasses import dataclass, field
+from weakref import ReferenceType
 
 import mlx.core as mx
+
+from ..errors import PromptError
 
 ROLLBACK = 1024  # positions behind the window that a sliding layer keeps
 MARGIN = (
@@ -110,12 +113,21 @@ class LayerCache:
 
 @dataclass
 class Prefix:
-    """The encoded positions: their token ids and every layer's keys and values."""
+    """The encoded positions: their token ids and every layer's keys and values.
+
+    model: the one that computes them, which no other can go on with; weak, so that a prefix keeps
+    no weights alive.
+    """
 
     layers: list[LayerCache]
     tokens: list[int] = field(default_factory=list)
     marked: int = 0
     reserved: int = 0
+    model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
+
+    def is_of(self, model: object) -> bool:
+        """True where `model` made this prefix."""
+        return self.model is not None and self.model() is model
 
     @property
     def length(self) -> int:
@@ -163,3 +175,14 @@ class Prefix:
         """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""
         spans = [span for layer in self.layers for span in (layer.span, layer.saved) if span]
         return [array for span in spans for array in (span.keys, span.values)]
+
+
+def own_prefix(prefix: Prefix, model: object) -> Prefix:
+    """The prefix, if `model` made it; PromptError for any other: its keys are of other weights."""
+    if isinstance(prefix, Prefix) and prefix.is_of(model):
+        return prefix
+    got = "another model's" if isinstance(prefix, Prefix) else f"a {type(prefix).__name__}"
+    raise PromptError(
+        f"the prefix is {got}, expected one that this model's encode has returned; encode the "
+        "tokens with this model."
+    )

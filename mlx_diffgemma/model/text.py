@@ -5,16 +5,17 @@ Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from weakref import ref
 
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError
 from ..machine.choices import Choices
 from .blocks import Layer, Mask, SelfConditioning
-from .cache import LayerCache, Prefix
+from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding, Gathered
+from .given import Floats, Ids, canvas_ids, floats, token_ids
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -52,12 +53,13 @@ class Model:
 
     def new_prefix(self) -> Prefix:
         """An empty prefix."""
-        window = self.config.text.sliding_window
-        return Prefix([LayerCache(window if c.sliding else None) for c in self.config.text.layers])
+        text = self.config.text
+        caches = [LayerCache(text.sliding_window if c.sliding else None) for c in text.layers]
+        return Prefix(caches, model=ref(self))
 
     def encode(
         self,
-        tokens: mx.array | Sequence[int],
+        tokens: Ids,
         prefix: Prefix | None = None,
         *,
         chunk: int | None = None,
@@ -66,11 +68,12 @@ class Model:
         """The causal pass: tokens [L] or [1, L] behind `prefix`, consumed and returned longer.
 
         Runs `chunk` positions at a time (None: as chosen for the machine, or PREFILL_CHUNK), which
-        gives the same keys and values as one pass. PromptError for an id outside the vocabulary.
+        gives the same keys and values as one pass. PromptError for what are no ids of the
+        vocabulary, and for another model's prefix.
         """
         chunk = chunk or self.choices.prefill_chunk or PREFILL_CHUNK
-        ids = self._checked_ids(tokens)
-        prefix = prefix or self.new_prefix()
+        ids = token_ids(tokens, self.config.text.vocab_size)
+        prefix = self.new_prefix() if prefix is None else own_prefix(prefix, self)
         prefix.reserve(max(prefix.reserved, prefix.length + len(ids)))
         for first in range(0, len(ids), chunk):
             self._encode_chunk(ids[first : first + chunk], prefix)
@@ -80,14 +83,18 @@ class Model:
                 progress(min(first + chunk, len(ids)), len(ids))
         return prefix
 
-    def decode(self, canvas: mx.array, prefix: Prefix, soft: mx.array | None = None) -> mx.array:
+    def decode(self, canvas: Ids, prefix: Prefix, soft: Floats | None = None) -> mx.array:
         """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
 
         Every position sees the whole canvas and the prefix (its last window - 1 positions on
         sliding layers). What the prefix holds is not changed; its buffers lend the canvas room.
+        SettingsError for a canvas or soft embeddings that are none, PromptError for another
+        model's prefix.
         """
-        canvas = canvas.reshape(1, -1)
-        self._make_room(prefix, canvas.shape[1])
+        canvas = canvas_ids(canvas, self.config.text.vocab_size)
+        C, H = canvas.shape[1], self.config.text.hidden_size
+        soft = None if soft is None else floats(soft, (C, H), "soft embeddings")
+        self._make_room(own_prefix(prefix, self), C)
         x = self.self_conditioning(self.embedding.lookup(canvas), soft)
         for layer, cache in zip(self.layers, prefix.layers, strict=True):
             x = layer.decode(x, cache, prefix.length)
@@ -122,13 +129,13 @@ class Model:
         """weights [C, V] that sum to total [C, 1] -> soft embeddings [C, H]."""
         return self.embedding.mix(weights, total)
 
-    def encode_hidden(self, tokens: mx.array | Sequence[int], prefix: Prefix) -> mx.array:
+    def encode_hidden(self, tokens: Ids, prefix: Prefix) -> mx.array:
         """The causal pass with its last layer whole: tokens [L] -> hidden [1, L, H], normed.
 
         Extends `prefix` as `encode` does; `logits` of the result predict the token after each.
         """
-        ids = self._checked_ids(tokens)
-        x, offset = self._before_last_layer(ids, prefix)
+        ids = token_ids(tokens, self.config.text.vocab_size)
+        x, offset = self._before_last_layer(ids, own_prefix(prefix, self))
         x = self.layers[-1].encode(x, prefix.layers[-1], offset, "causal")  # it is a full one
         prefix.tokens.extend(ids)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
@@ -165,22 +172,6 @@ class Model:
         queries = mx.arange(offset, offset + count)[:, None]
         keys = mx.arange(max(0, offset - (window - 1)), offset + count)[None]
         return (keys <= queries) & (keys > queries - window)
-
-    def _checked_ids(self, tokens: mx.array | Sequence[int]) -> list[int]:
-        ids = token_list(tokens)
-        vocab_size = self.config.text.vocab_size
-        wrong = next((i for i in ids if not 0 <= i < vocab_size), None)
-        if wrong is not None:
-            raise PromptError(f"token id {wrong}, expected 0 to {vocab_size - 1}.")
-        return ids
-
-
-def token_list(tokens: mx.array | Sequence[int]) -> list[int]:
-    """Token ids [L] or [1, L] as a list."""
-    if not isinstance(tokens, mx.array):
-        tokens = mx.array(list(tokens))
-    ids: list[int] = tokens.reshape(-1).tolist()  # type: ignore[assignment]
-    return ids
 
 
 def named_arrays(part: object, place: str) -> Iterator[tuple[str, mx.array]]:

@@ -9,11 +9,11 @@ answers are always parsed for channels, by token ids: text that merely looks lik
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import CheckpointError, PromptError
+from ..errors import CheckpointError, PromptError, SettingsError
 from .template import render
 from .tokenizer import Tokenizer
 from .tools import ToolCall, parse_tool_call
@@ -39,6 +39,23 @@ class Answer:
     tool_calls: tuple[ToolCall, ...]
 
 
+def require_no_template(
+    spelled: Callable[[str], str] = str, *, system: str | None = None, think: bool = False
+) -> None:
+    """SettingsError where a raw prompt comes with what only a template could write into it.
+
+    spelled: a name as the caller knows it, for the message.
+    """
+    given = [name for name, value in (("system", system), ("think", think)) if value]
+    if given:
+        names = " and ".join(map(spelled, given))
+        raw = spelled("raw")
+        raise SettingsError(
+            f"{names} cannot go with {raw}, which gives the model the prompt as it is, without a "
+            f"template; leave out {raw}, or write them into the prompt."
+        )
+
+
 def render_prompt(
     tokenizer: Tokenizer, messages: Sequence[Message], *, think: bool = False
 ) -> list[int]:
@@ -46,6 +63,33 @@ def render_prompt(
 
     The template writes bos. One that does not gets none, as in the reference.
     """
+    return tokenizer.encode(_rendered(tokenizer, messages, think))
+
+
+def ignored(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, think: bool = False
+) -> tuple[str, ...]:
+    """The names of what the template is given and does not use: "system" and "think"."""
+    others = [message for message in messages if message.role != "system"]
+    if len(others) == len(messages) and not think:
+        return ()
+    rendered, names = _rendered(tokenizer, messages, think), list[str]()
+    if len(others) < len(messages) and _same(rendered, tokenizer, others, think):
+        names.append("system")
+    if think and _same(rendered, tokenizer, messages, False):
+        names.append("think")
+    return tuple(names)
+
+
+def _same(rendered: str, tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> bool:
+    """True where other messages, or another `think`, give the same text."""
+    try:
+        return _rendered(tokenizer, messages, think) == rendered
+    except PromptError:  # it cannot do without them
+        return False
+
+
+def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> str:
     if tokenizer.chat_template is None:
         raise CheckpointError(
             f"{tokenizer.folder} has no chat template: use --raw, or add chat_template.jinja."
@@ -60,7 +104,7 @@ def render_prompt(
         "add_generation_prompt": True,
         "enable_thinking": think,
     }
-    return tokenizer.encode(render(tokenizer.chat_template, variables, tokenizer.folder))
+    return render(tokenizer.chat_template, variables, tokenizer.folder)
 
 
 def parse_answer(

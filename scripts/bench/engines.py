@@ -108,7 +108,7 @@ class _GivenLogits(Model):
         prefix.tokens.extend(tokens)
         return prefix
 
-    def decode(self, canvas: mx.array, prefix: Any, soft: mx.array | None = None) -> mx.array:
+    def decode(self, canvas: Any, prefix: Any, soft: Any = None) -> mx.array:
         mx.eval(canvas)
         self.calls.append(time.perf_counter())
         self.given.raw = self.raw[len(self.calls) % len(self.raw)]

@@ -196,3 +196,18 @@ def test_settings_are_checked_before_weights_are_read(
     (folder / "generation_config.json").write_text(json.dumps({"t_max": 0.6}))
     done = run("generate", "Hi", "--model", folder, "--t-min", "0.7")
     assert_one_line(done, 2, "--t-min 0.7 must be below --t-max 0.6")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("generate", "Hi", "--system", "Be brief."), "--system"),
+        (("generate", "Hi", "--think"), "--think"),
+        (("generate", "Hi", "--system", "Be brief.", "--think"), "--system and --think"),
+        (("fill", "a[[1]]", "--system", "Be brief."), "--system"),
+    ],
+)
+def test_raw_drops_no_other_option(run: Any, arguments: tuple[str, ...], named: str) -> None:
+    """Said before a model is looked for; --raw took them away without a word."""
+    done = run(*arguments, "--raw", "--model", "no/such/folder")
+    assert_one_line(done, 2, named, "cannot go with --raw")

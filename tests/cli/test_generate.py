@@ -264,3 +264,12 @@ def test_the_view_goes_to_standard_error(run: Any) -> None:
 def test_without_a_terminal_there_is_no_view(run: Any) -> None:
     assert run(*SOLVE).stderr == ""
     assert run(*SOLVE, "--no-visual").stderr == ""
+
+
+def test_what_a_template_ignores_is_one_line_beside_the_answer(
+    run: Any, random_folder: Path
+) -> None:
+    base = ("generate", "Hi", "--model", random_folder, "--seed", 1, "--max-tokens", 8)
+    plain, noted = run(*base), run(*base, "--think")
+    assert (noted.exit_code, noted.stdout, plain.stderr) == (0, plain.stdout, "")
+    assert_says(noted.stderr.rstrip("\n"), "note: the chat template ignores think")

@@ -4,13 +4,14 @@ import json
 from typing import Any, cast
 
 import pytest
+from facts import assert_says, raises
 from fake_model import CertainModel
 from small import TURN, spell, talker, write_tokenizer
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.conversation.turn import Turn
-from mlx_diffgemma.errors import CheckpointError
+from mlx_diffgemma.errors import CheckpointError, SettingsError
 from mlx_diffgemma.text.chat import Message
 from mlx_diffgemma.text.tokenizer import Tokenizer
 
@@ -237,3 +238,44 @@ def test_markers_a_user_types_cannot_be_told_from_the_templates(tokenizer: Token
     """As in the reference, and said in the tokenizer's module: whoever serves strangers filters."""
     ids = talker(tokenizer, []).turn("a<|turn>b").prompt_ids
     assert ids.count(TURN) == 3
+
+
+# --- what was asked for and does not reach the model
+
+BLIND = "{{ bos_token }}<|turn>user\n{{ messages[-1].content }}<turn|>\n<|turn>model\n"
+
+
+def test_a_turn_notes_what_its_template_ignores(tmp_path: Any, tokenizer: Tokenizer) -> None:
+    blind = talker(write_tokenizer(tmp_path, template=BLIND), [])
+    assert blind.turn("Hi").notes == ()
+    thought, untold = blind.turn("Hi", think=True), blind.turn("Hi", think=True, system="Be brief.")
+    assert_says(*thought.notes, "the chat template ignores think")
+    assert_says(untold.notes[0], "the chat template ignores the system text")
+    assert untold.notes[1:] == thought.notes
+    assert untold.prompt_ids == thought.prompt_ids == blind.turn("Hi").prompt_ids
+    assert len(blind.turn("Hi").notes) == 1  # the system text stays, and so does the note
+    assert len(blind.fill_turn("a[[1]]").notes) == 1
+    assert talker(tokenizer, []).turn("Hi", think=True, system="Be brief.").notes == ()
+
+
+def test_raw_refuses_what_it_would_drop(tokenizer: Tokenizer) -> None:
+    session = talker(tokenizer, spell(tokenizer, "ok", "<end>"))
+    for options, named in (
+        ({"system": "Be brief."}, "system"),
+        ({"think": True}, "think"),
+        ({"system": "Be brief.", "think": True}, "system and think"),
+    ):
+        with raises(SettingsError, named, "raw ... leave out raw"):
+            session.ask("abc", raw=True, **options)
+    with raises(SettingsError, "system cannot go with raw"):
+        session.fill("a[[1]]", raw=True, system="Be brief.")
+    assert (session.system, session.history) == (None, [])
+
+
+def test_the_sessions_own_system_text_allows_raw(tokenizer: Tokenizer) -> None:
+    """It is that of other questions; only what comes with this one counts."""
+    session = talker(tokenizer, spell(tokenizer, "ok", "<end>"))
+    session.system = "Be brief."
+    assert session.turn("abc", raw=True).prompt_ids == [ord(c) for c in "abc"]
+    assert session.fill_turn("a[[1]]", raw=True, prompt="abc").prompt_ids == [ord(c) for c in "abc"]
+    assert session.system == "Be brief."

@@ -122,9 +122,9 @@ def test_a_stop_id_in_a_hole_ends_no_more_than_that(tokenizer: Tokenizer) -> Non
     """Whoever shows frames takes what stands behind a stop id for no part of the answer."""
     end = cast(int, tokenizer.id_of("<end>"))
     session = saying(tokenizer, [ord("a"), end, end, ord("b"), 9, 9], stop_ids=[end])
+    assert list(session.turn("x").stop_ids) == [end]
     turn = session.fill_turn("a[[2]]b")
     assert list(turn.stop_ids) == []
-    assert list(session.turn("x").stop_ids) == [end]
     list(turn)
     assert turn.reply().text == "ab"
 

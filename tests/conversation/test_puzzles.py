@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from facts import raises
+from facts import assert_says, raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
@@ -95,3 +95,17 @@ def test_a_session_without_a_task_has_no_verdict(session: Session) -> None:
     turn = session.turn("Hello", settings=replace(SEED, max_tokens=8))
     assert list(turn)
     assert turn.problem() is None
+
+
+def test_a_puzzle_under_a_system_text_says_that_it_is_untrained(solver: Session) -> None:
+    """It is in the prompt, and some puzzles are no longer solved."""
+    plain, told = solver.turn(PUZZLE), solver.turn(PUZZLE, system="Be brief.", think=True)
+    assert plain.notes == ()
+    assert len(told.prompt_ids) > len(plain.prompt_ids)
+    ignored, untrained = told.notes
+    assert_says(ignored, "the chat template ignores think")
+    assert_says(untrained, "trained without a system text")
+    form = PUZZLE.replace(".", "[[1]]")
+    assert solver.fill_turn(form, system="Be brief.").notes == (untrained,)
+    assert solver.turn("hello", raw=True).notes == ()
+    solver.system = None

@@ -7,6 +7,7 @@ A network is a plain numpy function (prefix tokens, canvas [C], soft [C, H] or N
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 import mlx.core as mx
 import numpy as np
@@ -79,7 +80,7 @@ class FakeModel:
         return None
 
     def new_prefix(self) -> Prefix:
-        return TokenPrefix([])
+        return TokenPrefix([], model=ref(self))
 
     def encode(
         self, tokens: Sequence[int], prefix: Prefix | None = None, *, progress: Any = None

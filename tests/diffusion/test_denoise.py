@@ -200,20 +200,55 @@ def test_a_warm_start_may_be_a_canvas_alone() -> None:
     ("start", "facts"),
     [
         ({"canvas": mx.zeros(5, mx.int32)}, "canvas ... [5] ... [6]"),
-        ({"canvas": mx.full((6,), 40)}, "canvas ... vocabulary of 40"),
-        ({"canvas": mx.full((6,), -1)}, "canvas ... vocabulary of 40"),
+        ({"canvas": mx.zeros(6)}, "canvas ... float32 [6] ... whole numbers"),
+        ({"canvas": mx.zeros((2, 3), mx.int32)}, "canvas ... int32 [2, 3] ... [1, L]"),
+        ({"canvas": [1.5] * 6}, "canvas ... '1.5' at position 0"),
+        ({"canvas": mx.full((6,), 40)}, "canvas ... 40 ... vocabulary of 40"),
+        ({"canvas": mx.full((6,), -1)}, "canvas ... -1 ... vocabulary of 40"),
+        ({"canvas": np.full(6, 2**32, np.int64)}, "canvas ... 4294967296 ... vocabulary of 40"),
         ({"soft": mx.zeros((6, 40))}, "soft logits ... canvas ... both"),
+        ({"soft": mx.zeros((40, 6))}, "soft logits ... [40, 6] ... [6, 40]"),
+        ({"soft": mx.zeros((6, 40), mx.int32)}, "soft logits ... int32 ... [6, 40]"),
         (
             {"canvas": mx.zeros(6, mx.int32), "soft": mx.zeros((6, 8))},
             "soft logits ... [6, 8] ... [6, 40]",
         ),
     ],
 )
-def test_a_warm_start_of_the_wrong_size_is_refused_at_the_call(
-    start: dict[str, mx.array], facts: str
+def test_a_warm_start_that_is_none_is_refused_at_the_call(
+    start: dict[str, Any], facts: str
 ) -> None:
+    """A float canvas was cut to whole numbers, and soft logits were known by their size."""
     with raises(SettingsError, facts):
         denoise(lively_model(), PROMPT, **start)
+
+
+def test_a_warm_start_may_be_numpys() -> None:
+    frames = []
+    for kind in (mx.array, np.array):
+        canvas, soft = kind([1, 2, 3, 4, 5, 6]), kind(np.ones((1, 6, 40), np.float32))
+        settings = Settings(max_tokens=6, seed=2)
+        frames.append(list(denoise(lively_model(), PROMPT, settings, canvas=canvas, soft=soft)))
+    assert [f.tokens.tolist() for f in frames[0]] == [f.tokens.tolist() for f in frames[1]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "facts"),
+    [
+        ([3, 1.0], "the prompt has a float '1.0'"),
+        (np.array([[3], [1]]), "the prompt has int64 [2, 1]"),
+        ([3, 40], "token id 40"),
+        ("31", "the prompt has a str"),
+    ],
+)
+def test_a_prompt_that_is_no_ids_is_refused_at_the_call(tokens: Any, facts: str) -> None:
+    with raises(PromptError, facts):
+        denoise(lively_model(), tokens)
+
+
+def test_a_prefix_of_another_model_is_refused_at_the_call() -> None:
+    with raises(PromptError, "another model's"):
+        denoise(lively_model(), PROMPT, prefix=lively_model().encode(PROMPT[:3]))
 
 
 # --- rows at a time

@@ -1,5 +1,8 @@
 """The counter-based noise: published vectors, exact numbers, and what they may depend on."""
 
+import threading
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from mlx_diffgemma.diffusion.noise import (
     STREAM_DRAW,
     STREAM_RENOISE,
     CounterNoise,
+    Noise,
+    checked_noise,
     philox,
 )
 from mlx_diffgemma.errors import SettingsError
@@ -161,3 +166,80 @@ def test_ids_and_uniforms_are_uniform() -> None:
     assert np.abs(np.array(means) - 0.5).max() < error, f"means {means}, expected 0.5 ± {error:.5f}"
     between = np.corrcoef(uniforms.T)[0, 1]
     assert abs(between) < 5 * count**-0.5, f"the two uniforms correlate: {between:.5f}"
+
+
+# --- somebody's own
+
+
+class Own:
+    """A Noise that gives what it is told."""
+
+    def __init__(self, **given: Any) -> None:
+        self.given = {
+            "canvas": mx.zeros(4, mx.int32),
+            "renoise": mx.ones(4, mx.int32),
+            "uniforms": mx.full((4, 2), 0.5),
+            **given,
+        }
+
+    def canvas(self, canvas: int, length: int, vocab: int) -> Any:
+        return self.given["canvas"]
+
+    def renoise(self, canvas: int, step: int, length: int, vocab: int) -> Any:
+        return self.given["renoise"]
+
+    def uniforms(self, canvas: int, step: int, length: int) -> Any:
+        return self.given["uniforms"]
+
+
+def made_of(name: str, noise: Noise) -> mx.array:
+    """A canvas, renoise or uniforms of four positions."""
+    if name == "canvas":
+        return noise.canvas(0, 4, 9)
+    return noise.renoise(0, 0, 4, 9) if name == "renoise" else noise.uniforms(0, 0, 4)
+
+
+def test_the_products_own_noise_needs_no_check() -> None:
+    assert isinstance(checked_noise(None, 3), CounterNoise)
+
+
+@pytest.mark.parametrize("name", ["canvas", "renoise"])
+def test_ids_of_any_width_become_int32(name: str) -> None:
+    for given in (np.array([1, 2, 3, 4]), mx.array([[1, 2, 3, 4]], mx.uint8)):
+        ids = made_of(name, checked_noise(Own(**{name: given}), 0))
+        assert (ids.tolist(), ids.dtype) == ([1, 2, 3, 4], mx.int32)
+
+
+def test_uniforms_of_numpy_become_float32() -> None:
+    given = np.full((4, 2), 0.25)
+    uniforms = made_of("uniforms", checked_noise(Own(uniforms=given), 0))
+    assert (uniforms.tolist(), uniforms.dtype) == (given.tolist(), mx.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "got"),
+    [
+        ("canvas", mx.zeros(4), "float32 [4] ... int32 [4]"),
+        ("canvas", mx.zeros(5, mx.int32), "int32 [5] ... int32 [4]"),
+        ("renoise", mx.zeros((2, 2), mx.int32), "int32 [2, 2] ... int32 [4]"),
+        ("renoise", [1, 2, 3, 4], "a list ... int32 [4]"),
+        ("uniforms", mx.zeros(4), "float32 [4] ... float32 [4, 2]"),
+        ("uniforms", mx.zeros((4, 2), mx.bfloat16), "bfloat16 [4, 2] ... float32 [4, 2]"),
+        ("uniforms", mx.zeros((4, 2), mx.int32), "int32 [4, 2] ... float32 [4, 2]"),
+        ("uniforms", None, "a NoneType ... float32 [4, 2]"),
+    ],
+)
+def test_noise_of_another_form_is_refused_as_it_comes(name: str, given: Any, got: str) -> None:
+    with raises(SettingsError, f"the noise's {name} ... {got}"):
+        made_of(name, checked_noise(Own(**{name: given}), 0))
+
+
+def test_a_check_of_noise_evaluates_nothing() -> None:
+    """Steps would wait for it. What a thread left pending cannot be evaluated in another."""
+    pending: list[mx.array] = []
+    thread = threading.Thread(target=lambda: pending.append(mx.ones(4, mx.int32) + 1))
+    thread.start()
+    thread.join()
+    made_of("renoise", checked_noise(Own(renoise=pending[0]), 0))
+    with pytest.raises(RuntimeError, match="Stream"):
+        mx.eval(pending[0])

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from facts import raises
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from mlx_diffgemma.errors import CheckpointError, PromptError
+from mlx_diffgemma.errors import CheckpointError, PromptError, SettingsError
 from mlx_diffgemma.text.chat import (
     Answer,
     Message,
+    ignored,
     longest_common_prefix,
     parse_answer,
     render_prompt,
+    require_no_template,
 )
 from mlx_diffgemma.text.tokenizer import Tokenizer
 from mlx_diffgemma.text.tools import ToolCall
@@ -241,3 +244,53 @@ def test_a_tokenizer_without_markers(tokenizer: Tokenizer) -> None:
 )
 def test_longest_common_prefix(a: list[int], b: list[int], length: int) -> None:
     assert longest_common_prefix(a, b) == longest_common_prefix(b, a) == length
+
+
+# --- what a template does not use
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        *((template, ()) for template in TEMPLATES),
+        ("{{ messages[-1].content }}", ("system", "think")),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", ("think",)),
+        ("{{ enable_thinking }}{{ messages[-1].content }}", ("system",)),
+        ("{% if not enable_thinking %}{{ raise_exception('no') }}{% endif %}x", ("system",)),
+    ],
+)
+def test_what_leaves_no_trace_in_the_prompt_is_named(
+    with_template: Load, template: str, names: tuple[str, ...]
+) -> None:
+    """It was dropped without a word."""
+    own = with_template(template)
+    assert ignored(own, [SYSTEM, USER], think=True) == names
+
+
+def test_what_was_not_asked_for_is_not_ignored(with_template: Load) -> None:
+    own = with_template("{{ messages[-1].content }}")
+    assert ignored(own, [SYSTEM, USER]) == ("system",)
+    assert ignored(own, [USER], think=True) == ("think",)
+    assert ignored(own, [USER]) == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"system": "Be brief."}, "--system"),
+        ({"think": True}, "--think"),
+        ({"system": "Be brief.", "think": True}, "--system and --think"),
+    ],
+)
+def test_what_only_a_template_writes_does_not_go_with_raw(
+    given: dict[str, Any], named: str
+) -> None:
+    with raises(SettingsError, named, "--raw ... without a template ... leave out --raw"):
+        require_no_template("--{}".format, **given)
+    with raises(SettingsError, named.replace("--", ""), "raw ... leave out raw"):
+        require_no_template(**given)
+
+
+def test_no_system_text_goes_with_raw() -> None:
+    require_no_template()
+    require_no_template(system="")

@@ -103,6 +103,8 @@ def show_turn(
 
     ending: what the Printer ends a text with, but not a puzzle's solution.
     """
+    for note in turn.notes:
+        say(f"note: {note}")
     display = choose_display(turn, output.as_json, output.visual)
     printer = Printer(turn.settings.stop, "" if turn.task else ending)
     view = open_view(turn, display)

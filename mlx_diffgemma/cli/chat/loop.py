@@ -66,6 +66,8 @@ class Chat:
     def _ask(self, question: str) -> None:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(question, bar)
+        for note in self.talk.new_notes(turn):
+            say(f"note: {note}")
         display = choose_display(turn, False, self.visual)
         if display.live and self.screen is None:
             self.screen = Screen(keeps_typed=True)

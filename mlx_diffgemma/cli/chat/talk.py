@@ -27,6 +27,7 @@ class Talk:
     think: bool = False
     said: list[Message] = field(default_factory=list)
     last: Reply | None = None
+    noted: set[str] = field(default_factory=set)  # what has been said of questions, once a chat
 
     def prompt(self) -> str:
         """The share of the context that is used, before the place to type."""
@@ -42,6 +43,12 @@ class Talk:
             if not self.session.history:
                 raise
             raise type(error)(f"{error} {TOO_LONG}") from error
+
+    def new_notes(self, turn: Turn) -> list[str]:
+        """The notes of a turn that none before it had."""
+        new = [note for note in turn.notes if note not in self.noted]
+        self.noted.update(new)
+        return new
 
     def keep(self, turn: Turn) -> None:
         """Keep the finished part of an answer."""

@@ -53,6 +53,14 @@ def test_a_question_that_fails_does_not_end_the_chat(run: Any) -> None:
     assert_says(third, "error: /nothing ... /help")
 
 
+def test_what_a_template_ignores_is_said_once_a_chat(run: Any, random_folder: Path) -> None:
+    base = ("chat", "--model", random_folder, "--max-tokens", 8, "--seed", 1)
+    done = run(*base, "--think", input="Hi\nAnd now?\n/reset\nHi\n")
+    note, reset = done.stderr.splitlines()
+    assert_says(note, "note: the chat template ignores think")
+    assert_says(reset, "a new conversation")
+
+
 def test_nothing_to_answer_is_no_error(run: Any) -> None:
     assert run(*CHAT, input="").exit_code == 0
     assert run(*CHAT, input="/quit\nhello").exit_code == 0
