@@ -137,6 +137,8 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
             if length > min(size - 8, MOST_HEADER_BYTES):
                 raise ValueError(f"header of {length:,} bytes in a file of {size:,}")
             header = parse_json(stream.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("the header is no object")
         header.pop("__metadata__", None)
         start = 8 + length
         tensors = {name: _tensor_info(name, file, entry, start) for name, entry in header.items()}
@@ -159,7 +161,7 @@ def _end(tensors: Mapping[str, TensorInfo], start: int) -> int:
     end, last = start, ""
     for name, info in sorted(tensors.items(), key=lambda pair: pair[1].offset):
         if info.num_bytes and info.offset < end:
-            raise ValueError(f"{last} and {name} overlap")
+            raise ValueError(f"{shown(last)} and {shown(name)} overlap")
         end, last = max(end, info.offset + info.num_bytes), name
     return end
 

@@ -5,10 +5,10 @@ import re
 import sys
 from typing import TextIO
 
-from ...errors import one_line
-
 # C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+BREAKS = re.compile("[\n\r\u2028\u2029]")
+MOST_SAID = 2000  # characters of a line on standard error
 
 
 def is_terminal(stream: object) -> bool:
@@ -26,11 +26,18 @@ def harmless(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print one line on standard error, where there is one."""
+    """Print one line on standard error, where there is one.
+
+    A line break can only come from a name, and is written as its escape; a very long line is cut in
+    its middle, since it ends with what to do.
+    """
     if sys.stderr is None:
         return
+    if len(line) > MOST_SAID:
+        line = f"{line[: MOST_SAID // 2]} [...] {line[-MOST_SAID // 2 :]}"
     try:
-        print(harmless(one_line(line)), file=sys.stderr, flush=True)
+        line = BREAKS.sub(lambda found: ascii(found[0])[1:-1], line.strip())
+        print(harmless(line), file=sys.stderr, flush=True)
     except OSError:  # nobody reads it; the exit code still tells
         detach(sys.stderr)
 
