@@ -30,6 +30,8 @@ def check_target(source: Path | None, out: Path, overwrite: bool) -> None:
         whole = out.resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         raise ConvertError(f"{out}: {one_line(error)}; take another name.") from None
+    if os.path.ismount(whole) or whole == _home():  # no folder can be renamed into its place
+        raise ConvertError(f"{out} is a disk's root or the home folder; give a folder inside it.")
     if source is not None:
         _refuse_overlap(source.resolve(), whole)
     _require_writable(whole.parent)
@@ -44,6 +46,13 @@ def check_target(source: Path | None, out: Path, overwrite: bool) -> None:
             f"{out} is no folder that a conversion wrote, and --overwrite replaces nothing else; "
             "take another name."
         )
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:  # there is none
+        return None
 
 
 def _refuse_overlap(source: Path, out: Path) -> None:

@@ -5,13 +5,13 @@ settings and the packing inlined, as mlx-vlm writes them. Source: config.json of
 published folders.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING
 from ..checkpoint.files import is_there, read_object
+from ..machine.files import json_bytes
 from ..version import __version__
 from .hashing import FileRecord
 from .layout import launch_sizes
@@ -45,7 +45,7 @@ def small_files(plan: Plan, shard_names: list[str]) -> dict[str, bytes]:
     folder = plan.source.folder
     files = {CONFIG: _json(target_config(plan)), INDEX: _json(_index(plan, shard_names))}
     for name in COPIED:
-        if (folder / name).is_file():
+        if is_there(folder / name):
             files[name] = (folder / name).read_bytes()
     return files
 
@@ -118,4 +118,4 @@ def _listed(records: Mapping[str, FileRecord]) -> list[dict[str, Any]]:
 
 
 def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()
+    return json_bytes(value, indent=4)

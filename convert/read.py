@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import read_config
-from ..checkpoint.files import read_object
+from ..checkpoint.files import read_object, require_no_lost_file
 from ..checkpoint.shards import CONVERT_AGAIN, TensorInfo
 from ..checkpoint.tensors import StoredTensors
 from ..errors import CheckpointError
@@ -52,6 +52,7 @@ def open_checkpoint(
     """Read config and headers of `folder`; CheckpointError says what is wrong with them."""
     config = read_config(folder)
     refuse_pickles(folder)
+    require_no_lost_file(folder)
     name, raw = name or folder.resolve().name, read_object(folder / "config.json")
     return SourceCheckpoint(folder, config, name, revision, raw, shape_only=shape_only)
 

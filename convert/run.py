@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.config import read_config
+from ..checkpoint.files import is_there
 from ..errors import ConvertError
 from ..machine.memory import peak_memory
 from ..model.text import Progress
@@ -107,7 +108,7 @@ def _open(workspace: Workspace, plan: Plan, reports: Reports) -> int:
 def _lacking(plan: Plan) -> Iterator[str]:
     """Notes on what the source lacks, so that OUT will lack it too."""
     source = plan.source
-    if not (source.folder / "tokenizer.json").is_file():
+    if not is_there(source.folder / "tokenizer.json"):
         yield f"{source.name} has no tokenizer.json, OUT needs one before it can answer"
     if source.config.has_vision and not plan.has_vision:
         yield f"{source.name} has no vision tensors, though config.json has a tower; nor will OUT"

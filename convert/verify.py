@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.files import read_object
+from ..checkpoint.files import is_there, read_object
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights
@@ -66,7 +66,7 @@ def verify(
 
 def check_hashes(folder: Path, progress: Progress) -> int | None:
     """The number of files with the manifest's hashes; None where there is no manifest."""
-    if not (folder / MANIFEST).is_file():
+    if not is_there(folder / MANIFEST):
         return None
     files = _manifest_files(folder)
     total, done = sum(entry["bytes"] for entry in files), 0

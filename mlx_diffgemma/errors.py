@@ -86,6 +86,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'es' if re.search('(s|x|ch|sh)$', noun) else 's'}"
 
 
+def shown(text: str, most: int = 100) -> str:
+    """A text from outside as an error repeats it: in one line, cut in the middle where too long.
+
+    What a terminal would obey or cannot draw is written as its escape.
+    """
+    if len(text) > most:
+        text = f"{text[: most // 2]}...{text[-(most // 2) :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def one_line(message: object) -> str:
     """A foreign error's message without line breaks."""
     return " ".join(str(message).split())

@@ -6,13 +6,12 @@ Two spellings of config.json are in circulation and both are read here: the laun
 `models/diffusion_gemma/configuration_diffusion_gemma.py` and `generation_diffusion_gemma.py`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from .files import read_object, read_optional
 from .quantization import Quantization, read_quantization
 
@@ -20,6 +19,9 @@ MODEL_TYPE = "diffusion_gemma"
 SLIDING, FULL = "sliding_attention", "full_attention"
 LEGACY_GLOBAL_HEAD_DIM = 512  # what the reference takes when the launch spelling leaves it out
 DEFAULT_SOFTCAP = 30.0
+MOST_COUNT = (1 << 31) - 1  # MLX counts positions and sizes in 32 bits
+MOST_LAYERS = 1024  # loops begin before the folder's tensors are known; what it lacks is then named
+MOST_REAL = 1e30  # far from the ends of a float32, in which these numbers are used
 ACTIVATION = "gelu_pytorch_tanh"
 PER_LAYER = ("head_dim", "num_key_value_heads")  # what per_layer_config may override
 DEFAULT_ROPE: Mapping[str, Mapping[str, Any]] = {
@@ -143,7 +145,7 @@ def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None
 
 
 def _layers(text: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
-    num_layers = _count(text, "num_hidden_layers")
+    num_layers = _count(text, "num_hidden_layers", MOST_LAYERS)
     kinds = _layer_kinds(text.get("layer_types"), num_layers)
     overrides = _per_layer_overrides(text, kinds)
     rope = _object(text, "rope_parameters") or DEFAULT_ROPE
@@ -232,9 +234,9 @@ def _stop_ids(generation: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[in
     for source in (generation, raw, raw.get("text_config") or {}):
         if (value := source.get("eos_token_id")) is not None:
             ids = value if isinstance(value, list) else [value]
-            if not all(type(i) is int for i in ids):
+            if not all(type(i) is int and abs(i) <= MOST_COUNT for i in ids):
                 raise CheckpointError(
-                    f"eos_token_id is {value!r}, expected an id or a list of ids."
+                    f"eos_token_id is {shown(repr(value))}, expected an id or a list of ids."
                 )
             return tuple(ids)
     return ()
@@ -260,22 +262,23 @@ def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """`source[key]` as an object, empty where it is absent or null; CheckpointError otherwise."""
     value = source.get(key)
     if value is not None and not isinstance(value, Mapping):
-        raise CheckpointError(f"{key} is {value!r}, expected an object.")
+        raise CheckpointError(f"{key} is {shown(repr(value))}, expected an object.")
     return value or {}
 
 
-def _count(source: Mapping[str, Any], key: str) -> int:
+def _count(source: Mapping[str, Any], key: str, most: int = MOST_COUNT) -> int:
     """`source[key]` as a positive whole number; CheckpointError otherwise."""
-    return int(_positive(key, source.get(key), (int,), "whole number"))
+    return int(_positive(key, source.get(key), (int,), "whole number", most))
 
 
 def _real(source: Mapping[str, Any], key: str, default: float | None = None) -> float:
     """`source[key]`, or `default` where it is absent, as a positive number."""
-    return float(_positive(key, source.get(key, default), (int, float), "number"))
+    return float(_positive(key, source.get(key, default), (int, float), "number", MOST_REAL))
 
 
-def _positive(key: str, value: Any, kinds: tuple[type, ...], kind: str) -> Any:
-    got = "missing" if value is None else repr(value)
-    ok = type(value) in kinds and 0 < value < math.inf
-    _require(ok, f"{key} is {got}, expected a positive {kind}.")
+def _positive(key: str, value: Any, kinds: tuple[type, ...], kind: str, most: float) -> Any:
+    got = "missing" if value is None else shown(repr(value))
+    number = type(value) in kinds
+    span = f" up to {most:,}" if number and value > most else ""
+    _require(number and 0 < value <= most, f"{key} is {got}, expected a positive {kind}{span}.")
     return value

@@ -5,24 +5,43 @@ cache leaves it, and a file that cannot be read are errors: what they said must 
 """
 
 import os
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, one_line
-from ..machine.files import read_json
+from ..errors import CheckpointError, one_line, shown
+from ..machine.files import decode_utf8, read_json
+
+MOST_COUNT = (1 << 63) - 1  # of bytes, which the format of shards counts in 64 bits
 
 
 def is_there(file: Path) -> bool:
-    """True where a folder has a file or a link of this name, wherever the link leads."""
+    """True where a folder has this name; CheckpointError where the name is a link to nothing."""
+    if leads_nowhere(file):
+        raise CheckpointError(_not_found(file))
     return os.path.lexists(file)
 
 
+def leads_nowhere(file: Path) -> bool:
+    """True for a link to nothing, which is no missing file: a cache lost what it led to."""
+    return os.path.islink(file) and not os.path.exists(file)
+
+
+def require_no_lost_file(folder: Path) -> None:
+    """CheckpointError for any name in a folder that is a link to nothing."""
+    for file in sorted(folder.iterdir()):
+        is_there(file)
+
+
 def read_text(file: Path) -> str:
-    """The UTF-8 text of a file."""
+    """The UTF-8 text of a file, without a byte order mark in front."""
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode_utf8(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(_not_found(file)) from None
+    except (OSError, ValueError) as error:
         raise CheckpointError(_unreadable(file, error, "UTF-8 text")) from error
+    return StringIO(text, newline=None).read()  # every kind of line break as one
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -30,10 +49,7 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{file}: not found; a checkpoint folder holds config.json, tokenizer.json and "
-            "*.safetensors."
-        ) from None
+        raise CheckpointError(_not_found(file)) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(_unreadable(file, error, "a JSON object")) from error
     if not isinstance(content, dict):
@@ -44,6 +60,25 @@ def read_object(file: Path) -> dict[str, Any]:
 def read_optional(file: Path) -> dict[str, Any]:
     """The JSON object in a file, an empty one where there is no file."""
     return read_object(file) if is_there(file) else {}
+
+
+def whole(value: Any, what: str, least: int = 1, most: int = MOST_COUNT) -> int:
+    """A whole number of JSON in its range; ValueError for another value, 8.0 and true included."""
+    if type(value) is int and least <= value <= most:
+        return value
+    raise ValueError(f"{what} is {shown(repr(value))}, expected a whole number from {least:,}")
+
+
+def _not_found(file: Path) -> str:
+    if leads_nowhere(file):
+        return (
+            f"{file}: not found: it is a link to nothing, as a cache leaves it that lost the file; "
+            "download the file again."
+        )
+    return (
+        f"{file}: not found; a checkpoint folder holds config.json, tokenizer.json and "
+        "*.safetensors."
+    )
 
 
 def _unreadable(file: Path, reason: object, expected: str) -> str:

@@ -6,22 +6,31 @@ downloaded unless the caller allows it, and then safetensors, JSON and template 
 
 import json
 import os
+import re
+import shlex
 import shutil
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..assets import embedded_folder
-from ..errors import CheckpointError, HubError, one_line
-from .shards import shard_files
+from ..errors import CheckpointError, HubError, one_line, shown
+from .files import leads_nowhere, read_optional
+from .shards import named_shards
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
 SMALL_CONFIGS = ("config.json", "generation_config.json")
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
+REQUIRED_FILES = ("config.json", "tokenizer.json")
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+SHOWN_FILES = 3
 TRY_NOW = "`--model tiny-sudoku` works without a download"
 
 T = TypeVar("T")
@@ -103,7 +112,7 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    how = f"`hf download {repo_id}` fetches all of it."
+    how = f"`{fetch_command(repo_id, revision)}` fetches all of it."
     info = _reach(lambda: api.model_info(repo_id, revision=revision), repo_id, how)
     commit = info.sha or revision
     shards = _reach(
@@ -138,22 +147,25 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
 
     patterns = list(WANTED_FILES)
     fetch = partial(snapshot_download, repo_id, allow_patterns=patterns, revision=revision)
+    lacks = "is not in the local cache"
     try:
         cached = Path(fetch(local_files_only=True))
-        if _complete(cached):
+        missing = _lacking(cached)
+        if not missing and (offline or consent is None or _has_template(cached)):
             return Source(cached, cached.name)
-    except LocalEntryNotFoundError:
-        pass
+        if not (missing := missing or _lacking_there(repo_id, revision, cached)):
+            return Source(cached, cached.name)
+        lacks = _incomplete(missing)
+    except LocalEntryNotFoundError as error:
+        if there := getattr(error, "snapshot_path", None):  # an interrupted download
+            lacks = _incomplete(_lacking(Path(there)) or _named_by(error))
     except HFValidationError:
         raise _no_such_folder(repo_id) from None
-    at = f" --revision {revision}" if revision else ""
-    how = f"`hf download {repo_id}{at}` fetches it; {TRY_NOW}."
+    how = f"`{fetch_command(repo_id, revision)}` fetches it; {TRY_NOW}."
     if offline:
-        raise HubError(
-            f"{repo_id} is not in the local cache and --offline forbids fetching it; {how}"
-        )
+        raise HubError(f"{repo_id} {lacks}, and --offline forbids fetching it; {how}")
     if consent is None:
-        raise HubError(f"{repo_id} is not in the local cache; {how}")
+        raise HubError(f"{repo_id} {lacks}; {how}")
     if not consent(_reach(lambda: _survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
     fetched = Path(_reach(fetch, repo_id, how))
@@ -171,23 +183,77 @@ def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:
 
 def _no_such_folder(name: str | Path) -> CheckpointError:
     return CheckpointError(
-        f"{name}: no such folder; give a checkpoint folder, a repository id such as "
+        f"{shown(str(name))}: no such folder; give a checkpoint folder, a repository id such as "
         f"{DEFAULT_MODEL}, or tiny-sudoku."
     )
 
 
-def _complete(folder: Path) -> bool:
-    """True for a cached snapshot with config and all shards; an interrupted download lacks some."""
+def fetch_command(repo_id: str, revision: str | None = None) -> str:
+    """A command that fetches a repository without a question, wherever this package is.
+
+    `hf` comes with huggingface_hub, and lies in a folder that a shell may not look into.
+    """
+    hub = "hf" if shutil.which("hf") else f"{shlex.quote(sys.executable)} -m huggingface_hub.cli.hf"
+    return f"{hub} download {repo_id}" + (f" --revision {revision}" if revision else "")
+
+
+def _lacking(folder: Path) -> list[str]:
+    """Names of what a cached snapshot lacks: complete is one with none.
+
+    Wanted are config and tokenizer, all shards that the index or their own numbers name, and
+    whatever else a link in the folder stands for: the cache may have lost the file.
+    """
+    missing = [name for name in REQUIRED_FILES if not os.path.exists(folder / name)]
+    lost = [file for pattern in WANTED_FILES for file in folder.glob(pattern)]
+    missing += sorted(file.name for file in lost if leads_nowhere(file))
+    if not any(folder.glob("*.safetensors")):
+        return [*missing, "*.safetensors"]
+    with suppress(CheckpointError):  # a broken index: to fetch what lacks would not mend it
+        shards, _ = named_shards(folder)
+        missing += [file.name for file in shards if not os.path.exists(file)]
+    return list(dict.fromkeys(missing))
+
+
+def _has_template(folder: Path) -> bool:
+    if any(os.path.exists(folder / name) for name in TEMPLATE_FILES):
+        return True
+    return "chat_template" in read_optional(folder / "tokenizer_config.json")
+
+
+def _lacking_there(repo_id: str, revision: str | None, folder: Path) -> list[str]:
+    """Wanted files that a repository has and its snapshot has not; none where nobody can be asked.
+
+    Asked for where a snapshot has no chat template, as one of a repository without has none.
+    """
+    from huggingface_hub import HfApi
+
     try:
-        return (folder / "config.json").exists() and bool(shard_files(folder))
-    except CheckpointError:
-        return False
+        info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    except Exception:  # offline: with all that is required, the snapshot will do
+        return []
+    names = [file.rfilename for file in info.siblings or []]
+    return [name for name in names if _is_wanted(name) and not os.path.exists(folder / name)]
+
+
+def _is_wanted(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in WANTED_FILES)
+
+
+def _incomplete(missing: Sequence[str]) -> str:
+    """The state of a snapshot in an error, with the first names that it lacks."""
+    more = f" and {len(missing) - SHOWN_FILES} more" if len(missing) > SHOWN_FILES else ""
+    names = ", ".join(shown(name, 60) for name in missing[:SHOWN_FILES])
+    return f"is incomplete in the local cache: it lacks {names}{more}"
+
+
+def _named_by(error: Exception) -> list[str]:
+    """The files in the Hub library's own error, which knows a repository's list of them."""
+    found = re.search(r"missing \((.+?)\)", str(error))
+    return found[1].split(", ") if found else ["some of its files"]
 
 
 def _survey(repo_id: str, revision: str | None) -> Download:
     """Size of a repository and room for it, asked of the Hub."""
-    from fnmatch import fnmatch
-
     from huggingface_hub import HfApi
 
     files = HfApi().model_info(repo_id, revision=revision, files_metadata=True).siblings or []
@@ -196,7 +262,7 @@ def _survey(repo_id: str, revision: str | None) -> Download:
         pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
         held = f"{pickled} but " if pickled else ""
         raise HubError(f"it holds {held}no *.safetensors, and nothing else is read")
-    wanted = [f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES)]
+    wanted = [f for f in files if _is_wanted(f.rfilename)]
     num_bytes = sum(f.size or 0 for f in wanted)
     free = shutil.disk_usage(cache_place()).free
     return Download(repo_id, num_bytes, free, _cached_bytes(repo_id, wanted))

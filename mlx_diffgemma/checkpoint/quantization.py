@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 
 # The widths MLX packs, by mode: bits and group sizes (mlx.core.quantize, 0.32).
 MODES: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -66,9 +66,11 @@ def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
             f"config.json: quantization mode {mode!r} ({module}) is unknown, expected {known}."
         )
     bits, group_size = entry.get("bits"), entry.get("group_size")
-    if bits not in MODES[mode][0] or group_size not in MODES[mode][1]:
+    whole = type(bits) is int and type(group_size) is int  # 8.0 in (4, 8) is true
+    if not whole or bits not in MODES[mode][0] or group_size not in MODES[mode][1]:
+        got = f"{shown(repr(bits))} bits in groups of {shown(repr(group_size))}"
         raise CheckpointError(
-            f"config.json: quantization of {module} is {bits} bits in groups of {group_size}; "
-            f"{mode} has bits {MODES[mode][0]} and groups {MODES[mode][1]}."
+            f"config.json: quantization of {shown(module)} is {got}; {mode} has bits "
+            f"{MODES[mode][0]} and groups {MODES[mode][1]}."
         )
     return QuantizationConfig(mode, bits, group_size)

@@ -4,19 +4,23 @@ Headers alone are read here, without MLX, so that a broken download is found bef
 touched and a folder can be described without loading it.
 """
 
-import json
 import math
+import os
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, one_line
+from ..errors import CheckpointError, one_line, shown
 from ..machine.dtypes import ITEM_BYTES
-from .files import is_there, read_object
+from ..machine.files import parse_json
+from .files import is_there, leads_nowhere, read_object, whole
 
 CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
+MOST_HEADER_BYTES = 100_000_000  # huggingface/safetensors, MAX_HEADER_SIZE
+NUMBERED = re.compile(r"(.*-)(\d+)(-of-)(\d+)(\.safetensors)", re.DOTALL)  # a shard's name
 
 
 @dataclass(frozen=True)
@@ -66,23 +70,59 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
 
 def shard_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder: those its index names, or all where it has none."""
+    files, named_by = named_shards(folder)
+    for file in files:
+        if not os.path.exists(file):  # Path.exists raises for names that are too long
+            why = (
+                "it is a link to nothing"
+                if leads_nowhere(file)
+                else f"but {shown(named_by)} names it"
+            )
+            raise CheckpointError(f"{shown(str(file), 300)}: not found, {why}; {CONVERT_AGAIN}.")
+    return files
+
+
+def named_shards(folder: Path) -> tuple[list[Path], str]:
+    """The safetensors files that a folder should have, and the name of the file that says so.
+
+    Without an index they are those that are there, and the rest of those that are numbered:
+    `model-00001-of-00002.safetensors` is one of two.
+    """
     index = folder / "model.safetensors.index.json"
     if not is_there(index):
-        # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
-        files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("."))
-        if not files:
-            raise CheckpointError(
-                f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
-            )
-        return files
+        return _numbered_shards(folder)
     names = read_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index}: no weight_map; {CONVERT_AGAIN}.")
-    files = sorted({folder / str(name) for name in names.values()})
+    for name in names.values():
+        if not isinstance(name, str) or not name or "\0" in name or _leads_out(name):
+            raise CheckpointError(
+                f"{index}: {shown(name)} is no name of a file in this folder; {CONVERT_AGAIN}."
+            )
+    return sorted({folder / name for name in names.values()}), index.name
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
+
+
+def _numbered_shards(folder: Path) -> tuple[list[Path], str]:
+    # ._model.safetensors is what a Mac puts beside a file on a disk of another system's
+    files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("."))
+    if not files:
+        raise CheckpointError(
+            f"{folder}: no *.safetensors file; only safetensors checkpoints are read."
+        )
     for file in files:
-        if not file.exists():
-            raise CheckpointError(f"{file}: not found, but {index.name} names it; {CONVERT_AGAIN}.")
-    return files
+        if found := NUMBERED.fullmatch(file.name):
+            before, number, of, count, after = found.groups()
+            if len(count) < 6 and 1 <= int(number) <= int(count):
+                names = (
+                    f"{before}{n:0{len(number)}}{of}{count}{after}"
+                    for n in range(1, int(count) + 1)
+                )
+                return sorted({*files, *(folder / name for name in names)}), file.name
+    return files, files[0].name
 
 
 def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
@@ -94,9 +134,11 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
         size = file.stat().st_size  # fails on a link into a Hub cache that was emptied
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            if length > size - 8:
-                raise ValueError(f"header of {length} bytes in a file of {size}")
-            header = json.loads(stream.read(length), object_pairs_hook=_once)
+            if length > min(size - 8, MOST_HEADER_BYTES):
+                raise ValueError(f"header of {length:,} bytes in a file of {size:,}")
+            header = parse_json(stream.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("the header is no object")
         header.pop("__metadata__", None)
         start = 8 + length
         tensors = {name: _tensor_info(name, file, entry, start) for name, entry in header.items()}
@@ -119,27 +161,18 @@ def _end(tensors: Mapping[str, TensorInfo], start: int) -> int:
     end, last = start, ""
     for name, info in sorted(tensors.items(), key=lambda pair: pair[1].offset):
         if info.num_bytes and info.offset < end:
-            raise ValueError(f"{last} and {name} overlap")
+            raise ValueError(f"{shown(last)} and {shown(name)} overlap")
         end, last = max(end, info.offset + info.num_bytes), name
     return end
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError for a key that is there twice, of which json would keep one."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key} is there twice")
-        found[key] = value
-    return found
-
-
 def _tensor_info(name: str, file: Path, entry: Mapping[str, Any], start: int) -> TensorInfo:
-    shape = tuple(int(n) for n in entry["shape"])
-    first, last = entry["data_offsets"]
-    if entry["dtype"] not in ITEM_BYTES:
-        raise ValueError(f"dtype {entry['dtype']!r} is not supported")
-    count = ITEM_BYTES[entry["dtype"]] * math.prod(shape)
-    if last - first != count or first < 0:
-        raise ValueError(f"{last - first} bytes for {entry['dtype']} {list(shape)}")
-    return TensorInfo(name, file, entry["dtype"], shape, count, start + first)
+    shape = tuple(whole(size, "a size", least=0) for size in entry["shape"])
+    first, last = (whole(offset, "an offset", least=0) for offset in entry["data_offsets"])
+    dtype = entry["dtype"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise ValueError(f"dtype {shown(repr(dtype))} is not supported")
+    count = ITEM_BYTES[dtype] * math.prod(shape)
+    if last - first != count:
+        raise ValueError(f"{last - first} bytes for {dtype} {shown(str(list(shape)))}")
+    return TensorInfo(name, file, dtype, shape, count, start + first)

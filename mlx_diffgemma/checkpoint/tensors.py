@@ -6,6 +6,7 @@ Hugging Face (floating-point; experts fused or one by one) and MLX (quantised pe
 by the presence of `.scales`). Nothing but safetensors is read.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, one_line
 from ..machine.dtypes import FLOATS
 from .config import ModelConfig
 from .quantization import QuantizationConfig
@@ -150,13 +151,30 @@ class Tensors(StoredTensors):
         source = self.headers[name]
         file = source.file
         if file not in self.files:
-            try:
-                arrays = mx.load(str(file))
-            except (RuntimeError, ValueError) as error:
-                raise CheckpointError(f"{file}: {error}; {CONVERT_AGAIN}.") from None
-            self.files[file] = arrays  # type: ignore[assignment]
+            self.files[file] = load_arrays(file)
         self.used.add(name)
         return self.files[file].pop(source.name)
+
+
+def load_arrays(file: Path) -> dict[str, mx.array]:
+    """The tensors of a safetensors file, lazy, by their names in it.
+
+    MLX takes names in UTF-8 alone ("std::bad_cast"); another one, which Linux allows, it opens by
+    the number of a descriptor.
+    """
+    name, descriptor = os.fsencode(file), None
+    try:
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            descriptor = os.open(file, os.O_RDONLY)
+            name = b"/dev/fd/%d" % descriptor
+        return mx.load(name.decode(), format="safetensors")  # type: ignore[return-value]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{file}: {one_line(error)}; {CONVERT_AGAIN}.") from None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def mlx_name(name: str) -> str:

@@ -23,7 +23,7 @@ MODEL_HELP = (
 class ModelOptions:
     """The model to load, and the way to load it."""
 
-    model: str | None = option("--model", MODEL_HELP, "MODEL")
+    model: str | None = option("--model", MODEL_HELP, "MODEL", place=True)
     dtype: FloatName | None = option(
         "--dtype", "What activations are computed in. Default: the checkpoint's."
     )

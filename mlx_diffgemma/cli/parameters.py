@@ -15,12 +15,18 @@ from typer.models import OptionInfo
 
 Command = Callable[..., int]
 INFO = "typer"  # the key of what Typer is to know of a field, in the field's metadata
+PLACE = "place"  # the key of what is true of a field for the names of files
 
 
-def option(name: str, text: str, metavar: str | None = None, *, default: Any = None) -> Any:
-    """A field that is an option; its help says the default itself."""
+def option(
+    name: str, text: str, metavar: str | None = None, *, default: Any = None, place: bool = False
+) -> Any:
+    """A field that is an option; its help says the default itself.
+
+    place: its text may be the name of a file or folder, whose bytes need not be UTF-8.
+    """
     info = typer.Option(..., name, help=text, metavar=metavar, show_default=False)
-    return field(default=default, metadata={INFO: info})
+    return field(default=default, metadata={INFO: info, PLACE: place})
 
 
 def flag(name: str, text: str) -> Any:
@@ -28,10 +34,13 @@ def flag(name: str, text: str) -> Any:
     return option(name, text, default=False)
 
 
-def argument(metavar: str, text: str, *, default: Any = None) -> Any:
-    """A field that is an argument, a required one with MISSING as its default."""
+def argument(metavar: str, text: str, *, default: Any = None, place: bool = False) -> Any:
+    """A field that is an argument, a required one with MISSING as its default.
+
+    place: as for `option`.
+    """
     info = typer.Argument(metavar=metavar, help=text, show_default=False)
-    return field(default=default, metadata={INFO: info})
+    return field(default=default, metadata={INFO: info, PLACE: place})
 
 
 def flattened(
@@ -55,6 +64,8 @@ def flattened(
 
         @wraps(command)
         def call(**given: Any) -> int:
+            for group in groups.values():
+                _require_utf8(group, given)
             return command(**_grouped(given, groups))
 
         call.__dict__["__signature__"] = Signature([flat[name] for name in shown])
@@ -91,6 +102,27 @@ def _grouped(given: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, A
     return {**rest, **made}
 
 
+def _require_utf8(group: Any, given: Mapping[str, Any]) -> None:
+    """Wrong arguments where a text is not UTF-8: Python reads such a byte as half a surrogate pair.
+
+    A file's name is no text: it is kept as it is.
+    """
+    for each in fields(group):
+        values = given.get(each.name)
+        for value in values if isinstance(values, list) else [values]:
+            if not isinstance(value, str) or each.metadata[PLACE]:
+                continue
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                byte = ord(value[error.start]) & 0xFF
+                raise typer.BadParameter(
+                    f"not UTF-8 (byte 0x{byte:02x} at character {error.start + 1:,}), expected a "
+                    "text in UTF-8",
+                    param_hint=_typed(each),
+                ) from None
+
+
 def option_names(group: Any) -> Iterator[tuple[str, str]]:
     """Each option that takes a value, with the name a user types: `t_min` and `--t-min`."""
     for each in fields(group):
@@ -110,4 +142,5 @@ def given_options(*groups: Any) -> Iterator[str]:
 
 def _typed(field: Field[Any]) -> str:
     """The name of a field's option; `--on/--off` for a flag that has both."""
-    return str(field.metadata[INFO].param_decls[0])
+    info = field.metadata[INFO]
+    return str(info.param_decls[0]) if info.param_decls else str(info.metavar)

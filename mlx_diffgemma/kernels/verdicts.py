@@ -4,17 +4,18 @@
 
 MACHINE names versions, sources, system and chip (an Identity), so that a verdict counts only where
 it was made. The file is replaced whole: of two processes that write at once the last one wins, and
-what the other had found is found again.
+what the other had found is found again. An entry that cannot be read costs only itself: it counts
+as none, and stays until its kernels are tried again.
 """
 
-import json
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from .. import metal
-from ..machine.files import own_file, read_json, replace_file
+from ..machine.files import json_bytes, own_file, read_json, replace_file
 from ..machine.identity import Identity, identity, sources_hash
 from .trial import Verdict
 
@@ -40,48 +41,58 @@ def verdicts_file() -> Path | None:
 
 
 def read_verdicts(file: Path) -> Machines:
-    """All the file holds; nothing where there is none or one of another schema."""
-    try:
-        content = read_json(file)
-        if content["schema"] != SCHEMA:
-            return {}
-        return _parsed(content["machines"])
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableError("not a file of verdicts") from error
+    """All the file holds that can be read; nothing where there is none or one of another schema."""
+    return {
+        machine: {
+            family: {key: found for key, value in keys.items() if (found := _verdict(value))}
+            for family, keys in _objects(families)
+        }
+        for machine, families in _objects(_read(file))
+    }
 
 
 def write_verdict(file: Path, machine: str, family: str, key: str, verdict: Verdict) -> None:
     """Add one verdict to what the file holds now; OSError where it cannot be written."""
     try:
-        machines = read_verdicts(file)
+        machines = _read(file)
     except UnreadableError:
         machines = {}
-    families = machines.pop(machine, {})
-    families.setdefault(family, {})[key] = verdict
+    families = _object(machines.pop(machine, None))
+    families[family] = {**_object(families.get(family)), key: verdict.to_json()}
     machines[machine] = families  # last: written most recently
     kept = dict(list(machines.items())[-MOST_MACHINES:])
-    replace_file(file, json.dumps({"schema": SCHEMA, "machines": _plain(kept)}, indent=1) + "\n")
+    replace_file(file, json_bytes({"schema": SCHEMA, "machines": kept}, indent=1))
 
 
-def _parsed(machines: Any) -> Machines:
-    return {
-        machine: {
-            family: {key: Verdict.from_json(value) for key, value in keys.items()}
-            for family, keys in families.items()
-        }
-        for machine, families in machines.items()
-    }
+def _read(file: Path) -> dict[str, Any]:
+    """The machines in the file, nothing below them read yet."""
+    try:
+        content = read_json(file)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    except ValueError as error:
+        raise UnreadableError(f"not a file of verdicts: {error}") from error
+    if not isinstance(content, dict) or "schema" not in content:
+        raise UnreadableError("not a file of verdicts")
+    machines = content.get("machines") if content["schema"] == SCHEMA else {}
+    if not isinstance(machines, dict):
+        raise UnreadableError("not a file of verdicts")
+    return machines
 
 
-def _plain(machines: Machines) -> Any:
-    return {
-        machine: {
-            family: {key: verdict.to_json() for key, verdict in keys.items()}
-            for family, keys in families.items()
-        }
-        for machine, families in machines.items()
-    }
+def _verdict(value: Any) -> Verdict | None:
+    try:
+        return Verdict.from_json(value)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries that are objects themselves."""
+    return ((name, entry) for name, entry in value.items() if isinstance(entry, dict))

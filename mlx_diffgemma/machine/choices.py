@@ -46,10 +46,13 @@ class Choices:
 
     @staticmethod
     def from_json(value: Any) -> "Choices":
-        """The choices in a file; SettingsError for anything else."""
+        """The choices in a file; SettingsError names what is wrong with another value."""
         names = {field.name for field in fields(Choices)}
-        if not isinstance(value, Mapping) or set(value) != names:
-            raise SettingsError(f"choices have other names, expected {', '.join(sorted(names))}.")
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"choices are {value!r:.40}, expected an object.")
+        if wrong := sorted(names ^ set(value)):
+            shown = ", ".join(wrong)[:100]
+            raise SettingsError(f"choices lack, or have beside others, {shown}; tune again.")
         return Choices(**value)
 
 

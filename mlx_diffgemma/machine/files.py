@@ -1,11 +1,24 @@
-"""Files read and written whole: whoever reads one sees the old content or all of the new."""
+"""Files read and written whole: whoever reads one sees the old content or all of the new.
+
+All JSON that this program reads comes through `parse_json`, and all that it writes into files of
+JSON through `json_bytes`.
+"""
 
 import json
+import math
 import os
+import re
 import stat
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
+
+MOST_DEPTH = 100  # lists and objects inside each other: far more than any of these files has
+MOST_DIGITS = 308  # of a whole number: with one more, the number may be beyond a double
+MOST_SHOWN = 40  # characters of a key in an error
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # the escape of a half, or of a pair
+HALF = re.compile("[\ud800-\udfff]")
 
 
 def own_file(variable: str, usual: str, name: str) -> Path | None:
@@ -22,11 +35,101 @@ def own_file(variable: str, usual: str, name: str) -> Path | None:
 
 
 def read_json(file: Path) -> Any:
-    """The JSON value in a file; OSError where the file is not readable, ValueError for no JSON."""
+    """The JSON value in a file; OSError where the file is not readable, ValueError as parse_json's.
+
+    A reader of JSON lines, or of a part of a file, calls `parse_json` itself.
+    """
+    return parse_json(file.read_bytes())
+
+
+def parse_json(content: bytes) -> Any:
+    """The JSON value in UTF-8 bytes; ValueError, its message a short line, where there is none.
+
+    A byte order mark in front is dropped. Refused beside what is no JSON: an object that names a
+    key twice, of which json would keep the last without a word; NaN and numbers beyond a double;
+    half a surrogate pair; nesting on which whatever recurses over the value would fail later.
+    """
+    text = decode_utf8(content)
     try:
-        return json.loads(file.read_bytes())
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        value = json.loads(
+            text,
+            object_pairs_hook=_once,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
+    except RecursionError:
+        raise _too_deep() from None
+    _require_flat(value)
+    if SURROGATE.search(text):
+        _require_unicode(value)
+    return value
+
+
+def decode_utf8(content: bytes) -> str:
+    """The text in UTF-8 bytes, without a byte order mark in front; ValueError for other bytes."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{error.object[error.start]:02x} at {error.start:,}"
+        raise ValueError(f"not UTF-8: {wrong}") from None
+
+
+def json_bytes(value: Any, indent: int | None = None) -> bytes:
+    """One JSON value in UTF-8, its last line ended; ValueError for NaN, which JSON has not.
+
+    Half a surrogate pair, as Python reads a byte of a file's name that is not UTF-8, becomes the
+    text of its escape, `\\udcff`.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = HALF.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
+    return (text + "\n").encode()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        (twice, _), *_ = counts.most_common(1)
+        raise ValueError(f"{twice[:MOST_SHOWN]!r} is there twice")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"the number {text[:MOST_SHOWN]} is too large")
+
+
+def _whole(text: str) -> int:
+    if len(text.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits is too large")
+    return int(text)
+
+
+def _require_flat(value: Any) -> None:
+    """ValueError for lists and objects deeper inside each other than MOST_DEPTH."""
+    level = [value]
+    for _ in range(MOST_DEPTH + 1):
+        inside = [each for each in level if isinstance(each, dict | list)]
+        if not inside:
+            return
+        level = [v for each in inside for v in (each.values() if type(each) is dict else each)]
+    raise _too_deep()
+
+
+def _require_unicode(value: Any) -> None:
+    """ValueError for text with half a surrogate pair, which nothing can write or encode."""
+    if HALF.search(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("half a surrogate pair, which is no valid Unicode")
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"nested more than {MOST_DEPTH} deep")
 
 
 class WholeFile:
@@ -77,10 +180,10 @@ def part_name(name: str, mark: str = "*") -> str:
     return f".{name}.{mark}.part"
 
 
-def replace_file(file: Path, text: str) -> None:
+def replace_file(file: Path, content: bytes) -> None:
     """Writes a whole file of this program's own, its folder too; OSError where that fails."""
     with _own(file) as out:
-        out.write(text.encode())
+        out.write(content)
 
 
 def require_replaceable(file: Path) -> None:

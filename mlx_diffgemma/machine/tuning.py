@@ -3,18 +3,19 @@
     {"schema": 1, "tuned": {PLACE: {"prefill_chunk": 1024, ...}}}
 
 PLACE names chip, system, versions and the model, so that choices count only where they were timed.
+An entry that this version cannot read costs only itself: its place is as if it had not been tuned,
+and the entry stays in the file until its place is tuned again.
 """
 
 import errno
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..errors import ProfileError, SettingsError, one_line
 from .choices import Choices
-from .files import own_file, read_json, replace_file, require_replaceable
+from .files import json_bytes, own_file, read_json, replace_file, require_replaceable
 
 SCHEMA = 1
 AGAIN = "remove it, and tune again with `mlx-diffgemma profile --tune`"
@@ -26,13 +27,25 @@ def tuning_file() -> Path | None:
 
 
 def recall(place: Callable[[], str]) -> Choices | None:
-    """The choices tuned for a place, None where there are none; ProfileError for a broken file.
+    """The choices tuned for a place; None where there are none that can be read.
 
-    The place is asked for only where anything is tuned: naming it reads every kernel's source.
+    ProfileError where the whole file is broken. The place is asked for only where anything is
+    tuned: naming it reads every kernel's source.
     """
     file = tuning_file()
-    tuned = {} if file is None else _read(file)
-    return tuned.get(place()) if tuned else None
+    tuned = {} if file is None else _read(file)["tuned"]
+    return _entry(tuned, place()) if tuned else None
+
+
+def unreadable_entries(file: Path) -> list[str]:
+    """The places whose entries count as none, each with what is wrong; ProfileError as `recall`."""
+    found = []
+    for place, entry in _read(file)["tuned"].items():
+        try:
+            Choices.from_json(entry)
+        except SettingsError as error:
+            found.append(f"{place}: {error}")
+    return found
 
 
 def require_storable() -> Path:
@@ -49,41 +62,47 @@ def require_storable() -> Path:
 
 
 def store(file: Path, place: str, choices: Choices) -> None:
-    """Keeps `choices` for `place`; the engine's own behaviour takes an earlier entry away."""
-    tuned = _read(file)
-    if tuned.pop(place, Choices()) == choices:
-        return
+    """Keeps `choices` for `place`; the engine's own behaviour takes an earlier entry away.
+
+    All else in the file stays as it is, readable here or not.
+    """
+    content = _read(file)
+    tuned = content["tuned"]
+    before = dict(tuned)
+    tuned.pop(place, None)
     if choices != Choices():
-        tuned[place] = choices
-    plain = {name: asdict(entry) for name, entry in tuned.items()}
+        tuned[place] = asdict(choices)
+    if tuned == before:
+        return
     try:
-        replace_file(file, json.dumps({"schema": SCHEMA, "tuned": plain}, indent=1) + "\n")
+        replace_file(file, json_bytes(content, indent=1))
     except OSError as error:
         raise _unwritable(file, error) from None
 
 
-def _read(file: Path) -> dict[str, Choices]:
+def _entry(tuned: Mapping[str, Any], place: str) -> Choices | None:
+    try:
+        return Choices.from_json(tuned[place])
+    except (KeyError, SettingsError):
+        return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The file's object, its entries unread; one without entries where there is no file."""
     try:
         content = read_json(file)
     except FileNotFoundError:
-        return {}
+        return {"schema": SCHEMA, "tuned": {}}
     except OSError as error:
         if error.errno == errno.ENOTDIR:  # found when it is written
-            return {}
+            return {"schema": SCHEMA, "tuned": {}}
         raise ProfileError(f"{file}: {error.strerror or one_line(error)}; {AGAIN}.") from None
     except ValueError as error:
         raise ProfileError(f"{file} is not JSON ({one_line(error)}); {AGAIN}.") from None
-    return _parsed(file, content)
-
-
-def _parsed(file: Path, content: Any) -> dict[str, Choices]:
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA or not isinstance(content.get("tuned"), dict):
-        raise ProfileError(f"{file} has schema {schema!r}, expected {SCHEMA}; {AGAIN}.")
-    try:
-        return {place: Choices.from_json(entry) for place, entry in content["tuned"].items()}
-    except SettingsError as error:
-        raise ProfileError(f"{file}: {str(error).rstrip('.')}; {AGAIN}.") from None
+        raise ProfileError(f"{file} has schema {schema!r:.40}, expected {SCHEMA}; {AGAIN}.")
+    return dict(content)
 
 
 def _unwritable(file: Path, error: OSError) -> ProfileError:

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
-from ..checkpoint.tensors import Tensors
+from ..checkpoint.tensors import Tensors, load_arrays
 from ..errors import CheckpointError
 from ..machine.choices import Choices
 from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
@@ -77,7 +77,7 @@ def own_dtype(config: ModelConfig) -> mx.Dtype:
 def first_non_finite(folder: Path) -> str | None:
     """The first tensor of a checkpoint folder that holds NaN or Inf, by name, or None."""
     for file in shard_files(folder):
-        arrays: dict[str, mx.array] = mx.load(str(file))  # type: ignore[assignment]
+        arrays = load_arrays(file)
         for name in sorted(arrays):
             array = arrays.pop(name)
             if mx.issubdtype(array.dtype, mx.floating) and not bool(mx.isfinite(array).all()):

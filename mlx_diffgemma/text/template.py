@@ -1,7 +1,7 @@
 """A checkpoint's chat template: its source in the folder, and its rendering.
 
-Templates come from the Hub, so they are untrusted code and run in Jinja's sandbox. The environment
-is that of transformers 5.23 `chat_template_utils.py` (block trimming, loop controls,
+Templates come from the Hub, so they are untrusted code and run in a sandbox with limits. The
+environment is that of transformers 5.23 `chat_template_utils.py` (block trimming, loop controls,
 `raise_exception`, `strftime_now`, a `tojson` that leaves HTML characters alone), without
 transformers, whose import takes most of a second.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..checkpoint.files import is_there, read_optional, read_text
-from ..errors import CheckpointError, PromptError, one_line
+from ..errors import CheckpointError, PromptError, one_line, shown
 
 if TYPE_CHECKING:
     import jinja2
@@ -61,19 +61,27 @@ def render(source: str, variables: Mapping[str, object], folder: Path) -> str:
 
     A template that is no Jinja is the checkpoint's fault; one that raises refuses the messages.
     """
-    import jinja2
+    from .sandbox import TooMuchError, metered
 
     try:
         template = _compile(source)
-    except jinja2.TemplateSyntaxError as error:
+    except Exception as error:  # besides TemplateSyntaxError, what nesting makes Python raise
+        line = f" line {error.lineno}" if hasattr(error, "lineno") else ""
+        reason = shown(one_line(getattr(error, "message", error)), 200)
         raise CheckpointError(
-            f"{folder}: chat template line {error.lineno}: {one_line(error.message)}, "
+            f"{folder}: chat template{line}: {reason}, "
             "expected Jinja; download the template again, or use --raw."
         ) from error
     try:
-        return template.render(variables)
+        with metered():
+            return template.render(variables)
+    except TooMuchError as error:
+        raise CheckpointError(
+            f"{folder}: the chat template takes {error}, expected what a prompt needs; put another "
+            "into chat_template.jinja, or use --raw."
+        ) from None
     except Exception as error:  # foreign code: besides TemplateError, whatever an expression raises
-        reason = one_line(error) or type(error).__name__
+        reason = shown(one_line(error) or type(error).__name__, 300)
         raise PromptError(
             f"the chat template refuses these messages: {reason.removesuffix('.')}; "
             "change them, or use --raw."
@@ -91,7 +99,8 @@ def _environment() -> jinja2.Environment:
     from jinja2.ext import Extension, loopcontrols
     from jinja2.nodes import Node
     from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from .sandbox import Sandbox
 
     class Generation(Extension):
         """`{% generation %}` marks an answer for training; here it is just its content."""
@@ -104,10 +113,10 @@ def _environment() -> jinja2.Environment:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    environment = ImmutableSandboxedEnvironment(
+    environment = Sandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
-    environment.filters["tojson"] = _tojson
+    environment.add_filter("tojson", _tojson)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
     return environment

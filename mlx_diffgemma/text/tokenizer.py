@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint.files import read_optional
+from ..checkpoint.files import is_there, read_optional, read_text
 from ..errors import CheckpointError, PromptError, one_line
 from .template import find_template
 
@@ -94,18 +94,19 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _load_backend(path: Path) -> tokenizers.Tokenizer:
-    if not path.is_file():
+    if not is_there(path):
         raise CheckpointError(
             f"{path}: not found, expected the checkpoint's tokenizer; "
             "copy tokenizer.json from the model's repository."
         )
+    content = read_text(path)
     import tokenizers
 
     try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
+        backend = tokenizers.Tokenizer.from_str(content)
     except Exception as error:  # the library raises nothing more exact
         raise CheckpointError(
-            f"{path}: {one_line(error)}, expected a tokenizer; download the file again."
+            f"{path}: {one_line(error)[:200]}, expected a tokenizer; download the file again."
         ) from error
     backend.no_truncation()  # a file may ask for either; prompts are neither cut nor padded
     backend.no_padding()

@@ -1,7 +1,9 @@
 """From a model's name to a folder, without the network: the Hub's library is stood in for."""
 
 import shutil
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ from mlx_diffgemma.checkpoint.hub import DEFAULT_MODEL, Download, Source, defaul
 from mlx_diffgemma.errors import CheckpointError, HubError
 
 REPO = "owner/model"
-HOW = f"`hf download {REPO}` ... `--model tiny-sudoku`"
+HOW = f"hf download {REPO}` ... `--model tiny-sudoku`"
 REVISION = "0123456789abcdef"
 WANTED = ["*.safetensors", "*.json", "*.jinja"]
 
@@ -91,8 +93,15 @@ def test_an_empty_name_is_refused() -> None:
 )
 def test_what_is_neither_a_folder_nor_a_repository_is_one_line(name: str) -> None:
     says = "no such folder ... folder ... repository id ... tiny-sudoku"
-    with raises(CheckpointError, says, most=350 + len(name)):
+    with raises(CheckpointError, says):
         find_model(name, consent=agree)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "a\x1b[2J", "a\udcff", "x" * 100_000])
+def test_a_name_is_repeated_in_a_short_line(name: str) -> None:
+    """Bug: of any length, and with its line breaks."""
+    with raises(CheckpointError, "no such folder", most=260) as _:
+        find_model(name)
 
 
 # --- the Hub
@@ -152,7 +161,8 @@ class Hub:
     def fill(self, weights: bool = True) -> None:
         self.cached = True
         self.snapshot.mkdir(exist_ok=True)
-        (self.snapshot / "config.json").write_text("{}")
+        for name in ("config.json", "tokenizer.json", "chat_template.jinja"):
+            (self.snapshot / name).write_text("{}")
         if weights:
             (self.snapshot / "model.safetensors").touch()
 
@@ -271,10 +281,118 @@ def test_an_interrupted_download_is_taken_up_again(remote: Hub, what: str) -> No
     if what == "a shard missing":
         index = '{"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}'
         (remote.snapshot / "model.safetensors.index.json").write_text(index)
-    assert_refused("not in the local cache")
-    assert_refused("not in the local cache", offline=True)
+    lacks = {"no weights": "*.safetensors", "no config": "config.json"}
+    said = f"incomplete ... lacks {lacks.get(what, 'model-00002.safetensors')}"
+    assert_refused(said, HOW)
+    assert_refused(said, "--offline", HOW, offline=True)
     assert find_model(REPO, consent=agree).folder == remote.snapshot
     assert remote.asked[-1] == "download"
+
+
+def lose(file: Path) -> None:
+    """As a cache that was emptied leaves a file: its link, and nothing behind it."""
+    file.unlink(missing_ok=True)
+    file.symlink_to(file.parent / "gone")
+
+
+def shards_without_index(folder: Path) -> None:
+    """As an older library of the Hub begins a download."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00003.safetensors")
+    (folder / "model-00003-of-00003.safetensors").touch()
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
+    "a lost tokenizer": (lambda folder: lose(folder / "tokenizer.json"), "tokenizer.json"),
+    "lost settings": (
+        lambda folder: lose(folder / "generation_config.json"),
+        "generation_config.json",
+    ),
+    "a lost template": (lambda folder: lose(folder / "chat_template.jinja"), "chat_template.jinja"),
+    "lost weights": (lambda folder: lose(folder / "model.safetensors"), "model.safetensors"),
+    "a lost index": (
+        lambda folder: lose(folder / "model.safetensors.index.json"),
+        "model.safetensors.index.json",
+    ),
+    "shards without an index": (shards_without_index, "model-00002-of-00003.safetensors"),
+}
+
+
+@pytest.mark.parametrize(("damage", "name"), DAMAGES.values(), ids=DAMAGES)
+def test_an_incomplete_snapshot_is_completed_or_named(
+    remote: Hub, damage: Callable[[Path], object], name: str
+) -> None:
+    """Bug: without tokenizer or template it counted as complete, and was never fetched again."""
+    remote.fill()
+    damage(remote.snapshot)
+    assert_refused("incomplete ... lacks", name, HOW)
+    assert_refused("incomplete ... lacks", name, "--offline", HOW, offline=True)
+    assert remote.asked == ["cache", "cache"]
+    assert find_model(REPO, consent=agree).folder == remote.snapshot
+    assert remote.asked[-2:] == ["survey", "download"]
+
+
+def test_a_template_is_asked_for_where_somebody_can_be_asked(remote: Hub) -> None:
+    remote.fill()
+    (remote.snapshot / "chat_template.jinja").unlink()
+    whole = Source(remote.snapshot, REVISION)
+    assert find_model(REPO) == find_model(REPO, offline=True) == whole
+    assert remote.asked == ["cache", "cache"]
+    assert find_model(REPO, consent=agree) == whole
+    assert remote.asked[2:] == ["cache", "survey", "survey", "download"]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_repository_without_a_template_is_complete(remote: Hub, away: bool) -> None:
+    """Also where the Hub cannot be reached: all that is required is there."""
+    remote.fill()
+    (remote.snapshot / "chat_template.jinja").unlink()
+    remote.files = [f for f in remote.files if f.rfilename in ("config.json", "README.md")]
+    remote.survey_fails = OSError("no network") if away else None
+    assert find_model(REPO, consent=agree) == Source(remote.snapshot, REVISION)
+    assert remote.asked == ["cache", "survey"]
+
+
+def test_a_template_in_the_tokenizers_config_is_one(remote: Hub) -> None:
+    remote.fill()
+    (remote.snapshot / "chat_template.jinja").unlink()
+    (remote.snapshot / "tokenizer_config.json").write_text('{"chat_template": "x"}')
+    assert find_model(REPO, consent=agree).folder == remote.snapshot
+    assert remote.asked == ["cache"]
+
+
+def test_what_the_hubs_library_knows_to_be_missing_is_named(
+    remote: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fail(repo_id: str, **_: object) -> str:
+        error = LocalEntryNotFoundError("1 file(s) are missing (processor_config.json). Re-run.")
+        error.snapshot_path = str(remote.snapshot)  # type: ignore[attr-defined]
+        raise error
+
+    remote.fill()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    assert_refused("incomplete ... lacks processor_config.json", HOW)
+
+
+@pytest.mark.parametrize("revision", [None, "v1.0"])
+def test_the_command_that_fetches_is_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, revision: str | None
+) -> None:
+    """Bug: `hf download` was named where no `hf` was to be found."""
+    at = f" --revision {revision}" if revision else ""
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert hub.fetch_command(REPO, revision) == f"hf download {REPO}{at}"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", "/my env/bin/python")
+    python = "'/my env/bin/python' -m huggingface_hub.cli.hf"
+    assert hub.fetch_command(REPO, revision) == f"{python} download {REPO}{at}"
+
+
+def test_the_hubs_command_runs_as_a_module() -> None:
+    assert find_spec("huggingface_hub.cli.hf") is not None
 
 
 class ForeignError(Exception):

@@ -359,9 +359,6 @@ def test_running_is_true_from_the_first_kernel_on(
         b"{}",
         b'{"schema": 2}',
         b'{"schema": 2, "machines": [1]}',
-        b'{"schema": 2, "machines": {"M": {"experts": {"k": {"outcome": "best"}}}}}',
-        b'{"schema": 2, "machines": {"M": {"experts": {"k": {"outcome": "faster", "note": 1, '
-        b'"kernel_ms": 1.0, "reference_ms": 2.0}}}}}',
     ],
 )
 def test_a_corrupt_file_is_said_once_and_replaced(clock: Clock, file: Path, content: bytes) -> None:
@@ -370,6 +367,35 @@ def test_a_corrupt_file_is_said_once_and_replaced(clock: Clock, file: Path, cont
     (line,) = said(taken(KEY, "rows 8", clock=clock))
     assert_says(line, file, "verdicts ... tried anew")
     assert set(stored(file)["experts"]) == {KEY, "rows 8"}
+
+
+BAD_VERDICTS: dict[str, Any] = {
+    "an unknown outcome": {"outcome": "best"},
+    "a note that is none": {
+        "outcome": "faster",
+        "note": 1,
+        "kernel_ms": 1.0,
+        "reference_ms": 2.0,
+    },
+    "a list": [],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("entry", BAD_VERDICTS.values(), ids=BAD_VERDICTS)
+def test_a_bad_verdict_costs_only_itself(clock: Clock, file: Path, entry: Any) -> None:
+    """Bug: one of them took all others away."""
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    content = json.loads(file.read_text())
+    content["machines"][str(this_identity())]["experts"]["odd"] = entry
+    content["machines"]["another"] = {"experts": entry}
+    file.write_text(json.dumps(content))
+    dispatch.forget()
+    assert said(taken(KEY, "rows 8", clock=clock)) == []
+    found = stored(file)["experts"]
+    assert set(found) == {KEY, "rows 8", "odd"}
+    assert found["odd"] == entry
+    assert json.loads(file.read_text())["machines"]["another"] == {"experts": entry}
 
 
 def test_a_file_of_another_schema_is_replaced_without_a_word(clock: Clock, file: Path) -> None:

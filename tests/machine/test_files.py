@@ -7,11 +7,14 @@ import threading
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
+from facts import assert_says
 
 from mlx_diffgemma.machine.files import (
     WholeFile,
+    json_bytes,
     part_name,
     read_json,
     replace_file,
@@ -54,14 +57,14 @@ def test_a_disk_that_fills_up_leaves_the_old_content(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space"):
-        replace_file(file, "new content")
+        replace_file(file, b"new content")
     monkeypatch.undo()
     assert file.read_text() == "old"
 
 
 def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(file)
-    replace_file(tmp_path / "link", "new")
+    replace_file(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert file.read_text() == "new"
 
@@ -86,12 +89,58 @@ def test_a_folder_is_found_before_the_work(tmp_path: Path) -> None:
 
 
 def test_files_of_our_own_are_the_users_alone(file: Path) -> None:
-    replace_file(file, "new")
+    replace_file(file, b"new")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"\xff", b"[" * 100_000])
-def test_no_json_is_a_value_error(file: Path, content: bytes) -> None:
+BAD_JSON: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "line 1 column 1"),
+    "unfinished": (b"{", "line 1 column 2"),
+    "no UTF-8": (b'{"a": "\xff"}', "UTF-8 ... 0xff ... 7"),
+    "UTF-16": ("{}".encode("utf-16"), "UTF-8"),
+    "a list without end": (b"[" * 200_000, "nested ... 100"),
+    "an object without end": (b'{"a":' * 200_000, "nested ... 100"),
+    "too deep": (b"[" * 101 + b"]" * 101, "nested ... 100"),
+    "a key twice": (b'{"a": 1, "b": 2, "a": 3}', "'a' ... twice"),
+    "a key twice inside": (b'[{"a": {"b": 1, "b": 1}}]', "'b' ... twice"),
+    "a long key twice": (b'{"%s": 1, "%s": 2}' % ((b"k" * 9999,) * 2), "twice"),
+    "NaN": (b"[NaN]", "NaN"),
+    "an infinity": (b"[-Infinity]", "-Infinity"),
+    "a number beyond a double": (b"[1e999]", "1e999"),
+    "a whole number beyond a double": (b"[1%s]" % (b"0" * 400), "401 digits"),
+    "a whole number that Python refuses": (b"[-1%s]" % (b"0" * 9000), "digits"),
+    "half a surrogate pair": (rb'["\ud83d"]', "surrogate"),
+    "half a surrogate pair as a key": (rb'{"\ud83d": 1}', "surrogate"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BAD_JSON.values(), ids=BAD_JSON)
+def test_no_json_is_a_short_line(file: Path, content: bytes, said: str) -> None:
+    """Bug: nesting gave a RecursionError, 10**400 an OverflowError far behind the reader."""
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r".") as caught:
         read_json(file)
+    assert_says(caught.value, said, most=100)
+
+
+GOOD_JSON: dict[str, tuple[bytes, Any]] = {
+    "a byte order mark": (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+    "deep": (b"[" * 100 + b"]" * 100, ...),
+    "a surrogate pair": (rb'["\ud83d\ude00"]', ["\U0001f600"]),
+    "the largest": (b"[1%s, 1.7e308]" % (b"0" * 307), [10**307, 1.7e308]),
+    "what tokenizers call no limit": (b"[1000000000000000019884624838656]", [int(1e30)]),
+}
+
+
+@pytest.mark.parametrize(("content", "value"), GOOD_JSON.values(), ids=GOOD_JSON)
+def test_other_json_is_read(file: Path, content: bytes, value: Any) -> None:
+    file.write_bytes(content)
+    found = read_json(file)
+    assert value is ... or found == value
+
+
+def test_a_name_that_is_no_utf8_is_written_as_its_escape(file: Path) -> None:
+    file.write_bytes(json_bytes({"path": "a\udcff", "text": "\U0001f600\\"}))
+    assert read_json(file) == {"path": r"a\udcff", "text": "\U0001f600\\"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_bytes(float("nan"))

@@ -2,14 +2,17 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+from facts import assert_says, raises
 
 from mlx_diffgemma.errors import ProfileError
 from mlx_diffgemma.machine import tuning
 from mlx_diffgemma.machine.choices import Choices
-from mlx_diffgemma.machine.tuning import recall, require_storable, store
+from mlx_diffgemma.machine.tuning import recall, require_storable, store, unreadable_entries
 
 FOUND = Choices(prefill_chunk=512, dense_weights="16-bit", experts_kernels="off")
 
@@ -52,7 +55,8 @@ def test_a_relative_or_missing_config_folder_is_the_homes(monkeypatch: pytest.Mo
         ("[]", "schema None, expected 1"),
         ('{"schema": 2, "tuned": {}}', "schema 2, expected 1"),
         ('{"schema": 1, "tuned": []}', "schema 1"),
-        ('{"schema": 1, "tuned": {"here": {}}}', "other names"),
+        ("[" * 200_000, "nested"),
+        ('{"schema": 1, "tuned": {}, "tuned": {}}', "tuned ... twice"),
         ("\udcff", "is not JSON"),
     ],
 )
@@ -64,19 +68,44 @@ def test_a_broken_file_is_one_line(file: Path, content: str, said: str) -> None:
         require_storable,
         lambda: store(file, "here", FOUND),
     ):
-        with pytest.raises(ProfileError, match=said) as caught:
+        with raises(ProfileError, file, said, "profile --tune"):
             ask()
-        assert "\n" not in str(caught.value)
-        assert str(file) in str(caught.value)
 
 
-def test_a_value_out_of_range_is_a_broken_file(file: Path) -> None:
+WHOLE = asdict(FOUND)
+BAD_ENTRIES: dict[str, tuple[Any, str]] = {
+    "a field more": ({**WHOLE, "extra": 1}, "extra"),
+    "a field less": ({k: v for k, v in WHOLE.items() if k != "dtype"}, "dtype"),
+    "another value": ({**WHOLE, "dense_weights": "8-bit"}, "dense_weights ... 8-bit"),
+    "a fraction": ({**WHOLE, "prefill_chunk": 512.0}, "prefill_chunk ... 512.0"),
+    "a list": ([WHOLE], "expected an object"),
+    "nothing": (None, "None"),
+}
+
+
+@pytest.mark.parametrize(("entry", "said"), BAD_ENTRIES.values(), ids=BAD_ENTRIES)
+def test_a_bad_entry_costs_only_itself(file: Path, entry: Any, said: str) -> None:
+    """Bug: one with an extra field disabled all of them, and was warned about at every start."""
     store(file, "here", FOUND)
     content = json.loads(file.read_text())
-    content["tuned"]["here"]["dense_weights"] = "8-bit"
+    content["tuned"]["there"] = entry
     file.write_text(json.dumps(content))
-    with pytest.raises(ProfileError, match="dense_weights is '8-bit'"):
-        recall(lambda: "here")
+    assert recall(lambda: "here") == FOUND
+    assert recall(lambda: "there") is None
+    (line,) = unreadable_entries(file)
+    assert_says(line, "there", said)
+
+
+@pytest.mark.parametrize("entry", [entry for entry, _ in BAD_ENTRIES.values()], ids=BAD_ENTRIES)
+def test_a_bad_entry_stays_until_its_place_is_tuned(file: Path, entry: Any) -> None:
+    file.parent.mkdir()
+    file.write_text(json.dumps({"schema": 1, "tuned": {"there": entry}, "more": 1}))
+    store(file, "here", FOUND)
+    kept = json.loads(file.read_text())
+    assert kept == {"schema": 1, "tuned": {"there": entry, "here": WHOLE}, "more": 1}
+    store(file, "there", Choices())
+    assert unreadable_entries(file) == []
+    assert json.loads(file.read_text())["tuned"] == {"here": WHOLE}
 
 
 def test_a_folder_that_cannot_be_written_is_found_before(

@@ -137,12 +137,12 @@ def test_no_tokenizer(folder: Path) -> None:
         (b"", "EOF ... line 1 column 0"),
         (b"version https://git-lfs\n", "expected value ... line 1 column 1"),
         (b"[]", "sequence ... Tokenizer ... line 1 column 2"),
-        (b"\xff\xfe", "stream did not contain valid UTF-8"),
+        (b"\xff\xfe", "UTF-8 ... 0xff"),
     ],
 )
 def test_corrupt_tokenizer(folder: Path, content: bytes, reason: str) -> None:
     (folder / "tokenizer.json").write_bytes(content)
-    assert_fails(folder, "tokenizer.json", reason, "expected a tokenizer ... download")
+    assert_fails(folder, "tokenizer.json", reason, "expected ... download")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_corrupt_tokenizer(folder: Path, content: bytes, reason: str) -> None:
     [
         (b"{", "property name ... line 1 column 2 (char 1)"),
         (b"[]", "list"),
-        (b"\xff{}", "utf-8 ... 0xff in position 0"),
+        (b"\xff{}", "UTF-8 ... 0xff"),
     ],
 )
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
@@ -161,7 +161,7 @@ def test_corrupt_json(folder: Path, name: str, content: bytes, reason: str) -> N
 
 def test_corrupt_template_file(folder: Path) -> None:
     (folder / "chat_template.jinja").write_bytes(b"\xff")
-    why = "utf-8 ... 0xff in position 0 ... expected UTF-8 text ... download"
+    why = "UTF-8 ... 0xff ... expected UTF-8 text ... download"
     assert_fails(folder, "chat_template.jinja", why)
 
 

@@ -1,12 +1,12 @@
 """A conversation as a JSON file: `/save` writes it, `--load` reads it."""
 
-import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ...errors import counted, one_line
-from ...machine.files import read_json
+from ...errors import counted, one_line, shown
+from ...machine.files import json_bytes, read_json
 from ...text.chat import Message
 from ..errors import FileError, reason
 from ..record.outfile import OutFile
@@ -30,11 +30,11 @@ def save(file: Path, conversation: SavedConversation) -> None:
     """Write all or nothing; another conversation is replaced, but no other file."""
     content = {"kind": KIND, "version": VERSION, **asdict(conversation)}
     if "\0" in str(file):
-        raise FileError(f"{str(file)!r:.80} cannot be a file's name; choose another.")
-    if file.exists() and not (file.is_file() and _is_conversation(file)):
+        raise FileError(f"{shown(str(file))} cannot be a file's name; choose another.")
+    if os.path.lexists(file) and not (file.is_file() and _is_conversation(file)):
         raise FileError(f"{file} exists and is no saved conversation; choose another name.")
     with OutFile(file, "the conversation") as out:
-        out.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        out.write_bytes(json_bytes(content, indent=1))
 
 
 def load(file: Path) -> SavedConversation:
@@ -50,17 +50,14 @@ def load(file: Path) -> SavedConversation:
     if content.get("version") != VERSION:
         _refuse(file, f"has version {content.get('version')!r:.40}, expected {VERSION}")
     if content.keys() != KEYS:
-        wrong = ", ".join(sorted(map(str, content.keys() ^ KEYS)))
-        _refuse(file, f"has missing or unknown keys: {wrong}")
+        wrong = ", ".join(sorted(content.keys() ^ KEYS))
+        _refuse(file, f"has missing or unknown keys: {shown(wrong)}")
     if not isinstance(content["messages"], list):
         _refuse(file, "has no list of messages")
     messages = tuple(_message(file, n, entry) for n, entry in enumerate(content["messages"], 1))
     system = content["system"]
     if not (system is None or isinstance(system, str)) or not isinstance(content["model"], str):
         _refuse(file, "has a system text or a model that is no text")
-    for text in (content["model"], system or "", *(message.content for message in messages)):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            _refuse(file, "has text that is not valid Unicode (half of a surrogate pair)")
     return SavedConversation(content["model"], system, messages)
 
 

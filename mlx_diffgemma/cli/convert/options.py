@@ -20,6 +20,7 @@ class FolderOptions:
         "SOURCE",
         "A checkpoint folder, a repository of the Hugging Face Hub, or tiny-sudoku. With --verify "
         "and no OUT: the folder to check.",
+        place=True,
     )
     out: Path | None = argument("OUT", "The folder to make. --dry-run does without one.")
 
@@ -88,5 +89,8 @@ class CheckOptions:
         "decoder pass, and the errors against the source.",
     )
     against: str | None = option(
-        "--against", "The source that --verify compares with. Default: SOURCE, if given.", "SOURCE"
+        "--against",
+        "The source that --verify compares with. Default: SOURCE, if given.",
+        "SOURCE",
+        place=True,
     )

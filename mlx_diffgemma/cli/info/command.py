@@ -10,7 +10,7 @@ from ..parameters import argument, flattened, option
 class InfoOptions:
     """The model to describe, and the context to plan for."""
 
-    described: str | None = argument("MODEL", options.MODEL_HELP)
+    described: str | None = argument("MODEL", options.MODEL_HELP, place=True)
     context: int | None = option(
         "--context",
         "Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.files import read_optional
+from ...checkpoint.files import is_there, read_optional
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
 from ...machine.dtypes import FLOAT_BYTES
@@ -46,7 +46,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
         inventory=take_inventory(folder, config),
         need=need,
         largest_context=largest_context(config, need, FLOAT_BYTES.get(dtype, 2)),
-        has_tokenizer=(folder / "tokenizer.json").is_file(),
+        has_tokenizer=is_there(folder / "tokenizer.json"),
         has_template=_has_template(folder),
         recipes=recipes_for(folder, config, need),
     )

@@ -1,6 +1,5 @@
 """The work of `profile`: a model loaded, measured, and its figures printed and written."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from ...checkpoint.hub import find_model
 from ...diffusion.settings import Settings
 from ...errors import counted
+from ...machine.files import json_bytes
 from ...machine.identity import this_machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
@@ -59,8 +59,7 @@ def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | N
     finally:  # nobody may be reading what is printed: what was measured is kept all the same
         for output, content in zip(outputs, (to_json, chrome_trace), strict=True):
             if output:
-                text = json.dumps(content(measured), allow_nan=False, ensure_ascii=False)
-                output.write_text(text + "\n")
+                output.write_bytes(json_bytes(content(measured)))
     return 0
 
 

@@ -91,6 +91,7 @@ class MeasureOptions:
         "An autoregressive model, such as Gemma 4, for mlx-lm: measured in turn, on the same "
         "prompts.",
         "AR_MODEL",
+        place=True,
     )
     encoder_head: bool = flag(
         "--encoder-head",

@@ -7,18 +7,20 @@ from pathlib import Path
 from ...conversation.loading import place_of
 from ...diffusion.settings import Settings
 from ...machine.choices import Choices
-from ...machine.tuning import require_storable, store
+from ...machine.tuning import require_storable, store, unreadable_entries
 from ...profile import tune as search
 from ...profile.tune import Row, Tuned
 from ..answer.loading import load_session
 from ..options import ModelOptions
 from ..terminal.output import write_lines
 from ..terminal.progress import Bar
+from ..terminal.streams import say
 
 
 def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     """Measure, print, and write the choices that won; an interrupt writes nothing."""
     file = require_storable()
+    _tell_unreadable(file)
     session = load_session(model, Settings())
     place = place_of(Path(session.info.path), session.info.revision, model.dtype)
     with Bar("tuning") as bar:
@@ -34,6 +36,15 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     finally:  # nobody may be reading what is printed: what was found is kept all the same
         store(file, place, tuned.choices)
     return 0
+
+
+def _tell_unreadable(file: Path) -> None:
+    """One line on entries that count as none: said here alone, where tuning again mends them."""
+    if entries := unreadable_entries(file):
+        say(
+            f"warning: {file}: entries that cannot be read, so are not used, and are replaced when "
+            f"their place is tuned again: {len(entries)}, the first {entries[0]}"
+        )
 
 
 def lines(tuned: Tuned, file: Path) -> Iterator[str]:

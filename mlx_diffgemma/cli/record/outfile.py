@@ -28,5 +28,9 @@ class OutFile(WholeFile):
 
     def write_text(self, text: str) -> None:
         """The whole content, once."""
+        self.write_bytes(text.encode())
+
+    def write_bytes(self, content: bytes) -> None:
+        """The whole content, once."""
         with writing(self.file, self.what):
-            self.write(text.encode())
+            self.write(content)

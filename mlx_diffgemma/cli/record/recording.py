@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...assets import Layout
 from ...diffusion.denoise import Frame
 from ...diffusion.pinned import TEXT, FillFrame
+from ...machine.files import parse_json
 from ...text.pieces import ROLES, Parts
 from ..errors import FileError, reason
 from ..terminal.scene import Scene
@@ -108,11 +109,12 @@ def _lines(file: Path, content: bytes) -> Iterator[dict[str, Any]]:
     """Each line's object; the last may lack its line break only if it is whole."""
     for number, line in enumerate(content.splitlines(), 1):
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            if number > 1 and content.endswith(line):
+            value = parse_json(line)
+        except ValueError as error:
+            unfinished = isinstance(error, json.JSONDecodeError) and content.endswith(line)
+            if number > 1 and unfinished:
                 _refuse(file, f"is cut off in line {number}", f"remove that line, or {AGAIN}")
-            _refuse(file, f"has no JSON in line {number}, expected a trace", AGAIN)
+            _refuse(file, f"has no JSON in line {number}, expected a trace ({error})", AGAIN)
         if not isinstance(value, dict):
             _refuse(file, f"has no object in line {number}, expected a trace", AGAIN)
         yield value
@@ -177,12 +179,10 @@ def _commit(line: dict[str, Any], frame: Frame) -> Frame:
 def _step(line: dict[str, Any], frame: Frame) -> Frame:
     """The frame of a step; for a template also its pinned positions."""
     canvas_length = len(frame.accepted)
-    entropies = np.array([float(value) for value in line["entropies"]], np.float32)
+    entropies = np.array([_number(value) for value in line["entropies"]], np.float32)
     accepted = _integers(line["accepted"], 0) > 0
     if not len(frame.tokens) == len(entropies) == len(accepted) == canvas_length:
         raise ValueError("a list is not as long as the canvas")
-    if not np.isfinite(entropies).all():
-        raise ValueError("an entropy is not finite")
     frame = replace(
         frame,
         entropies=entropies,
@@ -239,6 +239,12 @@ def _seconds(value: object) -> float:
 
 def _optional_text(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or not abs(value) < 1e30:  # in a float32 it is not finite
+        raise ValueError(f"{value!r:.40} is no entropy in nats")
+    return float(value)
 
 
 def _text(value: object) -> str:

@@ -5,7 +5,6 @@ needs no tokenizer. The file is opened before the model is loaded, so that a bad
 once; its old content goes when the generation begins.
 """
 
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from ...conversation.turn import Turn
 from ...diffusion.denoise import Frame
 from ...diffusion.pinned import FillFrame
+from ...machine.files import json_bytes
 from ...text.pieces import Parts
 from ...version import __version__
 from ..answer.advice import refusal
@@ -95,7 +95,7 @@ class Trace:
         self._write(line)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        content = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        content = json_bytes(line)
         with writing(self.file, WHAT):
             while content:  # a disk that fills up takes a part first
                 content = content[os.write(self.descriptor, content) :]

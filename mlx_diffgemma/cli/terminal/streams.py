@@ -5,12 +5,12 @@ import re
 import sys
 from typing import TextIO
 
-from ...errors import one_line
-
 DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 # C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+BREAKS = re.compile("[\n\r\u2028\u2029]")
+MOST_SAID = 2000  # characters of a line on standard error
 
 
 def is_terminal(stream: object) -> bool:
@@ -46,9 +46,12 @@ def harmless(text: str) -> str:
 def say(line: str) -> None:
     """Print one line on standard error, where there is one; a terminal gets it word by word.
 
-    A pipe or a file gets one line, however long it is.
+    A line break can only come from a name, and is written as its escape; a very long line is cut in
+    its middle, since it ends with what to do. A pipe or a file gets one line.
     """
-    tell(harmless(one_line(line)))
+    if len(line) > MOST_SAID:
+        line = f"{line[: MOST_SAID // 2]} [...] {line[-MOST_SAID // 2 :]}"
+    tell(harmless(BREAKS.sub(lambda found: ascii(found[0])[1:-1], line.strip())))
 
 
 def tell(line: str, indent: int = 0, *, dim: bool = False) -> None:
