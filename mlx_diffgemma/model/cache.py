@@ -67,9 +67,10 @@ def most_room(window: int | None, positions: int, piece: int) -> Room:
         return Room(slots, max(0, slots - STEP))
     kept = window - 1 + ROLLBACK  # as first_kept has it; the piece comes behind them
     slots = num_slots(window, min(positions, kept + piece))
-    moves = positions > kept + 1  # the buffer can have left its first position behind
-    saved = window - 1 + MARGIN if moves else 0
-    return Room(slots + saved, slots)
+    if positions < kept + 2:  # the buffer still begins at position 0
+        return Room(slots, slots)
+    moved = num_slots(window, min(positions - 1, kept + piece)) + window - 1 + MARGIN
+    return Room(max(slots, moved), slots)
 
 
 class LayerCache:
