@@ -67,8 +67,8 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
     commit = download.revision or revision
     with _without_bars():
         for name in _small_files(download.names):
-            cached = reach(partial(api.hf_hub_download, repo_id, name, revision=commit), name, how)
-            shutil.copyfile(cached, folder / name)
+            fetch = partial(api.hf_hub_download, repo_id, name, revision=commit)
+            shutil.copyfile(reach(fetch, repo_id, how), folder / name)
         read_config(folder)
         shards = reach(
             lambda: api.get_safetensors_metadata(repo_id, revision=commit).files_metadata,
