@@ -145,6 +145,8 @@ def reach(call: Callable[[], T], repo_id: str, how: str) -> T:
     """The result of a `call` to the Hub; HubError with the reason where it fails."""
     try:
         return call()
+    except HubError:
+        raise
     except Exception as error:  # huggingface_hub lets the errors of its HTTP library through
         raise HubError(_refusal(error, repo_id, how)) from None
 
@@ -194,7 +196,9 @@ def survey(repo_id: str, revision: str | None) -> Download:
     if not any(name.endswith(".safetensors") for name in names):
         pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
         held = f"{pickled} but " if pickled else ""
-        raise HubError(f"it holds {held}no *.safetensors, and nothing else is read")
+        raise HubError(
+            f"{repo_id} holds {held}no *.safetensors, and nothing else is read; give another."
+        )
     wanted = [f for f in files if any(fnmatch(f.rfilename, p) for p in WANTED_FILES)]
     num_bytes = sum(f.size or 0 for f in wanted)
     free = shutil.disk_usage(cache_place()).free

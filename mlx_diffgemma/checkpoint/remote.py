@@ -62,7 +62,7 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    how = f"`hf download {repo_id}` fetches all of it."
+    how = f"try again when it can be reached; `hf download {repo_id}` fetches all of it."
     download = reach(lambda: survey(repo_id, revision), repo_id, how)
     commit = download.revision or revision
     with _without_bars():
