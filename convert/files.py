@@ -7,6 +7,7 @@ published folders.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ..checkpoint.config import FULL, SLIDING
@@ -18,6 +19,7 @@ from .layout import launch_sizes
 from .pack import mlx_version
 from .plan import Plan
 from .quantize import quantization_object
+from .write import shard_header
 
 CONFIG, GENERATION, INDEX = (
     "config.json",
@@ -48,6 +50,12 @@ def small_files(plan: Plan, shard_names: list[str]) -> dict[str, bytes]:
         if is_there(folder / name):
             files[name] = (folder / name).read_bytes()
     return files
+
+
+def write_shapes_only(plan: Plan, folder: Path) -> None:
+    """The target without a number: its config.json, and a file that ends behind its header."""
+    (folder / CONFIG).write_bytes(_json(target_config(plan)))
+    (folder / "model.safetensors").write_bytes(shard_header(plan.outputs))
 
 
 def target_config(plan: Plan) -> dict[str, Any]:

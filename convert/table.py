@@ -124,7 +124,7 @@ def packed_outputs(
         return
     module, (*rows, width) = name.removesuffix(".weight"), shape
     groups = (*rows, width // packing.group_size)
-    yield Output(name, "U32", (*rows, width * packing.bits // 32), packing.bits)
+    yield Output(name, "U32", (*rows, packing.words(width)), packing.bits)
     if packing.mode != "affine":
         yield Output(f"{module}.scales", "U8", groups, 8)
         return

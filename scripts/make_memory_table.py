@@ -11,13 +11,14 @@ import gzip
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from mlx_diffgemma.checkpoint.config import read_config
-from mlx_diffgemma.cli.info.recipes import recipes_for
-from mlx_diffgemma.model.inventory import largest_context
+from mlx_diffgemma.cli.info.recipes import recipe_plans
+from mlx_diffgemma.model import matrices, weighing
 from mlx_diffgemma.model.memory import plan_memory, sized
 
 TABLES = Path(__file__).parents[1] / "tests" / "model" / "data" / "published.json.gz"
@@ -32,20 +33,28 @@ def main() -> None:
 
 def table() -> Iterator[str]:
     """Markdown lines: a row a Mac, a column a recipe and one for the unpacked checkpoint."""
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, a_gpu():
         folder = write_sparse(Path(name))
-        need, config = plan_memory(folder)(0), read_config(folder)
+        config = read_config(folder)
+        plans = recipe_plans(folder, config, config.dtype)
+        shown_plans = [*(plans[recipe] for recipe in SHOWN), plan_memory(folder)]
         header = ["Mac", "for the GPU", *(f"`{recipe}`" for recipe in SHOWN), "bfloat16"]
         yield f"| {' | '.join(header)} |"
         yield f"|{' --- |' * len(header)}"
         for memory in MEMORIES:
-            mac = replace(need, available_bytes=gpu_bytes(memory))
-            fits = {fit.name: fit.largest_context for fit in recipes_for(folder, config, mac)}
-            contexts = [fits[recipe] for recipe in SHOWN]
-            contexts.append(largest_context(config, mac, ITEM_BYTES))
+            gpu = gpu_bytes(memory)
+            contexts = [plan.largest_context(gpu) for plan in shown_plans]
             cells = [shown(context, config.canvas_length) for context in contexts]
-            gpu = sized(mac.available_bytes or 0)
-            yield f"| {' | '.join([f'{memory} GB', gpu, *cells])} |"
+            yield f"| {' | '.join([f'{memory} GB', sized(gpu), *cells])} |"
+
+
+@contextmanager
+def a_gpu() -> Iterator[None]:
+    """Plan as on a Mac's GPU, wherever this runs: nothing is computed."""
+    with ExitStack() as stack:
+        for module in (matrices, weighing):
+            stack.enter_context(patch.object(module, "on_gpu", lambda: True))
+        yield
 
 
 def gpu_bytes(memory: int) -> int:

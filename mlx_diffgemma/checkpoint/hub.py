@@ -4,16 +4,14 @@ A model is an embedded checkpoint's name, a folder, or a Hugging Face repository
 downloaded unless the caller allows it, and then safetensors, JSON and template files only.
 """
 
-import json
 import os
 import re
 import shlex
 import shutil
-import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -21,12 +19,11 @@ from typing import Any, TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line, shown
-from .files import leads_nowhere, read_optional
+from .files import is_there, leads_nowhere, read_optional
 from .shards import named_shards
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
-SMALL_CONFIGS = ("config.json", "generation_config.json")
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
@@ -38,12 +35,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Download:
-    """A download that may be made: its size, and the room for files that are not cached yet."""
+    """A download that may be made: its size, and the room for files that are not cached yet.
+
+    cached_bytes: of files that an interrupted download has finished; revision: the commit, where
+    the Hub says it; names: of all files in the repository.
+    """
 
     repo_id: str
     num_bytes: int
     free_bytes: int
-    cached_bytes: int = 0  # of files that an interrupted download has finished
+    cached_bytes: int = 0
+    revision: str | None = field(default=None, compare=False)
+    names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def missing_bytes(self) -> int:
@@ -56,10 +59,20 @@ Consent = Callable[[Download], bool]
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint folder, and the revision it came from where the Hub knows one."""
+    """A checkpoint folder, and the revision it came from where the Hub knows one.
+
+    download: where the folder holds a repository's headers alone, what the rest would take.
+    """
 
     folder: Path
     revision: str | None = None
+    download: Download | None = None
+
+    def holds(self, name: str) -> bool:
+        """True where the folder, or the repository whose headers it holds, has a file `name`."""
+        if self.download is not None:
+            return name in self.download.names
+        return is_there(self.folder / name)
 
 
 def default_model() -> str:
@@ -104,38 +117,6 @@ def local_folder(name: str) -> Path | None:
     return folder if os.path.isdir(folder) else None
 
 
-def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
-    """Fills `folder` with a repository's config and its shards' headers, without their data.
-
-    Some hundred kilobytes in place of all weights, enough to plan with. HubError with the reason.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    how = f"`{fetch_command(repo_id, revision)}` fetches all of it."
-    info = _reach(lambda: api.model_info(repo_id, revision=revision), repo_id, how)
-    commit = info.sha or revision
-    shards = _reach(
-        lambda: api.get_safetensors_metadata(repo_id, revision=commit).files_metadata, repo_id, how
-    )
-    for name, shard in shards.items():
-        write_shapes(folder / name, shard.tensors)
-    there = {file.rfilename for file in info.siblings or []}
-    for name in SMALL_CONFIGS:
-        if name in there:
-            cached = _reach(partial(api.hf_hub_download, repo_id, name, revision=commit), name, how)
-            shutil.copyfile(cached, folder / name)
-    return Source(folder, commit)
-
-
-def write_shapes(file: Path, tensors: Mapping[str, Any]) -> None:
-    """A safetensors file that ends behind its header: dtype, shape and data_offsets by name."""
-    keys = ("dtype", "shape", "data_offsets")
-    header = {name: {key: getattr(info, key) for key in keys} for name, info in tensors.items()}
-    content = json.dumps(header).encode()
-    file.write_bytes(struct.pack("<Q", len(content)) + content)
-
-
 def _is_repo_id(name: str) -> bool:
     owner, slash, repo = name.partition("/")
     return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")
@@ -166,19 +147,38 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
         raise HubError(f"{repo_id} {lacks}, and --offline forbids fetching it; {how}")
     if consent is None:
         raise HubError(f"{repo_id} {lacks}; {how}")
-    if not consent(_reach(lambda: _survey(repo_id, revision), repo_id, how)):
+    if not consent(reach(lambda: survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
-    fetched = Path(_reach(fetch, repo_id, how))
+    fetched = Path(reach(fetch, repo_id, how))
     return Source(fetched, fetched.name)
 
 
-def _reach(call: Callable[[], T], repo_id: str, how: str) -> T:
+def reach(call: Callable[[], T], repo_id: str, how: str) -> T:
     """The result of a `call` to the Hub; HubError with the reason where it fails."""
     try:
         return call()
+    except HubError:
+        raise
     except Exception as error:  # huggingface_hub lets the errors of its HTTP library through
-        reason = one_line(error)[:200] or type(error).__name__
-        raise HubError(f"{repo_id} cannot be fetched ({reason}); {how}") from None
+        raise HubError(_refusal(error, repo_id, how)) from None
+
+
+def _refusal(error: Exception, repo_id: str, how: str) -> str:
+    """The line about a repository that the Hub does not give, with what to do about it."""
+    from huggingface_hub import errors
+
+    log_in = f"log in with `{_hub_tool()} auth login` or set HF_TOKEN"
+    if isinstance(error, errors.GatedRepoError):
+        page = f"https://huggingface.co/{repo_id}"
+        return f"{repo_id} is gated; accept its terms at {page}, then {log_in}."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{repo_id}: no such repository, or a private one; check its spelling, or {log_in}."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo_id} has no such revision; give a branch, tag or commit that it has."
+    if isinstance(error, errors.NotASafetensorsRepoError):
+        return f"{repo_id} has no model.safetensors and no index of such files; give another."
+    reason = one_line(error)[:200] or type(error).__name__
+    return f"{repo_id} cannot be fetched ({reason}); {how}"
 
 
 def _no_such_folder(name: str | Path) -> CheckpointError:
@@ -189,12 +189,13 @@ def _no_such_folder(name: str | Path) -> CheckpointError:
 
 
 def fetch_command(repo_id: str, revision: str | None = None) -> str:
-    """A command that fetches a repository without a question, wherever this package is.
+    """A command that fetches a repository without a question, wherever this package is."""
+    return f"{_hub_tool()} download {repo_id}" + (f" --revision {revision}" if revision else "")
 
-    `hf` comes with huggingface_hub, and lies in a folder that a shell may not look into.
-    """
-    hub = "hf" if shutil.which("hf") else f"{shlex.quote(sys.executable)} -m huggingface_hub.cli.hf"
-    return f"{hub} download {repo_id}" + (f" --revision {revision}" if revision else "")
+
+def _hub_tool() -> str:
+    """`hf`, which comes with huggingface_hub, or a way to it where a shell would not find it."""
+    return "hf" if shutil.which("hf") else f"{shlex.quote(sys.executable)} -m huggingface_hub.cli.hf"
 
 
 def _lacking(folder: Path) -> list[str]:
@@ -252,20 +253,24 @@ def _named_by(error: Exception) -> list[str]:
     return found[1].split(", ") if found else ["some of its files"]
 
 
-def _survey(repo_id: str, revision: str | None) -> Download:
+def survey(repo_id: str, revision: str | None) -> Download:
     """Size of a repository and room for it, asked of the Hub."""
     from huggingface_hub import HfApi
 
-    files = HfApi().model_info(repo_id, revision=revision, files_metadata=True).siblings or []
+    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    files = info.siblings or []
     names = [f.rfilename for f in files]
     if not any(name.endswith(".safetensors") for name in names):
         pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
         held = f"{pickled} but " if pickled else ""
-        raise HubError(f"it holds {held}no *.safetensors, and nothing else is read")
+        raise HubError(
+            f"{repo_id} holds {held}no *.safetensors, and nothing else is read; give another."
+        )
     wanted = [f for f in files if _is_wanted(f.rfilename)]
     num_bytes = sum(f.size or 0 for f in wanted)
     free = shutil.disk_usage(cache_place()).free
-    return Download(repo_id, num_bytes, free, _cached_bytes(repo_id, wanted))
+    cached = _cached_bytes(repo_id, wanted)
+    return Download(repo_id, num_bytes, free, cached, getattr(info, "sha", None), frozenset(names))
 
 
 def cache_place() -> Path:

@@ -28,6 +28,14 @@ class QuantizationConfig:
         """In short, such as "4-bit affine, groups of 64"."""
         return f"{self.bits}-bit {self.mode}, groups of {self.group_size}"
 
+    def numbers(self, words: int) -> int:
+        """Count of the numbers that so many words of 32 bits hold."""
+        return words * 32 // self.bits
+
+    def words(self, numbers: int) -> int:
+        """Count of the words of 32 bits that hold so many numbers of a row."""
+        return numbers * self.bits // 32
+
 
 @dataclass(frozen=True)
 class Quantization:

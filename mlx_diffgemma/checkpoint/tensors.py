@@ -15,7 +15,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..errors import CheckpointError, one_line
-from ..machine.dtypes import FLOATS
+from ..machine.dtypes import FLOATS, MLX_NAMES, mlx_dtype
 from .config import ModelConfig
 from .quantization import QuantizationConfig
 from .shards import CONVERT_AGAIN, TensorInfo, read_headers
@@ -43,7 +43,7 @@ class StoredWeight:
     def shape(self) -> tuple[int, ...]:
         """[..., O, I], counted unpacked."""
         *outer, width = self.weight.shape
-        return (*outer, width * 32 // self.packing.bits if self.packing else width)
+        return (*outer, self.packing.numbers(width) if self.packing else width)
 
 
 @dataclass
@@ -89,6 +89,15 @@ class StoredTensors:
             )
         return self.config.quantization.of(module)
 
+    def numbers(self, name: str) -> int:
+        """Numbers of the network in a tensor: packed ones unpacked, scales and biases none."""
+        module, _, kind = name.rpartition(".")
+        if kind in ("scales", "biases"):
+            return 0
+        packing = self.packing(module) if kind == "weight" else None
+        items = self.headers[name].num_items
+        return packing.numbers(items) if packing else items
+
 
 @dataclass
 class Tensors(StoredTensors):
@@ -120,15 +129,8 @@ class Tensors(StoredTensors):
         return dropped, vision
 
     def num_parameters(self) -> int:
-        """Numbers in the tensors handed out, packed weights counted unpacked, scales not at all."""
-        total = 0
-        for name in self.used:
-            module, _, kind = name.rpartition(".")
-            items = self.headers[name].num_items
-            if kind == "weight" and (packing := self.packing(module)):
-                items = items * 32 // packing.bits
-            total += 0 if kind in ("scales", "biases") else items
-        return total
+        """Numbers of the network in the tensors handed out."""
+        return sum(self.numbers(name) for name in self.used)
 
     def _packed(
         self, module: str, shape: tuple[int, ...], packing: QuantizationConfig
@@ -136,7 +138,7 @@ class Tensors(StoredTensors):
         *rows, width = shape
         groups = width // packing.group_size
         affine = packing.mode == "affine"
-        weight = self._checked(f"{module}.weight", (*rows, width * packing.bits // 32), ("U32",))
+        weight = self._checked(f"{module}.weight", (*rows, packing.words(width)), ("U32",))
         scales = self._checked(f"{module}.scales", (*rows, groups), FLOATS if affine else ("U8",))
         if not affine:
             return StoredWeight(weight, scales, None, packing)
@@ -154,6 +156,19 @@ class Tensors(StoredTensors):
             self.files[file] = load_arrays(file)
         self.used.add(name)
         return self.files[file].pop(source.name)
+
+
+@dataclass
+class PromisedTensors(Tensors):
+    """The tensors of a folder as its headers promise them: MLX arrays that nothing has computed.
+
+    What is built of them has its shapes and dtypes, and takes no memory while it is not evaluated.
+    """
+
+    def _take(self, name: str) -> mx.array:
+        self.used.add(name)
+        info = self.headers[name]
+        return mx.zeros(info.shape, mlx_dtype(MLX_NAMES[info.dtype]))
 
 
 def load_arrays(file: Path) -> dict[str, mx.array]:

@@ -17,6 +17,7 @@ MODEL_HELP = (
     "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
     "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
 )
+REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ FLOAT_NAMES: tuple[str, ...] = get_args(FloatName)
 FLOATS: Mapping[str, FloatName] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """Safetensors' letters of these dtypes -> MLX's names."""
 
+MLX_NAMES: Mapping[str, str] = {**FLOATS, "U32": "uint32", "U8": "uint8"}
+"""Safetensors' letters of every dtype that a network's tensors are stored in -> MLX's names."""
+
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("F64", "I64", "U64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
+MIB = 2**20
+LIMIT_STEP = 256 * MIB
+# What a raised limit leaves to macOS and other programs: this project's choice, not Apple's.
+LEAST_LEFT_BYTES, LEAST_LEFT_SHARE = 4 * 2**30, 0.1
+
 
 def available_memory() -> int | None:
     """Bytes a model may use: what Metal recommends, else the machine's (or container's) memory."""
@@ -16,6 +21,21 @@ def available_memory() -> int | None:
         return int(info.get("max_recommended_working_set_size", info["memory_size"]))
     physical = physical_memory()
     return None if physical is None else min(physical, _container_limit() or physical)
+
+
+def raised_limit(needed_bytes: int) -> int | None:
+    """The `iogpu.wired_limit_mb` (MiB) with which Metal gives that many bytes on this Mac.
+
+    None where there is no such setting, and where it would leave macOS less than 4 GiB, or less
+    than a tenth of the memory. The setting holds until the next restart. Its unit: 114,688 makes
+    Metal recommend 112.00 GiB (antirez/ds4, pull request 893).
+    """
+    if sys.platform != "darwin" or not mx.metal.is_available():
+        return None
+    memory = int(mx.device_info(mx.gpu)["memory_size"])
+    limit = -(-needed_bytes // LIMIT_STEP) * LIMIT_STEP
+    left = max(LEAST_LEFT_BYTES, int(memory * LEAST_LEFT_SHARE))
+    return limit // MIB if limit <= memory - left else None
 
 
 def use_all_gpu_memory() -> None:

@@ -3,7 +3,8 @@
 Each layer has one buffer [1, heads, slots, D] for keys and one for values: the prefix, then the
 canvas, so that a denoising step writes the canvas in place and concatenates nothing. Full layers
 keep the whole prefix; sliding layers the last window - 1 positions and ROLLBACK more, so that a
-conversation can go back a little without encoding again.
+conversation can go back a little without encoding again. All that decides how many slots there are
+stands in `first_kept`, `num_slots` and `most_room`: buffers and the memory plan ask the same.
 """
 
 from dataclasses import dataclass, field
@@ -38,6 +39,43 @@ class Span:
         return Span(first, self.keys[:, :, a:b], self.values[:, :, a:b])
 
 
+def first_kept(window: int | None, length: int) -> int:
+    """The first position that a layer still needs when those from `length` on are to come."""
+    return 0 if window is None else max(0, length - (window - 1) - ROLLBACK)
+
+
+def num_slots(window: int | None, positions: int) -> int:
+    """Slots of a buffer made for so many positions; those of sliding layers have room to go on."""
+    return -(-positions // STEP) * STEP + (0 if window is None else ROLLBACK)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Positions for which one layer stores keys and values: at most, however they come.
+
+    stored: in the buffer, and copied out of it for a rollback; replaced: of the smaller buffer that
+    is still there while its successor is filled.
+    """
+
+    stored: int
+    replaced: int
+
+
+def most_room(window: int | None, positions: int, piece: int) -> Room:
+    """The Room of a layer for `positions` that are written in pieces of at most `piece`."""
+    if positions == 0:
+        return Room(0, 0)
+    if window is None:
+        slots = num_slots(None, positions)
+        return Room(slots, max(0, slots - STEP))
+    kept = window - 1 + ROLLBACK  # as first_kept has it; the piece comes behind them
+    slots = num_slots(window, min(positions, kept + piece))
+    if positions < kept + 2:  # the buffer still begins at position 0
+        return Room(slots, slots)
+    moved = num_slots(window, min(positions - 1, kept + piece)) + window - 1 + MARGIN
+    return Room(max(slots, moved), slots)
+
+
 class LayerCache:
     """One layer's keys and values; `window` is None on full layers."""
 
@@ -69,16 +107,17 @@ class LayerCache:
         like: heads, head dimension and dtype of the keys; mark: where a rollback may go back to.
         """
         heads, head_dim, dtype = like
-        first = max(0, self.first_visible(length) - (0 if self.window is None else ROLLBACK))
+        first = first_kept(self.window, length)
         old = None if self.span is None else self.span.cut(max(first, self.span.start), length)
         start = length if old is None else old.start
-        slots = -(-(end - start) // STEP) * STEP + (0 if self.window is None else ROLLBACK)
-        shape = (1, heads, slots, head_dim)
+        shape = (1, heads, num_slots(self.window, end - start), head_dim)
         span = Span(start, mx.zeros(shape, dtype), mx.zeros(shape, dtype))
         if old is not None and old.end > start:
             self._save(mark, start)
             span.keys[:, :, : old.end - start] = old.keys
             span.values[:, :, : old.end - start] = old.values
+            kept = self.saved or span
+            mx.eval(span.keys, span.values, kept.keys, kept.values)  # before the next layer copies
         self.span = span  # last: an interruption leaves the old one whole
 
     def _save(self, mark: int, new_start: int) -> None:

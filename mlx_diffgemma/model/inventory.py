@@ -5,7 +5,6 @@ scales and biases out, as the count of a loaded model does; its bytes are those 
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import VISION, StoredTensors
 from ..machine.dtypes import FLOATS
-from .memory import Footprint, cache_bytes
 from .weights import check_network
 
 LAYER = r"model\.decoder\.layers\.\d+\."
@@ -58,9 +56,12 @@ class Inventory:
         return sum(part.parameters for part in self.parts if part.name != "vision")
 
 
-def take_inventory(folder: Path, config: ModelConfig) -> Inventory:
-    """Sorts a folder's tensors into parts; CheckpointError where it would not load."""
-    tensors = check_network(folder, config)
+def take_inventory(folder: Path, config: ModelConfig, *, shape_only: bool = False) -> Inventory:
+    """Sorts a folder's tensors into parts; CheckpointError where it would not load.
+
+    shape_only: the files may end behind their headers.
+    """
+    tensors = check_network(folder, config, shape_only=shape_only)
     dropped, vision = tensors.finish()
     used = [*tensors.used, *vision]
     parts = []
@@ -72,32 +73,20 @@ def take_inventory(folder: Path, config: ModelConfig) -> Inventory:
     return Inventory(tuple(parts), dropped)
 
 
-def largest_context(config: ModelConfig, need: Footprint, item_bytes: int) -> int | None:
-    """The longest context whose cache fits beside the weights; 0: not even the weights fit.
-
-    None where the machine does not say what it has.
-    """
-    if need.available_bytes is None:
-        return None
-    room = need.available_bytes - need.weight_bytes - need.workspace_bytes
-    contexts = range(1, config.text.max_position_embeddings + 1)
-    return bisect_right(contexts, room, key=lambda n: cache_bytes(config, n, item_bytes))
-
-
 def _part(part: str, names: list[str], tensors: StoredTensors) -> Part:
     counts: Counter[str] = Counter()
     for name in names:
         if not name.endswith(SCALES):
-            items, packing = _unpacked(name, tensors)
-            counts[packing] += items
+            counts[_packing(name, tensors)] += tensors.numbers(name)
     total_bytes = sum(tensors.headers[name].num_bytes for name in names)
     packing_names = tuple(packing for packing, _ in counts.most_common())
     return Part(part, counts.total(), total_bytes, packing_names)
 
 
-def _unpacked(name: str, tensors: StoredTensors) -> tuple[int, str]:
-    """The count of numbers in a tensor, and their packing."""
-    info, packing = tensors.headers[name], tensors.packing(name.removesuffix(".weight"))
+def _packing(name: str, tensors: StoredTensors) -> str:
+    """The way in which a tensor's numbers are stored."""
+    packing = tensors.packing(name.removesuffix(".weight"))
     if packing is None:
-        return info.num_items, FLOATS.get(info.dtype, info.dtype)
-    return info.num_items * 32 // packing.bits, packing.name
+        dtype = tensors.headers[name].dtype
+        return FLOATS.get(dtype, dtype)
+    return packing.name

@@ -1,30 +1,34 @@
 """The memory that a checkpoint and a context need, and whether this machine has it.
 
-Arithmetic over safetensors headers and config.json; no weight is read.
+Arithmetic over safetensors headers and config.json; no weight is read. All that tells a user about
+memory, `info`, the question before a download and every refusal, asks the MemoryPlan made here.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.config import ModelConfig, read_config
-from ..checkpoint.shards import TensorInfo, read_headers
-from ..checkpoint.tensors import VISION
+from ..checkpoint.config import LayerConfig, ModelConfig, read_config
 from ..errors import FitError
 from ..machine.choices import Choices
-from ..machine.dtypes import FLOAT_BYTES, FLOATS
-from ..machine.memory import available_memory
+from ..machine.dtypes import mlx_dtype
+from ..machine.memory import available_memory, raised_limit
+from .cache import most_room
 from .text import PREFILL_CHUNK
+from .weighing import Weights, weigh
+from .weights import chosen_dtype
 
 WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
-KEPT_PACKED = re.compile(r"\.(experts|router)\.|^model\.encoder\.")
-SLIDING_EXTRA = 1024 + 2048  # positions a sliding layer keeps or computes beyond its window
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes needed at a context length, and bytes there; available is None where unknown."""
+    """Bytes needed at a context length, and bytes there; available is None where unknown.
+
+    workspace_bytes: the most that stands beside weights and cache at a time: activations and
+    logits, a buffer of the cache that a larger one replaces, or copies made while loading.
+    """
 
     weight_bytes: int
     cache_bytes: int
@@ -43,54 +47,92 @@ class Footprint:
             return None
         return self.needed_bytes <= self.available_bytes
 
+    @property
+    def wired_limit_mb(self) -> int | None:
+        """The `iogpu.wired_limit_mb` with which it would fit on this Mac; see `raised_limit`."""
+        return raised_limit(self.needed_bytes) if self.fits is False else None
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The Footprint of a checkpoint by the positions in its cache, prompt and canvases.
+
+    item_bytes: of a number in the cache, which has the activations' dtype; piece: the positions
+    written at a time at most, a chunk of a prompt or a canvas.
+    """
+
+    config: ModelConfig
+    weights: Weights
+    item_bytes: int
+    piece: int
+
+    def __call__(self, context: int) -> Footprint:
+        return self.footprint(context, available_memory())
+
+    def footprint(self, context: int, available: int | None) -> Footprint:
+        """The Footprint on a machine that can give `available` bytes, None where unknown."""
+        held = self.weights.held_bytes
+        cache, workspace = self.cache_bytes(context), self.workspace_bytes(context)
+        return Footprint(held, cache, workspace, available, context)
+
+    def cache_bytes(self, context: int) -> int:
+        """Bytes of keys and values that a cache for `context` positions takes at most."""
+        return sum(
+            self._bytes(layer, most_room(self._window(layer), context, self.piece).stored)
+            for layer in self.config.text.layers
+        )
+
+    def workspace_bytes(self, context: int) -> int:
+        """Bytes beside weights and cache: for computing, for a growing cache, or for loading."""
+        loading = self.weights.loading_bytes - self.weights.held_bytes - self.cache_bytes(context)
+        return max(self.computing_bytes(context), self.replaced_bytes(context), loading)
+
+    def computing_bytes(self, context: int) -> int:
+        """Bytes that a chunk of a prompt, or a step over a canvas, computes in at `context`."""
+        return WORKSPACE_BYTES
+
+    def replaced_bytes(self, context: int) -> int:
+        """Bytes of the largest buffer that a larger one can replace; layers grow one by one."""
+        return max(
+            self._bytes(layer, most_room(self._window(layer), context, self.piece).replaced)
+            for layer in self.config.text.layers
+        )
+
+    def largest_context(self, available: int | None) -> int | None:
+        """The longest context that fits into `available` bytes; 0: not even the weights fit.
+
+        None where the machine does not say what it has.
+        """
+        if available is None:
+            return None
+        contexts = range(1, self.config.text.max_position_embeddings + 1)
+        return bisect_right(contexts, available, key=lambda n: self.footprint(n, 0).needed_bytes)
+
+    def _window(self, layer: LayerConfig) -> int | None:
+        return self.config.text.sliding_window if layer.sliding else None
+
+    def _bytes(self, layer: LayerConfig, positions: int) -> int:
+        """Bytes of one layer's keys and values."""
+        return 2 * positions * layer.num_key_value_heads * layer.head_dim * self.item_bytes
+
 
 def plan_memory(
-    folder: Path, dtype: str | None = None, choices: Choices | None = None
-) -> Callable[[int], Footprint]:
-    """The Footprint of a checkpoint by the positions in its cache; the folder is read once, here.
+    folder: Path,
+    dtype: str | None = None,
+    choices: Choices | None = None,
+    *,
+    shape_only: bool = False,
+) -> MemoryPlan:
+    """The MemoryPlan of a checkpoint folder on the back end at hand; the folder is read once, here.
 
     dtype: the activations' ("float32", ...); None takes that of `choices`, or the checkpoint's.
+    shape_only: the files may end behind their headers. CheckpointError for what would not load.
     """
     config, choices = read_config(folder), choices or Choices()
-    dtype = dtype or choices.dtype
-    item = FLOAT_BYTES.get(dtype or config.dtype, 2)
-    headers = read_headers(folder)
-    weights = _unpacked_bytes(config, headers, item) if choices.unpacks else 0
-    for name, info in headers.items():
-        if not VISION.match(name):
-            weights += info.num_items * item if info.dtype in FLOATS else info.num_bytes
-
-    def plan(context: int) -> Footprint:
-        cache = cache_bytes(config, context, item, choices.prefill_chunk or PREFILL_CHUNK)
-        return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
-
-    return plan
-
-
-def _unpacked_bytes(config: ModelConfig, headers: Mapping[str, TensorInfo], item: int) -> int:
-    """Bytes of the packed dense weights once unpacked: they stand beside each other while loading.
-
-    Experts and router stay packed.
-    """
-    items = 0
-    for name in headers:
-        module, _, kind = name.rpartition(".")
-        if kind == "scales" and config.quantization and not KEPT_PACKED.search(module):
-            weight, bits = headers[f"{module}.weight"], config.quantization.of(module).bits
-            items += weight.num_items * 32 // bits
-    return items * item
-
-
-def cache_bytes(
-    config: ModelConfig, context: int, item_bytes: int, chunk: int = PREFILL_CHUNK
-) -> int:
-    """Bytes of keys and values for `context` positions, canvas included."""
-    window = config.text.sliding_window + SLIDING_EXTRA + max(0, chunk - PREFILL_CHUNK)
-    total = 0
-    for layer in config.text.layers:
-        kept = min(context, window) if layer.sliding else context
-        total += 2 * kept * layer.num_key_value_heads * layer.head_dim * item_bytes
-    return total
+    computed = mlx_dtype(dtype) if dtype else chosen_dtype(config, choices)
+    weights = weigh(folder, config, computed, choices, shape_only=shape_only)
+    piece = max(choices.prefill_chunk or PREFILL_CHUNK, config.canvas_length)
+    return MemoryPlan(config, weights, computed.size, piece)
 
 
 def fit_check(
@@ -103,15 +145,27 @@ def fit_check(
     def check(context: int) -> None:
         need = plan(context)
         if need.fits is False:
+            command = raising(need)
             raise FitError(
                 f"{folder.name} needs {sized(need.needed_bytes)} (weights "
                 f"{sized(need.weight_bytes)}, cache for {context:,} positions "
                 f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
-                f"machine can give {sized(need.available_bytes or 0)}; take a smaller quantisation "
+                f"machine can give {sized(need.available_bytes or 0)}; "
+                f"{f'{command}, or ' if command else ''}take a smaller quantisation "
                 f"or context{without}, or try anyway with --force."
             )
 
     return check
+
+
+def raising(need: Footprint) -> str | None:
+    """The command that lets this Mac give what is needed, and for how long; None where none does.
+
+    Metal gives two thirds to three quarters of the memory unless it is told otherwise.
+    """
+    if (limit := need.wired_limit_mb) is None:
+        return None
+    return f"`sudo sysctl iogpu.wired_limit_mb={limit}` gives that until the next restart"
 
 
 def sized(count: int) -> str:

@@ -184,3 +184,8 @@ def named_arrays(part: object, place: str) -> Iterator[tuple[str, mx.array]]:
     elif hasattr(part, "__dict__"):
         for name, item in vars(part).items():
             yield from named_arrays(item, f"{place}.{name}")
+
+
+def distinct_arrays(part: object) -> list[mx.array]:
+    """Every array inside a part of the network, once."""
+    return list({id(array): array for _, array in named_arrays(part, "")}.values())

@@ -1,5 +1,6 @@
 """A network made anew for other choices; every weight that they leave alone is shared."""
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
@@ -10,13 +11,23 @@ from ..machine.choices import Choices
 from .blocks import Attention, GatedMLP, Layer
 from .embedding import DenseTable, Embedding, PackedTable
 from .matrices import AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
-from .text import Model, named_arrays
+from .text import Model, distinct_arrays
+
+Evaluate = Callable[[object], None]
 
 
-def variant(model: Model, choices: Choices) -> Model:
+def evaluate(part: object) -> None:
+    """Compute the arrays of a part, one by one: what is copied on the way of one is freed first."""
+    for array in distinct_arrays(part):
+        mx.eval(array)
+    mx.clear_cache()
+
+
+def variant(model: Model, choices: Choices, evaluate: Evaluate = evaluate) -> Model:
     """`model` run as `choices` say, but in its own dtype; unpacked weights are evaluated here.
 
-    SettingsError for 16-bit weights under activations in float32: each product would widen them.
+    evaluate: gets each part that is made anew. SettingsError for 16-bit weights under activations
+    in float32: each product would widen them.
     """
     if choices.unpacks and model.dtype == mx.float32:
         raise SettingsError(
@@ -26,11 +37,11 @@ def variant(model: Model, choices: Choices) -> Model:
     conditioning = model.self_conditioning
     if choices.unpacks:
         conditioning = replace(conditioning, mlp=_unpacked_mlp(conditioning.mlp, model.dtype))
-        mx.eval([array for _, array in named_arrays(conditioning, "")])
+        evaluate(conditioning)
     made = Model(
         model.config,
-        _embedding(model.embedding, choices),
-        [_layer(layer, choices, model.dtype) for layer in model.layers],
+        _embedding(model.embedding, choices, evaluate),
+        [_layer(layer, choices, model.dtype, evaluate) for layer in model.layers],
         conditioning,
         model.final_norm,
         choices,
@@ -39,15 +50,15 @@ def variant(model: Model, choices: Choices) -> Model:
     return made
 
 
-def _embedding(embedding: Embedding, choices: Choices) -> Embedding:
+def _embedding(embedding: Embedding, choices: Choices, evaluate: Evaluate) -> Embedding:
     table = embedding.table
     if choices.unpacks and isinstance(table, PackedTable):
         table = DenseTable(table.unpacked(embedding.dtype))
-        mx.eval(table.weight)
+        evaluate(table)
     return Embedding(table, embedding.vocab_size, embedding.hidden_size, embedding.dtype)
 
 
-def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype) -> Layer:
+def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype, evaluate: Evaluate) -> Layer:
     """A Layer of its own even where no weight changes: what MLX compiled holds for one choice."""
     after, attention = layer.after_attention, layer.attention
     if choices.unpacks:
@@ -55,7 +66,7 @@ def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype) -> Layer:
         after = replace(after, mlp=_unpacked_mlp(after.mlp, dtype))
     after = replace(after, experts=replace(after.experts, kernels=choices.experts_kernels))
     made = replace(layer, attention=attention, after_attention=after)
-    mx.eval([array for _, array in named_arrays(made, "")])
+    evaluate(made)
     return made
 
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
-from ..checkpoint.tensors import Tensors, load_arrays
+from ..checkpoint.tensors import PromisedTensors, Tensors, load_arrays
 from ..errors import CheckpointError
 from ..machine.choices import Choices
 from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
@@ -17,8 +17,8 @@ from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding, table
 from .experts import Experts, Router
 from .matrices import AnyMatrix, DenseMatrix, join, matrix
-from .text import Model, Progress, named_arrays
-from .variants import variant
+from .text import Model, Progress
+from .variants import evaluate, variant
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,14 @@ def load_network(
     `dtype` None means that of `choices`, or else the checkpoint's own.
     """
     config, choices = read_config(folder), choices or Choices()
-    chosen = mlx_dtype(choices.dtype) if choices.dtype else own_dtype(config)
-    tensors = Tensors(folder, config, dtype or chosen)
+    tensors = Tensors(folder, config, dtype or chosen_dtype(config, choices))
 
     def read(layer: int, part: object) -> None:
-        mx.eval(_arrays(part))
+        evaluate(part)
         if progress and layer:
             progress(layer, len(config.text.layers))
 
-    model = _build(tensors, read)
+    model = build(tensors, read)
     model.find_non_finite = partial(first_non_finite, folder)
     dropped, vision = tensors.finish()
     if choices != Choices():
@@ -58,11 +57,19 @@ def load_network(
     return Loaded(model, tensors.num_parameters(), dropped, vision)
 
 
-def check_network(folder: Path, config: ModelConfig) -> Tensors:
-    """Bind the tensors of `folder` as loading would, with the same errors, but reads no weight."""
-    tensors = Tensors(folder, config, own_dtype(config))
-    _build(tensors, lambda layer, part: None)
+def check_network(folder: Path, config: ModelConfig, *, shape_only: bool = False) -> Tensors:
+    """Bind the tensors of `folder` as loading would, with the same errors, but reads no weight.
+
+    shape_only: the files may end behind their headers.
+    """
+    tensors = PromisedTensors(folder, config, own_dtype(config), shape_only=shape_only)
+    build(tensors, lambda layer, part: None)
     return tensors
+
+
+def chosen_dtype(config: ModelConfig, choices: Choices) -> mx.Dtype:
+    """The dtype of activations where a user asks for none."""
+    return mlx_dtype(choices.dtype) if choices.dtype else own_dtype(config)
 
 
 def own_dtype(config: ModelConfig) -> mx.Dtype:
@@ -85,7 +92,7 @@ def first_non_finite(folder: Path) -> str | None:
     return None
 
 
-def _build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
+def build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
     """The network; `read` gets each part when it is bound, with the number of layers bound."""
     embedding, conditioning, final_norm = build_ends(tensors)
     read(0, [embedding, conditioning, final_norm])
@@ -174,10 +181,6 @@ def _mlp(tensors: Tensors, at: str, hidden: int, inner: int) -> GatedMLP:
         [_matrix(tensors, f"{at}.{part}_proj", inner, hidden) for part in ("gate", "up")]
     )
     return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", hidden, inner))
-
-
-def _arrays(part: object) -> list[mx.array]:
-    return [array for _, array in named_arrays(part, "")]
 
 
 def _matrix(tensors: Tensors, module: str, *shape: int) -> AnyMatrix:

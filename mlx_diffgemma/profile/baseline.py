@@ -139,7 +139,7 @@ def load_baseline(name: str, folder: Path, session: Session, *, force: bool = Fa
 
 def _require_fit(name: str, folder: Path, session: Session) -> None:
     available = available_memory()
-    own = plan_memory(Path(session.info.path))(0).weight_bytes
+    own = plan_memory(Path(session.info.path)).weights.held_bytes
     other = sum(info.num_bytes for info in read_headers(folder).values())
     if available is not None and own + other + 2 * WORKSPACE_BYTES > available:
         raise FitError(

@@ -12,6 +12,7 @@ from ..diffusion.step import head_rows
 from ..kernels import dispatch
 from ..machine import device
 from ..machine.choices import KERNELS, Choices
+from ..machine.dtypes import dtype_name
 from ..machine.memory import available_memory
 from ..model.matrices import JoinedMatrix, PackedMatrix
 from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
@@ -95,9 +96,10 @@ def _no_room(session: Session, choices: Choices, force: bool) -> str | None:
     if force or available is None:
         return None
     folder = Path(session.info.path)
-    own = plan_memory(folder)(0).weight_bytes
-    other = plan_memory(folder, choices=choices)(0).weight_bytes
-    needed = (own if choices.dtype else 0) + other + 2 * WORKSPACE_BYTES
+    here = dtype_name(session.model.dtype)
+    own = plan_memory(folder, here).weights.held_bytes if choices.dtype else 0
+    other = plan_memory(folder, choices.dtype or here, choices).weights.loading_bytes
+    needed = own + other + 2 * WORKSPACE_BYTES
     if needed <= available:
         return None
     return f"needs {sized(needed)} beside the model, there are {sized(available)} (--force tries)"

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import edit_json
 from facts import assert_says
 from puzzle import assert_one_line
+from repository import COMMIT, REPO, serve
 
-from mlx_diffgemma.checkpoint import hub
+from mlx_diffgemma.checkpoint import hub, remote
 
 PLAN_KEYS = ["tensors", "tensor_count", "tensor_bytes", "peak_memory_bytes", "dropped"]
 TENSOR_KEYS = ["name", "dtype", "shape", "source", "bits", "bytes"]
@@ -235,7 +237,7 @@ def test_a_repository_is_downloaded_and_named(
         return hub.Source(snapshot, snapshot.name)
 
     monkeypatch.setattr(hub, "_from_hub", from_hub)
-    monkeypatch.setattr(hub, "fetch_headers", lambda *_: hub.Source(snapshot, snapshot.name))
+    monkeypatch.setattr(remote, "fetch_headers", lambda *_: hub.Source(snapshot, snapshot.name))
     done = run("convert", "owner/model", tmp_path / "out", "--revision", "v1")
     assert done.exit_code == 0
     (line,) = done.stderr.splitlines()
@@ -274,7 +276,7 @@ def test_a_download_that_leaves_no_room_for_out_is_refused(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50_000_000_001))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(hub, "_from_hub", from_hub)
-    monkeypatch.setattr(hub, "fetch_headers", fetch_headers)
+    monkeypatch.setattr(remote, "fetch_headers", fetch_headers)
     done = run("convert", "owner/model", tmp_path / "deep/out", "--revision", "v1")
     assert_one_line(done, 1, "beside the download of 50.00 GB", "50.00 GB free", "make room")
     assert asked == [("owner/model", "v1")]
@@ -292,48 +294,27 @@ def test_what_headers_can_say_is_said_before_a_download(
         consent(hub.Download(name, 52_000, 54_000_000_000))
 
     monkeypatch.setattr(hub, "_from_hub", from_hub)
-    monkeypatch.setattr(hub, "fetch_headers", lambda *_: hub.Source(other, "0123abcd"))
+    monkeypatch.setattr(remote, "fetch_headers", lambda *_: hub.Source(other, "0123abcd"))
     assert_one_line(run("convert", "owner/model", tmp_path / "out"), 1, "model_type 'gemma4'")
 
 
 def test_a_dry_run_fetches_headers_alone(
     run: Any, random_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for the Hub's library: it is asked for headers and two small files."""
-    from types import SimpleNamespace
-
-    import huggingface_hub
-
-    from mlx_diffgemma.checkpoint.shards import read_headers
-
-    headers, end = {}, 0
-    for name, info in read_headers(random_folder).items():
-        begin, end = end, end + info.num_bytes
-        headers[name] = SimpleNamespace(
-            dtype=info.dtype, shape=list(info.shape), data_offsets=(begin, end)
-        )
-    asked: list[tuple[str, str | None]] = []
-
-    class Api:
-        def model_info(self, repo_id: str, *, revision: str | None) -> Any:
-            files = [SimpleNamespace(rfilename=file.name) for file in random_folder.iterdir()]
-            asked.append(("info", revision))
-            return SimpleNamespace(sha="0123abcd", siblings=files)
-
-        def get_safetensors_metadata(self, repo_id: str, *, revision: str | None) -> Any:
-            asked.append(("headers", revision))
-            shard = SimpleNamespace(tensors=headers)
-            return SimpleNamespace(files_metadata={"model.safetensors": shard})
-
-        def hf_hub_download(self, repo_id: str, name: str, *, revision: str | None) -> str:
-            asked.append((name, revision))
-            return str(random_folder / name)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    plan = described(run, "owner/model", "--dry-run", "--revision", "v1")
+    """A stand-in for the Hub's library: it is asked for small files and headers."""
+    repository = serve(monkeypatch, random_folder)
+    plan = described(run, REPO, "--dry-run", "--revision", "v1")
     assert plan == described(run, random_folder, "--dry-run")
-    small = [(name, "0123abcd") for name in ("config.json", "generation_config.json")]
-    assert asked == [("info", "v1"), ("headers", "0123abcd"), *small]
+    names = ("config.json", "generation_config.json", "tokenizer_config.json", "headers")
+    assert repository.asked == [("info", "v1"), *((name, COMMIT) for name in names)]
+
+
+def test_errors_of_a_dry_run_name_the_repository(
+    run: Any, sudoku_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_json(sudoku_copy / "config.json", model_type="gemma4")
+    serve(monkeypatch, sudoku_copy)
+    assert_one_line(run("convert", REPO, "--dry-run"), 1, f"{REPO}/config.json ... 'gemma4'")
 
 
 # --- interrupted

@@ -10,7 +10,7 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.machine import memory as module
-from mlx_diffgemma.machine.memory import available_memory
+from mlx_diffgemma.machine.memory import available_memory, raised_limit
 
 
 def test_metal_says_what_it_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +68,49 @@ def test_without_control_groups_there_is_no_limit(
 ) -> None:
     monkeypatch.setattr(module, "Path", lambda place: tmp_path / "memory.max")
     assert module._container_limit() is None
+
+
+# --- a limit that a Mac's owner can raise
+
+GIB = 2**30
+
+
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A Mac; the test says how much memory it has."""
+    info: dict[str, Any] = {"memory_size": 24 * GIB}
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda device=None: info if device == mx.gpu else {})
+    return info
+
+
+@pytest.mark.parametrize(
+    ("memory", "needed", "limit"),
+    [
+        (24, 17_500_000_000, 16_896),  # 16,690 MiB, a multiple of 256
+        (24, 20 * GIB, 20_480),
+        (24, 20 * GIB + 1, None),  # less than 4 GiB would be left
+        (16, 12 * GIB, 12_288),
+        (16, 12 * GIB + 1, None),
+        (64, 57 * GIB, 58_368),
+        (64, 58 * GIB, None),  # less than a tenth would be left
+        (192, 170 * GIB, 174_080),
+        (192, 173 * GIB, None),
+    ],
+)
+def test_a_limit_suffices_and_leaves_the_system_its_rest(
+    mac: dict[str, Any], memory: int, needed: int, limit: int | None
+) -> None:
+    mac["memory_size"] = memory * GIB
+    assert raised_limit(needed) == limit
+    assert limit is None or needed <= limit * 2**20 <= needed + 256 * 2**20
+
+
+@pytest.mark.parametrize(("system", "metal"), [("linux", True), ("darwin", False)])
+def test_there_is_such_a_limit_only_on_a_mac_with_metal(
+    mac: dict[str, Any], monkeypatch: pytest.MonkeyPatch, system: str, metal: bool
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: metal)
+    assert raised_limit(GIB) is None

@@ -13,7 +13,7 @@ from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.embedding import DenseTable
 from mlx_diffgemma.model.matrices import DenseMatrix, PackedMatrix
 from mlx_diffgemma.model.memory import fit_check, plan_memory
-from mlx_diffgemma.model.text import Model
+from mlx_diffgemma.model.text import Model, distinct_arrays
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.model.weights import load_network
 
@@ -82,15 +82,17 @@ def test_float32_refuses_16_bit_weights(packed: Path) -> None:
 def test_the_memory_of_unpacked_weights_is_counted(packed: Path) -> None:
     model = dg.load_model(packed)
     made = variant(model, UNPACKED)
-    dense = [made.embedding.table.weight]  # type: ignore[union-attr]
-    mlps = [made.self_conditioning.mlp, *(layer.after_attention.mlp for layer in made.layers)]
-    matrices = [matrix for mlp in mlps for matrix in (mlp.gate_up, mlp.down)]
-    for layer in made.layers:
-        matrices += [layer.attention.qkv, layer.attention.out]
-    dense += [matrix.right for matrix in matrices]  # type: ignore[union-attr]
-    before = plan_memory(packed)(0).weight_bytes
-    after = plan_memory(packed, choices=UNPACKED)(0).weight_bytes
-    assert after - before == sum(array.nbytes for array in dense)
+    dense = {id(array): array.nbytes for array in distinct_arrays(made)}
+    both = dense | {id(array): array.nbytes for array in distinct_arrays(model)}
+    plan = plan_memory(packed, choices=UNPACKED)
+    assert plan.weights.held_bytes == sum(dense.values())
+    assert plan.weights.loading_bytes >= sum(both.values())  # side by side until all are unpacked
+    assert plan.weights.held_bytes > plan_memory(packed).weights.held_bytes
+
+
+def test_float32_is_refused_16_bit_weights_before_any_is_read(packed: Path) -> None:
+    with pytest.raises(dg.SettingsError, match="activations are float32"):
+        plan_memory(packed, "float32", UNPACKED)
 
 
 def test_what_does_not_fit_when_tuned_says_so(

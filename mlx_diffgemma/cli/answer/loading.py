@@ -23,7 +23,8 @@ def load_session(options: ModelOptions, settings: Settings) -> Session:
     """The session; what cannot work is found before a download, or before the weights are read."""
     require_output()
     require_usable()
-    source = find_model(options.name, offline=options.offline, consent=ask_on_terminal())
+    consent = ask_on_terminal(options.dtype)
+    source = find_model(options.name, offline=options.offline, consent=consent)
     settings.resolved(read_config(source.folder).sampler, 0)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else _recalled(source, options.dtype)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..options import REVISION_HELP
 from ..parameters import argument, flag, option
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ class PackingOptions:
 class ConversionOptions:
     """From what a folder is made, and how it is put in place."""
 
-    revision: str | None = option(
-        "--revision", "Branch, tag or commit of a repository. Default: its main branch.", "REVISION"
-    )
+    revision: str | None = option("--revision", REVISION_HELP, "REVISION")
     requantize: bool = flag(
         "--requantize", "Convert a folder that is quantised already, adding to its error."
     )

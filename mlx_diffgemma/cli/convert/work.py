@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ...checkpoint import hub
+from ...checkpoint import hub, remote
 from ...convert.checks import check_target, output_bytes, require_room
 from ...convert.plan import Plan, make_plan
 from ...convert.quantize import Recipe
@@ -33,11 +32,7 @@ class Job:
 
     def show_plan(self, as_json: bool) -> int:
         """A dry run; of a repository that is not on this machine only headers are fetched."""
-        with TemporaryDirectory() as folder:
-            try:
-                found = hub.find_model(self.source, revision=self.options.revision)
-            except HubError:
-                found = hub.fetch_headers(self.source, self.options.revision, Path(folder))
+        with remote.find_headers(self.source, revision=self.options.revision) as found:
             plan = self._plan(found, shape_only=True)
             show(text.describe_plan(plan), text.plan_lines(plan), as_json)
         return 0
@@ -101,12 +96,11 @@ class Job:
 
         0 where headers cannot be fetched alone: the room is checked again after the download.
         """
-        with TemporaryDirectory() as folder:
-            try:
-                found = hub.fetch_headers(self.source, self.options.revision, Path(folder))
-            except HubError:
-                return 0
-            return output_bytes(self._plan(found, shape_only=True))
+        try:
+            with remote.remote_headers(self.source, self.options.revision) as found:
+                return output_bytes(self._plan(found, shape_only=True))
+        except HubError:
+            return 0
 
 
 def check_folder(folder: Path, against: str | None, as_json: bool) -> int:

@@ -16,20 +16,23 @@ class InfoOptions:
         "Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
         "N",
     )
+    revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
 
 
 @flattened(without=("model", "force", "no_tune", "visual", "trace"), last=("offline",))
 def command(given: InfoOptions, model: options.ModelOptions, output: options.OutputOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 
-    Reads headers only; no weight is loaded. Nothing is downloaded.
+    Reads headers only; no weight is loaded. Of a repository that is not on this machine its
+    headers are fetched, about a megabyte, and with --offline nothing.
     """
-    from ...checkpoint.hub import find_model
+    from ...checkpoint.remote import find_headers
     from ..terminal.output import show
     from .facts import describe, gather
     from .text import lines
 
-    source = find_model(options.ModelOptions(given.described).name, offline=model.offline)
-    facts = gather(source, given.context, model.dtype)
+    name = options.ModelOptions(given.described).name
+    with find_headers(name, offline=model.offline, revision=given.revision) as source:
+        facts = gather(source, given.context, model.dtype)
     show(describe(facts), lines(facts), output.as_json)
     return 0

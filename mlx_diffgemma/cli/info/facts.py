@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.files import is_there, read_optional
+from ...checkpoint.files import read_optional
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
-from ...machine.dtypes import FLOAT_BYTES
-from ...model.inventory import Inventory, largest_context, take_inventory
+from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory
 from ...text.template import find_template
-from .recipes import RecipeFit, recipes_for
+from .recipes import RecipeFit, recipe_fits, recipe_plans
 
 DEFAULT_CONTEXT = 8192
 
@@ -33,22 +32,28 @@ class Facts:
 
 
 def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
-    """The facts in a folder's small files and headers."""
-    folder = source.folder
+    """The facts in the small files and headers of a folder, or of a repository's that is not here.
+
+    SettingsError for a context that the model does not have.
+    """
+    folder, remote = source.folder, source.download is not None
     config = read_config(folder)
     positions = _checked_context(context, config.text.max_position_embeddings)
     dtype = dtype or config.dtype
-    need = plan_memory(folder, dtype)(positions)
+    plan = plan_memory(folder, dtype, shape_only=remote)
+    need = plan(positions)
     return Facts(
         source=source,
         config=config,
         dtype=dtype,
-        inventory=take_inventory(folder, config),
+        inventory=take_inventory(folder, config, shape_only=remote),
         need=need,
-        largest_context=largest_context(config, need, FLOAT_BYTES.get(dtype, 2)),
-        has_tokenizer=is_there(folder / "tokenizer.json"),
+        largest_context=plan.largest_context(need.available_bytes),
+        has_tokenizer=source.holds("tokenizer.json"),
         has_template=_has_template(folder),
-        recipes=recipes_for(folder, config, need),
+        recipes=recipe_fits(
+            recipe_plans(folder, config, dtype, shape_only=remote), need.available_bytes
+        ),
     )
 
 
@@ -57,8 +62,9 @@ def describe(facts: Facts) -> dict[str, Any]:
     config, text, need = facts.config, facts.config.text, facts.need
     sliding = sum(layer.sliding for layer in text.layers)
     return {
-        "path": str(facts.source.folder),
+        "path": None if facts.source.download else str(facts.source.folder),
         "revision": facts.source.revision,
+        "download": _download(facts.source),
         "model_type": "diffusion_gemma",
         "dtype": facts.dtype,
         "parameters": facts.inventory.parameters,
@@ -86,9 +92,21 @@ def describe(facts: Facts) -> dict[str, Any]:
             "fits": need.fits,
             "context": need.context,
             "largest_context": facts.largest_context,
+            "wired_limit_mb": need.wired_limit_mb,
         },
         "dropped": list(facts.inventory.dropped),
         "recipes": [asdict(recipe) for recipe in facts.recipes],
+    }
+
+
+def _download(source: Source) -> dict[str, Any] | None:
+    if (download := source.download) is None:
+        return None
+    return {
+        "repository": download.repo_id,
+        "bytes": download.num_bytes,
+        "missing_bytes": download.missing_bytes,
+        "free_bytes": download.free_bytes,
     }
 
 

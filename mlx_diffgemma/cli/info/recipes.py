@@ -1,22 +1,22 @@
 """The recipes of `convert` for a checkpoint that is not packed, and the memory they need."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ...checkpoint.config import ModelConfig
-from ...checkpoint.tensors import VISION
+from ...convert.files import write_shapes_only
 from ...convert.plan import Plan, make_plan
 from ...convert.quantize import PRESETS, RecipeOptions, make_recipe
 from ...convert.read import open_checkpoint
 from ...errors import CheckpointError
-from ...machine.dtypes import FLOAT_BYTES
-from ...model.inventory import largest_context
-from ...model.memory import Footprint
+from ...model.memory import MemoryPlan, plan_memory
 
 
 @dataclass(frozen=True)
 class RecipeFit:
-    """A recipe, the bytes of text weights that it leaves, and the longest context beside them.
+    """A recipe, the bytes of its text weights in memory, and the longest context beside them.
 
     largest_context: 0 where not even the weights fit, None where the memory is not known.
     """
@@ -26,26 +26,38 @@ class RecipeFit:
     largest_context: int | None
 
 
-def recipes_for(folder: Path, config: ModelConfig, need: Footprint) -> tuple[RecipeFit, ...]:
-    """One entry a recipe; none for a packed checkpoint, or one that cannot be converted."""
+def recipe_fits(plans: Mapping[str, MemoryPlan], available: int | None) -> tuple[RecipeFit, ...]:
+    """One entry a recipe, on a machine that can give `available` bytes, None where unknown."""
+    return tuple(
+        RecipeFit(name, plan.weights.held_bytes, plan.largest_context(available))
+        for name, plan in plans.items()
+    )
+
+
+def recipe_plans(
+    folder: Path, config: ModelConfig, dtype: str, *, shape_only: bool = False
+) -> dict[str, MemoryPlan]:
+    """The memory of what each recipe would make of a folder, by name, for activations in `dtype`.
+
+    None for a packed checkpoint, or one that cannot be converted. shape_only: the folder's files
+    may end behind their headers.
+    """
     if config.quantization is not None:
-        return ()
+        return {}
     try:
-        source = open_checkpoint(folder)
+        source = open_checkpoint(folder, shape_only=shape_only)
         plans = {
             name: make_plan(source, make_recipe(RecipeOptions(name)))
             for name in PRESETS
             if name != "none"
         }
     except CheckpointError:  # it loads, and `convert` says why it cannot do more
-        return ()
-    fits = []
-    for name, plan in plans.items():
-        packed = replace(need, weight_bytes=_text_bytes(plan))
-        context = largest_context(config, packed, FLOAT_BYTES.get(config.dtype, 2))
-        fits.append(RecipeFit(name, packed.weight_bytes, context))
-    return tuple(fits)
+        return {}
+    return {name: _memory(plan, dtype) for name, plan in plans.items()}
 
 
-def _text_bytes(plan: Plan) -> int:
-    return sum(out.num_bytes for out in plan.outputs if not VISION.match(out.name))
+def _memory(plan: Plan, dtype: str) -> MemoryPlan:
+    """The memory of the folder that a conversion would make."""
+    with TemporaryDirectory() as name:
+        write_shapes_only(plan, Path(name))
+        return plan_memory(Path(name), dtype, shape_only=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ...checkpoint.hub import Source
 from ...errors import counted
-from ...model.memory import sized
+from ...model.memory import raising, sized
 from .facts import Facts
 
 SHOWN_STRAYS = 3
@@ -26,8 +27,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     config, text = facts.config, facts.config.text
     sliding = sum(layer.sliding for layer in text.layers)
     sampler = config.sampler
-    revision = f" (revision {facts.source.revision})" if facts.source.revision else ""
-    yield "model", f"{facts.source.folder}{revision}"
+    yield from _place(facts.source)
     yield "parameters", f"{facts.inventory.parameters:,}, without vision"
     yield "packing", config.quantization.default.name if config.quantization else "none"
     yield "computes in", facts.dtype
@@ -45,6 +45,20 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "stop ids", ", ".join(map(str, config.stop_ids)) or "none"
     yield "tokenizer", _tokenizer(facts)
     yield "dropped", _dropped(facts.inventory.dropped)
+
+
+def _place(source: Source) -> Iterator[tuple[str, str]]:
+    """The model's folder, or what it takes to have one."""
+    revision = f" (revision {source.revision})" if source.revision else ""
+    if (download := source.download) is None:
+        yield "model", f"{source.folder}{revision}"
+        return
+    yield "model", f"{download.repo_id}{revision}, not on this machine"
+    missing = f", {sized(download.missing_bytes)} of it missing" if download.cached_bytes else ""
+    yield (
+        "download",
+        f"{sized(download.num_bytes)}{missing}; free disk {sized(download.free_bytes)}",
+    )
 
 
 def _tokenizer(facts: Facts) -> str:
@@ -78,6 +92,8 @@ def _memory(facts: Facts) -> Iterator[str]:
     if need.available_bytes is not None:
         longest = _longest(facts.largest_context)
         yield f"  available   {sized(need.available_bytes):>12}  {longest}"
+    if command := raising(need):
+        yield f"  {command}"
 
 
 def _recipes(facts: Facts) -> Iterator[str]:

@@ -83,7 +83,8 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
     """The model loaded, the baseline beside it, and nothing measured yet."""
     other, baseline = None, plan.measure.baseline
     if baseline is not None:
-        other = find_model(baseline, offline=model.offline, consent=ask_on_terminal()).folder
+        consent = ask_on_terminal(foreign=True)
+        other = find_model(baseline, offline=model.offline, consent=consent).folder
         require_autoregressive(_short(baseline), other)
     session = load_session(model, Settings())
     measured = Measurement(session, _short(model.name), plan.workload, this_machine(), condition())
