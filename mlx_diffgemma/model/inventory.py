@@ -14,7 +14,9 @@ from pathlib import Path
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import VISION, StoredTensors
 from ..machine.dtypes import FLOATS
-from .memory import Footprint, cache_bytes
+from .memory import WORKSPACE_BYTES, Footprint, cache_bytes
+from .scores import attention_bytes
+from .text import PREFILL_CHUNK
 from .weights import check_network
 
 LAYER = r"model\.decoder\.layers\.\d+\."
@@ -73,15 +75,19 @@ def take_inventory(folder: Path, config: ModelConfig) -> Inventory:
 
 
 def largest_context(config: ModelConfig, need: Footprint, item_bytes: int) -> int | None:
-    """The longest context whose cache fits beside the weights; 0: not even the weights fit.
+    """The longest context whose cache and attention fit beside the weights; 0: not even they fit.
 
     None where the machine does not say what it has.
     """
     if need.available_bytes is None:
         return None
-    room = need.available_bytes - need.weight_bytes - need.workspace_bytes
-    contexts = range(1, config.text.max_position_embeddings + 1)
-    return bisect_right(contexts, room, key=lambda n: cache_bytes(config, n, item_bytes))
+    room = need.available_bytes - need.weight_bytes - WORKSPACE_BYTES
+
+    def growing(context: int) -> int:
+        attention = attention_bytes(config, context, PREFILL_CHUNK, item_bytes)
+        return cache_bytes(config, context, item_bytes) + attention
+
+    return bisect_right(range(1, config.text.max_position_embeddings + 1), room, key=growing)
 
 
 def _part(part: str, names: list[str], tensors: StoredTensors) -> Part:

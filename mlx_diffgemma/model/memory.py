@@ -15,9 +15,10 @@ from ..errors import FitError
 from ..machine.choices import Choices
 from ..machine.dtypes import FLOAT_BYTES, FLOATS
 from ..machine.memory import available_memory
+from .scores import attention_bytes
 from .text import PREFILL_CHUNK
 
-WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
+WORKSPACE_BYTES = 1_000_000_000  # logits, activations; attention's come on top (attention_bytes)
 KEPT_PACKED = re.compile(r"\.(experts|router)\.|^model\.encoder\.")
 SLIDING_EXTRA = 1024 + 2048  # positions a sliding layer keeps or computes beyond its window
 
@@ -61,8 +62,10 @@ def plan_memory(
             weights += info.num_items * item if info.dtype in FLOATS else info.num_bytes
 
     def plan(context: int) -> Footprint:
-        cache = cache_bytes(config, context, item, choices.prefill_chunk or PREFILL_CHUNK)
-        return Footprint(weights, cache, WORKSPACE_BYTES, available_memory(), context)
+        chunk = choices.prefill_chunk or PREFILL_CHUNK
+        cache = cache_bytes(config, context, item, chunk)
+        workspace = WORKSPACE_BYTES + attention_bytes(config, context, chunk, item)
+        return Footprint(weights, cache, workspace, available_memory(), context)
 
     return plan
 
