@@ -193,7 +193,7 @@ def distance(a: dg.Prefix, b: dg.Prefix) -> float:
 def largest(x: mx.array, y: mx.array) -> float:
     if bool(mx.array_equal(x, y).item()):
         return 0.0
-    return float(np.abs(np.array(x, np.float32) - np.array(y, np.float32)).max())
+    return float(np.array(mx.abs(x.astype(mx.float32) - y.astype(mx.float32)).max()))
 
 
 def line(row: dict[str, Any]) -> str:

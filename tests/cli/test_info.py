@@ -12,7 +12,7 @@ from puzzle import assert_one_line
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.model.inventory import largest_context, take_inventory
-from mlx_diffgemma.model.memory import cache_bytes, plan_memory
+from mlx_diffgemma.model.memory import WORKSPACE_BYTES, plan_memory
 
 KEYS = [
     "path",
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
         assert packed["memory"]["weights_bytes"] == recipes[name]["weights_bytes"]
         assert packed["recipes"] == []
     four = recipes["4bit"]["weights_bytes"]
-    room = four + described(run, source)["memory"]["workspace_bytes"]
+    room = four + WORKSPACE_BYTES
     monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: room + 5_000)
     text = run("info", source).stdout
     assert re.search(r"\n  4bit .* enough for a context of \d", text)
@@ -220,8 +220,9 @@ def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
 
 def test_largest_context_is_the_last_that_fits(random_folder: Path) -> None:
     config = read_config(random_folder)
-    need = plan_memory(random_folder, "float32")(100)
-    room = need.weight_bytes + need.workspace_bytes + cache_bytes(config, 700, 4)
+    """By the same sums as the refusal, whatever the context that was asked for."""
+    plan = plan_memory(random_folder, "float32")
+    need, room = plan(100), plan(700).needed_bytes
     assert largest_context(config, replace(need, available_bytes=room), 4) == 700
     assert largest_context(config, replace(need, available_bytes=room - 1), 4) == 699
     assert largest_context(config, replace(need, available_bytes=10**12), 4) == 2048

@@ -99,9 +99,9 @@ def test_it_fits_to_the_last_byte(available: int | None, fits: bool | None) -> N
 
 def test_what_does_not_fit_is_one_line_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 900_000_000)
-    parts = "weights 7.3 MB ... cache for 512 positions 1.6 MB ... workspace 1.00 GB"
+    parts = "weights 7.3 MB ... cache for 512 positions 1.6 MB ... workspace 1.01 GB"
     then = "smaller quantisation or context ... --force"
-    with raises(FitError, "tiny-sudoku needs 1.01 GB", parts, "900.0 MB", then):
+    with raises(FitError, "tiny-sudoku needs 1.02 GB", parts, "900.0 MB", then):
         fit_check(SUDOKU)(512)
 
 
