@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.tensors import Tensors
+from ..model.attention import CAUSAL
 from ..model.cache import LayerCache
 from ..model.elementwise import softcap
 from ..model.weights import build_ends, build_layer
@@ -100,7 +101,7 @@ def _through_layer(
     length = x.shape[1]
     like = (config.num_key_value_heads, config.head_dim, tensors.dtype)
     cache.make_room(0, length + y.shape[1], like, 0)
-    x = layer.encode(x, cache, 0, "causal")
+    x = layer.encode(x, cache, 0, CAUSAL)
     y = layer.decode(y, cache, length)
     mx.eval(x, y)
     return x, y

@@ -195,7 +195,8 @@ def fetch_command(repo_id: str, revision: str | None = None) -> str:
 
 def _hub_tool() -> str:
     """`hf`, which comes with huggingface_hub, or a way to it where a shell would not find it."""
-    return "hf" if shutil.which("hf") else f"{shlex.quote(sys.executable)} -m huggingface_hub.cli.hf"
+    found = shutil.which("hf")
+    return "hf" if found else f"{shlex.quote(sys.executable)} -m huggingface_hub.cli.hf"
 
 
 def _lacking(folder: Path) -> list[str]:

@@ -10,13 +10,12 @@ import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
+from .attention import ALL, Visibility, attend
 from .cache import LayerCache
 from .elementwise import geglu
 from .experts import Experts, Router
 from .matrices import AnyMatrix, JoinedMatrix
 from .rope import Rope
-
-Mask = mx.array | str | None
 
 
 class Attention:
@@ -50,13 +49,13 @@ class Attention:
         queries, keys = mx.split(self.rope(rotated * self.norms, offset), [self.num_heads], axis=1)
         return queries, keys, values
 
-    def __call__(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
+    def __call__(
+        self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility
+    ) -> mx.array:
         """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values."""
         queries, keys, values = self.project(x, offset)
         seen = cache.write(keys, values, offset)
-        output = mx.fast.scaled_dot_product_attention(
-            queries, seen.keys, seen.values, scale=1.0, mask=mask
-        )
+        output = attend(queries, seen.keys, seen.values, visible)
         return self.out(output.swapaxes(1, 2).flatten(2))
 
 
@@ -117,9 +116,9 @@ class Layer:
     def __post_init__(self) -> None:
         self.after_attention_of_canvas = compiled_on_gpu(self.after_attention)
 
-    def encode(self, x: mx.array, cache: LayerCache, offset: int, mask: Mask) -> mx.array:
+    def encode(self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility) -> mx.array:
         """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
-        attended = self.attention(self._normed(x), cache, offset, mask)
+        attended = self.attention(self._normed(x), cache, offset, visible)
         return self.after_attention(x, attended, self.encoder_scalar)
 
     def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
@@ -127,7 +126,7 @@ class Layer:
 
         What follows attention has the same shapes at every step: a GPU traces it once.
         """
-        attended = self.attention(self._normed(x), cache, offset, None)
+        attended = self.attention(self._normed(x), cache, offset, ALL)
         return self.after_attention_of_canvas(x, attended, self.decoder_scalar)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:

@@ -15,11 +15,12 @@ from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..machine.memory import available_memory, raised_limit
 from .cache import most_room
+from .scores import attention_bytes
 from .text import PREFILL_CHUNK
 from .weighing import Weights, weigh
 from .weights import chosen_dtype
 
-WORKSPACE_BYTES = 1_000_000_000  # logits of a row chunk, activations, buffers in flight
+WORKSPACE_BYTES = 1_000_000_000  # logits, activations; attention's come on top (attention_bytes)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class MemoryPlan:
 
     def computing_bytes(self, context: int) -> int:
         """Bytes that a chunk of a prompt, or a step over a canvas, computes in at `context`."""
-        return WORKSPACE_BYTES
+        attention = attention_bytes(self.config, context, self.piece, self.item_bytes)
+        return WORKSPACE_BYTES + attention
 
     def replaced_bytes(self, context: int) -> int:
         """Bytes of the largest buffer that a larger one can replace; layers grow one by one."""

@@ -11,7 +11,8 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
 from ..machine.choices import Choices
-from .blocks import Layer, Mask, SelfConditioning
+from .attention import CAUSAL, Visibility
+from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding, Gathered
@@ -136,7 +137,7 @@ class Model:
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
         x, offset = self._before_last_layer(ids, own_prefix(prefix, self))
-        x = self.layers[-1].encode(x, prefix.layers[-1], offset, "causal")  # it is a full one
+        x = self.layers[-1].encode(x, prefix.layers[-1], offset, CAUSAL)  # it is a full one
         prefix.tokens.extend(ids)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
@@ -149,11 +150,11 @@ class Model:
         """Input [1, L, H] of the last layer of the causal pass, and the first position."""
         offset, count = prefix.length, len(ids)
         self._make_room(prefix, count)
-        sliding_mask = self._sliding_mask(offset, count)
+        sliding = Visibility(causal=True, window=self.config.text.sliding_window)
         x = self.embedding.lookup(mx.array(list(ids))[None])
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
-            mask = "causal" if cache.window is None else sliding_mask
-            x = layer.encode(x, cache, offset, mask)
+            visible = CAUSAL if cache.window is None else sliding
+            x = layer.encode(x, cache, offset, visible)
         return x, offset
 
     def _make_room(self, prefix: Prefix, count: int) -> None:
@@ -163,15 +164,6 @@ class Model:
             like = (layer.num_key_value_heads, layer.head_dim, self.dtype)
             if cache.span is None or end > cache.span.end:  # before growing to what is reserved
                 cache.make_room(prefix.length, upto, like, prefix.marked)
-
-    def _sliding_mask(self, offset: int, count: int) -> Mask:
-        """Query i sees key j iff i - window < j <= i; plain causal while all fits the window."""
-        window = self.config.text.sliding_window
-        if offset + count <= window:
-            return "causal"
-        queries = mx.arange(offset, offset + count)[:, None]
-        keys = mx.arange(max(0, offset - (window - 1)), offset + count)[None]
-        return (keys <= queries) & (keys > queries - window)
 
 
 def named_arrays(part: object, place: str) -> Iterator[tuple[str, mx.array]]:

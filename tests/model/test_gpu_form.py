@@ -10,6 +10,7 @@ from checkpoints import Sizes, write_checkpoint
 from compare import assert_close
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.model import scores
 
 pytestmark = pytest.mark.skipif(
     mx.default_device() == mx.gpu, reason="a GPU runs this form anyway: nothing to compare here"
@@ -17,9 +18,11 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.slow  # MLX calls the C++ compiler, a second a kernel; runs plainly without one
+@pytest.mark.parametrize("most_scores", [2**26, 500], ids=["one call", "blocks"])
 def test_the_form_for_a_gpu_gives_the_same_logits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_scores: int
 ) -> None:
+    """Blocks of attention are evaluated: nothing around them may be traced."""
     sizes = Sizes("ssf", num_experts=6, top_k_experts=3, canvas_length=24)
     folder = write_checkpoint(tmp_path, sizes)
     random = np.random.default_rng(1)
@@ -36,4 +39,5 @@ def test_the_form_for_a_gpu_gives_the_same_logits(
     for name, module in list(sys.modules.items()):
         if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu"):
             monkeypatch.setattr(module, "on_gpu", lambda: True)
+    monkeypatch.setattr(scores, "MOST_SCORES", most_scores)
     assert_close(logits(), plain, 5e-5, "logits in the form for a GPU")  # as against the reference

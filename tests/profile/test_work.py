@@ -15,6 +15,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
 from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.checkpoint.tensors import StoredTensors
+from mlx_diffgemma.model.attention import ALL
 from mlx_diffgemma.profile.roofline import CHIPS, bound, find_chip
 from mlx_diffgemma.profile.work import (
     ATTENTION,
@@ -262,7 +263,7 @@ def test_counts_equal_the_graph_of_a_commit(folder: Path) -> None:
     def run(ids: mx.array) -> tuple[mx.array, ...]:
         x = model.embedding.lookup(ids[None])
         for layer, cache in zip(model.layers[:-1], prefix.layers[:-1], strict=True):
-            x = layer.encode(x, cache, 20, None)
+            x = layer.encode(x, cache, 20, ALL)
         return model.layers[-1].keys_and_values(x, 20)
 
     attention = scores(model.config, 12, 20, model.config.text.layers[:-1])
