@@ -28,6 +28,7 @@ from mlx_diffgemma.model.memory import (
     plan_memory,
     sized,
 )
+from mlx_diffgemma.model.scores import attention_bytes
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weighing import Weights
 from mlx_diffgemma.model.weights import load_network
@@ -286,7 +287,7 @@ def test_growing_takes_one_layers_old_buffer_beside_the_new_ones(network: Model)
     network._make_room(prefix, 1500)
     grown, peak = settled() - before, mx.get_peak_memory() - before
     replaced = cache_plan(network, piece=1500).replaced_bytes(2700)
-    assert grown == bytes_of(prefix) - old > 0
+    assert abs(grown - (bytes_of(prefix) - old)) < 10_000  # an earlier test's leavings may go
     assert peak <= grown + replaced
     assert peak - grown < old  # not all layers at once
 
@@ -296,9 +297,10 @@ def test_growing_takes_one_layers_old_buffer_beside_the_new_ones(network: Model)
 
 def test_the_workspace_is_the_most_that_is_there_at_a_time(google: MemoryPlan) -> None:
     """Computing, a buffer replaced by a larger one, and copies while loading exclude each other."""
-    assert google.workspace_bytes(8192) == WORKSPACE_BYTES
-    full = 2 * 2 * 512 * 2 * (262_144 - 256)
-    assert google.workspace_bytes(262_144) == google.replaced_bytes(262_144) == full
+    for context in (8192, 262_144):
+        computing = WORKSPACE_BYTES + attention_bytes(google.config, context, 2048, 2)
+        assert google.workspace_bytes(context) == google.computing_bytes(context) == computing
+    assert google.replaced_bytes(262_144) == 2 * 2 * 512 * 2 * (262_144 - 256) < computing
     loading = MemoryPlan(google.config, Weights(10**9, 10**10), 2, 2048)
     assert loading.footprint(0, None).needed_bytes == 10**10
     assert loading.footprint(8192, None).needed_bytes == 10**10
@@ -335,8 +337,9 @@ def test_tiny_sudoku_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     need = plan_memory(SUDOKU)(512)
     assert 4 * SUDOKU_NUMBERS < need.weight_bytes < 4 * SUDOKU_NUMBERS + 10_000
     assert need.cache_bytes == 2 * 2 * 32 * 4 * (3 * 512 + 3 * (512 + 1024))
-    assert need.workspace_bytes == 1_000_000_000
-    assert need.needed_bytes == need.weight_bytes + need.cache_bytes + 1_000_000_000
+    attention = (2 * 4 * 512 * 512 + 6 * 512 * (4 + 2 * 2) * 32) * 4  # by hand in test_scores.py
+    assert need.workspace_bytes == 1_000_000_000 + attention
+    assert need.needed_bytes == need.weight_bytes + need.cache_bytes + need.workspace_bytes
     assert need.context == 512
 
 
@@ -347,7 +350,7 @@ def test_it_fits_to_the_last_byte(available: int | None, fits: bool | None) -> N
 
 def test_what_does_not_fit_is_one_line_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 900_000_000)
-    parts = "weights 7.3 MB ... cache for 512 positions 3.1 MB ... workspace 1.00 GB"
+    parts = "weights 7.3 MB ... cache for 512 positions 3.1 MB ... workspace 1.01 GB"
     then = "smaller quantisation or context ... --force"
     with raises(FitError, "tiny-sudoku needs 1.02 GB", parts, "900.0 MB", then):
         fit_check(SUDOKU)(512)
