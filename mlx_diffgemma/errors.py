@@ -67,7 +67,7 @@ class ProfileError(DiffGemmaError):
 
 
 class KernelWarning(UserWarning):
-    """A Metal kernel that does not run here, and why; said once."""
+    """A Metal kernel that is wrong or fails here, or verdicts that cannot be kept; said once."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,11 @@
 Without a Metal device the reference implementations run. With one, a family runs once it has been
 checked and timed against its reference on this machine (mode "auto"). MLX_DIFFGEMMA_KERNELS sets
 the mode.
+
+Where the reference runs instead, the reason decides who hears of it: a kernel that is wrong or
+fails, and a file of verdicts that cannot be used, are a KernelWarning, since somebody can act on
+them. A case that is not covered, and a kernel that is slower, is a matter of course; `unused` tells
+of those to whoever asks, as `profile` does.
 """
 
 import os
@@ -28,9 +33,13 @@ from .verdicts import (
     write_verdict,
 )
 
-__all__ = ["Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "unsupported"]
+__all__ = [
+    *("Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "unsupported"),
+    "unused",
+]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
+TO_REPORT = {Outcome.WRONG, Outcome.ERROR}  # the others are no fault
 _REFERENCE_RUNS = "{}: MLX's own operations run: the Metal kernels"
 
 
@@ -48,11 +57,12 @@ class Mode(StrEnum):
 
 @dataclass
 class Known:
-    """All that this process has found out and said."""
+    """All that this process has found out and said; unused: family and reason -> the line."""
 
     verdicts: dict[tuple[Mode, str, str], Verdict] = field(default_factory=dict)
     stored: dict[str, dict[str, Verdict]] | None = None  # this machine's on disk, once read
     said: set[tuple[str, str]] = field(default_factory=set)
+    unused: dict[tuple[str, str], str] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
 
 
@@ -106,9 +116,15 @@ def chosen(
 
 
 def unsupported(family: str, reason: str) -> None:
-    """Say once that the reference of `family` runs because the kernels do not cover a case."""
+    """Record that the reference of `family` runs because the kernels do not cover a case."""
     if mode() is not Mode.OFF and device.has_metal():
-        _say(family, reason, f"{_REFERENCE_RUNS.format(family)} do not cover this: {reason}.")
+        line = f"{_REFERENCE_RUNS.format(family)} do not cover this: {reason}."
+        known.unused.setdefault((family, reason), line)
+
+
+def unused() -> tuple[str, ...]:
+    """A line for each family and reason for which MLX's operations ran and nothing is broken."""
+    return tuple(known.unused.values())
 
 
 def running() -> bool:
@@ -134,20 +150,17 @@ def _verdict(
             if stored is None and verdict.lasting:
                 _remember(family, key, verdict)
             if verdict.outcome not in enough:
-                _report(family, key, verdict, new=stored is None)
+                _report(family, key, verdict)
         return known.verdicts[place]
 
 
-def _report(family: str, key: str, verdict: Verdict, *, new: bool) -> None:
-    """One warning a family and outcome; a stored defeat in time was said when it was found."""
-    if verdict.outcome is Outcome.FASTER or (verdict.outcome is Outcome.SLOWER and not new):
-        return
-    advice = "" if verdict.outcome is Outcome.SLOWER else "; `mlx-diffgemma selftest` says more"
-    _say(
-        family,
-        verdict.outcome,
-        f"{_REFERENCE_RUNS.format(family)} {_why(verdict)}, for {key}{advice}.",
-    )
+def _report(family: str, key: str, verdict: Verdict) -> None:
+    """One warning, or one record, a family and outcome of kernels that are not chosen."""
+    line = f"{_REFERENCE_RUNS.format(family)} {_why(verdict)}, for {key}"
+    if verdict.outcome in TO_REPORT:
+        _say(family, verdict.outcome, f"{line}; `mlx-diffgemma selftest` says more.")
+    elif verdict.outcome is Outcome.SLOWER:
+        known.unused.setdefault((family, verdict.outcome), f"{line}.")
 
 
 def _why(verdict: Verdict) -> str:

@@ -1,19 +1,41 @@
 """The weights that kernels read: which packings, and their arrays checked for a launch."""
 
+from collections.abc import Mapping, Sequence
+
 import mlx.core as mx
 
+from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.tensors import StoredWeight
 from ..errors import KernelError
+from ..machine.dtypes import FLOAT_NAMES
 from .launch import Template, expect
 
 BITS, GROUPS = (4, 8), (32, 64, 128)  # the affine packings that kernels unpack
+PARTS = ("experts", "embedding")  # of an inventory: those that kernels read
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+
+
+READ_NAMES = frozenset(
+    [*FLOAT_NAMES, *(QuantizationConfig("affine", b, g).name for b in BITS for g in GROUPS)]
+)
+"""The packings that kernels read, by the names that an inventory gives them."""
+
+
+def coverage(packings: Mapping[str, Sequence[str]]) -> str:
+    """The parts whose weights a kernel reads or leaves to MLX; packings: part -> its packings."""
+    left = {
+        part: [name for name in packings.get(part, ()) if name not in READ_NAMES] for part in PARTS
+    }
+    reads = [part for part, names in left.items() if not names]
+    others = [f"{part} in {' and '.join(names)}" for part, names in left.items() if names]
+    known = f"made for the packing of {' and '.join(reads)}" if reads else ""
+    ops = f"not for {' and '.join(others)}, which MLX's own operations read" if others else ""
+    return "; ".join(filter(None, (known, ops)))
 
 
 def readable(stored: StoredWeight) -> bool:
     """True where kernels can read the packing: none, or affine in 4 or 8 bits."""
-    how = stored.packing
-    return how is None or (how.mode == "affine" and how.bits in BITS)
+    return stored.packing is None or stored.packing.name in READ_NAMES
 
 
 def packed_as(stored: StoredWeight) -> str:
@@ -47,8 +69,7 @@ def weight_inputs(
         expect(kernel, "weight", stored.weight, shape, *dense)
         return stored.weight, stored.weight, stored.weight
     how = stored.packing
-    known = readable(stored) and how.group_size in GROUPS
-    if not known or stored.scales is None or stored.biases is None:
+    if not readable(stored) or stored.scales is None or stored.biases is None:
         raise KernelError(
             f"{kernel}: weight in {how.name}, expected affine in {BITS} bits with biases, in "
             f"groups of {GROUPS}."

@@ -46,9 +46,13 @@ def token_ids(
 def canvas_ids(given: Ids, vocab_size: int) -> mx.array:
     """A canvas [C] or [1, C] -> [1, C]; SettingsError for one that holds no token ids.
 
-    Between steps it is evaluated, so that looking at it waits for nothing.
+    Between steps it is evaluated, so that looking at it waits for nothing. While MLX traces a
+    function its ids are not known, and only its form is checked.
     """
-    ids = token_ids(given, vocab_size, "canvas", SettingsError)
+    known = given
+    if isinstance(given, mx.array) and _is_traced(given):
+        known = mx.zeros(given.shape, given.dtype)
+    ids = token_ids(known, vocab_size, "canvas", SettingsError)
     if not ids:
         raise SettingsError("the canvas is empty, expected at least one token id.")
     return given.reshape(1, -1) if isinstance(given, mx.array) else mx.array(ids)[None]
@@ -75,6 +79,15 @@ def described(given: object) -> str:
     if isinstance(given, np.ndarray):
         return f"{given.dtype} {list(given.shape)}"
     return f"a {type(given).__name__}"
+
+
+def _is_traced(array: mx.array) -> bool:
+    """True for an argument of a function that is being compiled or exported."""
+    try:
+        mx.eval(array)
+    except ValueError:
+        return True
+    return False
 
 
 class _NoIdsError(Exception):

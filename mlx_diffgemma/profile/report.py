@@ -196,4 +196,4 @@ def _warnings(
             found.append(f"thermal pressure {when} the measurement: {state.thermal}")
     if any(s and (s.power == "Battery Power" or s.low_power_mode) for _, s in states):
         found.append("on battery or in low power mode: plug in for the figures of this machine")
-    return found
+    return [*found, *dispatch.unused()]

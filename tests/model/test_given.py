@@ -175,6 +175,19 @@ def test_the_network_refuses_what_are_no_ids(model: dg.Model) -> None:
     assert prefix.tokens == IDS
 
 
+def test_a_pass_can_be_traced(model: dg.Model) -> None:
+    """Its canvas has no numbers then, and still a form."""
+    prefix, calls = model.encode(IDS), list[Any]()
+
+    def decode(canvas: mx.array) -> mx.array:
+        return model.decode(canvas, prefix)
+
+    mx.export_function(calls.append, decode, mx.array([5, 6, 7]))
+    assert calls
+    with raises(SettingsError, "the canvas has float32 [3]"):
+        mx.export_function(calls.append, decode, mx.ones(3))
+
+
 def test_a_prefix_is_its_models_own(model: dg.Model, folder: Path) -> None:
     """Keys of other weights of the same shapes gave text without an error."""
     other = dg.load_model(folder).encode(IDS)

@@ -11,6 +11,7 @@ from facts import assert_says
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
+from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile.chrome_trace import chrome_trace
 from mlx_diffgemma.profile.components import COMPONENTS, Fences
@@ -221,6 +222,16 @@ def test_warnings(fixed: Measurement) -> None:
     slow.canvases[0].step_seconds = [2 * s for s in slow.canvases[0].step_seconds]
     uneven.records[0] = slow
     assert any("canvases differ by" in line for line in to_json(uneven)["warnings"])
+
+
+def test_kernels_that_did_not_run_belong_to_the_figures(
+    fixed: Measurement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_diffgemma.machine.device.has_metal", lambda: True)
+    monkeypatch.setattr(dispatch, "known", dispatch.Known())
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    dispatch.unsupported("experts", "more than 512 rows at once")
+    assert to_json(fixed)["warnings"][-1] == dispatch.unused()[0]
 
 
 def test_progress_comes_to_its_end(shallow: Session) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ...checkpoint.hub import Source
 from ...errors import counted
+from ...kernels.weights import coverage
 from ...model.memory import raising, sized
 from .facts import Facts
 
@@ -30,6 +31,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     yield from _place(facts.source)
     yield "parameters", f"{facts.inventory.parameters:,}, without vision"
     yield "packing", config.quantization.default.name if config.quantization else "none"
+    yield "kernels", coverage({part.name: part.packing for part in facts.inventory.parts})
     yield "computes in", facts.dtype
     yield "layers", f"{len(text.layers)}: {sliding} sliding, {len(text.layers) - sliding} full"
     yield "experts", f"{text.num_experts}, {text.top_k_experts} used for a token"
