@@ -21,9 +21,7 @@ ALLOWED = {
     ("os.replace", PACKAGE + "machine/files.py"): "the one writer of whole files",
     ("os.rename", "convert/state.py"): "a whole folder takes the place of another",
     # Text parsed as JSON.
-    ("json.loads", PACKAGE + "machine/files.py"): "the one reader of JSON files",
-    ("json.loads", PACKAGE + "checkpoint/shards.py"): "a header inside a file, no key of it twice",
-    ("json.loads", PACKAGE + "cli/record/recording.py"): "a trace, line by line",
+    ("json.loads", PACKAGE + "machine/files.py"): "the one reader of JSON",
     ("json.loads", PACKAGE + "machine/identity.py"): "what system_profiler prints",
     ("json.loads", PACKAGE + "profile/workload.py"): "data of this package, maybe in an archive",
     # The system and its tools.

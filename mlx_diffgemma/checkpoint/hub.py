@@ -124,33 +124,42 @@ def _is_repo_id(name: str) -> bool:
 
 def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: str | None) -> Source:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     patterns = list(WANTED_FILES)
     fetch = partial(snapshot_download, repo_id, allow_patterns=patterns, revision=revision)
-    lacks = "is not in the local cache"
-    try:
-        cached = Path(fetch(local_files_only=True))
-        missing = _lacking(cached)
-        if not missing and (offline or consent is None or _has_template(cached)):
+    cached, state = _in_cache(fetch, repo_id)
+    if cached and (offline or consent is None or _has_template(cached)):
+        return Source(cached, cached.name)
+    if cached:
+        if not (missing := _lacking_there(repo_id, revision, cached)):
             return Source(cached, cached.name)
-        if not (missing := missing or _lacking_there(repo_id, revision, cached)):
-            return Source(cached, cached.name)
-        lacks = _incomplete(missing)
-    except LocalEntryNotFoundError as error:
-        if there := getattr(error, "snapshot_path", None):  # an interrupted download
-            lacks = _incomplete(_lacking(Path(there)) or _named_by(error))
-    except HFValidationError:
-        raise _no_such_folder(repo_id) from None
+        state = _incomplete(missing)
     how = f"`{fetch_command(repo_id, revision)}` fetches it; {TRY_NOW}."
     if offline:
-        raise HubError(f"{repo_id} {lacks}, and --offline forbids fetching it; {how}")
+        raise HubError(f"{repo_id} {state}, and --offline forbids fetching it; {how}")
     if consent is None:
-        raise HubError(f"{repo_id} {lacks}; {how}")
+        raise HubError(f"{repo_id} {state}; {how}")
     if not consent(reach(lambda: survey(repo_id, revision), repo_id, how)):
         raise HubError(f"{repo_id} was not downloaded; {how}")
     fetched = Path(reach(fetch, repo_id, how))
     return Source(fetched, fetched.name)
+
+
+def _in_cache(fetch: Callable[..., str], repo_id: str) -> tuple[Path | None, str]:
+    """The snapshot in the local cache where it is complete, and the state that an error tells."""
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot = Path(fetch(local_files_only=True))
+    except HFValidationError:
+        raise _no_such_folder(repo_id) from None
+    except LocalEntryNotFoundError as error:
+        # Since 2.0 the library itself finds a snapshot incomplete, by the repository's list.
+        if there := getattr(error, "snapshot_path", None):
+            return None, _incomplete(_lacking(Path(there)) or _named_by(error))
+        return None, "is not in the local cache"
+    missing = _lacking(snapshot)
+    return (None, _incomplete(missing)) if missing else (snapshot, "is in the local cache")
 
 
 def reach(call: Callable[[], T], repo_id: str, how: str) -> T:

@@ -50,9 +50,10 @@ class Choices:
         names = {field.name for field in fields(Choices)}
         if not isinstance(value, Mapping):
             raise SettingsError(f"choices are {value!r:.40}, expected an object.")
-        if wrong := sorted(names ^ set(value)):
-            shown = ", ".join(wrong)[:100]
-            raise SettingsError(f"choices lack, or have beside others, {shown}; tune again.")
+        if unknown := sorted(set(value) - names):
+            raise SettingsError(f"choices have {unknown[0]!r:.40}, which is none; tune again.")
+        if missing := sorted(names - set(value)):
+            raise SettingsError(f"choices lack {missing[0]}; tune again.")
         return Choices(**value)
 
 

@@ -50,7 +50,7 @@ class TooMuchError(Exception):
 
 
 class Meter:
-    """What one rendering may still make."""
+    """The characters and the time that one rendering has left."""
 
     def __init__(self) -> None:
         self.left = BUDGET

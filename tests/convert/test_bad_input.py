@@ -279,6 +279,14 @@ def test_out_exists(tmp_path: Path, source: Path) -> None:
     refused(source, "out exists", "--overwrite")
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("out", [Path("/"), Path("/."), Path.home()])
+def test_out_is_a_root_or_the_home_folder(source: Path, out: Path, overwrite: bool) -> None:
+    """Bug: the root ended in a traceback."""
+    with raises(ConvertError, out, "root or the home folder ... folder inside"):
+        checks.check_target(source, out, overwrite)
+
+
 def test_out_is_a_file(tmp_path: Path, source: Path) -> None:
     (tmp_path / "out").touch()
     refused(source, "is a file", overwrite=True)

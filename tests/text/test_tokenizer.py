@@ -176,6 +176,24 @@ def test_places_of_the_template(folder: Path) -> None:
     assert load_tokenizer(folder).chat_template == "file"
 
 
+MARK = "\ufeff"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_template(folder: Path) -> None:
+    """Bug: it became a token in front of <bos>."""
+    (folder / "chat_template.jinja").write_text(f"{MARK}{{{{ bos_token }}}}a\r\nb")
+    assert load_tokenizer(folder).chat_template == "{{ bos_token }}a\nb"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_byte_order_mark_changes_no_tokenizer(folder: Path, name: str) -> None:
+    before = load_tokenizer(folder)
+    (folder / name).write_text(MARK + (folder / name).read_text())
+    after = load_tokenizer(folder)
+    assert after.encode("<bos>the sky") == before.encode("<bos>the sky")
+    assert after.special_tokens == before.special_tokens
+
+
 def test_named_templates(folder: Path) -> None:
     tool_use = {"name": "tool_use", "template": "tools"}
     set_config(folder, chat_template=[tool_use])

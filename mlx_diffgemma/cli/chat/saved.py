@@ -30,7 +30,7 @@ def save(file: Path, conversation: SavedConversation) -> None:
     """Write all or nothing; another conversation is replaced, but no other file."""
     content = {"kind": KIND, "version": VERSION, **asdict(conversation)}
     if "\0" in str(file):
-        raise FileError(f"{shown(str(file))} cannot be a file's name; choose another.")
+        raise FileError(f"{shown(repr(str(file)))} cannot be a file's name; choose another.")
     if os.path.lexists(file) and not (file.is_file() and _is_conversation(file)):
         raise FileError(f"{file} exists and is no saved conversation; choose another name.")
     with OutFile(file, "the conversation") as out:

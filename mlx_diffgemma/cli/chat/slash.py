@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from ...errors import counted
+from ...errors import counted, one_line
 from ...model.memory import sized
 from ..answer.turn import summary
 from ..errors import ArgumentError
@@ -81,7 +81,7 @@ def _help(talk: Talk, argument: str) -> None:
 def _system(talk: Talk, argument: str) -> None:
     if argument:
         talk.session.system = None if argument == NONE else argument
-    say(f"system text: {talk.session.system or 'none'}")
+    say(f"system text: {one_line(talk.session.system or 'none')}")
 
 
 def _think(talk: Talk, argument: str) -> None:

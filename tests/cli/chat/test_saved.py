@@ -43,6 +43,18 @@ def test_what_could_not_be_used_is_refused(file: Path, content: bytes) -> None:
         load(file)
 
 
+def test_a_byte_order_mark_is_dropped(file: Path) -> None:
+    save(file, SavedConversation("m", None, SAID))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load(file).messages == SAID
+
+
+def test_a_models_name_may_be_no_utf8(file: Path) -> None:
+    """Bug: a folder's name of other bytes ended /save in a traceback."""
+    save(file, SavedConversation("a\udcff", None, SAID))
+    assert load(file).model == r"a\udcff"
+
+
 def test_a_pipe_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file)
     with pytest.raises(FileError, match="exists and is no saved conversation"):

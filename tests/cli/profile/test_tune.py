@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import assert_says
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
 from mlx_diffgemma.cli.terminal import output
@@ -54,6 +55,20 @@ def test_the_winner_is_shown_kept_and_used(run: Any) -> None:
         assert tuned[key] == plain[key], key
     untuned = json.loads(run(*SOLVE, "--seed", 3, "--json", "--no-tune").stdout)
     assert untuned["tuned"] is None
+
+
+@pytest.mark.usefixtures("found")
+def test_entries_that_cannot_be_read_are_told_where_they_can_be_mended(run: Any) -> None:
+    """Bug: one of them disabled all, and was warned about at every start."""
+    file = config_file()
+    file.parent.mkdir()
+    file.write_text(json.dumps({"schema": 1, "tuned": {"a place": {"extra": 1}, "another": []}}))
+    assert run(*SOLVE).stderr == ""
+    done = run(*TUNE)
+    assert done.exit_code == 0
+    assert_says(done.stderr[:-1], "warning:", file, "not used ... 2, the first a place: ... extra")
+    assert json.loads(file.read_text())["tuned"].keys() >= {"a place", "another"}
+    assert run(*SOLVE).stderr == ""
 
 
 @pytest.mark.usefixtures("found")

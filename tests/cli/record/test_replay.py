@@ -328,6 +328,7 @@ def test_a_last_line_that_is_cut_off_is_one_line(run: Any, puzzle: Path, tmp_pat
         (1, {"entropies": [0.5]}, "line 2 ... list ... as long as the canvas"),
         (1, {"entropies": ["x"] * 90}, "line 2 is wrong"),
         (1, {"entropies": [float("nan")] * 90}, "line 2 ... NaN"),
+        (1, {"entropies": [1e308] * 90}, "line 2 is wrong (1e+308 is no entropy"),
         (1, {"accepted": None}, "line 2 is wrong"),
         (1, {"seconds": -1}, "line 2 is wrong (-1 is no time"),
         (1, {"tokens": [1 << 40] * 90}, "line 2 is wrong"),
