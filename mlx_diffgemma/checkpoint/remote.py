@@ -62,8 +62,8 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    fetch = fetch_command(repo_id, revision)
-    how = f"try again when it can be reached; `{fetch}` fetches all of it."
+    command = fetch_command(repo_id, revision)
+    how = f"try again when it can be reached; `{command}` fetches all of it."
     download = reach(lambda: survey(repo_id, revision), repo_id, how)
     commit = download.revision or revision
     with _without_bars():
