@@ -25,6 +25,7 @@ def command(
     from .answer.loading import load_session
     from .answer.prompt import TEMPLATE, read_text
     from .answer.turn import show_turn
+    from .record.outfile import taken_by
     from .record.trace import open_trace
     from .terminal.progress import Bar
 
@@ -33,7 +34,7 @@ def command(
     may_be_a_puzzle = embedded_folder(model.name) or embedded_task(Path(model.name))
     if prompting.raw or not may_be_a_puzzle:
         read_template(template, given.gaps)  # an error before a model is loaded, or even asked for
-    with open_trace(output.trace) as trace:
+    with open_trace(output, taken_by(model.name, template_file=given.template_file)) as trace:
         bar = Bar("reading the prompt")
         turn = load_session(model, settings).fill_turn(
             template,

@@ -33,12 +33,13 @@ def command(
     from .answer.loading import load_session
     from .answer.prompt import PROMPT, read_text
     from .answer.turn import show_turn
+    from .record.outfile import taken_by
     from .record.trace import open_trace
     from .terminal.progress import Bar
 
     settings = sampler.settings()
     text, _ = read_text(given.prompt, given.prompt_file, PROMPT)
-    with open_trace(output.trace) as trace:
+    with open_trace(output, taken_by(model.name, prompt_file=given.prompt_file)) as trace:
         bar = Bar("reading the prompt")
         session = load_session(model, settings)
         turn = session.turn(text, settings=settings, progress=bar, **vars(prompting))

@@ -17,6 +17,7 @@ MODEL_HELP = (
     "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
     "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
 )
+OVERWRITE_HELP = "Replace files that are no earlier output of the same kind. Default: they stay."
 
 
 @dataclass(frozen=True)
@@ -135,4 +136,9 @@ class OutputOptions:
         "Show each step on standard error. Default: on a terminal, without --json.",
     )
     as_json: bool = flag("--json", "Print one JSON object instead of the text.")
-    trace: Path | None = option("--trace", "Write every step to FILE as JSON lines.", "FILE")
+    trace: Path | None = option(
+        "--trace",
+        "Write every step to FILE as JSON lines; - is standard output, in place of the answer.",
+        "FILE",
+    )
+    overwrite: bool = flag("--overwrite", OVERWRITE_HELP)

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ArgumentError
-from .parameters import argument, flattened, option
+from .options import OVERWRITE_HELP
+from .parameters import argument, flag, flattened, option
 from .terminal.streams import is_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .record.outfile import OutFile, Wanted
     from .record.recording import Recording
 
 LONGEST_PAUSE = 1e6  # seconds; there are numbers the system does not take
@@ -23,8 +27,13 @@ class ReplayOptions:
 
     file: Path = argument("FILE", "What `generate --trace FILE` has written.", default=MISSING)
     speed: float = option("--speed", "2 plays twice as fast. Default: 1.", "X", default=1.0)
-    svg: Path | None = option("--svg", "Write an animated image instead of playing.", "OUT")
-    html: Path | None = option("--html", "Write a page with a slider instead.", "OUT")
+    svg: Path | None = option(
+        "--svg", "Write an animated image instead of playing; - is standard output.", "OUT"
+    )
+    html: Path | None = option(
+        "--html", "Write a page with a slider instead; - is standard output.", "OUT"
+    )
+    overwrite: bool = flag("--overwrite", OVERWRITE_HELP)
 
 
 @flattened()
@@ -33,6 +42,7 @@ def command(given: ReplayOptions) -> int:
 
     Without a terminal only the answer is printed.
     """
+    from .record.outfile import Taken, open_files
     from .record.recording import read_recording
     from .terminal.output import Printer
     from .terminal.screen import can_draw
@@ -41,11 +51,12 @@ def command(given: ReplayOptions) -> int:
         raise ArgumentError(
             f"--speed is {given.speed:g}, expected a number above 0, 1 for real time."
         )
-    _check_places(given)
-    recording = read_recording(given.file)
-    if given.svg or given.html:
-        _write(recording, given)
-        return 0
+    reads = [Taken("FILE", given.file)]
+    with open_files(_wanted(given), reads, overwrite=given.overwrite) as outputs:
+        recording = read_recording(given.file)
+        if any(outputs):
+            _write(recording, given.speed, outputs)
+            return 0
     if is_terminal(sys.stdout) and can_draw(sys.stderr):
         _play(recording, given.speed)
     Printer().finish(recording.answer)
@@ -73,25 +84,37 @@ def _pause(seconds: float) -> None:
     time.sleep(min(seconds, LONGEST_PAUSE))
 
 
-def _check_places(given: ReplayOptions) -> None:
-    """ArgumentError where one file would replace another that is wanted."""
-    named = [("FILE", given.file), ("--svg", given.svg), ("--html", given.html)]
-    places = [(name, path.resolve()) for name, path in named if path is not None]
-    for number, (name, place) in enumerate(places):
-        for earlier, other in places[:number]:
-            same = place == other or (place.is_file() and other.is_file() and place.samefile(other))
-            if same:
-                raise ArgumentError(f"{earlier} and {name} are both {place}; give another name.")
+def _drawn(beginning: str, mark: str) -> "Callable[[Path], bool]":
+    """The test that a file is an image or a page that `replay` drew."""
+
+    def holds(file: Path) -> bool:
+        try:
+            with file.open("rb") as content:
+                head = content.read(2000)
+        except OSError:
+            return False
+        return head.startswith(beginning.encode()) and mark.encode() in head
+
+    return holds
 
 
-def _write(recording: "Recording", given: ReplayOptions) -> None:
+def _wanted(given: ReplayOptions) -> "list[Wanted | None]":
+    from .record.film import PAGE_MARK, SVG_MARK
+    from .record.outfile import Kind, Wanted
+
+    named = (
+        ("--svg", given.svg, Kind("image", _drawn("<svg ", SVG_MARK))),
+        ("--html", given.html, Kind("page", _drawn("<!DOCTYPE html>", PAGE_MARK))),
+    )
+    return [Wanted(name, file, kind) if file else None for name, file, kind in named]
+
+
+def _write(recording: "Recording", speed: float, outputs: "Sequence[OutFile | None]") -> None:
     from .record import film as films
-    from .record.outfile import OutFile
 
-    film = films.make_film(recording, given.speed)
+    film = films.make_film(recording, speed)
     title = "Text coming out of noise, step by step"
-    wanted = ((given.svg, "the image", films.svg), (given.html, "the page", films.html))
-    for path, what, make in wanted:
-        if path is not None:
-            with OutFile(path, what) as out:
-                out.write_text(make(film, title))
+    for out, make in zip(outputs, (films.svg, films.html), strict=True):
+        if out:
+            out.write(make(film, title))
+            out.finish()

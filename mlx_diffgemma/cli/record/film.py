@@ -21,6 +21,8 @@ from .recording import Recording
 
 COLUMNS, ROWS = 80, 50
 HOLD_SECONDS = 2.0  # the last step, before it begins again
+SVG_MARK = 'data-generator="mlx-diffgemma"'  # by which an image, or a page, is known again
+PAGE_MARK = '<meta name="generator" content="mlx-diffgemma">'
 CELL, ROW, FONT, MARGIN = 8.4, 19, 14, 12  # pixels
 FAMILY = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 
@@ -76,7 +78,7 @@ def svg(film: Film, title: str) -> str:
     body = "\n".join(_drawn(stretch, len(film.pictures), classes) for stretch in stretches)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{escape(title)}">\n'
+        f'height="{height}" role="img" aria-label="{escape(title)}" {SVG_MARK}>\n'
         f"<title>{escape(title)}</title>\n"
         f"<style>\n{_style(film, stretches, classes)}</style>\n"
         f'<rect width="100%" height="100%" rx="8" fill="{THEME.background_color.hex}"/>\n'
@@ -86,7 +88,8 @@ def svg(film: Film, title: str) -> str:
 
 def html(film: Film, title: str) -> str:
     """A page of its own: the image, a button that stops it and a slider through its time."""
-    return PAGE.format(title=escape(title), image=svg(film, title), length=1000 * film.length)
+    image, length = svg(film, title), 1000 * film.length
+    return PAGE.format(mark=PAGE_MARK, title=escape(title), image=image, length=length)
 
 
 def _cells(line: Line) -> int:
@@ -177,6 +180,7 @@ PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{mark}
 <title>{title}</title>
 <style>
 body {{ margin: 2em auto; max-width: max-content; font: 15px system-ui, sans-serif; }}

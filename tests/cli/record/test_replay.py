@@ -292,7 +292,8 @@ def test_an_image_that_cannot_be_finished_leaves_the_one_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mlx_diffgemma.machine.files.os.write", full)
-    assert_one_line(run("replay", puzzle, "--svg", out), 1, "No space left on device")
+    done = run("replay", puzzle, "--svg", out, "--overwrite")
+    assert_one_line(done, 1, "No space left on device")
     assert out.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["steps.svg"]
 
