@@ -112,10 +112,13 @@ class TemplateOptions:
     """The template of `fill`, and what is to be written into its holes."""
 
     template: str | None = argument(
-        "TEMPLATE", "The template. Without one, or as -, standard input is read."
+        "TEMPLATE", "The template, in quotes. Without one, or as -, standard input is read."
+    )
+    beside: str | None = argument(
+        "-", "Adds standard input, behind the template; - TEMPLATE puts it in front."
     )
     template_file: Path | None = option(
-        "--template-file", "A UTF-8 file with the template.", "FILE"
+        "--template-file", "A UTF-8 file with the template; - adds standard input.", "FILE"
     )
     prompt: str | None = option(
         "--prompt", "What to write. Default: none; a puzzle's own for tiny-sudoku.", "TEXT"

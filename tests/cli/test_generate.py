@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import assert_says
 from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
 
 import mlx_diffgemma as dg
@@ -83,6 +84,14 @@ def test_a_puzzle_may_come_from_a_file(run: Any, tmp_path: Path) -> None:
 
 def test_other_standard_input_is_left_alone(run: Any) -> None:
     assert run(*SOLVE, input="not a puzzle").stdout == SOLUTION
+
+
+def test_standard_input_that_is_not_read_is_said(spawn: Any) -> None:
+    """`git diff | ... generate PROMPT` left the diff out without a word."""
+    done = spawn(*SOLVE, input=b"a diff")
+    assert (done.returncode, done.stdout.decode()) == (0, SOLUTION)
+    (line,) = done.stderr.decode().splitlines()
+    assert_says(line, "note ... standard input ... not read ... - beside PROMPT")
 
 
 @pytest.mark.parametrize(
