@@ -80,6 +80,23 @@ def test_an_interrupted_trace_has_no_answer(run: Any, puzzle: Path, tmp_path: Pa
     assert (done.exit_code, done.stdout) == (0, "")
 
 
+def test_two_traces_in_one_file_are_called_that(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    """Line 7 lacked 'header'."""
+    file, content = tmp_path / "twice.jsonl", puzzle.read_text()
+    file.write_text(content + content)
+    number = len(content.splitlines()) + 1
+    assert_one_line(
+        run("replay", file), 1, file, f"second trace from line {number}", "expected one"
+    )
+
+
+def test_a_line_of_no_known_type_says_so(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_bytes(puzzle.read_bytes())
+    changed(file, 2, type="max_denoising_steps")  # nobody gave --steps
+    assert_one_line(run("replay", file), 1, file, "line 3 ... type 'max_denoising_steps'")
+
+
 # --- played
 
 
