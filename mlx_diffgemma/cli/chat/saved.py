@@ -9,11 +9,12 @@ from ...errors import counted, one_line
 from ...machine.files import read_json
 from ...text.chat import Message
 from ..errors import FileError, reason
-from ..record.outfile import OutFile
+from ..record.outfile import STDOUT, Kind, Taken, Wanted, json_object, open_files
 
 KIND, VERSION = "mlx-diffgemma conversation", 1
 SPEAKERS = ("user", "assistant")
 SHOWN = 60  # characters of a system text
+CONVERSATION = Kind("saved conversation", lambda file: json_object(file).get("kind") == KIND)
 KEYS = {"kind", "version", "model", "system", "messages"}
 
 
@@ -26,15 +27,20 @@ class SavedConversation:
     messages: tuple[Message, ...]
 
 
-def save(file: Path, conversation: SavedConversation) -> None:
-    """Write all or nothing; another conversation is replaced, but no other file."""
+def save(file: Path, conversation: SavedConversation, model: Path | None = None) -> None:
+    """Write all or nothing; another conversation is replaced, but no other file.
+
+    model: its folder, in which nothing is saved. Standard output is for answers.
+    """
     content = {"kind": KIND, "version": VERSION, **asdict(conversation)}
-    if "\0" in str(file):
-        raise FileError(f"{str(file)!r:.80} cannot be a file's name; choose another.")
-    if file.exists() and not (file.is_file() and _is_conversation(file)):
-        raise FileError(f"{file} exists and is no saved conversation; choose another name.")
-    with OutFile(file, "the conversation") as out:
-        out.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    taken = [Taken("the answers", STDOUT)]
+    if model is not None:
+        taken.append(Taken("the model's folder", model))
+    wanted = Wanted("/save", file, CONVERSATION, may_overwrite=False)
+    with open_files([wanted], taken) as (out,):
+        assert out is not None
+        out.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        out.finish()
 
 
 def load(file: Path) -> SavedConversation:
@@ -82,14 +88,6 @@ def _message(file: Path, number: int, entry: Any) -> Message:
     if not (whole and entry["role"] in SPEAKERS and isinstance(entry["content"], str)):
         _refuse(file, f"has a message {number} that is not a role (user, assistant) and a content")
     return Message(entry["role"], entry["content"])
-
-
-def _is_conversation(file: Path) -> bool:
-    try:
-        content = read_json(file)
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def _refuse(file: Path, what: str) -> NoReturn:
