@@ -117,6 +117,23 @@ def local_folder(name: str) -> Path | None:
     return folder if os.path.isdir(folder) else None
 
 
+def known_folder(name: str) -> Path | None:
+    """The folder that a model has on this disk, whole or not; None where it has none.
+
+    Asks no network and raises for no name.
+    """
+    if (folder := local_folder(name)) is not None or not _is_repo_id(name):
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
 def _is_repo_id(name: str) -> bool:
     owner, slash, repo = name.partition("/")
     return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")

@@ -72,9 +72,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("generate", short_help="Answer one prompt.")(generate.command)
+UNQUOTED = {"allow_extra_args": True}  # words without quotes: the command says what is missing
+app.command("generate", short_help="Answer one prompt.", context_settings=UNQUOTED)(
+    generate.command
+)
 app.command("chat", short_help="Talk with a model.")(chat.command)
-app.command("fill", short_help="Fill the holes of a template.")(fill.command)
+app.command("fill", short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
+    fill.command
+)
 app.command("replay", short_help="Play a saved denoising trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
+from ..errors import (
+    DiffGemmaError,
+    KernelWarning,
+    ProfileError,
+    SettingsError,
+    is_out_of_memory,
+    one_line,
+)
 from .convert.options import PackingOptions
 from .options import SamplerOptions, TemplateOptions
 from .parameters import option_names
@@ -50,6 +57,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return "interrupted.", exit_code(error)
         case SettingsError() | ArgumentError():
             return f"error: {with_option_names(str(error))}", BAD_ARGUMENTS
+        case FileError() | ProfileError():  # a file's keys are named like settings
+            return f"error: {error}", FAILED
         case DiffGemmaError():
             return f"error: {with_option_names(str(error))}", FAILED
         case _ if is_out_of_memory(error):

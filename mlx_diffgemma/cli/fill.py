@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import typer
+
 from . import options
 from .parameters import flattened
 
 
 @flattened(without=("think", "max_tokens", "stop"), last=("no_tune",))
 def command(
+    ctx: typer.Context,
     given: options.TemplateOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
@@ -23,18 +26,23 @@ def command(
     from ..assets import embedded_folder, embedded_task
     from ..text.holes import read_template
     from .answer.loading import load_session
-    from .answer.prompt import TEMPLATE, read_text
+    from .answer.prompt import TEMPLATE, given_words, read_text, reads_stdin
     from .answer.turn import show_turn
+    from .answer.unread import unread_input_said
+    from .record.outfile import taken_by
     from .record.trace import open_trace
     from .terminal.progress import Bar
 
     output.check()
     settings = sampler.settings()
-    template, ending = read_text(given.template, given.template_file, TEMPLATE)
+    words = given_words(given.template, given.beside, *ctx.args)
+    template, ending = read_text(words, given.template_file, TEMPLATE)
     may_be_a_puzzle = embedded_folder(model.name) or embedded_task(Path(model.name))
     if prompting.raw or not may_be_a_puzzle:
         read_template(template, given.gaps)  # an error before a model is loaded, or even asked for
-    with open_trace(output.trace) as trace:
+    reads = taken_by(model.name, template_file=given.template_file)
+    unread = unread_input_said("TEMPLATE", read=reads_stdin(words, given.template_file))
+    with unread, open_trace(output, reads) as trace:
         bar = Bar("reading the prompt")
         turn = load_session(model, settings).fill_turn(
             template,

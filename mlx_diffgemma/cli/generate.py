@@ -3,22 +3,30 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from . import options
 from .parameters import argument, flattened, option
 
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """The prompt, from one of three places."""
+    """The prompt, from one of three places; standard input also beside one of the others."""
 
     prompt: str | None = argument(
-        "PROMPT", "The prompt. Without one, or as -, standard input is read."
+        "PROMPT", "The prompt, in quotes. Without one, or as -, standard input is read."
     )
-    prompt_file: Path | None = option("--prompt-file", "A UTF-8 file with the prompt.", "FILE")
+    beside: str | None = argument(
+        "-", "Adds standard input, behind the prompt; - PROMPT puts it in front."
+    )
+    prompt_file: Path | None = option(
+        "--prompt-file", "A UTF-8 file with the prompt; - adds standard input.", "FILE"
+    )
 
 
 @flattened()
 def command(
+    ctx: typer.Context,
     given: PromptOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
@@ -31,15 +39,20 @@ def command(
     row, 0 or . for a blank, and answers with a checked solution.
     """
     from .answer.loading import load_session
-    from .answer.prompt import PROMPT, read_text
+    from .answer.prompt import PROMPT, given_words, read_text, reads_stdin
     from .answer.turn import show_turn
+    from .answer.unread import unread_input_said
+    from .record.outfile import taken_by
     from .record.trace import open_trace
     from .terminal.progress import Bar
 
     output.check()
     settings = sampler.settings()
-    text, _ = read_text(given.prompt, given.prompt_file, PROMPT)
-    with open_trace(output.trace) as trace:
+    words = given_words(given.prompt, given.beside, *ctx.args)
+    text, _ = read_text(words, given.prompt_file, PROMPT)
+    reads = taken_by(model.name, prompt_file=given.prompt_file)
+    unread = unread_input_said("PROMPT", read=reads_stdin(words, given.prompt_file))
+    with unread, open_trace(output, reads) as trace:
         bar = Bar("reading the prompt")
         session = load_session(model, settings)
         turn = session.turn(text, settings=settings, progress=bar, **vars(prompting))

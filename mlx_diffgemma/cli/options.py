@@ -18,6 +18,7 @@ MODEL_HELP = (
     "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
+OVERWRITE_HELP = "Replace files that are no earlier output of the same kind. Default: they stay."
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,13 @@ class TemplateOptions:
     """The template of `fill`, and what is to be written into its holes."""
 
     template: str | None = argument(
-        "TEMPLATE", "The template. Without one, or as -, standard input is read."
+        "TEMPLATE", "The template, in quotes. Without one, or as -, standard input is read."
+    )
+    beside: str | None = argument(
+        "-", "Adds standard input, behind the template; - TEMPLATE puts it in front."
     )
     template_file: Path | None = option(
-        "--template-file", "A UTF-8 file with the template.", "FILE"
+        "--template-file", "A UTF-8 file with the template; - adds standard input.", "FILE"
     )
     prompt: str | None = option(
         "--prompt", "What to write. Default: none; a puzzle's own for tiny-sudoku.", "TEXT"
@@ -150,7 +154,12 @@ class OutputOptions:
         "After Ctrl-C or an error, print the canvas in work behind the finished ones. Default: it "
         "goes to standard error, as a draft.",
     )
-    trace: Path | None = option("--trace", "Write every step to FILE as JSON lines.", "FILE")
+    trace: Path | None = option(
+        "--trace",
+        "Write every step to FILE as JSON lines; - is standard output, in place of the answer.",
+        "FILE",
+    )
+    overwrite: bool = flag("--overwrite", OVERWRITE_HELP)
 
     def check(self) -> None:
         """ArgumentError for options that do not go together."""

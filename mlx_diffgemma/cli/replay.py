@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import counted
-from .errors import FAILED, ArgumentError, FileError
-from .parameters import argument, flattened, option
+from .errors import FAILED, FileError
+from .options import OVERWRITE_HELP
+from .parameters import argument, flag, flattened, option
 from .terminal.streams import is_terminal, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .record.outfile import OutFile, Wanted
     from .record.pace import Pace
     from .record.recording import Recording
 
@@ -30,8 +34,13 @@ class ReplayOptions:
         "Show each step for so many seconds, 0 to 10, however long it took. Default: as --speed.",
         "SECONDS",
     )
-    svg: Path | None = option("--svg", "Write an animated image instead of playing.", "OUT")
-    html: Path | None = option("--html", "Write a page with a slider instead.", "OUT")
+    svg: Path | None = option(
+        "--svg", "Write an animated image instead of playing; - is standard output.", "OUT"
+    )
+    html: Path | None = option(
+        "--html", "Write a page with a slider instead; - is standard output.", "OUT"
+    )
+    overwrite: bool = flag("--overwrite", OVERWRITE_HELP)
 
 
 @flattened()
@@ -42,16 +51,18 @@ def command(given: ReplayOptions) -> int:
     the answer is printed. The exit code is 1 for an answer that `generate` refused, which is not
     printed, and for a generation that was interrupted.
     """
+    from .record.outfile import Taken, open_files
     from .record.pace import chosen_pace
     from .record.recording import read_recording
     from .terminal.screen import can_draw
 
     pace = chosen_pace(given.speed, given.pace)
-    _check_places(given)
-    recording = read_recording(given.file)
-    if given.svg or given.html:
-        _write(recording, given, pace)
-        return 0
+    reads = [Taken("FILE", given.file)]
+    with open_files(_wanted(given), reads, overwrite=given.overwrite) as outputs:
+        recording = read_recording(given.file)
+        if any(outputs):
+            _write(recording, pace, outputs)
+            return 0
     if is_terminal(sys.stdout) and can_draw(sys.stderr):
         from .record.player import play
 
@@ -75,26 +86,38 @@ def _end(recording: "Recording", file: Path) -> int:
     return 0
 
 
-def _check_places(given: ReplayOptions) -> None:
-    """ArgumentError where one file would replace another that is wanted."""
-    named = [("FILE", given.file), ("--svg", given.svg), ("--html", given.html)]
-    places = [(name, path.resolve()) for name, path in named if path is not None]
-    for number, (name, place) in enumerate(places):
-        for earlier, other in places[:number]:
-            same = place == other or (place.is_file() and other.is_file() and place.samefile(other))
-            if same:
-                raise ArgumentError(f"{earlier} and {name} are both {place}; give another name.")
+def _drawn(beginning: str, mark: str) -> "Callable[[Path], bool]":
+    """The test that a file is an image or a page that `replay` drew."""
+
+    def holds(file: Path) -> bool:
+        try:
+            with file.open("rb") as content:
+                head = content.read(2000)
+        except OSError:
+            return False
+        return head.startswith(beginning.encode()) and mark.encode() in head
+
+    return holds
 
 
-def _write(recording: "Recording", given: ReplayOptions, pace: "Pace") -> None:
+def _wanted(given: ReplayOptions) -> "list[Wanted | None]":
+    from .record.film import PAGE_MARK, SVG_MARK
+    from .record.outfile import Kind, Wanted
+
+    named = (
+        ("--svg", given.svg, Kind("image", _drawn("<svg ", SVG_MARK))),
+        ("--html", given.html, Kind("page", _drawn("<!DOCTYPE html>", PAGE_MARK))),
+    )
+    return [Wanted(name, file, kind) if file else None for name, file, kind in named]
+
+
+def _write(recording: "Recording", pace: "Pace", outputs: "Sequence[OutFile | None]") -> None:
     from .record.film import make_film, svg
-    from .record.outfile import OutFile
     from .record.page import html
 
     film = make_film(recording, pace)
     title = "Text coming out of noise, step by step"
-    wanted = ((given.svg, "the image", svg), (given.html, "the page", html))
-    for path, what, make in wanted:
-        if path is not None:
-            with OutFile(path, what) as out:
-                out.write_text(make(film, title))
+    for out, make in zip(outputs, (svg, html), strict=True):
+        if out:
+            out.write(make(film, title).encode())
+            out.finish()

@@ -4,11 +4,13 @@ All JSON that this program reads comes through `parse_json`, and all that it wri
 JSON through `json_bytes`.
 """
 
+import errno
 import json
 import math
 import os
 import re
 import stat
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,8 @@ MOST_DIGITS = 308  # of a whole number: with one more, the number may be beyond 
 MOST_SHOWN = 40  # characters of a key in an error
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # the escape of a half, or of a pair
 HALF = re.compile("[\ud800-\udfff]")
+
+PATIENCE = 5.0  # seconds that a pipe may lack a reader
 
 
 def own_file(variable: str, usual: str, name: str) -> Path | None:
@@ -133,22 +137,42 @@ def _too_deep() -> ValueError:
 
 
 class WholeFile:
-    """A file's new content: `write` puts it in the file's place, leaving without takes it away.
+    """A file's new content: `finish` puts it in the file's place, leaving without takes it away.
 
     Made before the work whose result it will hold, so that OSError comes first where the file
-    cannot be written. The old content stays until the new one is on the disk. A link stays a link;
-    a device or a pipe is written into directly.
+    cannot be written, or the disk has no room. The old content stays until the new one is on the
+    disk, and its permissions stay. A link stays a link; a device or a pipe is written into.
     """
 
     def __init__(self, file: Path, *, mode: int = 0o666) -> None:
         self.target = Path(os.path.realpath(file))
         self.part: Path | None = None
-        self.descriptor = self._open(mode)
+        self.descriptor = self._open(file, mode)
 
     def write(self, content: bytes) -> None:
         """The whole content, once."""
-        while content:  # a disk that fills up takes a part first
-            content = content[os.write(self.descriptor, content) :]
+        self.append(content)
+        self.finish()
+
+    def append(self, content: bytes) -> None:
+        """More of the content; none of it where the disk takes only a part."""
+        before = self.size
+        try:
+            while content:  # a disk that fills up takes a part first
+                content = content[os.write(self.descriptor, content) :]
+        except OSError:
+            if self.part:
+                os.ftruncate(self.descriptor, before)
+                os.lseek(self.descriptor, before, os.SEEK_SET)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content so far; 0 for a device or a pipe."""
+        return os.fstat(self.descriptor).st_size
+
+    def finish(self) -> None:
+        """Put the content in the file's place."""
         if self.part:
             os.fsync(self.descriptor)
             os.replace(self.part, self.target)
@@ -159,20 +183,58 @@ class WholeFile:
 
     def __exit__(self, *error: object) -> None:
         os.close(self.descriptor)
+        self._discard()
+
+    def _discard(self) -> None:
         if self.part:
             with suppress(OSError):
                 self.part.unlink()
 
-    def _open(self, mode: int) -> int:
-        if self.target.exists():
-            descriptor = os.open(self.target, os.O_WRONLY)  # a folder, or no permission: OSError
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    def _open(self, file: Path, mode: int) -> int:
+        old = None
+        if os.path.exists(file):  # the target of /dev/stdout, as a link, is no path
+            descriptor = _open_there(file)  # a folder, or no permission: OSError
+            old = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(old):
+                os.write(descriptor, b"")  # a device that is full says so
                 return descriptor
             os.close(descriptor)
         part = self.target.with_name(part_name(self.target.name, os.urandom(4).hex()))
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         self.part = part
+        try:
+            if old is not None:
+                os.fchmod(descriptor, stat.S_IMODE(old) & mode)
+            _require_room(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            self._discard()
+            raise
         return descriptor
+
+
+def _open_there(file: Path) -> int:
+    """A descriptor to write into what is there; a pipe is given some time to find a reader."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(file).st_mode):
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "nobody reads this pipe", str(file)) from None
+            time.sleep(0.02)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _require_room(descriptor: int) -> None:
+    """OSError on a full disk: one byte is written and taken back."""
+    os.write(descriptor, b"\n")
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def part_name(name: str, mark: str = "*") -> str:

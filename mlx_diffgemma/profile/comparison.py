@@ -79,15 +79,21 @@ def _not_above_0(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Ite
             yield f"{at}.{name} is {value[name]}, expected more than 0"
 
 
-def require_comparable(first: Profile, second: Profile) -> None:
+def require_comparable(first: Profile, second: Profile, files: tuple[Path, Path]) -> None:
     """ProfileError, with the first difference, for two runs of different work."""
     other = _conditions(second)
-    for what, value in _conditions(first).items():
-        if value != other[what]:
+    for key, value in _conditions(first).items():
+        if value != other[key]:
             raise ProfileError(
-                f"the two runs differ in {what}: {_shown(value)} and {_shown(other[what])}; "
-                "measure under the same conditions, or compare all the same with --anyway."
+                f"{files[0]} and {files[1]} differ in {key}: {_shown(value)} and "
+                f"{_shown(other[key])}; measure under the same conditions, or compare all the same "
+                "with --anyway."
             )
+
+
+def is_complete(profile: Profile) -> bool:
+    """False for a run that was interrupted; files of before the key tell nothing else."""
+    return bool(profile.get("complete", True))
 
 
 def compare(first: Profile, second: Profile) -> list[Row]:
@@ -132,19 +138,15 @@ FIGURES: Mapping[str, tuple[str, bool, Figure]] = {
 
 
 def _conditions(profile: Profile) -> dict[str, Any]:
-    """The choices that two runs must share, under the names an error gives them."""
+    """The choices that two runs must share, under their keys in a file."""
     model, workload = profile["model"], profile["workload"]
     sizes = ("layers", "parameters", "canvas_length", "vocab_size")
+    names = ("kind", "steps", "prompt_tokens", "prompts")
     return {
-        **{f"the sampler ({name})": value for name, value in profile["sampler"].items()},
-        **{f"the model ({name})": model[name] for name in sizes},
-        "quantisation": model["quantization"],
-        "the dtype": model["dtype"],
-        "the workload (context)": _context(workload),
-        **{
-            f"the workload ({name})": workload[name]
-            for name in ("kind", "steps", "prompt_tokens", "prompts")
-        },
+        **{f"sampler.{name}": value for name, value in profile["sampler"].items()},
+        **{f"model.{name}": model[name] for name in (*sizes, "quantization", "dtype")},
+        "workload.context": _context(workload),
+        **{f"workload.{name}": workload[name] for name in names},
     }
 
 
@@ -159,4 +161,4 @@ def _context(workload: Profile) -> Any:
 
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -71,7 +71,10 @@ class AnswerRecord:
 
 @dataclass
 class Measurement:
-    """All that was measured, and the machine's condition before and after."""
+    """All that was measured, and the machine's condition before and after.
+
+    sustained_seconds: for how long it is to go on; complete: all that was asked for is measured.
+    """
 
     session: Session
     name: str
@@ -82,12 +85,32 @@ class Measurement:
     after: Condition | None = None
     peak_memory_bytes: int = 0
     sustained_seconds: float | None = None
+    complete: bool = False
     baseline: Baseline | None = None
     encoder_head: dict[str, Any] | None = None
 
     @property
     def canvases(self) -> list[CanvasRecord]:
         return [canvas for record in self.records for canvas in record.canvases]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the beginning to the end of the last answer."""
+        return max((record.began + record.seconds for record in self.records), default=0.0)
+
+    @property
+    def is_enough(self) -> bool:
+        """True behind the last answer: a sustained run has no number of them, but a time."""
+        enough = len(self.records) >= self.workload.answers
+        return enough and self.seconds >= (self.sustained_seconds or 0.0)
+
+    @property
+    def progress(self) -> str:
+        """The share of the measurement that is done, in words."""
+        count = len(self.records)
+        if self.sustained_seconds is None:
+            return f"{count} of {self.workload.answers} answers"
+        return f"{count} answers in {self.seconds:.0f} of {self.sustained_seconds:.0f} s"
 
     @property
     def tokens(self) -> int:

@@ -33,6 +33,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "complete": measured.complete,
         "machine": {
             **asdict(measured.machine),
             "before": asdict(measured.before),
@@ -159,7 +160,7 @@ def _sustained(measured: Measurement) -> dict[str, Any] | None:
     """Median steps in ten equal stretches of time; slowdown: the last against the first."""
     if measured.sustained_seconds is None:
         return None
-    length = max(record.began + record.seconds for record in measured.records) / WINDOWS
+    length = measured.seconds / WINDOWS
     stretches: dict[int, list[float]] = {}
     for record in measured.records:
         number = min(WINDOWS - 1, int(record.began / length))
@@ -178,6 +179,8 @@ def _warnings(
 ) -> list[str]:
     """Warnings that belong to the figures."""
     found = []
+    if not measured.complete:
+        found.append(f"not finished: {measured.progress} measured")
     if measured.machine.device == "cpu":
         found.append("computed on the CPU: says nothing about a Mac's GPU")
     if len(measured.canvases) < FEWEST:

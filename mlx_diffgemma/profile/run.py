@@ -26,6 +26,7 @@ def run(
     be asked raises before anything is computed.
     """
     session, workload = measured.session, measured.workload
+    measured.sustained_seconds = sustained
     session.reset()  # a conversation would be part of every prompt
     first_questions(session, workload)
     total, done = workload.answers, count(1)
@@ -44,9 +45,9 @@ def run(
             _measure(measured, meter, question)
             if not workload.fixed:
                 advance()
-            if _is_enough(measured, sustained):
+            if measured.is_enough:
                 break
-        measured.sustained_seconds = sustained
+        measured.complete = True
     finally:
         measured.after = condition()
         progress(total, total)
@@ -90,10 +91,3 @@ def _answer(measured: Measurement, meter: Meter, question: Question) -> None:
     peak = mx.get_peak_memory() - others
     measured.peak_memory_bytes = max(measured.peak_memory_bytes, peak)
     measured.records.append(record)
-
-
-def _is_enough(measured: Measurement, sustained: float | None) -> bool:
-    if len(measured.records) < measured.workload.answers:
-        return False
-    last = measured.records[-1]
-    return sustained is None or last.began + last.seconds >= sustained

@@ -85,6 +85,7 @@ PROFILE = {
     "schema_version": "whole",
     "version": "text",
     "created": "text",
+    "complete": "flag",
     "machine": {
         **kinds(Machine),
         "before": kinds(Condition),
@@ -191,6 +192,8 @@ PROFILE = {
     "answers": [ANSWER],
 }
 
+ADDED = frozenset({"complete"})  # keys that files of version 1 from before them lack
+
 
 def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:
     """Deviations of `value` from `kind`, each in one line that begins with its path."""
@@ -224,7 +227,8 @@ def _object_problems(value: Any, kinds: Mapping[str, Any], at: str) -> Iterator[
     for name in kinds.keys() | value.keys():
         path = f"{at}.{name}" if at else name
         if name not in value:
-            yield f"{path} is missing"
+            if path not in ADDED:
+                yield f"{path} is missing"
         elif name not in kinds:
             yield f"{path} is unknown"
         else:

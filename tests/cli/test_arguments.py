@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from checkpoints import edit_json
-from puzzle import PUZZLE, SOLVE, assert_one_line
+from puzzle import SOLVE, assert_one_line
 
 LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"}
 
@@ -47,11 +47,6 @@ def test_a_bad_option_is_one_line(run: Any, options: list[str], part: str) -> No
 
 def test_an_unknown_command_is_one_line(run: Any) -> None:
     assert_one_line(run("generat", "Hi"), 2, "generat", "mlx-diffgemma --help")
-
-
-def test_a_dash_and_a_file_are_two_prompts(run: Any) -> None:
-    done = run("generate", "-", "--prompt-file", "x", input=PUZZLE)
-    assert_one_line(done, 2, "both given")
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])

@@ -86,6 +86,14 @@ def test_other_standard_input_is_left_alone(run: Any) -> None:
     assert run(*SOLVE, input="not a puzzle").stdout == SOLUTION
 
 
+def test_standard_input_that_is_not_read_is_said(spawn: Any) -> None:
+    """`git diff | ... generate PROMPT` left the diff out without a word."""
+    done = spawn(*SOLVE, input=b"a diff")
+    assert (done.returncode, done.stdout.decode()) == (0, SOLUTION)
+    (line,) = done.stderr.decode().splitlines()
+    assert_says(line, "note ... standard input ... not read ... - beside PROMPT")
+
+
 @pytest.mark.parametrize(
     ("prompt", "line"),
     [

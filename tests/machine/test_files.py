@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 
+from mlx_diffgemma.machine import files
 from mlx_diffgemma.machine.files import (
     WholeFile,
     json_bytes,
@@ -79,6 +80,46 @@ def test_a_pipe_is_written_into(file: Path) -> None:
     reader.join()
     assert read == ["new"]
     assert stat.S_ISFIFO(file.stat().st_mode)
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(file)
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    with pytest.raises(OSError, match="nobody reads this pipe"):
+        WholeFile(file)
+
+
+def test_what_is_appended_is_whole_or_not_there(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with WholeFile(file) as out:
+        out.append(b"one\n")
+        monkeypatch.setattr(os, "write", lambda number, part: _short(write, number, part))
+        with pytest.raises(OSError, match="No space"):
+            out.append(b"two and more\n")
+        monkeypatch.undo()
+        out.append(b"three\n")
+        assert not file.exists()
+        out.finish()
+    assert file.read_bytes() == b"one\nthree\n"
+
+
+def _short(write: Callable[[int, bytes], int], number: int, part: bytes) -> int:
+    """Write four bytes of a long part, and none of its rest."""
+    if len(part) < 13:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return write(number, part[:4])
+
+
+def test_a_new_content_keeps_the_files_permissions(file: Path) -> None:
+    file.write_text("old")
+    file.chmod(0o640)
+    with WholeFile(file) as out:
+        out.write(b"new")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
 def test_a_folder_is_found_before_the_work(tmp_path: Path) -> None:

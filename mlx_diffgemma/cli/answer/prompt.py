@@ -1,6 +1,7 @@
-"""A command's text, from exactly one of its argument, a file and standard input."""
+"""A command's text, from its argument, a file or standard input; `-` joins the last to another."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,24 +30,62 @@ TEMPLATE = RequiredText(
 )
 
 
-def read_text(text: str | None, file: Path | None, wanted: RequiredText) -> tuple[str, str]:
-    """The text, and the final line break of the file or of standard input that it was read from.
+def given_words(*words: str | None) -> list[str]:
+    """The words that a user typed for one text."""
+    return [word for word in words if word is not None]
 
-    ArgumentError: none given, or two; FileError: unreadable or not UTF-8; PromptError: empty.
+
+def read_text(words: Sequence[str], file: Path | None, wanted: RequiredText) -> tuple[str, str]:
+    """The text, and the final line break of the file or of standard input that it ends with.
+
+    `-` among the words is standard input: beside a text or a file both are joined, with a blank
+    line between them, in the order given; a file comes first. ArgumentError: none given, or more;
+    FileError: unreadable or not UTF-8; PromptError: empty.
     """
-    if text is not None and file is not None:
+    sources = _sources(words, file, wanted)
+    parts = [_read(source, wanted, alone=len(sources) == 1) for source in sources]
+    return "\n\n".join(text for text, _ in parts), parts[-1][1]
+
+
+def reads_stdin(words: Sequence[str], file: Path | None) -> bool:
+    """True where the text comes from standard input, or a part of it."""
+    return STDIN in words if words else file is None
+
+
+def _sources(
+    words: Sequence[str], file: Path | None, wanted: RequiredText
+) -> "list[str | Path | None]":
+    """The texts, files and standard input (`-`, or None where nothing asks for it) to join."""
+    texts = [word for word in words if word != STDIN]
+    if len(texts) > 1:
+        got = ", ".join(f"{text!r:.30}" for text in texts[:4])
+        raise ArgumentError(
+            f"{wanted.argument} is one text, got {len(texts)}: {got}"
+            f"{', ...' if len(texts) > 4 else ''}; put quotes around all of it."
+        )
+    if len(words) - len(texts) > 1:
+        raise ArgumentError(f"{STDIN} is given twice; standard input can be read once.")
+    if texts and file is not None:
         raise ArgumentError(
             f"{wanted.argument} and {wanted.option} are both given; give one of them."
         )
     if file is not None:
-        whole = _read_file(file, wanted)
-    elif text is not None and text != STDIN:
-        whole = text
+        return [file, *words]
+    return [*words] or [None]
+
+
+def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tuple[str, str]:
+    """A source's text, and the final line break that was taken off; an argument keeps its own."""
+    if isinstance(source, Path):
+        place, whole = str(source), _read_file(source, wanted)
+    elif source is None or source == STDIN:
+        place, whole = "standard input", _read_stdin(wanted, asked=source == STDIN)
     else:
-        whole = _read_stdin(wanted, asked=text == STDIN)
+        place, whole = wanted.argument, source
     if not whole.strip():
-        raise PromptError(f"the {wanted.name} is empty, expected some text.")
-    if whole is text:
+        what = f"the {wanted.name}" if alone else place
+        raise PromptError(f"{what} is empty, expected some text.")
+    if place == wanted.argument:
         return whole, ""
     kept = whole.removesuffix("\n").removesuffix("\r")
     return kept, whole[len(kept) :]

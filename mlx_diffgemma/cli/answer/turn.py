@@ -68,7 +68,12 @@ class Answer:
                     self.printer.grow(self.turn.reply().text)
 
     def _show(self) -> None:
-        """JSON always; text where there is some, and a puzzle's only where it is solved."""
+        """JSON always; text where there is some, and a puzzle's only where it is solved.
+
+        A trace on standard output holds the answer and stands alone there.
+        """
+        if self.trace and self.trace.file.is_stdout:
+            return
         if self.display.json:
             write_json(self.turn.reply().to_json())
         elif self.turn.committed and self.turn.problem() is None:
@@ -105,7 +110,8 @@ def show_turn(
     """
     for note in turn.notes:
         say(f"note: {note}")
-    display = choose_display(turn, output.as_json, output.visual)
+    data = output.as_json or (trace is not None and trace.file.is_stdout)
+    display = choose_display(turn, data, output.visual)
     printer = Printer(turn.settings.stop, "" if turn.task else ending)
     view = open_view(turn, display)
     code = Answer(turn, display, trace, bar, view, printer, output.keep_draft).run()

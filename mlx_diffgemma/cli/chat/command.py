@@ -16,7 +16,7 @@ class ChatOptions:
     )
 
 
-@flattened(without=("raw", "as_json", "trace"))
+@flattened(without=("raw", "as_json", "trace", "overwrite"))
 def command(
     given: ChatOptions,
     prompting: options.PromptingOptions,

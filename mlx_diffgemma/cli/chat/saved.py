@@ -1,6 +1,5 @@
 """A conversation as a JSON file: `/save` writes it, `--load` reads it."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,11 +8,12 @@ from ...errors import counted, one_line, shown
 from ...machine.files import json_bytes, read_json
 from ...text.chat import Message
 from ..errors import FileError, reason
-from ..record.outfile import OutFile
+from ..record.outfile import STDOUT, Kind, Taken, Wanted, json_object, open_files
 
 KIND, VERSION = "mlx-diffgemma conversation", 1
 SPEAKERS = ("user", "assistant")
 SHOWN = 60  # characters of a system text
+CONVERSATION = Kind("saved conversation", lambda file: json_object(file).get("kind") == KIND)
 KEYS = {"kind", "version", "model", "system", "messages"}
 
 
@@ -26,15 +26,20 @@ class SavedConversation:
     messages: tuple[Message, ...]
 
 
-def save(file: Path, conversation: SavedConversation) -> None:
-    """Write all or nothing; another conversation is replaced, but no other file."""
+def save(file: Path, conversation: SavedConversation, model: Path | None = None) -> None:
+    """Write all or nothing; another conversation is replaced, but no other file.
+
+    model: its folder, in which nothing is saved. Standard output is for answers.
+    """
     content = {"kind": KIND, "version": VERSION, **asdict(conversation)}
-    if "\0" in str(file):
-        raise FileError(f"{shown(repr(str(file)))} cannot be a file's name; choose another.")
-    if os.path.lexists(file) and not (file.is_file() and _is_conversation(file)):
-        raise FileError(f"{file} exists and is no saved conversation; choose another name.")
-    with OutFile(file, "the conversation") as out:
-        out.write_bytes(json_bytes(content, indent=1))
+    taken = [Taken("the answers", STDOUT)]
+    if model is not None:
+        taken.append(Taken("the model's folder", model))
+    wanted = Wanted("/save", file, CONVERSATION, may_overwrite=False)
+    with open_files([wanted], taken) as (out,):
+        assert out is not None
+        out.write(json_bytes(content, indent=1))
+        out.finish()
 
 
 def load(file: Path) -> SavedConversation:
@@ -79,14 +84,6 @@ def _message(file: Path, number: int, entry: Any) -> Message:
     if not (whole and entry["role"] in SPEAKERS and isinstance(entry["content"], str)):
         _refuse(file, f"has a message {number} that is not a role (user, assistant) and a content")
     return Message(entry["role"], entry["content"])
-
-
-def _is_conversation(file: Path) -> bool:
-    try:
-        content = read_json(file)
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def _refuse(file: Path, what: str) -> NoReturn:

@@ -141,7 +141,8 @@ def _save(talk: Talk, argument: str) -> None:
             f"/save {argument!r:.40}: no such user's home; put ./ in front of a name with ~."
         ) from error
     session = talk.session
-    save(file, SavedConversation(session.info.path, session.system, tuple(talk.said)))
+    said = SavedConversation(session.info.path, session.system, tuple(talk.said))
+    save(file, said, Path(session.info.path))
     say(f"saved {counted(len(talk.said), 'message')} to {file}.")
 
 

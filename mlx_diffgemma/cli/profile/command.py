@@ -1,7 +1,6 @@
 """`profile`: the cost of a step on this machine; `profile compare`: two such measurements."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import fields, replace
 
 import typer
@@ -28,24 +27,24 @@ def command(
     """Measure a model on this machine: steps, prefill, tokens per step, memory, and its bounds.
 
     Two canvases warm up, then at least five are measured. The default, 16 steps behind 1024 tokens,
-    compares machines; --steps adaptive measures what answers take. Ctrl-C prints what is finished.
+    compares machines; --steps adaptive measures what answers take. Ctrl-C prints what is finished,
+    and writes it to the files.
     """
     if ctx.invoked_subcommand is not None:
         return _refuse_options(ctx)
     if tuning.tune or tuning.tune_dtype:
         return _tune(ctx, model, tuning)
-    from ..record.outfile import OutFile
-    from .measure import Plan, measure_model
+    from ..record.outfile import Wanted, open_files, taken_by
+    from .measure import EVENTS, PROFILE, Plan, measure_model
 
     untuned = replace(model, no_tune=True)  # figures that machines are compared by
     plan = Plan(workload.workload(), measure, measure.sustained_seconds())
-    if files.json_file and files.trace and files.json_file.resolve() == files.trace.resolve():
-        raise ArgumentError(f"--json and --trace both name {files.trace}; give two files.")
-    with ExitStack() as stack:
-        outputs = [
-            stack.enter_context(OutFile(file, what)) if file else None
-            for file, what in ((files.json_file, "the profile"), (files.trace, "the trace"))
-        ]
+    wanted = [
+        Wanted("--json", files.json_file, PROFILE) if files.json_file else None,
+        Wanted("--trace", files.trace, EVENTS) if files.trace else None,
+    ]
+    reads = [place for name in (model.name, measure.baseline) if name for place in taken_by(name)]
+    with open_files(wanted, reads, overwrite=files.overwrite) as outputs:
         return measure_model(untuned, plan, outputs)
 
 
@@ -72,10 +71,11 @@ def compare_command(given: options.ComparisonOptions) -> int:
     from ..terminal.output import write_lines
     from .text import comparison_lines
 
-    profiles = read_profile(given.first), read_profile(given.second)
+    files = given.first, given.second
+    first, second = (read_profile(file) for file in files)
     if not given.anyway:
-        require_comparable(*profiles)
-    write_lines(comparison_lines(compare(*profiles)))
+        require_comparable(first, second, files)
+    write_lines(comparison_lines(compare(first, second), {"A": first, "B": second}))
     return 0
 
 

@@ -1,13 +1,13 @@
 """The work of `profile`: a model loaded, measured, and its figures printed and written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...checkpoint.hub import find_model
 from ...diffusion.settings import Settings
-from ...errors import counted
-from ...machine.files import json_bytes
 from ...machine.identity import this_machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
@@ -21,12 +21,24 @@ from ..answer.consent import ask_on_terminal
 from ..answer.loading import load_session
 from ..errors import exit_code
 from ..options import ModelOptions
-from ..record.outfile import OutFile
+from ..record.outfile import Kind, OutFile, json_object
 from ..terminal.output import write_lines
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from .options import MeasureOptions
 from .text import lines
+
+
+def _is_profile(file: Path) -> bool:
+    return {"schema_version", "machine", "answers"} <= json_object(file).keys()
+
+
+def _is_events(file: Path) -> bool:
+    value = json_object(file)
+    return "traceEvents" in value and value.get("displayTimeUnit") == "ms" and "otherData" in value
+
+
+PROFILE, EVENTS = Kind("profile", _is_profile), Kind("Chrome trace", _is_events)
 
 
 @dataclass(frozen=True)
@@ -47,20 +59,36 @@ def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | N
     try:
         _run(measured, plan)
     except (KeyboardInterrupt, Exception) as error:  # out of memory after an hour, for one
-        if measured.records:
-            write_lines(lines(to_json(measured)))
+        measured.complete = False
+        _hand_over(measured, outputs)
         if not isinstance(error, KeyboardInterrupt):
             raise
-        count = len(measured.records)
-        say(f"interrupted: {count} of {counted(plan.workload.answers, 'answer')} measured.")
+        say(f"interrupted: {measured.progress} measured.")
         return exit_code(error)
-    try:
-        write_lines(lines(to_json(measured)))
-    finally:  # nobody may be reading what is printed: what was measured is kept all the same
-        for output, content in zip(outputs, (to_json, chrome_trace), strict=True):
-            if output:
-                output.write_bytes(json_bytes(content(measured)))
+    _hand_over(measured, outputs)
     return 0
+
+
+def _hand_over(measured: Measurement, outputs: Sequence[OutFile | None]) -> None:
+    """Print the report and write the files, each whatever becomes of the others.
+
+    Nobody may be reading what is printed: what was measured is kept all the same. A file on
+    standard output takes the report's place there.
+    """
+    if not measured.records:
+        return
+    profile = to_json(measured)
+    with ExitStack() as stack:
+        for out, content in zip(outputs, (profile, chrome_trace(measured)), strict=True):
+            if out:
+                stack.callback(_write, out, content)
+        if not any(out and out.is_stdout for out in outputs):
+            write_lines(lines(profile))
+
+
+def _write(out: OutFile, content: Mapping[str, Any]) -> None:
+    out.write_line(content)
+    out.finish()
 
 
 def _run(measured: Measurement, plan: Plan) -> None:

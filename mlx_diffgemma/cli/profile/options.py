@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
+from ..options import OVERWRITE_HELP
 from ..parameters import argument, flag, given_options, option
 
 if TYPE_CHECKING:
@@ -136,9 +137,15 @@ class FileOptions:
     """The files that a measurement is written to."""
 
     json_file: Path | None = option(
-        "--json", "Write every figure and sample to FILE (docs/profile.md).", "FILE"
+        "--json",
+        "Write every figure and sample to FILE (docs/profile.md); - is standard output, in place "
+        "of the report.",
+        "FILE",
     )
-    trace: Path | None = option("--trace", "Write Chrome trace events to FILE.", "FILE")
+    trace: Path | None = option(
+        "--trace", "Write Chrome trace events to FILE; - as for --json.", "FILE"
+    )
+    overwrite: bool = flag("--overwrite", OVERWRITE_HELP)
 
 
 @dataclass(frozen=True)

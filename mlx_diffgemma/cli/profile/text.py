@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import counted
 from ...model.memory import sized
-from ...profile.comparison import Row
+from ...profile.comparison import Row, is_complete
 
 Values = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield from _components(profile)
     if profile["sustained"]:
         yield ""
-        yield from _sustained(profile["sustained"])
+        yield from _sustained(profile["sustained"], profile["answers"])
     if profile["baseline"]:
         yield ""
         yield from _baseline(profile["baseline"], profile)
@@ -140,8 +140,9 @@ def waiting(fences: Values) -> str:
     )
 
 
-def _sustained(sustained: Values) -> Iterator[str]:
-    yield f"sustained for {sustained['seconds']:.0f} s: median step in ten stretches of time"
+def _sustained(sustained: Values, answers: Sequence[Values]) -> Iterator[str]:
+    seconds = min(sustained["seconds"], answers[-1]["began"] + answers[-1]["seconds"])
+    yield f"sustained for {seconds:.0f} s: median step in ten stretches of time"
     yield "  " + "  ".join(f"{window['step_ms']:.4g}" for window in sustained["windows"]) + " ms"
     yield f"  the last is {sustained['slowdown']:+.1%} against the first"
 
@@ -188,8 +189,11 @@ def _of_bound(bound: Values | None, name: str) -> str:
     return "" if share is None else f"; {share:.0%} of the chip's bound"
 
 
-def comparison_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """The report of `profile compare`: a line a figure, the step's in words first."""
+def comparison_lines(rows: Sequence[Row], profiles: Mapping[str, Values]) -> Iterator[str]:
+    """The report of `profile compare`: a line a figure, the step's in words first.
+
+    profiles: the two runs by the letters that they have in the table.
+    """
     step = next(row for row in rows if row.name == "step")
     yield f"{_verdict(step)}: a step changes by {_interval(step)}"
     yield ""
@@ -200,6 +204,10 @@ def comparison_lines(rows: Sequence[Row]) -> Iterator[str]:
             f"{name:<20}{row.change.first:>10.4g}{row.change.second:>12.4g}  {_interval(row)}, "
             f"{row.verdict}"
         )
+    for letter, profile in profiles.items():
+        if not is_complete(profile):
+            answers = len(profile["answers"])
+            yield f"warning: {letter} is of a run that was not finished: {answers} answers"
 
 
 def _verdict(step: Row) -> str:

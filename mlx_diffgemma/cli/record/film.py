@@ -21,6 +21,8 @@ from .recording import Recording
 
 COLUMNS, ROWS = 80, 50
 HOLD_SECONDS = 2.0  # the last step, before it begins again
+SVG_MARK = 'data-generator="mlx-diffgemma"'  # by which an image, or a page, is known again
+PAGE_MARK = '<meta name="generator" content="mlx-diffgemma">'
 CELL, ROW, FONT, MARGIN = 8.4, 19, 14, 12  # pixels
 FAMILY = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 
@@ -87,7 +89,7 @@ def svg(film: Film, title: str) -> str:
     body = "\n".join(_drawn(stretch, count, classes) for stretch in stretches)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{escape(title)}">\n'
+        f'height="{height}" role="img" aria-label="{escape(title)}" {SVG_MARK}>\n'
         f"<title>{escape(title)}</title>\n"
         f"<style>\n{_style(film, stretches, classes)}</style>\n"
         f'<rect width="100%" height="100%" rx="8"/>\n'

@@ -7,12 +7,13 @@ import json
 from html import escape
 
 from ..terminal.streams import harmless
-from .film import Film, svg
+from .film import PAGE_MARK, Film, svg
 
 
 def html(film: Film, title: str) -> str:
     """The page: controls, the very image that `svg` gives, a note and the prompt."""
     return PAGE.format(
+        mark=PAGE_MARK,
         title=_escaped(title),
         prompt=f"<h2>Prompt</h2>\n<pre>\n{_escaped(film.prompt)}</pre>" if film.prompt else "",
         note=f"<p>{_escaped(film.note)}</p>\n" if film.note else "",
@@ -33,6 +34,7 @@ PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{mark}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>

@@ -78,6 +78,9 @@ def read_recording(file: Path) -> Recording:
         prompt = _optional_text(lines[0].get("prompt"))
     entries: list[_Entry] = []
     for number, line in enumerate(lines[1:], 2):
+        if line.get("type") == "header":
+            then = f"keep the lines before that, or {AGAIN}"
+            _refuse(file, f"holds a second trace from line {number} on, expected one", then)
         with _checking(file, number):
             entry = _entry(line, canvas_length)
         if not _follows(entry.frame, entries[-1].frame if entries else None):
@@ -151,7 +154,9 @@ def _layout_part(part: object, length: int) -> str | int:
 
 def _entry(line: dict[str, Any], canvas_length: int) -> _Entry:
     """A step's or a commit's line; KeyError, TypeError or ValueError where it is neither."""
-    committed = {"step": False, "commit": True}[line["type"]]
+    if line["type"] not in ("step", "commit"):
+        raise ValueError(f"type {line['type']!r:.40} is neither step nor commit")
+    committed = line["type"] == "commit"
     tokens = _integers(line["tokens"], 0)
     parts = Parts(tuple(_text(piece) for piece in line["pieces"]), _text(line["roles"]))
     if not len(tokens) == len(parts.pieces) == len(parts.roles) or set(parts.roles) - ROLES:

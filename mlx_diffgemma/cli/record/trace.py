@@ -1,14 +1,12 @@
 """`--trace FILE`: a generation as JSON lines, written as its steps come.
 
 One header, one line a step, one line a finished canvas; tokens carry their texts, so that `replay`
-needs no tokenizer. The file is opened before the model is loaded, so that a bad path is found at
-once; its old content goes when the generation begins.
+needs no tokenizer. The place is checked before the model is loaded. However the generation ends,
+the steps that were finished take the place of an earlier trace.
 """
 
-import os
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,60 +14,57 @@ from typing import Any
 from ...conversation.turn import Turn
 from ...diffusion.denoise import Frame
 from ...diffusion.pinned import FillFrame
-from ...machine.files import json_bytes
+from ...machine.files import parse_json
 from ...text.pieces import Parts
 from ...version import __version__
 from ..answer.advice import refusal
+from ..options import OutputOptions
 from ..terminal.scene import turn_reader
-from .outfile import writing
+from .outfile import STDOUT, Kind, OutFile, Taken, Wanted, open_files
 
 FORMAT = 1  # of the lines; another number where an older reader would go wrong
-WHAT = "the trace"  # in errors
+
+
+def _is_trace(file: Path) -> bool:
+    try:
+        with file.open("rb") as content:
+            header = parse_json(content.readline(LONGEST_HEADER))
+    except (OSError, ValueError):
+        return False
+    return isinstance(header, dict) and header.get("type") == "header" and "format" in header
+
+
+LONGEST_HEADER = 1 << 20  # bytes
+TRACE = Kind("trace", _is_trace)
 
 
 @contextmanager
-def open_trace(file: Path | None) -> "Iterator[Trace | None]":
-    """The trace in `file`, or None without one; an empty file of no generation is removed."""
-    if file is None:
-        yield None
-        return
-    created = not file.exists()
-    trace = Trace(file)
-    try:
-        trace.check_room()
-        yield trace
-    finally:
-        os.close(trace.descriptor)
-        if created and trace.turn is None:
-            with suppress(OSError):
-                file.unlink()
+def open_trace(output: OutputOptions, taken: Iterable[Taken]) -> "Iterator[Trace | None]":
+    """The trace that is wanted, or None; a generation that never began leaves the file alone."""
+    wanted = Wanted("--trace", output.trace, TRACE) if output.trace else None
+    if output.as_json:
+        taken = [*taken, Taken("--json", STDOUT)]
+    with open_files([wanted], taken, overwrite=output.overwrite) as (file,):
+        trace = Trace(file) if file else None
+        try:
+            yield trace
+        finally:
+            if trace and trace.turn is not None:
+                trace.file.finish()
 
 
 class Trace:
-    """An open trace file; FileError when it cannot be opened or written."""
+    """A trace on its way into a file; FileError where that cannot be written."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: OutFile) -> None:
         self.file = file
         self.turn: Turn | None = None
-        with writing(file, WHAT):
-            self.descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        self.regular = stat.S_ISREG(os.fstat(self.descriptor).st_mode)
-
-    def check_room(self) -> None:
-        """FileError on a full disk: one byte is written and taken back, none to a device."""
-        with writing(self.file, WHAT):
-            size = os.fstat(self.descriptor).st_size
-            os.write(self.descriptor, b"\n" if self.regular else b"")
-            if self.regular:
-                os.ftruncate(self.descriptor, size)
 
     def begin(self, turn: Turn) -> None:
         """The header."""
-        if self.regular:
-            os.ftruncate(self.descriptor, 0)
         self.turn, self.read = turn, turn_reader(turn)
         session = turn.session
-        self._write(
+        self.file.write_line(
             {
                 "type": "header",
                 "format": FORMAT,
@@ -92,13 +87,7 @@ class Trace:
         if frame.committed:
             line["answer"] = self.turn.reply().text
             line["refused"] = refusal(self.turn)
-        self._write(line)
-
-    def _write(self, line: Mapping[str, Any]) -> None:
-        content = json_bytes(line)
-        with writing(self.file, WHAT):
-            while content:  # a disk that fills up takes a part first
-                content = content[os.write(self.descriptor, content) :]
+        self.file.write_line(line)
 
 
 def _line(frame: Frame, parts: Parts) -> dict[str, Any]:

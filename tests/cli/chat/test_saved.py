@@ -9,7 +9,8 @@ import pytest
 from facts import raises
 
 from mlx_diffgemma.cli.chat.saved import SavedConversation, load, save
-from mlx_diffgemma.cli.errors import FileError
+from mlx_diffgemma.cli.errors import ArgumentError, FileError
+from mlx_diffgemma.machine import files
 from mlx_diffgemma.text.chat import Message
 
 SAID = (Message("user", "空は?\n"), Message("assistant", 'blue "ish"'))
@@ -55,9 +56,10 @@ def test_a_models_name_may_be_no_utf8(file: Path) -> None:
     assert load(file).model == r"a\udcff"
 
 
-def test_a_pipe_is_not_waited_for(file: Path) -> None:
+def test_a_pipe_is_not_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(file)
-    with pytest.raises(FileError, match="exists and is no saved conversation"):
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    with raises(FileError, "cannot be written", file, "nobody reads this pipe"):
         save(file, SavedConversation("m", None, SAID))
 
 
@@ -66,6 +68,21 @@ def test_other_files_are_not_replaced(file: Path) -> None:
     with pytest.raises(FileError, match="exists and is no saved conversation"):
         save(file, SavedConversation("m", None, SAID))
     assert file.read_text() == '{"precious": 1}'
+
+
+def test_neither_standard_output_nor_the_models_folder_takes_it(tmp_path: Path) -> None:
+    said = SavedConversation("m", None, SAID)
+    with raises(ArgumentError, "/save ... standard output"):
+        save(Path("-"), said)
+    with raises(ArgumentError, "/save", tmp_path / "talk.json", "the model's folder", tmp_path):
+        save(tmp_path / "talk.json", said, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_no_name_is_one_line(name: str) -> None:
+    with raises(FileError, repr(name), "choose another"):
+        save(Path(name), SavedConversation("m", None, SAID))
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ REFUSED = [
     (("--seed", 2**64), 2, "seed is 18446744073709551616 ... whole number"),
     (("--json", "no/such/folder/x"), 1, "cannot be written ... no/such/folder/x ... No such file"),
     (("--trace", "/"), 1, "trace cannot be written ... Is a directory"),
-    (("--json", "x", "--trace", "./x"), 2, "--json and --trace ... x ... two files"),
+    (("--json", "x", "--trace", "./x"), 2, "--json and --trace ... x"),
 ]
 
 
@@ -153,11 +154,22 @@ def test_a_file_is_replaced_whole_or_left(profile: Any, tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("before")
     link.symlink_to(file)
-    assert profile("--context", 9999, "--json", link).exit_code == 2
+    assert_one_line(profile("--json", link), 1, link, "profile", "--overwrite")
+    assert profile("--context", 9999, "--json", link, "--overwrite").exit_code == 2
     assert (file.read_text(), sorted(os.listdir(tmp_path))) == ("before", ["file", "link"])
-    assert profile("--json", link).exit_code == 0
+    assert profile("--json", link, "--overwrite").exit_code == 0
     assert link.is_symlink()
     assert written(file)
+    assert_one_line(profile("--trace", link), 1, link, "Chrome trace", "--overwrite")
+    assert profile("--json", link, "--trace", tmp_path / "trace").exit_code == 0
+    assert profile("--json", link, "--trace", tmp_path / "trace").exit_code == 0
+
+
+@pytest.mark.parametrize(("option", "key"), [("--json", "answers"), ("--trace", "traceEvents")])
+def test_a_file_on_standard_output_stands_there_alone(profile: Any, option: str, key: str) -> None:
+    done = profile(option, "-")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)[key]
 
 
 def test_a_device_is_written_into(profile: Any) -> None:
@@ -179,16 +191,39 @@ def test_files_are_written_though_nobody_reads_what_is_printed(
     assert json.loads(trace.read_text())["traceEvents"]
 
 
-def test_an_interrupt_prints_what_is_finished(random_folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    command = ("profile", "--model", random_folder, *FAST, "--json", file)
-    code, out, err = stopped(SLOW, 5, *command)  # two to warm up, two measured
-    assert (code, err) == (130, ["interrupted: 2 of 5 answers measured."])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_prints_and_writes_what_is_finished(
+    random_folder: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    """An hour's measurement was lost."""
+    file, trace = tmp_path / "file", tmp_path / "trace"
+    command = ("profile", "--model", random_folder, *FAST, "--json", file, "--trace", trace)
+    got, out, err = stopped(SLOW, 5, *command, sent=sent)  # two to warm up, two measured
+    assert (got, err) == (code, ["interrupted: 2 of 5 answers measured."])
     assert "2 answers, 2 canvases" in out
-    assert "warning: only 2 canvases" in out
-    assert os.listdir(tmp_path) == []
+    assert "warning: not finished: 2 of 5 answers measured" in out
+    value = written(file)
+    assert (value["complete"], len(value["answers"])) == (False, 2)
+    assert json.loads(trace.read_text())["traceEvents"]
+
+
+def test_an_interrupt_before_the_first_answer_writes_nothing(
+    random_folder: Path, tmp_path: Path
+) -> None:
+    command = ("profile", "--model", random_folder, *FAST, "--json", tmp_path / "file")
     code, out, err = stopped(SLOW, 2, *command)
     assert (code, out, err) == (130, "", ["interrupted: 0 of 5 answers measured."])
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupted_sustained_run_counts_seconds(random_folder: Path, tmp_path: Path) -> None:
+    """It said "67 of 5 answers measured"."""
+    command = ("profile", "--model", random_folder, *FAST, "--json", tmp_path / "file")
+    code, out, err = stopped(SLOW, 10, *command, "--sustained", "50s")  # seven measured
+    assert code == 130
+    assert_says(err[-1], "interrupted: 7 answers in ... of 50 s")
+    assert "sustained for 0 s" in out or "sustained for 1 s" in out
+    assert written(tmp_path / "file")["sustained"]["seconds"] == 50
 
 
 def test_an_error_prints_what_is_finished(
@@ -204,7 +239,25 @@ def test_an_error_prints_what_is_finished(
     assert done.stderr.startswith("error: out of memory")
     assert done.stderr.count("\n") == 1
     assert "5 answers, 5 canvases" in done.stdout
-    assert not file.exists()
+    value = written(file)
+    assert (value["complete"], value["encoder_head"]) == (False, None)
+
+
+def test_a_file_that_cannot_be_finished_does_not_keep_the_other(
+    profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def fail(part: Path, target: Path) -> None:
+        if target.name == "file":
+            raise OSError(2, "No such file or directory")
+        replace(part, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    done = profile("--json", tmp_path / "file", "--trace", tmp_path / "trace")
+    assert done.exit_code == 1
+    assert_says(done.stderr[:-1], "error: the profile cannot be written", tmp_path / "file")
+    assert os.listdir(tmp_path) == ["trace"]
 
 
 # --- compare
@@ -268,13 +321,14 @@ def test_a_slower_run_is_slower(run: Any, measured: Path) -> None:
 
 
 OTHERS = [
-    (("sampler", "entropy_bound"), 0.2, "sampler ... --entropy-bound ... 0.1 and 0.2"),
-    (("sampler", "max_denoising_steps"), 9, "sampler ... --steps ... 2 and 9"),
-    (("model", "quantization"), {"experts": ["4-bit"]}, "quantisation"),
-    (("model", "layers"), 7, "model ... layers ... 2 and 7"),
-    (("workload", "context"), 999, "workload ... context ... 130 and 999"),
-    (("workload", "prompt_tokens"), 999, "workload ... prompt_tokens ... 130 and 999"),
-    (("workload", "prompts"), ["other"], "workload ... prompts"),
+    (("sampler", "entropy_bound"), 0.2, "sampler.entropy_bound ... 0.1 and 0.2"),
+    (("sampler", "max_denoising_steps"), 9, "sampler.max_denoising_steps ... 2 and 9"),
+    (("sampler", "stop"), ["x"], 'sampler.stop ... [] and ["x"]'),
+    (("model", "quantization"), {"experts": ["4-bit"]}, "model.quantization"),
+    (("model", "layers"), 7, "model.layers ... 2 and 7"),
+    (("workload", "context"), 999, "workload.context ... 130 and 999"),
+    (("workload", "prompt_tokens"), 999, "workload.prompt_tokens ... 130 and 999"),
+    (("workload", "prompts"), ["other"], "workload.prompts"),
 ]
 
 
@@ -284,7 +338,9 @@ def test_other_work_is_not_compared(
 ) -> None:
     other = changed(measured, lambda profile: profile[place[0]].update({place[1]: value}))
     done = run("profile", "compare", measured, other)
-    assert_one_line(done, 1, "runs differ", facts)
+    assert_one_line(done, 1, measured, "and", other, "differ in", facts)
+    for option in ("--entropy-bound", "--steps", "--stop"):  # nobody gave one
+        assert option not in done.stderr
     assert run("profile", "compare", measured, other, "--anyway").exit_code == 0
 
 
@@ -293,6 +349,29 @@ def test_a_context_is_the_same_whether_asked_for_or_not(run: Any, measured: Path
     other = changed(measured, lambda profile: profile["workload"].update(context=None))
     assert run("profile", "compare", measured, other).exit_code == 0
     assert run("profile", "compare", other, measured).exit_code == 0
+
+
+def test_an_unfinished_run_is_compared_and_named(run: Any, measured: Path) -> None:
+    other = changed(measured, lambda profile: profile.update(complete=False))
+    done = run("profile", "compare", measured, other)
+    assert done.exit_code == 0
+    assert_says(done.stdout.splitlines()[-1], "warning: B ... not finished ... 5")
+    assert "warning" not in run("profile", "compare", measured, measured).stdout
+
+
+def test_a_profile_from_before_the_key_is_a_profile(run: Any, measured: Path) -> None:
+    other = changed(measured, lambda profile: profile.pop("complete"))
+    done = run("profile", "compare", other, measured)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "warning" not in done.stdout
+
+
+def test_a_key_in_an_error_is_no_option(run: Any, measured: Path) -> None:
+    def odd(profile: dict[str, Any]) -> None:
+        profile["sampler"] = "max_tokens"
+
+    done = run("profile", "compare", measured, changed(measured, odd))
+    assert_one_line(done, 1, "sampler is 'max_tokens'")
 
 
 def test_one_sample_has_no_interval(run: Any, measured: Path) -> None:

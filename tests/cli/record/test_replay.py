@@ -122,6 +122,23 @@ def test_a_trace_keeps_the_prompt(puzzle: Path) -> None:
     assert (read_recording(puzzle).prompt or "").replace("\n", "") == PUZZLE.replace(".", "0")
 
 
+def test_two_traces_in_one_file_are_called_that(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    """Line 7 lacked 'header'."""
+    file, content = tmp_path / "twice.jsonl", puzzle.read_text()
+    file.write_text(content + content)
+    number = len(content.splitlines()) + 1
+    assert_one_line(
+        run("replay", file), 1, file, f"second trace from line {number}", "expected one"
+    )
+
+
+def test_a_line_of_no_known_type_says_so(run: Any, puzzle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_bytes(puzzle.read_bytes())
+    changed(file, 2, type="max_denoising_steps")  # nobody gave --steps
+    assert_one_line(run("replay", file), 1, file, "line 3 ... type 'max_denoising_steps'")
+
+
 # --- played
 
 
@@ -400,6 +417,7 @@ def test_an_image_that_cannot_be_finished_leaves_the_one_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mlx_diffgemma.machine.files.os.write", full)
-    assert_one_line(run("replay", puzzle, "--svg", out), 1, "No space left on device")
+    done = run("replay", puzzle, "--svg", out, "--overwrite")
+    assert_one_line(done, 1, "No space left on device")
     assert out.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["steps.svg"]

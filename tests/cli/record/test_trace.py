@@ -51,11 +51,12 @@ def test_a_step_holds_what_the_contract_names(run: Any, tmp_path: Path) -> None:
         assert step["mean_entropy"] == pytest.approx(mean, rel=1e-5)  # a float32 sum of 90
 
 
-def test_a_trace_replaces_what_the_file_held(run: Any, tmp_path: Path) -> None:
+def test_a_trace_replaces_an_earlier_one(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
-    file.write_text("old\n" * 100_000)
-    assert run(*SOLVE, "--trace", file).exit_code == 0
-    assert read(file)[0]["type"] == "header"
+    for seed in (1, 2):
+        assert run(*SOLVE[:-1], seed, "--trace", file).exit_code == 0
+        assert read(file)[0]["seed"] == seed
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -77,11 +78,11 @@ def test_a_full_disk_is_found_before_the_model(run: Any) -> None:
 
 def test_no_file_is_left_by_a_generation_that_never_began(run: Any, tmp_path: Path) -> None:
     new, old = tmp_path / "new", tmp_path / "old"
-    old.write_text("kept")
+    old.write_text('{"type": "header", "format": 1}\n')
     for file in (new, old):
         assert_one_line(run("generate", "12", "--model", "tiny-sudoku", "--trace", file), 1)
     assert not new.exists()
-    assert old.read_text() == "kept"
+    assert old.read_text() == '{"type": "header", "format": 1}\n'
 
 
 def test_a_disk_that_fills_up_keeps_what_is_finished(
@@ -97,13 +98,33 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
             raise OSError(28, "No space left on device")
         return write(descriptor, content)
 
-    monkeypatch.setattr("mlx_diffgemma.cli.record.trace.os.write", short)
+    monkeypatch.setattr("mlx_diffgemma.machine.files.os.write", short)
     done = run(*command, "--trace", file)  # a probe, the header, 3 steps and a commit
     assert done.exit_code == 1
     assert done.stdout == first + "\n"
     (line,) = done.stderr.splitlines()
     assert_says(line, "error: ... trace cannot be written", file, "No space left on device")
     assert len(read(file)) == 5
+    before, room[0] = file.read_bytes(), 3  # an earlier trace stays
+    assert run(*command, "--trace", file).exit_code == 1
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
+
+
+@pytest.mark.parametrize("place", ["-", "/dev/stdout"])
+def test_a_trace_on_standard_output_stands_there_alone(
+    spawn: Any, random_folder: Path, place: str
+) -> None:
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", 5)
+    done = spawn(*command, "--trace", place)
+    header, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr, header["type"]) == (0, b"", "header")
+    assert [line["canvas"] for line in lines if line["type"] == "commit"] == [0, 1]
+
+
+def test_one_object_or_lines_on_standard_output(run: Any) -> None:
+    done = run(*SOLVE, "--json", "--trace", "-")
+    assert_one_line(done, 2, "--json and --trace ... standard output")
 
 
 def test_a_device_takes_a_trace(run: Any) -> None:

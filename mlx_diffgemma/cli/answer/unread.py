@@ -1,0 +1,67 @@
+"""Standard input that a command does not read: said, and never touched.
+
+`git diff | ... "Write a commit message"` looks as if the diff were part of the prompt. In a shell's
+loop, `while read line; do ... "$line"; done < list`, the rest of the list waits in the same place,
+and is meant for the shell: then the parent has the same standard input.
+"""
+
+import fcntl
+import os
+import stat
+import struct
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..terminal.streams import say
+
+
+@contextmanager
+def unread_input_said(argument: str, *, read: bool) -> Iterator[None]:
+    """Say once that data wait in standard input, before the work or, if they come late, after it.
+
+    argument: what they could stand beside; read: the command reads them, nothing is to be said.
+    """
+    said = read or _say(argument)
+    yield
+    if not said:
+        _say(argument)
+
+
+def _say(argument: str) -> bool:
+    if found := has_unread_data():
+        say(f"note: standard input holds data that is not read; - beside {argument} adds it.")
+    return found
+
+
+def has_unread_data() -> bool:
+    """True where data wait in a pipe or a file that was given to this command alone."""
+    try:
+        number = sys.stdin.fileno()
+        there = os.fstat(number)
+        if stat.S_ISFIFO(there.st_mode):
+            waiting = struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, bytes(4)))[0] > 0
+        else:
+            waiting = stat.S_ISREG(there.st_mode) and _place(number) < there.st_size
+        return waiting and not _is_the_parents(there)
+    except (AttributeError, OSError, ValueError):  # closed, or nothing that the system knows
+        return False
+
+
+def _place(number: int) -> int:
+    return os.lseek(number, 0, os.SEEK_CUR)
+
+
+def _is_the_parents(there: os.stat_result) -> bool:
+    """True where the parent may go on to read the same standard input, as a shell's loop does.
+
+    Without Linux's /proc a file counts as the parent's, and so does a pipe where the parent is in
+    our process group: a shell gives a pipeline that somebody types a group of its own.
+    """
+    if os.path.isdir("/proc/self/fd"):
+        try:
+            return os.path.samestat(there, os.stat(f"/proc/{os.getppid()}/fd/0"))
+        except FileNotFoundError:  # the parent has closed its own
+            return False
+    return stat.S_ISREG(there.st_mode) or os.getpgid(os.getppid()) == os.getpgrp()

@@ -1,0 +1,96 @@
+"""A prompt from its argument, a file and standard input, alone and joined."""
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from facts import raises
+from puzzle import PUZZLE, SOLUTION, assert_one_line
+
+from mlx_diffgemma.cli.answer.prompt import PROMPT, given_words, read_text, reads_stdin
+from mlx_diffgemma.cli.errors import ArgumentError
+from mlx_diffgemma.errors import PromptError
+
+MODEL = ("--model", "tiny-sudoku", "--seed", 1)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Something on standard input, which is no terminal."""
+    stdin = SimpleNamespace(buffer=io.BytesIO(content), isatty=lambda: False)
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ("a diff\n", "\n")),
+        (["-"], ("a diff\n", "\n")),
+        (["Sum up"], ("Sum up", "")),
+        (["Sum up", "-"], ("Sum up\n\na diff\n", "\n")),
+        (["-", "Sum up"], ("a diff\n\n\nSum up", "")),
+        (["-", "Sum up\n"], ("a diff\n\n\nSum up\n", "")),
+    ],
+)
+def test_standard_input_stands_where_its_dash_does(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], expected: tuple[str, str]
+) -> None:
+    """`git diff | ... "Write a commit message"` had no way to give both."""
+    given(monkeypatch, b"a diff\n\n")
+    assert read_text(words, None, PROMPT) == expected
+
+
+def test_a_file_comes_before_standard_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "question"
+    file.write_bytes(b"\xef\xbb\xbfSum up:\r\n")
+    given(monkeypatch, b"one\r\ntwo\r\n")
+    assert read_text(["-"], file, PROMPT) == ("Sum up:\n\none\r\ntwo", "\r\n")
+    assert read_text([], file, PROMPT) == ("Sum up:", "\r\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "facts"),
+    [
+        (["write", "a", "poem"], "PROMPT is one text, got 3 ... 'write', 'a', 'poem' ... quotes"),
+        (["write", "-", "poem"], "got 2 ... 'write', 'poem'"),
+        (["-", "Sum up", "-"], "- is given twice"),
+    ],
+)
+def test_words_without_quotes_are_an_error(words: list[str], facts: str) -> None:
+    with raises(ArgumentError, facts):
+        read_text(words, None, PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("words", "place"), [(["Sum up", "-"], "standard input"), ([" ", "-"], "PROMPT")]
+)
+def test_an_empty_part_is_named(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], place: str
+) -> None:
+    given(monkeypatch, b"\n")
+    with raises(PromptError, place, "empty"):
+        read_text(words, None, PROMPT)
+
+
+def test_what_is_read() -> None:
+    assert given_words("a", None, "b") == ["a", "b"]
+    assert reads_stdin([], None)
+    assert reads_stdin(["a", "-"], None)
+    assert reads_stdin(["-"], Path("x"))
+    assert not reads_stdin(["a"], None)
+    assert not reads_stdin([], Path("x"))
+
+
+@pytest.mark.parametrize("command", ["generate", "fill"])
+def test_the_commands_join_them(run: Any, command: str) -> None:
+    first, second = PUZZLE[:40], PUZZLE[40:]
+    done = run(command, first, "-", *MODEL, input=second)
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+    done = run(command, "-", second, *MODEL, input=first)
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+    done = run(command, "write", "a", "poem", *MODEL)
+    assert_one_line(done, 2, "is one text, got 3 ... quotes")
