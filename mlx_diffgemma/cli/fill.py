@@ -26,7 +26,7 @@ def command(
     from ..assets import embedded_folder, embedded_task
     from ..text.holes import read_template
     from .answer.loading import load_session
-    from .answer.prompt import TEMPLATE, given_words, read_text, reads_stdin
+    from .answer.prompt import TEMPLATE, given_words, read_text
     from .answer.turn import show_turn
     from .answer.unread import unread_input_said
     from .record.outfile import taken_by
@@ -41,7 +41,7 @@ def command(
     if prompting.raw or not may_be_a_puzzle:
         read_template(template, given.gaps)  # an error before a model is loaded, or even asked for
     reads = taken_by(model.name, template_file=given.template_file)
-    unread = unread_input_said("TEMPLATE", read=reads_stdin(words, given.template_file))
+    unread = unread_input_said(words, given.template_file, TEMPLATE)
     with unread, open_trace(output, reads) as trace:
         bar = Bar("reading the prompt")
         turn = load_session(model, settings).fill_turn(

@@ -39,7 +39,7 @@ def command(
     row, 0 or . for a blank, and answers with a checked solution.
     """
     from .answer.loading import load_session
-    from .answer.prompt import PROMPT, given_words, read_text, reads_stdin
+    from .answer.prompt import PROMPT, given_words, read_text
     from .answer.turn import show_turn
     from .answer.unread import unread_input_said
     from .record.outfile import taken_by
@@ -51,7 +51,7 @@ def command(
     words = given_words(given.prompt, given.beside, *ctx.args)
     text, _ = read_text(words, given.prompt_file, PROMPT)
     reads = taken_by(model.name, prompt_file=given.prompt_file)
-    unread = unread_input_said("PROMPT", read=reads_stdin(words, given.prompt_file))
+    unread = unread_input_said(words, given.prompt_file, PROMPT)
     with unread, open_trace(output, reads) as trace:
         bar = Bar("reading the prompt")
         session = load_session(model, settings)

@@ -49,6 +49,40 @@ from mlx_diffgemma.cli.app import main
 main()
 """
 
+# A shell in small. It runs a command as a job in the background, brings it to the foreground for
+# SIGUSR1, lets it go on in the background for SIGUSR2, and notes in a file what stops it. As bash
+# does, it tells a job that runs nothing.
+SHELL = """
+import os, signal, subprocess, sys
+notes, *command = sys.argv[1:]
+stopped = False
+
+def job():
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+
+def go_on(number, frame):
+    global stopped
+    if number == signal.SIGUSR1:
+        os.tcsetpgrp(0, child.pid)
+    if stopped:
+        stopped = False
+        os.killpg(child.pid, signal.SIGCONT)
+
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as a shell, which takes the terminal back
+child = subprocess.Popen([sys.executable, *command], preexec_fn=job)
+signal.signal(signal.SIGUSR1, go_on)
+signal.signal(signal.SIGUSR2, go_on)
+while True:
+    _, status = os.waitpid(child.pid, os.WUNTRACED)
+    os.tcsetpgrp(0, os.getpgrp())
+    if not os.WIFSTOPPED(status):
+        sys.exit(os.waitstatus_to_exitcode(status) % 256)
+    stopped = True
+    with open(notes, "a") as file:
+        print(signal.Signals(os.WSTOPSIG(status)).name, file=file)
+"""
+
 
 class Tty:
     """A Python process whose three streams are a terminal; a context manager that ends it."""
@@ -204,6 +238,11 @@ class Tty:
 def paced(seconds: float, log: Path, *arguments: object, **options: Any) -> Tty:
     """The command line with a model that pauses, under a terminal."""
     return Tty("-c", PACED, seconds, log, *arguments, **options)
+
+
+def paced_job(seconds: float, log: Path, notes: Path, *arguments: object) -> Tty:
+    """The command line with a model that pauses, in the background of a shell in small."""
+    return Tty("-c", SHELL, notes, "-c", PACED, seconds, log, *arguments)
 
 
 def _lines(screen: pyte.Screen) -> list[str]:

@@ -11,27 +11,32 @@ import stat
 import struct
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..terminal.streams import say
+from .prompt import RequiredText, reads_stdin
 
 
 @contextmanager
-def unread_input_said(argument: str, *, read: bool) -> Iterator[None]:
+def unread_input_said(
+    words: Sequence[str], file: Path | None, wanted: RequiredText
+) -> Iterator[None]:
     """Say once that data wait in standard input, before the work or, if they come late, after it.
 
-    argument: what they could stand beside; read: the command reads them, nothing is to be said.
+    Nothing is said where the text that is given by words or a file takes them.
     """
-    said = read or _say(argument)
+    said = reads_stdin(words, file) or _say(wanted)
     yield
     if not said:
-        _say(argument)
+        _say(wanted)
 
 
-def _say(argument: str) -> bool:
+def _say(wanted: RequiredText) -> bool:
     if found := has_unread_data():
-        say(f"note: standard input holds data that is not read; - beside {argument} adds it.")
+        place = f"- beside {wanted.argument}"
+        say(f"note: standard input holds data that is not read; {place} adds it.")
     return found
 
 

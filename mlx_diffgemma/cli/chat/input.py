@@ -8,14 +8,15 @@ import os
 import re
 import sys
 import termios
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import PromptError
 from ..errors import FileError, reason
-from ..terminal.keys import take_typed
-from ..terminal.screen import can_draw, screen_size
+from ..terminal.keys import in_foreground, take_typed
+from ..terminal.screen import WAIT_SECONDS, can_draw, screen_size
 from ..terminal.signals import signals_held
 from ..terminal.streams import is_terminal
 
@@ -111,6 +112,8 @@ class Editor(LineReader):
         The editor's own handler prints a traceback where Ctrl-C comes while it cleans up.
         """
         with signals_held(self._hurry) as arrived:
+            while not in_foreground(sys.stdin.fileno()) and not arrived:
+                time.sleep(WAIT_SECONDS)  # to set the terminal would stop the process
             self._take_typed()
             line = self.session.prompt(
                 prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
@@ -136,8 +139,7 @@ class Editor(LineReader):
 
         Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
         """
-        with suppress(termios.error):
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
+        self._restore()
         if loop := self.session.app.loop:
             loop.call_soon_threadsafe(self._end)
 
@@ -146,10 +148,16 @@ class Editor(LineReader):
         if editing and not editing.done():
             self.session.app.exit(exception=KeyboardInterrupt, style="class:aborting")
 
+    def _restore(self) -> None:
+        """The terminal's state as it was found; in the background it is the shell's."""
+        if in_foreground(sys.stdin.fileno()):
+            with suppress(termios.error):
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
+
     def close(self) -> None:
         """Echo, cursor and pasting as they were: a signal may have ended the editing anywhere."""
-        with signals_held(), suppress(OSError, termios.error):  # the terminal is gone
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
+        with signals_held(), suppress(OSError):  # the terminal is gone
+            self._restore()
             os.write(sys.stderr.fileno(), CLOSE)
         atexit.unregister(self.close)
 

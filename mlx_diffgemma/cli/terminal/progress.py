@@ -1,32 +1,43 @@
 """A bar on standard error for what takes a while and counts its steps."""
 
 import sys
+import time
 from typing import TYPE_CHECKING, Self
 
+from .keys import in_foreground
 from .screen import can_draw
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
+REDRAW_SECONDS = 0.1
+
 
 class Bar:
     """A progress callback (done, total) that draws on a terminal, and vanishes when all is done.
 
-    It appears with the first report that leaves something to do, so short work shows nothing.
+    It appears with the first report that leaves something to do, so short work shows nothing. It
+    draws while it is told something, no thread does: in the background it draws nothing.
     """
 
     def __init__(self, label: str, *, in_bytes: bool = False) -> None:
         self.label, self.in_bytes = label, in_bytes
         self.wanted = can_draw(sys.stderr)
         self.drawn: tuple[Progress, TaskID] | None = None
+        self.drawn_at = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        if self.wanted and self.drawn is None and done < total:
+        foreground = self.wanted and in_foreground(sys.stderr.fileno())
+        if self.drawn is None and foreground and done < total:
             self.drawn = self._start(done, total)
         if self.drawn is not None:
             progress, task = self.drawn
+            progress.console.quiet = not foreground
             progress.update(task, completed=done)
-        if done >= total:
+            if time.monotonic() - self.drawn_at > REDRAW_SECONDS:
+                progress.refresh()
+                self.drawn_at = time.monotonic()
+        if done >= total or not foreground:
             self.close()
 
     def close(self) -> None:
@@ -56,6 +67,7 @@ class Bar:
             *self._columns(),
             console=console,
             transient=True,
+            auto_refresh=False,
             redirect_stdout=False,  # the answer must not end up on standard error
             redirect_stderr=True,  # a warning stands above the bar, not within it
         )

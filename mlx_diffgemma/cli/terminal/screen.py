@@ -1,7 +1,8 @@
 """The terminal's other screen, which the live view draws on and which is always left again.
 
 Drawing there cannot scroll or overwrite what a shell shows, whatever happens to the window; every
-row is placed by itself and depends on no row before it. Where the process dies without a word
+row is placed by itself and depends on no row before it. A process in the background draws nothing:
+the terminal is another's. Where the process dies without a word
 (killed, out of memory, an abort below Python), a shell waiting at the other end of a pipe sees the
 pipe close and gives the terminal back.
 """
@@ -22,7 +23,7 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from .colours import named
-from .keys import Keys
+from .keys import Keys, in_foreground
 from .picture import Picture, Size
 from .signals import signals_held
 from .streams import is_terminal, window
@@ -90,7 +91,9 @@ class Screen:
         self.on_stop: Any = None
 
     def enter(self) -> None:
-        """Take the terminal; OSError when it is gone."""
+        """Take the terminal, in the background not yet; OSError when it is gone."""
+        if self.inside or not in_foreground(self.descriptor):
+            return
         atexit.register(self.leave)
         with signals_held() as arrived:
             self.on_stop = signal.signal(signal.SIGTSTP, self._stop)
@@ -123,7 +126,15 @@ class Screen:
         return size
 
     def draw(self, picture: Picture) -> None:
-        """Show a picture of the size last measured; OSError when the terminal is gone."""
+        """Show a picture of the size last measured; OSError when the terminal is gone.
+
+        Nothing is shown in the background. That is looked at here, since a shell tells no process
+        that runs on when it brings it to the foreground.
+        """
+        self.enter()
+        if not (self.inside and in_foreground(self.descriptor)):
+            self.leave()
+            return
         clear = CLEAR if self.resized else ""
         rows = "".join(self._rows(picture.lines))
         self._write(BEGIN_UPDATE + clear + rows + HOME + END_UPDATE)
@@ -165,11 +176,14 @@ class Screen:
         _tell(self.guard, b"out\n")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-Z: stops on the shell's screen, and comes back to this one."""
+        """Ctrl-Z: stops on the shell's screen, and comes back to this one in the foreground."""
         with signals_held():
             self._go_out()
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTSTP)  # goes on here when it is continued
+            if not in_foreground(self.descriptor):
+                signal.signal(signal.SIGTSTP, self.on_stop)
+                return
             signal.signal(signal.SIGTSTP, self._stop)
             self._go_in()
             if self.shown:

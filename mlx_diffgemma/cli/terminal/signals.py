@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, Self
 
 from ..errors import Terminated
+from .keys import in_foreground
 from .streams import is_terminal
 
 HELD = signal.SIGINT, signal.SIGTERM
@@ -109,7 +110,11 @@ def end_at_first_signal() -> None:
 
 def _end_now(number: int) -> None:
     """End the process as the system does; a terminal that nobody reads takes not even a cursor."""
-    if is_terminal(sys.stderr) and select.select([], [sys.stderr], [], 0)[1]:
+    if (
+        is_terminal(sys.stderr)
+        and in_foreground(sys.stderr.fileno())
+        and select.select([], [sys.stderr], [], 0)[1]
+    ):
         os.write(sys.stderr.fileno(), SHOW_CURSOR)
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[3]
 # the work is short; with one it lasts until something has come.
 NOTED = """
 import select, sys
+from mlx_diffgemma.cli.answer.prompt import PROMPT
 from mlx_diffgemma.cli.answer.unread import unread_input_said
-with unread_input_said("PROMPT", read=False):
+with unread_input_said(["a prompt"], None, PROMPT):
     if sys.argv[1:]:
         select.select([sys.stdin], [], [])
 """

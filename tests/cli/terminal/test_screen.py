@@ -9,12 +9,13 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pseudo_terminal import GRID_TOP, PROGRAM, Tty, paced
+from pseudo_terminal import GRID_TOP, PROGRAM, Tty, paced, paced_job
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
 import mlx_diffgemma as dg
@@ -245,6 +246,65 @@ def test_stopped_and_continued(log: Path) -> None:
         assert tty.wait() == 0
         tty.assert_given_back()
         assert tty.scrollback().startswith(SOLUTION)
+
+
+def test_the_background_has_no_view_and_the_foreground_has(log: Path) -> None:
+    """`generate ... &` took the terminal from the shell, and so did `bg` after Ctrl-Z."""
+    notes = log.with_name("notes")
+    with paced_job(0.05, log, notes, *ENDLESS) as tty:
+
+        def steps_from_now(count: int) -> Callable[[Tty], bool]:
+            before = num_lines(log)
+            return lambda tty: num_lines(log) >= before + count
+
+        tty.until(steps_from_now(4))
+        assert (tty.bytes, tty.entered) == (b"", 0)
+        tty.send(signal.SIGUSR1)  # fg
+        tty.until(lambda tty: tty.alternate and "/4000" in tty.text())
+        tty.type("\x1a")
+        tty.until(lambda tty: num_lines(notes) == 1 and not tty.alternate)
+        tty.assert_given_back()
+        tty.send(signal.SIGUSR2)  # bg
+        tty.until(steps_from_now(4))
+        tty.assert_given_back()
+        assert tty.entered == 1
+        tty.send(signal.SIGUSR1)
+        tty.until(lambda tty: tty.entered == 2 and "/4000" in tty.text())
+        tty.type("\x03")
+        assert tty.wait() == 130
+        tty.assert_given_back()
+    assert notes.read_text() == "SIGTSTP\n"
+
+
+def test_an_answer_from_the_background_is_the_text_alone(log: Path) -> None:
+    notes = log.with_name("notes")
+    with paced_job(0.01, log, notes, *SOLVE) as tty:
+        assert tty.wait() == 0
+        assert tty.entered == 0
+        assert b"\x1b" not in tty.bytes  # no bar either
+        assert tty.scrollback().startswith(SOLUTION)
+    assert not notes.exists()
+
+
+def test_a_chat_waits_for_the_foreground(log: Path) -> None:
+    """To set the terminal would have stopped it, and to set it back at the end."""
+    notes = log.with_name("notes")
+    command = (0.01, log, notes, "chat", "--model", "tiny-sudoku", "--seed", 1)
+    with paced_job(*command) as tty:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            tty.pump()
+        assert tty.bytes == b""
+        tty.send(signal.SIGUSR1)
+        tty.until("0% >")
+        tty.type("/quit\r")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+    assert not notes.exists()
+
+
+def num_lines(file: Path) -> int:
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def test_a_terminal_that_closes_ends_it(log: Path) -> None:
