@@ -97,8 +97,7 @@ def named_shards(folder: Path) -> tuple[list[Path], str]:
     for name in names.values():
         if not isinstance(name, str) or not name or "\0" in name or _leads_out(name):
             raise CheckpointError(
-                f"{index}: {shown(repr(name))} is no name of a file in this folder; "
-                f"{CONVERT_AGAIN}."
+                f"{index}: {shown(repr(name))} is no name of a file in here; {CONVERT_AGAIN}."
             )
     return sorted({folder / name for name in names.values()}), index.name
 

@@ -60,7 +60,7 @@ def test_shards_that_ask_for_no_other(tmp_path: Path, names: tuple[str, ...]) ->
 def test_an_index_names_files_of_its_folder(tmp_path: Path, name: object) -> None:
     touch(tmp_path, "model.safetensors")
     write_index(tmp_path, "model.safetensors", name)
-    with raises(CheckpointError, tmp_path / INDEX, "no name of a file in this folder"):
+    with raises(CheckpointError, tmp_path / INDEX, "no name of a file in here"):
         shard_files(tmp_path)
 
 
