@@ -124,9 +124,8 @@ class Session:
         budget = token_budget(config, prompt_length, settings.max_tokens)
         canvases = -(-budget // config.canvas_length)
         self.require_room(prompt_length + canvases * config.canvas_length)
-        return replace(settings, max_tokens=budget), describe_sampler(
-            settings, config.sampler, budget
-        )
+        sampler = describe_sampler(settings, config.sampler, budget)
+        return replace(settings, max_tokens=budget), sampler
 
     def _system_text(self, given: str | None) -> str | None:
         """The system text of a question that is given one, or none and keeps the session's."""

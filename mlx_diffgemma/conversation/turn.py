@@ -68,8 +68,9 @@ class Turn:
             while not self.finished:
                 yield conversation.step(self, partial(self._next, frames, began))
         finally:
-            self.total = time.perf_counter() - began
-            conversation.leave(self)
+            if not self.ended:
+                self.total = time.perf_counter() - began
+                conversation.leave(self)
 
     def _first(self) -> Iterator[Frame]:
         mx.reset_peak_memory()

@@ -23,7 +23,7 @@ from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.errors import PromptError, TurnError
 from mlx_diffgemma.text.chat import Message
 
-FEW = dg.Settings(max_tokens=24, seed=5)  # three canvases of four steps
+FEW = dg.Settings(max_tokens=16, seed=5)  # two canvases of four steps
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 SOLUTION = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
 EASY = "".join("." if i % 10 in (0, 4, 8) else cell for i, cell in enumerate(SOLUTION))
@@ -89,7 +89,6 @@ def test_the_second_of_two_puzzles_has_the_frames_of_a_fresh_session() -> None:
     assert second.problem() is None
     with raises(TurnError, LOST):
         next(first)
-    assert seen(session.stream(EASY, settings=settings)) == expected
 
 
 def test_finished_canvases_come_in_front_of_the_new_question(session: Session) -> None:
@@ -100,6 +99,8 @@ def test_finished_canvases_come_in_front_of_the_new_question(session: Session) -
     second = session.ask("And now?", settings=FEW)
     reply = turn.reply()
     assert (reply.finish_reason, reply.canvases) == ("interrupted", 1)
+    frames.close()  # type: ignore[attr-defined]
+    assert turn.reply().seconds == reply.seconds  # the time ended with the turn
     before = [Message("user", "Hello"), Message("assistant", reply.text)]
     assert session.history[:2] == before
     assert second.token_ids == fresh(session, *before).ask("And now?", settings=FEW).token_ids

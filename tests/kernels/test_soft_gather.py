@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
-from facts import raises
+from facts import assert_says, raises
 from gathering import (
     DTYPES,
     PACKINGS,
@@ -173,16 +173,17 @@ def test_what_the_kernel_does_not_cover_is_said_and_refused(table: Table, reason
         gather_in_kernel(*seen(distributions(5003)[:2], mx.bfloat16), table)
 
 
-def test_what_is_not_covered_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_covered_falls_back_and_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
     dispatch.forget()
     rows, table = seen(distributions(5003)[:2], mx.bfloat16), wide(66)
     ours = partial(gathered_by_definition, table=table)
     with simulated() as run:
-        with pytest.warns(match="a width of 66, not a multiple of 4"):
-            soft_gather.gather(*rows, table, ours)
+        soft_gather.gather(*rows, table, ours)
         soft_gather.gather(*rows, table, ours)
     assert run.launches == []
+    (line,) = dispatch.unused()
+    assert_says(line, "soft_gather ... not cover ... a width of 66, not a multiple of 4")
 
 
 # --- bad input
