@@ -83,7 +83,8 @@ def _parts(facts: Facts) -> Iterator[str]:
 
 def _memory(facts: Facts) -> Iterator[str]:
     need = facts.need
-    yield f"memory for a context of {need.context:,} positions"
+    tuned = ", as tuned for this machine" if facts.tuned else ""
+    yield f"memory for a context of {need.context:,} positions{tuned}"
     yield f"  weights     {sized(need.weight_bytes):>12}"
     yield f"  cache       {sized(need.cache_bytes):>12}"
     yield f"  workspace   {sized(need.workspace_bytes):>12}"
