@@ -13,7 +13,11 @@ from repository import COMMIT, REPO, refused, serve
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.conversation.loading import place_of
+from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.machine.tuning import require_storable, store
 from mlx_diffgemma.model.inventory import take_inventory
+from mlx_diffgemma.model.memory import plan_memory
 
 KEYS = [
     "path",
@@ -233,6 +237,26 @@ def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
     text = run("info", source).stdout
     assert re.search(r"\n  4bit .* enough for a context of \d", text)
     assert re.search(r"\n  8bit .* not enough for the weights", text)
+
+
+def test_what_was_tuned_is_planned_as_it_will_be_loaded(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: `chat` refused by what `profile --tune` had chosen, and `info` had other numbers."""
+    from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
+
+    source = write_checkpoint(tmp_path / "source", Sizes("sf", hidden_size=64), dtype="bfloat16")
+    four = Packing("affine", 4, 32)
+    folder = quantise_folder(source, tmp_path / "four", four, published(four))
+    plain = described(run, folder)["memory"]
+    choices = Choices(dense_weights="16-bit", prefill_chunk=4096)
+    store(require_storable(), place_of(folder, None, None), choices)
+    tuned = described(run, folder)["memory"]
+    assert tuned["weights_bytes"] == plan_memory(folder, choices=choices).weights.held_bytes
+    assert tuned["weights_bytes"] > plain["weights_bytes"]
+    assert tuned["cache_bytes"] == plain["cache_bytes"]  # all positions there are, in one chunk
+    assert "as tuned for this machine" in run("info", folder).stdout
+    assert described(run, folder, "--no-tune")["memory"] == plain
 
 
 # --- a repository that is not on this machine

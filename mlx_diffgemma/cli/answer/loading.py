@@ -27,14 +27,14 @@ def load_session(options: ModelOptions, settings: Settings) -> Session:
     source = find_model(options.name, offline=options.offline, consent=consent)
     settings.resolved(read_config(source.folder).sampler, 0)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
-    choices = None if options.no_tune else _recalled(source, options.dtype)
+    choices = None if options.no_tune else recalled(source, options.dtype)
     with Bar("loading layers") as bar:
         return loading.load_source(
             source, dtype, force=options.force, progress=bar, choices=choices
         )
 
 
-def _recalled(source: Source, dtype: str | None) -> Choices | None:
+def recalled(source: Source, dtype: str | None) -> Choices | None:
     """The choices tuned for this machine and model; a warning and None for a broken file."""
     try:
         choices = recall(lambda: loading.place_of(source.folder, source.revision, dtype))

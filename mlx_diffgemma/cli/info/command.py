@@ -19,7 +19,7 @@ class InfoOptions:
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
 
 
-@flattened(without=("model", "force", "no_tune", "visual", "trace"), last=("offline",))
+@flattened(without=("model", "force", "visual", "trace"), last=("offline", "no_tune"))
 def command(given: InfoOptions, model: options.ModelOptions, output: options.OutputOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 
@@ -27,12 +27,15 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Out
     headers are fetched, about a megabyte, and with --offline nothing.
     """
     from ...checkpoint.remote import find_headers
+    from ..answer.loading import recalled
     from ..terminal.output import show
     from .facts import describe, gather
     from .text import lines
 
     name = options.ModelOptions(given.described).name
     with find_headers(name, offline=model.offline, revision=given.revision) as source:
-        facts = gather(source, given.context, model.dtype)
+        here = source.download is None and not model.no_tune
+        choices = recalled(source, model.dtype) if here else None
+        facts = gather(source, given.context, model.dtype, choices)
     show(describe(facts), lines(facts), output.as_json)
     return 0

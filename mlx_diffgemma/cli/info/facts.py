@@ -8,6 +8,7 @@ from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.files import read_optional
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
+from ...machine.choices import Choices
 from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory
 from ...text.template import find_template
@@ -25,22 +26,27 @@ class Facts:
     dtype: str
     inventory: Inventory
     need: Footprint
+    tuned: bool  # the need is that of what was tuned for this machine
     largest_context: int | None
     has_tokenizer: bool
     has_template: bool
     recipes: tuple[RecipeFit, ...]  # what `convert` would make of it
 
 
-def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
+def gather(
+    source: Source, context: int | None, dtype: str | None, choices: Choices | None = None
+) -> Facts:
     """The facts in the small files and headers of a folder, or of a repository's that is not here.
 
-    SettingsError for a context that the model does not have.
+    choices: what was tuned for the model on this machine. SettingsError for a context that the
+    model does not have.
     """
     folder, remote = source.folder, source.download is not None
     config = read_config(folder)
     positions = _checked_context(context, config.text.max_position_embeddings)
-    dtype = dtype or config.dtype
-    plan = plan_memory(folder, dtype, shape_only=remote)
+    choices = choices or Choices()
+    dtype = dtype or choices.dtype or config.dtype
+    plan = plan_memory(folder, dtype, choices, shape_only=remote)
     need = plan(positions)
     return Facts(
         source=source,
@@ -48,6 +54,7 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
         dtype=dtype,
         inventory=take_inventory(folder, config, shape_only=remote),
         need=need,
+        tuned=choices != Choices(),
         largest_context=plan.largest_context(need.available_bytes),
         has_tokenizer=source.holds("tokenizer.json"),
         has_template=_has_template(folder),

@@ -86,7 +86,8 @@ def _parts(facts: Facts) -> Iterator[str]:
 
 def _memory(facts: Facts) -> Iterator[str]:
     need = facts.need
-    yield f"memory for a context of {counted(need.context, 'position')}"
+    tuned = ", as tuned for this machine" if facts.tuned else ""
+    yield f"memory for a context of {counted(need.context, 'position')}{tuned}"
     yield f"  weights     {sized(need.weight_bytes):>12}"
     yield f"  cache       {sized(need.cache_bytes):>12}"
     yield f"  workspace   {sized(need.workspace_bytes):>12}"
