@@ -14,6 +14,7 @@ from .schema import problems
 from .statistics import Change, Figure, Group, change, pooled_median
 
 Profile = Mapping[str, Any]
+LEAST, MOST = 1e-9, 1e12  # of a sample, whatever its unit: with these no ratio leaves a double
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_profile(file: Path) -> dict[str, Any]:
 
 
 def _unmeasured(profile: Profile) -> Iterator[str]:
-    """One line for each sample that is missing or not above 0, which no measurement gives."""
+    """One line for each sample that is missing or out of range, which no measurement gives."""
     if not profile["answers"]:
         yield "answers is empty"
     for row, answer in enumerate(profile["answers"]):
@@ -65,18 +66,22 @@ def _unmeasured(profile: Profile) -> Iterator[str]:
         if not answer["canvases"]:
             yield f"{at}.canvases is empty"
         times = ("prefill_seconds", "first_canvas_seconds", "seconds")
-        yield from _not_above_0(answer, at, ("prompt_tokens", "generated_tokens", *times))
+        yield from _unreal(answer, at, ("prompt_tokens", "generated_tokens", *times))
         for number, canvas in enumerate(answer["canvases"]):
             at = f"answers[{row}].canvases[{number}]"
-            yield from _not_above_0(canvas, at, ("steps", "tokens", "commit_ms"))
-            if not canvas["step_ms"] or min(canvas["step_ms"]) <= 0:
-                yield f"{at}.step_ms is empty or not above 0"
+            yield from _unreal(canvas, at, ("steps", "tokens", "commit_ms"))
+            if not canvas["step_ms"] or not all(map(_real, canvas["step_ms"])):
+                yield f"{at}.step_ms is empty, or not all of it is {LEAST:g} to {MOST:g}"
 
 
-def _not_above_0(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Iterator[str]:
+def _unreal(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        if value[name] is not None and value[name] <= 0:
-            yield f"{at}.{name} is {value[name]}, expected more than 0"
+        if value[name] is not None and not _real(value[name]):
+            yield f"{at}.{name} is {value[name]:g}, expected {LEAST:g} to {MOST:g}"
+
+
+def _real(sample: float) -> bool:
+    return LEAST < sample < MOST
 
 
 def require_comparable(first: Profile, second: Profile, files: tuple[Path, Path]) -> None:

@@ -19,6 +19,8 @@ from ..errors import FileError, reason
 from ..terminal.scene import Scene
 from .trace import FORMAT
 
+MOST_POSITIONS = 1 << 18  # of a canvas, for each of which every step holds numbers
+MOST_COUNT = (1 << 31) - 1
 AGAIN = "record it again with `generate --trace`"
 
 
@@ -134,7 +136,7 @@ def _require_trace(file: Path, header: dict[str, Any]) -> None:
 
 def _header(header: dict[str, Any]) -> tuple[int, Layout | None, int]:
     """Steps a canvas at most, layout and canvas length."""
-    length = _count(header["canvas_length"], 1)
+    length = _count(header["canvas_length"], 1, MOST_POSITIONS)
     layout = header["layout"]
     if layout is not None:
         layout = tuple(tuple(_layout_part(part, length) for part in row) for row in layout)
@@ -226,9 +228,9 @@ def _checking(file: Path, number: int) -> Iterator[None]:
         _refuse(file, f"line {number} {what}", AGAIN)
 
 
-def _count(value: object, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise ValueError(f"{value!r:.40} is no whole number from {least} on")
+def _count(value: object, least: int, most: int = MOST_COUNT) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{value!r:.40} is no whole number from {least} to {most:,}")
     return value
 
 

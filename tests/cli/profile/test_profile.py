@@ -393,6 +393,11 @@ def no_steps(profile: dict[str, Any]) -> None:
     profile["answers"][1]["canvases"][0]["step_ms"] = []
 
 
+def no_end(profile: dict[str, Any]) -> None:
+    """Bug: math's own errors, behind the reader."""
+    profile["answers"][0]["seconds"] = 1e308
+
+
 def no_time(profile: dict[str, Any]) -> None:
     profile["answers"][2]["prefill_seconds"] = 0
 
@@ -406,8 +411,9 @@ def no_canvas(profile: dict[str, Any]) -> None:
     [
         (emptied, "answers is empty ... measure again"),
         (no_steps, "answers[1].canvases[0].step_ms is empty"),
-        (no_time, "answers[2].prefill_seconds is 0 ... more than 0"),
+        (no_time, "answers[2].prefill_seconds is 0 ... 1e-09 to 1e+12"),
         (no_canvas, "answers[3].canvases is empty"),
+        (no_end, "answers[0].seconds is 1e+308 ... 1e-09 to 1e+12"),
     ],
 )
 def test_files_without_samples_are_one_line(

@@ -332,6 +332,7 @@ def test_a_last_line_that_is_cut_off_is_one_line(run: Any, puzzle: Path, tmp_pat
     ("number", "values", "part"),
     [
         (0, {"canvas_length": 0}, "line 1 ... 0 ... whole number from 1"),
+        (0, {"canvas_length": 10**12}, "line 1 ... 1000000000000 ... whole number ... 262,144"),
         (0, {"sampler": 3}, "line 1 is wrong"),
         (0, {"layout": [[90]]}, "line 1 is wrong (position 90 of 90)"),
         (0, {"layout": 3}, "line 1 is wrong"),
