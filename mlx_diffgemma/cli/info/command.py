@@ -18,8 +18,8 @@ class InfoOptions:
     )
 
 
-@flattened(without=("model", "force", "no_tune", "visual", "trace"), last=("offline",))
-def command(given: InfoOptions, model: options.ModelOptions, output: options.OutputOptions) -> int:
+@flattened(without=("model", "force", "no_tune"), last=("offline",))
+def command(given: InfoOptions, model: options.ModelOptions, output: options.ReportOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 
     Reads headers only; no weight is loaded. Nothing is downloaded.
