@@ -196,3 +196,9 @@ def test_settings_are_checked_before_weights_are_read(
     (folder / "generation_config.json").write_text(json.dumps({"t_max": 0.6}))
     done = run("generate", "Hi", "--model", folder, "--t-min", "0.7")
     assert_one_line(done, 2, "--t-min 0.7 must be below --t-max 0.6")
+
+
+@pytest.mark.parametrize("command", ["convert tiny-sudoku x", "info tiny-sudoku", "selftest"])
+def test_a_report_has_no_draft_to_keep(run: Any, command: str) -> None:
+    """An option that a command does not know is refused, not taken and left out."""
+    assert_one_line(run(*command.split(), "--keep-draft"), 2, "--keep-draft")
