@@ -141,14 +141,20 @@ class TemplateOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
+class ReportOptions:
+    """The form in which a result is printed."""
+
+    as_json: bool = flag("--json", "Print one JSON object instead of the text.")
+
+
+@dataclass(frozen=True)
+class OutputOptions(ReportOptions):
     """The form in which an answer and its steps are shown."""
 
     visual: bool | None = option(
         "--visual/--no-visual",
         "Show each step on standard error. Default: on a terminal, without --json.",
     )
-    as_json: bool = flag("--json", "Print one JSON object instead of the text.")
     keep_draft: bool = flag(
         "--keep-draft",
         "After Ctrl-C or an error, print the canvas in work behind the finished ones. Default: it "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import counted
 from .errors import FAILED, exit_code
-from .options import OutputOptions
+from .options import ReportOptions
 from .parameters import flattened
 from .terminal.output import show
 from .terminal.streams import say
@@ -21,8 +21,8 @@ FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kerne
 WIDEST = 10_000  # characters: more than any table, so that no cell is folded
 
 
-@flattened(without=("visual", "trace"))
-def command(output: OutputOptions) -> int:
+@flattened()
+def command(output: ReportOptions) -> int:
     """Check and time the project's Metal kernels on this machine, for a report that can be pasted.
 
     Every kernel is compiled, compared with float64 and timed against MLX's own operations, on small

@@ -206,3 +206,9 @@ def test_raw_drops_no_other_option(run: Any, arguments: tuple[str, ...], named: 
     """Said before a model is looked for; --raw took them away without a word."""
     done = run(*arguments, "--raw", "--model", "no/such/folder")
     assert_one_line(done, 2, named, "cannot go with --raw")
+
+
+@pytest.mark.parametrize("command", ["convert tiny-sudoku x", "info tiny-sudoku", "selftest"])
+def test_a_report_has_no_draft_to_keep(run: Any, command: str) -> None:
+    """An option that a command does not know is refused, not taken and left out."""
+    assert_one_line(run(*command.split(), "--keep-draft"), 2, "--keep-draft")

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..options import OutputOptions
+from ..options import ReportOptions
 from ..parameters import flattened, given_options
 from . import options
 
 
-@flattened(without=("visual", "trace"))
+@flattened()
 def command(
     folders: options.FolderOptions,
     packing: options.PackingOptions,
     conversion: options.ConversionOptions,
     check: options.CheckOptions,
-    output: OutputOptions,
+    output: ReportOptions,
 ) -> int:
     """Make a quantised MLX folder OUT of the checkpoint SOURCE.
 

@@ -19,8 +19,8 @@ class InfoOptions:
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
 
 
-@flattened(without=("model", "force", "visual", "trace"), last=("offline", "no_tune"))
-def command(given: InfoOptions, model: options.ModelOptions, output: options.OutputOptions) -> int:
+@flattened(without=("model", "force"), last=("offline", "no_tune"))
+def command(given: InfoOptions, model: options.ModelOptions, output: options.ReportOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 
     Reads headers only; no weight is loaded. Of a repository that is not on this machine its
