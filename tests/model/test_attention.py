@@ -202,7 +202,7 @@ def prefill_and_step(
 @pytest.mark.parametrize(
     ("positions", "chunk", "most"),
     [
-        (768, 256, 2**17),
+        (640, 256, 2**16),
         pytest.param(8192, 2048, 2**22, marks=pytest.mark.slow),
         pytest.param(16_384, 2048, 2**22, marks=pytest.mark.slow),
     ],
