@@ -44,7 +44,7 @@ def any_context(context: int) -> None:
 class Session:
     """A loaded model with its tokenizer, and one conversation with it.
 
-    task: the problem that an embedded checkpoint was trained on; dropped: tensors of the folder
+    task: the kind of problem that the checkpoint was trained on; dropped: tensors of the folder
     that the network does not use; tuned: choices for this machine, None for the engine's own
     behaviour; require_room: FitError for positions whose cache does not fit into memory.
     """
@@ -112,7 +112,7 @@ class Session:
         settings = replace(settings, max_tokens=budget)
         canvases = -(-budget // config.canvas_length)
         self.require_room(len(tokens) + canvases * config.canvas_length)
-        sampler = describe_sampler(settings, config.sampler, budget)
+        sampler = describe_sampler(settings, config, budget)
         self.system = system or None
         return Turn(self, prompt, tokens, settings, sampler, raw, progress, puzzle)
 
@@ -143,7 +143,7 @@ class Session:
         settings = seeded(settings)
         require_no_end(settings)
         self.require_room(needed_positions(config, len(tokens), form))
-        sampler = describe_sampler(settings, config.sampler, sum(form.lengths))
+        sampler = describe_sampler(settings, config, sum(form.lengths))
         return FillTurn(
             self, prompt, tokens, settings, sampler, raw, progress, puzzle, template=form
         )

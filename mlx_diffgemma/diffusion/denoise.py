@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, SettingsError
+from ..errors import PromptError, Setting, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, token_list
 from .canvas import AllPositions, Denoiser, Frame, committed
@@ -49,7 +49,7 @@ def denoise(
     NumericsError: weights that are not finite.
     """
     settings = settings or Settings()
-    resolved = settings.resolved(model.config.sampler, fresh_seed())
+    resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_list(prompt_tokens)
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
     start = _start(model, canvas, soft)
@@ -81,7 +81,9 @@ def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None
         raise PromptError(
             f"{prompt_length:,} prompt tokens and {canvases} canvas{'es' * (canvases > 1)} of {C} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
-            "the prompt or lower max_tokens."
+            "the prompt or lower ",
+            Setting("max_tokens"),
+            ".",
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
 

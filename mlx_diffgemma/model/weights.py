@@ -10,9 +10,8 @@ import mlx.core as mx
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import Tensors
-from ..errors import CheckpointError
 from ..machine.choices import Choices
-from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
+from ..machine.dtypes import mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding, table
 from .experts import Experts, Router
@@ -42,7 +41,7 @@ def load_network(
     `dtype` None means that of `choices`, or else the checkpoint's own.
     """
     config, choices = read_config(folder), choices or Choices()
-    chosen = mlx_dtype(choices.dtype) if choices.dtype else own_dtype(config)
+    chosen = mlx_dtype(choices.dtype or config.dtype)
     tensors = Tensors(folder, config, dtype or chosen)
 
     def read(layer: int, part: object) -> None:
@@ -60,18 +59,9 @@ def load_network(
 
 def check_network(folder: Path, config: ModelConfig) -> Tensors:
     """Bind the tensors of `folder` as loading would, with the same errors, but reads no weight."""
-    tensors = Tensors(folder, config, own_dtype(config))
+    tensors = Tensors(folder, config, mlx_dtype(config.dtype))
     _build(tensors, lambda layer, part: None)
     return tensors
-
-
-def own_dtype(config: ModelConfig) -> mx.Dtype:
-    """The dtype that config.json names; CheckpointError for one the network cannot compute in."""
-    if config.dtype not in FLOAT_NAMES:
-        raise CheckpointError(
-            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(FLOAT_NAMES)}."
-        )
-    return mlx_dtype(config.dtype)
 
 
 def first_non_finite(folder: Path) -> str | None:

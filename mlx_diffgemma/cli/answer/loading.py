@@ -24,7 +24,7 @@ def load_session(options: ModelOptions, settings: Settings) -> Session:
     require_output()
     require_usable()
     source = find_model(options.name, offline=options.offline, consent=ask_on_terminal())
-    settings.resolved(read_config(source.folder).sampler, 0)
+    settings.resolved(read_config(source.folder), 0)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else _recalled(source, options.dtype)
     with Bar("loading layers") as bar:

@@ -41,7 +41,7 @@ class Talk:
         except (PromptError, FitError) as error:
             if not self.session.history:
                 raise
-            raise type(error)(f"{error} {TOO_LONG}") from error
+            raise type(error)(*error.args, " ", TOO_LONG) from error
 
     def keep(self, turn: Turn) -> None:
         """Keep the finished part of an answer."""

@@ -6,7 +6,9 @@ from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.files import read_optional
+from ...checkpoint.generation import SamplerDefaults
 from ...checkpoint.hub import Source
+from ...diffusion.settings import Settings
 from ...errors import SettingsError
 from ...machine.dtypes import FLOAT_BYTES
 from ...model.inventory import Inventory, largest_context, take_inventory
@@ -23,6 +25,7 @@ class Facts:
 
     source: Source
     config: ModelConfig
+    sampler: SamplerDefaults
     dtype: str
     inventory: Inventory
     need: Footprint
@@ -36,12 +39,14 @@ def gather(source: Source, context: int | None, dtype: str | None) -> Facts:
     """The facts in a folder's small files and headers."""
     folder = source.folder
     config = read_config(folder)
+    sampler = Settings().resolved(config, seed=0).sampler
     positions = _checked_context(context, config.text.max_position_embeddings)
     dtype = dtype or config.dtype
     need = plan_memory(folder, dtype)(positions)
     return Facts(
         source=source,
         config=config,
+        sampler=sampler,
         dtype=dtype,
         inventory=take_inventory(folder, config),
         need=need,
@@ -73,7 +78,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "experts": {"total": text.num_experts, "used": text.top_k_experts},
         "quantization": config.quantization.default.name if config.quantization else None,
         "parts": [asdict(part) for part in facts.inventory.parts],
-        "sampler": asdict(config.sampler),
+        "sampler": asdict(facts.sampler),
         "stop_ids": list(config.stop_ids),
         "tokenizer": facts.has_tokenizer,
         "chat_template": facts.has_template,

@@ -24,7 +24,7 @@ def lines(facts: Facts) -> Iterator[str]:
 def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     config, text = facts.config, facts.config.text
     sliding = sum(layer.sliding for layer in text.layers)
-    sampler = config.sampler
+    sampler = facts.sampler
     revision = f" (revision {facts.source.revision})" if facts.source.revision else ""
     yield "model", f"{facts.source.folder}{revision}"
     yield "parameters", f"{facts.inventory.parameters:,}, without vision"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...checkpoint.hub import find_model
-from ...diffusion.settings import Settings
 from ...machine.identity import this_machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
@@ -85,7 +84,7 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
     if baseline is not None:
         other = find_model(baseline, offline=model.offline, consent=ask_on_terminal()).folder
         require_autoregressive(_short(baseline), other)
-    session = load_session(model, Settings())
+    session = load_session(model, plan.workload.settings)
     measured = Measurement(session, _short(model.name), plan.workload, this_machine(), condition())
     if baseline is not None and other:
         measured.baseline = load_baseline(_short(baseline), other, session, force=model.force)
