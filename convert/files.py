@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.config import FULL, SLIDING
+from ..checkpoint.config import DTYPE_KEYS, FULL, SLIDING
 from ..checkpoint.files import is_there, read_object
+from ..checkpoint.quantization import KEYS as QUANTIZATION
 from ..machine.files import json_bytes
 from ..version import __version__
 from .hashing import FileRecord
@@ -64,7 +65,7 @@ def target_config(plan: Plan) -> dict[str, Any]:
     config = {
         key: value
         for key, value in source.raw_config.items()
-        if key not in ("quantization", "quantization_config", "torch_dtype", "_name_or_path")
+        if key not in (*QUANTIZATION, *DTYPE_KEYS, "_name_or_path")
     }
     config["dtype"] = source.config.dtype
     config["text_config"] = _launch_spelling(plan)
@@ -101,8 +102,12 @@ def manifest(
 def _launch_spelling(plan: Plan) -> dict[str, Any]:
     """text_config with the full layers' sizes as two keys: mlx-vlm knows no per_layer_config."""
     text = plan.source.config.text
-    config = dict(plan.source.raw_config["text_config"])
-    config.pop("per_layer_config", None)
+    config = {
+        key: value
+        for key, value in plan.source.raw_config["text_config"].items()
+        if key not in (*QUANTIZATION, *DTYPE_KEYS, "per_layer_config")
+    }
+    config["dtype"] = plan.source.config.dtype
     config |= launch_sizes(text)
     config["layer_types"] = [SLIDING if layer.sliding else FULL for layer in text.layers]
     config["final_logit_softcapping"] = text.final_logit_softcapping

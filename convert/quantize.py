@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint.quantization import MODES, QuantizationConfig
-from ..errors import SettingsError
+from ..errors import Setting, SettingsError, brief
 from .layout import VISION_PROJECTION, VISION_TOWER
 
 PRESETS: Mapping[str, QuantizationConfig | None] = {
@@ -76,15 +76,15 @@ def make_recipe(options: RecipeOptions) -> Recipe:
     """The Recipe of a user's choices; SettingsError for bits or groups that a mode lacks."""
     if options.quantize not in PRESETS:
         raise SettingsError(
-            f"quantize is {options.quantize!r}, expected one of {', '.join(PRESETS)}."
+            Setting("quantize"),
+            f" is {brief(options.quantize)}, expected one of {', '.join(PRESETS)}.",
         )
     preset = PRESETS[options.quantize]
     if preset is None:
         for option in ("group_size", "embed_bits", "attention_bits", "experts_bits"):
             if (value := getattr(options, option)) is not None:
-                raise SettingsError(
-                    f"{option} is {value}, but quantize is none: nothing is packed."
-                )
+                said = (f" is {value}, but ", Setting("quantize"), " is none: nothing is packed.")
+                raise SettingsError(Setting(option), *said)
         return Recipe(options.quantize, None, None, None, None, None, False)
     group_size = preset.group_size if options.group_size is None else options.group_size
     default = _checked("group_size", QuantizationConfig(preset.mode, preset.bits, group_size))
@@ -142,5 +142,5 @@ def _checked(option: str, packing: QuantizationConfig) -> QuantizationConfig:
         got, known = packing.bits, all_bits
     if got not in known:
         expected = " or ".join(map(str, known))
-        raise SettingsError(f"{option} is {got}, but {packing.mode} has {expected}.")
+        raise SettingsError(Setting(option), f" is {got}, but {packing.mode} has {expected}.")
     return packing

@@ -12,18 +12,41 @@
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
     └── ProfileError       a measurement that cannot be read, or not be compared with another
 
-A message is one line: what, what was found, what was expected, and what to do next. What goes on
-all the same is a KernelWarning: MLX's own operations run where a Metal kernel does not.
+A message is one line: what, what was found, what was expected, and what to do next. It names a
+setting as a Setting, a part of its own: Python shows the field's name, the command line the option.
+What goes on all the same is a KernelWarning: MLX's own operations run where a Metal kernel does
+not.
 """
 
 import re
+from collections.abc import Mapping
 
 # What MLX says when Metal, or the system, has no more memory to give (0.32; all RuntimeErrors).
 OUT_OF_MEMORY = re.compile(r"allocat|insufficient memory|out ?of ?memory", re.IGNORECASE)
 
 
+SHOWN_CHARACTERS = 40  # of a value in a message
+
+
+class Setting(str):
+    """The name of a setting in a message, never a word or a key of a file that is spelled alike."""
+
+    __slots__ = ()
+
+
 class DiffGemmaError(Exception):
-    """Base of all known errors; the command line prints it as one line and exits with 1."""
+    """Base of all known errors; the command line prints it as one line and exits with 1.
+
+    Its arguments are the parts of the message, in order.
+    """
+
+    def __str__(self) -> str:
+        return self.told({})
+
+    def told(self, names: Mapping[str, str]) -> str:
+        """The message with each Setting under the name that its reader knows it by."""
+        parts = (names.get(part, part) if isinstance(part, Setting) else part for part in self.args)
+        return "".join(map(str, parts))
 
 
 class CheckpointError(DiffGemmaError):
@@ -94,6 +117,15 @@ def shown(text: str, most: int = 100) -> str:
     if len(text) > most:
         text = f"{text[: most // 2]}...{text[-(most // 2) :]}"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def brief(value: object, most: int = SHOWN_CHARACTERS) -> str:
+    """A value as Python writes it, and otherwise as `shown`."""
+    try:
+        written = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"a {type(value).__name__} too long to write"
+    return shown(written, most)
 
 
 def one_line(message: object) -> str:

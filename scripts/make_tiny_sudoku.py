@@ -2,12 +2,14 @@
 """Make the embedded checkpoint from a trained one: scripts/make_tiny_sudoku.py SOURCE OUT
 
 SOURCE is a float32 Hugging Face folder with one model.safetensors. OUT, which must not exist yet,
-gets the same tensors stored in float16 and the other four files byte for byte: config.json keeps
-saying float32, the dtype of computation. MODEL.md is written by hand. One SOURCE always gives the
-same bytes.
+gets the same tensors stored in float16, config.json with the task that the checkpoint was trained
+for, and the other three files byte for byte. config.json keeps saying float32, the dtype of
+computation.
+MODEL.md is written by hand. One SOURCE always gives the same bytes.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -16,9 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from mlx_diffgemma.checkpoint.config import OWN_KEY
+from mlx_diffgemma.checkpoint.files import read_object
 from mlx_diffgemma.errors import CheckpointError, DiffGemmaError
 
-COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
+NEEDED = ("model.safetensors", "config.json", *COPIED)
+PURPOSE = {"task": "sudoku", "modes": ["diffusion"]}
 HALF_ULP = 2.0**-11  # of a normal number: the most that rounding to float16 moves it
 
 
@@ -59,6 +65,8 @@ def write_half(source: Path, folder: Path) -> str:
     weights.write_bytes(save({name: half for name, (half, _) in halves.items()}, {"format": "pt"}))
     for name in COPIED:
         (folder / name).write_bytes((source / name).read_bytes())
+    config = read_object(source / "config.json") | {OWN_KEY: PURPOSE}
+    (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     worst = max(halves, key=lambda name: halves[name][1])
     parameters = sum(half.size for half, _ in halves.values())
     return (
@@ -71,7 +79,7 @@ def make(source: Path, out: Path) -> str:
     """Make `out` from `source`, whole or not at all; one line about it."""
     if out.exists():
         raise CheckpointError(f"{out}: there already; name a new folder or delete this one.")
-    for name in ("model.safetensors", *COPIED):
+    for name in NEEDED:
         if not (source / name).is_file():
             raise CheckpointError(
                 f"{source / name}: no such file; SOURCE must be a whole checkpoint folder."

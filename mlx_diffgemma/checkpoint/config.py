@@ -3,19 +3,28 @@
 Two spellings of config.json are in circulation and both are read here: the launch spelling
 (`global_head_dim`, `num_global_key_value_heads`) and the one a current transformers writes
 (`per_layer_config`). Nothing is defaulted that decides a shape. Facts: transformers 5.23,
-`models/diffusion_gemma/configuration_diffusion_gemma.py` and `generation_diffusion_gemma.py`.
+`models/diffusion_gemma/configuration_diffusion_gemma.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..errors import CheckpointError, shown
-from .files import read_object, read_optional
+from ..assets import TASKS
+from ..errors import CheckpointError, brief
+from ..machine.dtypes import FLOAT_NAMES, FloatName
+from .files import read_object
+from .generation import SamplerDefaults, generation_section, sampler_defaults, stop_ids
+from .places import Place, Section
 from .quantization import Quantization, read_quantization
 
 MODEL_TYPE = "diffusion_gemma"
+OWN_KEY = "mlx_diffgemma"  # of the object in which a checkpoint says what it was trained for
+MODES = ("diffusion",)
+PURPOSE = ("task", "modes")  # what that object holds
+DTYPE_KEYS = ("dtype", "torch_dtype")
+DEFAULT_DTYPE: FloatName = "bfloat16"  # of the published checkpoint
 SLIDING, FULL = "sliding_attention", "full_attention"
 LEGACY_GLOBAL_HEAD_DIM = 512  # what the reference takes when the launch spelling leaves it out
 DEFAULT_SOFTCAP = 30.0
@@ -60,71 +69,112 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
-class SamplerDefaults:
-    """The sampler settings a checkpoint ships with."""
-
-    max_denoising_steps: int = 48
-    entropy_bound: float = 0.1
-    t_min: float = 0.4
-    t_max: float = 0.8
-    stability_threshold: int = 1
-    confidence_threshold: float = 0.005
-
-
-@dataclass(frozen=True)
 class ModelConfig:
-    """A whole checkpoint: network, canvas, sampler defaults, stop ids and quantisation."""
+    """A whole checkpoint: network, canvas, sampler defaults, stop ids and quantisation.
+
+    dtype: of the activations; sampler_places: of the defaults that the checkpoint itself names;
+    task: the kind of problem it was trained for, a name in `assets.TASKS`, None for any prompt;
+    modes: the ways of generation it was trained for.
+    """
 
     text: TextConfig
     canvas_length: int
     stop_ids: tuple[int, ...]
     sampler: SamplerDefaults
-    dtype: str
+    dtype: FloatName
     quantization: Quantization | None
     has_vision: bool
     use_clipped_linears: bool
+    sampler_places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    task: str | None = None
+    modes: tuple[str, ...] = MODES
 
 
 def read_config(folder: Path) -> ModelConfig:
     """The ModelConfig of a checkpoint `folder`; CheckpointError says what is not supported."""
-    raw = read_object(folder / "config.json")
+    file = folder / "config.json"
+    raw = read_object(file)
     if (kind := raw.get("model_type")) != MODEL_TYPE:
         raise CheckpointError(
-            f"{folder / 'config.json'}: model_type {kind!r}, expected {MODEL_TYPE!r}; "
+            f"{file}: model_type {brief(kind)}, expected {MODEL_TYPE!r}; "
             "this program runs DiffusionGemma checkpoints only."
         )
-    generation = read_optional(folder / "generation_config.json") or _object(
-        raw, "generation_config"
-    )
-    vision = _object(raw, "vision_config")
+    config = Section(file, raw)
+    generation, vision = generation_section(config), config.section("vision_config").values
+    sampler, places = sampler_defaults(generation)
+    task, modes = _purpose(config.section(OWN_KEY))
     return ModelConfig(
-        text=_text_config(raw),
+        text=_text_config(config),
         canvas_length=_count(raw, "canvas_length"),
-        stop_ids=_stop_ids(generation, raw),
-        sampler=_sampler_defaults(generation),
-        dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "bfloat16"),
-        quantization=read_quantization(raw.get("quantization") or raw.get("quantization_config")),
+        stop_ids=stop_ids(generation, config),
+        sampler=sampler,
+        dtype=_dtype(config),
+        quantization=read_quantization(config),
         has_vision=bool(vision),
         use_clipped_linears=bool(vision.get("use_clipped_linears")),
+        sampler_places=places,
+        task=task,
+        modes=modes,
     )
 
 
-def _text_config(raw: Mapping[str, Any]) -> TextConfig:
-    text: Any = raw.get("text_config")
-    _require(isinstance(text, Mapping), "text_config is missing, expected an object.")
-    _refuse_unsupported(raw, text)
+def _dtype(config: Section) -> FloatName:
+    """The dtype of activations: the first that config.json names, else the published one.
+
+    `dtype` goes before the older `torch_dtype`, and the top level before text_config, as in
+    transformers, which changes the top level alone where it saves a model in another dtype.
+    """
+    for section in (config, config.section("text_config")):
+        for key in DTYPE_KEYS:
+            if (name := section.values.get(key)) is not None:
+                if name not in FLOAT_NAMES:
+                    raise CheckpointError(
+                        f"{section.place(key)} is {brief(name)}, expected one of "
+                        f"{', '.join(FLOAT_NAMES)}."
+                    )
+                return cast(FloatName, name)
+    return DEFAULT_DTYPE
+
+
+def _purpose(own: Section) -> tuple[str | None, tuple[str, ...]]:
+    """The task and the modes that a checkpoint says it was trained for: none, and all of them."""
+    if (unknown := next((key for key in own.values if key not in PURPOSE), None)) is not None:
+        raise _unknown(Place(own.file, OWN_KEY), unknown, PURPOSE)
+    task, modes = own.values.get("task"), own.values.get("modes")
+    if task is not None and task not in (names := tuple(TASKS)):
+        raise _unknown(own.place("task"), task, names)
+    if modes is None:
+        return task, MODES
+    if not isinstance(modes, list) or not modes:
+        raise CheckpointError(f"{own.place('modes')} is {brief(modes)}, expected a list of modes.")
+    for mode in modes:
+        if mode not in MODES:
+            raise _unknown(own.place("modes"), mode, MODES)
+    return task, tuple(modes)
+
+
+def _unknown(place: Place, name: object, known: tuple[str, ...]) -> CheckpointError:
+    said = f"{place} names {brief(name)}, expected {' or '.join(known)}"
+    return CheckpointError(f"{said}; a newer mlx-diffgemma may know it.")
+
+
+def _text_config(config: Section) -> TextConfig:
+    section = config.section("text_config")
+    text = section.values
+    _require(bool(text), "text_config is missing, expected an object.")
+    _refuse_unsupported(config.values, text)
     counts = {
         field.name: _count(text, field.name) for field in fields(TextConfig) if field.type is int
     }
-    config = TextConfig(
+    read = TextConfig(
         **counts,
         rms_norm_eps=_real(text, "rms_norm_eps", 1e-6),
         final_logit_softcapping=_real(text, "final_logit_softcapping", DEFAULT_SOFTCAP),
-        layers=_layers(text),
+        layers=_layers(text, section.section("rope_parameters").values or DEFAULT_ROPE),
     )
-    top_k, num = config.top_k_experts, config.num_experts
+    top_k, num = read.top_k_experts, read.num_experts
     _require(top_k <= num, f"top_k_experts {top_k}, expected at most num_experts {num}.")
-    return config
+    return read
 
 
 def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None:
@@ -144,11 +194,10 @@ def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None
         _require(supported, f"{key} = {got!r} is not supported.")
 
 
-def _layers(text: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
+def _layers(text: Mapping[str, Any], rope: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
     num_layers = _count(text, "num_hidden_layers", MOST_LAYERS)
     kinds = _layer_kinds(text.get("layer_types"), num_layers)
     overrides = _per_layer_overrides(text, kinds)
-    rope = _object(text, "rope_parameters") or DEFAULT_ROPE
     return tuple(
         _layer({**text, **overrides.get(i, {})}, kind, rope) for i, kind in enumerate(kinds)
     )
@@ -229,41 +278,10 @@ def _rotary_angles(angles: Any, kind: str) -> tuple[float, float]:
     return _real(angles, "rope_theta"), fraction
 
 
-def _stop_ids(generation: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[int, ...]:
-    """generation_config's stop ids; only without them those of config.json."""
-    for source in (generation, raw, raw.get("text_config") or {}):
-        if (value := source.get("eos_token_id")) is not None:
-            ids = value if isinstance(value, list) else [value]
-            if not all(type(i) is int and abs(i) <= MOST_COUNT for i in ids):
-                raise CheckpointError(
-                    f"eos_token_id is {shown(repr(value))}, expected an id or a list of ids."
-                )
-            return tuple(ids)
-    return ()
-
-
-def _sampler_defaults(generation: Mapping[str, Any]) -> SamplerDefaults:
-    sampler = _object(generation, "sampler_config")
-    name = sampler.get("_cls_name", "EntropyBoundSamplerConfig")
-    if name != "EntropyBoundSamplerConfig":
-        raise CheckpointError(f"generation_config.json: sampler {name!r} is not supported.")
-    given = {**generation, "entropy_bound": sampler.get("entropy_bound")}
-    names = [field.name for field in fields(SamplerDefaults) if given.get(field.name) is not None]
-    return SamplerDefaults(**{name: given[name] for name in names})
-
-
 def _require(ok: bool, message: str) -> None:
     """CheckpointError about config.json unless all is well."""
     if not ok:
         raise CheckpointError(f"config.json: {message}")
-
-
-def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """`source[key]` as an object, empty where it is absent or null; CheckpointError otherwise."""
-    value = source.get(key)
-    if value is not None and not isinstance(value, Mapping):
-        raise CheckpointError(f"{key} is {shown(repr(value))}, expected an object.")
-    return value or {}
 
 
 def _count(source: Mapping[str, Any], key: str, most: int = MOST_COUNT) -> int:
@@ -277,7 +295,7 @@ def _real(source: Mapping[str, Any], key: str, default: float | None = None) -> 
 
 
 def _positive(key: str, value: Any, kinds: tuple[type, ...], kind: str, most: float) -> Any:
-    got = "missing" if value is None else shown(repr(value))
+    got = "missing" if value is None else brief(value)
     number = type(value) in kinds
     span = f" up to {most:,}" if number and value > most else ""
     _require(number and 0 < value <= most, f"{key} is {got}, expected a positive {kind}{span}.")

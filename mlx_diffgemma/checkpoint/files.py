@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, one_line, shown
+from ..errors import CheckpointError, brief, one_line
 from ..machine.files import decode_utf8, read_json
 
 MOST_COUNT = (1 << 63) - 1  # of bytes, which the format of shards counts in 64 bits
@@ -66,7 +66,7 @@ def whole(value: Any, what: str, least: int = 1, most: int = MOST_COUNT) -> int:
     """A whole number of JSON in its range; ValueError for another value, 8.0 and true included."""
     if type(value) is int and least <= value <= most:
         return value
-    raise ValueError(f"{what} is {shown(repr(value))}, expected a whole number from {least:,}")
+    raise ValueError(f"{what} is {brief(value)}, expected a whole number from {least:,}")
 
 
 def _not_found(file: Path) -> str:

@@ -1,10 +1,16 @@
-"""Quantization of an MLX folder, as the `quantization` object of its config.json describes it."""
+"""Quantization of an MLX folder, as the `quantization` object of its config.json describes it.
+
+Published folders have the object twice, under both KEYS. MLX names no method; what others name
+counts where the rest describes MLX's own packing. Any key that is not understood is refused.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError, brief
+from .places import Section
+
+KEYS = ("quantization", "quantization_config")
 
 # The widths MLX packs, by mode: bits and group sizes (mlx.core.quantize, 0.32).
 MODES: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -13,6 +19,10 @@ MODES: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "mxfp8": ((8,), (32,)),
     "nvfp4": ((4,), (16,)),
 }
+METHODS: Mapping[str, str | None] = {"mlx": None, "mlx-affine": "affine", **{m: m for m in MODES}}
+"""The methods that are MLX's own, and the mode that each of them means."""
+PACKING = ("bits", "group_size", "mode", "quant_method")
+CONVERT_ORIGINAL = "convert the original bf16 checkpoint instead"
 
 
 @dataclass(frozen=True)
@@ -49,36 +59,96 @@ class Quantization:
         return self.overrides.get(module, self.default)
 
 
-def read_quantization(raw: Any) -> Quantization | None:
-    """The quantisation of an MLX folder; an override that names no mode is affine."""
-    if not raw:
-        return None
-    if not isinstance(raw, Mapping) or "quant_method" in raw:
-        method = raw.get("quant_method") if isinstance(raw, Mapping) else raw
-        raise CheckpointError(
-            f"config.json: quantization method {method!r} is not MLX's; convert the original "
-            "bf16 checkpoint instead."
-        )
-    default = _packing(raw, "default")
-    overrides = {
-        module: _packing(entry, module) for module, entry in raw.items() if isinstance(entry, dict)
-    }
+def read_quantization(config: Section) -> Quantization | None:
+    """The quantisation that config.json describes, None for plain numbers.
+
+    CheckpointError for one that is not MLX's, and where two places say different things.
+    """
+    found = [
+        (section, _quantization(section))
+        for above in (config, config.section("text_config"))
+        for key in KEYS
+        if (section := above.section(key)).values
+    ]
+    for section, other in found[1:]:
+        _refuse_other(found[0], (section, other))
+    return found[0][1] if found else None
+
+
+def _quantization(section: Section) -> Quantization:
+    """The default and the overrides of one object; true and false are no packing of their own."""
+    default = _packing(section)
+    overrides = {}
+    for key, value in section.values.items():
+        if isinstance(value, Mapping):
+            override = section.section(key)
+            for each in override.values:
+                _require_known(override, each)
+            overrides[key] = _packing(override)
+        elif isinstance(value, bool):
+            overrides[key] = default
+        else:
+            _require_known(section, key)
     return Quantization(default, overrides)
 
 
-def _packing(entry: Mapping[str, Any], module: str) -> QuantizationConfig:
-    mode = entry.get("mode", "affine")
-    if not isinstance(mode, str) or mode not in MODES:
-        known = ", ".join(MODES)
+def _require_known(section: Section, key: str) -> None:
+    """CheckpointError for a key that describes no packing of MLX."""
+    if key not in PACKING:
         raise CheckpointError(
-            f"config.json: quantization mode {mode!r} ({module}) is unknown, expected {known}."
+            f"{section.place(key)} is {brief(section.values[key])}, which is no part of MLX's "
+            f"packing; {CONVERT_ORIGINAL}."
         )
-    bits, group_size = entry.get("bits"), entry.get("group_size")
-    whole = type(bits) is int and type(group_size) is int  # 8.0 in (4, 8) is true
-    if not whole or bits not in MODES[mode][0] or group_size not in MODES[mode][1]:
-        got = f"{shown(repr(bits))} bits in groups of {shown(repr(group_size))}"
+
+
+def _packing(section: Section) -> QuantizationConfig:
+    """The packing that an object describes; one that names no mode is affine."""
+    values, meant = section.values, _meant_mode(section)
+    mode, bits, group_size = (values.get(key) for key in ("mode", "bits", "group_size"))
+    if bits is None and group_size is None:
+        keys = brief(", ".join(values))
         raise CheckpointError(
-            f"config.json: quantization of {shown(module)} is {got}; {mode} has bits "
-            f"{MODES[mode][0]} and groups {MODES[mode][1]}."
+            f"{section} has {keys} and neither bits nor group_size, so that it is not MLX's; "
+            f"{CONVERT_ORIGINAL}."
+        )
+    if mode is None:
+        mode = meant or "affine"
+    if not isinstance(mode, str) or mode not in MODES:
+        raise CheckpointError(
+            f"{section.place('mode')} {brief(mode)} is unknown, expected {', '.join(MODES)}."
+        )
+    if meant not in (None, mode):
+        raise CheckpointError(f"{section} has quant_method {meant} and mode {mode}; make them one.")
+    all_bits, all_groups = MODES[mode]
+    whole = type(bits) is int and type(group_size) is int
+    if not whole or bits not in all_bits or group_size not in all_groups:
+        raise CheckpointError(
+            f"{section} is {brief(bits)} bits in groups of {brief(group_size)}; {mode} has bits "
+            f"{all_bits} and groups {all_groups}."
         )
     return QuantizationConfig(mode, bits, group_size)
+
+
+def _meant_mode(section: Section) -> str | None:
+    """The mode that the object's method means, if it has one; CheckpointError for another's."""
+    method = section.values.get("quant_method")
+    if method is None:
+        return None
+    if not isinstance(method, str) or method not in METHODS:
+        raise CheckpointError(
+            f"{section.place('quant_method')} {brief(method)} is not MLX's; {CONVERT_ORIGINAL}."
+        )
+    return METHODS[method]
+
+
+def _refuse_other(a: tuple[Section, Quantization], b: tuple[Section, Quantization]) -> None:
+    """CheckpointError where two objects give one module two packings."""
+    (first, one), (second, other) = a, b
+    for module in (None, *one.overrides, *other.overrides):
+        left, right = (q.default if module is None else q.of(module) for q in (one, other))
+        if left != right:
+            whom = "all modules" if module is None else brief(module, 80)
+            raise CheckpointError(
+                f"{first} says {left.name} for {whom}, {second.above[:-1]} {right.name}; make them "
+                "one."
+            )

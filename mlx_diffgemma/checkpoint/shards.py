@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, one_line, shown
+from ..errors import CheckpointError, brief, one_line, shown
 from ..machine.dtypes import ITEM_BYTES
 from ..machine.files import parse_json
 from .files import is_there, leads_nowhere, read_object, whole
@@ -97,7 +97,7 @@ def named_shards(folder: Path) -> tuple[list[Path], str]:
     for name in names.values():
         if not isinstance(name, str) or not name or "\0" in name or _leads_out(name):
             raise CheckpointError(
-                f"{index}: {shown(repr(name))} is no name of a file in here; {CONVERT_AGAIN}."
+                f"{index}: {brief(name)} is no name of a file in here; {CONVERT_AGAIN}."
             )
     return sorted({folder / name for name in names.values()}), index.name
 
@@ -171,7 +171,7 @@ def _tensor_info(name: str, file: Path, entry: Mapping[str, Any], start: int) ->
     first, last = (whole(offset, "an offset", least=0) for offset in entry["data_offsets"])
     dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise ValueError(f"dtype {shown(repr(dtype))} is not supported")
+        raise ValueError(f"dtype {brief(dtype)} is not supported")
     count = ITEM_BYTES[dtype] * math.prod(shape)
     if last - first != count:
         raise ValueError(f"{last - first} bytes for {dtype} {shown(str(list(shape)))}")

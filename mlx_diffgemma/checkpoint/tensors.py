@@ -8,15 +8,15 @@ by the presence of `.scales`). Nothing but safetensors is read.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
 
-from ..errors import CheckpointError, one_line
+from ..errors import CheckpointError, brief, one_line
 from ..machine.dtypes import FLOATS, MLX_NAMES, mlx_dtype
-from .config import ModelConfig
+from .config import ModelConfig, TextConfig
 from .quantization import QuantizationConfig
 from .shards import CONVERT_AGAIN, TensorInfo, read_headers
 
@@ -25,6 +25,12 @@ CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
 ENCODER_COPY = re.compile(r"model\.encoder\.language_model\.(?!layers\.\d+\.layer_scalar$)")
 TIED_HEAD = re.compile(r"lm_head\.(weight|scales|biases)$")
 REPACKED = re.compile(r"(_packed|_scale|_scale_inv|_scale_2|\.qweight|\.qzeros|\.input_scale)$")
+MLP = ("gate_proj", "up_proj", "down_proj")
+LAYER = (
+    *(f"self_attn.{part}_proj" for part in "qkvo"),
+    *(f"mlp.{part}" for part in MLP),
+    *("router.proj", "experts.gate_up_proj", "experts.down_proj"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class StoredTensors:
                 raise CheckpointError(
                     f"{other} and {name} in {self.folder} are one tensor; keep one."
                 )
+        self._refuse_foreign_overrides()
 
     def info(self, name: str) -> TensorInfo:
         """The header of a tensor; CheckpointError where the folder lacks the tensor.
@@ -97,6 +104,30 @@ class StoredTensors:
         packing = self.packing(module) if kind == "weight" else None
         items = self.headers[name].num_items
         return packing.numbers(items) if packing else items
+
+    def _refuse_foreign_overrides(self) -> None:
+        """CheckpointError where config.json's quantization names what is no module of the network.
+
+        Vision modules and known strays may be named though the folder lacks them.
+        """
+        if self.config.quantization is None:
+            return
+        own = set(packable_modules(self.config.text))
+        foreign = [
+            module
+            for module in self.config.quantization.overrides
+            if module not in own
+            and not VISION.match(module)
+            and not is_stray(f"{module}.weight", self.config)
+        ]
+        if foreign:
+            more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+            named = f"{brief(foreign[0], 80)}{more}"
+            raise CheckpointError(
+                f"{self.folder / 'config.json'}: quantization names {named}, no module of the "
+                "network; name it as the tensors are named, such as "
+                "model.decoder.embed_tokens."
+            )
 
 
 @dataclass
@@ -195,6 +226,17 @@ def load_arrays(file: Path) -> dict[str, mx.array]:
 def mlx_name(name: str) -> str:
     """The name a tensor has in an MLX folder: fused experts gain `.weight`, all else stays."""
     return f"{name}.weight" if re.search(r"\.experts\.(gate_up|down)_proj$", name) else name
+
+
+def packable_modules(text: TextConfig) -> Iterator[str]:
+    """The modules of the text network whose weights may be packed, by their paths."""
+    yield "model.decoder.embed_tokens"
+    for part in MLP:
+        yield f"model.decoder.self_conditioning.{part}"
+    for number, layer in enumerate(text.layers):
+        for part in LAYER:
+            if layer.sliding or part != "self_attn.v_proj":  # on full layers V is K
+                yield f"model.decoder.layers.{number}.{part}"
 
 
 def is_stray(name: str, config: ModelConfig) -> bool:

@@ -7,7 +7,6 @@
 141  the reader of standard output went away
 """
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 from ..errors import (
     DiffGemmaError,
     KernelWarning,
-    ProfileError,
     SettingsError,
     is_out_of_memory,
     one_line,
@@ -28,12 +26,10 @@ from .terminal.streams import say
 
 FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 
-WORDS = {"prompt", "seed", "stop"}  # an error may use these names as words
 OPTION_OF = {
     name: typed
     for group in (SamplerOptions, TemplateOptions, PackingOptions)
     for name, typed in option_names(group)
-    if name not in WORDS
 }
 """A setting's name in Python -> the option a user typed."""
 
@@ -56,11 +52,9 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         case KeyboardInterrupt():
             return "interrupted.", exit_code(error)
         case SettingsError() | ArgumentError():
-            return f"error: {with_option_names(str(error))}", BAD_ARGUMENTS
-        case FileError() | ProfileError():  # a file's keys are named like settings
-            return f"error: {error}", FAILED
+            return f"error: {error.told(OPTION_OF)}", BAD_ARGUMENTS
         case DiffGemmaError():
-            return f"error: {with_option_names(str(error))}", FAILED
+            return f"error: {error.told(OPTION_OF)}", FAILED
         case _ if is_out_of_memory(error):
             return _out_of_memory(error), FAILED
         case OSError():
@@ -77,14 +71,6 @@ def reason(error: OSError) -> str:
     """The system's words, with the file's name in front where there is one."""
     said = error.strerror or one_line(error)
     return f"{error.filename}: {said}" if error.filename else said
-
-
-def with_option_names(message: str) -> str:
-    """The message with `--steps` for `max_denoising_steps`, and so on."""
-    names = "|".join(OPTION_OF)
-    return re.sub(
-        rf"(?<![\w/.-])({names})(?![\w/.-]\w)", lambda found: OPTION_OF[found[1]], message
-    )
 
 
 @contextmanager

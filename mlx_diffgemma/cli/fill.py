@@ -1,6 +1,7 @@
 """`fill`: a template whose holes are denoised, and all else kept to the letter."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 
@@ -23,8 +24,6 @@ def command(
     text of it. A hole that needs fewer ends sooner. tiny-sudoku takes a puzzle of 81 cells, 0, . or
     [[1]] for a blank, and keeps its givens in place.
     """
-    from ..assets import embedded_folder, embedded_task
-    from ..text.holes import read_template
     from .answer.loading import load_session
     from .answer.prompt import TEMPLATE, given_words, read_text
     from .answer.turn import show_turn
@@ -37,9 +36,7 @@ def command(
     settings = sampler.settings()
     words = given_words(given.template, given.beside, *ctx.args)
     template, ending = read_text(words, given.template_file, TEMPLATE)
-    may_be_a_puzzle = embedded_folder(model.name) or embedded_task(Path(model.name))
-    if prompting.raw or not may_be_a_puzzle:
-        read_template(template, given.gaps)  # an error before a model is loaded, or even asked for
+    _check(template, given.gaps, prompting.raw, model.name)
     reads = taken_by(model.name, template_file=given.template_file)
     unread = unread_input_said(words, given.template_file, TEMPLATE)
     with unread, open_trace(output, reads) as trace:
@@ -54,3 +51,38 @@ def command(
             progress=bar,
         )
         return show_turn(turn, output, trace, bar, ending)
+
+
+def _check(template: str, gaps: Sequence[int] | None, raw: bool, model: str) -> None:
+    """PromptError or SettingsError for a template before its model is loaded, or even asked for.
+
+    A checkpoint with a task takes its problems. A repository says only once it is here whether it
+    has one: until then it may have any.
+    """
+    from ..assets import TASKS
+    from ..checkpoint.config import read_config
+    from ..checkpoint.hub import local_folder
+    from ..errors import PromptError
+    from ..text.holes import read_template
+
+    folder = local_folder(model)
+    task = None if folder is None or raw else read_config(folder).task
+    if task is not None:
+        template, _ = TASKS[task]().template(template)
+    try:
+        read_template(template, gaps)
+    except PromptError:
+        if raw or folder is not None or not _is_problem(template):
+            raise
+
+
+def _is_problem(text: str) -> bool:
+    """True where a text is a problem of any task."""
+    from ..assets import TASKS
+    from ..errors import PromptError
+
+    for make in TASKS.values():
+        with suppress(PromptError):
+            make().template(text)
+            return True
+    return False

@@ -15,7 +15,7 @@ from ..diffusion.infill import fill
 from ..diffusion.pinned import TEXT, FillFrame
 from ..diffusion.settings import Settings
 from ..diffusion.template import TokenTemplate
-from ..errors import CheckpointError, DiffGemmaError, PromptError, SettingsError
+from ..errors import CheckpointError, DiffGemmaError, PromptError, Setting, SettingsError
 from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.chat import Answer, Message
@@ -83,7 +83,7 @@ def require_no_end(settings: Settings) -> None:
     for name, value in (("max_tokens", settings.max_tokens), ("stop", settings.stop)):
         if value:
             raise SettingsError(
-                f"{name} is {value!r}, a template says where it ends; leave it out."
+                Setting(name), f" is {value!r}, a template says where it ends; leave it out."
             )
 
 

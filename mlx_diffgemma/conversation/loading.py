@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..assets import embedded_task
+from ..assets import TASKS
 from ..checkpoint.config import read_config
 from ..checkpoint.hub import Consent, Source, find_model
 from ..errors import CheckpointError
@@ -69,7 +69,7 @@ def load_source(
         loaded.model,
         tokenizer,
         _describe(source, loaded),
-        embedded_task(source.folder),
+        TASKS[loaded.model.config.task]() if loaded.model.config.task else None,
         load_seconds=time.perf_counter() - began,
         dropped=loaded.dropped,
         tuned=choices,

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..checkpoint.config import SamplerDefaults
+from ..checkpoint.config import ModelConfig
 from ..diffusion.settings import Settings
 from ..machine.choices import Choices
 from ..text.tools import ToolCall
@@ -43,13 +43,13 @@ class SamplerInfo(Record):
     exact_self_conditioning: bool
 
 
-def describe_sampler(settings: Settings, defaults: SamplerDefaults, max_tokens: int) -> SamplerInfo:
+def describe_sampler(settings: Settings, config: ModelConfig, max_tokens: int) -> SamplerInfo:
     """The sampler as a Reply tells of it; what is not set is the checkpoint's."""
     return SamplerInfo(
         max_tokens=max_tokens,
         stop=settings.stop,
         exact_self_conditioning=settings.exact_self_conditioning,
-        **asdict(settings.resolved(defaults, 0).sampler),
+        **asdict(settings.resolved(config, 0).sampler),
     )
 
 

@@ -45,7 +45,7 @@ def any_context(context: int) -> None:
 class Session:
     """A loaded model with its tokenizer, and one conversation with it.
 
-    task: the problem that an embedded checkpoint was trained on; dropped: tensors of the folder
+    task: the kind of problem that the checkpoint was trained on; dropped: tensors of the folder
     that the network does not use; tuned: choices for this machine, None for the engine's own
     behaviour; require_room: FitError for positions whose cache does not fit into memory.
     """
@@ -124,7 +124,7 @@ class Session:
         budget = token_budget(config, prompt_length, settings.max_tokens)
         canvases = -(-budget // config.canvas_length)
         self.require_room(prompt_length + canvases * config.canvas_length)
-        sampler = describe_sampler(settings, config.sampler, budget)
+        sampler = describe_sampler(settings, config, budget)
         return replace(settings, max_tokens=budget), sampler
 
     def _system_text(self, given: str | None) -> str | None:
@@ -157,7 +157,7 @@ class Session:
         config, settings = self.model.config, seeded(settings)
         require_no_end(settings)
         form = token_template(read_template(template, gaps), self.tokenizer, config.stop_ids)
-        sampler = describe_sampler(settings, config.sampler, sum(form.lengths))
+        sampler = describe_sampler(settings, config, sum(form.lengths))
 
         def made(earlier: list[Message]) -> FillTurn:
             over = self._system_text(system)

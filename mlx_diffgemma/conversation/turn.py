@@ -134,7 +134,7 @@ class Turn:
 
     @property
     def task(self) -> Task | None:
-        """The problem that an embedded checkpoint solves; None for a prompt as it is."""
+        """The kind of problem that the checkpoint solves; None for a prompt as it is."""
         return None if self.raw else self.session.task
 
     @property
@@ -147,7 +147,7 @@ class Turn:
         return [Message("user", self.prompt), Message("assistant", self.reply().text)]
 
     def problem(self) -> str | None:
-        """The reason that the answer does not solve an embedded checkpoint's puzzle, or None."""
+        """The reason that the answer does not solve the puzzle of the session's task, or None."""
         task = self.task
         return task.problem(self.puzzle, self.reply().text) if task and self.puzzle else None
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, SettingsError, counted
+from ..errors import PromptError, Setting, SettingsError, counted
 from ..model.cache import Prefix, own_prefix
 from ..model.given import Floats, Ids, floats, token_ids
 from ..model.text import Model, Progress
@@ -51,7 +51,7 @@ def denoise(
     NumericsError: weights that are not finite.
     """
     settings = settings or Settings()
-    resolved = settings.resolved(model.config.sampler, fresh_seed())
+    resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
     start = _start(model, canvas, soft)
@@ -83,7 +83,9 @@ def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None
         raise PromptError(
             f"{counted(prompt_length, 'prompt token')} and {counted(canvases, 'canvas')} of {C} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
-            "the prompt or lower max_tokens."
+            "the prompt or lower ",
+            Setting("max_tokens"),
+            ".",
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError
+from ..errors import PromptError, Setting
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
@@ -34,7 +34,7 @@ def fill(
     filled and fillers removed. PromptError: no prompt, or more positions than the model has.
     """
     settings = settings or Settings()
-    resolved = settings.resolved(model.config.sampler, fresh_seed())
+    resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     needed_positions(model.config, len(tokens), template)
     prefix = fitting_prefix(model, prefix, tokens)
@@ -55,8 +55,9 @@ def needed_positions(config: ModelConfig, prompt_length: int, template: TokenTem
     if needed > context:
         raise PromptError(
             f"{prompt_length:,} prompt tokens and a template of {length:,} need {needed:,} "
-            f"positions, the model has {context:,}; shorten the prompt or the template, or lower "
-            "gaps."
+            f"positions, the model has {context:,}; shorten the prompt or the template, or lower ",
+            Setting("gaps"),
+            ".",
         )
     return needed
 

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingsError
+from ..errors import Setting, SettingsError, brief
 from ..model.given import described
 
 STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW = 0, 1, 2
@@ -44,7 +44,10 @@ class CounterNoise:
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed < 2**64:
-            raise SettingsError(f"seed is {seed}, expected a whole number from 0 to {2**64 - 1}.")
+            raise SettingsError(
+                Setting("seed"),
+                f" is {brief(seed)}, expected a whole number from 0 to {2**64 - 1}.",
+            )
         self.seed = seed
 
     def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:

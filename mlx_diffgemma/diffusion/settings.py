@@ -1,10 +1,71 @@
-"""The settings that a caller may choose for a generation, checked where they are made."""
+"""The settings that a caller may choose for a generation, checked where they are made.
 
-import math
-from dataclasses import dataclass, fields, replace
+Each has one range, whoever says it. A value of the checkpoint's own is checked when it is used: one
+that the caller replaces does no harm. An error names the place that the value came from: the field,
+which the command line shows as its option, or the checkpoint's file and the key in it.
+"""
 
-from ..checkpoint.config import SamplerDefaults
-from ..errors import SettingsError
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..checkpoint.config import ModelConfig
+from ..checkpoint.generation import SamplerDefaults
+from ..checkpoint.places import Place
+from ..errors import CheckpointError, Setting, SettingsError, brief
+
+SAMPLER = tuple(field.name for field in fields(SamplerDefaults))
+
+
+LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32, above 0
+INT32 = 2**31 - 1
+BELOW = " must be below "
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The whole numbers from `least` to `most`; None is as far as steps and tokens are counted."""
+
+    least: int
+    most: int | None = None
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return self.least <= value <= (INT32 if self.most is None else self.most)
+
+    def __str__(self) -> str:
+        if self.most is None:
+            return f"a whole number of at least {self.least} that int32 holds"
+        return f"a whole number from {self.least} to {self.most}"
+
+
+@dataclass(frozen=True)
+class Real:
+    """The numbers above 0 that float32 holds, and with `zero` 0 and all that is nearer to it."""
+
+    zero: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return (0 if self.zero else LEAST) <= value <= MOST
+
+    def __str__(self) -> str:
+        return f"a number {'of at least' if self.zero else 'above'} 0 that float32 holds"
+
+
+RANGES: Mapping[str, Whole | Real] = {
+    "max_tokens": Whole(1),
+    "seed": Whole(0, 2**64 - 1),
+    "max_denoising_steps": Whole(1),
+    "entropy_bound": Real(),
+    "t_min": Real(zero=True),
+    "t_max": Real(),
+    "stability_threshold": Whole(0),
+    "confidence_threshold": Real(),
+}
+"""The range of each setting that is a number."""
 
 
 @dataclass(frozen=True)
@@ -31,57 +92,62 @@ class Settings:
     exact_self_conditioning: bool = False
 
     def __post_init__(self) -> None:
-        self._whole("max_tokens", 1)
-        self._whole("seed", 0, 2**64 - 1)
-        self._whole("max_denoising_steps", 1)
-        self._whole("stability_threshold", 0)
-        self._number("entropy_bound", above=0.0)
-        self._number("t_min", least=0.0)
-        self._number("t_max", above=0.0)
-        self._number("confidence_threshold", above=0.0)
-        if self.t_min is not None and self.t_max is not None and self.t_min >= self.t_max:
-            raise SettingsError(f"t_min {self.t_min} must be below t_max {self.t_max}.")
+        for name, allowed in RANGES.items():
+            if (value := getattr(self, name)) is not None and value not in allowed:
+                raise SettingsError(Setting(name), f" is {brief(value)}, expected {allowed}.")
+        if self.t_min is not None and self.t_max is not None:
+            self._refuse_crossed(self.t_min, self.t_max, {})
         if isinstance(self.stop, str):
-            raise SettingsError(f"stop is the text {self.stop!r}, expected a sequence of texts.")
+            raise SettingsError(
+                Setting("stop"), f" is the text {brief(self.stop)}, expected a sequence of texts."
+            )
         object.__setattr__(self, "stop", tuple(self.stop))
         for text in self.stop:
             if not isinstance(text, str) or not text:
-                raise SettingsError(f"a stop text is {text!r}, expected at least one character.")
+                raise SettingsError(
+                    Setting("stop"), f" has {brief(text)}, expected texts of at least a character."
+                )
 
-    def resolved(self, defaults: SamplerDefaults, seed: int) -> "Resolved":
-        """All sampler fields set: the caller's where given, else the checkpoint's."""
-        own = {
-            f.name: value
-            for f in fields(SamplerDefaults)
-            if (value := getattr(self, f.name)) is not None
+    def resolved(self, config: ModelConfig, seed: int) -> "Resolved":
+        """All sampler fields set: the caller's where given, else the checkpoint's.
+
+        CheckpointError for a value of the checkpoint's that would be used and is out of its range.
+        """
+        values = {
+            name: own if (own := getattr(self, name)) is not None else _shipped(config, name)
+            for name in SAMPLER
         }
-        sampler = replace(defaults, **own)
-        # The checkpoint's defaults and their mix with the caller's pass the same checks.
-        Settings(**{f.name: getattr(sampler, f.name) for f in fields(SamplerDefaults)})
+        self._refuse_crossed(values["t_min"], values["t_max"], config.sampler_places)
+        sampler = SamplerDefaults(**values)
         return Resolved(sampler, seed if self.seed is None else self.seed)
 
-    def _whole(self, name: str, least: int, most: int | None = None) -> None:
-        value = getattr(self, name)
-        if value is None:
+    def _refuse_crossed(self, t_min: float, t_max: float, places: Mapping[str, Place]) -> None:
+        """Raise unless the temperatures fall, with the place of each that is not the caller's."""
+        if t_min < t_max:
             return
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            span = f"of at least {least}" if most is None else f"from {least} to {most}"
-            raise SettingsError(f"{name} is {value!r}, expected a whole number {span}.")
+        low, high = self._said("t_min", t_min, places), self._said("t_max", t_max, places)
+        if self.t_min is None and self.t_max is None:
+            ways = (Setting("t_min"), " or ", Setting("t_max"), ".")
+            raise CheckpointError(*low, BELOW, *high, "; mend it there, or give another ", *ways)
+        raise SettingsError(*low, BELOW, *high, ".")
 
-    def _number(self, name: str, above: float | None = None, least: float | None = None) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if (
-            not number
-            or not math.isfinite(value)
-            or (above is not None and value <= above)
-            or (least is not None and value < least)
-        ):
-            span = f"above {above:g}" if above is not None else f"of at least {least:g}"
-            raise SettingsError(f"{name} is {value!r}, expected a number {span}.")
+    def _said(self, name: str, value: float, places: Mapping[str, Place]) -> tuple[str, ...]:
+        """A value in the parts of a message: the caller's own under its name, or its place."""
+        if getattr(self, name) is not None:
+            return Setting(name), f" {value}"
+        if name in places:
+            return (f"{places[name].key} {value} in {places[name].file}",)
+        return (f"the default {name} {value}",)
+
+
+def _shipped(config: ModelConfig, name: str) -> Any:
+    """The checkpoint's own value of a sampler setting; CheckpointError for one out of its range."""
+    value = getattr(config.sampler, name)
+    if value not in RANGES[name]:
+        place = config.sampler_places.get(name, f"the checkpoint's {name}")
+        said = f"{place} is {brief(value)}, expected {RANGES[name]}"
+        raise CheckpointError(f"{said}; mend it there, or give ", Setting(name), ".")
+    return value
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..checkpoint.config import SamplerDefaults
+from ..checkpoint.generation import SamplerDefaults
 
 
 @dataclass(frozen=True)

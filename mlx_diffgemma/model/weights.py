@@ -10,9 +10,8 @@ import mlx.core as mx
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import PromisedTensors, Tensors, load_arrays
-from ..errors import CheckpointError
 from ..machine.choices import Choices
-from ..machine.dtypes import FLOAT_NAMES, mlx_dtype
+from ..machine.dtypes import mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding, table
 from .experts import Experts, Router
@@ -62,23 +61,14 @@ def check_network(folder: Path, config: ModelConfig, *, shape_only: bool = False
 
     shape_only: the files may end behind their headers.
     """
-    tensors = PromisedTensors(folder, config, own_dtype(config), shape_only=shape_only)
+    tensors = PromisedTensors(folder, config, mlx_dtype(config.dtype), shape_only=shape_only)
     build(tensors, lambda layer, part: None)
     return tensors
 
 
 def chosen_dtype(config: ModelConfig, choices: Choices) -> mx.Dtype:
     """The dtype of activations where a user asks for none."""
-    return mlx_dtype(choices.dtype) if choices.dtype else own_dtype(config)
-
-
-def own_dtype(config: ModelConfig) -> mx.Dtype:
-    """The dtype that config.json names; CheckpointError for one the network cannot compute in."""
-    if config.dtype not in FLOAT_NAMES:
-        raise CheckpointError(
-            f"config.json: dtype is {config.dtype!r}, expected one of {', '.join(FLOAT_NAMES)}."
-        )
-    return mlx_dtype(config.dtype)
+    return mlx_dtype(choices.dtype or config.dtype)
 
 
 def first_non_finite(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..conversation.session import Session
 from ..diffusion.noise import CounterNoise
+from ..diffusion.settings import Settings
 from ..diffusion.step import State, Step, StepInputs, advance
 from ..model.cache import Prefix
 from ..model.text import Model
@@ -41,7 +42,7 @@ class Probe:
     def step(self, model: Model, prefix: Prefix, soft: mx.array | None = None) -> Step:
         """One denoising step, always of the same canvas."""
         C, V = model.config.canvas_length, model.config.text.vocab_size
-        sampler = model.config.sampler
+        sampler = Settings().resolved(model.config, 0).sampler
         given = StepInputs(
             sampler.t_max,
             sampler.entropy_bound,

@@ -73,6 +73,14 @@ class Workload:
         return self.steps is not None
 
     @property
+    def settings(self) -> Settings:
+        """The settings of its answers, but for seeds and the length of fixed ones."""
+        if self.steps is None:
+            return Settings(max_tokens=self.max_tokens)
+        # So many equal canvases never come before the end.
+        return Settings(max_denoising_steps=self.steps, stability_threshold=self.steps)
+
+    @property
     def answers(self) -> int:
         """The number of answers to measure."""
         return self.canvases if self.fixed else self.prompts * self.seeds
@@ -140,14 +148,8 @@ def is_raw(session: Session) -> bool:
 
 
 def _settings(config: ModelConfig, workload: Workload, seed: int) -> Settings:
-    if workload.steps is None:
-        return Settings(seed=seed, max_tokens=workload.max_tokens)
-    return Settings(
-        seed=seed,
-        max_tokens=config.canvas_length,
-        max_denoising_steps=workload.steps,
-        stability_threshold=workload.steps,  # so many equal canvases never come before the end
-    )
+    settings = replace(workload.settings, seed=seed)
+    return replace(settings, max_tokens=config.canvas_length) if workload.fixed else settings
 
 
 def _context(session: Session, workload: Workload) -> int | None:

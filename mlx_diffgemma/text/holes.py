@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import PromptError, SettingsError
+from ..errors import PromptError, Setting, SettingsError, brief
 from .chat import longest_common_prefix
 from .tokenizer import Tokenizer
 
@@ -90,13 +90,19 @@ def _with_gaps(lengths: Sequence[int | None], gaps: int | Sequence[int] | None) 
     given = () if gaps is None else (gaps,) if isinstance(gaps, int) else tuple(gaps)
     for gap in given:
         if not isinstance(gap, int) or isinstance(gap, bool) or not 1 <= gap < 10**_MOST_DIGITS:
-            raise SettingsError(f"gaps has {gap!r}, expected whole numbers of at least 1.")
+            raise SettingsError(
+                Setting("gaps"), f" has {brief(gap)}, expected whole numbers of at least 1."
+            )
     if given and count == 0:
-        raise SettingsError("gaps is given, the template has no [[...]]; leave gaps out.")
+        gaps_name = Setting("gaps")
+        raise SettingsError(
+            gaps_name, " is given, the template has no [[...]]; leave ", gaps_name, " out."
+        )
     if len(given) > 1 and len(given) != count:
         raise SettingsError(
-            f"gaps has {len(given)} numbers, the template {count} [[...]]; give one for each, or "
-            "one for all."
+            Setting("gaps"),
+            f" has {len(given)} numbers, the template {count} [[...]]; give one for each, or "
+            "one for all.",
         )
     one = given[0] if given else DEFAULT_GAP
     each = iter(given if len(given) > 1 else (one,) * count)

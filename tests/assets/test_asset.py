@@ -1,9 +1,9 @@
 """The embedded checkpoint: an ordinary folder, whole, small and in float16."""
 
 import json
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jinja2
 import numpy as np
@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from mlx_diffgemma.assets import EMBEDDED, Task, embedded_folder, embedded_task
+from mlx_diffgemma.assets import EMBEDDED, TASKS, Task, embedded_folder
+from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.errors import PromptError
 
 FOLDER = embedded_folder("tiny-sudoku")
@@ -142,7 +143,7 @@ def test_the_config_computes_in_float32_and_has_the_trained_sizes():
 
 @pytest.mark.parametrize("index", PROMPT_IDS)
 def test_a_rendered_prompt_has_the_ids_of_training(index, puzzles):
-    content = embedded_task(FOLDER).prepare(puzzles[index]["puzzle"])
+    content = TASKS["sudoku"]().prepare(puzzles[index]["puzzle"])
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(read("tokenizer_config.json")["chat_template"])
     text = template.render(
@@ -179,16 +180,21 @@ def test_embedded_folders_are_found_by_name_alone():
         assert embedded_folder(name) is None, name
 
 
-def test_only_the_embedded_folder_has_a_task(tmp_path):
-    task: Task | None = embedded_task(FOLDER)
+def test_the_checkpoint_says_what_it_was_trained_for(tmp_path):
+    """By its config.json: once by the folder it lay in, so that a copy talked nonsense."""
+    assert read("config.json")["mlx_diffgemma"] == {"task": "sudoku", "modes": ["diffusion"]}
+    copy = shutil.copytree(FOLDER, tmp_path / "copy")
+    for folder in (FOLDER, copy):
+        config = read_config(folder)
+        assert (config.task, config.modes) == ("sudoku", ("diffusion",))
+
+
+def test_tasks_are_found_by_name():
+    assert list(TASKS) == ["sudoku"]
+    task: Task = TASKS["sudoku"]()
     assert task.prepare("." * 81) == "\n".join(["0" * 9] * 9)
     with pytest.raises(PromptError):
         task.prepare("hello")
-    link = tmp_path / "link"
-    link.symlink_to(FOLDER)
-    assert embedded_task(link) is not None
-    for other in [tmp_path, FOLDER.parent, Path("tiny-sudoku"), tmp_path / "tiny-sudoku"]:
-        assert embedded_task(other) is None, other
 
 
 def test_asking_about_assets_loads_nothing_heavy():
@@ -199,7 +205,8 @@ import mlx_diffgemma.assets
 new = set(sys.modules) - before
 heavy = {"importlib.resources", "numpy", "mlx.core", "mlx_diffgemma.assets.sudoku"}
 assert not new & heavy, new & heavy
-mlx_diffgemma.assets.embedded_task(mlx_diffgemma.assets.embedded_folder("tiny-sudoku"))
+mlx_diffgemma.assets.embedded_folder("tiny-sudoku")
+mlx_diffgemma.assets.TASKS["sudoku"]()
 new = set(sys.modules) - before
 assert "mlx_diffgemma.assets.sudoku" in new
 assert not new & {"numpy", "mlx.core"}, new

@@ -1,6 +1,7 @@
 """scripts/make_tiny_sudoku.py: rounds a float32 folder to float16, or says why it will not."""
 
 import importlib.util
+import json
 import os
 import stat
 from pathlib import Path
@@ -54,6 +55,17 @@ def test_it_makes_the_embedded_folder_byte_for_byte(script, source, tmp_path):
     for name in names:
         assert (out / name).read_bytes() == (FOLDER / name).read_bytes(), name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_it_says_what_the_checkpoint_was_trained_for(script, source, tmp_path):
+    """Nothing else in config.json moves: its other bytes are the trained folder's."""
+    trained = (source / "config.json").read_text(encoding="utf-8")
+    config = json.loads(trained)
+    own = config.pop("mlx_diffgemma")
+    (source / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    script.make(source, tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").read_text(encoding="utf-8") == trained
+    assert own == {"task": "sudoku", "modes": ["diffusion"]}
 
 
 def test_others_may_read_what_it_writes(script, source, tmp_path):

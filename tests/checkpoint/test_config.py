@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import raises
+from facts import assert_says, raises
 
-from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, SamplerDefaults, read_config
+from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
+from mlx_diffgemma.checkpoint.generation import SamplerDefaults
+from mlx_diffgemma.checkpoint.places import Place
 from mlx_diffgemma.checkpoint.quantization import Quantization, QuantizationConfig
 from mlx_diffgemma.errors import CheckpointError
 
@@ -230,12 +232,74 @@ def test_a_text_only_checkpoint_has_no_vision(tmp_path: Path) -> None:
         ({"dtype": "float16"}, "float16"),
         ({"torch_dtype": "float32"}, "float32"),
         ({"dtype": "float32", "torch_dtype": "float16"}, "float32"),
+        ({"dtype": None, "torch_dtype": "float16"}, "float16"),
         ({}, "bfloat16"),
     ],
 )
 def test_the_dtype_goes_by_either_name(tmp_path: Path, keys: dict[str, str], dtype: str) -> None:
+    """The top level goes first: transformers saves a converted model with text_config's old one."""
     config = {key: value for key, value in GOOGLE.items() if key != "dtype"}
     assert read(tmp_path, config | keys).dtype == dtype
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_a_dtype_in_text_config_alone_counts(tmp_path: Path, key: str) -> None:
+    """Once such a checkpoint became bfloat16 without a word."""
+    config = google(**{"dtype": ABSENT, key: "float16"})
+    del config["dtype"]
+    assert read(tmp_path, config).dtype == "float16"
+
+
+def test_without_any_dtype_it_is_the_published_one(tmp_path: Path) -> None:
+    config = google(dtype=ABSENT)
+    del config["dtype"]
+    assert read(tmp_path, config).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["float64", "torch.float16", "auto", "", 16, ["float32"], {}])
+def test_a_dtype_that_no_network_computes_in_is_refused_with_the_known_ones(
+    tmp_path: Path, name: Any
+) -> None:
+    known = "float32, bfloat16, float16"
+    assert_refused(tmp_path, GOOGLE | {"dtype": name}, f"dtype is {name!r} ... expected", known)
+    config = google(dtype=name)
+    del config["dtype"]
+    assert_refused(tmp_path, config, f"text_config.dtype is {name!r}", known)
+
+
+# --- what a checkpoint was trained for
+
+
+def test_a_checkpoint_says_its_task_and_modes(tmp_path: Path) -> None:
+    own = {"task": "sudoku", "modes": ["diffusion"]}
+    config = read(tmp_path, GOOGLE | {"mlx_diffgemma": own})
+    assert (config.task, config.modes) == ("sudoku", ("diffusion",))
+
+
+@pytest.mark.parametrize("own", [ABSENT, None, {}, {"task": None, "modes": None}])
+def test_a_checkpoint_that_says_nothing_answers_any_prompt(tmp_path: Path, own: Any) -> None:
+    config = read(tmp_path, GOOGLE if own is ABSENT else GOOGLE | {"mlx_diffgemma": own})
+    assert (config.task, config.modes) == (None, ("diffusion",))
+
+
+@pytest.mark.parametrize(
+    ("own", "facts"),
+    [
+        ("sudoku", "mlx_diffgemma is 'sudoku' ... an object"),
+        (["sudoku"], "mlx_diffgemma is ['sudoku'] ... an object"),
+        ({"task": "chess"}, "mlx_diffgemma.task names 'chess' ... sudoku ... newer"),
+        ({"task": ["sudoku"]}, "mlx_diffgemma.task names ['sudoku'] ... sudoku"),
+        ({"task": ""}, "mlx_diffgemma.task names '' ... sudoku"),
+        ({"modes": ["ballet"]}, "mlx_diffgemma.modes names 'ballet' ... diffusion ... newer"),
+        ({"modes": ["diffusion", 3]}, "mlx_diffgemma.modes names 3 ... diffusion"),
+        ({"modes": "diffusion"}, "mlx_diffgemma.modes is 'diffusion' ... list"),
+        ({"modes": []}, "mlx_diffgemma.modes is [] ... list"),
+        ({"tasks": "sudoku"}, "mlx_diffgemma names 'tasks' ... task or modes"),
+        ({"": 1}, "mlx_diffgemma names '' ... task or modes"),
+    ],
+)
+def test_a_purpose_that_is_not_known_is_one_line(tmp_path: Path, own: Any, facts: str) -> None:
+    assert_refused(tmp_path, GOOGLE | {"mlx_diffgemma": own}, facts)
 
 
 # --- stop ids and sampler
@@ -284,13 +348,47 @@ def test_every_sampler_setting_is_read(tmp_path: Path) -> None:
 
 def test_another_sampler_is_refused(tmp_path: Path) -> None:
     other = {"sampler_config": {"_cls_name": "TopP"}}
-    assert_refused(tmp_path, GOOGLE, "sampler 'TopP' ... not supported", generation=other)
+    said = "sampler_config._cls_name is 'TopP' ... not supported"
+    assert_refused(tmp_path, GOOGLE, said, generation=other)
+    inlined = GOOGLE | {"generation_config": other}
+    assert_refused(tmp_path, inlined, "generation_config.sampler_config._cls_name is 'TopP'")
+    for wrong in ("x", [1], 3):
+        said = f"sampler_config is {wrong!r} ... an object"
+        assert_refused(tmp_path, GOOGLE, said, generation={"sampler_config": wrong})
 
 
-@pytest.mark.parametrize("value", ["</s>", ["</s>"], 1.5])
-def test_stop_ids_that_are_no_ids_are_refused(tmp_path: Path, value: Any) -> None:
-    with raises(CheckpointError, f"eos_token_id is {value!r} ... an id or a list of ids"):
+@pytest.mark.parametrize("value", ["</s>", ["</s>"], 1.5, [True], -1, [10**400]])
+def test_stop_ids_that_are_no_ids_are_refused_with_their_place(tmp_path: Path, value: Any) -> None:
+    """The key is in up to four places, and once none of them was named."""
+    said = ("eos_token_id is", "an id or a list of ids")
+    with raises(CheckpointError, tmp_path / "generation_config.json", *said):
         read(tmp_path, GOOGLE, {"eos_token_id": value})
+    for config, place in (
+        (GOOGLE | {"generation_config": {"eos_token_id": value}}, "generation_config."),
+        (GOOGLE | {"eos_token_id": value}, ""),
+        (google(eos_token_id=value) | {"eos_token_id": None}, "text_config."),
+    ):
+        with raises(CheckpointError, f"{tmp_path / 'config.json'}: {place}eos_token_id is"):
+            read(tmp_path, config)
+
+
+def test_each_sampler_setting_knows_its_place(tmp_path: Path) -> None:
+    own = {"t_min": 0.2, "sampler_config": {"entropy_bound": 0.3}, "t_max": None}
+    file, config = tmp_path / "generation_config.json", tmp_path / "config.json"
+    assert read(tmp_path, GOOGLE, own).sampler_places == {
+        "t_min": Place(file, "t_min"),
+        "entropy_bound": Place(file, "sampler_config.entropy_bound"),
+    }
+    places = read(tmp_path, GOOGLE | {"generation_config": own}).sampler_places
+    assert str(places["entropy_bound"]) == (
+        f"{config}: generation_config.sampler_config.entropy_bound"
+    )
+
+
+@pytest.mark.parametrize("value", [0, True, "x", [], 10**400, 1e308])
+def test_a_bad_sampler_setting_stops_nobody_who_does_not_use_it(tmp_path: Path, value: Any) -> None:
+    """`Settings.resolved` checks what is used, so that an option may stand in its place."""
+    assert read(tmp_path, GOOGLE, {"t_max": value}).sampler.t_max == value
 
 
 # --- what is refused
@@ -420,6 +518,9 @@ def test_no_value_of_a_wrong_kind_ends_in_anything_but_one_line(tmp_path: Path) 
 # --- quantisation
 
 
+OURS = {"bits": 4, "group_size": 64}
+
+
 def packed(**quantization: Any) -> dict[str, Any]:
     return GOOGLE | {"quantization": quantization}
 
@@ -440,13 +541,15 @@ def test_every_packing_of_mlx_is_read(
 
 
 def test_overrides_without_a_mode_are_affine_under_any_default(tmp_path: Path) -> None:
-    entries = {"a.b": {"bits": 8, "group_size": 64}, "a.c": False}
+    entries = {"a.b": {"bits": 8, "group_size": 64}, "a.c": False, "a.d": True}
     quantization = read(
         tmp_path, packed(mode="nvfp4", bits=4, group_size=16, **entries)
     ).quantization
     assert quantization is not None
     assert quantization.of("a.b") == QuantizationConfig("affine", 8, 64)
-    assert quantization.of("a.c") == quantization.of("x") == QuantizationConfig("nvfp4", 4, 16)
+    for module in ("a.c", "a.d", "x"):
+        assert quantization.of(module) == QuantizationConfig("nvfp4", 4, 16)
+    assert set(quantization.overrides) == {"a.b", "a.c", "a.d"}
 
 
 def test_the_second_key_is_read_where_the_first_is_absent(tmp_path: Path) -> None:
@@ -459,15 +562,28 @@ def test_the_second_key_is_read_where_the_first_is_absent(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("quantization", "facts"),
     [
-        ({"quant_method": "fp8"}, "method 'fp8' ... MLX's"),
-        ({"quant_method": "compressed-tensors", "bits": 4}, "'compressed-tensors' ... MLX's"),
-        ({"mode": "q4_k", "bits": 4, "group_size": 32}, "mode 'q4_k' ... default"),
-        ({"bits": 7, "group_size": 64}, "default ... 7 bits ... groups of 64"),
+        ({"mode": "q4_k", "bits": 4, "group_size": 32}, "quantization.mode 'q4_k' ... affine"),
+        ({"mode": "", "bits": 4, "group_size": 32}, "quantization.mode '' ... affine"),
+        ({"mode": 0, "bits": 4, "group_size": 32}, "quantization.mode 0 ... affine"),
+        (OURS | {"a\nb": 1}, "'quantization.a\\nb' is 1"),
+        (OURS | {"x" * 9000: 1}, "is 1 ... MLX's"),
+        ({"bits": 7, "group_size": 64}, "quantization is 7 bits ... groups of 64"),
         ({"mode": "nvfp4", "bits": 4, "group_size": 32}, "4 bits ... groups of 32 ... nvfp4 has"),
         ({"bits": 4}, "4 bits ... groups of None"),
+        ({"bits": 8.0, "group_size": 64}, "8.0 bits ... groups of 64"),
+        ({"bits": 4, "group_size": True}, "4 bits ... groups of True"),
         (
             {"bits": 4, "group_size": 64, "model.x": {"bits": 9, "group_size": 64}},
-            "model.x ... 9 bits ... groups of 64",
+            "quantization.model.x is 9 bits ... groups of 64",
+        ),
+        ({"bits": 4, "group_size": 64, "zero_point": 1}, "quantization.zero_point is 1 ... MLX's"),
+        (
+            {"bits": 4, "group_size": 64, "m": {"bits": 4, "group_size": 64, "axis": 1}},
+            "quantization.m.axis is 1 ... MLX's",
+        ),
+        (
+            {"bits": 4, "group_size": 16, "mode": "nvfp4", "quant_method": "affine"},
+            "quant_method affine ... mode nvfp4",
         ),
     ],
 )
@@ -475,3 +591,82 @@ def test_a_packing_mlx_does_not_have_is_refused_by_module(
     tmp_path: Path, quantization: dict[str, Any], facts: str
 ) -> None:
     assert_refused(tmp_path, packed(**quantization), facts)
+
+
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+@pytest.mark.parametrize("method", ["mlx", "affine", "mlx-affine"])
+def test_mlx_may_be_named_as_the_method(tmp_path: Path, key: str, method: str) -> None:
+    """Once refused as another's: "method 'mlx' is not MLX's"."""
+    config = read(tmp_path, GOOGLE | {key: OURS | {"quant_method": method}})
+    assert config.quantization == Quantization(QuantizationConfig("affine", 4, 64), {})
+    assert config == read(
+        tmp_path, GOOGLE | {key: OURS | {"quant_method": method, "mode": "affine"}}
+    )
+
+
+def test_a_method_that_is_a_mode_is_the_mode(tmp_path: Path) -> None:
+    named = packed(quant_method="nvfp4", bits=4, group_size=16)
+    assert read(tmp_path, named) == read(tmp_path, packed(mode="nvfp4", bits=4, group_size=16))
+    unnamed = packed(quant_method="mlx", mode="mxfp8", bits=8, group_size=32)
+    assert read(tmp_path, unnamed) == read(tmp_path, packed(mode="mxfp8", bits=8, group_size=32))
+
+
+FOREIGN = [
+    *("compressed-tensors", "modelopt", "fp8", "awq", "gptq", "bitsandbytes", "torchao", "hqq"),
+    *("MLX", "", 4, ["mlx"]),
+]
+
+
+@pytest.mark.parametrize("method", FOREIGN)
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+def test_the_method_of_another_is_refused_by_name(tmp_path: Path, key: str, method: Any) -> None:
+    """Whatever else the object says: AWQ has bits and group_size too."""
+    said = (f"{key}.quant_method {method!r} is not MLX's", "bf16 checkpoint")
+    assert_refused(tmp_path, GOOGLE | {key: OURS | {"quant_method": method}}, *said)
+    text = google(**{key: OURS | {"quant_method": method}})
+    assert_refused(tmp_path, text, f"text_config.{said[0]}", said[1])
+
+
+@pytest.mark.parametrize(
+    ("foreign", "keys"),
+    [
+        ({"quant_algo": "NVFP4", "kv_cache_quant_algo": None}, "quant_algo, kv_cache_quant_algo"),
+        ({"load_in_4bit": True}, "load_in_4bit"),
+        ({"producer": {"name": "modelopt"}}, "producer"),
+        ({"quant_method": "mxfp4", "modules_to_not_convert": []}, "quant_method, modules"),
+    ],
+)
+def test_the_object_of_another_is_one_line(
+    tmp_path: Path, foreign: dict[str, Any], keys: str
+) -> None:
+    """Once "None bits in groups of None"."""
+    config = GOOGLE | {"quantization": foreign}
+    with pytest.raises(CheckpointError, match=f"quantization has '{keys}") as refused:
+        read(tmp_path, config)
+    assert_says(refused.value, "neither bits nor group_size ... not MLX's ... bf16 checkpoint")
+
+
+@pytest.mark.parametrize("wrong", ["int8", 4, True, [4]])
+def test_what_is_no_object_at_all_is_one_line(tmp_path: Path, wrong: Any) -> None:
+    for key in ("quantization", "quantization_config"):
+        assert_refused(tmp_path, GOOGLE | {key: wrong}, f"{key} is {wrong!r}, expected an object")
+
+
+def test_both_objects_have_to_say_the_same(tmp_path: Path) -> None:
+    """Once the second was never looked at."""
+    eight = {"bits": 8, "group_size": 64}
+    config = packed(**OURS) | {"quantization_config": eight}
+    said = ("quantization says 4-bit", "all modules", "quantization_config 8-bit", "make them one")
+    assert_refused(tmp_path, config, *said)
+    config = packed(**OURS, **{"a.b": eight}) | {"quantization_config": OURS}
+    assert_refused(tmp_path, config, "quantization says 8-bit ... 'a.b', quantization_config 4-bit")
+    config = packed(**OURS) | {"quantization_config": OURS | {"a.b": eight}}
+    assert_refused(tmp_path, config, "quantization says 4-bit ... 'a.b', quantization_config 8-bit")
+    config = packed(**OURS) | {"quantization_config": {"quant_method": "awq", **OURS}}
+    assert_refused(tmp_path, config, "quantization_config.quant_method 'awq'")
+
+
+def test_the_same_may_be_said_in_two_ways(tmp_path: Path) -> None:
+    said = OURS | {"mode": "affine", "quant_method": "mlx", "a.b": OURS, "a.c": False}
+    config = read(tmp_path, packed(**OURS) | {"quantization_config": said})
+    assert config.quantization == Quantization(QuantizationConfig("affine", 4, 64), {})

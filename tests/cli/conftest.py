@@ -70,6 +70,15 @@ def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def sudoku_8bit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded checkpoint as `convert --quantize 8bit` makes it: README's tiny-8bit."""
+    out = tmp_path_factory.mktemp("converted") / "tiny-8bit"
+    done = CliRunner().invoke(app, ["convert", "tiny-sudoku", str(out), "--quantize", "8bit"])
+    assert done.exit_code == 0, done.stderr
+    return out
+
+
 @pytest.fixture
 def sudoku_copy(tmp_path: Path) -> Path:
     """A copy of the embedded checkpoint, to be damaged."""

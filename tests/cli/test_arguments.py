@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from checkpoints import edit_json
-from puzzle import SOLVE, assert_one_line
+from puzzle import PUZZLE, SOLVE, assert_one_line
 
 LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"}
 
@@ -21,18 +21,18 @@ LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers
         (["--max-tokens", "0"], "--max-tokens is 0"),
         (["--max-tokens", "-1"], "--max-tokens is -1"),
         (["--t-min", "0.5", "--t-max", "0.5"], "--t-min 0.5 must be below --t-max 0.5"),
-        (["--t-min", "0.9"], "--t-min 0.9 must be below --t-max 0.8"),
+        (["--t-min", "0.9"], "--t-min 0.9 must be below t_max 0.8 in"),
         (["--t-min", "-0.1"], "--t-min is -0.1"),
-        (["--t-max", "0.3"], "--t-min 0.4 must be below --t-max 0.3"),
+        (["--t-max", "0.3"], "t_min 0.4 in ... must be below --t-max 0.3"),
         (["--entropy-bound", "0"], "--entropy-bound is 0.0"),
         (["--entropy-bound", "-1"], "--entropy-bound is -1.0"),
         (["--entropy-bound", "nan"], "--entropy-bound is nan"),
         (["--stability", "-1"], "--stability is -1"),
         (["--confidence", "0"], "--confidence is 0.0"),
-        (["--seed", "-1"], "seed is -1"),
-        (["--seed", str(2**64)], "seed is 18446744073709551616"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--seed", str(2**64)], "--seed is 18446744073709551616"),
         (["--seed", "one"], "--seed"),
-        (["--stop", ""], "a stop text is ''"),
+        (["--stop", ""], "--stop has ''"),
         (["--dtype", "int8"], "--dtype"),
         (["--top-p", "0.9"], "--top-p"),
         (["--stepps", "3"], "--steps"),
@@ -180,7 +180,38 @@ def test_errors_below_a_command_are_one_line(run: Any, monkeypatch: pytest.Monke
 
 def test_a_model_without_a_chat_template_is_one_line(run: Any, sudoku_copy: Path) -> None:
     edit_json(sudoku_copy / "tokenizer_config.json", chat_template=None)
-    assert_one_line(run("generate", "Hi", "--model", sudoku_copy), 1, "--raw")
+    assert_one_line(run("generate", PUZZLE, "--model", sudoku_copy), 1, "--raw")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "option", "good"),
+    [
+        ("max_denoising_steps", 0, "--steps", 5),
+        ("sampler_config.entropy_bound", "x", "--entropy-bound", 0.1),
+        ("t_min", True, "--t-min", 0.1),
+        ("t_max", [0.8], "--t-max", 0.8),
+        ("stability_threshold", 1.5, "--stability", 1),
+        ("confidence_threshold", 1e308, "--confidence", 0.1),
+    ],
+)
+def test_a_bad_value_in_generation_config_is_blamed_on_its_file(
+    run: Any, sudoku_copy: Path, key: str, value: Any, option: str, good: float
+) -> None:
+    """Once `--steps is 0`, exit code 2, though nobody had typed it; the option helps."""
+    (sudoku_copy / "model.safetensors").write_bytes(b"")
+    file, name = sudoku_copy / "generation_config.json", key.rpartition(".")[2]
+    edit_json(file, **({"sampler_config": {name: value}} if "." in key else {name: value}))
+    command = ("generate", PUZZLE, "--model", sudoku_copy)
+    for done in (run(*command), run("info", sudoku_copy)):
+        assert_one_line(done, 1, f"{file}: {key} is", "expected", option)
+    assert_one_line(run(*command, option, good), 1, "model.safetensors")  # the next fault
+
+
+def test_a_sampler_option_that_is_wrong_is_named_as_typed(run: Any) -> None:
+    """One mapping from fields to options serves every message; it once lacked seed and stop."""
+    for command in (["generate", PUZZLE], ["chat"], ["fill", PUZZLE]):
+        done = run(*command, "--model", "tiny-sudoku", "--seed", -1)
+        assert_one_line(done, 2, "--seed is -1 ... from 0 to 18446744073709551615")
 
 
 def test_settings_are_checked_before_weights_are_read(
@@ -190,7 +221,8 @@ def test_settings_are_checked_before_weights_are_read(
     (folder / "model.safetensors").write_bytes(b"")
     (folder / "generation_config.json").write_text(json.dumps({"t_max": 0.6}))
     done = run("generate", "Hi", "--model", folder, "--t-min", "0.7")
-    assert_one_line(done, 2, "--t-min 0.7 must be below --t-max 0.6")
+    file = folder / "generation_config.json"
+    assert_one_line(done, 2, f"--t-min 0.7 must be below t_max 0.6 in {file}")
 
 
 @pytest.mark.parametrize(

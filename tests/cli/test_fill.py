@@ -221,6 +221,15 @@ def test_what_this_model_cannot_fill_is_one_line(fill: Any, template: str, part:
     assert_one_line(fill(template), 1, part)
 
 
+def test_a_repository_that_is_not_here_may_have_a_task(run: Any) -> None:
+    """A puzzle is no wrong template before the model says so; any other text without holes is."""
+    for text in (PUZZLE, "a [[1]]"):
+        assert_one_line(run("fill", text, "--model", "no/where"), 1, "not in the local cache")
+    assert_one_line(run("fill", "text", "--model", "no/where"), 1, "the template has no hole")
+    done = run("fill", PUZZLE, "--model", "no/where", "--raw")
+    assert_one_line(done, 1, "the template has no hole")
+
+
 def test_a_puzzle_too_many_or_none_is_one_line(run: Any) -> None:
     assert_one_line(run("fill", "a [[1]]", *SOLVE[2:]), 1, "is no part of a puzzle")
     assert_one_line(run("fill", PUZZLE, *SOLVE[2:], "--prompt", "x"), 1, "no part of a puzzle")

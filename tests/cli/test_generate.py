@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from checkpoints import edit_json
 from facts import assert_says
 from puzzle import HARD, PUZZLE, SOLUTION, SOLVE, assert_one_line
 
@@ -207,6 +208,37 @@ def test_json_has_exactly_the_promised_keys(run: Any) -> None:
     assert (reply["thinking"], reply["tool_calls"], reply["finish_reason"]) == (None, [], "stop")
     assert reply["generated_tokens"] == len(reply["token_ids"]) == 90
     assert reply["canvases"] == len(reply["steps"]) == 1
+
+
+@pytest.fixture(params=["copy", "converted"])
+def other_sudoku(request: pytest.FixtureRequest) -> Path:
+    """tiny-sudoku from another folder than its own."""
+    name = {"copy": "sudoku_copy", "converted": "sudoku_8bit"}[request.param]
+    return cast(Path, request.getfixturevalue(name))
+
+
+def test_a_copy_and_a_conversion_know_their_task(run: Any, other_sudoku: Path) -> None:
+    """Once they took a puzzle for any text and answered with nonsense, exit code 0."""
+    done = run("generate", PUZZLE, "--model", other_sudoku, "--seed", 1)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, SOLUTION, "")
+    done = run("fill", PUZZLE, "--model", other_sudoku, "--seed", 1)
+    assert (done.exit_code, done.stdout) == (0, SOLUTION)
+    done = run("generate", PUZZLE, "--model", other_sudoku, "--seed", 1, "--steps", 1)
+    assert_one_line(done, 1, "not a valid solution")
+    for command in ("generate", "fill"):
+        done = run(command, "Why is the sky blue?", "--model", other_sudoku)
+        assert_one_line(done, 1, "no part of a puzzle")
+    done = run(
+        "generate", "Why?", "--model", other_sudoku, "--raw", "--max-tokens", 1, "--steps", 1
+    )
+    assert done.exit_code == 0
+
+
+def test_a_task_of_another_version_is_one_line(run: Any, sudoku_copy: Path) -> None:
+    edit_json(sudoku_copy / "config.json", mlx_diffgemma={"task": "chess"})
+    for command in ("generate", "fill"):
+        done = run(command, PUZZLE, "--model", sudoku_copy)
+        assert_one_line(done, 1, "mlx_diffgemma.task ... 'chess' ... sudoku")
 
 
 def test_a_seed_gives_the_same_answer(run: Any) -> None:

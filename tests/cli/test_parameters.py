@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass, fields
 from inspect import signature
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from mlx_diffgemma.cli.convert.options import PackingOptions
-from mlx_diffgemma.cli.errors import with_option_names
+from mlx_diffgemma.cli.errors import OPTION_OF, explain
 from mlx_diffgemma.cli.options import SamplerOptions
 from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
 from mlx_diffgemma.convert.quantize import RecipeOptions
 from mlx_diffgemma.diffusion.settings import Settings
+from mlx_diffgemma.errors import CheckpointError, PromptError, Setting, SettingsError
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,20 @@ def test_a_group_has_the_fields_of_what_it_makes(group: type[Any], python: type[
 
 
 def test_errors_name_options_and_keep_words() -> None:
-    assert (
-        with_option_names("t_min 1 must be below t_max 0.") == "--t-min 1 must be below --t-max 0."
-    )
-    assert with_option_names("gaps has 0") == "--gap has 0"
-    for text in ("seed is -1", "a stop text is ''", "the prompt is empty", "sampler.t_min is 1"):
-        assert with_option_names(text) == text
+    crossed = SettingsError(Setting("t_min"), " 1 must be below ", Setting("t_max"), " 0.")
+    assert explain(crossed) == ("error: --t-min 1 must be below --t-max 0.", 2)
+    assert str(crossed) == "t_min 1 must be below t_max 0."
+    assert explain(PromptError("lower ", Setting("gaps"), ".")) == ("error: lower --gap.", 1)
+    for text in ("the seed of all", "a stop text", "/t_min/config.json: t_min is 1"):
+        assert explain(CheckpointError(text)) == (f"error: {text}", 1)
+
+
+def test_every_setting_that_takes_a_value_has_its_option() -> None:
+    """Seed and stop once had none: they are words too."""
+    for group in (SamplerOptions, PackingOptions):
+        names = {
+            each.name for each in fields(group) if bool not in (each.type, *get_args(each.type))
+        }
+        assert names <= set(OPTION_OF)
+    assert (OPTION_OF["max_denoising_steps"], OPTION_OF["seed"]) == ("--steps", "--seed")
+    assert OPTION_OF["stop"] == "--stop"

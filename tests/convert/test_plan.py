@@ -13,7 +13,10 @@ from checkpoints import Sizes, edit_config, write_checkpoint
 from converting import SIZES, plan_of
 from facts import raises
 
+from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.checkpoint.tensors import packable_modules
 from mlx_diffgemma.convert.files import target_config
+from mlx_diffgemma.convert.layout import text_shapes
 from mlx_diffgemma.convert.plan import MAX_SHARD_BYTES, Plan, make_plan
 from mlx_diffgemma.convert.quantize import RecipeOptions, make_recipe
 from mlx_diffgemma.convert.read import open_checkpoint
@@ -120,6 +123,46 @@ def test_the_resaved_spelling_gives_the_same_config(google: Path, tmp_path: Path
     assert plan.tensor_bytes == 16_542_844_632
 
 
+@pytest.mark.parametrize(
+    ("top", "text", "dtype"),
+    [
+        ({"dtype": "float16"}, {"dtype": "bfloat16"}, "float16"),
+        ({}, {"dtype": "float16"}, "float16"),
+        ({"torch_dtype": "float32"}, {}, "float32"),
+        ({"dtype": "float32", "torch_dtype": "float16"}, {"torch_dtype": "bfloat16"}, "float32"),
+        ({}, {}, "bfloat16"),
+    ],
+)
+def test_both_levels_of_the_config_name_the_one_dtype(
+    tmp_path: Path, top: dict[str, str], text: dict[str, str], dtype: str
+) -> None:
+    """Once bfloat16 was written above a text_config that said float16."""
+    folder = write_checkpoint(tmp_path, SIZES)
+
+    def change(config: dict[str, Any]) -> None:
+        for part, keys in ((config, top), (config["text_config"], text)):
+            part.pop("dtype")
+            part |= keys
+
+    edit_config(folder, change)
+    config = target_config(plan_of(folder))
+    assert (config["dtype"], config["text_config"]["dtype"]) == (dtype, dtype)
+    assert "torch_dtype" not in {*config, *config["text_config"]}
+
+
+def test_a_packing_named_in_text_config_is_not_carried_along(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, SIZES)
+    own = {"bits": 8, "group_size": 32}
+    edit_config(folder, lambda config: config["text_config"].update(quantization_config=own))
+    assert "quantization_config" not in target_config(plan_of(folder))["text_config"]
+
+
+def test_what_the_checkpoint_was_trained_for_is_carried_along(tmp_path: Path) -> None:
+    folder, own = write_checkpoint(tmp_path, SIZES), {"task": "sudoku", "modes": ["diffusion"]}
+    edit_config(folder, lambda config: config.update(mlx_diffgemma=own))
+    assert target_config(plan_of(folder))["mlx_diffgemma"] == own
+
+
 # --- shards and memory
 
 
@@ -149,6 +192,13 @@ def test_wide_numbers_are_aligned(tmp_path: Path) -> None:
         for out in (out for entry in shard for out in entry.outputs):
             assert offset % {"U32": 4, "BF16": 2}[out.dtype] == 0
             offset += out.num_bytes
+
+
+def test_modules_that_quantization_may_name_are_those_with_a_matrix(google: Path) -> None:
+    """One list names what is read, the other what is written."""
+    text = read_config(google).text
+    matrices = [name for name, shape in text_shapes(text).items() if len(shape) > 1]
+    assert sorted(packable_modules(text)) == sorted(n.removesuffix(".weight") for n in matrices)
 
 
 # --- recipes

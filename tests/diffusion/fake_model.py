@@ -13,7 +13,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, SamplerDefaults, TextConfig
+from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, TextConfig
+from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.embedding import Gathered

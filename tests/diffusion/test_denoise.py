@@ -29,7 +29,7 @@ from metal_sim import simulated
 from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
-from mlx_diffgemma.checkpoint.config import SamplerDefaults
+from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.diffusion.denoise import Frame, denoise, token_budget
 from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.settings import Settings
@@ -70,7 +70,7 @@ def plain_loop(
     soft_logits: NDArray[np.float64] | None = None,
 ) -> Iterator[PlainFrame]:
     """The pseudo-code of the model's description, one line after the other, in float64."""
-    sampler = settings.resolved(model.config.sampler, 0).sampler
+    sampler = settings.resolved(model.config, 0).sampler
     C, V = model.config.canvas_length, model.config.text.vocab_size
     assert settings.max_tokens is not None
     sequence = list(prompt)

@@ -82,7 +82,7 @@ def plain_fill(
     model: FakeModel, given: Sequence[int | None], settings: Settings, noise: CounterNoise
 ) -> Iterator[dict[str, Any]]:
     """One canvas; `given` holds a token or None a position."""
-    sampler = settings.resolved(model.config.sampler, 0).sampler
+    sampler = settings.resolved(model.config, 0).sampler
     C, V = model.config.canvas_length, model.config.text.vocab_size
     free = [place for place, token in enumerate(given) if token is None]
     allowed = [token for token in range(V) if token not in given]

@@ -1,25 +1,30 @@
 """Settings are checked where they are made, say so in one line, and mix with a checkpoint's own."""
 
-from dataclasses import FrozenInstanceError, fields
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 
 import pytest
 from facts import raises
+from fake_model import tiny_config
 
-from mlx_diffgemma.checkpoint.config import SamplerDefaults
+from mlx_diffgemma.checkpoint.config import ModelConfig
+from mlx_diffgemma.checkpoint.generation import SamplerDefaults
+from mlx_diffgemma.checkpoint.places import Place
 from mlx_diffgemma.diffusion.settings import Settings
-from mlx_diffgemma.errors import DiffGemmaError, SettingsError
+from mlx_diffgemma.errors import CheckpointError, DiffGemmaError, SettingsError
 
 NAN, INFINITY = float("nan"), float("inf")
 
 WHOLE_64_BITS = "from 0 to 18446744073709551615"
 REFUSED = {
-    "max_tokens": ((0, -5, 2.0, "9", True), "at least 1"),
+    "max_tokens": ((0, -5, 2.0, "9", True, 2**31), "at least 1"),
     "seed": ((-1, 2**64, 1.5, False), WHOLE_64_BITS),
-    "max_denoising_steps": ((0, -1), "at least 1"),
+    "max_denoising_steps": ((0, -1, 2**31), "at least 1"),
     "stability_threshold": ((-1, 0.5), "at least 0"),
-    "entropy_bound": ((0, -0.1, NAN, INFINITY, "0.1", True), "above 0"),
-    "t_min": ((-0.1, NAN), "at least 0"),
-    "t_max": ((0.0, INFINITY), "above 0"),
+    "entropy_bound": ((0, -0.1, NAN, INFINITY, "0.1", True, 1e308, 1e-320), "above 0"),
+    "t_min": ((-0.1, NAN, 1e39), "at least 0"),
+    "t_max": ((0.0, INFINITY, 1e308, [0.8]), "above 0"),
     "confidence_threshold": ((0.0, -1), "above 0"),
 }
 
@@ -33,6 +38,16 @@ def test_a_value_out_of_range_is_refused_in_one_line(
 ) -> None:
     with raises(SettingsError, f"{name} is {value!r}", allowed):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "digits"),
+    [("max_tokens", 400), ("seed", 400), ("t_max", 400), ("seed", 5000), ("t_min", 5000)],
+)
+def test_a_number_of_any_length_is_refused_in_one_short_line(name: str, digits: int) -> None:
+    """float() of such a number is an OverflowError, and str() above 4,300 digits a ValueError."""
+    with raises(SettingsError, f"{name} is", "expected", most=120):
+        Settings(**{name: 10**digits})
 
 
 @pytest.mark.parametrize(
@@ -122,27 +137,80 @@ OWN = SamplerDefaults(
 )
 
 
+FILE = Path("folder/generation_config.json")
+
+
+def shipped(sampler: SamplerDefaults = OWN, **places: str) -> ModelConfig:
+    """A checkpoint with these defaults; places: the keys that its file gives them under."""
+    where: Mapping[str, Place] = {name: Place(FILE, key) for name, key in places.items()}
+    return replace(tiny_config(sampler=sampler), sampler_places=where)
+
+
 def test_what_is_unset_comes_from_the_checkpoint() -> None:
-    resolved = Settings().resolved(OWN, seed=5)
+    resolved = Settings().resolved(shipped(), seed=5)
     assert resolved.sampler == OWN
     assert resolved.seed == 5
 
 
 def test_what_is_set_goes_before_the_checkpoint() -> None:
-    resolved = Settings(seed=8, entropy_bound=0.7, stability_threshold=0).resolved(OWN, seed=5)
+    resolved = Settings(seed=8, entropy_bound=0.7, stability_threshold=0).resolved(
+        shipped(), seed=5
+    )
     assert resolved.seed == 8
     assert resolved.sampler == SamplerDefaults(9, 0.7, 0.2, 0.6, 0, 0.01)
 
 
 def test_a_given_seed_of_zero_is_a_seed() -> None:
-    assert Settings(seed=0).resolved(OWN, seed=5).seed == 0
+    assert Settings(seed=0).resolved(shipped(), seed=5).seed == 0
 
 
-def test_a_mix_that_contradicts_itself_is_refused() -> None:
-    with raises(SettingsError, "t_min 0.7 ... below ... t_max 0.6"):
-        Settings(t_min=0.7).resolved(OWN, seed=0)
+def test_a_mix_that_contradicts_itself_names_both_places() -> None:
+    """Once both were named as if the caller had given them."""
+    config = shipped(t_min="t_min", t_max="t_max")
+    with raises(SettingsError, f"t_min 0.7 must be below t_max 0.6 in {FILE}"):
+        Settings(t_min=0.7).resolved(config, seed=0)
+    with raises(SettingsError, f"t_min 0.2 in {FILE} must be below t_max 0.1"):
+        Settings(t_max=0.1).resolved(config, seed=0)
+    with raises(SettingsError, "t_min 0.7 must be below the default t_max 0.6"):
+        Settings(t_min=0.7).resolved(shipped(), seed=0)
 
 
-def test_a_checkpoint_with_broken_defaults_is_refused() -> None:
-    with pytest.raises(SettingsError, match="max_denoising_steps is 0"):
-        Settings().resolved(SamplerDefaults(max_denoising_steps=0), seed=0)
+def test_temperatures_of_the_checkpoint_that_contradict_each_other_are_its_own_fault() -> None:
+    crossed = replace(OWN, t_min=0.7, t_max=0.6)
+    config = shipped(crossed, t_min="generation_config.t_min")
+    facts = (f"generation_config.t_min 0.7 in {FILE} must be below the default t_max 0.6", "t_min")
+    with raises(CheckpointError, *facts):
+        Settings().resolved(config, seed=0)
+    assert Settings(t_min=0.5).resolved(config, seed=0).sampler == replace(
+        OWN, t_min=0.5, t_max=0.6
+    )
+
+
+BROKEN = {
+    "max_denoising_steps": (0, 8.0, True, "8", 10**400, [8]),
+    "entropy_bound": (0, NAN, 1e308, "0.1", False, {}),
+    "t_min": (-0.1, 10**400, "x"),
+    "t_max": (NAN, INFINITY, True),
+    "stability_threshold": (-1, 1.0),
+    "confidence_threshold": (0.0, "low"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BROKEN.items() for value in values]
+)
+def test_a_bad_value_of_the_checkpoint_is_an_error_of_its_file_where_it_is_used(
+    name: str, value: object
+) -> None:
+    """Once `--steps is 0`, exit code 2, for a file that nobody on the command line had named."""
+    config = shipped(replace(OWN, **{name: value}), **{name: f"sampler.{name}"})  # type: ignore[arg-type]
+    with raises(CheckpointError, f"{FILE}: sampler.{name} is", "expected", "give", name):
+        Settings().resolved(config, seed=0)
+    given = Settings(**{name: getattr(OWN, name)}).resolved(config, seed=0)
+    assert given.sampler == OWN
+
+
+def test_defaults_made_in_python_are_the_checkpoints_too() -> None:
+    config = shipped(SamplerDefaults(max_denoising_steps=0))
+    with raises(CheckpointError, "checkpoint's max_denoising_steps is 0 ... at least 1"):
+        Settings().resolved(config, seed=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_diffgemma.checkpoint.config import SamplerDefaults
+from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.diffusion.stop import StopRule
 
 RULE = StopRule(max_steps=48, stability=2, confidence=0.005)

@@ -238,7 +238,8 @@ def test_packed_part_of_another_dtype(packed: Path, kind: str) -> None:
 
 
 def test_bits_that_are_not_those_of_the_tensor(packed: Path) -> None:
-    edit_config(packed, set_key("quantization.bits", 8))
+    for key in ("quantization", "quantization_config"):
+        edit_config(packed, set_key(f"{key}.bits", 8))
     assert_refused(packed, "self_conditioning.gate_proj.weight", "shape [24, 4], expected [24, 8]")
 
 
@@ -290,6 +291,58 @@ def test_override_that_is_not_read(packed: Path) -> None:
     module = MATRIX.removesuffix(".weight")
     edit_config(packed, lambda config: config["quantization"].update({module: {"bits": 9}}))
     assert_refused(packed, module, "9 bits")
+
+
+def name_modules(folder: Path, *modules: str) -> None:
+    """Give each module an override in both objects of config.json."""
+
+    def change(config: dict[str, Any]) -> None:
+        for key in ("quantization", "quantization_config"):
+            config[key] |= {module: {"bits": 4, "group_size": 32} for module in modules}
+
+    edit_config(folder, change)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "model.decoder.layers.3.mlp.up_proj",  # there are three layers
+        "model.decoder.layers.2.self_attn.v_proj",  # the last is a full one
+        "model.decoder.layers.01.mlp.up_proj",
+        "model.decoder.layers.1.mlp.up_proj.weight",
+        "language_model.model.decoder.layers.1.mlp.up_proj",
+        "model.layers.1.mlp.up_proj",
+        "quantize_input",
+    ],
+)
+def test_an_override_for_no_module_of_the_network_is_named(packed: Path, module: str) -> None:
+    """Once it was ignored, and where it was meant for a matrix, the matrix was called misshapen."""
+    name_modules(packed, module)
+    assert_refused(packed, f"quantization names {module!r}", "model.decoder.embed_tokens")
+    name_modules(packed, "a", "b")
+    assert_refused(packed, "and 2 more")
+
+
+def test_overrides_for_what_a_folder_may_lack_are_known(packed: Path) -> None:
+    """A text-only copy keeps the vision modules in its config.json, and old ones name strays."""
+    edit_tensors(packed, lambda arrays: [arrays.pop(n) for n in list(arrays) if ".vision" in n])
+    name_modules(
+        packed,
+        "model.encoder.embed_vision.embedding_projection",
+        "model.encoder.vision_tower.encoder.layers.0.mlp.up_proj.linear",
+        "model.encoder.language_model.layers.0.mlp.up_proj",
+        "model.encoder.language_model.embed_tokens",
+        "lm_head",
+    )
+    assert load_network(packed).dropped == ()
+
+
+def test_overrides_for_experts_that_are_stored_one_by_one(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, SIZES, per_expert=True)
+    entry = {"bits": 4, "group_size": 32, "mode": "affine"}
+    named = {f"model.decoder.layers.1.experts.{part}_proj": entry for part in ("gate_up", "down")}
+    edit_config(folder, lambda config: config.update(quantization=entry | named))
+    assert load_network(folder).unused_vision
 
 
 # --- config.json ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from oracle import Oracle
 from tokenizers import Tokenizer
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.assets import embedded_folder, embedded_task
+from mlx_diffgemma.assets import TASKS, embedded_folder
 
 pytestmark = pytest.mark.reference
 
@@ -37,7 +37,7 @@ def model() -> dg.Model:
 def prompt(number: int) -> list[int]:
     """A puzzle as the ids of its turn, as tests/assets has them from the trainer."""
     puzzles = json.loads((Path(__file__).parents[1] / "assets/data/puzzles.json").read_text())
-    text = embedded_task(FOLDER).prepare(puzzles[number]["puzzle"])
+    text = TASKS["sudoku"]().prepare(puzzles[number]["puzzle"])
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
     turn = f"<bos><|turn>user\n{text}<turn|>\n<|turn>model\n"
     return tokenizer.encode(turn, add_special_tokens=False).ids

@@ -25,7 +25,7 @@ def load_session(options: ModelOptions, settings: Settings) -> Session:
     require_usable()
     consent = ask_on_terminal(options.dtype)
     source = find_model(options.name, offline=options.offline, consent=consent)
-    settings.resolved(read_config(source.folder).sampler, 0)
+    settings.resolved(read_config(source.folder), 0)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
     with Bar("loading layers") as bar:

@@ -42,7 +42,7 @@ class Talk:
         except (PromptError, FitError) as error:
             if not self.session.history:
                 raise
-            raise type(error)(f"{error} {TOO_LONG}") from error
+            raise type(error)(*error.args, " ", TOO_LONG) from error
 
     def new_notes(self, turn: Turn) -> list[str]:
         """The notes of a turn that none before it had."""

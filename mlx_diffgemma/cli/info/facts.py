@@ -6,7 +6,9 @@ from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.files import read_optional
+from ...checkpoint.generation import SamplerDefaults
 from ...checkpoint.hub import Source
+from ...diffusion.settings import Settings
 from ...errors import SettingsError
 from ...machine.choices import Choices
 from ...model.inventory import Inventory, take_inventory
@@ -23,6 +25,7 @@ class Facts:
 
     source: Source
     config: ModelConfig
+    sampler: SamplerDefaults
     dtype: str
     inventory: Inventory
     need: Footprint
@@ -43,6 +46,7 @@ def gather(
     """
     folder, remote = source.folder, source.download is not None
     config = read_config(folder)
+    sampler = Settings().resolved(config, seed=0).sampler
     positions = _checked_context(context, config.text.max_position_embeddings)
     choices = choices or Choices()
     dtype = dtype or choices.dtype or config.dtype
@@ -51,6 +55,7 @@ def gather(
     return Facts(
         source=source,
         config=config,
+        sampler=sampler,
         dtype=dtype,
         inventory=take_inventory(folder, config, shape_only=remote),
         need=need,
@@ -86,7 +91,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "experts": {"total": text.num_experts, "used": text.top_k_experts},
         "quantization": config.quantization.default.name if config.quantization else None,
         "parts": [asdict(part) for part in facts.inventory.parts],
-        "sampler": asdict(config.sampler),
+        "sampler": asdict(facts.sampler),
         "stop_ids": list(config.stop_ids),
         "tokenizer": facts.has_tokenizer,
         "chat_template": facts.has_template,

@@ -27,7 +27,7 @@ def lines(facts: Facts) -> Iterator[str]:
 def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     config, text = facts.config, facts.config.text
     sliding = sum(layer.sliding for layer in text.layers)
-    sampler = config.sampler
+    sampler = facts.sampler
     yield from _place(facts.source)
     yield "parameters", f"{facts.inventory.parameters:,}, without vision"
     yield "packing", config.quantization.default.name if config.quantization else "none"

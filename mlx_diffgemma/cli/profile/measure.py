@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.hub import find_model
-from ...diffusion.settings import Settings
 from ...machine.identity import this_machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
@@ -114,7 +113,7 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
         consent = ask_on_terminal(foreign=True)
         other = find_model(baseline, offline=model.offline, consent=consent).folder
         require_autoregressive(_short(baseline), other)
-    session = load_session(model, Settings())
+    session = load_session(model, plan.workload.settings)
     measured = Measurement(session, _short(model.name), plan.workload, this_machine(), condition())
     if baseline is not None and other:
         measured.baseline = load_baseline(_short(baseline), other, session, force=model.force)
