@@ -20,7 +20,7 @@ from ..errors import (
     one_line,
 )
 from .convert.options import PackingOptions
-from .options import SamplerOptions, TemplateOptions
+from .options import PromptingOptions, SamplerOptions, TemplateOptions
 from .parameters import option_names
 from .terminal.streams import say
 
@@ -28,7 +28,7 @@ FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 14
 
 OPTION_OF = {
     name: typed
-    for group in (SamplerOptions, TemplateOptions, PackingOptions)
+    for group in (PromptingOptions, SamplerOptions, TemplateOptions, PackingOptions)
     for name, typed in option_names(group)
 }
 """A setting's name in Python -> the option a user typed."""

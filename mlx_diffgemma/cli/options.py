@@ -114,7 +114,7 @@ class PromptingOptions:
         if self.raw:
             from ..text.chat import require_no_template
 
-            require_no_template("--{}".format, system=self.system, think=self.think)
+            require_no_template(system=self.system, think=self.think)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from typer.models import OptionInfo
@@ -124,11 +124,10 @@ def _require_utf8(group: Any, given: Mapping[str, Any]) -> None:
 
 
 def option_names(group: Any) -> Iterator[tuple[str, str]]:
-    """Each option that takes a value, with the name a user types: `t_min` and `--t-min`."""
+    """Each option with the name a user types to set it: `t_min` and `--t-min`."""
     for each in fields(group):
-        is_flag = bool in (each.type, *get_args(each.type))
-        if isinstance(each.metadata[INFO], OptionInfo) and not is_flag:
-            yield each.name, _typed(each)
+        if isinstance(each.metadata[INFO], OptionInfo):
+            yield each.name, _typed(each).partition("/")[0]
 
 
 def given_options(*groups: Any) -> Iterator[str]:

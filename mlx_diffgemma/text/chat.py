@@ -9,11 +9,11 @@ answers are always parsed for channels, by token ids: text that merely looks lik
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import CheckpointError, PromptError, SettingsError
+from ..errors import CheckpointError, PromptError, Setting, SettingsError
 from .template import render
 from .tokenizer import Tokenizer
 from .tools import ToolCall, parse_tool_call
@@ -39,20 +39,16 @@ class Answer:
     tool_calls: tuple[ToolCall, ...]
 
 
-def require_no_template(
-    spelled: Callable[[str], str] = str, *, system: str | None = None, think: bool = False
-) -> None:
-    """SettingsError where a raw prompt comes with what only a template could write into it.
-
-    spelled: a name as the caller knows it, for the message.
-    """
-    given = [name for name, value in (("system", system), ("think", think)) if value]
+def require_no_template(*, system: str | None = None, think: bool = False) -> None:
+    """SettingsError where a raw prompt comes with what only a template could write into it."""
+    given = [Setting(name) for name, value in (("system", system), ("think", think)) if value]
     if given:
-        names = " and ".join(map(spelled, given))
-        raw = spelled("raw")
+        both = (" and ", given[1]) if len(given) > 1 else ()
         raise SettingsError(
-            f"{names} cannot go with {raw}, which gives the model the prompt as it is, without a "
-            f"template; leave out {raw}, or write them into the prompt."
+            *(given[0], *both),
+            *(" cannot go with ", Setting("raw")),
+            ", which gives the model the prompt as it is, without a template; leave out ",
+            *(Setting("raw"), ", or write them into the prompt."),
         )
 
 

@@ -55,8 +55,8 @@ def test_fields_are_left_out_or_listed_last() -> None:
     assert run(paint, "--fast").exit_code == 2
 
 
-def test_values_have_options_and_flags_have_none() -> None:
-    assert dict(option_names(Brush)) == {"num_hairs": "--hairs"}
+def test_options_by_the_names_that_set_them() -> None:
+    assert dict(option_names(Brush)) == {"num_hairs": "--hairs", "wet": "--wet", "fast": "--fast"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from facts import raises
+from facts import assert_says, raises
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
@@ -285,10 +285,13 @@ def test_what_was_not_asked_for_is_not_ignored(with_template: Load) -> None:
 def test_what_only_a_template_writes_does_not_go_with_raw(
     given: dict[str, Any], named: str
 ) -> None:
-    with raises(SettingsError, named, "--raw ... without a template ... leave out --raw"):
-        require_no_template("--{}".format, **given)
-    with raises(SettingsError, named.replace("--", ""), "raw ... leave out raw"):
+    """The command line spells them as options."""
+    with pytest.raises(SettingsError) as caught:
         require_no_template(**given)
+    plain = named.replace("--", "")
+    assert_says(caught.value, plain, "raw ... without a template ... leave out raw")
+    spelled = caught.value.told({name: f"--{name}" for name in ("system", "think", "raw")})
+    assert_says(spelled, named, "--raw ... leave out --raw")
 
 
 def test_no_system_text_goes_with_raw() -> None:
