@@ -179,7 +179,7 @@ def test_help_names_every_command(run: Any, typed: str) -> None:
 def test_stats_are_those_of_the_last_answer(run: Any) -> None:
     shown = run(*CHAT, input=f"{PUZZLE}\n/stats\n/seed 5\n").stderr
     assert "context: 98 of 512 positions (19.1%)" in shown
-    assert "steps 4, 22.5 tokens a step" in shown
+    assert "\n1 canvas, steps 4, 22.5 tokens a step" in shown
     assert "seed: 5; the last answer's is 1." in shown
 
 
