@@ -46,7 +46,11 @@ def read_profile(file: Path) -> dict[str, Any]:
         raise ProfileError(
             f"{file} is not JSON ({one_line(error)}); give what `profile --json` wrote."
         ) from None
-    version = value.get("schema_version") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or "schema_version" not in value:
+        raise ProfileError(
+            f"{file} is no profile: it has no schema_version; give what `profile --json` wrote."
+        )
+    version = value["schema_version"]
     if version != SCHEMA_VERSION:
         raise ProfileError(
             f"{file} has schema version {version!r}, expected {SCHEMA_VERSION}; give what "
@@ -166,4 +170,4 @@ def _context(workload: Profile) -> Any:
 
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -427,7 +427,8 @@ def test_files_that_are_no_profiles(run: Any, measured: Path) -> None:
     other = measured.with_name("other")
     for content, facts in (
         ("", "is not JSON"),
-        ("[]", "schema version None ... 1"),
+        ("[]", "no profile ... schema_version"),
+        ('{"traceEvents": []}', "no profile ... schema_version"),
         ('{"schema_version": 2}', "schema version 2 ... 1"),
         ('{"schema_version": 1}', "no whole profile"),
         ("\udc80", "is not JSON"),

@@ -337,7 +337,7 @@ def test_a_last_line_that_is_cut_off_is_one_line(run: Any, puzzle: Path, tmp_pat
         (0, {"layout": [[90]]}, "line 1 is wrong (position 90 of 90)"),
         (0, {"layout": 3}, "line 1 is wrong"),
         (0, {"layout": [["\x1b[2J"]]}, "\\x1b[2J' cannot be drawn)"),
-        (1, {"type": "other"}, "line 2 lacks 'other'"),
+        (1, {"type": "other"}, "line 2 ... type 'other'"),
         (1, {"pieces": ...}, "line 2 lacks 'pieces'"),
         (1, {"pieces": ["x"]}, "line 2 ... tokens, pieces and roles"),
         (1, {"pieces": [1] * 90}, "line 2 is wrong (1 is no text)"),
