@@ -110,7 +110,7 @@ class Meter:
             inner = each if isinstance(each, tuple) else (each,)
             numbers = (abs(number) for number in inner if isinstance(number, int))
             largest = max(largest, self.size(each), *numbers)
-        self.require(self.size(value) * largest)
+        self.require(max(1, self.size(value)) * largest)
 
 
 _meter: ContextVar[Meter] = ContextVar("meter")

@@ -51,6 +51,8 @@ TOO_MUCH = {
     "a separator": WIDE + "{{ range(99999) | join(b) }}",
     "a separator, by a method": WIDE + "{{ b.join(a | list) }}",
     "a separator of what is made one by one": WIDE + "{{ range(99999) | map('string') | join(b) }}",
+    "many texts joined by nothing": "{{ ''.join(['a' * 9999] * 999) }}",
+    "many texts joined by nothing, by a filter": "{{ (['a' * 9999] * 999) | join }}",
     "a width": f"{{{{ 'x' | center({BIG}) }}}}",
     "a width, by a method": f"{{{{ 'x'.ljust({BIG}) }}}}",
     "a width of zeros": f"{{{{ 'x'.zfill({BIG}) }}}}",
