@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -79,6 +82,18 @@ def test_a_template_that_takes_too_much(source: str, monkeypatch: pytest.MonkeyP
     began = time.perf_counter()
     with raises(CheckpointError, "folder ... template takes more than", "--raw"):
         render(source, {}, Path("folder"))
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("name", ["loops inside loops", "a list of itself, put out"])
+def test_ctrl_c_is_heard_in_a_template(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM too: its handler raises the same kind of exception."""
+    monkeypatch.setattr(sandbox, "BUDGET", 1 << 60)
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", 60.0)
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        render(TOO_MUCH[name], {}, Path("folder"))
     assert time.perf_counter() - began < 2
 
 
