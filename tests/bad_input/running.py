@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Ended:
     stderr: str
 
 
-def in_process(case: Case, home: Path) -> Ended:
+def in_process(case: Case, home: Path, seconds: float = SECONDS) -> Ended:
     """Run the command line in this process, with streams of its own."""
     from mlx_diffgemma.cli.app import app
 
@@ -42,10 +42,11 @@ def in_process(case: Case, home: Path) -> Ended:
     stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
     with (
         mock.patch.dict(os.environ, environment(case, home)),
+        chdir(home),
         mock.patch.object(sys, "stdin", stdin),
         redirect_stdout(stdout),
         redirect_stderr(stderr),
-        within(SECONDS),
+        within(seconds),
     ):
         try:
             app([os.fsdecode(argument) for argument in case.argv], prog_name="mlx-diffgemma")
@@ -63,6 +64,7 @@ def in_a_process(case: Case, home: Path) -> Ended:
         input=case.stdin,
         capture_output=True,
         env={**os.environ, **environment(case, home)},
+        cwd=home,
         timeout=3 * SECONDS,  # with the start of a process on a busy machine
         check=False,
     )

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import pytest
@@ -14,6 +16,7 @@ from running import Ended, TooSlowError, contents, faults, in_a_process, in_proc
 
 from mlx_diffgemma.assets import embedded_folder
 
+SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 BATCH = 50
 AS_PROCESS = 25  # each such case is a process of its own: 200 of 5,000
 BATCHES = [
@@ -27,7 +30,7 @@ BATCHES = [
 def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
     """Whole files, made by the program itself."""
     home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("good")
-    plain = copied(embedded_folder("tiny-sudoku"), place / "plain")
+    plain = Path(shutil.copytree(SUDOKU, place / "plain"))  # no link: outputs are tried on it
     packed, shards = place / "packed", in_shards(plain, place / "shards")
     trace, profile, conversation = place / "t.jsonl", place / "p.json", place / "c.json"
     model = ["--model", "tiny-sudoku", "--seed", "1"]
@@ -38,10 +41,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
         ["profile", "--model", "tiny-sudoku", *fixed, "--json", profile],
     ]
     for number, argv in enumerate(commands):
-        ended = in_process(Case(argv), home / str(number))
+        ended = in_process(Case(argv), home / str(number), seconds=120)
         assert ended.code == 0, ended
     stdin = f"{PUZZLE}\n/save {conversation}\n".encode()
-    ended = in_process(Case(["chat", *model], stdin=stdin), home / "chat")
+    ended = in_process(Case(["chat", *model], stdin=stdin), home / "chat", seconds=60)
     assert ended.code == 0, ended
     return Good(place, plain, packed, shards, trace, profile, conversation)
 
@@ -90,7 +93,7 @@ def judged(
     except Exception:
         found, said = ["a traceback"], traceback.format_exc(limit=-4)
     else:
-        found, said = faults(case, ended), f"{ended.stdout[:300]}{ended.stderr[:600]}"
+        found, said = faults(case, ended), f"{ended.stdout[:100]!r}\n  {ended.stderr[:600]}"
     after = contents(inputs, good.place)
     changed = [name for name, was in before.items() if after.get(name) != was]
     if changed:
