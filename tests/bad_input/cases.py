@@ -1,0 +1,330 @@
+"""Bad inputs, a seed each: a folder of files, a command line, and the only right answer to it."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from damage import (
+    VALUES,
+    odd_bytes,
+    odd_file,
+    odd_json,
+    odd_lines,
+    odd_shard,
+    odd_template,
+    written,
+)
+from puzzle import PUZZLE, SOLUTION
+
+Argument = str | bytes | Path
+
+SHORT = ("--seed", "1", "--steps", "12", "--max-tokens", "90")
+"""Options with which a damaged network cannot take long: the whole one needs four steps."""
+
+
+@dataclass
+class Case:
+    """A command on damaged input.
+
+    answer: what standard output holds if the exit code is 0, None where several answers are right;
+    config: own files of the program, instead of none.
+    """
+
+    argv: list[Argument]
+    answer: str | None = SOLUTION
+    stdin: bytes = b""
+    config: Mapping[str, bytes] = field(default_factory=dict)
+    must_work: bool = False
+
+
+@dataclass(frozen=True)
+class Good:
+    """Whole files in one place, to be damaged: three checkpoint folders, a trace and so on."""
+
+    place: Path
+    plain: Path
+    packed: Path
+    shards: Path
+    trace: Path
+    profile: Path
+    conversation: Path
+
+
+def copied(folder: Path, place: Path) -> Path:
+    """A copy of a checkpoint that shares the weights through links, as the Hub's cache does."""
+    place.mkdir()
+    for file in folder.iterdir():
+        if file.suffix == ".safetensors":
+            (place / file.name).symlink_to(file)
+        elif file.suffix != ".md":
+            shutil.copy(file, place)
+    return place
+
+
+def on_folder(rng: random.Random, folder: Path, place: Path) -> Case:
+    """One of the commands that read a checkpoint folder."""
+    model = ["--model", folder, *SHORT]
+    match rng.randrange(8):
+        case 0:
+            return Case(["info", folder, *rng.choice(([], ["--json"]))], answer=None)
+        case 1:
+            return Case(["convert", folder, place / "out", "--dry-run"], answer=None)
+        case 2:
+            recipe = rng.choice(("8bit", "4bit", "mxfp4", "none"))
+            return Case(["convert", folder, place / "out", "--quantize", recipe], answer=None)
+        case 3:
+            return Case(["fill", PUZZLE, *model[:-2]])
+        case 4:
+            return Case(["chat", *model], stdin=f"{PUZZLE}\n".encode())
+    return Case(["generate", PUZZLE, *model])
+
+
+def bad_config(rng: random.Random, place: Path, good: Good) -> Case:
+    folder = copied(rng.choice((good.plain, good.packed)), place / "model")
+    odd_file(rng, folder / "config.json", odd_json)
+    return on_folder(rng, folder, place)
+
+
+def bad_generation_config(rng: random.Random, place: Path, good: Good) -> Case:
+    folder = copied(good.plain, place / "model")
+    odd_file(rng, folder / "generation_config.json", odd_json)
+    return on_folder(rng, folder, place)
+
+
+def bad_shard(rng: random.Random, place: Path, good: Good) -> Case:
+    source = rng.choice((good.plain, good.packed, good.shards))
+    folder = copied(source, place / "model")
+    file = rng.choice(sorted(folder.glob("*.safetensors")))
+    content = file.read_bytes()
+    file.unlink()
+    if rng.random() < 0.95:
+        file.write_bytes(odd_shard(rng, content))
+    else:
+        file.symlink_to("gone")
+    return on_folder(rng, folder, place)
+
+
+def bad_index(rng: random.Random, place: Path, good: Good) -> Case:
+    folder = copied(good.shards, place / "model")
+    odd_file(rng, folder / "model.safetensors.index.json", odd_json)
+    return on_folder(rng, folder, place)
+
+
+def bad_template(rng: random.Random, place: Path, good: Good) -> Case:
+    folder = copied(good.plain, place / "model")
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    template = odd_template(rng, config["chat_template"])
+    if rng.random() < 0.5:
+        (folder / "chat_template.jinja").write_bytes(template.encode("utf-8", "surrogatepass"))
+    else:
+        file.write_text(json.dumps({**config, "chat_template": template}))
+    return on_folder(rng, folder, place)
+
+
+def bad_tokenizer(rng: random.Random, place: Path, good: Good) -> Case:
+    folder = copied(good.plain, place / "model")
+    name = rng.choice(("tokenizer.json", "tokenizer.json", "tokenizer_config.json"))
+    odd_file(rng, folder / name, odd_json)
+    return on_folder(rng, folder, place)
+
+
+def bad_trace(rng: random.Random, place: Path, good: Good) -> Case:
+    file = place / "trace.jsonl"
+    file.write_bytes(odd_lines(rng, good.trace.read_bytes()))
+    match rng.randrange(4):
+        case 0:
+            return Case(["replay", file, "--svg", place / "out.svg"], answer="")
+        case 1:
+            return Case(["replay", file, "--html", place / "out.html"], answer="")
+    return Case(["replay", file])
+
+
+def bad_profile(rng: random.Random, place: Path, good: Good) -> Case:
+    file = place / "profile.json"
+    file.write_bytes(good.profile.read_bytes())
+    odd_file(rng, file, odd_json)
+    pair = [file, good.profile]
+    rng.shuffle(pair)
+    return Case(["profile", "compare", *pair, *rng.choice(([], ["--anyway"]))], answer=None)
+
+
+def bad_conversation(rng: random.Random, place: Path, good: Good) -> Case:
+    file = place / "chat.json"
+    file.write_bytes(good.conversation.read_bytes())
+    odd_file(rng, file, odd_json)
+    argv = ["chat", "--load", file, "--model", "tiny-sudoku", *SHORT]
+    return Case(argv, stdin=f"{PUZZLE}\n".encode())
+
+
+def bad_own_file(rng: random.Random, place: Path, good: Good) -> Case:
+    """What the program keeps for itself may be broken: everything runs all the same."""
+    name = rng.choice(("tune.json", "kernels.json"))
+    schema = {"schema": rng.choice((1, 2, 3)), "tuned": {"here": {}}, "verdicts": {}}
+    content = rng.choice(
+        (odd_bytes(rng, b'{"schema": 1, "tuned": {}}'), written(rng, odd_json(rng, schema)))
+    )
+    argv = ["generate", PUZZLE, "--model", "tiny-sudoku", *SHORT]
+    return Case(argv, config={name: content}, must_work=True)
+
+
+NUMBERS = (
+    "0", "-1", "1", "7", "1e400", "nan", "inf", "-inf", "1e-320", "0.5", "٣", "1_000", "0x10",
+    "9" * 400, str(2**64), str(2**63), "", " ", "--", "1,5", "8.0", "seven",
+)  # fmt: skip
+TEXTS: tuple[Argument, ...] = (
+    "", " ", "\0", "\n", b"\xff\xfe", b"\xed\xa0\x80", "x" * 4000, "\x1b[31m", "-", "--", "-x",
+    "[[...]]", "[[0]]", "[[99999999999]]", "[[", "🤖", PUZZLE, PUZZLE[:80], PUZZLE + "1",
+    "1" * 81, "." * 81, "0" * 81,
+)  # fmt: skip
+SAMPLER = ("--max-tokens", "--seed", "--steps", "--entropy-bound", "--t-min", "--t-max",
+           "--stability", "--confidence")  # fmt: skip
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "generate": (*SAMPLER, "--stop", "--system", "--dtype", "--think", "--raw", "--json"),
+    "fill": (*SAMPLER, "--gap", "--prompt", "--system", "--dtype", "--raw", "--json"),
+    "chat": (*SAMPLER, "--stop", "--system", "--dtype", "--think"),
+    "info": ("--context", "--dtype", "--json"),
+    "convert": ("--quantize", "--group-size", "--embed-bits", "--attention-bits", "--experts-bits",
+                "--revision", "--dry-run", "--verify"),
+    "profile": ("--steps", "--context", "--canvases", "--prompts", "--seeds", "--max-tokens",
+                "--seed", "--sustained"),
+    "selftest": ("--json",),
+    "replay": ("--speed",),
+}  # fmt: skip
+FLAGS = ("--json", "--think", "--raw", "--dry-run", "--verify")
+
+
+def bad_option(rng: random.Random, place: Path, good: Good) -> Case:
+    """Options with odd values, unknown ones, some twice; a value may be missing."""
+    command = rng.choice(tuple(OPTIONS))
+    argv: list[Argument] = [command]
+    answer: str | None = None
+    match command:
+        case "generate" | "fill":
+            argv += [PUZZLE, "--model", "tiny-sudoku", "--steps", "4"]
+        case "chat":
+            argv += ["--model", "tiny-sudoku"]
+        case "info":
+            argv += ["tiny-sudoku"]
+        case "convert":
+            argv += ["tiny-sudoku", place / "out"]
+        case "profile":  # never a whole measurement
+            argv += ["--model", "tiny-sudoku", "--context", rng.choice(NUMBERS[:2])]
+        case "selftest":
+            argv += [rng.choice(("--json=1", "--jsn", "extra", "--link"))]
+        case "replay":
+            argv += [good.trace]
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        option = rng.choice((*OPTIONS[command], *OPTIONS[command], "--unknown", "-z"))
+        argv.append(option)
+        if option not in FLAGS and rng.random() < 0.95:
+            argv.append(rng.choice((*NUMBERS, rng.choice(TEXTS))))
+    if command == "replay" and "--speed" in argv:
+        argv += ["--svg", place / "out.svg"]  # at what speed one could wait for ever
+    return Case(argv, answer=answer)
+
+
+PLACES: tuple[Argument, ...] = (
+    "/", ".", "..", "~", "~nobody", "/dev/null", "/dev/full", "/dev/zero/x", "/proc/self/mem",
+    "/proc/self/environ", "/root/x/y/z", "nowhere", "a/b/c", "x" * 300, "x/" * 3000, b"\xff\xfe",
+    "\n", "-", "--", "", " ", "https://example.com/x", "google/", "/google", "a/b", "tiny-sudoku/",
+    "tiny-sudokus", "TINY-SUDOKU", "\x1b]0;x\x07", "model.safetensors", "🤖/🤖",
+)  # fmt: skip
+
+
+def bad_name(rng: random.Random, place: Path, good: Good) -> Case:
+    """Odd names of models, inputs and outputs."""
+    name = rng.choice(PLACES)
+    folder = copied(good.plain, place / "model")
+    taken = rng.choice((folder / "config.json", folder / "model.safetensors", folder, good.trace))
+    match rng.randrange(12):
+        case 0 | 1:
+            return Case(["generate", PUZZLE, "--model", name, *SHORT])
+        case 2:
+            return Case(["generate", "--prompt-file", name, "--model", "tiny-sudoku"])
+        case 3:
+            argv = ["generate", PUZZLE, "--model", folder, *SHORT, "--trace", taken]
+            return Case(argv)
+        case 4:
+            return Case(["info", name], answer=None)
+        case 5:
+            return Case(["convert", name, place / "out"], answer=None)
+        case 6:
+            out = rng.choice(
+                ("/", "/dev/null", "/proc", "/sys/x", b"\xff", "\n", "", taken, folder)
+            )
+            return Case(["convert", folder, out, "--quantize", "8bit"], answer=None)
+        case 7:
+            return Case(["replay", name], answer=None)
+        case 8:
+            return Case(["replay", good.trace, rng.choice(("--svg", "--html")), taken], answer="")
+        case 9:
+            return Case(["profile", "compare", name, good.profile], answer=None)
+        case 10:
+            save = b"/save " + os.fsencode(rng.choice((name, taken)))
+            return Case(["chat", "--model", folder, *SHORT], answer=None, stdin=save + b"\n")
+    odd = place / os.fsdecode(rng.choice((b"\xff\xfe", b"a\nb", b" ", "é".encode("latin-1"))))
+    return Case(["generate", PUZZLE, "--model", copied(good.plain, odd), *SHORT])
+
+
+def bad_prompt(rng: random.Random, place: Path, good: Good) -> Case:
+    """Prompts, templates and lines of a chat that are no puzzle, or nearly one."""
+    content = odd_bytes(rng, PUZZLE.encode())
+    if rng.random() < 0.5:
+        content = os.fsencode(rng.choice(TEXTS))
+    model = ["--model", "tiny-sudoku", *SHORT]
+    match rng.randrange(6):
+        case 0:
+            file = place / "prompt.txt"
+            file.write_bytes(content)
+            return Case(["generate", "--prompt-file", file, *model], answer=None)
+        case 1:
+            return Case(["generate", *rng.choice(([], ["-"])), *model], answer=None, stdin=content)
+        case 2:
+            return Case(["fill", "-", *model[:-2]], answer=None, stdin=content)
+        case 3:
+            return Case(["chat", *model], answer=None, stdin=content)
+        case 4:
+            line = rng.choice(("/seed ", "/system ", "/save ", "/think ", "/", "/load ", "/help "))
+            return Case(["chat", *model], answer=None, stdin=line.encode() + content + b"\n")
+    text = content.replace(b"\0", b"")
+    return Case(["generate", text, *rng.choice(([], ["--raw"])), *model], answer=None)
+
+
+def bad_value(rng: random.Random, place: Path, good: Good) -> Case:
+    """A checkpoint in which one file holds one odd value and nothing else."""
+    folder = copied(rng.choice((good.plain, good.packed)), place / "model")
+    file = folder / rng.choice(
+        ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    )
+    file.write_bytes(written(rng, rng.choice(VALUES)))
+    return on_folder(rng, folder, place)
+
+
+Kind = Callable[[random.Random, Path, Good], Case]
+KINDS: Mapping[str, tuple[Kind, int]] = {
+    "config": (bad_config, 900),
+    "generation_config": (bad_generation_config, 400),
+    "shard": (bad_shard, 600),
+    "index": (bad_index, 300),
+    "template": (bad_template, 350),
+    "tokenizer": (bad_tokenizer, 400),
+    "trace": (bad_trace, 500),
+    "profile": (bad_profile, 300),
+    "conversation": (bad_conversation, 200),
+    "own_file": (bad_own_file, 100),
+    "option": (bad_option, 450),
+    "name": (bad_name, 300),
+    "prompt": (bad_prompt, 150),
+    "value": (bad_value, 50),
+}
+"""Kinds of bad input and how many of each are made: 5,000 in all."""
+
+
+def made(kind: str, number: int, place: Path, good: Good) -> Case:
+    """The case of a kind and number; the same at every run."""
+    return KINDS[kind][0](random.Random(f"{kind} {number}"), place, good)
