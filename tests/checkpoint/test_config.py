@@ -357,7 +357,7 @@ def test_another_sampler_is_refused(tmp_path: Path) -> None:
         assert_refused(tmp_path, GOOGLE, said, generation={"sampler_config": wrong})
 
 
-@pytest.mark.parametrize("value", ["</s>", ["</s>"], 1.5, [True], -1, [10**400]])
+@pytest.mark.parametrize("value", ["</s>", ["</s>"], 1.5, [True], -1, [10**300]])
 def test_stop_ids_that_are_no_ids_are_refused_with_their_place(tmp_path: Path, value: Any) -> None:
     """The key is in up to four places, and once none of them was named."""
     said = ("eos_token_id is", "an id or a list of ids")
@@ -385,7 +385,7 @@ def test_each_sampler_setting_knows_its_place(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [0, True, "x", [], 10**400, 1e308])
+@pytest.mark.parametrize("value", [0, True, "x", [], 10**300, 1e308])
 def test_a_bad_sampler_setting_stops_nobody_who_does_not_use_it(tmp_path: Path, value: Any) -> None:
     """`Settings.resolved` checks what is used, so that an option may stand in its place."""
     assert read(tmp_path, GOOGLE, {"t_max": value}).sampler.t_max == value
