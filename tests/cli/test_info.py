@@ -308,7 +308,8 @@ def test_offline_says_how_to_get_it(
     [
         ("GatedRepoError", "owner/model ... gated"),
         ("RepositoryNotFoundError", "owner/model ... no such repository"),
-        ("OfflineModeIsEnabled", "owner/model cannot be fetched"),
+        ("OfflineModeIsEnabled", "owner/model ... not in the local cache ... $HF_HUB_OFFLINE"),
+        ("HfHubHTTPError", "owner/model cannot be fetched ... not in the local cache ... again"),
     ],
 )
 def test_a_repository_that_is_not_to_be_had_is_one_line(
