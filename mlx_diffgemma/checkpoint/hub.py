@@ -201,10 +201,11 @@ def _refusal(error: Exception, repo_id: str, how: str) -> str:
         return f"{repo_id}: no such repository, or a private one; check its spelling, or {log_in}."
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repo_id} has no such revision; give a branch, tag or commit that it has."
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{repo_id} is not in the local cache and $HF_HUB_OFFLINE forbids fetching it; {how}"
     if isinstance(error, errors.NotASafetensorsRepoError):
         return f"{repo_id} has no model.safetensors and no index of such files; give another."
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        forbids = f"{repo_id} is not in the local cache and $HF_HUB_OFFLINE forbids fetching it"
+        return f"{forbids}; unset it, or {TRY_NOW}."
     reason = one_line(error)[:200] or type(error).__name__
     return f"{repo_id} cannot be fetched ({reason}); {how}"
 

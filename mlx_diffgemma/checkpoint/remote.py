@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import CheckpointError, HubError
 from .config import read_config
-from .hub import TRY_NOW, Source, fetch_command, find_model, reach, survey
+from .hub import TRY_NOW, Source, find_model, reach, survey
 
 SMALL_CONFIGS = ("config.json", "generation_config.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # best first
@@ -62,8 +62,7 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    command = fetch_command(repo_id, revision)
-    how = f"try again when it can be reached; `{command}` fetches it; {TRY_NOW}."
+    how = f"it is not in the local cache; try again when the Hub can be reached, or {TRY_NOW}."
     download = reach(lambda: survey(repo_id, revision), repo_id, how)
     commit = download.revision or revision
     with _without_bars():

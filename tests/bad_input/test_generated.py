@@ -1,4 +1,4 @@
-"""5,000 generated bad inputs: no traceback, hang or wrong answer, and every input left as it was."""
+"""5,000 generated bad inputs: no traceback, no hang, no wrong answer, and no input is changed."""
 
 import json
 import os

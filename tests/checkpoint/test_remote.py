@@ -98,8 +98,8 @@ def test_offline_nothing_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch)
         ("RepositoryNotFoundError", "owner/model ... no such repository ... spelling"),
         ("RevisionNotFoundError", "owner/model ... no such revision"),
         ("NotASafetensorsRepoError", "owner/model ... model.safetensors"),
-        ("HfHubHTTPError", "owner/model cannot be fetched ... Not Found for url"),
-        ("OfflineModeIsEnabled", "owner/model ... not in the local cache ... HF_HUB_OFFLINE"),
+        ("OfflineModeIsEnabled", "owner/model ... not in the local cache ... $HF_HUB_OFFLINE"),
+        ("HfHubHTTPError", "owner/model cannot be fetched ... Not Found ... again ... tiny-sudoku"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(
