@@ -43,7 +43,7 @@ def test_tiny_sudoku_by_hand(dtype: str | None, item: int) -> None:
     need = plan_memory(SUDOKU, dtype)(512)
     assert need.weight_bytes == SUDOKU_NUMBERS * item  # stored in 16 bits, computed in float32
     assert need.cache_bytes == 6 * 2 * 512 * 2 * 32 * item
-    attention = (2 * 4 * 512 * 512 + 6 * 512 * (4 + 2 * 2) * 32) * item  # test_scores.py
+    attention = (2 * 4 * 512 * 512 + 8 * 512 * (4 + 2 * 2) * 32) * item  # test_scores.py
     assert need.workspace_bytes == 1_000_000_000 + attention
     assert need.needed_bytes == need.weight_bytes + need.cache_bytes + need.workspace_bytes
     assert need.context == 512
