@@ -24,7 +24,7 @@ LEAST_QUERIES = 128
 TILE = 32  # rows: MLX's products on a GPU go by multiples of it
 
 SCORES_HELD = 2  # those in work, and those of a layer before that were not given back yet
-ROWS_HELD = 6  # queries, keys and values of a chunk: projected, normed, rotated, scaled; outputs
+ROWS_HELD = 8  # arrays of a chunk: projected, normed, rotated, scaled, outputs; of two layers
 
 
 def block_sizes(heads: int, queries: int, keys: int, window: int | None = None) -> tuple[int, int]:
