@@ -270,10 +270,12 @@ def test_sixteen_bits(tmp_path: Path, dtype: str) -> None:
 @pytest.mark.parametrize("stored", DTYPES)
 @pytest.mark.parametrize("asked", DTYPES)
 def test_dtypes_asked_for(tmp_path: Path, stored: str, asked: str) -> None:
-    """Any of the three from any of the three, and a config without one means bfloat16."""
+    """Any of the three from any of the three; a config that names none means bfloat16."""
     folder = write_checkpoint(tmp_path, SIZES, dtype=stored)
     assert dg.load_model(folder, dtype=DTYPES[asked]).dtype == DTYPES[asked]
     edit_config(folder, lambda config: config.pop("dtype"))
+    assert dg.load_model(folder).dtype == DTYPES[stored]  # text_config names it as well
+    edit_config(folder, lambda config: config["text_config"].pop("dtype"))
     assert dg.load_model(folder).dtype == mx.bfloat16
 
 
