@@ -120,7 +120,7 @@ REFUSED = [
     (("--sustained", "nans"), 2, "--sustained is 'nans'"),
     (("--context", 9999), 2, "--context is 9,999 ... at most 2,040"),
     (("--context", 3), 2, "--context is 3 ... at least"),
-    (("--seed", 2**64), 2, "seed is 18446744073709551616 ... whole number"),
+    (("--seed", 2**64), 2, "--seed is 18446744073709551616 ... whole number"),
     (("--json", "no/such/folder/x"), 1, "cannot be written ... no/such/folder/x ... No such file"),
     (("--trace", "/"), 1, "trace cannot be written ... Is a directory"),
     (("--json", "x", "--trace", "./x"), 2, "--json and --trace ... x"),
