@@ -82,7 +82,7 @@ def kernel_warnings_said() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *at: Any, **more: Any) -> None:
             if issubclass(category, KernelWarning):
-                say(f"warning: {message}")
+                say(f"warning: {one_line(message)}")
             else:
                 usual(message, category, *at, **more)
 

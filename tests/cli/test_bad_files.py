@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from facts import assert_says
-from puzzle import PUZZLE, assert_one_line
+from puzzle import PUZZLE, SOLVE, assert_one_line
 
 Run = Callable[..., Any]
 SHORT = ("--raw", "--steps", "1", "--max-tokens", "1")
@@ -77,7 +77,7 @@ def test_a_broken_file_of_choices_is_one_warning(
     file = tmp_path / "mlx-diffgemma" / "tune.json"
     file.parent.mkdir()
     file.write_bytes(content)
-    done = run("generate", "--model", "tiny-sudoku", PUZZLE, *SHORT)
+    done = run(*SOLVE)
     assert done.exit_code == 0
     assert_says(done.stderr.removesuffix("\n"), "warning:", file, said, "profile --tune")
     assert file.read_bytes() == content
@@ -226,7 +226,7 @@ def test_a_folder_may_have_any_name(run: Run, odd_folder: Path) -> None:
     assert run("replay", trace).exit_code == 0
     assert run("info", odd_folder).exit_code == 0
     assert run("convert", odd_folder, odd_folder.parent / "out\udcff").exit_code == 0
-    chat = ("chat", "--steps", "1", "--max-tokens", "1")
+    chat = ("chat", "--seed", "1")
     saving = run(*chat, "--model", odd_folder, input=f"{PUZZLE}\n/save {talk}\n")
     assert saving.exit_code == 0, saving.output
     assert run(*chat, "--model", "tiny-sudoku", "--load", talk, input="").exit_code == 0

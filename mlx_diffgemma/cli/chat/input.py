@@ -102,7 +102,8 @@ class Editor(LineReader):
     interactive = True
 
     def __init__(self, words: Iterable[str]) -> None:
-        self.session = _prompt_session(list(words))
+        self.words = list(words)
+        self.session: PromptSession[str] | None = None  # to make one shows the cursor
         self.found = termios.tcgetattr(sys.stdin.fileno())
         atexit.register(self.close)
 
@@ -114,7 +115,8 @@ class Editor(LineReader):
         with signals_held(self._hurry) as arrived:
             while not in_foreground(sys.stdin.fileno()) and not arrived:
                 time.sleep(WAIT_SECONDS)  # to set the terminal would stop the process
-            self._take_typed()
+            self.session = self.session or _prompt_session(self.words)
+            self._take_typed(self.session)
             line = self.session.prompt(
                 prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
             )
@@ -122,7 +124,7 @@ class Editor(LineReader):
             raise _no_utf8(ord(wrong[0]) & 0xFF)
         return line
 
-    def _take_typed(self) -> None:
+    def _take_typed(self, session: "PromptSession[str]") -> None:
         """Let the editor begin with what was typed while nothing edited; there, Enter is Ctrl-J."""
         from prompt_toolkit.input.typeahead import store_typeahead
         from prompt_toolkit.input.vt100_parser import Vt100Parser
@@ -132,7 +134,7 @@ class Editor(LineReader):
             keys: list[KeyPress] = []
             parser = Vt100Parser(keys.append)
             parser.feed_and_flush(typed.decode("utf-8", "surrogateescape"))
-            store_typeahead(self.session.app.input, keys)
+            store_typeahead(session.app.input, keys)
 
     def _hurry(self) -> None:
         """End the editing where it runs; before that, `pre_run` will.
@@ -140,13 +142,13 @@ class Editor(LineReader):
         Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
         """
         self._restore()
-        if loop := self.session.app.loop:
+        if self.session and (loop := self.session.app.loop):
             loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
-        editing = self.session.app.future
-        if editing and not editing.done():
-            self.session.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+        app = self.session.app if self.session else None
+        if app and app.future and not app.future.done():
+            app.exit(exception=KeyboardInterrupt, style="class:aborting")
 
     def _restore(self) -> None:
         """The terminal's state as it was found; in the background it is the shell's."""

@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
 def put(file: Path, *taken: Taken, overwrite: bool = False) -> None:
     with open_files([Wanted("--out", file, NOTE)], taken, overwrite=overwrite) as (out,):
         assert out is not None
-        out.write("note: new")
+        out.write(b"note: new")
         out.finish()
 
 
@@ -64,7 +64,7 @@ def test_the_old_content_stays_where_the_work_fails(file: Path) -> None:
     wanted = [Wanted("--out", file, NOTE)]
     with suppress(KeyboardInterrupt), open_files(wanted) as (out,):
         assert out is not None
-        out.write("note: new")
+        out.write(b"note: new")
         raise KeyboardInterrupt
     assert file.read_text() == "note: old"
     assert list(file.parent.iterdir()) == [file]
