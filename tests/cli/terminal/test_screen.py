@@ -121,7 +121,7 @@ def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path)
 
 
 def test_a_resized_window_is_drawn_anew(log: Path) -> None:
-    with paced(0.6, log, *SOLVE) as tty:
+    with paced(1.0, log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
         tty.resize(18, 8)
         tty.until(lambda tty: tty.text().startswith("534") and "/48" in tty.text())
