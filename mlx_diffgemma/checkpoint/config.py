@@ -191,7 +191,7 @@ def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None
     }
     for key, supported in switches.items():
         got = False if key == "tie_word_embeddings" else text.get(key)
-        _require(supported, f"{key} = {got!r} is not supported.")
+        _require(supported, f"{key} = {brief(got)} is not supported.")
 
 
 def _layers(text: Mapping[str, Any], rope: Mapping[str, Any]) -> tuple[LayerConfig, ...]:
@@ -211,7 +211,7 @@ def _layer_kinds(kinds: Any, num_layers: int) -> list[str]:
     _require(got == num_layers, f"layer_types has {got} entries, expected {num_layers}.")
     for kind in kinds:
         known = kind in (SLIDING, FULL)
-        _require(known, f"layer type {kind!r}, expected {SLIDING} or {FULL}.")
+        _require(known, f"layer type {brief(kind)}, expected {SLIDING} or {FULL}.")
     return [*kinds[:-1], FULL]
 
 
@@ -268,9 +268,10 @@ def _rotary_angles(angles: Any, kind: str) -> tuple[float, float]:
     rope_type, factor = angles.get("rope_type", "default"), angles.get("factor", 1.0)
     _require(
         rope_type in ("default", "proportional"),
-        f"rope_type {rope_type!r} of {kind} is not supported, expected default or proportional.",
+        f"rope_type {brief(rope_type)} of {kind} is not supported, expected default or "
+        "proportional.",
     )
-    _require(factor == 1.0, f"rope factor {factor!r} is not supported.")
+    _require(factor == 1.0, f"rope factor {brief(factor)} is not supported.")
     fraction = _real(angles, "partial_rotary_factor", 1.0)
     said = f"partial_rotary_factor {fraction} of {kind}"
     _require(fraction <= 1.0, f"{said}, expected at most 1.")

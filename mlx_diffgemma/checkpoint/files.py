@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, brief, one_line
-from ..machine.files import decode_utf8, read_json
+from ..machine.files import decode_utf8, read_bytes, read_json
 
 MOST_COUNT = (1 << 63) - 1  # of bytes, which the format of shards counts in 64 bits
 
@@ -36,7 +36,7 @@ def require_no_lost_file(folder: Path) -> None:
 def read_text(file: Path) -> str:
     """The UTF-8 text of a file, without a byte order mark in front."""
     try:
-        text = decode_utf8(file.read_bytes())
+        text = decode_utf8(read_bytes(file))
     except FileNotFoundError:
         raise CheckpointError(_not_found(file)) from None
     except (OSError, ValueError) as error:
@@ -82,4 +82,5 @@ def _not_found(file: Path) -> str:
 
 
 def _unreadable(file: Path, reason: object, expected: str) -> str:
-    return f"{file}: {one_line(reason)}, expected {expected}; download the file again."
+    said = one_line(reason.strerror if isinstance(reason, OSError) else reason)
+    return f"{file}: {said}, expected {expected}; download the file again."

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, BinaryIO, NoReturn, Self
 
 MOST_DEPTH = 100  # lists and objects inside each other: far more than any of these files has
 MOST_DIGITS = 308  # of a whole number: with one more, the number may be beyond a double
@@ -23,6 +23,8 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # the escape of a half, or of a pa
 HALF = re.compile("[\ud800-\udfff]")
 
 PATIENCE = 5.0  # seconds that a pipe may lack a reader
+MOST_BYTES = 1 << 30  # of a file that is read whole
+MOST_UNSIZED_BYTES = 1 << 26  # of a pipe or a device, which may have no end
 
 
 def own_file(variable: str, usual: str, name: str) -> Path | None:
@@ -38,12 +40,38 @@ def own_file(variable: str, usual: str, name: str) -> Path | None:
     return folder / "mlx-diffgemma" / name
 
 
+def read_bytes(file: Path) -> bytes:
+    """The content of a file; OSError also for one that is too large to be read whole."""
+    with file.open("rb") as stream:
+        return read_stream(stream, str(file))
+
+
+def read_stream(stream: BinaryIO, name: str) -> bytes:
+    """All that an open file, pipe or device has; OSError where it is too large to be read whole."""
+    most, size, content = MOST_BYTES, _size(stream), None
+    if size is None:
+        most, content = MOST_UNSIZED_BYTES, stream.read(MOST_UNSIZED_BYTES + 1)
+        size = len(content)
+    if size > most:
+        raise OSError(errno.EFBIG, f"more than {most >> 20:,} MiB", name)
+    return stream.read() if content is None else content
+
+
+def _size(stream: BinaryIO) -> int | None:
+    """The bytes of a regular file; None for all else."""
+    try:
+        there = os.fstat(stream.fileno())
+    except OSError:  # no file behind it
+        return None
+    return there.st_size if stat.S_ISREG(there.st_mode) else None
+
+
 def read_json(file: Path) -> Any:
     """The JSON value in a file; OSError where the file is not readable, ValueError as parse_json's.
 
     A reader of JSON lines, or of a part of a file, calls `parse_json` itself.
     """
-    return parse_json(file.read_bytes())
+    return parse_json(read_bytes(file))
 
 
 def parse_json(content: bytes) -> Any:

@@ -67,7 +67,7 @@ def copied(folder: Path, place: Path) -> Path:
 
 def on_folder(rng: random.Random, folder: Path, place: Path) -> Case:
     """One of the commands that read a checkpoint folder."""
-    model = ["--model", folder, *SHORT]
+    model, answer = ["--model", folder, *SHORT], SOLUTION if has_a_task(folder) else None
     match rng.randrange(8):
         case 0:
             return Case(["info", folder, *rng.choice(([], ["--json"]))], answer=None)
@@ -77,10 +77,19 @@ def on_folder(rng: random.Random, folder: Path, place: Path) -> Case:
             recipe = rng.choice(("8bit", "4bit", "mxfp4", "none"))
             return Case(["convert", folder, place / "out", "--quantize", recipe], answer=None)
         case 3:
-            return Case(["fill", PUZZLE, *model[:-2]])
+            return Case(["fill", PUZZLE, *model[:-2]], answer)
         case 4:
-            return Case(["chat", *model], stdin=f"{PUZZLE}\n".encode())
-    return Case(["generate", PUZZLE, *model])
+            return Case(["chat", *model], answer, stdin=f"{PUZZLE}\n".encode())
+    return Case(["generate", PUZZLE, *model], answer)
+
+
+def has_a_task(folder: Path) -> bool:
+    """False where config.json no longer says that this is a solver: any text is an answer then."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        return "task" in config["mlx_diffgemma"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def bad_config(rng: random.Random, place: Path, good: Good) -> Case:
@@ -229,7 +238,7 @@ def bad_option(rng: random.Random, place: Path, good: Good) -> Case:
 
 
 PLACES: tuple[Argument, ...] = (
-    "/", ".", "..", "~", "~nobody", "/dev/null", "/dev/full", "/dev/zero/x", "/proc/self/mem",
+    "/", ".", "..", "~", "~nobody", "/dev/null", "/dev/full", "/dev/zero", "/dev/zero/x", "/proc/self/mem",
     "/proc/self/environ", "/root/x/y/z", "nowhere", "a/b/c", "x" * 300, "x/" * 3000, b"\xff\xfe",
     "\n", "-", "--", "", " ", "https://example.com/x", "google/", "/google", "a/b", "tiny-sudoku/",
     "tiny-sudokus", "TINY-SUDOKU", "\x1b]0;x\x07", "model.safetensors", "🤖/🤖",
@@ -240,7 +249,8 @@ def bad_name(rng: random.Random, place: Path, good: Good) -> Case:
     """Odd names of models, inputs and outputs."""
     name = rng.choice(PLACES)
     folder = copied(good.plain, place / "model")
-    taken = rng.choice((folder / "config.json", folder / "model.safetensors", folder, good.trace))
+    weights = folder / "model.safetensors"
+    taken = rng.choice((folder / "config.json", weights, folder, good.profile))
     match rng.randrange(12):
         case 0 | 1:
             return Case(["generate", PUZZLE, "--model", name, *SHORT])

@@ -98,5 +98,7 @@ def judged(
     changed = [name for name, was in before.items() if after.get(name) != was]
     if changed:
         found.append(f"changed {', '.join(changed)}")
+    if not found:
+        shutil.rmtree(place)
     shown = " ".join(repr(os.fsdecode(argument))[:200] for argument in case.argv)
     return [f"{kind} {number}: {'; '.join(found)}\n  {shown}\n  {said}"] if found else []

@@ -185,3 +185,19 @@ def test_a_name_that_is_no_utf8_is_written_as_its_escape(file: Path) -> None:
     assert read_json(file) == {"path": r"a\udcff", "text": "\U0001f600\\"}
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_bytes(float("nan"))
+
+
+@pytest.mark.parametrize("most", ["MOST_BYTES", "MOST_UNSIZED_BYTES"])
+def test_what_has_no_end_is_not_read_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str
+) -> None:
+    """Bug: `replay /dev/full` took all memory; a pipe and a device may go on for ever."""
+    monkeypatch.setattr(files, most, 1 << 20)
+    file = tmp_path / "large" if most == "MOST_BYTES" else Path("/dev/zero")
+    if most == "MOST_BYTES":
+        file.write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(OSError, match="more than 1 MiB"):
+        files.read_bytes(file)
+    if most == "MOST_BYTES":
+        file.write_bytes(bytes(1 << 20))
+        assert len(files.read_bytes(file)) == 1 << 20

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import PromptError
+from ...machine.files import read_bytes, read_stream
 from ..errors import ArgumentError, FileError, reason
 from ..terminal.streams import is_terminal
 
-STDIN = "-"
+STDIN, STANDARD_INPUT = "-", "standard input"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tu
     if isinstance(source, Path):
         place, whole = str(source), _read_file(source, wanted)
     elif source is None or source == STDIN:
-        place, whole = "standard input", _read_stdin(wanted, asked=source == STDIN)
+        place, whole = STANDARD_INPUT, _read_stdin(wanted, asked=source == STDIN)
     else:
         place, whole = wanted.argument, source
     if not whole.strip():
@@ -93,7 +94,7 @@ def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tu
 
 def _read_file(file: Path, wanted: RequiredText) -> str:
     try:
-        return _text(file.read_bytes(), str(file), wanted)
+        return _text(read_bytes(file), str(file), wanted)
     except OSError as error:
         raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
 
@@ -106,11 +107,10 @@ def _read_stdin(wanted: RequiredText, *, asked: bool) -> str:
             "standard input."
         )
     try:
-        return _text(sys.stdin.buffer.read(), "standard input", wanted)
+        return _text(read_stream(sys.stdin.buffer, STANDARD_INPUT), STANDARD_INPUT, wanted)
     except OSError as error:
-        raise FileError(
-            f"the {wanted.name} cannot be read: standard input: {reason(error)}."
-        ) from error
+        error.filename = STANDARD_INPUT
+        raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
 
 
 def _text(content: bytes, place: str, wanted: RequiredText) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
 CONTINUATION = ". "  # before a line that goes on
+MOST_LINE_BYTES = 1 << 24
 ESC_SECONDS = 60.0  # Enter may come long after Esc
 ENTER, LINE_FEED = b"\r", b"\n"  # Ctrl-J is a line feed, and what the kernel makes of Enter
 UNDECODED = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
@@ -82,9 +83,14 @@ class PlainLines(LineReader):
         if self.interactive and sys.stderr is not None:  # print would take standard output instead
             print(prompt, end="", file=sys.stderr, flush=True)
         try:
-            line = sys.stdin.buffer.readline()
+            line = sys.stdin.buffer.readline(MOST_LINE_BYTES)
         except OSError as error:
             raise ReadError(f"standard input: {reason(error)}; the chat ends.") from error
+        if len(line) == MOST_LINE_BYTES:
+            raise ReadError(
+                f"standard input has a line of {MOST_LINE_BYTES >> 20} MiB or more, expected a "
+                "question; the chat ends."
+            )
         if not line:
             raise EOFError
         try:

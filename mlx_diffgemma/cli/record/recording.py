@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...assets import Layout
 from ...diffusion.denoise import Frame
 from ...diffusion.pinned import TEXT, FillFrame
-from ...machine.files import parse_json
+from ...machine.files import parse_json, read_bytes
 from ...text.pieces import ROLES, Parts
 from ..errors import FileError, reason
 from ..terminal.scene import Scene
@@ -68,7 +68,7 @@ class _Entry:
 def read_recording(file: Path) -> Recording:
     """FileError for what is no trace, of another format, cut off or without a step."""
     try:
-        content = file.read_bytes()
+        content = read_bytes(file)
     except OSError as error:
         raise FileError(f"the trace cannot be read: {reason(error)}.") from error
     lines = list(_lines(file, content))

@@ -11,6 +11,7 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 BREAKS = re.compile("[\n\r\u2028\u2029]")
 MOST_SAID = 2000  # characters of a line on standard error
+GAP = " [...] "
 
 
 def is_terminal(stream: object) -> bool:
@@ -50,7 +51,8 @@ def say(line: str) -> None:
     its middle, since it ends with what to do. A pipe or a file gets one line.
     """
     if len(line) > MOST_SAID:
-        line = f"{line[: MOST_SAID // 2]} [...] {line[-MOST_SAID // 2 :]}"
+        kept = (MOST_SAID - len(GAP)) // 2
+        line = f"{line[:kept]}{GAP}{line[-kept:]}"
     tell(harmless(BREAKS.sub(lambda found: ascii(found[0])[1:-1], line.strip())))
 
 
