@@ -238,7 +238,8 @@ def bad_option(rng: random.Random, place: Path, good: Good) -> Case:
 
 
 PLACES: tuple[Argument, ...] = (
-    "/", ".", "..", "~", "~nobody", "/dev/null", "/dev/full", "/dev/zero", "/dev/zero/x", "/proc/self/mem",
+    "/", ".", "..", "~", "~nobody", "/dev/null", "/dev/full", "/dev/zero", "/dev/zero/x",
+    "/proc/self/mem",
     "/proc/self/environ", "/root/x/y/z", "nowhere", "a/b/c", "x" * 300, "x/" * 3000, b"\xff\xfe",
     "\n", "-", "--", "", " ", "https://example.com/x", "google/", "/google", "a/b", "tiny-sudoku/",
     "tiny-sudokus", "TINY-SUDOKU", "\x1b]0;x\x07", "model.safetensors", "🤖/🤖",
