@@ -106,6 +106,7 @@ def test_a_context_that_does_not_fit_is_refused_before_it_is_encoded(
     assert forced.turn("Hello").prompt_ids
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_twenty_answers_in_one_process(session: Session) -> None:
     """Bytes, not times: peaks and what is left after an answer stay those of the second one.
 

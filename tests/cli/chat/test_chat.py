@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import edit_json
 from facts import assert_says
 from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, paced
-from puzzle import HARD, PUZZLE, SOLUTION, assert_one_line
+from puzzle import PUZZLE, SOLUTION, assert_one_line
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
 EASY = "".join(
@@ -90,9 +91,10 @@ def test_a_cut_answer_says_how_to_go_on(run: Any, random_folder: Path) -> None:
     assert_says(full.stderr[:-1], "cut at 16 tokens, the context is full; /save FILE ... /reset")
 
 
-def test_another_seed_is_a_command_here(run: Any) -> None:
-    """`try another --seed` is of no use in a chat, and never after one step."""
-    done = run(*CHAT, input=HARD)
+def test_another_seed_is_a_command_here(run: Any, sudoku_copy: Path) -> None:
+    """`try another --seed` is of no use in a chat, and never after fewer steps than are usual."""
+    edit_json(sudoku_copy / "generation_config.json", max_denoising_steps=1)
+    done = run("chat", "--model", sudoku_copy, "--seed", 1, input=PUZZLE)
     assert_says(done.stderr[:-1], "error: not a valid solution ... /seed new, then ask again")
     done = run(*CHAT, "--steps", 1, input=PUZZLE)
     assert_says(done.stderr[:-1], "error: not a valid solution ... start chat with more --steps")

@@ -77,6 +77,7 @@ def test_adaptive(run: Any, random_folder: Path, tmp_path: Path) -> None:
     assert written(file)["commit_ms"] > 0
 
 
+@pytest.mark.slow
 def test_tiny_sudoku_counts_as_generate_does(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
     options = ("--steps", "adaptive", "--prompts", 5, "--seeds", 1, "--seed", 4)
