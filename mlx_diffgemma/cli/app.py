@@ -17,10 +17,9 @@ from .errors import (
     BROKEN_PIPE,
     FAILED,
     exit_code,
-    explain,
-    kernel_warnings_said,
     reason,
 )
+from .explain import explain, kernel_warnings_said
 from .info import command as info
 from .profile import command as profile
 from .terminal.signals import default_signals, end_at_first_signal

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..machine.dtypes import FloatName
+from .errors import ArgumentError
 from .parameters import argument, flag, option
 
 if TYPE_CHECKING:
@@ -169,8 +170,6 @@ class OutputOptions(ReportOptions):
 
     def check(self) -> None:
         """ArgumentError for options that do not go together."""
-        from .errors import ArgumentError
-
         if self.keep_draft and self.as_json:
             raise ArgumentError(
                 "--keep-draft and --json are both given, and JSON holds finished canvases alone; "

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from mlx_diffgemma.cli.convert.options import PackingOptions
-from mlx_diffgemma.cli.errors import OPTION_OF, explain
+from mlx_diffgemma.cli.explain import OPTION_OF, explain
 from mlx_diffgemma.cli.options import SamplerOptions
 from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
 from mlx_diffgemma.convert.quantize import RecipeOptions

@@ -13,7 +13,7 @@ from facts import assert_says
 from numpy.typing import NDArray
 from puzzle import SOLUTION, SOLVE, assert_one_line
 
-from mlx_diffgemma.cli.errors import kernel_warnings_said
+from mlx_diffgemma.cli.explain import kernel_warnings_said
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import selftest

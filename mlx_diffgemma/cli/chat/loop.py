@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from ...errors import counted
 from ..answer.turn import Answer
-from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated, explain
+from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated
+from ..explain import explain
 from ..terminal.output import Printer
 from ..terminal.progress import Bar
 from ..terminal.screen import Screen

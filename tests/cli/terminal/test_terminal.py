@@ -120,7 +120,7 @@ def test_the_environment_decides_nothing_here(spawn: Any) -> None:
 
 WARNING = """
 import time, warnings
-from mlx_diffgemma.cli.errors import kernel_warnings_said
+from mlx_diffgemma.cli.explain import kernel_warnings_said
 from mlx_diffgemma.cli.terminal.progress import Bar
 from mlx_diffgemma.errors import KernelWarning
 with kernel_warnings_said(), Bar("checking") as bar:
