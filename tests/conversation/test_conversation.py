@@ -253,6 +253,7 @@ def test_going_back_to_any_earlier_question_is_exact(
         assert_same_answer(got, expected)
 
 
+@pytest.mark.slow
 def test_a_prompt_longer_than_an_encoder_chunk_is_the_same_in_the_second_turn(
     session: Session,
 ) -> None:

@@ -56,6 +56,7 @@ def dangerous(text: str) -> bool:
     return ("]]" in text and "[[" in text) or text.endswith("[")
 
 
+@pytest.mark.slow
 def test_random_templates_keep_every_pinned_character(tmp_path: Path) -> None:
     sizes = replace(SIZES, layers="sf", canvas_length=24)
     session = dg.load(write_random(tmp_path, sizes))

@@ -143,6 +143,7 @@ def test_fencing_changes_neither_the_tokens_nor_the_model(deep: Session) -> None
     assert arrays() == before
 
 
+@pytest.mark.slow
 def test_a_slowed_sampler_is_the_part_that_grows(
     sudoku: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

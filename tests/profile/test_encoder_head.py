@@ -82,6 +82,7 @@ def test_agreement_counts_committed_tokens(sudoku: Session) -> None:
     assert (equal, count) == (int((best == record.token_ids).sum()), 90)
 
 
+@pytest.mark.slow
 def test_the_report(sudoku: Session) -> None:
     question = first_questions(sudoku, Workload(steps=2))[0]
     record = Meter(sudoku.model).answer(question, commit_last=False)

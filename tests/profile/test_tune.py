@@ -325,6 +325,7 @@ def test_work_is_done_by_the_network_it_is_for(session: Session, probe: Probe) -
     assert rows == [2, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_in_earnest_every_row_is_timed_or_says_why_not(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
