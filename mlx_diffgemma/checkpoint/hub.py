@@ -26,7 +26,11 @@ DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 REQUIRED_FILES = ("config.json", "tokenizer.json")
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+TEMPLATE_FILES = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "tokenizer_config.json",
+)  # best first
 SHOWN_FILES = 3
 TRY_NOW = "`--model tiny-sudoku` works without a download"
 
@@ -246,9 +250,10 @@ def _lacking(folder: Path) -> list[str]:
 
 
 def _has_template(folder: Path) -> bool:
-    if any(os.path.exists(folder / name) for name in TEMPLATE_FILES):
+    *own, config = TEMPLATE_FILES
+    if any(os.path.exists(folder / name) for name in own):
         return True
-    return "chat_template" in read_optional(folder / "tokenizer_config.json")
+    return "chat_template" in read_optional(folder / config)
 
 
 def _lacking_there(repo_id: str, revision: str | None, folder: Path) -> list[str]:
@@ -256,14 +261,13 @@ def _lacking_there(repo_id: str, revision: str | None, folder: Path) -> list[str
 
     Asked for where a snapshot has no chat template, as one of a repository without has none.
     """
-    from huggingface_hub import HfApi
-
     try:
-        info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+        names = survey(repo_id, revision).names
     except Exception:  # offline: with all that is required, the snapshot will do
         return []
-    names = [file.rfilename for file in info.siblings or []]
-    return [name for name in names if _is_wanted(name) and not os.path.exists(folder / name)]
+    return [
+        name for name in sorted(names) if _is_wanted(name) and not os.path.exists(folder / name)
+    ]
 
 
 def _is_wanted(name: str) -> bool:

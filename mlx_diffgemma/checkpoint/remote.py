@@ -16,10 +16,9 @@ from typing import Any
 
 from ..errors import CheckpointError, HubError
 from .config import read_config
-from .hub import TRY_NOW, Source, find_model, reach, survey
+from .hub import TEMPLATE_FILES, TRY_NOW, Source, find_model, reach, survey
 
 SMALL_CONFIGS = ("config.json", "generation_config.json")
-TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # best first
 
 
 @contextmanager
@@ -84,7 +83,7 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
 
 def _small_files(names: frozenset[str]) -> list[str]:
     """The small files that describe a model, of those in a repository: configs and template."""
-    templates = TEMPLATES[:1] if TEMPLATES[0] in names else TEMPLATES
+    templates = TEMPLATE_FILES[:1] if TEMPLATE_FILES[0] in names else TEMPLATE_FILES
     return [name for name in (*SMALL_CONFIGS, *templates) if name in names]
 
 
