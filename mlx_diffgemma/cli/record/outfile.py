@@ -20,7 +20,7 @@ from ..errors import ArgumentError, FileError, reason
 from ..terminal.output import require_output, write_json, write_out
 
 STDOUT = Path("-")
-STREAMS = {0: "standard input", 1: "standard output", 2: "standard error"}
+OTHER_STREAMS = {0: "standard input", 2: "standard error"}
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,10 @@ def _require_kind(wanted: Wanted) -> None:
 
 
 def _redirected() -> Iterator[Taken]:
-    """The standard streams that are files; standard output may be what is to be written."""
-    for number, name in STREAMS.items():
+    """The standard streams that are files, but for standard output, which may be what is wanted."""
+    for number, name in OTHER_STREAMS.items():
         there = _stat(number)
-        if number != 1 and there is not None and stat.S_ISREG(there.st_mode):
+        if there is not None and stat.S_ISREG(there.st_mode):
             yield Taken(name, number)
 
 
