@@ -4,7 +4,6 @@ import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import mlx.core as mx
 import numpy as np
@@ -23,9 +22,13 @@ def fresh(name: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def _modules() -> Any:
-    """What is imported here is forgotten again."""
-    with mock.patch.dict(sys.modules):
-        yield
+    """Kernels imported here are forgotten again, and nothing else is.
+
+    mlx-lm imports huggingface_hub: were that forgotten too, later tests would meet two copies of it.
+    """
+    yield
+    for name in [name for name in sys.modules if name.startswith("mlx_lm.kernels.")]:
+        del sys.modules[name]
 
 
 def randoms(seed: int) -> Callable[..., mx.array]:
