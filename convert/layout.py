@@ -42,10 +42,6 @@ def expected_shapes(source: SourceCheckpoint) -> Shapes:
     A source may lack the tower that its config describes, but no part of one. CheckpointError for
     a config.json from which no MLX folder can be made.
     """
-    if source.config.use_clipped_linears:
-        raise CheckpointError(
-            "config.json: vision_config.use_clipped_linears = True is not supported."
-        )
     launch_sizes(source.config.text)  # raises here, not when all is written
     shapes = text_shapes(source.config.text)
     vision = source.raw_config.get("vision_config")

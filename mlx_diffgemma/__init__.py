@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import DiffGemmaError as DiffGemmaError
     from .errors import FitError as FitError
     from .errors import HubError as HubError
+    from .errors import ImageError as ImageError
     from .errors import KernelError as KernelError
     from .errors import KernelWarning as KernelWarning
     from .errors import NumericsError as NumericsError
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from .errors import PromptError as PromptError
     from .errors import SettingsError as SettingsError
     from .errors import TurnError as TurnError
+    from .images.pixels import Pixels as Pixels
+    from .images.prepare import prepare_image as prepare_image
     from .model.cache import Prefix as Prefix
     from .model.text import Model as Model
     from .version import __version__ as __version__
@@ -55,9 +58,18 @@ _PUBLIC = {
     "diffusion.settings": ("Settings",),
     "errors": (
         *("CheckpointError", "ConvertError", "DiffGemmaError", "FitError", "HubError"),
-        *("KernelError", "KernelWarning", "NumericsError", "ProfileError", "PromptError"),
+        *(
+            "ImageError",
+            "KernelError",
+            "KernelWarning",
+            "NumericsError",
+            "ProfileError",
+            "PromptError",
+        ),
         *("SettingsError", "TurnError"),
     ),
+    "images.pixels": ("Pixels",),
+    "images.prepare": ("prepare_image",),
     "model.cache": ("Prefix",),
     "model.text": ("Model",),
     "version": ("__version__",),

@@ -5,6 +5,7 @@
     ├── HubError           a repository cannot be fetched: no network, no such repository, offline
     ├── SettingsError      a sampler setting is out of range
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
+    ├── ImageError         an image or a video cannot be read: broken, empty, too large
     ├── TurnError          an answer cannot go on: something else was asked of its session meanwhile
     ├── FitError           the model or the context does not fit into this machine's memory
     ├── NumericsError      the weights produce numbers that are not finite
@@ -63,6 +64,10 @@ class SettingsError(DiffGemmaError, ValueError):
 
 class PromptError(DiffGemmaError, ValueError):
     """A prompt that cannot be answered."""
+
+
+class ImageError(DiffGemmaError, ValueError):
+    """An image or a video that cannot be read."""
 
 
 class TurnError(DiffGemmaError):

@@ -18,10 +18,12 @@ from .files import read_object
 from .generation import SamplerDefaults, generation_section, sampler_defaults, stop_ids
 from .places import Place, Section
 from .quantization import Quantization, read_quantization
+from .vision import ImageIds, VisionConfig, read_image_ids, read_vision
 
 MODEL_TYPE = "diffusion_gemma"
 OWN_KEY = "mlx_diffgemma"  # of the object in which a checkpoint says what it was trained for
 MODES = ("diffusion",)
+BIDIRECTIONAL = "use_bidirectional_attention"
 PURPOSE = ("task", "modes")  # what that object holds
 DTYPE_KEYS = ("dtype", "torch_dtype")
 DEFAULT_DTYPE: FloatName = "bfloat16"  # of the published checkpoint
@@ -74,7 +76,9 @@ class ModelConfig:
 
     dtype: of the activations; sampler_places: of the defaults that the checkpoint itself names;
     task: the kind of problem it was trained for, a name in `assets.TASKS`, None for any prompt;
-    modes: the ways of generation it was trained for.
+    modes: the ways of generation it was trained for; vision: None where it sees no images;
+    image_ids: the ids around and of an image's soft tokens; bidirectional_images: positions of one
+    image see one another both ways.
     """
 
     text: TextConfig
@@ -83,11 +87,17 @@ class ModelConfig:
     sampler: SamplerDefaults
     dtype: FloatName
     quantization: Quantization | None
-    has_vision: bool
-    use_clipped_linears: bool
+    vision: VisionConfig | None = None
+    image_ids: ImageIds | None = None
+    bidirectional_images: bool = False
     sampler_places: Mapping[str, Place] = field(default_factory=dict, compare=False)
     task: str | None = None
     modes: tuple[str, ...] = MODES
+
+    @property
+    def image_token_id(self) -> int | None:
+        """The id of a soft token's place in a prompt; None for a text-only checkpoint."""
+        return None if self.image_ids is None else self.image_ids.soft
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -100,18 +110,20 @@ def read_config(folder: Path) -> ModelConfig:
             "this program runs DiffusionGemma checkpoints only."
         )
     config = Section(file, raw)
-    generation, vision = generation_section(config), config.section("vision_config").values
+    generation, text = generation_section(config), _text_config(config)
+    vision = read_vision(config)
     sampler, places = sampler_defaults(generation)
     task, modes = _purpose(config.section(OWN_KEY))
     return ModelConfig(
-        text=_text_config(config),
+        text=text,
         canvas_length=_count(raw, "canvas_length"),
         stop_ids=stop_ids(generation, config),
         sampler=sampler,
         dtype=_dtype(config),
         quantization=read_quantization(config),
-        has_vision=bool(vision),
-        use_clipped_linears=bool(vision.get("use_clipped_linears")),
+        vision=vision,
+        image_ids=read_image_ids(config, text.vocab_size) if vision else None,
+        bidirectional_images=config.section("text_config").values.get(BIDIRECTIONAL) == "vision",
         sampler_places=places,
         task=task,
         modes=modes,
@@ -182,7 +194,7 @@ def _refuse_unsupported(raw: Mapping[str, Any], text: Mapping[str, Any]) -> None
     tied = raw.get("tie_word_embeddings", True) and text.get("tie_word_embeddings", True)
     activation = text.get("hidden_activation", ACTIVATION)
     switches = {
-        "use_bidirectional_attention": text.get("use_bidirectional_attention") in (None, "vision"),
+        BIDIRECTIONAL: text.get(BIDIRECTIONAL) in (None, "vision"),
         "attention_bias": not text.get("attention_bias"),
         "enable_moe_block": text.get("enable_moe_block", True) is True,
         "num_kv_shared_layers": not text.get("num_kv_shared_layers"),

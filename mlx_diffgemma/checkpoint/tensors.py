@@ -245,7 +245,7 @@ def is_stray(name: str, config: ModelConfig) -> bool:
         bool(TIED_HEAD.match(name))
         or "rotary_emb" in name
         or bool(ENCODER_COPY.match(name))
-        or (bool(CLIPPING.search(name)) and not config.use_clipped_linears)
+        or bool(CLIPPING.search(name))  # a config that uses them is refused
     )
 
 

@@ -22,8 +22,9 @@ import mlx.core as mx
 
 from ..errors import PromptError, TurnError
 from ..model.cache import Prefix
+from ..model.images import ImageRun
 from ..model.text import Model
-from ..text.chat import Message, longest_common_prefix
+from ..text.chat import Message
 
 if TYPE_CHECKING:
     from .turn import Turn
@@ -115,11 +116,13 @@ class Conversation:
             self.history[:] = messages
             self.system = system or None
 
-    def rewind(self, model: Model, tokens: Sequence[int]) -> Prefix:
-        """The prefix, gone back to what it shares with `tokens`; to be called in a step."""
+    def rewind(
+        self, model: Model, tokens: Sequence[int], images: Sequence[ImageRun] = ()
+    ) -> Prefix:
+        """The prefix, gone back to what it shares with a prompt; to be called in a step."""
         if self.prefix is None or not self.prefix.is_of(model):
             self.prefix = model.new_prefix()
-        self.prefix.roll_back(longest_common_prefix(self.prefix.tokens, tokens))
+        self.prefix.roll_back(self.prefix.shared(tokens, images))
         return self.prefix
 
     def _end(self, reason: str) -> None:

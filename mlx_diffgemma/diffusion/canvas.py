@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NumericsError
+from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from .noise import Noise
@@ -139,12 +140,16 @@ class AllPositions:
 
 @dataclass(frozen=True)
 class Denoiser:
-    """The model, sampler and noise of one call; exact: never gather the soft embedding."""
+    """The model, sampler and noise of one call; exact: never gather the soft embedding.
+
+    images: those of the prompt, in order.
+    """
 
     model: Model
     resolved: Resolved
     noise: Noise
     exact: bool
+    images: Sequence[Pixels] = ()
 
     def next_canvas(
         self,
@@ -162,7 +167,7 @@ class Denoiser:
         """
         began = time.perf_counter()
         if pending:
-            self.model.encode(pending, prefix, progress=progress if number == 0 else None)
+            self._encode(pending, prefix, progress if number == 0 else None, prompt=number == 0)
         if number == 0:
             prefix.mark()
         encode_seconds = time.perf_counter() - began
@@ -171,6 +176,13 @@ class Denoiser:
         )
         mx.clear_cache()
         return last
+
+    def _encode(
+        self, pending: Sequence[int], prefix: Prefix, progress: Progress | None, *, prompt: bool
+    ) -> None:
+        """Encode what is pending; an image token that the model wrote itself is no image."""
+        images = self.images[len(prefix.images) :] if prompt else None
+        self.model.encode(pending, prefix, images=images, progress=progress)
 
     def settle(
         self,

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, Setting, SettingsError, counted
+from ..images.pixels import Pixels
 from ..model.cache import Prefix, own_prefix
 from ..model.given import Floats, Ids, floats, token_ids
+from ..model.images import placed
 from ..model.text import Model, Progress
 from .canvas import AllPositions, Denoiser, Frame, committed
 from .noise import Noise, checked_noise
@@ -39,12 +41,14 @@ def denoise(
     *,
     canvas: Ids | None = None,
     soft: Floats | None = None,
+    images: Sequence[Pixels] = (),
     prefix: Prefix | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Frame]:
     """Yield a Frame a step and a committed one a canvas, each when it is done.
 
-    prompt_tokens: the whole prompt; what `prefix` already holds of it is not encoded again. canvas
+    prompt_tokens: the whole prompt; what `prefix` already holds of it is not encoded again. images:
+    those of the whole prompt, in order, each with a run of placeholders in it. canvas
     [C] and soft (processed logits [C, V]) warm-start the first canvas only. progress is told of
     encoded prompt positions. PromptError: no token ids, none at all, more than the context holds
     with its canvases, or another model's prefix; SettingsError: a warm start or noise that is none;
@@ -55,16 +59,19 @@ def denoise(
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
     start = _start(model, canvas, soft)
-    prefix = fitting_prefix(model, prefix, tokens)
+    prefix = fitting_prefix(model, prefix, tokens, images)
     noise = checked_noise(noise, resolved.seed)
-    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning)
+    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, images)
     return _Loop(denoiser).run(tokens, max_tokens, prefix, start, progress)
 
 
-def fitting_prefix(model: Model, prefix: Prefix | None, tokens: Sequence[int]) -> Prefix:
+def fitting_prefix(
+    model: Model, prefix: Prefix | None, tokens: Sequence[int], images: Sequence[Pixels] = ()
+) -> Prefix:
     """The prefix given, or an empty one; PromptError for another model's, or another prompt's."""
     prefix = model.new_prefix() if prefix is None else own_prefix(prefix, model)
-    if prefix.tokens != list(tokens[: prefix.length]):
+    runs = [image.run(0) for image in placed(tokens, images, model.config.image_token_id)]
+    if prefix.shared(tokens, runs) < prefix.length:
         raise PromptError(
             "the prefix holds other tokens than the prompt begins with; give an empty one."
         )

@@ -1,12 +1,13 @@
 """The loop of a template: its holes are denoised with both sides in view, the rest is pinned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, Setting
+from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
@@ -25,6 +26,7 @@ def fill(
     settings: Settings | None = None,
     noise: Noise | None = None,
     *,
+    images: Sequence[Pixels] = (),
     prefix: Prefix | None = None,
     progress: Progress | None = None,
 ) -> Iterator[FillFrame]:
@@ -37,9 +39,9 @@ def fill(
     resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     needed_positions(model.config, len(tokens), template)
-    prefix = fitting_prefix(model, prefix, tokens)
+    prefix = fitting_prefix(model, prefix, tokens, images)
     noise = checked_noise(noise, resolved.seed)
-    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning)
+    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, images)
     return _Loop(denoiser, TemplateState(template), tokens).run(prefix, progress)
 
 

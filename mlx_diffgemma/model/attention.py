@@ -3,6 +3,7 @@
 Axes: L queries, K keys, D head dimension.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -19,20 +20,24 @@ class Visibility:
     """The keys that queries see; the queries stand at the last positions of the keys.
 
     Causal: each key up to the query's own position; with a window, the last `window` of them.
-    Otherwise all keys. Masks of a window are kept, so that layers may share one object in a pass.
+    Otherwise all keys. runs: queries of one run, by their indices, see all of it besides. Masks of
+    a window are kept, so that layers may share one object in a pass.
     """
 
     causal: bool
     window: int | None = None
+    runs: tuple[range, ...] = ()
     masks: dict[tuple[range, range, int], mx.array] = field(default_factory=dict, compare=False)
 
     def keys(self, queries: range, behind: int, count: int) -> range:
         """The keys, out of `count`, that one of `queries` sees, or a few more; see `mask`."""
         if not self.causal:
             return range(count)
-        end = behind + queries.stop
+        met = self._met(queries)
+        end = behind + max([queries.stop, *(run.stop for run in met)])
         if self.window is not None:
-            return range(max(0, behind + queries.start + 1 - self.window), end)
+            first = min([queries.start + 1 - self.window, *(run.start for run in met)])
+            return range(max(0, behind + first), end)
         step = -(-count // ENDS)
         return range(min(count, -(-end // step) * step))
 
@@ -43,15 +48,36 @@ class Visibility:
         """
         if not self.causal:
             return None
+        if met := self._met(queries):
+            return self._with_runs(queries, keys, behind, met)
         if self.window is None:
             return "causal" if keys.stop == behind + queries.stop else _up_to(queries, keys, behind)
         if len(keys) <= self.window:
             return "causal"
         key = (queries, keys, behind)
         if key not in self.masks:
-            too_early = _up_to(queries, keys, behind - self.window)
-            self.masks[key] = _up_to(queries, keys, behind) & ~too_early
+            self.masks[key] = self._base(queries, keys, behind)
         return self.masks[key]
+
+    def _met(self, queries: range) -> list[range]:
+        """The runs that hold one of the queries."""
+        return [r for r in self.runs if r.start < queries.stop and queries.start < r.stop]
+
+    def _base(self, queries: range, keys: range, behind: int) -> mx.array:
+        """The mask without runs."""
+        seen = _up_to(queries, keys, behind)
+        if self.window is None:
+            return seen
+        return seen & ~_up_to(queries, keys, behind - self.window)
+
+    def _with_runs(
+        self, queries: range, keys: range, behind: int, runs: Sequence[range]
+    ) -> mx.array:
+        seen = self._base(queries, keys, behind)
+        query, key = _positions(queries)[:, None], _positions(keys, -behind)[None]
+        for run in runs:
+            seen = seen | (_within(query, run) & _within(key, run))
+        return seen
 
 
 ALL = Visibility(causal=False)
@@ -107,6 +133,10 @@ def _attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> 
 
 def _positions(of: range, behind: int = 0) -> mx.array:
     return mx.arange(behind + of.start, behind + of.stop)
+
+
+def _within(positions: mx.array, run: range) -> mx.array:
+    return (positions >= run.start) & (positions < run.stop)
 
 
 def _up_to(queries: range, keys: range, behind: int) -> mx.array:

@@ -7,12 +7,14 @@ conversation can go back a little without encoding again. All that decides how m
 stands in `first_kept`, `num_slots` and `most_room`: buffers and the memory plan ask the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import ReferenceType
 
 import mlx.core as mx
 
 from ..errors import PromptError
+from .images import ImageRun, keyed
 
 ROLLBACK = 1024  # positions behind the window that a sliding layer keeps
 MARGIN = (
@@ -154,12 +156,13 @@ class LayerCache:
 class Prefix:
     """The encoded positions: their token ids and every layer's keys and values.
 
-    model: the one that computes them, which no other can go on with; weak, so that a prefix keeps
-    no weights alive.
+    images: the runs of positions that stand for images, in order. model: the one that computes the
+    keys and values, which no other can go on with; weak, so that a prefix keeps no weights alive.
     """
 
     layers: list[LayerCache]
     tokens: list[int] = field(default_factory=list)
+    images: list[ImageRun] = field(default_factory=list)
     marked: int = 0
     reserved: int = 0
     model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
@@ -191,6 +194,21 @@ class Prefix:
             if layer.span is not None
         ]
 
+    def shared(self, tokens: Sequence[int], images: Sequence[ImageRun] = ()) -> int:
+        """The number of leading positions that the prefix has in common with a prompt.
+
+        images: those of the prompt. The keys of an image's positions depend on all of it, so that
+        an image is shared as a whole or not at all.
+        """
+        own, others = keyed(self.tokens, self.images), keyed(tokens, images)
+        pairs = enumerate(zip(own, others, strict=False))
+        count = next((at for at, (a, b) in pairs if a != b), min(len(own), len(others)))
+        return self._outside(self._outside(count, self.images), images)
+
+    def _outside(self, position: int, runs: Sequence[ImageRun]) -> int:
+        """The position, or the start of the image in whose midst it lies."""
+        return next((run.start for run in runs if run.start < position < run.stop), position)
+
     def mark(self) -> None:
         """Remember this point: a later prompt that shares the prefix can go back here."""
         self.marked = self.length
@@ -201,12 +219,13 @@ class Prefix:
 
     def roll_back(self, position: int) -> int:
         """Go back to `position`, or to the last earlier point still stored; returns that point."""
-        target = min(position, self.length)
+        target = self._outside(min(position, self.length), self.images)
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
-            target = reachable
+            target = self._outside(reachable, self.images)
         for layer in self.layers:
             layer.roll_back(target)
         del self.tokens[target:]
+        self.images = [run for run in self.images if run.stop <= target]
         self.marked = min(self.marked, target)
         return target
 

@@ -10,6 +10,8 @@ from weakref import ref
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
+from ..errors import CheckpointError
+from ..images.pixels import Pixels
 from ..machine.choices import Choices
 from .attention import CAUSAL, Visibility
 from .blocks import Layer, SelfConditioning
@@ -17,6 +19,8 @@ from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding, Gathered
 from .given import Floats, Ids, canvas_ids, floats, token_ids
+from .images import Placed, pieces, placed, shifted
+from .vision import VisionTower
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -38,6 +42,7 @@ class Model:
         self_conditioning: SelfConditioning,
         final_norm: mx.array,
         choices: Choices | None = None,
+        vision: VisionTower | None = None,
     ) -> None:
         self.config = config
         self.embedding = embedding
@@ -45,6 +50,7 @@ class Model:
         self.self_conditioning = self_conditioning
         self.final_norm = final_norm
         self.choices = choices or Choices()
+        self.vision = vision
         self.find_non_finite: Callable[[], str | None] = lambda: None  # names a broken weight
 
     @property
@@ -63,26 +69,43 @@ class Model:
         tokens: Ids,
         prefix: Prefix | None = None,
         *,
+        images: Sequence[Pixels] | None = (),
         chunk: int | None = None,
         progress: Progress | None = None,
     ) -> Prefix:
         """The causal pass: tokens [L] or [1, L] behind `prefix`, consumed and returned longer.
 
-        Runs `chunk` positions at a time (None: as chosen for the machine, or PREFILL_CHUNK), which
-        gives the same keys and values as one pass. PromptError for what are no ids of the
-        vocabulary, and for another model's prefix.
+        images: those that the tokens hold a run of config.image_token_id for, as long as the image
+        has soft tokens; None takes that id for a token like others. Runs `chunk` positions at a
+        time (None: as chosen for the machine, or PREFILL_CHUNK), which gives the same keys and
+        values as one pass; an image is never cut. PromptError for what are no ids of the
+        vocabulary, for runs that differ from the images, and for another model's prefix.
         """
         chunk = chunk or self.choices.prefill_chunk or PREFILL_CHUNK
         ids = token_ids(tokens, self.config.text.vocab_size)
         prefix = self.new_prefix() if prefix is None else own_prefix(prefix, self)
+        inside = [] if images is None else self._placed(ids, images)
         prefix.reserve(max(prefix.reserved, prefix.length + len(ids)))
-        for first in range(0, len(ids), chunk):
-            self._encode_chunk(ids[first : first + chunk], prefix)
+        for piece in pieces(len(ids), chunk, [image.span for image in inside]):
+            own = [image for image in inside if image.span.start in piece]
+            self._encode_piece(ids, piece, own, prefix)
             mx.eval(prefix.arrays())
             mx.clear_cache()
             if progress:
-                progress(min(first + chunk, len(ids)), len(ids))
+                progress(piece.stop, len(ids))
         return prefix
+
+    def image_features(self, images: Sequence[Pixels]) -> list[mx.array]:
+        """The features [soft_tokens, H] of each image, which replace its placeholders' embeddings.
+
+        CheckpointError for a checkpoint that sees no images.
+        """
+        if self.vision is None:
+            raise CheckpointError(
+                "this checkpoint has no vision tower and sees no images; leave them out, or take "
+                "one that has, such as google/diffusiongemma-26B-A4B-it."
+            )
+        return [self.vision(pixels) for pixels in images]
 
     def decode(self, canvas: Ids, prefix: Prefix, soft: Floats | None = None) -> mx.array:
         """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
@@ -141,20 +164,43 @@ class Model:
         prefix.tokens.extend(ids)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
-    def _encode_chunk(self, ids: Sequence[int], prefix: Prefix) -> None:
-        x, offset = self._before_last_layer(ids, prefix)
-        prefix.layers[-1].write(*self.layers[-1].keys_and_values(x, offset), offset)
-        prefix.tokens.extend(ids)
+    def _placed(self, ids: Sequence[int], images: Sequence[Pixels]) -> list[Placed]:
+        """The images among ids [L]; the error of a checkpoint that sees none comes first."""
+        if images:
+            self.image_features([])
+        return placed(ids, images, self.config.image_token_id)
 
-    def _before_last_layer(self, ids: Sequence[int], prefix: Prefix) -> tuple[mx.array, int]:
+    def _encode_piece(
+        self, ids: Sequence[int], piece: range, images: Sequence[Placed], prefix: Prefix
+    ) -> None:
+        """Encode the ids of a piece; images: those in it, by their indices among all `ids`."""
+        own, base = ids[piece.start : piece.stop], prefix.length - piece.start
+        inside = [Placed(shifted(image.span, -piece.start), image.pixels) for image in images]
+        x, offset = self._before_last_layer(own, prefix, inside)
+        prefix.layers[-1].write(*self.layers[-1].keys_and_values(x, offset), offset)
+        prefix.tokens.extend(own)
+        prefix.images.extend(image.run(base) for image in images)
+
+    def _embedded(self, ids: Sequence[int], images: Sequence[Placed]) -> mx.array:
+        """ids [L] -> [1, L, H]; features take the place of the images' tokens, unscaled."""
+        x = self.embedding.lookup(mx.array(list(ids))[None])
+        for image in images:
+            (features,) = self.image_features([image.pixels])
+            x[:, image.span.start : image.span.stop] = features[None].astype(x.dtype)
+        return x
+
+    def _before_last_layer(
+        self, ids: Sequence[int], prefix: Prefix, images: Sequence[Placed] = ()
+    ) -> tuple[mx.array, int]:
         """Input [1, L, H] of the last layer of the causal pass, and the first position."""
         offset, count = prefix.length, len(ids)
+        x = self._embedded(ids, images)
         self._make_room(prefix, count)
-        sliding = Visibility(causal=True, window=self.config.text.sliding_window)
-        x = self.embedding.lookup(mx.array(list(ids))[None])
+        runs = tuple(image.span for image in images) if self.config.bidirectional_images else ()
+        full = Visibility(causal=True, runs=runs)
+        sliding = Visibility(causal=True, window=self.config.text.sliding_window, runs=runs)
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
-            visible = CAUSAL if cache.window is None else sliding
-            x = layer.encode(x, cache, offset, visible)
+            x = layer.encode(x, cache, offset, full if cache.window is None else sliding)
         return x, offset
 
     def _make_room(self, prefix: Prefix, count: int) -> None:

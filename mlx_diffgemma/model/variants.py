@@ -45,6 +45,7 @@ def variant(model: Model, choices: Choices, evaluate: Evaluate = evaluate) -> Mo
         conditioning,
         model.final_norm,
         choices,
+        vision=model.vision,
     )
     made.find_non_finite = model.find_non_finite
     return made

@@ -9,7 +9,9 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
-from ..checkpoint.tensors import PromisedTensors, Tensors, load_arrays
+from ..checkpoint.tensors import VISION, PromisedTensors, Tensors, load_arrays
+from ..checkpoint.vision import VisionConfig
+from ..images.pixels import PATCH
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
@@ -18,6 +20,7 @@ from .experts import Experts, Router
 from .matrices import AnyMatrix, DenseMatrix, join, matrix
 from .text import Model, Progress
 from .variants import evaluate, variant
+from .vision import VisionAttention, VisionLayer, VisionTower
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
     for number in range(len(tensors.config.text.layers)):
         layers.append(build_layer(tensors, number))
         read(number + 1, layers[-1])
-    return Model(tensors.config, embedding, layers, conditioning, final_norm)
+    vision = build_vision(tensors)
+    read(len(layers), vision)
+    return Model(tensors.config, embedding, layers, conditioning, final_norm, vision=vision)
 
 
 def build_ends(tensors: Tensors) -> tuple[Embedding, SelfConditioning, mx.array]:
@@ -145,6 +150,61 @@ def build_layer(tensors: Tensors, number: int) -> Layer:
         input_norm=norm("input_layernorm"),
         decoder_scalar=tensors.vector(f"{at}.layer_scalar", 1),
         encoder_scalar=tensors.vector(encoder_scalar, 1),
+    )
+
+
+def build_vision(tensors: Tensors) -> VisionTower | None:
+    """The vision tower and its projection; None where the config or the folder has none."""
+    vision = tensors.config.vision
+    if vision is None or not any(VISION.match(name) for name in tensors.headers):
+        return None
+    tower, W = "model.encoder.vision_tower", vision.hidden_size
+    return VisionTower(
+        vision,
+        _matrix(tensors, f"{tower}.patch_embedder.input_proj", W, 3 * PATCH * PATCH),
+        tensors.vector(
+            f"{tower}.patch_embedder.position_embedding_table", 2, vision.position_embedding_size, W
+        ),
+        [_vision_layer(tensors, vision, n) for n in range(vision.num_hidden_layers)],
+        tensors.vector(f"{tower}.std_bias", W) if vision.standardize else None,
+        tensors.vector(f"{tower}.std_scale", W) if vision.standardize else None,
+        projection=_matrix(
+            tensors,
+            "model.encoder.embed_vision.embedding_projection",
+            tensors.config.text.hidden_size,
+            W,
+        ),
+        dtype=tensors.dtype,
+    )
+
+
+def _vision_layer(tensors: Tensors, vision: VisionConfig, number: int) -> VisionLayer:
+    at, W = f"model.encoder.vision_tower.encoder.layers.{number}", vision.hidden_size
+    inner, heads, D = vision.intermediate_size, vision.num_attention_heads, vision.head_dim
+
+    def matrix_of(module: str, *shape: int) -> AnyMatrix:
+        return _matrix(tensors, f"{at}.{module}.linear", *shape)
+
+    def norm(name: str, size: int = W) -> mx.array:
+        return tensors.vector(f"{at}.{name}.weight", size)
+
+    attention = VisionAttention(
+        qkv=join([matrix_of(f"self_attn.{part}_proj", heads * D, W) for part in "qkv"]),
+        out=matrix_of("self_attn.o_proj", W, heads * D),
+        q_norm=norm("self_attn.q_norm", D),
+        k_norm=norm("self_attn.k_norm", D),
+        num_heads=heads,
+        eps=vision.rms_norm_eps,
+    )
+    gate_up = join([matrix_of(f"mlp.{part}_proj", inner, W) for part in ("gate", "up")])
+    return VisionLayer(
+        attention=attention,
+        mlp=GatedMLP(gate_up, matrix_of("mlp.down_proj", W, inner)),
+        input_norm=norm("input_layernorm"),
+        attention_norm=norm("post_attention_layernorm"),
+        feedforward_norm=norm("pre_feedforward_layernorm"),
+        output_norm=norm("post_feedforward_layernorm"),
+        eps=vision.rms_norm_eps,
     )
 
 

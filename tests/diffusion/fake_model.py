@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, TextConfig
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.embedding import Gathered
 
@@ -42,8 +43,6 @@ def tiny_config(
         sampler=sampler or SamplerDefaults(),
         dtype="float32",
         quantization=None,
-        has_vision=False,
-        use_clipped_linears=False,
     )
 
 
@@ -84,7 +83,12 @@ class FakeModel:
         return TokenPrefix([], model=ref(self))
 
     def encode(
-        self, tokens: Sequence[int], prefix: Prefix | None = None, *, progress: Any = None
+        self,
+        tokens: Sequence[int],
+        prefix: Prefix | None = None,
+        *,
+        images: Sequence[Pixels] | None = (),
+        progress: Any = None,
     ) -> Prefix:
         self.events.append(("encode", list(tokens)))
         prefix = prefix if prefix is not None else self.new_prefix()

@@ -24,7 +24,7 @@ def fresh(name: str) -> Any:
 def _modules() -> Any:
     """Kernels imported here are forgotten again, and nothing else is.
 
-    mlx-lm imports huggingface_hub: were that forgotten too, later tests would meet two copies of it.
+    mlx-lm imports huggingface_hub: were it forgotten too, later tests would meet two copies.
     """
     yield
     for name in [name for name in sys.modules if name.startswith("mlx_lm.kernels.")]:

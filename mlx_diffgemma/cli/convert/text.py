@@ -76,7 +76,7 @@ def _sums(plan: Plan) -> Iterator[str]:
     unfit = f"{_names(plan.unfit)}: no multiple of the group size"
     yield f"unpacked     {unfit if plan.unfit else 'nothing for its width'}"
     yield f"dropped      {_names(list(plan.dropped)) if plan.dropped else 'nothing'}"
-    if not plan.has_vision and plan.source.config.has_vision:
+    if not plan.has_vision and plan.source.config.vision:
         yield "vision       config.json has a tower, the source has no tensor of it"
 
 
