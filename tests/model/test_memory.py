@@ -62,7 +62,7 @@ SIZES = Sizes(
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One checkpoint in every layout; the vision tower in all of them is left out."""
+    """One checkpoint in every layout, a vision tower in most of them."""
     root = tmp_path_factory.mktemp("layouts")
     bf16 = write_checkpoint(root / "bf16", SIZES, dtype="bfloat16")
     made = {
