@@ -19,6 +19,7 @@ class Clip:
     stamps: tuple[str, ...]
     seconds: float
     source: Source
+    source_frames: int
 
     @property
     def soft_tokens(self) -> int:
@@ -33,4 +34,4 @@ def prepare_video(video: Any, soft_tokens: int = FRAME_SOFT_TOKENS) -> Clip:
     frames = tuple(prepare_image(image, soft_tokens) for image in video)
     stamps = tuple(f"{second // 60:02}:{second % 60:02}" for second in range(len(frames)))
     digest = sha256("".join(frame.source.sha256 for frame in frames).encode()).hexdigest()
-    return Clip(frames, stamps, float(len(frames)), Source(None, digest))
+    return Clip(frames, stamps, float(len(frames)), Source(None, digest), len(frames))
