@@ -6,16 +6,14 @@ icon for the picture, so files are asked for first.
 
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError, one_line
+from .libraries import require_pillow
 
-EMPTY = "the clipboard holds no picture; copy one, or name a file"
 LINUX_TOOLS = "reading the clipboard needs wl-paste (Wayland) or xclip (X11); install it"
 SECONDS = 20.0  # that a program which owns the clipboard may take
-FAST = 1  # zlib's level: the picture is written to be read once
 
 FILES = """
 ObjC.import("AppKit");
@@ -28,8 +26,11 @@ $.NSPasteboard.generalPasteboard.pasteboardItems.js
 """JavaScript for osascript: the path of each file on the pasteboard, a line each."""
 
 
-def clipboard_images() -> list[Path | bytes]:
-    """The files that were copied, or the one picture as PNG; ImageError where there is neither."""
+def clipboard_images() -> list[Any]:
+    """The paths of the files that were copied, or the one picture as a PIL image.
+
+    ImageError where there is neither.
+    """
     return list(_files()) or [_picture()]
 
 
@@ -46,24 +47,17 @@ def _files() -> list[Path]:
     return [Path(line) for line in lines if line.startswith("/")] if done.returncode == 0 else []
 
 
-def _picture() -> bytes:
-    content = BytesIO()
-    if (picture := _grabbed()) is None:
-        raise ImageError(f"{EMPTY}.")
-    picture.save(content, "PNG", compress_level=FAST)
-    return content.getvalue()
+def _picture() -> Any:
+    require_pillow()
+    from PIL import ImageGrab
 
-
-def _grabbed() -> Any:
-    """Pillow's image of the clipboard; None where it holds none."""
     try:
-        from PIL import ImageGrab
-
         found = ImageGrab.grabclipboard()
     except NotImplementedError:
         raise ImageError(f"{LINUX_TOOLS}, or name a file.") from None
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise ImageError(
-            f"the clipboard cannot be read ({one_line(error) or type(error).__name__}); name a file."
-        ) from error
-    return None if isinstance(found, list) else found
+        said = one_line(error) or type(error).__name__
+        raise ImageError(f"the clipboard cannot be read ({said}); name a file.") from error
+    if found is None or isinstance(found, list):
+        raise ImageError("the clipboard holds no picture; copy one, or name a file.")
+    return found

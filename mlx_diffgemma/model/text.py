@@ -10,6 +10,7 @@ from weakref import ref
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
+from ..checkpoint.vision import SIGHTLESS
 from ..errors import CheckpointError
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
@@ -101,10 +102,7 @@ class Model:
         CheckpointError for a checkpoint that sees no images.
         """
         if self.vision is None:
-            raise CheckpointError(
-                "this checkpoint has no vision tower and sees no images; leave them out, or take "
-                "one that has, such as google/diffusiongemma-26B-A4B-it."
-            )
+            raise CheckpointError(SIGHTLESS)
         return [self.vision(pixels) for pixels in images]
 
     def decode(self, canvas: Ids, prefix: Prefix, soft: Floats | None = None) -> mx.array:

@@ -1,6 +1,5 @@
 """The clipboard, with programs in place of those that read it."""
 
-import io
 import stat
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from mlx_diffgemma.errors import ImageError
 from mlx_diffgemma.images.clipboard import clipboard_images
+from mlx_diffgemma.images.prepare import open_image
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def picture(folder: Path) -> Path:
     return file
 
 
-def test_a_picture_comes_as_png(programs: Path, tmp_path: Path) -> None:
+def test_a_picture_is_an_image(programs: Path, tmp_path: Path) -> None:
     put(programs, "xclip", f"cat '{picture(tmp_path)}'")
-    (content,) = clipboard_images()
-    assert isinstance(content, bytes)
-    read = Image.open(io.BytesIO(content))
-    assert (read.format, read.size, read.getpixel((2, 1))) == ("PNG", (3, 2), (10, 20, 30, 255))
+    (found,) = clipboard_images()
+    assert (found.size, found.getpixel((2, 1))) == ((3, 2), (10, 20, 30, 255))
+    opened = open_image(found)
+    assert (opened.width, opened.height, opened.source.path) == (3, 2, None)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,8 @@ def test_a_picture_on_macos(
     for files in ("echo", "echo error >&2; exit 1"):
         case = f'if [ "$1" = -l ]; then {files}; else printf "«data PNGf%s»\\n" {written}; fi'
         put(programs, "osascript", case)
-        (content,) = clipboard_images()
-        assert isinstance(content, bytes)
-        assert Image.open(io.BytesIO(content)).size == (3, 2)
+        (found,) = clipboard_images()
+        assert found.size == (3, 2)
     put(programs, "osascript", 'test "$1" = -l')
     with raises(ImageError, "clipboard ... no picture"):
         clipboard_images()
