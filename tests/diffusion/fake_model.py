@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, TextConfig
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
-from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.images.pixels import Pixels
+from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.embedding import Gathered
 

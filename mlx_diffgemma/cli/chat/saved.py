@@ -1,6 +1,6 @@
 """A conversation as a JSON file: `/save` writes it, `--load` reads it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +31,10 @@ def save(file: Path, conversation: SavedConversation, model: Path | None = None)
 
     model: its folder, in which nothing is saved. Standard output is for answers.
     """
-    content = {"kind": KIND, "version": VERSION, **asdict(conversation)}
+    if any(message.media for message in conversation.messages):
+        raise FileError(f"{file}: a conversation with images cannot be saved yet; go on without.")
+    said = [{"role": said.role, "content": said.content} for said in conversation.messages]
+    content = {"kind": KIND, "version": VERSION, **vars(conversation), "messages": said}
     taken = [Taken("the answers", STDOUT)]
     if model is not None:
         taken.append(Taken("the model's folder", model))
