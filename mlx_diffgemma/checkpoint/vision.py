@@ -63,7 +63,9 @@ class VisionConfig:
         if isinstance(wanted, bool) or wanted not in self.budgets:
             *others, last = map(str, self.budgets)
             expected = f"{', '.join(others)} or {last}"
-            raise SettingsError(Setting("image_tokens"), f" is {brief(wanted)}, expected {expected}.")
+            raise SettingsError(
+                Setting("image_tokens"), f" is {brief(wanted)}, expected {expected}."
+            )
         return wanted
 
 

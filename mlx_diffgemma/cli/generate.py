@@ -53,15 +53,11 @@ def command(
     words = given_words(given.prompt, given.beside, *ctx.args)
     wanted = replace(PROMPT, optional=seen.given, stdin_taken=seen.takes_stdin)
     text, _ = read_text(words, given.prompt_file, wanted)
-    reads = taken_by(
-        model.name, prompt_file=given.prompt_file, image=seen.images, video=seen.video
-    )
+    reads = taken_by(model.name, prompt_file=given.prompt_file, image=seen.images, video=seen.video)
     unread = unread_input_said(words, given.prompt_file, wanted)
     with unread, open_trace(output, reads) as trace:
         media = read_media(seen, model.name)
         bar = Bar("reading the prompt")
         session = load_session(model, settings, media)
-        turn = session.turn(
-            text, settings=settings, progress=bar, **vars(media), **vars(prompting)
-        )
+        turn = session.turn(text, settings=settings, progress=bar, **vars(media), **vars(prompting))
         return show_turn(turn, output, trace, bar)

@@ -20,9 +20,7 @@ from .consent import ask_on_terminal
 from .media import Media
 
 
-def load_session(
-    options: ModelOptions, settings: Settings, media: Media | None = None
-) -> Session:
+def load_session(options: ModelOptions, settings: Settings, media: Media | None = None) -> Session:
     """The session; what cannot work is found before a download, or before the weights are read."""
     require_output()
     require_usable()

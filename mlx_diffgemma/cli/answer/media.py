@@ -67,7 +67,7 @@ def _opened(file: Path) -> Any:
 
 def show_media(
     media: Sequence[Medium],
-    unnamed: str = "standard input",
+    unnamed: str = "from standard input",
     behind: str = ".",
     *,
     pictures: bool = True,

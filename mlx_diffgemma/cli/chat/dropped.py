@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-IMAGES = frozenset(".png .jpg .jpeg .jpe .webp .gif .tif .tiff .bmp .heic .heif .avif".split())
-VIDEOS = frozenset(".mp4 .m4v .mov .mkv .webm .avi".split())
+PHOTOS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".tif", ".tiff", ".bmp")
+IMAGES = frozenset((*PHOTOS, ".heic", ".heif", ".avif"))
+VIDEOS = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"))
 BLANKS = " \t\n"
 LONGEST = 4096  # characters of a path, as systems have it
 MARKS = "?!.,;:)"  # may stand behind a path that ends a sentence
 
 BEGINNING = re.compile(r"""(?:^|(?<=[ \t\n]))(?=['"]?(?:/|~|file:))""", re.IGNORECASE)
 PART = re.compile(
-    r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)|(?P<plain>[^ \t\n'"\\])""",
-    re.DOTALL,
+    r"""'(?P<single>[^']*)'  |  "(?P<double>(?:\\.|[^"\\])*)"  |  \\(?P<escaped>.)
+    |  (?P<plain>[^\x20\t\n'"\\])""",
+    re.DOTALL | re.VERBOSE,
 )
 ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 URL = re.compile(r"file:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
@@ -96,7 +98,9 @@ def _word(line: str, start: int) -> tuple[str, int]:
     parts, at = [], start
     while (part := PART.match(line, at)) is not None:
         quoted = part["double"]
-        parts.append(ESCAPED.sub(r"\1", quoted) if quoted is not None else part[part.lastgroup or 0])
+        parts.append(
+            ESCAPED.sub(r"\1", quoted) if quoted is not None else part[part.lastgroup or 0]
+        )
         at = part.end()
     return "".join(parts), at
 

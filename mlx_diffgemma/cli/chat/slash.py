@@ -152,11 +152,11 @@ def _stats(talk: Talk, argument: str) -> None:
     steps = ", ".join(map(str, reply.steps)) or "none"
     say(f"{counted(reply.canvases, 'canvas')}, steps {steps}{per_step}")
     seconds = reply.seconds
-    media = (*reply.images, *reply.videos)
-    of_media = f", {sum(each.tokens for each in media):,} of them seen" if media else ""
+    seen = sum(image.tokens for image in reply.images) + sum(v.tokens for v in reply.videos)
+    of_media = f", {seen:,} of them soft" if seen else ""
     say(
-        f"prompt {counted(reply.prompt_tokens, 'token')}{of_media}; seconds: prefill {seconds.prefill:.2f}, "
-        f"denoise {seconds.denoise:.2f}, commit {seconds.commit:.2f}"
+        f"prompt {counted(reply.prompt_tokens, 'token')}{of_media}; seconds: prefill "
+        f"{seconds.prefill:.2f}, denoise {seconds.denoise:.2f}, commit {seconds.commit:.2f}"
     )
     say(f"peak memory {sized(reply.peak_memory_bytes)}, finish reason {reply.finish_reason}")
 

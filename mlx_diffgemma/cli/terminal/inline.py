@@ -1,8 +1,8 @@
 """An image between the lines of a terminal, where it has kitty's protocol or iTerm2's.
 
 A terminal with neither could print the bytes as text, so only those are written to that their
-environment names; under tmux, screen and zellij, which may keep or drop such bytes, none is. Nothing
-is asked of the terminal: its answer would be taken for something typed.
+environment names; none under tmux, screen and zellij, which may keep or drop such bytes. Nothing is
+asked of the terminal: its answer would be taken for something typed.
 
 Sources: https://sw.kovidgoyal.net/kitty/graphics-protocol/ and
 https://iterm2.com/documentation-images.html.
@@ -62,9 +62,7 @@ def protocol(environ: Mapping[str, str] = os.environ) -> Protocol | None:
 
 def can_show() -> bool:
     """Test that standard error is a terminal that shows images, and that it is ours to write to."""
-    return (
-        can_draw(sys.stderr) and protocol() is not None and in_foreground(sys.stderr.fileno())
-    )
+    return can_draw(sys.stderr) and protocol() is not None and in_foreground(sys.stderr.fileno())
 
 
 def show_image(png: bytes, width: int, height: int) -> None:

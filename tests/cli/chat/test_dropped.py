@@ -16,7 +16,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home and the current folder, with files whose names are awkward."""
     folder = tmp_path / "home of me"
     folder.mkdir()
-    names = ("a b.png", "c.JPG", "it's (1) [x] & y.png", 'a"q".png', "film.mov", "note.txt", "x.gif")
+    names = (
+        "a b.png",
+        "c.JPG",
+        "it's (1) [x] & y.png",
+        'a"q".png',
+        "film.mov",
+        "note.txt",
+        "x.gif",
+    )
     for name in (SCREENSHOT, *names, unicodedata.normalize("NFD", "Café.png")):
         (folder / name).write_bytes(b"")
     (folder / "folder.png").mkdir()
@@ -83,7 +91,9 @@ def test_a_path_within_a_sentence_leaves_its_name(folder: Path) -> None:
 
 def test_a_sentence_may_end_behind_a_path(folder: Path) -> None:
     path = folder / "a b.png"
-    assert read_dropped(f"what is in {backslashed(path)}?") == Dropped((path,), (), "what is in a b.png?")
+    assert read_dropped(f"what is in {backslashed(path)}?") == Dropped(
+        (path,), (), "what is in a b.png?"
+    )
 
 
 def test_videos_are_told_apart(folder: Path) -> None:
