@@ -94,7 +94,9 @@ def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tu
         place, whole = STANDARD_INPUT, _read_stdin(wanted, asked=source == STDIN)
     else:
         place, whole = wanted.argument, source
-    if not whole.strip() and not (wanted.optional and alone and not isinstance(source, Path)):
+    if not whole.strip():
+        if wanted.optional and alone and not isinstance(source, Path):
+            return "", ""
         what = f"the {wanted.name}" if alone else place
         raise PromptError(f"{what} is empty, expected some text.")
     if place == wanted.argument:
