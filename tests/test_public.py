@@ -17,6 +17,7 @@ from mlx_diffgemma.conversation.fill import FillOptions
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
+    "Clip",
     "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
@@ -26,11 +27,13 @@ NAMES = [
     "FitError",
     "Frame",
     "HubError",
+    "ImageError",
     "KernelError",
     "KernelWarning",
     "Model",
     "Noise",
     "NumericsError",
+    "Pixels",
     "Prefix",
     "ProfileError",
     "PromptError",
@@ -44,6 +47,8 @@ NAMES = [
     "denoise",
     "load",
     "load_model",
+    "prepare_image",
+    "prepare_video",
 ]
 
 
@@ -91,6 +96,7 @@ TREE = {
     "HubError": Exception,
     "SettingsError": ValueError,
     "PromptError": ValueError,
+    "ImageError": ValueError,
     "TurnError": Exception,
     "FitError": Exception,
     "NumericsError": ArithmeticError,
@@ -168,11 +174,13 @@ def test_the_loop_takes_what_the_contract_says_and_a_cache() -> None:
 
 def test_a_question_takes_its_options_by_name() -> None:
     options = ["settings=", "system=", "think=", "raw=", "progress="]
+    options += ["images=", "video=", "image_tokens="]
     assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options]
 
 
 def test_a_template_takes_its_options_by_name() -> None:
     options = ["prompt", "gaps", "settings", "system", "raw", "progress"]
+    options += ["images", "video", "image_tokens"]
     assert list(FillOptions.__annotations__) == options
 
 

@@ -144,6 +144,11 @@ class Prompt:
     tokens: list[int]
     images: Sequence[Placed]
 
+    @property
+    def soft_tokens(self) -> int:
+        """The number of tokens that stand for images."""
+        return sum(len(image.span) for image in self.images)
+
 
 @dataclass(frozen=True)
 class Denoiser:

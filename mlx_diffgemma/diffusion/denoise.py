@@ -57,9 +57,9 @@ def denoise(
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
-    max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
-    start = _start(model, canvas, soft)
     prompt = Prompt(tokens, model.placed(tokens, images))
+    max_tokens = token_budget(model.config, len(tokens), settings.max_tokens, prompt.soft_tokens)
+    start = _start(model, canvas, soft)
     prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
@@ -77,8 +77,13 @@ def fitting_prefix(model: Model, prefix: Prefix | None, prompt: Prompt) -> Prefi
     return prefix
 
 
-def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None) -> int:
-    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit."""
+def token_budget(
+    config: ModelConfig, prompt_length: int, max_tokens: int | None, soft_tokens: int = 0
+) -> int:
+    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit.
+
+    soft_tokens: those of the prompt that stand for images.
+    """
     context, C = config.text.max_position_embeddings, config.canvas_length
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
@@ -87,13 +92,24 @@ def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None
     if fitting == 0 or (max_tokens is not None and fitting < wanted):
         canvases = wanted if max_tokens is not None else 1
         raise PromptError(
-            f"{counted(prompt_length, 'prompt token')} and {counted(canvases, 'canvas')} of {C} "
+            f"{prompt_size(prompt_length, soft_tokens)} and {counted(canvases, 'canvas')} of {C} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
             "the prompt or lower ",
-            Setting("max_tokens"),
-            ".",
+            *ways_down("max_tokens", soft_tokens),
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
+
+
+def prompt_size(length: int, soft_tokens: int) -> str:
+    """The tokens of a prompt in words, and how many of them are images'."""
+    images = f", {soft_tokens:,} of them for images," if soft_tokens else ""
+    return f"{counted(length, 'prompt token')}{images}"
+
+
+def ways_down(name: str, soft_tokens: int) -> tuple[str, ...]:
+    """The end of a message: a setting to lower, and with images that of their tokens."""
+    images = (" or ", Setting("image_tokens")) if soft_tokens else ()
+    return (Setting(name), *images, ".")
 
 
 def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:

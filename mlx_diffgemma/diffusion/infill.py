@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, Setting
+from ..errors import PromptError
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
 from .canvas import Denoiser, Prompt, committed
-from .denoise import fitting_prefix, fresh_seed
+from .denoise import fitting_prefix, fresh_seed, prompt_size, ways_down
 from .noise import Noise, checked_noise
 from .pinned import FillFrame
 from .settings import Settings
@@ -39,17 +39,20 @@ def fill(
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
-    needed_positions(model.config, len(tokens), template)
     prompt = Prompt(tokens, model.placed(tokens, images))
+    needed_positions(model.config, len(tokens), template, prompt.soft_tokens)
     prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
     return _Loop(denoiser, TemplateState(template)).run(prefix, progress)
 
 
-def needed_positions(config: ModelConfig, prompt_length: int, template: TokenTemplate) -> int:
+def needed_positions(
+    config: ModelConfig, prompt_length: int, template: TokenTemplate, soft_tokens: int = 0
+) -> int:
     """Positions of prompt and template; PromptError when the model has fewer.
 
+    soft_tokens: those of the prompt that stand for images.
     A canvas never reaches further than the template at full length, or one canvas.
     """
     context, length = config.text.max_position_embeddings, template.num_positions
@@ -58,10 +61,10 @@ def needed_positions(config: ModelConfig, prompt_length: int, template: TokenTem
         raise PromptError("the prompt is empty, expected at least one token.")
     if needed > context:
         raise PromptError(
-            f"{prompt_length:,} prompt tokens and a template of {length:,} need {needed:,} "
-            f"positions, the model has {context:,}; shorten the prompt or the template, or lower ",
-            Setting("gaps"),
-            ".",
+            f"{prompt_size(prompt_length, soft_tokens)} and a template of {length:,} need "
+            f"{needed:,} positions, the model has {context:,}; shorten the prompt or the template, "
+            "or lower ",
+            *ways_down("gaps", soft_tokens),
         )
     return needed
 
