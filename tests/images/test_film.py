@@ -14,7 +14,7 @@ from films import CODECS, film, shade, sound_only
 from test_formats import damaged
 
 from mlx_diffgemma.errors import ImageError
-from mlx_diffgemma.images.film import Film
+from mlx_diffgemma.images.film import SLACK, Film
 from mlx_diffgemma.images.pixels import Source
 from mlx_diffgemma.images.video import Clip, moments, prepare_video
 
@@ -232,7 +232,8 @@ def test_sound_alone_is_no_video() -> None:
 
 @pytest.mark.parametrize("kind", CODECS)
 def test_a_truncated_file_is_refused_or_whole(kind: str) -> None:
-    """Behind the last frame of some containers stands an index, which may be missing."""
+    """Behind the last frame of some containers stands an index, which may be missing, and with it
+    less than half a second."""
     data = film(6, kind)
     whole = prepare_video(data, 1)
     for share in (0.1, 0.3, 0.5, 0.8, 0.95):
@@ -241,7 +242,8 @@ def test_a_truncated_file_is_refused_or_whole(kind: str) -> None:
         except ImageError as error:
             assert_says(error, "the video")
         else:
-            assert (share > 0.5, clip.seconds) == (True, whole.seconds)
+            assert share > 0.5
+            assert clip.seconds > whole.seconds - SLACK
             assert [f.digest for f in clip.frames] == [f.digest for f in whole.frames]
 
 

@@ -1,5 +1,6 @@
 """prepare_image: the sizes, the budget, and what it takes."""
 
+import json
 import random
 from dataclasses import replace
 from hashlib import sha256
@@ -12,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from facts import raises
-from pictures import file_of, picture
+from pictures import file_of, picture, restored
 from PIL import Image
 
 from mlx_diffgemma.errors import ImageError, SettingsError
@@ -225,3 +226,24 @@ def test_an_opened_image_is_opened_once() -> None:
     assert isinstance(opened, Opened)
     assert open_image(opened) is opened
     assert opened.image.mode == "RGB"
+
+
+# --- the reference's processor
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "pixels.npz")
+CASES = json.loads(str(GOLDEN["cases"]))
+
+
+@pytest.mark.parametrize(
+    "number", range(len(CASES)), ids=lambda n: f"{CASES[n]['mode']}-{CASES[n]['size']}"
+)
+def test_pixels_and_positions_are_the_reference_processors(number: int) -> None:
+    mode, budget = CASES[number]["mode"], CASES[number]["budget"]
+    palette = GOLDEN[f"{number}.palette"] if mode in ("P", "PA") else None
+    image = restored(mode, GOLDEN[f"{number}.image"], palette)
+    pixels = prepare_image(image, budget, exif=False)
+    values = (GOLDEN[f"{number}.values"] * (1 / 255)).astype(np.float32)
+    difference = np.abs(pixels.patches - values)
+    assert difference.max() == 0, (difference.max(), difference.mean())
+    np.testing.assert_array_equal(pixels.positions, GOLDEN[f"{number}.positions"])
+    assert list(image.size) == CASES[number]["size"]
