@@ -1,16 +1,13 @@
 """Every tensor that a target must hold, with its shape, under its name in an MLX folder.
 
-Text sizes come from config.json's text_config, those of the vision tower from its vision_config.
 Source: the tensor table of google/diffusiongemma-26B-A4B-it.
 Axes: V vocabulary, H hidden size, D head dimension, E experts.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from ..checkpoint.config import FULL, SLIDING, TextConfig
-from ..checkpoint.tensors import VISION
+from ..checkpoint.vision import VisionConfig
 from ..errors import CheckpointError
+from ..images.pixels import PATCH_NUMBERS
 from .read import SourceCheckpoint
 
 Shapes = dict[str, tuple[int, ...]]
@@ -32,8 +29,6 @@ HEAD_SIZES = {
     SLIDING: ("head_dim", "num_key_value_heads"),
     FULL: ("global_head_dim", "num_global_key_value_heads"),
 }
-PATCH_SIZE = 16  # where vision_config leaves it out
-CHANNELS = 3
 
 
 def expected_shapes(source: SourceCheckpoint) -> Shapes:
@@ -44,9 +39,8 @@ def expected_shapes(source: SourceCheckpoint) -> Shapes:
     """
     launch_sizes(source.config.text)  # raises here, not when all is written
     shapes = text_shapes(source.config.text)
-    vision = source.raw_config.get("vision_config")
-    if vision and any(VISION.match(name) for name in source.headers):
-        shapes |= vision_shapes(vision, source.config.text.hidden_size)
+    if source.vision is not None:
+        shapes |= vision_shapes(source.vision, source.config.text.hidden_size)
     return shapes
 
 
@@ -65,20 +59,19 @@ def text_shapes(text: TextConfig) -> Shapes:
     return shapes
 
 
-def vision_shapes(vision: Mapping[str, Any], hidden_size: int) -> Shapes:
+def vision_shapes(vision: VisionConfig, hidden_size: int) -> Shapes:
     """The vision tower, and its projection to the text network's hidden size."""
-    H, inner = _count(vision, "hidden_size"), _count(vision, "intermediate_size")
-    patch = _count(vision, "patch_size", PATCH_SIZE)
-    positions = _count(vision, "position_embedding_size")
+    H, embedder = vision.hidden_size, f"{VISION_TOWER}.patch_embedder"
+    table = (2, vision.position_embedding_size, H)
     shapes: Shapes = {
         f"{VISION_PROJECTION}.weight": (hidden_size, H),
-        f"{VISION_TOWER}.patch_embedder.input_proj.weight": (H, CHANNELS * patch * patch),
-        f"{VISION_TOWER}.patch_embedder.position_embedding_table": (2, positions, H),
+        f"{embedder}.input_proj.weight": (H, PATCH_NUMBERS),
+        f"{embedder}.position_embedding_table": table,
     }
-    if vision.get("standardize"):
+    if vision.standardize:
         shapes |= {f"{VISION_TOWER}.std_bias": (H,), f"{VISION_TOWER}.std_scale": (H,)}
-    for number in range(_count(vision, "num_hidden_layers")):
-        shapes |= _vision_layer(vision, f"{VISION_TOWER}.encoder.layers.{number}", H, inner)
+    for number in range(vision.num_hidden_layers):
+        shapes |= _vision_layer(vision, f"{VISION_TOWER}.encoder.layers.{number}")
     return shapes
 
 
@@ -126,18 +119,14 @@ def _text_layer(text: TextConfig, number: int) -> Shapes:
     return shapes
 
 
-def _vision_layer(vision: Mapping[str, Any], at: str, H: int, inner: int) -> Shapes:
-    D = _count(vision, "head_dim")
-    queries = _count(vision, "num_attention_heads") * D
-    keys = _count(vision, "num_key_value_heads") * D
+def _vision_layer(vision: VisionConfig, at: str) -> Shapes:
+    H, D = vision.hidden_size, vision.head_dim
+    wide = vision.num_attention_heads * D
     return {
-        f"{at}.self_attn.q_proj.linear.weight": (queries, H),
-        f"{at}.self_attn.k_proj.linear.weight": (keys, H),
-        f"{at}.self_attn.v_proj.linear.weight": (keys, H),
-        f"{at}.self_attn.o_proj.linear.weight": (H, queries),
-        f"{at}.self_attn.q_norm.weight": (D,),
-        f"{at}.self_attn.k_norm.weight": (D,),
-        **_mlp(f"{at}.mlp", H, inner, ".linear"),
+        **{f"{at}.self_attn.{part}_proj.linear.weight": (wide, H) for part in "qkv"},
+        f"{at}.self_attn.o_proj.linear.weight": (H, wide),
+        **{f"{at}.self_attn.{part}_norm.weight": (D,) for part in "qk"},
+        **_mlp(f"{at}.mlp", H, vision.intermediate_size, ".linear"),
         **{f"{at}.{norm}.weight": (H,) for norm in VISION_NORMS},
     }
 
@@ -148,13 +137,3 @@ def _mlp(at: str, H: int, inner: int, end: str = "") -> Shapes:
         f"{at}.up_proj{end}.weight": (inner, H),
         f"{at}.down_proj{end}.weight": (H, inner),
     }
-
-
-def _count(vision: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = vision.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        got = "missing" if value is None else repr(value)
-        raise CheckpointError(
-            f"config.json: vision_config.{key} is {got}, expected a positive whole number."
-        )
-    return value

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.tensors import VISION
+from ..checkpoint.vision import VISION
 from ..errors import CheckpointError
 from .bind import bind
 from .quantize import Recipe

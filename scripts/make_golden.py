@@ -17,12 +17,16 @@ seed, and the sha256 of its weights is stored instead. A case is `<name>.safeten
 and its entry in cases.json: sizes, settings, tolerances, and `margin`: the smallest change of any
 logit or entropy that would have changed a token. Seeds of the noise are tried until the margin is
 large enough for any machine's rounding.
+
+`tower_<name>.safetensors` is a vision tower, its entry in towers.json:
+
+    before.N [n, W], after.N [n, H]   the soft tokens of image N, before and after the projection
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
@@ -93,6 +97,26 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
+TOWER_TOLERANCES = {"before": 5e-5, "after": 1e-5}  # values to 21, and to 3
+# What vision_config has otherwise; the images by width and height in soft tokens.
+TOWERS: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
+    "base": ({}, [(1, 1), (3, 2), (2, 5)]),
+    "plain": (
+        {"standardize": False, "hidden_size": 20, "num_attention_heads": 3, "head_dim": 4},
+        [(4, 3)],
+    ),
+    "long": ({"head_dim": 12, "num_hidden_layers": 3}, [(32, 1), (1, 32)]),
+    "one_head": (
+        {
+            "num_attention_heads": 1,
+            "head_dim": 20,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 20.0},
+            "rms_norm_eps": 1e-3,
+        },
+        [(5, 5)],
+    ),
+}
+
 
 def make(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     """One case: its entry in cases.json and its arrays."""
@@ -129,7 +153,7 @@ def make(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
 def encoded(reference: Any, sizes: Any, length: int) -> Arrays:
     """Prompt, canvas, a few layers' keys and values, and the logits of the canvas."""
     arrays = {
-        name: np.floor((checkpoints.uniform((count,), key) + 1) / 2 * sizes.vocab_size)
+        name: np.floor((checkpoints.uniform((count,), key) + 1) / 2 * sizes.text_ids)
         for name, count, key in (("prompt", length, 51), ("canvas", sizes.canvas_length, 52))
     }
     arrays = {name: ids.astype(np.int32) for name, ids in arrays.items()}
@@ -186,39 +210,75 @@ def generated(
     }, min(step.margin for step in steps)
 
 
+def make_tower(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
+    """One tower: its entry in towers.json and its arrays."""
+    tower, images = TOWERS[name]
+    sizes = checkpoints.Sizes("f", vision=True, tower=tower)
+    tensors = checkpoints.random_tensors(sizes)
+    checkpoints.write_checkpoint(folder, sizes, tensors=tensors)
+    pixels = [checkpoints.random_image(*size, key) for key, size in enumerate(images)]
+    arrays: Arrays = {}
+    for number, (before, after) in enumerate(oracle.Oracle(folder).soft_tokens(pixels)):
+        arrays |= {f"before.{number}": before.copy(), f"after.{number}": after.copy()}
+    entry = {
+        "sizes": asdict(sizes),
+        "images": images,
+        "sha256": checkpoints.fingerprint(tensors),
+        "tolerances": TOWER_TOLERANCES,
+    }
+    return entry, arrays
+
+
 def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "numpy")}
 
 
-def write(entries: Mapping[str, Any], cases: Mapping[str, Arrays]) -> None:
+def write(
+    entries: Mapping[str, Any], towers: Mapping[str, Any], files: Mapping[str, Arrays]
+) -> None:
     from safetensors.numpy import save_file
 
     GOLDEN.mkdir(exist_ok=True)
     for old in GOLDEN.glob("*.safetensors"):
         old.unlink()
-    for name, arrays in cases.items():
+    for name, arrays in files.items():
         save_file(arrays, GOLDEN / f"{name}.safetensors")
-    for file, value in (("cases.json", entries), ("versions.json", versions())):
+    lists = {"cases.json": entries, "towers.json": towers, "versions.json": versions()}
+    for file, value in lists.items():
         (GOLDEN / file).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     size = sum(file.stat().st_size for file in GOLDEN.iterdir())
-    print(f"wrote {len(cases)} cases, {size:,} bytes, to {GOLDEN}")
+    print(f"wrote {len(files)} cases, {size:,} bytes, to {GOLDEN}")
 
 
-def compare(entries: Mapping[str, Any], cases: Mapping[str, Arrays]) -> list[str]:
+def compare(
+    entries: Mapping[str, Any], towers: Mapping[str, Any], files: Mapping[str, Arrays]
+) -> list[str]:
     """Differences from the files, a line each."""
     from safetensors.numpy import load_file
 
-    stored = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
-    lines = [f"{name}: only in one of both" for name in set(stored) ^ set(entries)]
-    for name in sorted(set(stored) & set(entries)):
-        for key in ("sha256", "sizes", "sampler", "stop_ids", "noise_seed", "dtype", "tolerances"):
-            # Through JSON, so that a tuple is a list on both sides.
-            if stored[name].get(key) != json.loads(json.dumps(entries[name].get(key))):
-                lines.append(f"{name}: {key} differs")
+    stored = {file.stem for file in GOLDEN.glob("*.safetensors")}
+    lines = [f"{name}: only in one of both" for name in stored ^ set(files)]
+    lines += compared_entries("cases.json", entries, leave_out=("margin", "rms_from_float32"))
+    lines += compared_entries("towers.json", towers)
+    for name in sorted(stored & set(files)):
         arrays = load_file(GOLDEN / f"{name}.safetensors")
-        lines += [f"{name}: {key} only in one of both" for key in set(arrays) ^ set(cases[name])]
-        for key in sorted(set(arrays) & set(cases[name])):
-            lines += differences(f"{name}: {key}", arrays[key], cases[name][key])
+        lines += [f"{name}: {key} only in one of both" for key in set(arrays) ^ set(files[name])]
+        for key in sorted(set(arrays) & set(files[name])):
+            lines += differences(f"{name}: {key}", arrays[key], files[name][key])
+    return lines
+
+
+def compared_entries(
+    file: str, computed: Mapping[str, Any], leave_out: Sequence[str] = ()
+) -> list[str]:
+    """Entries that differ; leave_out: what rounding may change."""
+    stored = json.loads((GOLDEN / file).read_text(encoding="utf-8"))
+    lines = [f"{file}: {name} is only in one of both" for name in set(stored) ^ set(computed)]
+    for name in sorted(set(stored) & set(computed)):
+        entry = json.loads(json.dumps(computed[name]))  # so that a tuple is a list on both sides
+        for key in sorted((set(stored[name]) | set(entry)) - set(leave_out)):
+            if stored[name].get(key) != entry.get(key):
+                lines.append(f"{file}: {key} of {name} differs")
     return lines
 
 
@@ -235,20 +295,24 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
     entries: dict[str, Any] = {}
-    cases: dict[str, Arrays] = {}
+    towers: dict[str, Any] = {}
+    files: dict[str, Arrays] = {}
     for name in CASES:
         with TemporaryDirectory() as folder:
-            entries[name], cases[name] = make(name, Path(folder))
+            entries[name], files[name] = make(name, Path(folder))
         if not check and (margin := entries[name].get("margin")):
-            print(f"{name}: margin {margin:.1e}, steps {cases[name]['counts'].tolist()}")
+            print(f"{name}: margin {margin:.1e}, steps {files[name]['counts'].tolist()}")
+    for name in TOWERS:
+        with TemporaryDirectory() as folder:
+            towers[name], files[f"tower_{name}"] = make_tower(name, Path(folder))
     if not check:
-        write(entries, cases)
+        write(entries, towers, files)
         return 0
     stored = json.loads((GOLDEN / "versions.json").read_text(encoding="utf-8"))
     if stored != versions():
         print(f"made with {stored}, checked with {versions()}")
-    lines = compare(entries, cases)
-    print("\n".join(lines) or f"{len(cases)} cases are what the reference computes")
+    lines = compare(entries, towers, files)
+    print("\n".join(lines) or f"{len(files)} cases are what the reference computes")
     return 1 if lines else 0
 
 

@@ -11,8 +11,9 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -36,7 +37,8 @@ class Sizes:
     multiplies the final norm, and so the logits. query_norm multiplies the queries: attention's
     scale is 1, and from 1 on deep networks of this size amplify rounding a hundredfold. residual
     multiplies what attention and MLP add: if small, the network believes its input and a canvas
-    settles. None in a nullable field leaves its key out.
+    settles. tower: what vision_config has otherwise than `vision_config()`. None in a nullable
+    field leaves its key out.
     """
 
     layers: str = "ssf"
@@ -62,6 +64,7 @@ class Sizes:
     eos_token_id: int | tuple[int, ...] | None = None
     spelling: str = "launch"  # or per_layer
     vision: bool = False
+    tower: Mapping[str, Any] = field(default_factory=dict)
     std: float | None = None
     sharpness: float = 1.0
     query_norm: float = 0.5
@@ -77,6 +80,16 @@ class Sizes:
         if self.layers[number] == "s":
             return self.head_dim, self.num_key_value_heads
         return self.global_head_dim, self.full_kv_heads
+
+    @property
+    def image_ids(self) -> tuple[int, int, int]:
+        """The ids in front of an image, of its soft tokens and behind it: the last three."""
+        return self.vocab_size - 3, self.vocab_size - 2, self.vocab_size - 1
+
+    @property
+    def text_ids(self) -> int:
+        """Ids below this one are text, and none of an image's."""
+        return self.image_ids[0] if self.vision else self.vocab_size
 
 
 # --- config.json ---------------------------------------------------------------------------------
@@ -125,35 +138,37 @@ def config_of(sizes: Sizes, dtype: str = "float32") -> dict[str, Any]:
     else:
         text["global_head_dim"] = sizes.global_head_dim
         text["num_global_key_value_heads"] = sizes.num_global_key_value_heads
+    begin, soft, end = sizes.image_ids if sizes.vision else (None, None, None)
     return {
         "architectures": ["DiffusionGemmaForBlockDiffusion"],
-        "boi_token_id": None,
+        "boi_token_id": begin,
         "canvas_length": sizes.canvas_length,
         "dtype": dtype,
-        "eoi_token_id": None,
-        "image_token_id": None,
+        "eoi_token_id": end,
+        "image_token_id": soft,
         "model_type": "diffusion_gemma",
         "text_config": text,
         "tie_word_embeddings": True,
-        "vision_config": vision_config() if sizes.vision else None,
+        "vision_config": vision_config(sizes.tower) if sizes.vision else None,
     }
 
 
-def vision_config() -> dict[str, Any]:
-    """A vision tower that is as good as none; nothing here looks at its numbers."""
-    return {
+def vision_config(changed: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """vision_config of a small tower; its positions reach for images of 32 soft tokens a side."""
+    config = {
         "head_dim": 8,
         "hidden_size": 16,
-        "intermediate_size": 16,
+        "intermediate_size": 24,
         "model_type": "gemma4_vision",
         "num_attention_heads": 2,
-        "num_hidden_layers": 1,
-        "num_key_value_heads": 2,
-        "position_embedding_size": 16,
+        "num_hidden_layers": 2,
+        "position_embedding_size": 96,
+        "rms_norm_eps": 1e-6,
         "rope_parameters": {"rope_type": "axial", "rope_theta": 100.0},
         "standardize": True,
         "use_clipped_linears": False,
-    }
+    } | dict(changed)
+    return {"num_key_value_heads": config["num_attention_heads"], **config}
 
 
 def _per_layer_config(sizes: Sizes) -> dict[str, dict[str, int]]:
@@ -184,7 +199,7 @@ def tensor_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     for number in range(len(sizes.layers)):
         shapes |= _layer_shapes(sizes, number)
         shapes[f"model.encoder.language_model.layers.{number}.layer_scalar"] = (1,)
-    return shapes | (_vision_shapes(H) if sizes.vision else {})
+    return shapes | (_vision_shapes(H, vision_config(sizes.tower)) if sizes.vision else {})
 
 
 def _mlp_shapes(at: str, hidden: int, inner: int, end: str = "") -> dict[str, tuple[int, ...]]:
@@ -222,9 +237,9 @@ def _layer_shapes(sizes: Sizes, number: int) -> dict[str, tuple[int, ...]]:
     return shapes | _mlp_shapes(f"{at}.mlp", H, sizes.intermediate_size)
 
 
-def _vision_shapes(hidden: int) -> dict[str, tuple[int, ...]]:
-    vision = vision_config()
+def _vision_shapes(hidden: int, vision: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     H, D = vision["hidden_size"], vision["head_dim"]
+    wide = vision["num_attention_heads"] * D
     tower = "model.encoder.vision_tower"
     shapes: dict[str, tuple[int, ...]] = {
         "model.encoder.embed_vision.embedding_projection.weight": (hidden, H),
@@ -234,12 +249,13 @@ def _vision_shapes(hidden: int) -> dict[str, tuple[int, ...]]:
             vision["position_embedding_size"],
             H,
         ),
-        f"{tower}.std_bias": (H,),
-        f"{tower}.std_scale": (H,),
     }
+    if vision["standardize"]:
+        shapes |= {f"{tower}.std_bias": (H,), f"{tower}.std_scale": (H,)}
     for number in range(vision["num_hidden_layers"]):
         at = f"{tower}.encoder.layers.{number}"
-        shapes |= {f"{at}.self_attn.{part}_proj.linear.weight": (H, H) for part in "qkvo"}
+        shapes |= {f"{at}.self_attn.{part}_proj.linear.weight": (wide, H) for part in "qkv"}
+        shapes[f"{at}.self_attn.o_proj.linear.weight"] = (H, wide)
         shapes |= {f"{at}.self_attn.{part}_norm.weight": (D,) for part in "qk"}
         shapes |= _mlp_shapes(f"{at}.mlp", H, vision["intermediate_size"], ".linear")
         for norm in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
@@ -259,13 +275,19 @@ def uniform(shape: tuple[int, ...], *key: int) -> NDArray[np.float32]:
     return (steps * np.float32(2.0**-22) - np.float32(1.0)).reshape(shape)
 
 
+def random_image(width: int, height: int, key: int) -> NDArray[np.uint8]:
+    """Noise [48 height, 48 width, 3]: an image of width x height soft tokens."""
+    noise = uniform((48 * height, 48 * width, 3), 77, key)
+    return ((noise + 1) * np.float32(128)).astype(np.uint8)
+
+
 def _random(sizes: Sizes, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     noise = uniform(shape, sizes.seed, zlib.crc32(name.encode()))
     if name == "model.decoder.norm.weight":
         return np.float32(sizes.sharpness) * (1 + np.float32(0.3) * noise)
     if name.endswith("layer_scalar"):  # 0.55 .. 1.05, and the encoder's is not the decoder's
         return np.float32(0.8) + np.float32(0.25) * noise
-    if name.endswith(".self_attn.q_norm.weight") and ".decoder." in name:
+    if name.endswith(".self_attn.q_norm.weight"):
         return np.float32(sizes.query_norm) * (1 + np.float32(0.3) * noise)
     if re.search(r"\.decoder\..*\.post_(attention|feedforward)_layernorm\.weight$", name):
         return np.float32(sizes.residual) * (1 + np.float32(0.3) * noise)

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import CheckpointError, HubError
 from .config import read_config
 from .hub import TEMPLATE_FILES, TRY_NOW, Source, find_model, reach, survey
+from .shards import SIDE_FILE
 
 SMALL_CONFIGS = ("config.json", "generation_config.json")
 
@@ -78,6 +79,10 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
         if Path(name).name != name:  # an index can name any place
             raise HubError(f"{repo_id} has a shard {name!r}, expected a file's name alone.")
         write_shapes(folder / name, shard.tensors)
+    if SIDE_FILE in download.names:
+        parse = partial(api.parse_safetensors_file_metadata, repo_id, SIDE_FILE, revision=commit)
+        (folder / SIDE_FILE).parent.mkdir()
+        write_shapes(folder / SIDE_FILE, reach(parse, repo_id, how).tensors)
     return Source(folder, commit, download)
 
 

@@ -17,8 +17,10 @@ from ..errors import CheckpointError, brief, one_line, shown
 from ..machine.dtypes import ITEM_BYTES
 from ..machine.files import parse_json
 from .files import is_there, leads_nowhere, read_object, whole
+from .vision import VISION
 
 CONVERT_AGAIN = "download it again, or convert the bf16 checkpoint"
+SIDE_FILE = "optiq/optiq_vision.safetensors"  # the vision tower of a folder that OptiQ packed
 MOST_HEADER_BYTES = 100_000_000  # huggingface/safetensors, MAX_HEADER_SIZE
 NUMBERED = re.compile(r"(.*-)(\d+)(-of-)(\d+)(\.safetensors)", re.DOTALL)  # a shard's name
 
@@ -65,11 +67,19 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
                     f"{name} is in both {found[name].file.name} and {file.name}; keep one."
                 )
             found[name] = info
+            if file == folder / SIDE_FILE and not VISION.match(name):
+                raise CheckpointError(
+                    f"{file}: holds {shown(name)}, expected tensors of the vision tower alone; "
+                    f"{CONVERT_AGAIN}."
+                )
     return found
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: those its index names, or all where it has none."""
+    """The safetensors files of a folder: those its index names, or all where it has none.
+
+    Last comes the side file that holds the vision tower of some folders.
+    """
     files, named_by = named_shards(folder)
     for file in files:
         if not os.path.exists(file):  # Path.exists raises for names that are too long
@@ -79,7 +89,8 @@ def shard_files(folder: Path) -> list[Path]:
                 else f"but {shown(named_by)} names it"
             )
             raise CheckpointError(f"{shown(str(file), 300)}: not found, {why}; {CONVERT_AGAIN}.")
-    return files
+    side = folder / SIDE_FILE
+    return [*files, side] if is_there(side) and side not in files else files
 
 
 def named_shards(folder: Path) -> tuple[list[Path], str]:

@@ -19,8 +19,8 @@ from ..machine.dtypes import FLOATS, MLX_NAMES, mlx_dtype
 from .config import ModelConfig, TextConfig
 from .quantization import QuantizationConfig
 from .shards import CONVERT_AGAIN, TensorInfo, read_headers
+from .vision import VISION, VisionConfig
 
-VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
 ENCODER_COPY = re.compile(r"model\.encoder\.language_model\.(?!layers\.\d+\.layer_scalar$)")
 TIED_HEAD = re.compile(r"lm_head\.(weight|scales|biases)$")
@@ -72,6 +72,12 @@ class StoredTensors:
                     f"{other} and {name} in {self.folder} are one tensor; keep one."
                 )
         self._refuse_foreign_overrides()
+
+    @property
+    def vision(self) -> VisionConfig | None:
+        """The vision tower that the folder has; None where the config or the tensors have none."""
+        held = any(VISION.match(name) for name in self.headers)
+        return self.config.vision if held else None
 
     def info(self, name: str) -> TensorInfo:
         """The header of a tensor; CheckpointError where the folder lacks the tensor.
@@ -149,19 +155,17 @@ class Tensors(StoredTensors):
             return StoredWeight(self.vector(f"{module}.weight", *shape))
         return self._packed(module, shape, packing)
 
-    def finish(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names left over: known strays, and vision tensors; any other is an error."""
-        left = sorted(set(self.headers) - self.used)
-        vision = tuple(name for name in left if VISION.match(name) and not CLIPPING.search(name))
-        dropped = tuple(name for name in left if name not in vision)
+    def finish(self) -> tuple[str, ...]:
+        """The names left over, which are those of known strays; any other is an error."""
+        dropped = tuple(sorted(set(self.headers) - self.used))
         for name in dropped:
             if not is_stray(name, self.config):
                 raise refusal(self.headers[name].name, self.folder)
-        return dropped, vision
+        return dropped
 
     def num_parameters(self) -> int:
-        """Numbers of the network in the tensors handed out."""
-        return sum(self.numbers(name) for name in self.used)
+        """Numbers of the text network in the tensors handed out."""
+        return sum(self.numbers(name) for name in self.used if not VISION.match(name))
 
     def _packed(
         self, module: str, shape: tuple[int, ...], packing: QuantizationConfig
@@ -246,6 +250,7 @@ def is_stray(name: str, config: ModelConfig) -> bool:
         or "rotary_emb" in name
         or bool(ENCODER_COPY.match(name))
         or bool(CLIPPING.search(name))  # a config that uses them is refused
+        or (config.vision is None and bool(VISION.match(name)))  # no sizes: it cannot be built
     )
 
 

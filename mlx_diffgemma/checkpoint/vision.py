@@ -4,6 +4,7 @@ Facts: transformers 5.24, `models/gemma4/configuration_gemma4.py` (Gemma4VisionC
 published config.json and processor_config.json.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ..errors import CheckpointError, Setting, SettingsError, brief
 from .files import read_optional
 from .places import Section
 
+VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")  # names of its tensors
 DEFAULT_SOFT_TOKENS = 280  # of the published processor_config.json
 BUDGETS = (70, 140, 280, 560, 1120)  # soft tokens of an image that Gemma 4 was trained on
 PATCH_SIZE, POOLING = 16, 3  # pixels a patch, patches a soft token, along each side
@@ -122,7 +124,7 @@ def read_vision(config: Section) -> VisionConfig | None:
         num_hidden_layers=_count(section, "num_hidden_layers", MOST_LAYERS),
         rms_norm_eps=_real(section, "rms_norm_eps", 1e-6),
         rope_theta=_real(section.section("rope_parameters"), "rope_theta", 100.0),
-        standardize=bool(section.values.get("standardize")),
+        standardize=_flag(section, "standardize"),
         soft_tokens=_soft_tokens(config.file.parent),
     )
 
@@ -165,6 +167,12 @@ def _real(section: Section, key: str, default: float) -> float:
     value: Any = section.values.get(key, default)
     _require(section, key, type(value) in (int, float) and 0 < value < 1e30, "a positive number")
     return float(value)
+
+
+def _flag(section: Section, key: str) -> bool:
+    value: Any = section.values.get(key)
+    _require(section, key, value is None or type(value) is bool, "true or false")
+    return bool(value)
 
 
 def _require(section: Section, key: str, ok: bool, expected: str) -> None:

@@ -11,7 +11,7 @@ from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
-from .canvas import Denoiser, committed
+from .canvas import Denoiser, Prompt, committed
 from .denoise import fitting_prefix, fresh_seed, prompt_size, ways_down
 from .noise import Noise, checked_noise
 from .pinned import FillFrame
@@ -33,16 +33,18 @@ def fill(
     """Yield a FillFrame a step and a committed one a canvas, as `denoise` does.
 
     Committed tokens follow each other without gaps: together they are the template, with its holes
-    filled and fillers removed. PromptError: no prompt, or more positions than the model has.
+    filled and fillers removed. images: those of the whole prompt; the template has none. Errors as
+    `denoise` has them; PromptError for more positions than the model has.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
-    needed_positions(model.config, len(tokens), template, sum(i.soft_tokens for i in images))
-    prefix = fitting_prefix(model, prefix, tokens, images)
+    prompt = Prompt(tokens, model.placed(tokens, images))
+    needed_positions(model.config, len(tokens), template, prompt.soft_tokens)
+    prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
-    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, images)
-    return _Loop(denoiser, TemplateState(template), tokens).run(prefix, progress)
+    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
+    return _Loop(denoiser, TemplateState(template)).run(prefix, progress)
 
 
 def needed_positions(
@@ -73,18 +75,18 @@ class _Loop:
 
     denoiser: Denoiser
     state: TemplateState
-    prompt: list[int]
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[FillFrame]:
         state, C = self.state, self.denoiser.model.config.canvas_length
-        prefix.reserve(len(self.prompt) + max(state.template.num_positions, C))
-        first = number = 0
+        prefix.reserve(len(self.denoiser.prompt.tokens) + max(state.template.num_positions, C))
+        first = number = encoded = 0
         start = state.begin(0, C)
         while True:
-            pending = [*self.prompt, *state.tokens[:start]][prefix.length :]
+            behind = state.tokens[encoded:start]
             frame = yield from self.denoiser.next_canvas(
-                number, pending, prefix, state.positions(start, C), progress=progress
+                number, behind, prefix, state.positions(start, C), progress=progress
             )
+            encoded = start
             state.settle(start, frame.tokens.tolist())
             end = len(state.tokens) if state.complete else state.begin(start, C)
             yield self._commit(frame, first, end)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 PATCH = 16  # pixels along a side
 POOL = 3  # patches along a side of a soft token
 SIDE = PATCH * POOL  # pixels along a side of a soft token
+PATCH_NUMBERS = 3 * PATCH * PATCH  # red, green and blue of each pixel
 
 
 @dataclass(frozen=True)

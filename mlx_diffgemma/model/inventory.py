@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.tensors import VISION, StoredTensors
+from ..checkpoint.tensors import StoredTensors
+from ..checkpoint.vision import VISION
 from ..machine.dtypes import FLOATS
 from .weights import check_network
 
@@ -62,8 +63,7 @@ def take_inventory(folder: Path, config: ModelConfig, *, shape_only: bool = Fals
     shape_only: the files may end behind their headers.
     """
     tensors = check_network(folder, config, shape_only=shape_only)
-    dropped, vision = tensors.finish()
-    used = [*tensors.used, *vision]
+    dropped, used = tensors.finish(), list(tensors.used)
     parts = []
     for part, pattern in PARTS.items():
         names = sorted(name for name in used if pattern.match(name))

@@ -12,7 +12,8 @@ from math import sqrt
 import mlx.core as mx
 
 from ..checkpoint.vision import VisionConfig
-from ..images.pixels import POOL, Pixels
+from ..errors import ImageError, Setting
+from ..images.pixels import PATCH, POOL, SIDE, Pixels
 from .attention import ALL, attend
 from .blocks import GatedMLP
 from .matrices import AnyMatrix, JoinedMatrix
@@ -82,19 +83,39 @@ class VisionTower:
     dtype: mx.Dtype
 
     def __call__(self, pixels: Pixels) -> mx.array:
-        """One image -> features [N, H], evaluated; what it took is given back."""
+        """One image -> features [N, H], evaluated; what it took is given back.
+
+        ImageError for more patches along a side than there are positions.
+        """
+        features = self.projected(self.soft_tokens(pixels))
+        mx.eval(features)
+        mx.clear_cache()
+        return features
+
+    def soft_tokens(self, pixels: Pixels) -> mx.array:
+        """One image -> its soft tokens before the projection [N, W], a layer at a time."""
+        _, width, _ = pixels.rgb.shape
+        self._require_places(pixels)
         places = mx.array(pixels.positions)
         x = self.embed(mx.array(pixels.patches), places)
         turn = angles(places, self.config, self.dtype)
         for layer in self.layers:
             x = layer(x, turn)
             mx.eval(x)
-        columns = int(pixels.rgb.shape[1]) // (POOL * 16)
-        features = self.projected(self.pooled(x[0], columns))
-        mx.eval(features)
-        del x
-        mx.clear_cache()
-        return features
+        return self.pooled(x[0], int(width) // SIDE)
+
+    def _require_places(self, pixels: Pixels) -> None:
+        """ImageError where a lookup would leave the position tables: MLX checks no bounds."""
+        most = self.config.position_embedding_size
+        height, width, _ = (int(side) // PATCH for side in pixels.rgb.shape)
+        if max(height, width) > most:
+            raise ImageError(
+                f"the image, {pixels.width} x {pixels.height} pixels, becomes {width} x {height} "
+                f"patches, expected at most {most} along a side, for which this checkpoint has "
+                "positions; cut it, or lower ",
+                Setting("image_tokens"),
+                ".",
+            )
 
     def embed(self, patches: mx.array, places: mx.array) -> mx.array:
         """patches [P, 768] in 0..1 and places [P, 2] -> [1, P, W]."""

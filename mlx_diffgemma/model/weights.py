@@ -9,9 +9,9 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
-from ..checkpoint.tensors import VISION, PromisedTensors, Tensors, load_arrays
+from ..checkpoint.tensors import PromisedTensors, Tensors, load_arrays
 from ..checkpoint.vision import VisionConfig
-from ..images.pixels import PATCH
+from ..images.pixels import PATCH_NUMBERS
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
@@ -30,7 +30,6 @@ class Loaded:
     model: Model
     num_parameters: int  # of the text network, quantised ones counted unpacked
     dropped: tuple[str, ...]
-    unused_vision: tuple[str, ...]
 
 
 def load_network(
@@ -39,24 +38,26 @@ def load_network(
     progress: Progress | None = None,
     choices: Choices | None = None,
 ) -> Loaded:
-    """Read `folder` and bind all its text weights.
+    """Read `folder` and bind all its weights.
 
-    `dtype` None means that of `choices`, or else the checkpoint's own.
+    `dtype` None means that of `choices`, or else the checkpoint's own. progress is told of layers,
+    a vision tower counting as one more.
     """
     config, choices = read_config(folder), choices or Choices()
     tensors = Tensors(folder, config, dtype or chosen_dtype(config, choices))
+    total = len(config.text.layers) + (tensors.vision is not None)
 
-    def read(layer: int, part: object) -> None:
+    def read(done: int, part: object) -> None:
         evaluate(part)
-        if progress and layer:
-            progress(layer, len(config.text.layers))
+        if progress and done:
+            progress(done, total)
 
     model = build(tensors, read)
     model.find_non_finite = partial(first_non_finite, folder)
-    dropped, vision = tensors.finish()
+    dropped = tensors.finish()
     if choices != Choices():
         model = variant(model, choices)
-    return Loaded(model, tensors.num_parameters(), dropped, vision)
+    return Loaded(model, tensors.num_parameters(), dropped)
 
 
 def check_network(folder: Path, config: ModelConfig, *, shape_only: bool = False) -> Tensors:
@@ -86,15 +87,18 @@ def first_non_finite(folder: Path) -> str | None:
 
 
 def build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
-    """The network; `read` gets each part when it is bound, with the number of layers bound."""
+    """The network; `read` gets each part when it is bound, with the number of layers bound.
+
+    The vision tower is the last, and counts as a layer.
+    """
     embedding, conditioning, final_norm = build_ends(tensors)
     read(0, [embedding, conditioning, final_norm])
     layers = []
     for number in range(len(tensors.config.text.layers)):
         layers.append(build_layer(tensors, number))
         read(number + 1, layers[-1])
-    vision = build_vision(tensors)
-    read(len(layers), vision)
+    if (vision := build_vision(tensors)) is not None:
+        read(len(layers) + 1, vision)
     return Model(tensors.config, embedding, layers, conditioning, final_norm, vision=vision)
 
 
@@ -155,13 +159,12 @@ def build_layer(tensors: Tensors, number: int) -> Layer:
 
 def build_vision(tensors: Tensors) -> VisionTower | None:
     """The vision tower and its projection; None where the config or the folder has none."""
-    vision = tensors.config.vision
-    if vision is None or not any(VISION.match(name) for name in tensors.headers):
+    if (vision := tensors.vision) is None:
         return None
     tower, W = "model.encoder.vision_tower", vision.hidden_size
     return VisionTower(
         vision,
-        _matrix(tensors, f"{tower}.patch_embedder.input_proj", W, 3 * PATCH * PATCH),
+        _matrix(tensors, f"{tower}.patch_embedder.input_proj", W, PATCH_NUMBERS),
         tensors.vector(
             f"{tower}.patch_embedder.position_embedding_table", 2, vision.position_embedding_size, W
         ),

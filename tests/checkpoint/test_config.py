@@ -19,6 +19,7 @@ from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_confi
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.checkpoint.places import Place
 from mlx_diffgemma.checkpoint.quantization import Quantization, QuantizationConfig
+from mlx_diffgemma.checkpoint.vision import ImageIds, VisionConfig
 from mlx_diffgemma.errors import CheckpointError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -83,7 +84,20 @@ def test_the_published_sizes(tmp_path: Path) -> None:
     assert (config.canvas_length, config.dtype) == (256, "bfloat16")
     assert config.stop_ids == (1, 106, 50)
     assert config.sampler == SamplerDefaults(48, 0.1, 0.4, 0.8, 1, 0.005)
-    assert (config.has_vision, config.use_clipped_linears) == (True, False)
+    assert config.vision == VisionConfig(
+        hidden_size=1152,
+        intermediate_size=4304,
+        num_hidden_layers=27,
+        num_attention_heads=16,
+        head_dim=72,
+        position_embedding_size=10_240,
+        rms_norm_eps=1e-6,
+        rope_theta=100.0,
+        standardize=True,
+        soft_tokens=280,
+    )
+    assert config.image_ids == ImageIds(begin=255_999, soft=258_880, end=258_882)
+    assert (config.image_token_id, config.bidirectional_images) == (258_880, True)
     assert config.quantization is None
 
 
@@ -220,10 +234,12 @@ def test_a_text_only_checkpoint_has_no_vision(tmp_path: Path) -> None:
     config = google(use_bidirectional_attention=None)
     images = ("vision_config", "image_token_id", "boi_token_id", "eoi_token_id")
     config |= dict.fromkeys(images)
-    assert read(tmp_path, config).has_vision is False
+    assert read(tmp_path, config).vision is None
     for key in images:
         del config[key]
-    assert read(tmp_path, config).has_vision is False
+    without = read(tmp_path, config)
+    assert (without.vision, without.image_ids, without.image_token_id) == (None, None, None)
+    assert without.bidirectional_images is False
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def clip(*seeds: int, seconds: float | None = None) -> Clip:
     """A video of one frame a second, 48 x 48 pixels each."""
     frames = tuple(picture(seed, 48, 48) for seed in seeds)
     stamps = tuple(f"00:{second:02}" for second in range(len(frames)))
-    return Clip(frames, stamps, seconds or float(len(frames)), Source("film.gif", "f" * 64))
+    return Clip(frames, stamps, seconds or float(len(frames)), Source("film.gif", "f" * 64), 9)
 
 
 def write_tokenizer(folder: Path, template: str | None = TEMPLATE) -> Tokenizer:

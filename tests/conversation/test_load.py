@@ -29,6 +29,13 @@ def test_progress_tells_of_loaded_layers(folder: Path) -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_a_vision_tower_is_loaded_as_one_more_layer(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    seeing = write_random(tmp_path, replace(SIZES, vision=True))
+    dg.load(seeing, progress=lambda *at: told.append(at))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.float16])
 def test_a_dtype_may_be_chosen(folder: Path, dtype: mx.Dtype) -> None:
     session = dg.load(folder, dtype)

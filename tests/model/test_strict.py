@@ -84,7 +84,7 @@ def test_all_is_well(folder: Path) -> None:
     """Else nothing below would mean a thing."""
     loaded = load_network(folder)
     vision = {name for name in tensor_shapes(SIZES) if "vision" in name}
-    assert set(loaded.unused_vision) == vision
+    assert loaded.model.vision is not None
     assert loaded.dropped == ()
     numbers = sum(a.size for name, a in random_tensors(SIZES).items() if name not in vision)
     assert loaded.num_parameters == numbers
@@ -93,13 +93,13 @@ def test_all_is_well(folder: Path) -> None:
 # --- tensors -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in tensor_shapes(SIZES) if "vision" not in n])
+@pytest.mark.parametrize("name", tensor_shapes(SIZES))
 def test_each_tensor_missing(folder: Path, name: str) -> None:
     edit_tensors(folder, lambda arrays: arrays.pop(name))
     assert_refused(folder, name, "missing", "download it again")
 
 
-@pytest.mark.parametrize("name", [n for n in tensor_shapes(SIZES) if "vision" not in n])
+@pytest.mark.parametrize("name", tensor_shapes(SIZES))
 def test_each_tensor_misshapen(folder: Path, name: str) -> None:
     """One entry too many along the first axis: what was got and what was expected is said."""
     expected = list(tensor_shapes(SIZES)[name])
@@ -163,10 +163,36 @@ def test_a_packed_head_is_a_stray_too(packed: Path) -> None:
     assert set(load_network(packed).dropped) == {f"lm_head.{part}" for part in parts}
 
 
+def without_vision(arrays: dict[str, Any]) -> None:
+    for name in [name for name in arrays if "vision" in name]:
+        del arrays[name]
+
+
+def test_a_tower_without_sizes_is_dropped_and_listed(folder: Path) -> None:
+    """No vision_config: its tensors are known, and cannot be built."""
+    edit_config(folder, set_key("vision_config", None))
+    loaded = load_network(folder)
+    assert loaded.dropped == tuple(sorted(n for n in tensor_shapes(SIZES) if "vision" in n))
+    assert (loaded.model.vision, loaded.model.config.image_ids) == (None, None)
+
+
+def test_sizes_without_a_tower_are_a_text_only_copy(folder: Path) -> None:
+    loaded = load_network(edit_tensors(folder, without_vision))
+    assert (loaded.model.vision, loaded.dropped) == (None, ())
+    with pytest.raises(dg.CheckpointError, match="no vision tower and sees no images"):
+        loaded.model.image_features([])
+
+
+def test_what_standardises_where_the_config_does_not(folder: Path) -> None:
+    edit_config(folder, set_key("vision_config.standardize", False))
+    assert_refused(folder, "vision_tower.std_bias", "not part of the model")
+
+
 def test_clipping_that_is_switched_on(folder: Path) -> None:
+    """It is refused before a tensor is looked at: its limits would change every number."""
     edit_tensors(folder, lambda arrays: arrays.update({CLIPPING: mx.ones(())}))
     edit_config(folder, set_key("vision_config.use_clipped_linears", True))
-    assert_refused(folder, CLIPPING)
+    assert_refused(folder, "vision_config.use_clipped_linears is True, expected False")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +351,7 @@ def test_an_override_for_no_module_of_the_network_is_named(packed: Path, module:
 
 def test_overrides_for_what_a_folder_may_lack_are_known(packed: Path) -> None:
     """A text-only copy keeps the vision modules in its config.json, and old ones name strays."""
-    edit_tensors(packed, lambda arrays: [arrays.pop(n) for n in list(arrays) if ".vision" in n])
+    edit_tensors(packed, without_vision)
     name_modules(
         packed,
         "model.encoder.embed_vision.embedding_projection",
@@ -342,7 +368,7 @@ def test_overrides_for_experts_that_are_stored_one_by_one(tmp_path: Path) -> Non
     entry = {"bits": 4, "group_size": 32, "mode": "affine"}
     named = {f"model.decoder.layers.1.experts.{part}_proj": entry for part in ("gate_up", "down")}
     edit_config(folder, lambda config: config.update(quantization=entry | named))
-    assert load_network(folder).unused_vision
+    assert load_network(folder).dropped == ()
 
 
 # --- config.json ---------------------------------------------------------------------------------

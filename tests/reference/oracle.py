@@ -20,6 +20,7 @@ import transformers
 from injected import InjectedNoise
 from numpy.typing import NDArray
 from transformers import DynamicCache
+from transformers.image_transforms import rescale
 from transformers.models.diffusion_gemma import (
     DiffusionGemmaConfig,
     DiffusionGemmaForBlockDiffusion,
@@ -27,6 +28,10 @@ from transformers.models.diffusion_gemma import (
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     EntropyBoundSampler,
     EntropyBoundSamplerConfig,
+)
+from transformers.models.gemma4.image_processing_pil_gemma4 import (
+    convert_image_to_patches,
+    pad_along_first_dim,
 )
 
 SLICE = 4096
@@ -92,6 +97,21 @@ class Oracle:
             self.model.model.encoder(input_ids=ids, **{CACHE: cache})
         return cache
 
+    def soft_tokens(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[F32, F32]]:
+        """The soft tokens of images [h, w, 3], before and behind the projection, padded."""
+        patches, places = zip(*map(_patches, images), strict=True)
+        most = max(map(len, patches))
+        padded = [pad_along_first_dim(*one, most) for one in zip(patches, places, strict=True)]
+        pixels, positions = (torch.tensor(np.stack(part)) for part in zip(*padded, strict=True))
+        with torch.no_grad():
+            output = self.model.model.encoder.get_image_features(pixels, positions)
+        ends = np.cumsum([len(one) // 9 for one in patches])[:-1]
+        before, after = (
+            np.split(part.float().numpy(), ends)
+            for part in (output.last_hidden_state, output.pooler_output)
+        )
+        return list(zip(before, after, strict=True))
+
     @staticmethod
     def keys_and_values(cache: Any, layer: int) -> tuple[F32, F32]:
         """Keys and values [1, heads, n, D] of a layer; sliding ones hold the last window - 1."""
@@ -143,6 +163,13 @@ class Oracle:
             )
         trace.tokens = _cut(output.sequences[0, len(prompt) :].tolist(), stop_ids, max_tokens)
         return trace
+
+
+def _patches(image: NDArray[np.uint8]) -> tuple[F32, NDArray[np.int64]]:
+    """Patches [P, 768] and positions [P, 2] of an image that needs no resizing."""
+    scaled = rescale(image.transpose(2, 0, 1), 1 / 255)
+    y, x = np.indices((image.shape[0] // 16, image.shape[1] // 16))
+    return convert_image_to_patches(scaled, 16), np.stack([x.ravel(), y.ravel()], axis=-1)
 
 
 def draw(probabilities: F32, uniforms: F32) -> tuple[NDArray[np.int64], F32]:

@@ -103,8 +103,8 @@ class Pair:
     model: dg.Model
 
     def ids(self, count: int, key: int) -> list[int]:
-        vocab = self.case.sizes.vocab_size
-        return np.floor((uniform((count,), key) + 1) / 2 * vocab).astype(int).tolist()
+        text_ids = self.case.sizes.text_ids
+        return np.floor((uniform((count,), key) + 1) / 2 * text_ids).astype(int).tolist()
 
     @property
     def prompt(self) -> list[int]:

@@ -27,6 +27,7 @@ COMMAND = re.compile(r"/(\S*)(.*)", re.DOTALL)
 NONE = "-"  # takes a system text or what is attached away
 OTHER_NAMES = {"?": "help", "exit": "quit", "bye": "quit", "q": "quit"}
 LEAVING = ("exit", "quit")  # lines with which people leave other programs
+WITH_IMAGES = " --with-images"  # behind the name of a file that is to hold them itself
 ALIKE = 0.7  # a share of letters by which a name is another one typed wrongly
 COLUMN = 18  # where the help of a command begins
 OPTION = "Option" if sys.platform == "darwin" else "Alt"  # the key's name on the keyboard
@@ -162,18 +163,20 @@ def _stats(talk: Talk, argument: str) -> None:
 
 
 def _save(talk: Talk, argument: str) -> None:
-    if not argument:
+    name = f" {argument}".removesuffix(WITH_IMAGES).strip()
+    if not name:
         raise ArgumentError("/save takes the name of a file.")
     try:
-        file = Path(argument).expanduser()
+        file = Path(name).expanduser()
     except RuntimeError as error:
         raise ArgumentError(
-            f"/save {argument!r:.40}: no such user's home; put ./ in front of a name with ~."
+            f"/save {name!r:.40}: no such user's home; put ./ in front of a name with ~."
         ) from error
     session = talk.session
     said = SavedConversation(session.info.path, session.system, tuple(talk.said))
-    save(file, said, Path(session.info.path))
-    say(f"saved {counted(len(talk.said), 'message')} to {file}.")
+    kept = save(file, said, Path(session.info.path), with_images=argument != name)
+    inside = f", with what was seen of {kept} of the images and videos" if kept else ""
+    say(f"saved {counted(len(talk.said), 'message')} to {file}{inside}.")
 
 
 def _reset(talk: Talk, argument: str) -> None:
@@ -194,7 +197,7 @@ COMMANDS: dict[str, Command] = {
     "think": Command("[on|off]", "shows the last thought; lets the model think or not", _think),
     "seed": Command("[N|new]", "shows or sets the seed", _seed),
     "stats": Command("", "numbers of the last answer, and the context used", _stats),
-    "save": Command("FILE", "writes the conversation; chat --load FILE goes on with it", _save),
+    "save": Command("FILE", f"writes the conversation;{WITH_IMAGES} keeps images in it", _save),
     "reset": Command("", "forgets the conversation", _reset),
     "help": Command("", "shows this", _help),
     "quit": Command("", "leaves, as /exit, /bye and Ctrl-D do", _quit),
