@@ -17,6 +17,7 @@ from mlx_diffgemma.conversation.fill import FillOptions
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
+    "Clip",
     "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
@@ -26,11 +27,13 @@ NAMES = [
     "FitError",
     "Frame",
     "HubError",
+    "ImageError",
     "KernelError",
     "KernelWarning",
     "Model",
     "Noise",
     "NumericsError",
+    "Pixels",
     "Prefix",
     "ProfileError",
     "PromptError",
@@ -44,6 +47,8 @@ NAMES = [
     "denoise",
     "load",
     "load_model",
+    "prepare_image",
+    "prepare_video",
 ]
 
 
@@ -91,6 +96,7 @@ TREE = {
     "HubError": Exception,
     "SettingsError": ValueError,
     "PromptError": ValueError,
+    "ImageError": ValueError,
     "TurnError": Exception,
     "FitError": Exception,
     "NumericsError": ArithmeticError,

@@ -21,6 +21,7 @@ from ...text.placeholders import Medium
 from ..errors import FileError
 from ..options import STANDARD_INPUT, MediaOptions
 from ..terminal.inline import can_show, show_image
+from ..terminal.progress import Bar
 from ..terminal.streams import is_terminal, say, tell
 
 SHOWN_PIXELS = 384  # of an image in the terminal, along its longer side
@@ -54,8 +55,14 @@ def read_media(options: MediaOptions, model: str, *, more_may_come: bool = False
     if (folder := local_folder(model)) is not None:
         require_vision(read_config(folder).vision).budget(options.image_tokens)
     images = tuple(_opened(file) for file in options.images or ())
-    video = None if options.video is None else prepare_video(options.video)
+    video = None if options.video is None else read_video(options.video)
     return Media(images, video, options.image_tokens)
+
+
+def read_video(file: Path) -> Clip:
+    """A video's frames, with a bar: to decode them takes a while."""
+    with Bar("reading the video") as bar:
+        return prepare_video(file, progress=bar)
 
 
 def _opened(file: Path) -> Any:

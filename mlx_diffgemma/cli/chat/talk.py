@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...checkpoint.vision import require_vision
 from ...conversation.reply import Reply
 from ...conversation.session import Session
 from ...conversation.turn import Turn
@@ -16,7 +17,7 @@ from ...model.text import Progress
 from ...text.chat import Message
 from ...text.pieces import ANSWER, THINKING
 from ...text.placeholders import Medium
-from ..answer.media import name_of, show_media
+from ..answer.media import name_of, read_video, show_media
 from ..errors import ArgumentError
 from ..terminal.picture import Run
 from .dropped import Dropped
@@ -70,8 +71,10 @@ class Talk:
         if video is not None and self.videos:
             raise ArgumentError("a video is attached already, expected one; /video - removes it.")
         with self.interruptible():
+            require_vision(self.session.model.config.vision)
+            clip = None if video is None else read_video(video)
             tokens = self.image_tokens if images else None
-            media = self.session.prepared(list(images), video, tokens)
+            media = self.session.prepared(list(images), clip, tokens)
         new = [medium for medium in media if isinstance(medium, Pixels)]
         self.attached = (*self.images, *new, *self.videos, *media[len(new) :])
         show_media(media, CLIPBOARD, ", for the next question.", pictures=self.pictures)
