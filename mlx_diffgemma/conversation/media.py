@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..checkpoint.vision import require_vision
 from ..errors import Setting, SettingsError
 from ..images.pixels import Pixels
 from ..images.prepare import prepare_image
@@ -64,12 +65,7 @@ class Given:
             raise SettingsError(
                 Setting("image_tokens"), f" is given beside {found}; leave it out, or give images."
             )
-        offered = vision.budgets if vision else ()
-        if isinstance(wanted, bool) or wanted not in offered:
-            *others, last = map(str, offered)
-            listed = f"{', '.join(others)} or {last}"
-            raise SettingsError(Setting("image_tokens"), f" is {wanted!r:.40}, expected {listed}.")
-        return wanted
+        return require_vision(vision).budget(wanted)
 
 
 def require_sight(model: Model, tokenizer: Tokenizer) -> None:

@@ -14,6 +14,7 @@ from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
+from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation
 from .fill import FillOptions, FillTurn, prompt_before, require_no_end, token_template
@@ -130,6 +131,15 @@ class Session:
             return Turn(self, question, asked, limited, sampler, raw, progress, puzzle)
 
         return self.conversation.begin(made)
+
+    def prepared(
+        self, images: Any = (), video: Any = None, image_tokens: int | None = None
+    ) -> tuple[Medium, ...]:
+        """Images and a video as the network takes them, checked; see TurnOptions for the options.
+
+        A turn takes them as they are, and decodes nothing again.
+        """
+        return Given(images, video, image_tokens).prepared(self.model, self.tokenizer)
 
     def _question(self, prompt: str, given: Given, *, raw: bool) -> tuple[Message, str | None]:
         """The user's message, and the problem in it that the session's task can check answers to.

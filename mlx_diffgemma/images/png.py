@@ -6,10 +6,9 @@ from struct import unpack
 
 from ..errors import ImageError
 from .pixels import SIDE, Pixels, Source
-from .prepare import prepare_image
+from .prepare import MOST_SOFT_TOKENS, prepare_image
 
 HEAD, SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # how a file begins; its width and height
-MOST_SOFT_TOKENS = 1120  # of an image
 
 
 def to_png(pixels: Pixels) -> bytes:
@@ -17,7 +16,7 @@ def to_png(pixels: Pixels) -> bytes:
     from PIL import Image
 
     content = BytesIO()
-    Image.fromarray(pixels.rgb).save(content, "PNG")
+    Image.fromarray(pixels.rgb).save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 

@@ -10,6 +10,7 @@ from weakref import ref
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
+from ..checkpoint.vision import SIGHTLESS
 from ..errors import CheckpointError, NumericsError, PromptError
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
@@ -191,10 +192,7 @@ class Model:
     def _tower(self) -> VisionTower:
         """The vision tower; CheckpointError where no image can be given to this checkpoint."""
         if self.vision is None:
-            raise CheckpointError(
-                "this checkpoint has no vision tower and sees no images; leave them out, or take "
-                "one that has, such as google/diffusiongemma-26B-A4B-it."
-            )
+            raise CheckpointError(SIGHTLESS)
         if self.config.image_token_id is None:
             raise CheckpointError(
                 "config.json: image_token_id is missing, expected the id that stands for an image "

@@ -19,10 +19,9 @@ from ..images.video import Clip
 from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
 from .template import render
 from .tokenizer import Tokenizer
-from .tools import ToolCall, parse_tool_call
+from .tools import CALL_CLOSING, CALL_OPENING, ToolCall, parse_tool_call
 
 THOUGHT = "thought"  # the name of the channel that holds thinking
-CALL_OPENING, CALL_CLOSING = "<|tool_call>", "<tool_call|>"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from checkpoints import Sizes, edit_config, random_tensors, uniform, write_checkpoint
+from checkpoints import Sizes, edit_config, edit_json, write_checkpoint
 from fake_model import CertainModel, Floats, tiny_config, wanting
 from numpy.typing import NDArray
 
@@ -51,8 +51,7 @@ TEMPLATE = (
 )
 
 
-IMAGE_TOKENS = {14: "<|image>", 15: "<image|>", 26: "<|image|>"}
-BEGIN, END, SOFT = 14, 15, 26
+BEGIN, SOFT, END = IMAGE_IDS = 14, 26, 15
 PATCHES = 224  # positions along a side that the tower knows: a frame of a video has up to 210
 SEEING_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -77,28 +76,11 @@ def write_seeing(folder: Path, sizes: Sizes = SIZES, template: str = SEEING_TEMP
 
     Begin, soft token and end have the ids and names that tiny-sudoku has for them.
     """
-    sizes = replace(sizes, vision=True)
-    tensors = random_tensors(sizes)
-    (table,) = [name for name in tensors if name.endswith("position_embedding_table")]
-    tensors[table] = uniform((2, PATCHES, tensors[table].shape[-1]), 1)
-    write_checkpoint(folder, sizes, tensors=tensors, generation={"max_denoising_steps": 4})
-
-    def see(config: dict[str, Any]) -> None:
-        config["vision_config"]["position_embedding_size"] = PATCHES
-        config |= {"boi_token_id": 14, "image_token_id": 26, "eoi_token_id": 15}
-
-    edit_config(folder, see)
+    write_random(folder, replace(sizes, vision=True, tower={"position_embedding_size": PATCHES}))
+    ids = dict(zip(("boi_token_id", "image_token_id", "eoi_token_id"), IMAGE_IDS, strict=True))
+    edit_config(folder, lambda config: config.update(ids))
+    edit_json(folder / "tokenizer_config.json", chat_template=template)
     (folder / "processor_config.json").write_text('{"image_processor": {"max_soft_tokens": 4}}')
-    content = json.loads((SUDOKU / "tokenizer.json").read_text())
-    vocab = content["model"]["vocab"]
-    content["added_tokens"] = [t for t in content["added_tokens"] if t["id"] not in IMAGE_TOKENS]
-    for index, token in IMAGE_TOKENS.items():
-        vocab.pop(next(key for key, value in vocab.items() if value == index))
-        vocab[token] = index
-        content["added_tokens"].append(content["added_tokens"][0] | {"id": index, "content": token})
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    config = {"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": template}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -12,16 +12,14 @@ from typing import Any
 from ...errors import ImageError, counted
 from ...images.pixels import Pixels, Source
 from ...images.png import from_png, to_png
-from ...images.prepare import prepare_image, target_size
-from ...images.video import Clip, prepare_video
+from ...images.prepare import MOST_SOFT_TOKENS, prepare_image, target_size
+from ...images.video import DEFAULT_FRAME_TOKENS, Clip, prepare_video
 from ...text.placeholders import Medium
 from ..errors import FileError
 
 IMAGE, VIDEO = "image", "video"
 KEYS = {"kind", "path", "sha256", "soft_tokens", "pictures", "stamps", "seconds", "source_frames"}
 PICTURE_KEYS = {"png", "width", "height"}
-FRAME_TOKENS = 70  # of a frame, as `prepare_video` has it by default
-MOST_TOKENS = 1120
 
 
 def to_entry(medium: Medium, *, keep: bool) -> dict[str, Any]:
@@ -77,11 +75,11 @@ def _tokens_to_read(medium: Medium) -> int | None:
     if path is None:
         return None
     if isinstance(medium, Clip):
-        usual = max(frame.soft_tokens for frame in medium.frames) <= FRAME_TOKENS
-        return FRAME_TOKENS if usual and Path(path).exists() else None
+        usual = max(frame.soft_tokens for frame in medium.frames) <= DEFAULT_FRAME_TOKENS
+        return DEFAULT_FRAME_TOKENS if usual and Path(path).exists() else None
     height, width, _ = medium.rgb.shape
     given = medium.width, medium.height
-    sizes = ((n, target_size(*given, n)) for n in range(medium.soft_tokens, MOST_TOKENS + 1))
+    sizes = ((n, target_size(*given, n)) for n in range(medium.soft_tokens, MOST_SOFT_TOKENS + 1))
     tokens = next((n for n, size in sizes if size == (width, height)), None)
     try:
         same = tokens is not None and prepare_image(path, tokens).digest == medium.digest
@@ -117,10 +115,10 @@ def _clip(entry: dict[str, Any], frames: tuple[Pixels, ...], source: Source) -> 
 
 
 def _read_again(kind: str, source: Source, tokens: Any) -> Medium:
-    if source.path is None or not (_is_whole(tokens) and tokens <= MOST_TOKENS):
+    if source.path is None or not (_is_whole(tokens) and tokens <= MOST_SOFT_TOKENS):
         raise ValueError("neither pictures nor a file and its soft tokens")
     wanted = f"{source.path} with sha256 {source.sha256[:12]}..."
-    behind = "put it back, or save with /save FILE --with-images where it still is"
+    behind = "put that file there, or save with /save FILE --with-images where it still is"
     try:
         prepare = prepare_image if kind == IMAGE else prepare_video
         medium: Medium = prepare(source.path, tokens)

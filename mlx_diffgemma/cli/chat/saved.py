@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import counted, one_line, shown
+from ...images.libraries import require_pillow
 from ...machine.files import MOST_BYTES, json_bytes, read_json
 from ...text.chat import Message
 from ..errors import FileError, reason
@@ -114,6 +115,8 @@ def _message(file: Path, number: int, entry: Any, keys: set[str]) -> Message:
     media = entry.get("media", [])
     if not isinstance(media, list) or (media and entry["role"] != "user"):
         _refuse(file, f"has a message {number} whose media are no list, or not the user's")
+    if media:
+        require_pillow()
     try:
         return Message(entry["role"], entry["content"], tuple(map(from_entry, media)))
     except ValueError as error:  # ImageError, too

@@ -74,6 +74,8 @@ class Trace:
                 "seed": turn.settings.seed,
                 "prompt": turn.prompt,
                 "prompt_tokens": len(turn.prompt_ids),
+                "images": [asdict(image) for image in turn.images],
+                "videos": [asdict(video) for video in turn.videos],
                 "canvas_length": session.model.config.canvas_length,
                 "layout": turn.task.layout if turn.task else None,
             }
