@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from PIL.Image import Image
 
-SLACK = 1  # seconds by which a file may end before the length that it states
+SLACK = Fraction(1, 2)  # seconds by which a file may end before the length that it states
 MICROSECOND = Fraction(1, 1_000_000)  # the unit of a container's duration
 TURNS = {90: "ROTATE_90", 180: "ROTATE_180", 270: "ROTATE_270"}  # degrees, counter-clockwise
 
 
 @dataclass
 class Extent:
-    """The first moment and the end of some packets, in seconds of the file's own clock."""
+    """The first moment and the end of some packets, in seconds of the file's own clock.
+
+    last: the start of the packet that comes last on view; with B-frames it is stored earlier.
+    """
 
     first: Fraction | None = None
     last: Fraction = Fraction(0)
@@ -37,8 +40,8 @@ class Extent:
     def add(self, start: Fraction, length: Fraction) -> None:
         """One more packet."""
         self.first = start if self.first is None else min(self.first, start)
-        self.last = max(self.last, start)
-        self.end = max(self.end, start + length)
+        if start >= self.last:
+            self.last, self.end = start, start + length
 
     @property
     def seconds(self) -> Fraction:
@@ -64,9 +67,9 @@ class Film:
                 self._note(packet, video, everything)
             stated = (container.duration or 0) * MICROSECOND
         self._require_whole(stated, everything)
-        self.seconds = self.shown.seconds or self._usual_length()
+        self.seconds = self.shown.seconds
         if self.shown.end == self.shown.last:  # the last packet states no length of its own
-            self.seconds = self.shown.seconds + self._usual_length()
+            self.seconds += self._usual_length()
 
     def at(self, times: list[Fraction]) -> Iterator[Opened]:
         """The frame on view at each time, upright."""
@@ -103,7 +106,9 @@ class Film:
                 yield container, videos[0]
 
     def _note(self, packet: "Packet[Any]", video: "VideoStream", everything: Extent) -> None:
-        """Count one packet of any stream."""
+        """Count one packet of any stream; ImageError for one of which a part is missing."""
+        if packet.is_corrupt:
+            raise ImageError(f"{self.name}: an incomplete video; send it again.")
         start = packet.dts if packet.pts is None else packet.pts
         pictures = packet.stream_index == video.index and packet.size > 0
         if start is not None:

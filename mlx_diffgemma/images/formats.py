@@ -1,6 +1,7 @@
 """Bytes of an image file to a decoded PIL image, or one line about what is wrong with them."""
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ READABLE = "PNG, JPEG, WebP, GIF, TIFF, BMP, HEIC or AVIF"
 NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}  # of formats that Pillow writes otherwise than people do
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
+STDERR = 2  # the file descriptor
 HEAD_BYTES = 64  # that tell the format of a file
 MOV_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}  # one begins the file
 
@@ -60,8 +62,35 @@ def decode(data: bytes, name: str) -> "Image":
     """
     with reading(name, data):
         image = open_lazily(data, name)
-        image.load()
+        load(image)
     return image
+
+
+def load(image: "Image") -> None:
+    """Bring the pixels of an image, or of its frame, into memory."""
+    if image.format == "TIFF":
+        with _silent_stderr():
+            image.load()
+    else:
+        image.load()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """A stretch in which nothing reaches standard error: libtiff writes lines to it, past Python,
+    for what Pillow then raises as one error."""
+    try:
+        usual = os.dup(STDERR)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDERR)
+            yield
+    finally:
+        os.dup2(usual, STDERR)
+        os.close(usual)
 
 
 def open_lazily(data: bytes, name: str) -> "Image":

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from .colour import on_white, orientation_of, turned
-from .formats import open_lazily, reading
+from .formats import load, open_lazily, reading
 from .pixels import Pixels, Source
 from .prepare import Opened
 from .sources import Content
@@ -42,7 +42,7 @@ class Moving:
         for time in times:
             with self._reading():
                 image.seek(self.numbers[bisect_right(self.starts, time) - 1])
-                image.load()
+                load(image)
                 rgb = turned(on_white(image, self.content.name), orientation_of(image))
             yield Opened(rgb, self.content.source, *rgb.size)
 
@@ -64,7 +64,7 @@ def _numbers(image: "Image") -> list[int]:
 
 def _seconds(image: "Image", number: int) -> Fraction:
     image.seek(number)
-    image.load()
+    load(image)
     if image.format not in TIMED or getattr(image, "n_frames", 1) == 1:
         return Fraction(1)
     milliseconds = image.info.get("duration", 0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ImageError, Setting, SettingsError, brief, counted
 from .colour import on_white, orientation_of, turned
-from .formats import decode, reading, require_size
+from .formats import decode, load, reading, require_size
 from .libraries import require_pillow
 from .pixels import SIDE, Pixels, Source
 from .sources import read
@@ -125,7 +125,7 @@ def _in_memory(image: "Image", exif: bool) -> Opened:
     name = "the image"
     with reading(name):
         require_size(image.size, name)
-        image.load()
+        load(image)
     rgb = _upright(image, name, exif)
     packed = BytesIO()
     rgb.save(packed, "PNG", compress_level=1)
@@ -136,11 +136,11 @@ def _in_memory(image: "Image", exif: bool) -> Opened:
 def _from_array(given: Any) -> "Image":
     from PIL import Image
 
-    shape = tuple(given.shape)
+    shape, dtype = tuple(given.shape), str(given.dtype).rpartition(".")[2]
     plane = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
-    if not plane or not str(given.dtype).endswith("uint8"):
+    if not plane or dtype != "uint8":
         raise ImageError(
-            f"the image is an array of {given.dtype} {list(shape)}, expected uint8 [H, W], "
+            f"the image is an array of {dtype} {list(shape)}, expected uint8 [H, W], "
             "[H, W, 3] or [H, W, 4]."
         )
     if 0 in shape:

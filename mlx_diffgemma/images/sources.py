@@ -104,7 +104,7 @@ def _drain(stream: BinaryIO, what: str) -> bytes:
     name = _stream_name(stream, what)
     try:
         data = read_stream(stream, name)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: closed
         raise ImageError(f"{name}: {_said(error)}.") from error
     if not isinstance(data, bytes):
         raise ImageError(f"{name}: a stream of text, expected one of bytes.")

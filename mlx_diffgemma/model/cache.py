@@ -231,7 +231,7 @@ class Prefix:
         """Go back to `position`, or to the last earlier point still stored; returns that point."""
         target = self._outside(min(position, self.length))
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
-            target = self._outside(reachable)
+            target = reachable  # the mark, or the start: in no image
         for layer in self.layers:
             layer.roll_back(target)
         del self.tokens[target:]

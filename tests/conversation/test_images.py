@@ -1,18 +1,22 @@
 """Questions about images and videos: what is encoded, what is remembered, and what is refused."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from facts import raises
+from PIL import Image
 from small import BEGIN, END, NEWLINE, SOFT, TURN, clip, picture, write_seeing
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.errors import CheckpointError, PromptError, SettingsError
+from mlx_diffgemma.errors import CheckpointError, ImageError, PromptError, SettingsError
 from mlx_diffgemma.text.chat import Message
 
 FEW = dg.Settings(max_tokens=16, seed=5)  # two canvases
@@ -288,3 +292,99 @@ def test_what_is_refused_leaves_the_conversation_as_it_was(seeing: Session) -> N
         seeing.turn("?", images=picture(1), image_tokens=1)
     assert not running.ended
     assert len(list(frames)) > 1
+
+
+# --- what is encoded, over many turns
+
+
+def test_every_answer_is_that_of_a_conversation_without_a_cache(
+    seeing: Session, seen: list[str]
+) -> None:
+    """Far beyond the sliding window of 16 positions, images before and behind it."""
+    one, two, film = picture(1), picture(2, 192, 48), clip(3, 4)
+    turns: list[dict[str, Any]] = [
+        {"images": [one]},
+        {"images": [two, one]},
+        {"video": film},
+        {},
+    ]
+    short = replace(FEW, max_tokens=8)
+    for number, options in enumerate(turns):
+        bare = fresh(seeing)
+        seen.clear()
+        got = seeing.ask(f"Turn {number}?", settings=short, **options)
+        new = list(seen)
+        expected = bare.ask(f"Turn {number}?", settings=short, **options)
+        assert got.token_ids == expected.token_ids
+        assert seeing.prefix is not None
+        assert bare.prefix is not None
+        assert seeing.prefix.tokens == bare.prefix.tokens
+        assert seeing.prefix.images == bare.prefix.images
+        given = len(got.images) + sum(video.frames for video in got.videos)
+        assert len(new) == given, "an earlier image was encoded again"
+
+
+def test_a_template_uses_what_is_encoded_of_its_image(seeing: Session, seen: list[str]) -> None:
+    image = picture(1)
+    seeing.ask("Describe it.", images=image, settings=FEW)
+    seeing.fill("a[[2]]", prompt="Describe it.", images=image, settings=dg.Settings(seed=5))
+    assert seen == [image.digest]
+
+
+def test_ctrl_c_inside_the_tower_leaves_a_session_that_goes_on(
+    seeing: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower, calls = seeing.model.vision, count(1)
+
+    def broken(pixels: dg.Pixels) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return tower(pixels)  # type: ignore[misc]
+
+    monkeypatch.setattr(seeing.model, "vision", broken)
+    images = [picture(1), picture(2)]
+    with pytest.raises(KeyboardInterrupt):
+        seeing.ask("Hm?", images=images, settings=FEW)
+    assert seeing.history == []
+    got = seeing.ask("Hm?", images=images, settings=FEW)
+    assert got.token_ids == fresh_of(seeing).ask("Hm?", images=images, settings=FEW).token_ids
+
+
+def fresh_of(session: Session) -> Session:
+    """A session with the same model, and no conversation."""
+    return replace(session, conversation=Conversation())
+
+
+def test_another_thread_gets_the_same_answer(seeing: Session) -> None:
+    expected = fresh_of(seeing).ask("Hm?", images=picture(1), settings=FEW).token_ids
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(lambda: seeing.ask("Hm?", images=picture(1), settings=FEW)).result()
+    assert got.token_ids == expected
+
+
+def test_an_image_that_cannot_be_read_leaves_the_answer_that_runs(
+    seeing: Session, tmp_path: Path
+) -> None:
+    (tmp_path / "no.png").write_text("no image")
+    running = seeing.turn("Hi", settings=FEW)
+    frames = iter(running)
+    next(frames)
+    for given in ({"images": tmp_path / "no.png"}, {"video": tmp_path / "none.gif"}):
+        with pytest.raises(ImageError):
+            seeing.turn("?", **given)
+    assert not running.ended
+    assert len(list(frames)) > 1
+
+
+def test_files_arrays_and_pixels_are_one(seeing: Session, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    kinds = [array, Image.fromarray(array), data, tmp_path / "a.png", str(tmp_path / "a.png")]
+    turns = [seeing.turn("?", images=kind) for kind in kinds]
+    assert len({turn.asked.images[0].digest for turn in turns}) == 1
+    (given,) = {turn.images for turn in turns}
+    assert (given[0].tokens, given[0].width, given[0].height) == (4, 96, 96)
+    more = seeing.turn("?", images=[array, str(tmp_path / "a.png")], image_tokens=70)
+    assert [image.tokens for image in more.images] == [64, 64]
+    assert seeing.turn("?", video=[array] * 3).videos[0].frames == 3

@@ -47,3 +47,20 @@ def file_of(image: Image.Image, kind: str, **how: Any) -> bytes:
     out = BytesIO()
     image.save(out, kind, **how)
     return out.getvalue()
+
+
+def stored(image: Image.Image) -> Any:
+    """The pixels of an image in its own mode, uint8 [H, W, channels]; mode 1 is 0 and 255."""
+    plain = image.convert("L") if image.mode == "1" else image
+    return np.frombuffer(plain.tobytes(), np.uint8).reshape(image.height, image.width, -1)
+
+
+def restored(mode: str, pixels: Any, palette: Any = None) -> Image.Image:
+    """The image of what `stored` gave."""
+    height, width, _ = pixels.shape
+    if mode == "1":
+        return Image.frombytes("L", (width, height), pixels.tobytes()).convert("1")
+    image = Image.frombytes(mode, (width, height), pixels.tobytes())
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    return image

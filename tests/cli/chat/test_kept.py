@@ -145,6 +145,7 @@ def test_a_file_that_is_gone_or_has_changed_is_one_line(file: Path, tmp_path: Pa
     pixels = prepare_image(photo, 4)
     saved_media(file, pixels)
     known = f"{photo} with sha256 {pixels.source.sha256[:12]}"
+    way_on = "put that file there ... --with-images"
     photo.unlink()
     with raises(FileError, known, "No such file", way_on, most=450):
         load(file)
