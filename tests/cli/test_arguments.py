@@ -9,7 +9,9 @@ import pytest
 from checkpoints import edit_json
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
-LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"}
+LAZY = {"PIL", "av", "huggingface_hub", "mlx", "mlx_lm", "numpy", "pillow_heif", "tokenizers"} | {
+    "transformers"
+}
 
 
 @pytest.mark.parametrize(

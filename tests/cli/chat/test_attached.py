@@ -145,14 +145,17 @@ def test_paths_dropped_into_a_line(run: Any, seeing_folder: Path, photo: Path) -
     both = ("--image", photo, "--image", photo, "--model", seeing_folder)
     expected = answers(run, "What's this?", *both).strip()
     dropped = str(photo).replace(" ", "\\ ")
+    shot = photo.with_name("Screenshot 2026-11-28 at 9.41.00\u202fAM.png")  # as macOS names them
+    shot.write_bytes(photo.read_bytes())
     with Tty(*PROGRAM, *chat(seeing_folder), columns=200, rows=50) as tty:
         prompted(tty, "0% >").type(f"{dropped} \r")
-        prompted(tty, "0% + 1 image >").type(f"\x1b[200~'{photo}' \x1b[201~What's this?\r")
+        prompted(tty, "0% + 1 image >").type(f"\x1b[200~'{shot}' \x1b[201~What's this?\r")
         tty.until(lambda tty: tty.entered == 1)
         prompted(tty, "1% >").type("/stats\r")
         tty.until("tokens, 4 of them soft")
         shown = tty.scrollback()
-        assert shown.count(LINE) == 2
+        assert LINE in shown
+        assert "AM.png: 60 x 120 pixels" in shown
         assert repr(expected.splitlines()[-1].split("\t")[-1])[1:-1] in shown
         prompted(tty, "1% >").type("/tmp/none.png\r")
         tty.until("error: /tmp/none.png is no command")
