@@ -13,6 +13,7 @@ from puzzle import assert_one_line
 from mlx_diffgemma.cli.chat import slash
 from mlx_diffgemma.errors import ImageError
 
+PUZZLE_PICTURE = Path(__file__).parents[2] / "assets" / "data" / "pictures" / "01-square.png"
 LINE = "my photo.png: 60 x 120 pixels, 2 soft tokens, for the next question."
 
 
@@ -204,3 +205,11 @@ def test_what_was_said_is_saved_with_its_images(
     assert str(photo) in json.dumps(json.loads(file.read_text()))
     again = run(*chat(seeing_folder, "--load", file), input="And now?\n")
     assert both.stdout.endswith(again.stdout)
+
+
+def test_a_puzzle_is_read_and_solved_from_its_picture(run: Any) -> None:
+    """The grid that was read is shown, since a misreading shows there alone."""
+    done = run("chat", "--model", "tiny-sudoku", "--seed", 1, input=f"/image {PUZZLE_PICTURE}\n\n")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("213695478\n647182593\n")
+    assert "│ 2 1 3 │ · 9 · │ 4 · 8 │" in done.stderr
