@@ -73,6 +73,9 @@ def is_command(line: str) -> bool:
 
 def _unknown(name: str) -> str:
     """The error of a name that is no command, with the nearest one."""
+    if "/" in name:
+        way = "/help lists them, a blank in front of the line asks it"
+        return f"/{name:.80} is no command, and no image that is there; {way}."
     near = get_close_matches(name.lower(), [*COMMANDS, *OTHER_NAMES], 1, ALIKE)
     meant = f"did you mean /{near[0]}? /help lists all" if near else "/help lists them"
     return f"/{name:.40} is no command; {meant}, a blank in front of the line asks it."
@@ -85,7 +88,7 @@ def _help(talk: Talk, argument: str) -> None:
         f"Enter asks. {OPTION}-Enter (or Esc, then Enter), Ctrl-J or a backslash at the end of a "
         "line goes on in another one."
     )
-    say("The paths of images that are dropped into a line attach them; Enter alone asks then.")
+    say("An image dropped into a line is attached; Enter alone asks with images and no text.")
     say("A blank in front asks what would be a command, or exit and quit.")
     say("Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves.")
 
