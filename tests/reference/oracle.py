@@ -98,7 +98,7 @@ class Oracle:
         return cache
 
     def soft_tokens(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[F32, F32]]:
-        """The soft tokens of images [h, w, 3], before and after the projection: one padded batch."""
+        """Soft tokens of images [h, w, 3], before and after the projection; one padded batch."""
         patches, places = zip(*map(_patches, images), strict=True)
         most = max(map(len, patches))
         padded = [pad_along_first_dim(*one, most) for one in zip(patches, places, strict=True)]
