@@ -14,8 +14,8 @@ from ...checkpoint.vision import require_vision
 from ...conversation.turn import Turn
 from ...errors import Setting, SettingsError, counted
 from ...images.pixels import Pixels
+from ...images.png import thumbnail
 from ...images.prepare import open_image
-from ...images.thumbnail import thumbnail
 from ...images.video import Clip, prepare_video
 from ...text.placeholders import Medium
 from ..errors import FileError
@@ -29,7 +29,7 @@ SHOWN_PIXELS = 384  # of an image in the terminal, along its longer side
 
 @dataclass(frozen=True)
 class Media:
-    """What stands in front of a prompt, as a session's `turn` takes it."""
+    """Images and a video in front of a prompt, as a session's `turn` takes them."""
 
     images: tuple[Any, ...] = ()
     video: Clip | None = None
