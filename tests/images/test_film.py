@@ -90,7 +90,7 @@ def test_what_an_edit_list_cuts_away_is_not_shown() -> None:
 def test_the_end_is_that_of_the_frame_shown_last() -> None:
     """Not of one that states a longer time, and was stored later."""
     extent = Extent()
-    for start, length in ((0, 1), (3, 1), (1, 9), (2, 1)):
+    for start, length in ((0, 9), (3, 1), (1, 9), (2, 1)):
         extent.add(Fraction(start), Fraction(length))
     assert (extent.first, extent.last, extent.end, extent.seconds) == (0, 3, 4, 4)
 
