@@ -41,14 +41,11 @@ def command(
     wanted = replace(TEMPLATE, stdin_taken=seen.takes_stdin)
     template, ending = read_text(words, given.template_file, wanted)
     _check(template, given.gaps, prompting.raw, model.name)
-    reads = taken_by(
-        model.name, template_file=given.template_file, image=seen.images, video=seen.video
-    )
-    unread = unread_input_said(words, given.template_file, wanted)
-    with unread, open_trace(output, reads) as trace:
+    reads = taken_by(model.name, template_file=given.template_file, **seen.files)
+    with unread_input_said(words, given.template_file, wanted), open_trace(output, reads) as trace:
         media = read_media(seen, model.name)
-        bar = Bar("reading the prompt")
-        turn = load_session(model, settings, media).fill_turn(
+        session, bar = load_session(model, settings, media), Bar("reading the prompt")
+        turn = session.fill_turn(
             template,
             prompt=given.prompt or "",
             gaps=given.gaps,

@@ -53,7 +53,7 @@ def command(
     words = given_words(given.prompt, given.beside, *ctx.args)
     wanted = replace(PROMPT, optional=seen.given, stdin_taken=seen.takes_stdin)
     text, _ = read_text(words, given.prompt_file, wanted)
-    reads = taken_by(model.name, prompt_file=given.prompt_file, image=seen.images, video=seen.video)
+    reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files)
     unread = unread_input_said(words, given.prompt_file, wanted)
     with unread, open_trace(output, reads) as trace:
         media = read_media(seen, model.name)

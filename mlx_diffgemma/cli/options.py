@@ -3,6 +3,7 @@
 Each option's name, type, default and help stand here once. None is always "not given".
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,6 +154,11 @@ class MediaOptions:
     def given(self) -> bool:
         """True where something is to be seen."""
         return bool(self.images) or self.video is not None
+
+    @property
+    def files(self) -> Mapping[str, Path | Sequence[Path] | None]:
+        """The files that are read, by the names of their options."""
+        return {"image": self.images, "video": self.video}
 
     def require_files(self) -> None:
         """ArgumentError where standard input, from which a chat's questions come, is an image."""

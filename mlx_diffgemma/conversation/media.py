@@ -1,13 +1,14 @@
 """The images and the video of a question: checked, and prepared before anything is computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..assets import Task
 from ..checkpoint.vision import require_vision
-from ..errors import Setting, SettingsError
+from ..errors import Setting, SettingsError, brief
 from ..images.pixels import Pixels
-from ..images.prepare import prepare_image
+from ..images.prepare import open_image, prepare_image
 from ..images.video import Clip, prepare_video
 from ..model.text import Model
 from ..text.placeholders import Medium, require_spelling
@@ -37,8 +38,10 @@ class Given:
             return ()
         return self.images if isinstance(self.images, list | tuple) else (self.images,)
 
-    def prepared(self, model: Model, tokenizer: Tokenizer) -> tuple[Medium, ...]:
-        """Images, then the video, as the network takes them.
+    def prepared(
+        self, model: Model, tokenizer: Tokenizer, task: Task | None = None
+    ) -> tuple[Medium, ...]:
+        """Images, then the video, as the network takes them; task: that they are a problem of.
 
         CheckpointError where the checkpoint sees none, before anything is decoded; SettingsError
         for a number of soft tokens that it does not offer, or that concerns no image; ImageError
@@ -46,17 +49,14 @@ class Given:
         """
         if self:
             require_sight(model, tokenizer)
-        budget = self._budget(model)
-        images = tuple(
-            image if isinstance(image, Pixels) else prepare_image(image, budget)
-            for image in self.each_image
-        )
+        budget = self._budget(model, task)
+        images = tuple(_as_pixels(image, budget, task) for image in self.each_image)
         if self.video is None:
             return images
         return (*images, self.video if isinstance(self.video, Clip) else prepare_video(self.video))
 
-    def _budget(self, model: Model) -> int:
-        """The soft tokens that an image may take."""
+    def _budget(self, model: Model, task: Task | None) -> int:
+        """The soft tokens that an image may take; a task was trained on one number alone."""
         vision, wanted = model.config.vision, self.image_tokens
         if wanted is None:
             return vision.soft_tokens if vision else 0
@@ -65,7 +65,22 @@ class Given:
             raise SettingsError(
                 Setting("image_tokens"), f" is given beside {found}; leave it out, or give images."
             )
-        return require_vision(vision).budget(wanted)
+        vision = require_vision(vision)
+        if task and wanted != vision.soft_tokens:
+            raise SettingsError(
+                Setting("image_tokens"),
+                f" is {brief(wanted)}, expected {vision.soft_tokens}, which this checkpoint was "
+                "trained on; leave it out.",
+            )
+        return vision.budget(wanted)
+
+
+def _as_pixels(image: Any, budget: int, task: Task | None) -> Pixels:
+    """An image as the network takes it; Pixels stay as they are."""
+    if task is None or isinstance(image, Pixels):
+        return prepare_image(image, budget)
+    opened = open_image(image)
+    return prepare_image(replace(opened, image=task.picture(opened.image)), budget)
 
 
 def require_sight(model: Model, tokenizer: Tokenizer) -> None:

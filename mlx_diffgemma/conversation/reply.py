@@ -87,8 +87,10 @@ class Reply:
     """An answer and how it came about.
 
     token_ids include the stop id, as generated_tokens counts it. images and videos are those of the
-    question, not of earlier ones; prompt_tokens count the soft tokens of all. tokens_per_step is
-    tokens per decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases.
+    question, not of earlier ones; prompt_tokens count the soft tokens of all. puzzle: the problem
+    that a checkpoint with a task was given, as typed or as read in a picture, else None.
+    tokens_per_step is tokens per decoder pass; tokens_per_second counts prefill,
+    positions_per_second whole canvases.
     kernels: "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what
     was chosen for this machine, None for the engine's own behaviour.
     """
@@ -102,6 +104,7 @@ class Reply:
     prompt_tokens: int
     images: tuple[ImageInfo, ...]
     videos: tuple[VideoInfo, ...]
+    puzzle: str | None
     generated_tokens: int
     canvases: int
     steps: tuple[int, ...]

@@ -20,6 +20,7 @@ from .conversation import Conversation
 from .fill import FillOptions, FillTurn, prompt_before, require_no_end, token_template
 from .media import Given, require_sight
 from .prompt import Prompt, as_it_is, messages_for, rendered
+from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
 from .turn import Turn, seeded
 
@@ -139,7 +140,7 @@ class Session:
 
         A turn takes them as they are, and decodes nothing again.
         """
-        return Given(images, video, image_tokens).prepared(self.model, self.tokenizer)
+        return Given(images, video, image_tokens).prepared(self.model, self.tokenizer, self.task)
 
     def _question(self, prompt: str, given: Given, *, raw: bool) -> tuple[Message, str | None]:
         """The user's message, and the problem in it that the session's task can check answers to.
@@ -149,7 +150,8 @@ class Session:
         if self.task is None or raw:
             return Message("user", prompt, given.prepared(self.model, self.tokenizer)), None
         if given:
-            raise PromptError("this checkpoint reads no pictures; type the problem instead.")
+            pixels, puzzle = read_puzzle(self.model, self.tokenizer, self.task, prompt, given)
+            return Message("user", "", (pixels,)), puzzle
         puzzle = self.task.prepare(prompt)
         return Message("user", puzzle), puzzle
 
@@ -191,8 +193,13 @@ class Session:
             require_no_template(system=system)
         task, puzzle = None if raw else self.task, None
         if task:
+            if given:
+                raise PromptError(
+                    "the template is the problem already, expected no image or video beside it; "
+                    "leave it out, or ask about the picture without a template."
+                )
             template, puzzle = task.template(template)
-            prompt = prompt if prompt.strip() or given else puzzle
+            prompt = prompt if prompt.strip() else puzzle
         question, _ = self._question(prompt, given, raw=raw)
         config, settings = self.model.config, seeded(settings)
         require_no_end(settings)

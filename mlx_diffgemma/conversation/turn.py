@@ -34,7 +34,7 @@ class Turn:
     An iteration given up early leaves a Reply with the finished canvases and the finish reason
     "interrupted"; they also enter the conversation. So does one that another question, a reset or a
     restore ends: going on with it is a TurnError, as a second iteration is. puzzle: the problem
-    that the session's task can check an answer to.
+    that the session's task can check an answer to, as it was typed or read in a picture.
     """
 
     session: "Session"
@@ -113,6 +113,7 @@ class Turn:
             prompt_tokens=len(self.prompt_ids),
             images=self.images,
             videos=self.videos,
+            puzzle=self.puzzle,
             generated_tokens=count,
             canvases=len(steps),
             steps=tuple(steps),

@@ -1,4 +1,4 @@
-"""Pixels as PNG, in which a saved conversation keeps what the model saw, and back."""
+"""Pixels as PNG, in which a saved conversation keeps what the model saw, and back; small ones."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -17,6 +17,17 @@ def to_png(pixels: Pixels) -> bytes:
 
     content = BytesIO()
     Image.fromarray(pixels.rgb).save(content, "PNG", compress_level=1)
+    return content.getvalue()
+
+
+def thumbnail(pixels: Pixels, most: int) -> bytes:
+    """The resized image, made smaller: at most `most` pixels wide and high."""
+    from PIL import Image
+
+    content = BytesIO()
+    small = Image.fromarray(pixels.rgb)
+    small.thumbnail((most, most), reducing_gap=2.0)
+    small.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 

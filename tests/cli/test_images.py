@@ -14,6 +14,7 @@ from PIL import Image
 from pseudo_terminal import PROGRAM, Tty
 from puzzle import SOLVE, assert_one_line
 
+PICTURES = Path(__file__).parents[1] / "assets" / "data" / "pictures"
 SHORT = ("--max-tokens", 8, "--seed", 1)
 
 
@@ -93,6 +94,18 @@ def test_a_trace_has_counts_and_no_pixels(
     assert max(map(len, lines)) < 2000
     again = run("replay", trace)
     assert (again.exit_code, again.stdout) == (0, done.stdout)
+
+
+def test_the_trace_of_a_picture_holds_what_was_read(run: Any, tmp_path: Path) -> None:
+    picture = PICTURES / "02-wide-480x432.png"
+    trace, page = tmp_path / "steps.jsonl", tmp_path / "page.html"
+    solve = ("generate", "--model", "tiny-sudoku", "--seed", 1, "--image", picture)
+    done = run(*solve, "--trace", trace)
+    header = json.loads(trace.read_text().splitlines()[0])
+    assert (len(header["prompt"].split()), len(header["images"])) == (9, 1)
+    assert run("replay", trace).stdout == done.stdout
+    assert run("replay", trace, "--html", page).exit_code == 0
+    assert header["prompt"].split()[0] in page.read_text()
 
 
 # --- what is said of it

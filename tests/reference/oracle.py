@@ -120,7 +120,7 @@ class Oracle:
         )
 
     def soft_tokens(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[F32, F32]]:
-        """The soft tokens of images [h, w, 3], before and behind the projection, padded."""
+        """Soft tokens of images [h, w, 3], before and behind the projection; one padded batch."""
         pixels, positions = _padded(images)
         with torch.no_grad():
             output = self.model.model.encoder.get_image_features(pixels, positions)

@@ -11,24 +11,25 @@ from typing import Any
 from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.hub import local_folder
 from ...checkpoint.vision import require_vision
+from ...conversation.turn import Turn
 from ...errors import Setting, SettingsError, counted
 from ...images.pixels import Pixels
+from ...images.png import thumbnail
 from ...images.prepare import open_image
-from ...images.thumbnail import thumbnail
 from ...images.video import Clip, prepare_video
 from ...text.placeholders import Medium
 from ..errors import FileError
 from ..options import STANDARD_INPUT, MediaOptions
 from ..terminal.inline import can_show, show_image
 from ..terminal.progress import Bar
-from ..terminal.streams import is_terminal, say
+from ..terminal.streams import is_terminal, say, tell
 
 SHOWN_PIXELS = 384  # of an image in the terminal, along its longer side
 
 
 @dataclass(frozen=True)
 class Media:
-    """What stands in front of a prompt, as a session's `turn` takes it."""
+    """Images and a video in front of a prompt, as a session's `turn` takes them."""
 
     images: tuple[Any, ...] = ()
     video: Clip | None = None
@@ -89,6 +90,14 @@ def show_media(
         if pictures and can_show():
             height, width, _ = first.rgb.shape
             show_image(thumbnail(first, SHOWN_PIXELS), width, height)
+
+
+def show_read(turn: Turn) -> None:
+    """The problem that was read in a picture, on standard error: a misreading shows there alone."""
+    if turn.task and turn.puzzle and turn.question.media:
+        say("read in the picture:")
+        for line in turn.task.drawing(turn.puzzle):
+            tell(line)
 
 
 def described(medium: Medium, unnamed: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ...errors import counted
+from ..answer.media import show_read
 from ..answer.turn import Answer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated
 from ..explain import explain
@@ -90,6 +91,7 @@ class Chat:
         turn = self.talk.turn(question, bar)
         for note in self.talk.new_notes(turn):
             say(f"note: {note}")
+        show_read(turn)
         display = choose_display(turn, False, self.visual)
         if display.live and self.screen is None:
             self.screen = Screen(keeps_typed=True)

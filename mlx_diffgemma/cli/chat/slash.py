@@ -73,6 +73,9 @@ def is_command(line: str) -> bool:
 
 def _unknown(name: str) -> str:
     """The error of a name that is no command, with the nearest one."""
+    if "/" in name:
+        way = "/help lists them, a blank in front of the line asks it"
+        return f"/{name:.80} is no command, and no image that is there; {way}."
     near = get_close_matches(name.lower(), [*COMMANDS, *OTHER_NAMES], 1, ALIKE)
     meant = f"did you mean /{near[0]}? /help lists all" if near else "/help lists them"
     return f"/{name:.40} is no command; {meant}, a blank in front of the line asks it."
@@ -85,7 +88,7 @@ def _help(talk: Talk, argument: str) -> None:
         f"Enter asks. {OPTION}-Enter (or Esc, then Enter), Ctrl-J or a backslash at the end of a "
         "line goes on in another one."
     )
-    say("The paths of images that are dropped into a line attach them; Enter alone asks then.")
+    say("An image dropped into a line is attached; Enter alone asks with images and no text.")
     say("A blank in front asks what would be a command, or exit and quit.")
     say("Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves.")
 
@@ -166,6 +169,8 @@ def _save(talk: Talk, argument: str) -> None:
     name = f" {argument}".removesuffix(WITH_IMAGES).strip()
     if not name:
         raise ArgumentError("/save takes the name of a file.")
+    if other := next((word for word in name.split() if word.startswith("--")), None):
+        raise ArgumentError(f"/save takes{WITH_IMAGES} and no other option, got {other!r:.40}.")
     try:
         file = Path(name).expanduser()
     except RuntimeError as error:
@@ -175,7 +180,7 @@ def _save(talk: Talk, argument: str) -> None:
     session = talk.session
     said = SavedConversation(session.info.path, session.system, tuple(talk.said))
     kept = save(file, said, Path(session.info.path), with_images=argument != name)
-    inside = f", with what was seen of {kept} of the images and videos" if kept else ""
+    inside = f", which keeps {kept} itself" if kept else ""
     say(f"saved {counted(len(talk.said), 'message')} to {file}{inside}.")
 
 

@@ -13,6 +13,7 @@ from puzzle import assert_one_line
 from mlx_diffgemma.cli.chat import slash
 from mlx_diffgemma.errors import ImageError
 
+PUZZLE_PICTURE = Path(__file__).parents[2] / "assets" / "data" / "pictures" / "01-square.png"
 LINE = "my photo.png: 60 x 120 pixels, 2 soft tokens, for the next question."
 
 
@@ -145,14 +146,17 @@ def test_paths_dropped_into_a_line(run: Any, seeing_folder: Path, photo: Path) -
     both = ("--image", photo, "--image", photo, "--model", seeing_folder)
     expected = answers(run, "What's this?", *both).strip()
     dropped = str(photo).replace(" ", "\\ ")
+    shot = photo.with_name("Screenshot 2026-11-28 at 9.41.00\u202fAM.png")  # as macOS names them
+    shot.write_bytes(photo.read_bytes())
     with Tty(*PROGRAM, *chat(seeing_folder), columns=200, rows=50) as tty:
         prompted(tty, "0% >").type(f"{dropped} \r")
-        prompted(tty, "0% + 1 image >").type(f"\x1b[200~'{photo}' \x1b[201~What's this?\r")
+        prompted(tty, "0% + 1 image >").type(f"\x1b[200~'{shot}' \x1b[201~What's this?\r")
         tty.until(lambda tty: tty.entered == 1)
         prompted(tty, "1% >").type("/stats\r")
         tty.until("tokens, 4 of them soft")
         shown = tty.scrollback()
-        assert shown.count(LINE) == 2
+        assert LINE in shown
+        assert "AM.png: 60 x 120 pixels" in shown
         assert repr(expected.splitlines()[-1].split("\t")[-1])[1:-1] in shown
         prompted(tty, "1% >").type("/tmp/none.png\r")
         tty.until("error: /tmp/none.png is no command")
@@ -201,3 +205,11 @@ def test_what_was_said_is_saved_with_its_images(
     assert str(photo) in json.dumps(json.loads(file.read_text()))
     again = run(*chat(seeing_folder, "--load", file), input="And now?\n")
     assert both.stdout.endswith(again.stdout)
+
+
+def test_a_puzzle_is_read_and_solved_from_its_picture(run: Any) -> None:
+    """The grid that was read is shown, since a misreading shows there alone."""
+    done = run("chat", "--model", "tiny-sudoku", "--seed", 1, input=f"/image {PUZZLE_PICTURE}\n\n")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("213695478\n647182593\n")
+    assert "│ 2 1 3 │ · 9 · │ 4 · 8 │" in done.stderr

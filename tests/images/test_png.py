@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mlx_diffgemma.images.pixels import Pixels, Source
-from mlx_diffgemma.images.thumbnail import thumbnail
+from mlx_diffgemma.images.png import thumbnail
 
 
 @pytest.mark.parametrize(
