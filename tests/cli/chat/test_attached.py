@@ -50,6 +50,17 @@ def test_enter_asks_with_images_alone(run: Any, seeing_folder: Path, photo: Path
     assert run(*chat(seeing_folder), input=f"/image {photo}\n\n").stdout == expected
 
 
+def test_more_soft_tokens_than_the_checkpoints_own(
+    run: Any, seeing_folder: Path, photo: Path
+) -> None:
+    """An image that had been resized was measured by the usual number once more."""
+    tokens = ("--image-tokens", 70)
+    done = run(*chat(seeing_folder, *tokens), input=f"/image {photo}\nWhat?\n")
+    assert_says(said(done)[0], "55 soft tokens")
+    expected = answers(run, "What?", "--image", photo, *tokens, "--model", seeing_folder)
+    assert (done.exit_code, done.stdout) == (0, expected)
+
+
 def test_images_are_for_one_question(run: Any, seeing_folder: Path, photo: Path) -> None:
     typed = f"/image {photo}\nWhat?\n/stats\n/reset\nWhat?\n/stats\n"
     done = run(*chat(seeing_folder), input=typed)
@@ -213,3 +224,12 @@ def test_a_puzzle_is_read_and_solved_from_its_picture(run: Any) -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("213695478\n647182593\n")
     assert "│ 2 1 3 │ · 9 · │ 4 · 8 │" in done.stderr
+
+
+def test_a_picture_that_shows_no_puzzle_is_let_go(run: Any, photo: Path) -> None:
+    """The next one would have been a second picture."""
+    typed = f"/image {photo}\n\n/image {PUZZLE_PICTURE}\n\n"
+    done = run("chat", "--model", "tiny-sudoku", "--seed", 1, input=typed)
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert_says(error, "picture ... Nothing is attached any more")
+    assert done.stdout.startswith("213695478\n")
