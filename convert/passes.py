@@ -1,11 +1,12 @@
-"""One decoder pass over a fixed canvas, with a single layer of the network in memory at a time.
+"""One decoder pass over a fixed canvas, and one of the vision tower over a fixed image.
 
-A source three times as large as the memory can so be compared with the folder made from it.
+A single layer is in memory at a time, so that a source three times as large as the memory can be
+compared with the folder made from it.
 Axes: L prompt positions, C canvas positions, V vocabulary, H hidden size.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.tensors import Tensors
+from ..checkpoint.vision import VisionConfig
+from ..images.pixels import POOL, SIDE, Pixels, Source
 from ..model.attention import CAUSAL
 from ..model.cache import LayerCache
 from ..model.elementwise import softcap
-from ..model.weights import build_ends, build_layer
+from ..model.vision import VisionLayer
+from ..model.weights import build_ends, build_layer, build_vision
 
 PROMPT_LENGTH, CANVAS_LENGTH = 8, 16
+IMAGE_SIZE = (3, 2)  # width and height in soft tokens
 STRIDE = 7919  # a prime, so that ids spread over any vocabulary
 
 Rows = NDArray[np.float64]
@@ -54,11 +59,34 @@ def first_step_log_probabilities(
     return normed
 
 
+def image_features(folder: Path) -> Rows | None:
+    """Features [N, H] of a fixed image, with activations in float32; None without a tower."""
+    tower = build_vision(Tensors(folder, read_config(folder), mx.float32))
+    if tower is None:
+        return None
+    tower = replace(tower, layers=_one_by_one(list(tower.layers)))
+    return np.asarray(tower(_image(tower.config))).astype(np.float64)
+
+
 def distance(source: Rows, other: Rows) -> Distance:
     """KL(source || other) of log probabilities [C, V]."""
     kl = (np.exp(source) * (source - other)).sum(axis=-1)
     same = int((source.argmax(axis=-1) == other.argmax(axis=-1)).sum())
     return Distance(float(kl.mean()), float(kl.max()), same, len(kl))
+
+
+def _one_by_one(layers: list[VisionLayer]) -> Iterator[VisionLayer]:
+    """The layers, each let go of when the next is asked for."""
+    while layers:
+        yield layers.pop(0)
+
+
+def _image(config: VisionConfig) -> Pixels:
+    """An image without meaning, no side of which is longer than the tower has positions."""
+    most = max(1, config.position_embedding_size // POOL)
+    width, height = (SIDE * min(side, most) for side in IMAGE_SIZE)
+    rgb = (np.arange(height * width * 3) * STRIDE % 251).astype(np.uint8)
+    return Pixels(rgb.reshape(height, width, 3), width, height, Source(None, ""))
 
 
 def _ids(config: ModelConfig) -> tuple[mx.array, mx.array]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.vision import VISION
 from ..errors import CheckpointError
 from .bind import bind
 from .quantize import Recipe
@@ -64,10 +63,6 @@ class Plan:
     def unfit(self) -> list[str]:
         """Matrices that stay unpacked because their width is no multiple of the group size."""
         return [entry.name for entry in self.entries if entry.wanted and not entry.packing]
-
-    @property
-    def has_vision(self) -> bool:
-        return any(VISION.match(entry.name) for entry in self.entries)
 
     @property
     def peak_bytes(self) -> int:

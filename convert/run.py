@@ -110,7 +110,7 @@ def _lacking(plan: Plan) -> Iterator[str]:
     source = plan.source
     if not is_there(source.folder / "tokenizer.json"):
         yield f"{source.name} has no tokenizer.json, OUT needs one before it can answer"
-    if source.config.vision and not plan.has_vision:
+    if source.config.vision and source.vision is None:
         yield f"{source.name} has no vision tensors, though config.json has a tower; nor will OUT"
 
 

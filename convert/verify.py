@@ -1,7 +1,7 @@
 """Check of a converted folder, against its own files and against its source.
 
 Compared are hashes with the manifest; names, shapes and dtypes with config.json; unpacked numbers
-with the source's, a block at a time; and one decoder pass of both.
+with the source's, a block at a time; one decoder pass of both, and an image through both towers.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,21 @@ from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights
 from .hashing import hash_file
-from .passes import Distance, Rows, distance, first_step_log_probabilities
+from .passes import Distance, Rows, distance, first_step_log_probabilities, image_features
 from .plan import Plan, make_plan
 from .quantize import RecipeOptions, make_recipe
 from .read import open_checkpoint
 from .state import MANIFEST
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """An image through the vision tower: its soft tokens, and their error against the source's."""
+
+    soft_tokens: int
+    relative_rms: float | None  # None without a source
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Verification:
     parts: tuple[PartError, ...]  # empty without a source
     decoder: Distance | None
     mean_entropy: float  # nats a canvas position after the first step
+    image: ImageCheck | None  # None without a vision tower
 
 
 def verify(
@@ -61,7 +70,8 @@ def verify(
         theirs = _log_probabilities(against, "running the source's decoder", progress)
         decoder = distance(theirs, ours)
     entropy = float(-(np.exp(ours) * ours).sum(axis=-1).mean())
-    return Verification(folder, hashed, len(plan.source.headers), parts, decoder, entropy)
+    image = _check_image(folder, against)
+    return Verification(folder, hashed, len(plan.source.headers), parts, decoder, entropy, image)
 
 
 def check_hashes(folder: Path, progress: Progress) -> int | None:
@@ -100,6 +110,19 @@ def _manifest_files(folder: Path) -> list[dict[str, Any]]:
 def _as_stored(folder: Path) -> Plan:
     """A plan that would unpack all tensors of a folder: their names and shapes are checked."""
     return make_plan(open_checkpoint(folder), make_recipe(RecipeOptions("none")), requantize=True)
+
+
+def _check_image(folder: Path, against: Path | None) -> ImageCheck | None:
+    """A fixed image through both towers; the weights said already that both or neither have one."""
+    if (ours := image_features(folder)) is None:
+        return None
+    if not np.isfinite(ours).all():
+        raise ConvertError(f"{folder}: the vision tower gives numbers that are not finite.")
+    theirs = None if against is None else image_features(against)
+    if theirs is None:
+        return ImageCheck(len(ours), None)
+    error = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    return ImageCheck(len(ours), error)
 
 
 def _log_probabilities(folder: Path, what: str, progress: Progress) -> Rows:

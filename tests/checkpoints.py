@@ -375,6 +375,21 @@ def write_folder(
     return folder
 
 
+def vision_aside(folder: Path) -> Path:
+    """The vision tensors of a folder moved to the side file in which OptiQ keeps them."""
+    arrays = load_tensors(folder)
+    mx.eval(arrays)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+    side = folder / "optiq" / "optiq_vision.safetensors"
+    side.parent.mkdir()
+    vision = {name: arrays.pop(name) for name in list(arrays) if "vision" in name}
+    save_tensors(side, vision)
+    save_tensors(folder / "model.safetensors", arrays)
+    return folder
+
+
 def save_tensors(file: Path, arrays: Mapping[str, mx.array]) -> None:
     mx.save_safetensors(str(file), dict(arrays), metadata={"format": "pt"})
 

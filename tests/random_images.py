@@ -1,22 +1,18 @@
-"""Images of random pixels, and prompts of random text around them; the same on every machine.
-
-A soft token is 48 x 48 pixels. Pixels come from `checkpoints.uniform`.
-"""
+"""Prompts of random text with images of random pixels in it; the same on every machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from checkpoints import Sizes, uniform
+from checkpoints import Sizes, random_image, uniform
 
-from mlx_diffgemma.images.pixels import SIDE, Pixels, Source
+from mlx_diffgemma.images.pixels import Pixels, Source
 
 
-def random_image(columns: int, rows: int, *key: int) -> Pixels:
-    """An image of columns x rows soft tokens."""
-    shape = (rows * SIDE, columns * SIDE, 3)
-    rgb = np.floor((uniform(shape, 71, *key) + 1) * 128).astype(np.uint8)
-    return Pixels(rgb, shape[1], shape[0], Source(None, ""))
+def random_pixels(width: int, height: int, key: int) -> Pixels:
+    """An image of width x height soft tokens."""
+    rgb = random_image(width, height, key)
+    return Pixels(rgb, rgb.shape[1], rgb.shape[0], Source(None, ""))
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,7 @@ class Shown:
 
 def random_text(sizes: Sizes, count: int, *key: int) -> list[int]:
     """So many ids, none of them an image's."""
-    below = min(sizes.image_ids)
-    return np.floor((uniform((count,), 72, *key) + 1) / 2 * below).astype(int).tolist()
+    return np.floor((uniform((count,), 72, *key) + 1) / 2 * sizes.text_ids).astype(int).tolist()
 
 
 def shown(sizes: Sizes, parts: Sequence[int | Pixels], *key: int) -> Shown:

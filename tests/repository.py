@@ -7,7 +7,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from mlx_diffgemma.checkpoint.shards import read_headers, shard_files
+from mlx_diffgemma.checkpoint.shards import SIDE_FILE, named_shards, read_headers
 
 REPO = "owner/model"
 COMMIT = "0123abcd"
@@ -29,20 +29,32 @@ class Repository:
         files = [
             SimpleNamespace(rfilename=file.name, size=file.stat().st_size)
             for file in sorted(self.folder.iterdir())
+            if file.is_file()
         ]
+        if (side := self.folder / SIDE_FILE).exists():
+            files.append(SimpleNamespace(rfilename=SIDE_FILE, size=side.stat().st_size))
         return SimpleNamespace(sha=COMMIT, siblings=files)
 
     def get_safetensors_metadata(self, repo_id: str, *, revision: str | None) -> Any:
         self._ask("headers", revision)
-        files = {file.name: SimpleNamespace(tensors={}) for file in shard_files(self.folder)}
-        ends = dict.fromkeys(files, 0)
+        shards, _ = named_shards(self.folder)
+        return SimpleNamespace(files_metadata={file.name: self._header(file) for file in shards})
+
+    def parse_safetensors_file_metadata(
+        self, repo_id: str, name: str, *, revision: str | None
+    ) -> Any:
+        self._ask(name, revision)
+        return self._header(self.folder / name)
+
+    def _header(self, file: Path) -> Any:
+        tensors, end = {}, 0
         for name, info in read_headers(self.folder).items():
-            shard = info.file.name
-            begin, ends[shard] = ends[shard], ends[shard] + info.num_bytes
-            files[shard].tensors[name] = SimpleNamespace(
-                dtype=info.dtype, shape=list(info.shape), data_offsets=(begin, ends[shard])
-            )
-        return SimpleNamespace(files_metadata=files)
+            if info.file == file:
+                begin, end = end, end + info.num_bytes
+                tensors[name] = SimpleNamespace(
+                    dtype=info.dtype, shape=list(info.shape), data_offsets=(begin, end)
+                )
+        return SimpleNamespace(tensors=tensors)
 
     def hf_hub_download(self, repo_id: str, name: str, *, revision: str | None) -> str:
         self._ask(name, revision)

@@ -19,7 +19,7 @@ from .config import read_config
 from .hub import TEMPLATE_FILES, TRY_NOW, Source, find_model, reach, survey
 from .shards import SIDE_FILE
 
-SMALL_CONFIGS = ("config.json", "generation_config.json")
+SMALL_CONFIGS = ("config.json", "generation_config.json", "processor_config.json")
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def token_budget(
         raise PromptError(
             f"{prompt_size(prompt_length, soft_tokens)} and {counted(canvases, 'canvas')} of {C} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
-            "the prompt or lower ",
+            "the prompt",
             *ways_down("max_tokens", soft_tokens),
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
@@ -107,9 +107,11 @@ def prompt_size(length: int, soft_tokens: int) -> str:
 
 
 def ways_down(name: str, soft_tokens: int) -> tuple[str, ...]:
-    """The end of a message: a setting to lower, and with images that of their tokens."""
-    images = (" or ", Setting("image_tokens")) if soft_tokens else ()
-    return (Setting(name), *images, ".")
+    """The end of a message: a setting to lower, and with images what makes less of those."""
+    if not soft_tokens:
+        return (" or lower ", Setting(name), ".")
+    fewer = ", show fewer images or a shorter video, or lower "
+    return (fewer, Setting(name), " or ", Setting("image_tokens"), ".")
 
 
 def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:

@@ -52,8 +52,8 @@ def needed_positions(
 ) -> int:
     """Positions of prompt and template; PromptError when the model has fewer.
 
-    soft_tokens: those of the prompt that stand for images.
-    A canvas never reaches further than the template at full length, or one canvas.
+    soft_tokens: those of the prompt that stand for images. A canvas never reaches further than the
+    template at full length, or one canvas.
     """
     context, length = config.text.max_position_embeddings, template.num_positions
     needed = prompt_length + max(length, config.canvas_length)
@@ -62,8 +62,7 @@ def needed_positions(
     if needed > context:
         raise PromptError(
             f"{prompt_size(prompt_length, soft_tokens)} and a template of {length:,} need "
-            f"{needed:,} positions, the model has {context:,}; shorten the prompt or the template, "
-            "or lower ",
+            f"{needed:,} positions, the model has {context:,}; shorten the prompt or the template",
             *ways_down("gaps", soft_tokens),
         )
     return needed

@@ -4,8 +4,6 @@ Source: transformers 5.24, `models/gemma4/image_processing_pil_gemma4.py`.
 """
 
 from dataclasses import dataclass
-from hashlib import sha256
-from io import BytesIO
 from math import floor, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from ..errors import ImageError, Setting, SettingsError, brief, counted
 from .colour import on_white, orientation_of, turned
 from .formats import decode, load, reading, require_size
 from .libraries import require_pillow
-from .pixels import SIDE, Pixels, Source
+from .pixels import SIDE, Pixels, Source, hash_of
 from .sources import read
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def prepare_image(
         require_within(image, soft_tokens)
         return image
     opened = open_image(image, exif=exif)
-    return resized(opened, soft_tokens)
+    return _fitted(opened, soft_tokens)
 
 
 def open_image(image: Any, *, exif: bool = True) -> Opened:
@@ -73,7 +71,7 @@ def open_image(image: Any, *, exif: bool = True) -> Opened:
     return Opened(rgb, content.source, *rgb.size)
 
 
-def resized(opened: Opened, soft_tokens: int) -> Pixels:
+def _fitted(opened: Opened, soft_tokens: int) -> Pixels:
     """Pixels of an opened image; equal size means no resize."""
     from PIL.Image import Resampling
 
@@ -121,16 +119,13 @@ def require_within(pixels: Pixels, soft_tokens: int) -> None:
 
 
 def _in_memory(image: "Image", exif: bool) -> Opened:
-    """Of an image that came from no file: its pixels as PNG stand in for one."""
+    """Of an image that came from no file."""
     name = "the image"
     with reading(name):
         require_size(image.size, name)
         load(image)
     rgb = _upright(image, name, exif)
-    packed = BytesIO()
-    rgb.save(packed, "PNG", compress_level=1)
-    data = packed.getvalue()
-    return Opened(rgb, Source(None, sha256(data).hexdigest(), data), *rgb.size)
+    return Opened(rgb, Source(None, hash_of(np.asarray(rgb))), *rgb.size)
 
 
 def _from_array(given: Any) -> "Image":

@@ -33,9 +33,9 @@ def read(given: Any, what: str = "image") -> Content:
     if isinstance(given, str | os.PathLike):
         return read_file(path_of(given, what))
     if isinstance(given, bytes | bytearray | memoryview):
-        return _kept(bytes(given), f"the {what}")
+        return _unnamed(bytes(given), f"the {what}")
     if hasattr(given, "read"):
-        return _kept(_drain(given, what), _stream_name(given, what))
+        return _unnamed(_drain(given, what), _stream_name(given, what))
     raise ImageError(f"the {what} is {brief(given)}, {EXPECTED}.")
 
 
@@ -118,5 +118,5 @@ def _stream_name(stream: BinaryIO, what: str) -> str:
     return "standard input" if name == "<stdin>" else shown(name)
 
 
-def _kept(data: bytes, name: str) -> Content:
-    return Content(data, name, Source(None, sha256(data).hexdigest(), data))
+def _unnamed(data: bytes, name: str) -> Content:
+    return Content(data, name, Source(None, sha256(data).hexdigest()))

@@ -31,14 +31,14 @@ Progress = Callable[[int, int], None]
 class Clip:
     """The sampled frames of a video, and the time of each as MM:SS.
 
-    seconds: of the whole video; source_frames: the number of frames in it, where that is known.
+    seconds: of the whole video; source_frames: the number of frames in it.
     """
 
     frames: tuple[Pixels, ...]
     stamps: tuple[str, ...]
     seconds: float
     source: Source
-    source_frames: int | None = None
+    source_frames: int
 
     @property
     def soft_tokens(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import StoredTensors
-from ..checkpoint.vision import VISION
+from ..checkpoint.vision import VISION, VisionConfig
 from ..machine.dtypes import FLOATS
 from .weights import check_network
 
@@ -46,10 +46,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All parts of a folder, and the names of tensors that no part uses."""
+    """All parts of a folder, and the names of tensors that no part uses.
+
+    vision: the sizes of its tower, None where it has none.
+    """
 
     parts: tuple[Part, ...]
     dropped: tuple[str, ...]
+    vision: VisionConfig | None
 
     @property
     def parameters(self) -> int:
@@ -70,7 +74,7 @@ def take_inventory(folder: Path, config: ModelConfig, *, shape_only: bool = Fals
         used = [name for name in used if name not in names]
         if names:
             parts.append(_part(part, names, tensors))
-    return Inventory(tuple(parts), dropped)
+    return Inventory(tuple(parts), dropped, tensors.vision)
 
 
 def _part(part: str, names: list[str], tensors: StoredTensors) -> Part:

@@ -15,7 +15,7 @@ from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..machine.memory import available_memory, raised_limit
 from .cache import most_room
-from .scores import attention_bytes
+from .scores import attention_bytes, vision_bytes
 from .text import PREFILL_CHUNK
 from .weighing import Weights, weigh
 from .weights import chosen_dtype
@@ -59,7 +59,7 @@ class MemoryPlan:
     """The Footprint of a checkpoint by the positions in its cache, prompt and canvases.
 
     item_bytes: of a number in the cache, which has the activations' dtype; piece: the positions
-    written at a time at most, a chunk of a prompt or a canvas.
+    written at a time at most, a chunk of a prompt, an image in it or a canvas.
     """
 
     config: ModelConfig
@@ -89,9 +89,20 @@ class MemoryPlan:
         return max(self.computing_bytes(context), self.replaced_bytes(context), loading)
 
     def computing_bytes(self, context: int) -> int:
-        """Bytes that a chunk of a prompt, or a step over a canvas, computes in at `context`."""
+        """Bytes that a chunk of a prompt, or a step over a canvas, computes in at `context`.
+
+        Or an image: the vision tower gives back what it took before the chunk is computed.
+        """
         attention = attention_bytes(self.config, context, self.piece, self.item_bytes)
-        return WORKSPACE_BYTES + attention
+        return max(WORKSPACE_BYTES + attention, self.image_bytes)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes that the largest image is encoded in, beside embeddings of the chunk around it."""
+        if (vision := self.weights.vision) is None:
+            return 0
+        embeddings = 2 * self.piece * self.config.text.hidden_size * self.item_bytes
+        return embeddings + vision_bytes(vision, vision.budgets[-1], self.item_bytes)
 
     def replaced_bytes(self, context: int) -> int:
         """Bytes of the largest buffer that a larger one can replace; layers grow one by one."""
@@ -133,8 +144,10 @@ def plan_memory(
     config, choices = read_config(folder), choices or Choices()
     computed = mlx_dtype(dtype) if dtype else chosen_dtype(config, choices)
     weights = weigh(folder, config, computed, choices, shape_only=shape_only)
-    piece = max(choices.prefill_chunk or PREFILL_CHUNK, config.canvas_length)
-    return MemoryPlan(config, weights, computed.size, piece)
+    pieces = [choices.prefill_chunk or PREFILL_CHUNK, config.canvas_length]
+    if weights.vision is not None:
+        pieces.append(weights.vision.budgets[-1])  # an image is never cut
+    return MemoryPlan(config, weights, computed.size, max(pieces))
 
 
 def fit_check(

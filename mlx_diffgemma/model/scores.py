@@ -9,6 +9,8 @@ softmax takes their place. Keys of grouped heads are broadcast, not repeated. So
 from math import isqrt
 
 from ..checkpoint.config import LayerConfig, ModelConfig, TextConfig
+from ..checkpoint.vision import VisionConfig
+from ..images.pixels import PATCH_NUMBERS, POOL
 
 MOST_SCORES = 2**26
 """The most scores that exist at once, 134 MB in 16 bits.
@@ -25,6 +27,8 @@ TILE = 32  # rows: MLX's products on a GPU go by multiples of it
 
 SCORES_HELD = 2  # those in work, and those of a layer before that were not given back yet
 ROWS_HELD = 8  # arrays of a chunk: projected, normed, rotated, scaled, outputs; of two layers
+# The same of the vision tower: what an MLP, the residual and the pixels come to in arrays.
+MLP_HELD, RESIDUALS_HELD, PIXELS_HELD = 6, 4, 3
 
 
 def block_sizes(heads: int, queries: int, keys: int, window: int | None = None) -> tuple[int, int]:
@@ -63,6 +67,21 @@ def attention_bytes(config: ModelConfig, context: int, chunk: int, item_bytes: i
             scores = min(MOST_SCORES, text.num_attention_heads * rows * min(context, seen))
             most = max(most, SCORES_HELD * scores + ROWS_HELD * rows * _width(layer, text))
     return most * item_bytes
+
+
+def vision_bytes(vision: VisionConfig, soft_tokens: int, item_bytes: int) -> int:
+    """The most bytes that the tower holds at once for an image, beyond its weights.
+
+    Counted are the pixels in 32 bits, the residual, and the larger of the MLP and attention, whose
+    scores and rows count as in `attention_bytes`. Upper bounds: measured peaks stay below them.
+    """
+    patches, wide = POOL**2 * soft_tokens, vision.num_attention_heads * vision.head_dim
+    scores = min(MOST_SCORES, vision.num_attention_heads * patches**2)
+    attention = SCORES_HELD * scores + ROWS_HELD * patches * 3 * wide
+    mlp = MLP_HELD * patches * vision.intermediate_size
+    residual = RESIDUALS_HELD * patches * vision.hidden_size
+    pixels = 4 * PIXELS_HELD * patches * PATCH_NUMBERS
+    return pixels + item_bytes * (residual + max(attention, mlp))
 
 
 def _width(layer: LayerConfig, text: TextConfig) -> int:

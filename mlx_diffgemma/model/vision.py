@@ -5,7 +5,7 @@ text network's hidden size. Source: transformers 5.24, `models/gemma4/modeling_g
 (Gemma4VisionModel) and `models/diffusion_gemma` (DiffusionGemmaMultimodalEmbedder).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 
@@ -76,7 +76,7 @@ class VisionTower:
     config: VisionConfig
     patch: AnyMatrix
     positions: mx.array
-    layers: Sequence[VisionLayer]
+    layers: Iterable[VisionLayer]
     std_bias: mx.array | None
     std_scale: mx.array | None
     projection: AnyMatrix

@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import PromisedTensors
+from ..checkpoint.vision import VisionConfig
 from ..machine.choices import Choices
 from ..machine.device import on_gpu
 from ..machine.dtypes import MLX_NAMES, mlx_dtype
@@ -28,10 +29,14 @@ Form = tuple[mx.Dtype, int]  # dtype and count of items
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a network's arrays: those that stay, and the most that are there while loading."""
+    """Bytes of a network's arrays: those that stay, and the most that are there while loading.
+
+    vision: the sizes of the vision tower among them, None where there is none.
+    """
 
     held_bytes: int
     loading_bytes: int
+    vision: VisionConfig | None = None
 
 
 def weigh(
@@ -44,7 +49,7 @@ def weigh(
 ) -> Weights:
     """The bytes that `load_network` will hold of `folder` on the back end at hand.
 
-    Counted are all arrays of the built network: the text network alone, in the dtypes and layouts
+    Counted are all arrays of the built network, the vision tower with it, in the dtypes and layouts
     that it computes with. Files are read into memory of MLX's own, not mapped. While loading,
     copies of the array at hand stand beside those that are there (an upper bound), and all packed
     weights beside the unpacked ones. shape_only: the files may end behind their headers.
@@ -55,7 +60,8 @@ def weigh(
     model = build(tensors, lambda layer, part: scales.add(part, MAKING))
     unpacking = MAKING if on_gpu() else UNPACKING_ON_CPU
     made = variant(model, choices, lambda part: scales.add(part, unpacking))
-    return Weights(sum(array.nbytes for array in distinct_arrays(made)), scales.peak_bytes)
+    held = sum(array.nbytes for array in distinct_arrays(made))
+    return Weights(held, scales.peak_bytes, tensors.vision)
 
 
 @dataclass

@@ -5,13 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from checkpoints import Sizes, edit_json, write_checkpoint
+from checkpoints import Sizes, edit_json, vision_aside, write_checkpoint
 from facts import raises
 from repository import COMMIT, REPO, refused, serve
 
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.checkpoint.remote import find_headers, remote_headers
-from mlx_diffgemma.checkpoint.shards import read_headers
+from mlx_diffgemma.checkpoint.shards import SIDE_FILE, read_headers
 from mlx_diffgemma.errors import CheckpointError, HubError
 
 TENSOR_BYTES = 10_000  # no file of the headers is as large
@@ -56,6 +56,22 @@ def test_headers_stand_for_the_whole_folder(
     assert not source.folder.exists()
     small = ("config.json", "chat_template.jinja", "headers")
     assert repository.asked == [("info", revision), *((name, COMMIT) for name in small)]
+
+
+def test_a_tower_in_a_side_file_and_its_budget_are_fetched_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub's list of shards names no side file."""
+    (vision_aside(folder) / "processor_config.json").write_text(
+        '{"image_processor": {"max_soft_tokens": 99}}'
+    )
+    repository = serve(monkeypatch, folder)
+    with remote_headers(REPO, None) as source:
+        assert read_config(source.folder) == read_config(folder)
+        mine = read_headers(source.folder, shape_only=True)
+        assert set(mine) == set(read_headers(folder))
+        assert mine["model.encoder.vision_tower.std_bias"].file == source.folder / SIDE_FILE
+    assert repository.asked[-1] == (SIDE_FILE, COMMIT)
 
 
 def test_the_source_says_what_a_download_takes(

@@ -70,6 +70,28 @@ def test_a_name_without_end_is_cut(tmp_path: Path) -> None:
         shard_files(tmp_path)
 
 
+def test_the_side_file_comes_last_and_once(tmp_path: Path) -> None:
+    """OptiQ's vision tower lies in a folder of its own, which no pattern of shards finds."""
+    side = "optiq/optiq_vision.safetensors"
+    (tmp_path / "optiq").mkdir()
+    touch(tmp_path, "model.safetensors", side, "optiq/other.safetensors")
+    expected = [tmp_path / "model.safetensors", tmp_path / side]
+    assert shard_files(tmp_path) == expected
+    write_index(tmp_path, "model.safetensors", side)
+    assert shard_files(tmp_path) == expected
+    write_index(tmp_path, "model.safetensors")
+    assert shard_files(tmp_path) == expected
+
+
+def test_a_lost_side_file_is_told_from_none(tmp_path: Path) -> None:
+    touch(tmp_path, "model.safetensors")
+    (tmp_path / "optiq").mkdir()
+    side = tmp_path / "optiq/optiq_vision.safetensors"
+    side.symlink_to(tmp_path / "gone")
+    with raises(CheckpointError, side, "link to nothing"):
+        shard_files(tmp_path)
+
+
 def test_a_lost_shard_is_told_from_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "gone")
     with raises(CheckpointError, tmp_path / "model.safetensors", "not found ... link to nothing"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import assert_says
 from puzzle import assert_one_line
 from repository import COMMIT, REPO, refused, serve
 
@@ -30,6 +31,7 @@ KEYS = [
     "context_length",
     "vocab_size",
     "experts",
+    "images",
     "quantization",
     "parts",
     "sampler",
@@ -56,6 +58,12 @@ def described(run: Any, *arguments: object) -> dict[str, Any]:
     assert (done.exit_code, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     value: dict[str, Any] = json.loads(done.stdout)
     return value
+
+
+def lines_of(run: Any, *arguments: object) -> dict[str, str]:
+    """The lines of the report's first block, by their names."""
+    block = run("info", *arguments).stdout.partition("\n\n")[0]
+    return {line[:14].strip(): line[14:] for line in block.splitlines()}
 
 
 def test_json_of_the_embedded_model(run: Any) -> None:
@@ -169,8 +177,53 @@ def test_vision_is_told_apart_and_strays_are_listed(run: Any, tmp_path: Path) ->
     assert facts["parts"][-1]["name"] == "vision"
     assert "lm_head.weight" in facts["dropped"]
     text = run("info", folder).stdout
-    assert "(unused)" in text
     assert f"{len(facts['dropped'])} superfluous tensors" in text
+
+
+def test_what_an_image_may_take_is_told(run: Any, tmp_path: Path) -> None:
+    """The budget of the checkpoint's own processor beside Gemma 4's."""
+    from checkpoints import Sizes, vision_aside, write_checkpoint
+
+    folder = vision_aside(write_checkpoint(tmp_path, Sizes("sf", vision=True)))
+    (folder / "processor_config.json").write_text('{"image_processor": {"max_soft_tokens": 99}}')
+    facts = described(run, folder)
+    assert facts["images"] == {"tokens": 99, "budgets": [70, 99, 140, 280, 560, 1120]}
+    assert facts["parts"][-1]["packing"] == ["float32"]
+    images = lines_of(run, folder)["images"]
+    assert images == "at most 99 tokens each; 70, 99, 140, 280, 560 or 1,120 with --image-tokens"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vision_config": None}, "none: the folder has a vision tower ... no vision_config"),
+        ({"image_token_id": None}, "none: config.json names no image_token_id"),
+    ],
+)
+def test_why_no_image_can_be_asked_about(
+    run: Any, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    from checkpoints import Sizes, edit_json, write_checkpoint
+
+    folder = write_checkpoint(tmp_path, Sizes("sf", vision=True))
+    edit_json(folder / "config.json", **change)
+    assert described(run, folder)["images"] is None
+    assert_says(lines_of(run, folder)["images"], said)
+
+
+def test_text_only_folders_see_no_image(run: Any, tmp_path: Path) -> None:
+    """With and without a tower in config.json."""
+    from checkpoints import Sizes, random_tensors, write_checkpoint
+
+    sizes = Sizes("sf", vision=True)
+    tensors = {n: array for n, array in random_tensors(sizes).items() if "vision" not in n}
+    copy = write_checkpoint(tmp_path / "copy", sizes, tensors=tensors)
+    text = write_checkpoint(tmp_path / "text", Sizes("sf"))
+    for folder, said in ((copy, "none: config.json has a vision tower"), (text, "none: text only")):
+        facts = described(run, folder)
+        assert facts["images"] is None
+        assert "vision" not in [part["name"] for part in facts["parts"]]
+        assert_says(lines_of(run, folder)["images"], said)
 
 
 @pytest.mark.parametrize(

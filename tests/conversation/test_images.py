@@ -278,10 +278,25 @@ def test_a_template_that_drops_images_is_refused(
 
 def test_a_prompt_too_long_says_how_much_of_it_is_images(seeing: Session) -> None:
     images = [picture(n, 480, 480) for n in range(42)]  # 4,200 soft tokens
-    with raises(PromptError, "4,200 of them for images ... 4,096 ... max_tokens or image_tokens"):
+    with raises(
+        PromptError,
+        "4,200 of them for images ... 4,096 ... fewer images ... max_tokens or image_tokens",
+    ):
         seeing.turn("?", images=images)
-    with raises(PromptError, "4,200 of them for images ... 4,096 ... gaps or image_tokens"):
+    with raises(
+        PromptError, "4,200 of them for images ... 4,096 ... fewer images ... gaps or image_tokens"
+    ):
         seeing.fill_turn("a[[2]]", images=images)
+
+
+def test_only_what_is_prepared_and_asked_is_restored(seeing: Session) -> None:
+    seeing.restore([Message("user", "a"), Message("assistant", "b")])
+    strange: Any = ("photo.png",)
+    with raises(PromptError, "message 1 ... 'photo.png' ... Pixels or a Clip ... prepare_image"):
+        seeing.restore([Message("user", "a", strange), Message("assistant", "b")])
+    with raises(PromptError, "message 2 ... is the assistant's ... in a question"):
+        seeing.restore([Message("user", "a"), Message("assistant", "b", (picture(1),))])
+    assert seeing.history == [Message("user", "a"), Message("assistant", "b")]
 
 
 def test_what_is_refused_leaves_the_conversation_as_it_was(seeing: Session) -> None:

@@ -16,6 +16,7 @@ from checkpoints import (
     published,
     quantise_folder,
     save_tensors,
+    vision_aside,
     write_checkpoint,
 )
 from converting import SIZES, converted
@@ -23,9 +24,14 @@ from converting import SIZES, converted
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.convert.compare import largest_error
-from mlx_diffgemma.convert.passes import distance, first_step_log_probabilities
-from mlx_diffgemma.convert.verify import verify
+from mlx_diffgemma.convert.passes import (
+    distance,
+    first_step_log_probabilities,
+    image_features,
+)
+from mlx_diffgemma.convert.verify import ImageCheck, verify
 from mlx_diffgemma.errors import CheckpointError, ConvertError
+from mlx_diffgemma.images.pixels import Pixels, Source
 
 FILE = "model.safetensors"
 EXPERTS = "model.decoder.layers.0.experts.gate_up_proj"
@@ -65,6 +71,51 @@ def test_a_whole_folder(out: Path, source: Path) -> None:
     assert checked.decoder is not None
     assert 0 < checked.decoder.mean_kl <= checked.decoder.largest_kl < 0.5
     assert checked.decoder.positions == SIZES.canvas_length
+
+
+def test_an_image_through_both_towers(tmp_path: Path) -> None:
+    """The tower is copied, its projection packed to 4 bits: only that moves the features."""
+    sizes = replace(SIZES, tower={"hidden_size": 64})
+    source = write_checkpoint(tmp_path / "source", sizes, dtype="bfloat16")
+    converted(source, tmp_path / "out")
+    image = verify(tmp_path / "out", source).image
+    assert image is not None
+    assert image.soft_tokens == 6
+    assert image.relative_rms is not None
+    assert 0.02 < image.relative_rms < 0.15
+
+
+def test_a_tower_that_is_copied_whole_gives_the_same_features(tmp_path: Path, source: Path) -> None:
+    converted(source, tmp_path / "kept", embed_vision=False)
+    assert verify(tmp_path / "kept", source).image == ImageCheck(6, 0.0)
+    assert verify(tmp_path / "kept").image == ImageCheck(6, None)
+
+
+def test_a_text_only_folder_has_no_image_to_check(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "text", replace(SIZES, vision=False), dtype="bfloat16")
+    converted(source, tmp_path / "out")
+    assert verify(tmp_path / "out", source).image is None
+
+
+def test_the_image_pass_is_the_towers_own(tmp_path: Path) -> None:
+    """A layer at a time gives what the loaded tower gives."""
+    folder = write_checkpoint(tmp_path, SIZES)
+    rgb = (np.arange(96 * 144 * 3) * 7919 % 251).astype(np.uint8).reshape(96, 144, 3)
+    image = Pixels(rgb, 144, 96, Source(None, ""))
+    (expected,) = dg.load_model(folder, mx.float32).image_features([image])
+    assert np.array_equal(image_features(folder), np.array(expected))
+
+
+def test_a_source_with_its_tower_in_a_side_file(tmp_path: Path, source: Path) -> None:
+    """OptiQ's: the converted folder carries the tower in its shards."""
+    converted(source, tmp_path / "beside", "none")
+    aside = vision_aside(source)
+    result = converted(aside, tmp_path / "out", "none")
+    assert result.tensor_count == len(load_tensors(tmp_path / "beside"))
+    assert not (tmp_path / "out/optiq").exists()
+    assert verify(tmp_path / "out", aside).image == ImageCheck(6, 0.0)
+    listed = json.loads((tmp_path / "out/conversion.json").read_text())["source"]["files"]
+    assert "optiq_vision.safetensors" in [entry["name"] for entry in listed]
 
 
 def test_numbers_counted(out: Path, source: Path) -> None:

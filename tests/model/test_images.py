@@ -14,7 +14,7 @@ import pytest
 from checkpoints import Sizes, edit_config, random_tensors, write_checkpoint
 from compare import assert_close
 from facts import raises
-from random_images import Shown, random_image, random_text, shown
+from random_images import Shown, random_pixels, random_text, shown
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import CheckpointError, NumericsError, PromptError
@@ -27,7 +27,7 @@ IMAGE = SIZES.image_ids[1]
 CANVAS = random_text(SIZES, SIZES.canvas_length, 9)
 SAME = 1e-5  # float32, the same sums in another order
 
-WIDE, SMALL, ONE = random_image(4, 3, 1), random_image(3, 1, 2), random_image(1, 1, 3)
+WIDE, SMALL, ONE = random_pixels(4, 3, 1), random_pixels(3, 1, 2), random_pixels(1, 1, 3)
 PARTS: dict[str, Sequence[int | Pixels]] = {
     "within": (5, SMALL, 4),
     "longer than the window": (3, WIDE, 7),
@@ -288,7 +288,7 @@ def test_a_pixel_changes_nothing_before_its_image(model: dg.Model) -> None:
 
 
 def test_shuffled_images_give_other_logits(model: dg.Model) -> None:
-    one, other = random_image(2, 2, 1), random_image(2, 2, 2)
+    one, other = random_pixels(2, 2, 1), random_pixels(2, 2, 2)
     prompt = shown(SIZES, (3, one, 2, other, 4))
     sides = [
         model.logits(model.decode(CANVAS, encoded(model, Shown(prompt.ids, images))))
@@ -392,7 +392,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"mlx_diffgemma.model.cache.{name}", value)
 
 
-POOL = (SMALL, ONE, WIDE, random_image(3, 1, 4))
+POOL = (SMALL, ONE, WIDE, random_pixels(3, 1, 4))
 
 
 def random_parts(random: np.random.Generator, count: int) -> list[int | Pixels]:
@@ -527,7 +527,7 @@ def test_a_long_prompt_with_many_images_is_shared_whole() -> None:
 
 def test_many_images_take_the_room_of_one(model: dg.Model) -> None:
     """The patches of twenty are 8.8 MB, twelve times their pixels; one image's exist at a time."""
-    images = [random_image(4, 4, number) for number in range(20)]
+    images = [random_pixels(4, 4, number) for number in range(20)]
     each = images[0].patches.nbytes
     parts = [part for image in images for part in (2, image)]
     prompt = shown(SIZES, parts)

@@ -8,16 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
-from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
+from checkpoints import (
+    Packing,
+    Sizes,
+    published,
+    quantise_folder,
+    random_image,
+    tensor_shapes,
+    write_checkpoint,
+)
 from facts import raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.checkpoint.vision import VisionConfig
 from mlx_diffgemma.errors import CheckpointError, FitError
+from mlx_diffgemma.images.pixels import Pixels, Source
 from mlx_diffgemma.machine.choices import Choices
-from mlx_diffgemma.model import cache, matrices, weighing
+from mlx_diffgemma.model import cache, matrices, scores, weighing
 from mlx_diffgemma.model import memory as module
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.memory import (
@@ -28,7 +39,7 @@ from mlx_diffgemma.model.memory import (
     plan_memory,
     sized,
 )
-from mlx_diffgemma.model.scores import attention_bytes
+from mlx_diffgemma.model.scores import attention_bytes, vision_bytes
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weighing import Weights
 from mlx_diffgemma.model.weights import load_network
@@ -324,6 +335,87 @@ def test_largest_context_is_the_last_that_fits(google: MemoryPlan) -> None:
     assert google.largest_context(10**12) == 262_144
     assert google.largest_context(WORKSPACE_BYTES) == 0
     assert google.largest_context(None) is None
+
+
+# --- images
+
+TOWER = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 2,
+    "head_dim": 16,
+    "position_embedding_size": 120,
+}
+
+
+def image(width: int, height: int) -> Pixels:
+    """Noise of width x height soft tokens."""
+    return Pixels(random_image(width, height, 0), 48 * width, 48 * height, Source(None, ""))
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("seeing")
+    return write_checkpoint(folder, Sizes("sf", vision=True, tower=TOWER))
+
+
+def test_the_tower_is_weighed_and_its_workspace_counted(seeing: Path, tmp_path: Path) -> None:
+    """A text-only copy plans without either."""
+    without = plan_memory(write_checkpoint(tmp_path, Sizes("sf")))
+    plan = plan_memory(seeing)
+    numbers = sum(
+        np.prod(shape)
+        for name, shape in tensor_shapes(Sizes("sf", vision=True, tower=TOWER)).items()
+        if "vision" in name
+    )
+    assert plan.weights.held_bytes - without.weights.held_bytes == 4 * numbers
+    assert plan.weights.vision is not None
+    assert plan.image_bytes > vision_bytes(plan.weights.vision, 1120, 4)
+    assert (without.weights.vision, without.image_bytes) == (None, 0)
+
+
+def test_an_image_is_one_piece_however_short_the_chunks(seeing: Path) -> None:
+    """The largest budget decides: an image is never cut."""
+    short = Choices(prefill_chunk=64)
+    assert plan_memory(seeing, choices=short).piece == 1120
+    assert plan_memory(seeing).piece == 2048
+
+
+def test_a_large_image_may_need_more_than_the_text() -> None:
+    """At the published width, 10,080 patches in float32: by hand, in numbers of 4 bytes."""
+    vision = VisionConfig(1152, 4304, 27, 16, 72, 10_240, 1e-6, 100.0, True, 280)
+    rows = 3 * 10_080 * 768 + 4 * 10_080 * 1152
+    attention = 2 * 2**26 + 8 * 10_080 * 3 * 16 * 72
+    assert attention > 6 * 10_080 * 4304
+    assert vision_bytes(vision, 1120, 4) == 4 * (rows + attention)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("most", [2**26, 2**18])
+@pytest.mark.parametrize("size", [(1, 1), (7, 2), pytest.param((40, 28), marks=pytest.mark.slow)])
+def test_an_image_prompt_stays_within_its_plan(
+    seeing: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], most: int, dtype: str
+) -> None:
+    """The flat gigabyte of the plan would hide it all; what is left of it holds the small text."""
+    monkeypatch.setattr(scores, "MOST_SCORES", most)
+    monkeypatch.setattr(module, "WORKSPACE_BYTES", 500_000)
+    model, pixels = dg.load_model(seeing, dtype=getattr(mx, dtype)), image(*size)
+    vision = model.config.vision
+    assert vision is not None
+    ids = model.config.image_ids
+    assert ids is not None
+    prompt = [1, ids.begin, *[ids.soft] * pixels.soft_tokens, ids.end, 2]
+    before = settled()
+    mx.reset_peak_memory()
+    prefix = model.encode(prompt, images=[pixels])
+    peak = mx.get_peak_memory() - before
+    plan = plan_memory(seeing, dtype)
+    planned = plan.cache_bytes(len(prompt))
+    if size != (40, 28):  # the plan is for the largest budget, 1,120
+        monkeypatch.setattr(VisionConfig, "budgets", (pixels.soft_tokens,))
+    planned += plan.computing_bytes(len(prompt))
+    assert peak <= planned, f"{peak:,} of {planned:,}"
+    assert settled() - before <= bytes_of(prefix) + 10_000
 
 
 # --- whether it fits

@@ -113,7 +113,7 @@ def test_google(load: Load) -> None:
     assert loaded.num_parameters == text_numbers(table) == 25_250_986_812
     assert len(vision_names(table)) == 356
     assert loaded.model.vision is not None
-    assert len(loaded.model.vision.layers) == 27
+    assert len(list(loaded.model.vision.layers)) == 27
 
 
 def test_google_sizes(load: Load) -> None:

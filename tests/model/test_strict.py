@@ -21,11 +21,13 @@ from checkpoints import (
     random_tensors,
     save_tensors,
     tensor_shapes,
+    vision_aside,
     write_checkpoint,
 )
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.model.weights import load_network
+from mlx_diffgemma.model.text import distinct_arrays
+from mlx_diffgemma.model.weights import Loaded, first_non_finite, load_network
 
 SIZES = Sizes(vision=True)
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -166,26 +168,6 @@ def test_a_packed_head_is_a_stray_too(packed: Path) -> None:
 def without_vision(arrays: dict[str, Any]) -> None:
     for name in [name for name in arrays if "vision" in name]:
         del arrays[name]
-
-
-def test_a_tower_without_sizes_is_dropped_and_listed(folder: Path) -> None:
-    """No vision_config: its tensors are known, and cannot be built."""
-    edit_config(folder, set_key("vision_config", None))
-    loaded = load_network(folder)
-    assert loaded.dropped == tuple(sorted(n for n in tensor_shapes(SIZES) if "vision" in n))
-    assert (loaded.model.vision, loaded.model.config.image_ids) == (None, None)
-
-
-def test_sizes_without_a_tower_are_a_text_only_copy(folder: Path) -> None:
-    loaded = load_network(edit_tensors(folder, without_vision))
-    assert (loaded.model.vision, loaded.dropped) == (None, ())
-    with pytest.raises(dg.CheckpointError, match="no vision tower and sees no images"):
-        loaded.model.image_features([])
-
-
-def test_what_standardises_where_the_config_does_not(folder: Path) -> None:
-    edit_config(folder, set_key("vision_config.standardize", False))
-    assert_refused(folder, "vision_tower.std_bias", "not part of the model")
 
 
 def test_clipping_that_is_switched_on(folder: Path) -> None:
@@ -369,6 +351,74 @@ def test_overrides_for_experts_that_are_stored_one_by_one(tmp_path: Path) -> Non
     named = {f"model.decoder.layers.1.experts.{part}_proj": entry for part in ("gate_up", "down")}
     edit_config(folder, lambda config: config.update(quantization=entry | named))
     assert load_network(folder).dropped == ()
+
+
+# --- a vision tower in OptiQ's side file
+
+
+SIDE = "optiq/optiq_vision.safetensors"
+
+
+def test_a_tower_in_a_side_file_is_bound(folder: Path) -> None:
+    beside = load_network(folder)
+    aside = load_network(vision_aside(folder))
+    assert "model.encoder.vision_tower.std_bias" in mx.load(str(folder / SIDE))
+    assert aside.dropped == ()
+    for one, other in zip(arrays_of(beside), arrays_of(aside), strict=True):
+        assert mx.array_equal(one, other)
+
+
+def arrays_of(loaded: Loaded) -> list[mx.array]:
+    assert loaded.model.vision is not None
+    return distinct_arrays([loaded.model.vision, loaded.model.layers])
+
+
+def test_a_side_file_of_text_tensors(folder: Path) -> None:
+    vision_aside(folder)
+    save_tensors(folder / SIDE, {"model.decoder.norm.bias": mx.ones(2)})
+    assert_refused(folder, SIDE, "model.decoder.norm.bias", "the vision tower alone")
+
+
+def test_a_side_file_that_repeats_a_tensor(folder: Path) -> None:
+    name = "model.encoder.vision_tower.std_bias"
+    vision_aside(folder)
+    edit_tensors(folder, lambda arrays: arrays.update({name: mx.ones(16)}))
+    assert_refused(folder, name, FILE, "optiq_vision.safetensors", "keep one")
+
+
+def test_a_side_file_that_is_cut(folder: Path) -> None:
+    side = vision_aside(folder) / SIDE
+    side.write_bytes(side.read_bytes()[:-7])
+    assert_refused(folder, SIDE, "cut short", "download it again")
+
+
+def test_a_side_file_that_is_not_finite_is_named(folder: Path) -> None:
+    name = "model.encoder.vision_tower.std_bias"
+    edit_tensors(folder, lambda arrays: arrays.update({name: arrays[name] * float("nan")}))
+    assert first_non_finite(vision_aside(folder)) == name
+
+
+# --- a tower without sizes, sizes without a tower
+
+
+def test_a_tower_without_sizes_is_dropped_and_listed(folder: Path) -> None:
+    """No vision_config: its tensors are known, and cannot be built."""
+    edit_config(folder, set_key("vision_config", None))
+    loaded = load_network(folder)
+    assert loaded.dropped == tuple(sorted(n for n in tensor_shapes(SIZES) if "vision" in n))
+    assert (loaded.model.vision, loaded.model.config.image_ids) == (None, None)
+
+
+def test_sizes_without_a_tower_are_a_text_only_copy(folder: Path) -> None:
+    loaded = load_network(edit_tensors(folder, without_vision))
+    assert (loaded.model.vision, loaded.dropped) == (None, ())
+    with pytest.raises(dg.CheckpointError, match="no vision tower and sees no images"):
+        loaded.model.image_features([])
+
+
+def test_what_standardises_where_the_config_does_not(folder: Path) -> None:
+    edit_config(folder, set_key("vision_config.standardize", False))
+    assert_refused(folder, "vision_tower.std_bias", "not part of the model")
 
 
 # --- config.json ---------------------------------------------------------------------------------

@@ -36,12 +36,12 @@ def save(
     model: Path | None = None,
     *,
     with_images: bool = False,
-) -> int:
+) -> str:
     """Write all or nothing; another conversation is replaced, but no other file.
 
     model: its folder, in which nothing is saved. Standard output is for answers. with_images: keep
-    all images and videos in the file; else those alone that are in no file. Returns the number that
-    are kept.
+    all images and videos in the file; else those alone that no file gives back. Returns the number
+    of those kept, in words.
     """
     messages = [_entry(message, with_images) for message in conversation.messages]
     content = {"kind": KIND, "version": VERSION, **vars(conversation), "messages": messages}
@@ -59,8 +59,14 @@ def save(
         assert out is not None
         out.write(written)
         out.finish()
-    entries = [entry for message in messages for entry in message["media"]]
-    return sum(entry["pictures"] is not None for entry in entries)
+    return in_words(
+        [
+            medium
+            for message, entry in zip(conversation.messages, messages, strict=True)
+            for medium, each in zip(message.media, entry["media"], strict=True)
+            if each["pictures"] is not None
+        ]
+    )
 
 
 def _entry(message: Message, with_images: bool) -> dict[str, Any]:

@@ -169,6 +169,8 @@ def _save(talk: Talk, argument: str) -> None:
     name = f" {argument}".removesuffix(WITH_IMAGES).strip()
     if not name:
         raise ArgumentError("/save takes the name of a file.")
+    if other := next((word for word in name.split() if word.startswith("--")), None):
+        raise ArgumentError(f"/save takes{WITH_IMAGES} and no other option, got {other!r:.40}.")
     try:
         file = Path(name).expanduser()
     except RuntimeError as error:
@@ -178,7 +180,7 @@ def _save(talk: Talk, argument: str) -> None:
     session = talk.session
     said = SavedConversation(session.info.path, session.system, tuple(talk.said))
     kept = save(file, said, Path(session.info.path), with_images=argument != name)
-    inside = f", with what was seen of {kept} of the images and videos" if kept else ""
+    inside = f", which keeps {kept} itself" if kept else ""
     say(f"saved {counted(len(talk.said), 'message')} to {file}{inside}.")
 
 

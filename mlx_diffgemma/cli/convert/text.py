@@ -11,7 +11,7 @@ from ...convert.estimate import estimate_seconds
 from ...convert.plan import Plan
 from ...convert.run import Result
 from ...convert.table import Entry
-from ...convert.verify import Verification
+from ...convert.verify import ImageCheck, Verification
 from ...errors import counted
 from ...machine.memory import available_memory
 from ...model.inventory import PARTS
@@ -76,8 +76,14 @@ def _sums(plan: Plan) -> Iterator[str]:
     unfit = f"{_names(plan.unfit)}: no multiple of the group size"
     yield f"unpacked     {unfit if plan.unfit else 'nothing for its width'}"
     yield f"dropped      {_names(list(plan.dropped)) if plan.dropped else 'nothing'}"
-    if not plan.has_vision and plan.source.config.vision:
-        yield "vision       config.json has a tower, the source has no tensor of it"
+    if plan.source.vision is None:
+        yield f"vision       {_without_vision(plan)}"
+
+
+def _without_vision(plan: Plan) -> str:
+    if plan.source.config.vision:
+        return "config.json has a tower, the source has no tensor of it"
+    return "no tower: text only"
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -161,6 +167,16 @@ def check_lines(checked: Verification) -> Iterator[str]:
             f"{decoder.largest_kl:.3g} most; same first choice at {decoder.same_choice} of "
             f"{counted(decoder.positions, 'position')}"
         )
+    yield f"image        {_image(checked.image)}"
+
+
+def _image(image: ImageCheck | None) -> str:
+    if image is None:
+        return "no vision tower: text only"
+    tokens = counted(image.soft_tokens, "token")
+    if image.relative_rms is None:
+        return f"finite, {tokens}"
+    return f"{tokens}, relative RMS error {image.relative_rms:.3g} against the source's tower"
 
 
 def _hashes(files: int | None) -> str:

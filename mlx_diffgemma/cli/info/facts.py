@@ -89,6 +89,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "context_length": text.max_position_embeddings,
         "vocab_size": text.vocab_size,
         "experts": {"total": text.num_experts, "used": text.top_k_experts},
+        "images": _images(facts),
         "quantization": config.quantization.default.name if config.quantization else None,
         "parts": [asdict(part) for part in facts.inventory.parts],
         "sampler": asdict(facts.sampler),
@@ -109,6 +110,14 @@ def describe(facts: Facts) -> dict[str, Any]:
         "dropped": list(facts.inventory.dropped),
         "recipes": [asdict(recipe) for recipe in facts.recipes],
     }
+
+
+def _images(facts: Facts) -> dict[str, Any] | None:
+    """The soft tokens of an image: by default at most, and all that may be chosen."""
+    vision = facts.inventory.vision
+    if vision is None or facts.config.image_ids is None:
+        return None
+    return {"tokens": vision.soft_tokens, "budgets": list(vision.budgets)}
 
 
 def _download(source: Source) -> dict[str, Any] | None:

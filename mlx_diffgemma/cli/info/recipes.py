@@ -16,7 +16,7 @@ from ...model.memory import MemoryPlan, plan_memory
 
 @dataclass(frozen=True)
 class RecipeFit:
-    """A recipe, the bytes of its text weights in memory, and the longest context beside them.
+    """A recipe, the bytes of its weights in memory, and the longest context beside them.
 
     largest_context: 0 where not even the weights fit, None where the memory is not known.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ...checkpoint.hub import Source
+from ...checkpoint.vision import IMAGE_KEY, VISION
 from ...errors import counted
 from ...kernels.weights import coverage
 from ...model.memory import raising, sized
@@ -37,6 +38,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "experts", f"{text.num_experts}, {text.top_k_experts} used for a token"
     yield "canvas", counted(config.canvas_length, "token")
     yield "context", f"{text.max_position_embeddings:,} positions, window {text.sliding_window:,}"
+    yield "images", _images(facts)
     yield "vocabulary", f"{text.vocab_size:,}"
     yield (
         "sampler",
@@ -69,6 +71,22 @@ def _tokenizer(facts: Facts) -> str:
     return "with a chat template" if facts.has_template else "without a chat template: use --raw"
 
 
+def _images(facts: Facts) -> str:
+    """The soft tokens that an image may take, or why no image can be asked about."""
+    config, vision = facts.config, facts.inventory.vision
+    if vision is None:
+        if config.vision is not None:
+            return "none: config.json has a vision tower, the folder no tensor of it"
+        if any(VISION.match(name) for name in facts.inventory.dropped):
+            return "none: the folder has a vision tower, config.json no vision_config"
+        return "none: text only"
+    if config.image_ids is None:
+        return f"none: config.json names no {IMAGE_KEY}"
+    *others, last = (f"{budget:,}" for budget in vision.budgets)
+    offered = f"{', '.join(others)} or {last}"
+    return f"at most {vision.soft_tokens} tokens each; {offered} with --image-tokens"
+
+
 def _dropped(names: tuple[str, ...]) -> str:
     if not names:
         return "nothing"
@@ -80,7 +98,7 @@ def _dropped(names: tuple[str, ...]) -> str:
 def _parts(facts: Facts) -> Iterator[str]:
     yield f"{'part':<18}{'parameters':>16}{'on disk':>12}  packing"
     for part in facts.inventory.parts:
-        packing = " + ".join(part.packing) + (" (unused)" if part.name == "vision" else "")
+        packing = " + ".join(part.packing)
         yield f"{part.name:<18}{part.parameters:>16,}{sized(part.bytes):>12}  {packing}"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from facts import raises
 from PIL import Image
+from puzzle import assert_one_line
 
 from mlx_diffgemma.cli.chat import saved
 from mlx_diffgemma.cli.chat.saved import SavedConversation, load, loaded_line, save
@@ -43,8 +44,8 @@ def moving(path: Path, count: int = 3) -> Path:
     return path
 
 
-def saved_media(file: Path, *media: Medium, **options: Any) -> tuple[int, list[dict[str, Any]]]:
-    """The number that is kept, and the entries of a conversation about these."""
+def saved_media(file: Path, *media: Medium, **options: Any) -> tuple[str, list[dict[str, Any]]]:
+    """The number that is kept in words, and the entries of a conversation about these."""
     said = (Message("user", "?", media), Message("assistant", "!"))
     kept = save(file, SavedConversation("m", None, said), **options)
     entries: list[dict[str, Any]] = json.loads(file.read_text())["messages"][0]["media"]
@@ -74,7 +75,7 @@ def test_images_in_files_are_read_again(file: Path, tmp_path: Path) -> None:
     photo = drawn(tmp_path / "photo.png")
     media = [prepare_image(photo, tokens) for tokens in (280, 70, 99)]
     kept, entries = saved_media(file, *media)
-    assert kept == 0
+    assert kept == ""
     assert file.stat().st_size < 3000
     assert [entry["path"] for entry in entries] == [str(photo)] * 3
     assert list(map(facts, loaded(file))) == list(map(facts, media))
@@ -93,7 +94,7 @@ def test_a_path_is_found_from_any_folder(
 def test_videos_in_files_are_read_again(file: Path, tmp_path: Path) -> None:
     film = prepare_video(moving(tmp_path / "film.gif"))
     kept, (entry,) = saved_media(file, film)
-    assert (kept, entry["kind"], entry["pictures"], entry["soft_tokens"]) == (0, "video", None, 70)
+    assert (kept, entry["kind"], entry["pictures"], entry["soft_tokens"]) == ("", "video", None, 70)
     assert facts(loaded(file)[0]) == facts(film)
 
 
@@ -101,7 +102,7 @@ def test_what_is_asked_for_is_kept_whole(file: Path, tmp_path: Path) -> None:
     photo, film = drawn(tmp_path / "photo.png"), moving(tmp_path / "film.gif")
     media = prepare_image(photo, 70), prepare_video(film)
     kept, _ = saved_media(file, *media, with_images=True)
-    assert kept == 2
+    assert kept == "1 image and 1 video"
     photo.unlink()
     film.unlink()
     assert list(map(facts, loaded(file))) == list(map(facts, media))
@@ -117,10 +118,10 @@ def test_what_no_file_gives_back_is_always_kept(file: Path, tmp_path: Path) -> N
     gone.unlink()
     drawn(changed, 5)
     kept, entries = saved_media(file, *media)
-    assert kept == 5
+    assert kept == "4 images and 1 video"
     assert all(entry["pictures"] and entry["soft_tokens"] is None for entry in entries)
     assert list(map(facts, loaded(file))) == list(map(facts, media))
-    assert saved_media(file, *loaded(file))[0] == 5  # and again
+    assert saved_media(file, *loaded(file))[0] == kept  # and again
 
 
 def test_an_older_file_is_loaded(file: Path) -> None:
@@ -249,3 +250,41 @@ def test_more_than_can_be_loaded_is_not_written(
     with raises(FileError, "MiB ... at most 1 ... --with-images"):
         saved_media(file, prepare_image(array, 200))
     assert not file.exists()
+
+
+# --- in a chat
+
+
+def test_a_chat_goes_on_with_what_it_saw(
+    run: Any, seeing_folder: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--model", seeing_folder, "--max-tokens", 8, "--seed", 1)
+    asked = f"/image '{photo}'\nWhat?\n"
+    typed = f"{asked}/save a.json\n/save b.json --with-images\nAnd?\n"
+    whole = run("chat", *options, input=typed)
+    assert "messages to b.json, which keeps 1 image itself." in whole.stderr
+    answer = run("chat", *options, input=asked).stdout
+    for name in ("a.json", "b.json"):
+        if name == "b.json":
+            photo.unlink()
+        rest = run("chat", *options, "--load", name, input="And?\n")
+        assert (rest.exit_code, answer + rest.stdout) == (0, whole.stdout)
+    done = run("chat", *options, "--load", "a.json", input="And?\n")
+    assert_one_line(done, 1, "the conversation needs", photo, "--with-images")
+
+
+@pytest.mark.parametrize(
+    ("typed", "facts"),
+    [
+        ("/save --with-images", "/save takes the name of a file"),
+        ("/save a.json --with", "/save takes --with-images ... got '--with'"),
+    ],
+)
+def test_what_stands_behind_save_is_a_name_and_one_option(
+    run: Any, seeing_folder: Path, tmp_path: Path, monkeypatch: Any, typed: str, facts: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("chat", "--model", seeing_folder, input=f"{typed}\n")
+    assert_one_line(done, 1, facts)
+    assert list(tmp_path.iterdir()) == []
