@@ -36,11 +36,9 @@ class Media:
     image_tokens: int | None = None
 
     def require_sight(self, config: ModelConfig) -> None:
-        """CheckpointError where the checkpoint sees none, SettingsError for soft tokens that it
-        does not offer.
-        """
+        """Raise what `budget_of` does, where there is something to see."""
         if self.images or self.video is not None or self.image_tokens is not None:
-            require_vision(config.vision).budget(self.image_tokens)
+            budget_of(config, self.image_tokens)
 
 
 def read_media(options: MediaOptions, model: str, *, more_may_come: bool = False) -> Media:
@@ -54,14 +52,21 @@ def read_media(options: MediaOptions, model: str, *, more_may_come: bool = False
         return Media()
     if not options.images and options.image_tokens is not None and not more_may_come:
         raise SettingsError(Setting("image_tokens"), " is given beside no --image; leave it out.")
-    budget = None
-    if (folder := known_folder(model)) is not None:
-        config = read_config(folder)
-        budget = require_vision(config.vision).budget(options.image_tokens)
-        budget = None if config.task else budget
+    folder = known_folder(model)
+    budget = None if folder is None else budget_of(read_config(folder), options.image_tokens)
     images = tuple(_image(file, budget) for file in options.images or ())
     video = None if options.video is None else read_video(options.video)
     return Media(images, video, None if budget and images else options.image_tokens)
+
+
+def budget_of(config: ModelConfig, wanted: int | None) -> int | None:
+    """The soft tokens that an image may take; None for a task, which has a rule of its own.
+
+    CheckpointError where the checkpoint sees no images, SettingsError for a number that it does not
+    offer.
+    """
+    vision = require_vision(config.vision)
+    return None if config.task else vision.budget(wanted)
 
 
 def read_video(file: Path) -> Clip:

@@ -1,6 +1,7 @@
 """Images in a chat: attached by a command, an option, the clipboard or a path in the line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,21 @@ def test_paths_dropped_into_a_line(run: Any, seeing_folder: Path, photo: Path) -
         prompted(tty, "1% + 1 image >").type("/image -\r")
         tty.until("1 image removed.")
         prompted(tty, "1% >").type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
+def test_ctrl_c_while_an_image_is_waited_for(seeing_folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    with Tty(*PROGRAM, *chat(seeing_folder)) as tty:
+        prompted(tty, "0% >").type(f"/image {pipe}\r")
+        with open(pipe, "wb"):  # opens once the other end is read
+            tty.type("\x03")
+            tty.until("Ctrl-D or /quit leaves.")
+        prompted(tty, "0% >").type("/seed\r")
+        tty.until("seed: 1.")
+        tty.type("\x04")
         assert tty.wait() == 0
         tty.assert_given_back()
 
