@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .errors import TurnError as TurnError
     from .images.pixels import Pixels as Pixels
     from .images.prepare import prepare_image as prepare_image
+    from .images.video import Clip as Clip
+    from .images.video import prepare_video as prepare_video
     from .model.cache import Prefix as Prefix
     from .model.text import Model as Model
     from .version import __version__ as __version__
@@ -70,6 +72,7 @@ _PUBLIC = {
     ),
     "images.pixels": ("Pixels",),
     "images.prepare": ("prepare_image",),
+    "images.video": ("Clip", "prepare_video"),
     "model.cache": ("Prefix",),
     "model.text": ("Model",),
     "version": ("__version__",),

@@ -21,12 +21,22 @@ large enough for any machine's rounding.
 `tower_<name>.safetensors` is a vision tower, its entry in towers.json:
 
     before.N [n, W], after.N [n, H]   the soft tokens of image N, before and after the projection
+
+`shown_<name>.safetensors` is a prompt with images, its entry in shown.json:
+
+    prompt [L], canvas [C]        token ids; width and height of the images stand in the entry
+    keys.N, values.N              as above
+    logits, conditioned [C, V]    as above
+    causal [C, V]                 logits where `use_bidirectional_attention` is null
+
+tests/assets/data/seen.npz is what tiny-sudoku sees in pictures [N, h, w, 3]: features [N, 90, H],
+and logits and causal [N, C, V] of canvases [N, C] behind the prompt [L]. Only results are written.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
@@ -39,11 +49,15 @@ from numpy.typing import NDArray
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 GOLDEN = TESTS / "golden"
+SEEN = TESTS / "assets" / "data" / "seen.npz"
+TINY_SUDOKU = TESTS.parent / "mlx_diffgemma" / "assets" / "tiny-sudoku"
 sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
 checkpoints, injected, oracle = map(import_module, ("checkpoints", "injected", "oracle"))
 
 Arrays = dict[str, NDArray[Any]]
+Entries = Mapping[str, Any]
 
+ROUNDED = {"margin", "rms_from_float32"}  # of an entry: not the same on every machine
 LEAST_MARGIN = 2e-4  # ten times what rounding moves an entropy by
 TEMPERATURE = 0.8
 TOLERANCES = {"keys_and_values": 2e-5, "logits": 5e-5, "entropies": 5e-5}
@@ -117,8 +131,19 @@ TOWERS: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
     ),
 }
 
+SHOWN_TOLERANCES = {"keys_and_values": 5e-5, "logits": 1e-4}
+# What a network has otherwise, and its prompt: numbers of text tokens, and images as above.
+SHOWN: dict[str, tuple[dict[str, Any], list[int | tuple[int, int]]]] = {
+    "one": ({}, [6, (2, 2), 5]),
+    "several": ({"layers": "sfsf"}, [4, (3, 2), 1, (1, 1), 3, (2, 4), 7]),
+    "longer_than_the_window": ({"layers": "fssf", "sliding_window": 5}, [3, (4, 3), 4]),
+    "extended": ({"layers": "sfsf", "sliding_window": 6}, [5, (3, 3), 9, (4, 2), 2]),
+    "at_both_ends": ({"sliding_window": 3, "layers": "fsf"}, [(2, 3), 2, (5, 1)]),
+    "alone": ({"layers": "sff", "head_dim": 12}, [(5, 4)]),
+}
 
-def make(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
+
+def make_case(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     """One case: its entry in cases.json and its arrays."""
     given = dict(CASES[name])
     dtype, length = given.pop("dtype", "float32"), given.pop("prompt", 21)
@@ -150,14 +175,21 @@ def make(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     return entry, arrays
 
 
-def encoded(reference: Any, sizes: Any, length: int) -> Arrays:
-    """Prompt, canvas, a few layers' keys and values, and the logits of the canvas."""
+def encoded(
+    reference: Any, sizes: Any, length: int, images: Sequence[tuple[int, NDArray[np.uint8]]] = ()
+) -> Arrays:
+    """Prompt, canvas, a few layers' keys and values, and the logits of the canvas.
+
+    images: each with the index of the prompt where its run begins.
+    """
     arrays = {
         name: np.floor((checkpoints.uniform((count,), key) + 1) / 2 * sizes.text_ids)
         for name, count, key in (("prompt", length, 51), ("canvas", sizes.canvas_length, 52))
     }
     arrays = {name: ids.astype(np.int32) for name, ids in arrays.items()}
-    cache = reference.encode(arrays["prompt"].tolist())
+    for at, image in images:
+        arrays["prompt"][at : at + image.shape[0] * image.shape[1] // 48**2] = sizes.image_ids[1]
+    cache = reference.encode(arrays["prompt"].tolist(), images=[image for _, image in images])
     last = len(sizes.layers) - 1
     for layer in sorted({0, last // 2, last}):
         keys, values = reference.keys_and_values(cache, layer)
@@ -229,13 +261,66 @@ def make_tower(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     return entry, arrays
 
 
+def make_shown(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
+    """One prompt with images: its entry in shown.json and its arrays."""
+    given, parts = SHOWN[name]
+    sizes = checkpoints.Sizes(vision=True, **given)
+    tensors = checkpoints.random_tensors(sizes)
+    checkpoints.write_checkpoint(folder, sizes, tensors=tensors)
+    images: list[tuple[int, NDArray[np.uint8]]] = []
+    length = 0
+    for part in parts:
+        if isinstance(part, int):
+            length += part
+        else:
+            images.append((length, checkpoints.random_image(*part, len(images))))
+            length += part[0] * part[1]
+    arrays = encoded(oracle.Oracle(folder), sizes, length, images)
+    unsay = {"use_bidirectional_attention": None}
+    checkpoints.edit_config(folder, lambda config: config["text_config"].update(unsay))
+    arrays["causal"] = encoded(oracle.Oracle(folder), sizes, length, images)["logits"]
+    entry = {
+        "sizes": asdict(sizes),
+        "images": [part for part in parts if not isinstance(part, int)],
+        "sha256": checkpoints.fingerprint(tensors),
+        "temperature": TEMPERATURE,
+        "tolerances": SHOWN_TOLERANCES,
+    }
+    return entry, arrays
+
+
+def seen() -> Arrays:
+    """What the reference makes of the pictures in seen.npz, and those pictures."""
+    arrays = dict(np.load(SEEN))
+    reference = oracle.Oracle(TINY_SUDOKU)
+    pictures, prompt = list(arrays["pictures"]), arrays["prompt"].tolist()
+    arrays["features"] = np.stack([after for _, after in reference.soft_tokens(pictures)])
+    for name, attention in (("logits", "vision"), ("causal", None)):
+        reference.model.config.text_config.use_bidirectional_attention = attention
+        arrays[name] = np.stack(
+            [
+                reference.logits(canvas, reference.encode(prompt, images=[picture]))
+                for canvas, picture in zip(arrays["canvas"], pictures, strict=True)
+            ]
+        )
+    return arrays
+
+
+# A kind of case by the file of its entries: how the names of its arrays begin, and how it is made.
+KINDS: dict[
+    str, tuple[str, Iterable[str], Callable[[str, Path], tuple[dict[str, Any], Arrays]]]
+] = {
+    "cases.json": ("", CASES, make_case),
+    "towers.json": ("tower_", TOWERS, make_tower),
+    "shown.json": ("shown_", SHOWN, make_shown),
+}
+
+
 def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "numpy")}
 
 
-def write(
-    entries: Mapping[str, Any], towers: Mapping[str, Any], files: Mapping[str, Arrays]
-) -> None:
+def write(lists: Mapping[str, Entries], files: Mapping[str, Arrays]) -> None:
     from safetensors.numpy import save_file
 
     GOLDEN.mkdir(exist_ok=True)
@@ -243,40 +328,41 @@ def write(
         old.unlink()
     for name, arrays in files.items():
         save_file(arrays, GOLDEN / f"{name}.safetensors")
-    lists = {"cases.json": entries, "towers.json": towers, "versions.json": versions()}
-    for file, value in lists.items():
+    np.savez_compressed(SEEN, **seen())  # type: ignore[arg-type]
+    for file, value in {**lists, "versions.json": versions()}.items():
         (GOLDEN / file).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     size = sum(file.stat().st_size for file in GOLDEN.iterdir())
     print(f"wrote {len(files)} cases, {size:,} bytes, to {GOLDEN}")
 
 
-def compare(
-    entries: Mapping[str, Any], towers: Mapping[str, Any], files: Mapping[str, Arrays]
-) -> list[str]:
+def compare(lists: Mapping[str, Entries], files: Mapping[str, Arrays]) -> list[str]:
     """Differences from the files, a line each."""
     from safetensors.numpy import load_file
 
     stored = {file.stem for file in GOLDEN.glob("*.safetensors")}
     lines = [f"{name}: only in one of both" for name in stored ^ set(files)]
-    lines += compared_entries("cases.json", entries, leave_out=("margin", "rms_from_float32"))
-    lines += compared_entries("towers.json", towers)
+    lines += compared_arrays("seen", dict(np.load(SEEN)), seen())
+    for file, entries in lists.items():
+        lines += compared_entries(file, entries)
     for name in sorted(stored & set(files)):
-        arrays = load_file(GOLDEN / f"{name}.safetensors")
-        lines += [f"{name}: {key} only in one of both" for key in set(arrays) ^ set(files[name])]
-        for key in sorted(set(arrays) & set(files[name])):
-            lines += differences(f"{name}: {key}", arrays[key], files[name][key])
+        lines += compared_arrays(name, load_file(GOLDEN / f"{name}.safetensors"), files[name])
     return lines
 
 
-def compared_entries(
-    file: str, computed: Mapping[str, Any], leave_out: Sequence[str] = ()
-) -> list[str]:
-    """Entries that differ; leave_out: what rounding may change."""
+def compared_arrays(name: str, stored: Arrays, computed: Arrays) -> list[str]:
+    lines = [f"{name}: {key} only in one of both" for key in set(stored) ^ set(computed)]
+    for key in sorted(set(stored) & set(computed)):
+        lines += differences(f"{name}: {key}", stored[key], computed[key])
+    return lines
+
+
+def compared_entries(file: str, computed: Entries) -> list[str]:
+    """Entries that differ, in more than what rounding may change."""
     stored = json.loads((GOLDEN / file).read_text(encoding="utf-8"))
     lines = [f"{file}: {name} is only in one of both" for name in set(stored) ^ set(computed)]
     for name in sorted(set(stored) & set(computed)):
         entry = json.loads(json.dumps(computed[name]))  # so that a tuple is a list on both sides
-        for key in sorted((set(stored[name]) | set(entry)) - set(leave_out)):
+        for key in sorted((set(stored[name]) | set(entry)) - ROUNDED):
             if stored[name].get(key) != entry.get(key):
                 lines.append(f"{file}: {key} of {name} differs")
     return lines
@@ -294,24 +380,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
-    entries: dict[str, Any] = {}
-    towers: dict[str, Any] = {}
+    lists: dict[str, dict[str, Any]] = {}
     files: dict[str, Arrays] = {}
-    for name in CASES:
-        with TemporaryDirectory() as folder:
-            entries[name], files[name] = make(name, Path(folder))
-        if not check and (margin := entries[name].get("margin")):
-            print(f"{name}: margin {margin:.1e}, steps {files[name]['counts'].tolist()}")
-    for name in TOWERS:
-        with TemporaryDirectory() as folder:
-            towers[name], files[f"tower_{name}"] = make_tower(name, Path(folder))
+    for file, (first, names, make) in KINDS.items():
+        lists[file] = {}
+        for name in names:
+            with TemporaryDirectory() as folder:
+                entry, arrays = make(name, Path(folder))
+            lists[file][name], files[first + name] = entry, arrays
+            if not check and (margin := entry.get("margin")):
+                print(f"{name}: margin {margin:.1e}, steps {arrays['counts'].tolist()}")
     if not check:
-        write(entries, towers, files)
+        write(lists, files)
         return 0
     stored = json.loads((GOLDEN / "versions.json").read_text(encoding="utf-8"))
     if stored != versions():
         print(f"made with {stored}, checked with {versions()}")
-    lines = compare(entries, towers, files)
+    lines = compare(lists, files)
     print("\n".join(lines) or f"{len(files)} cases are what the reference computes")
     return 1 if lines else 0
 

@@ -3,7 +3,7 @@
 
 SOURCE is a float32 Hugging Face folder with one model.safetensors. OUT, which must not exist yet,
 gets the same tensors stored in float16, config.json with the task that the checkpoint was trained
-for, and the other three files byte for byte. config.json keeps saying float32, the dtype of
+for, and the other four files byte for byte. config.json keeps saying float32, the dtype of
 computation.
 MODEL.md is written by hand. One SOURCE always gives the same bytes.
 """
@@ -22,7 +22,12 @@ from mlx_diffgemma.checkpoint.config import OWN_KEY
 from mlx_diffgemma.checkpoint.files import read_object
 from mlx_diffgemma.errors import CheckpointError, DiffGemmaError
 
-COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
+COPIED = (
+    "generation_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 NEEDED = ("model.safetensors", "config.json", *COPIED)
 PURPOSE = {"task": "sudoku", "modes": ["diffusion"]}
 HALF_ULP = 2.0**-11  # of a normal number: the most that rounding to float16 moves it

@@ -21,7 +21,7 @@ CHECKPOINT = [
     "tokenizer.json",
     "tokenizer_config.json",
 ]
-HEAVY = {"huggingface_hub", "mlx", "mlx_lm", "torch", "transformers"}
+HEAVY = {"PIL", "av", "huggingface_hub", "mlx", "mlx_lm", "torch", "transformers"}
 MAX_WHEEL_BYTES = 5_000_000
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -17,6 +17,7 @@ from mlx_diffgemma.conversation.fill import FillOptions
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
+    "Clip",
     "ConvertError",
     "CounterNoise",
     "DiffGemmaError",
@@ -26,11 +27,13 @@ NAMES = [
     "FitError",
     "Frame",
     "HubError",
+    "ImageError",
     "KernelError",
     "KernelWarning",
     "Model",
     "Noise",
     "NumericsError",
+    "Pixels",
     "Prefix",
     "ProfileError",
     "PromptError",
@@ -44,6 +47,8 @@ NAMES = [
     "denoise",
     "load",
     "load_model",
+    "prepare_image",
+    "prepare_video",
 ]
 
 
@@ -91,6 +96,7 @@ TREE = {
     "HubError": Exception,
     "SettingsError": ValueError,
     "PromptError": ValueError,
+    "ImageError": ValueError,
     "TurnError": Exception,
     "FitError": Exception,
     "NumericsError": ArithmeticError,
@@ -140,7 +146,8 @@ def parameters(function: object) -> list[str]:
             ["model", "dtype=", "*", "offline=", "force=", "consent=", "progress=", "choices="],
         ),
         ("load_model", ["folder", "dtype="]),
-        ("Model.encode", ["self", "tokens", "prefix=", "*", "chunk=", "progress="]),
+        ("Model.encode", ["self", "tokens", "prefix=", "*", "images=", "chunk=", "progress="]),
+        ("Model.image_features", ["self", "images"]),
         ("Model.decode", ["self", "canvas", "prefix", "soft="]),
         ("Model.logits", ["self", "hidden"]),
         ("Model.soft_embedding", ["self", "processed"]),
@@ -162,16 +169,18 @@ def test_functions_take_what_the_contract_says(function: str, expected: list[str
 
 def test_the_loop_takes_what_the_contract_says_and_a_cache() -> None:
     expected = ["model", "prompt_tokens", "settings=", "noise=", "*", "canvas=", "soft="]
-    assert parameters(dg.denoise) == [*expected, "prefix=", "progress="]
+    assert parameters(dg.denoise) == [*expected, "images=", "prefix=", "progress="]
 
 
 def test_a_question_takes_its_options_by_name() -> None:
     options = ["settings=", "system=", "think=", "raw=", "progress="]
+    options += ["images=", "video=", "image_tokens="]
     assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options]
 
 
 def test_a_template_takes_its_options_by_name() -> None:
     options = ["prompt", "gaps", "settings", "system", "raw", "progress"]
+    options += ["images", "video", "image_tokens"]
     assert list(FillOptions.__annotations__) == options
 
 

@@ -3,9 +3,12 @@
 Nothing here imports mlx: the command line asks these questions before it needs a model.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 EMBEDDED = ("tiny-sudoku",)
 """The names that users type, each of a folder beside this file."""
@@ -20,6 +23,20 @@ class Task(Protocol):
     def prepare(self, text: str) -> str:
         """A problem as the text that the checkpoint was trained on; PromptError for no problem."""
 
+    @property
+    def characters(self) -> str:
+        """The characters that a soft token of a picture can stand for."""
+
+    def picture(self, image: "Image") -> "Image":
+        """An RGB picture of a problem as the checkpoint was trained on it."""
+
+    def read(self, characters: str, doubtful: Collection[int] = ()) -> str:
+        """The problem in a picture, as `prepare` gives it, from a character for each soft token.
+
+        doubtful: the soft tokens that are not close to any character. PromptError where the picture
+        shows no problem, or one that was misread.
+        """
+
     def template(self, text: str) -> tuple[str, str]:
         """A problem as a template that has holes for what is asked, and the prompt for it."""
 
@@ -28,6 +45,9 @@ class Task(Protocol):
 
     def unsolvable(self, prompt: str) -> bool:
         """True where it is certain that no answer solves `prompt`."""
+
+    def drawing(self, problem: str) -> tuple[str, ...]:
+        """The lines of a problem, as `prepare` gives it, drawn for a reader."""
 
     @property
     def layout(self) -> Layout:

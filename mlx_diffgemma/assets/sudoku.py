@@ -4,14 +4,21 @@ A grid is a string of 81 characters, row by row, "0" for a blank; cell = 9 * row
 Whatever a person reads counts from 1. Boxes are numbered row by row too: box 5 is the middle one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..errors import PromptError
+from ..errors import PromptError, counted
 from . import Layout
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _FORM = "type 81 cells row by row, 1-9 for a given and 0 or . for a blank"
 _HOLE = "[[1]]"
+_RETAKE = "crop it to the grid, upright and sharp, or type the puzzle"
+MOST_DOUBTFUL = 8  # cells of a picture that is still taken for a grid; docs/decisions.md
+LEAST_GIVENS = 17  # no puzzle with fewer has one solution
 MOST_TRIED = 5_000  # digits in cells, before a search for a solution is given up
 
 
@@ -41,8 +48,22 @@ class SudokuTask:
 
     def prepare(self, text: str) -> str:
         """Nine rows of nine digits joined by line breaks; the chat template writes the rest."""
-        grid = parse_puzzle(text)
-        return "\n".join(grid[start : start + 9] for start in range(0, 81, 9))
+        return rows_of(parse_puzzle(text))
+
+    @property
+    def characters(self) -> str:
+        """The digits; 0 is a blank cell."""
+        return "0123456789"
+
+    def picture(self, image: "Image") -> "Image":
+        """A picture of one grid, cropped to its frame and padded: 480x432, ten cells by nine."""
+        from .sudoku_picture import prepared
+
+        return prepared(image)
+
+    def read(self, characters: str, doubtful: Collection[int] = ()) -> str:
+        """The nine rows of the puzzle in a picture; what the tenth column shows does not count."""
+        return rows_of(read_grid(characters, doubtful))
 
     def template(self, text: str) -> tuple[str, str]:
         """The nine rows with a hole for each blank, and the prompt; a blank may be typed [[1]]."""
@@ -69,6 +90,14 @@ class SudokuTask:
                 digits = _without(digits, cell, given)
         return not _may_be_solved(digits, [MOST_TRIED])
 
+    def drawing(self, problem: str) -> tuple[str, ...]:
+        """The grid with its boxes, a dot for each blank."""
+        shown = problem.replace("0", "·")
+        return tuple(
+            "".join(part if isinstance(part, str) else shown[part] for part in row)
+            for row in self.layout
+        )
+
     @property
     def layout(self) -> Layout:
         """The grid with its boxes; on the canvas a line break follows each row of nine."""
@@ -91,6 +120,42 @@ def parse_puzzle(text: str) -> str:
     if clash := _clash(grid):
         raise PromptError(f"the puzzle has no solution: {clash}; correct one of the two.")
     return grid
+
+
+def read_grid(characters: str, doubtful: Collection[int] = ()) -> str:
+    """The grid in the 90 soft tokens of a picture, ten a row; PromptError where there is none.
+
+    doubtful: the tokens that look like no digit and no blank. A few may, where a digit is smudged.
+    """
+    if len(characters) != 90:
+        raise PromptError(
+            f"the picture has {len(characters)} soft tokens, expected 90; give the picture "
+            "itself, not its Pixels."
+        )
+    cells = [10 * row + column for row in range(9) for column in range(9)]
+    if (unlike := len(set(cells).intersection(doubtful))) > MOST_DOUBTFUL:
+        raise PromptError(
+            f"no Sudoku is seen in the picture: {unlike} of 81 cells look like no digit and no "
+            f"blank, expected at most {MOST_DOUBTFUL}; {_RETAKE}."
+        )
+    grid = "".join(characters[cell] for cell in cells)
+    if (givens := 81 - grid.count("0")) < LEAST_GIVENS:
+        raise PromptError(
+            f"no Sudoku is seen in the picture: {counted(givens, 'digit')} in 81 cells, expected "
+            f"at least {LEAST_GIVENS}, as every puzzle with one solution has; {_RETAKE}."
+        )
+    if clash := _clash(grid):
+        shown = grid.replace("0", ".")
+        raise PromptError(
+            f"the picture was read as {shown}, where {clash}; correct it and give it as text, or "
+            "take a sharper picture."
+        )
+    return grid
+
+
+def rows_of(grid: str) -> str:
+    """The nine rows of a grid, a line each."""
+    return "\n".join(grid[start : start + 9] for start in range(0, 81, 9))
 
 
 def _rule(ends: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, brief
+from ..errors import CheckpointError, Setting, SettingsError, brief
 from .files import read_optional
 from .places import Section
 
@@ -22,6 +22,10 @@ ACTIVATION = "gelu_pytorch_tanh"
 ROPE_TYPES = ("axial", "default")  # two names of one thing
 MOST_COUNT = (1 << 31) - 1
 MOST_LAYERS = 1024
+SIGHTLESS = (
+    "this checkpoint has no vision tower and sees no images; leave them out, or take one that has, "
+    "such as google/diffusiongemma-26B-A4B-it."
+)
 COUNTS = (
     *("hidden_size", "intermediate_size", "num_attention_heads", "head_dim"),
     "position_embedding_size",
@@ -51,6 +55,27 @@ class VisionConfig:
     def budgets(self) -> tuple[int, ...]:
         """The soft tokens that an image may be given: Gemma 4's, and the checkpoint's own."""
         return tuple(sorted({*BUDGETS, self.soft_tokens}))
+
+    def budget(self, wanted: int | None) -> int:
+        """The soft tokens of an image, `wanted` or the checkpoint's own; SettingsError for others
+        than are offered.
+        """
+        if wanted is None:
+            return self.soft_tokens
+        if isinstance(wanted, bool) or wanted not in self.budgets:
+            *others, last = map(str, self.budgets)
+            expected = f"{', '.join(others)} or {last}"
+            raise SettingsError(
+                Setting("image_tokens"), f" is {brief(wanted)}, expected {expected}."
+            )
+        return wanted
+
+
+def require_vision(vision: VisionConfig | None) -> VisionConfig:
+    """The VisionConfig; CheckpointError where there is none."""
+    if vision is None:
+        raise CheckpointError(SIGHTLESS)
+    return vision
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import typer
 
@@ -13,6 +14,7 @@ from .parameters import flattened
 def command(
     ctx: typer.Context,
     given: options.TemplateOptions,
+    seen: options.MediaOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
@@ -25,6 +27,7 @@ def command(
     [[1]] for a blank, and keeps its givens in place.
     """
     from .answer.loading import load_session
+    from .answer.media import read_media
     from .answer.prompt import TEMPLATE, given_words, read_text
     from .answer.turn import show_turn
     from .answer.unread import unread_input_said
@@ -35,13 +38,14 @@ def command(
     output.check()
     settings = sampler.settings()
     words = given_words(given.template, given.beside, *ctx.args)
-    template, ending = read_text(words, given.template_file, TEMPLATE)
+    wanted = replace(TEMPLATE, stdin_taken=seen.takes_stdin)
+    template, ending = read_text(words, given.template_file, wanted)
     _check(template, given.gaps, prompting.raw, model.name)
-    reads = taken_by(model.name, template_file=given.template_file)
-    unread = unread_input_said(words, given.template_file, TEMPLATE)
-    with unread, open_trace(output, reads) as trace:
-        bar = Bar("reading the prompt")
-        turn = load_session(model, settings).fill_turn(
+    reads = taken_by(model.name, template_file=given.template_file, **seen.files)
+    with unread_input_said(words, given.template_file, wanted), open_trace(output, reads) as trace:
+        media = read_media(seen, model.name)
+        session, bar = load_session(model, settings, media), Bar("reading the prompt")
+        turn = session.fill_turn(
             template,
             prompt=given.prompt or "",
             gaps=given.gaps,
@@ -49,6 +53,7 @@ def command(
             system=prompting.system,
             raw=prompting.raw,
             progress=bar,
+            **vars(media),
         )
         return show_turn(turn, output, trace, bar, ending)
 

@@ -1,6 +1,6 @@
 """`generate`: one prompt, one answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -28,6 +28,7 @@ class PromptOptions:
 def command(
     ctx: typer.Context,
     given: PromptOptions,
+    seen: options.MediaOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
@@ -36,9 +37,10 @@ def command(
     """Answer a prompt: the text goes to standard output, all else to standard error.
 
     Ctrl-C keeps the canvases that are finished. tiny-sudoku takes a puzzle of 81 cells, row by
-    row, 0 or . for a blank, and answers with a checked solution.
+    row, 0 or . for a blank, or a picture of one, and answers with a checked solution.
     """
     from .answer.loading import load_session
+    from .answer.media import read_media
     from .answer.prompt import PROMPT, given_words, read_text
     from .answer.turn import show_turn
     from .answer.unread import unread_input_said
@@ -49,11 +51,13 @@ def command(
     output.check()
     settings = sampler.settings()
     words = given_words(given.prompt, given.beside, *ctx.args)
-    text, _ = read_text(words, given.prompt_file, PROMPT)
-    reads = taken_by(model.name, prompt_file=given.prompt_file)
-    unread = unread_input_said(words, given.prompt_file, PROMPT)
+    wanted = replace(PROMPT, optional=seen.given, stdin_taken=seen.takes_stdin)
+    text, _ = read_text(words, given.prompt_file, wanted)
+    reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files)
+    unread = unread_input_said(words, given.prompt_file, wanted)
     with unread, open_trace(output, reads) as trace:
+        media = read_media(seen, model.name)
         bar = Bar("reading the prompt")
-        session = load_session(model, settings)
-        turn = session.turn(text, settings=settings, progress=bar, **vars(prompting))
+        session = load_session(model, settings, media)
+        turn = session.turn(text, settings=settings, progress=bar, **vars(media), **vars(prompting))
         return show_turn(turn, output, trace, bar)

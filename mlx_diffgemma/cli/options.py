@@ -3,6 +3,7 @@
 Each option's name, type, default and help stand here once. None is always "not given".
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ MODEL_HELP = (
     "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
+STANDARD_INPUT = Path("-")
 OVERWRITE_HELP = "Replace files that are no earlier output of the same kind. Default: they stay."
 
 
@@ -116,6 +118,59 @@ class PromptingOptions:
             from ..text.chat import require_no_template
 
             require_no_template(system=self.system, think=self.think)
+
+
+@dataclass(frozen=True)
+class MediaOptions:
+    """The images and the video that stand in front of a prompt."""
+
+    images: list[Path] | None = option(
+        "--image",
+        "A PNG, JPEG, WebP, GIF, TIFF or HEIC file in front of the prompt; may be repeated. - is "
+        "standard input. Default: none.",
+        "FILE",
+    )
+    video: Path | None = option(
+        "--video",
+        "A video, an animated GIF or WebP, or a folder of frames, in front of the prompt: a frame "
+        "a second, at most 60. Default: none.",
+        "FILE",
+    )
+    image_tokens: int | None = option(
+        "--image-tokens",
+        "Soft tokens of an image at most: 70, 140, 280, 560 or 1120. Default: the checkpoint's, "
+        "280 for the published one.",
+        "N",
+    )
+
+    def __post_init__(self) -> None:
+        """ArgumentError where standard input would be read twice, or for what it cannot be."""
+        if (self.images or []).count(STANDARD_INPUT) > 1:
+            raise ArgumentError("--image - is given twice; standard input can be read once.")
+        if self.video == STANDARD_INPUT:
+            raise ArgumentError("--video is -, expected a file or a folder; name one.")
+
+    @property
+    def given(self) -> bool:
+        """True where something is to be seen."""
+        return bool(self.images) or self.video is not None
+
+    @property
+    def files(self) -> Mapping[str, Path | Sequence[Path] | None]:
+        """The files that are read, by the names of their options."""
+        return {"image": self.images, "video": self.video}
+
+    def require_files(self) -> None:
+        """ArgumentError where standard input, from which a chat's questions come, is an image."""
+        if self.takes_stdin:
+            raise ArgumentError(
+                "--image is -, and a chat's questions come from standard input; name a file."
+            )
+
+    @property
+    def takes_stdin(self) -> bool:
+        """True where an image comes from standard input."""
+        return STANDARD_INPUT in (self.images or ())
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from weakref import ReferenceType, ref
 
 import mlx.core as mx
 
-from ..errors import PromptError, TurnError
+from ..errors import PromptError, TurnError, brief
+from ..images.pixels import Pixels
+from ..images.video import Clip
 from ..model.cache import Prefix
 from ..model.images import ImageRun
 from ..model.text import Model
@@ -105,6 +107,7 @@ class Conversation:
                     f"message {number + 1} of the conversation is the {message.role}'s, expected "
                     f"the {expected}'s; questions and answers take turns."
                 )
+            _require_media(number + 1, message)
         if len(messages) % 2:
             raise PromptError(
                 "the conversation ends with a question; leave it out, and ask it again."
@@ -165,3 +168,14 @@ class Conversation:
         with suppress(Exception):
             mx.eval(pending)
             self.prefix = prefix
+
+
+def _require_media(number: int, message: Message) -> None:
+    """PromptError where the media of a message are not those of a question, prepared."""
+    strange = [medium for medium in message.media if not isinstance(medium, Pixels | Clip)]
+    if strange or (message.media and message.role != "user"):
+        got = brief(strange[0]) if strange else f"an image, and is the {message.role}'s"
+        raise PromptError(
+            f"message {number} of the conversation holds {got}, expected Pixels or a Clip in a "
+            "question; prepare_image and prepare_video make them."
+        )

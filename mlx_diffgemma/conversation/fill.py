@@ -7,9 +7,10 @@ a question; what the conversation has encoded of that prompt's beginning is used
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from ..assets import Task
+from ..checkpoint.vision import ImageIds
 from ..diffusion.canvas import Frame
 from ..diffusion.infill import fill
 from ..diffusion.pinned import TEXT, FillFrame
@@ -21,7 +22,7 @@ from ..model.text import Progress
 from ..text.chat import Answer, Message
 from ..text.holes import Template, encode_texts
 from ..text.tokenizer import Tokenizer
-from .prompt import Prompt, messages_for, rendered
+from .prompt import Prompt, as_it_is, messages_for, rendered
 from .reply import Filled
 from .turn import Turn
 
@@ -33,7 +34,8 @@ class FillOptions(TypedDict, total=False):
 
     prompt: what to write, free and by default empty; gaps: tokens of the `[[...]]` holes, one
     number for all or one each, by default 32; system: in place of the session's system text; raw:
-    the prompt's tokens as they are, no template around them; progress: told of encoded positions.
+    the prompt's tokens as they are, no template around them; progress: told of encoded positions;
+    images, video and image_tokens: as for a question (see TurnOptions), in front of the prompt.
     """
 
     prompt: str
@@ -42,6 +44,9 @@ class FillOptions(TypedDict, total=False):
     system: str | None
     raw: bool
     progress: Progress | None
+    images: Any
+    video: Any
+    image_tokens: int | None
 
 
 def token_template(
@@ -67,15 +72,23 @@ def token_template(
 
 
 def prompt_before(
-    tokenizer: Tokenizer, prompt: str, system: str | None, task: Task | None, raw: bool
+    tokenizer: Tokenizer,
+    question: Message,
+    system: str | None,
+    task: Task | None,
+    raw: bool,
+    image_ids: ImageIds | None,
 ) -> Prompt:
     """The prompt of a template; without one given an empty question, or bos alone."""
-    if not raw and (prompt or system or tokenizer.chat_template is not None):
-        return rendered(tokenizer, messages_for(prompt, system), task)
-    ids = tokenizer.encode(prompt or tokenizer.special_tokens.get("bos_token", ""))
-    if not ids:
+    asked = question.content or question.media
+    if not raw and (asked or system or tokenizer.chat_template is not None):
+        return rendered(tokenizer, messages_for(question, system), task, image_ids=image_ids)
+    if not asked:
+        question = Message("user", tokenizer.special_tokens.get("bos_token", ""))
+    prompt = as_it_is(tokenizer, question, image_ids)
+    if not prompt.ids:
         raise PromptError("the prompt is empty and the tokenizer has no bos; give a prompt.")
-    return Prompt(ids)
+    return prompt
 
 
 def require_no_end(settings: Settings) -> None:
@@ -111,8 +124,15 @@ class FillTurn(Turn):
         return sum(map(len, self._holes()))
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
-        model, prompt, template = self.session.model, self.prompt_ids, self.template
-        return fill(model, prompt, template, self.settings, prefix=prefix, progress=self.progress)
+        return fill(
+            self.session.model,
+            self.prompt_ids,
+            self.template,
+            self.settings,
+            images=self.asked.images,
+            prefix=prefix,
+            progress=self.progress,
+        )
 
     def _answer(self, ids: list[int]) -> Answer:
         """The template's own text and the holes between, as far as whole texts are finished."""

@@ -4,8 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..assets import Task
-from ..text.chat import Message, ignored, render_prompt
+from ..checkpoint.vision import ImageIds
+from ..images.pixels import Pixels
+from ..model.images import ImageRun, placed
+from ..text.chat import Message, encode_raw, ignored, render_prompt
+from ..text.placeholders import Encoded
 from ..text.tokenizer import Tokenizer
+from .media import sampled
 
 IGNORED = {
     "system": "the chat template ignores the system text; the model does not see it.",
@@ -16,24 +21,56 @@ UNTRAINED = "this checkpoint was trained without a system text; its answer may b
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids, and a line for each thing asked for that does not do what it should."""
+    """Token ids, and a line for each thing asked for that does not do what it should.
+
+    images: all of the prompt's, frames of videos among them, in the order of their runs of ids.
+    """
 
     ids: list[int]
     notes: tuple[str, ...] = ()
+    images: tuple[Pixels, ...] = ()
+
+    @property
+    def soft_tokens(self) -> int:
+        """The number of ids that stand for images."""
+        return sum(image.soft_tokens for image in self.images)
+
+    def runs(self, image_ids: ImageIds | None) -> list[ImageRun]:
+        """The positions of each image."""
+        soft = image_ids.soft if image_ids and self.images else None
+        return [image.run(0) for image in placed(self.ids, self.images, soft)]
 
 
-def messages_for(prompt: str, system: str | None, earlier: Sequence[Message] = ()) -> list[Message]:
+def messages_for(
+    question: Message, system: str | None, earlier: Sequence[Message] = ()
+) -> list[Message]:
     """A question behind the `earlier` messages, under the system text where there is one."""
     first = [Message("system", system)] if system else []
-    return [*first, *earlier, Message("user", prompt)]
+    return [*first, *earlier, question]
 
 
 def rendered(
-    tokenizer: Tokenizer, messages: Sequence[Message], task: Task | None, *, think: bool = False
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    task: Task | None,
+    *,
+    think: bool = False,
+    image_ids: ImageIds | None = None,
 ) -> Prompt:
     """The prompt that the chat template makes of messages; task: the checkpoint's own, if any."""
-    ids = render_prompt(tokenizer, messages, think=think)
+    encoded = render_prompt(tokenizer, messages, think=think, image_ids=image_ids)
     names = ignored(tokenizer, messages, think=think)
     notes = tuple(IGNORED[name] for name in names)
-    seen = messages[0].role == "system" and "system" not in names
-    return Prompt(ids, (*notes, UNTRAINED) if task and seen else notes)
+    if task and messages[0].role == "system" and "system" not in names:
+        notes = (*notes, UNTRAINED)
+    return _prompt(encoded, messages[-1], notes)
+
+
+def as_it_is(tokenizer: Tokenizer, question: Message, image_ids: ImageIds | None) -> Prompt:
+    """The prompt of a text without a template, with placeholders where its images stand."""
+    encoded = encode_raw(tokenizer, question.content, question.media, image_ids)
+    return _prompt(encoded, question, ())
+
+
+def _prompt(encoded: Encoded, question: Message, notes: tuple[str, ...]) -> Prompt:
+    return Prompt(encoded.ids, (*notes, *sampled(question.media)), encoded.images)

@@ -65,13 +65,34 @@ class ModelInfo(Record):
 
 
 @dataclass(frozen=True)
+class ImageInfo(Record):
+    """An image of a question: its soft tokens, and its size in pixels as given, upright."""
+
+    tokens: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class VideoInfo(Record):
+    """A video of a question: frames that the model saw, their soft tokens, and its length."""
+
+    frames: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Reply:
     """An answer and how it came about.
 
-    token_ids include the stop id, as generated_tokens counts it. tokens_per_step is tokens per
-    decoder pass; tokens_per_second counts prefill, positions_per_second whole canvases. kernels:
-    "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what was
-    chosen for this machine, None for the engine's own behaviour.
+    token_ids include the stop id, as generated_tokens counts it. images and videos are those of the
+    question, not of earlier ones; prompt_tokens count the soft tokens of all. puzzle: the problem
+    that a checkpoint with a task was given, as typed or as read in a picture, else None.
+    tokens_per_step is tokens per decoder pass; tokens_per_second counts prefill,
+    positions_per_second whole canvases.
+    kernels: "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what
+    was chosen for this machine, None for the engine's own behaviour.
     """
 
     text: str
@@ -81,6 +102,9 @@ class Reply:
     finish_reason: str
     seed: int
     prompt_tokens: int
+    images: tuple[ImageInfo, ...]
+    videos: tuple[VideoInfo, ...]
+    puzzle: str | None
     generated_tokens: int
     canvases: int
     steps: tuple[int, ...]

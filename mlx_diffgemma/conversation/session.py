@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from ..assets import Task
 from ..diffusion.denoise import Frame, token_budget
@@ -14,10 +14,13 @@ from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
+from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation
 from .fill import FillOptions, FillTurn, prompt_before, require_no_end, token_template
-from .prompt import Prompt, messages_for, rendered
+from .media import Given, require_sight
+from .prompt import Prompt, as_it_is, messages_for, rendered
+from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
 from .turn import Turn, seeded
 
@@ -27,7 +30,11 @@ class TurnOptions(TypedDict, total=False):
 
     system: replaces the session's system text from here on, "" removes it; think: let the model
     write a thought first; raw: the prompt's tokens as they are, no template, no history, channels
-    not parsed; progress: told of encoded prompt positions.
+    not parsed; progress: told of encoded prompt positions. images: an image or a list of them, as
+    `prepare_image` takes them or prepared; video: as `prepare_video` takes it or prepared; both
+    come before the text, which may then be empty, and raw stand where the prompt has placeholders.
+    image_tokens: soft tokens of each image at most, None for the checkpoint's own number; a frame
+    of a video always has 70 at most.
     """
 
     settings: Settings | None
@@ -35,6 +42,9 @@ class TurnOptions(TypedDict, total=False):
     think: bool
     raw: bool
     progress: Progress | None
+    images: Any
+    video: Any
+    image_tokens: int | None
 
 
 def any_context(context: int) -> None:
@@ -90,38 +100,65 @@ class Session:
         think: bool = False,
         raw: bool = False,
         progress: Progress | None = None,
+        images: Any = (),
+        video: Any = None,
+        image_tokens: int | None = None,
     ) -> Turn:
         """A question about to be answered, checked; nothing is computed before it is iterated.
 
         It takes the conversation over: a turn that is still on its way ends here. For the options
         see TurnOptions. PromptError when prompt and canvases do not fit into the context, FitError
-        when their cache does not fit into memory, SettingsError for system or think beside raw.
+        when their cache does not fit into memory, SettingsError for system or think beside raw;
+        for what may be wrong with images see `Given.prepared`.
         """
-        if not prompt.strip():
+        given = Given(images, video, image_tokens)
+        if not prompt.strip() and not given:
             raise PromptError("the prompt is empty, expected some text.")
         if raw:
             require_no_template(system=system, think=think)
-        puzzle = self.task.prepare(prompt) if self.task and not raw else None
-        prompt, settings = puzzle or prompt, seeded(settings)
+        question, puzzle = self._question(prompt, given, raw=raw)
+        settings = seeded(settings)
 
         def made(earlier: list[Message]) -> Turn:
-            over = self._system_text(system)
-            messages = messages_for(prompt, over, [] if puzzle else earlier)
+            over, ids = self._system_text(system), self.model.config.image_ids
+            messages = messages_for(question, over, [] if puzzle else earlier)
             asked = (
-                Prompt(self.tokenizer.encode(prompt))
+                as_it_is(self.tokenizer, question, ids)
                 if raw
-                else rendered(self.tokenizer, messages, self.task, think=think)
+                else rendered(self.tokenizer, messages, self.task, think=think, image_ids=ids)
             )
-            limited, sampler = self._limited(len(asked.ids), settings)
+            limited, sampler = self._limited(asked, settings)
             self.system = over
-            return Turn(self, prompt, asked, limited, sampler, raw, progress, puzzle)
+            return Turn(self, question, asked, limited, sampler, raw, progress, puzzle)
 
         return self.conversation.begin(made)
 
-    def _limited(self, prompt_length: int, settings: Settings) -> tuple[Settings, SamplerInfo]:
+    def prepared(
+        self, images: Any = (), video: Any = None, image_tokens: int | None = None
+    ) -> tuple[Medium, ...]:
+        """Images and a video as the network takes them, checked; see TurnOptions for the options.
+
+        A turn takes them as they are, and decodes nothing again.
+        """
+        return Given(images, video, image_tokens).prepared(self.model, self.tokenizer, self.task)
+
+    def _question(self, prompt: str, given: Given, *, raw: bool) -> tuple[Message, str | None]:
+        """The user's message, and the problem in it that the session's task can check answers to.
+
+        Images are decoded here, before the turn takes the conversation over.
+        """
+        if self.task is None or raw:
+            return Message("user", prompt, given.prepared(self.model, self.tokenizer)), None
+        if given:
+            pixels, puzzle = read_puzzle(self.model, self.tokenizer, self.task, prompt, given)
+            return Message("user", "", (pixels,)), puzzle
+        puzzle = self.task.prepare(prompt)
+        return Message("user", puzzle), puzzle
+
+    def _limited(self, asked: Prompt, settings: Settings) -> tuple[Settings, SamplerInfo]:
         """The settings with as many tokens as may be returned, and the sampler with them."""
-        config = self.model.config
-        budget = token_budget(config, prompt_length, settings.max_tokens)
+        config, prompt_length = self.model.config, len(asked.ids)
+        budget = token_budget(config, prompt_length, settings.max_tokens, asked.soft_tokens)
         canvases = -(-budget // config.canvas_length)
         self.require_room(prompt_length + canvases * config.canvas_length)
         sampler = describe_sampler(settings, config, budget)
@@ -141,19 +178,29 @@ class Session:
         system: str | None = None,
         raw: bool = False,
         progress: Progress | None = None,
+        images: Any = (),
+        video: Any = None,
+        image_tokens: int | None = None,
     ) -> FillTurn:
         """A template about to be filled, checked; nothing is computed before it is iterated.
 
         It takes the conversation over, as a question does. For the options see FillOptions.
         PromptError when it is no template, or does not fit into the context; FitError when it does
-        not fit into memory; SettingsError for system beside raw.
+        not fit into memory; SettingsError for system beside raw; with images as for a question.
         """
+        given = Given(images, video, image_tokens)
         if raw:
             require_no_template(system=system)
-        puzzle = None
-        if self.task and not raw:
-            template, puzzle = self.task.template(template)
-            prompt = self.task.prepare(prompt) if prompt.strip() else puzzle
+        task, puzzle = None if raw else self.task, None
+        if task:
+            if given:
+                raise PromptError(
+                    "the template is the problem already, expected no image or video beside it; "
+                    "leave it out, or ask about the picture without a template."
+                )
+            template, puzzle = task.template(template)
+            prompt = prompt if prompt.strip() else puzzle
+        question, _ = self._question(prompt, given, raw=raw)
         config, settings = self.model.config, seeded(settings)
         require_no_end(settings)
         form = token_template(read_template(template, gaps), self.tokenizer, config.stop_ids)
@@ -161,10 +208,12 @@ class Session:
 
         def made(earlier: list[Message]) -> FillTurn:
             over = self._system_text(system)
-            before = prompt_before(self.tokenizer, prompt, over, None if raw else self.task, raw)
-            self.require_room(needed_positions(config, len(before.ids), form))
+            ids = config.image_ids
+            before = prompt_before(self.tokenizer, question, over, task, raw, ids)
+            needed = needed_positions(config, len(before.ids), form, before.soft_tokens)
+            self.require_room(needed)
             return FillTurn(
-                self, prompt, before, settings, sampler, raw, progress, puzzle, template=form
+                self, question, before, settings, sampler, raw, progress, puzzle, template=form
             )
 
         return self.conversation.begin(made)
@@ -174,7 +223,12 @@ class Session:
         self.conversation.reset()
 
     def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
-        """Goes on with an earlier conversation: questions and answers in turn, the system text."""
+        """Goes on with an earlier conversation: questions and answers in turn, the system text.
+
+        CheckpointError where it has images, and this checkpoint sees none.
+        """
+        if any(message.media for message in messages):
+            require_sight(self.model, self.tokenizer)
         self.conversation.restore(messages, system)
 
     @property

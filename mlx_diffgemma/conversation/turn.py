@@ -13,13 +13,15 @@ from ..assets import Task
 from ..diffusion.denoise import Frame, denoise, fresh_seed
 from ..diffusion.settings import Settings
 from ..errors import TurnError
+from ..images.pixels import Pixels
+from ..images.video import Clip
 from ..kernels import dispatch
 from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.chat import Answer, Message, parse_answer
 from ..version import __version__
 from .prompt import Prompt
-from .reply import Reply, SamplerInfo, Seconds
+from .reply import ImageInfo, Reply, SamplerInfo, Seconds, VideoInfo
 
 if TYPE_CHECKING:
     from .session import Session
@@ -32,11 +34,11 @@ class Turn:
     An iteration given up early leaves a Reply with the finished canvases and the finish reason
     "interrupted"; they also enter the conversation. So does one that another question, a reset or a
     restore ends: going on with it is a TurnError, as a second iteration is. puzzle: the problem
-    that the session's task can check an answer to.
+    that the session's task can check an answer to, as it was typed or read in a picture.
     """
 
     session: "Session"
-    prompt: str
+    question: Message
     asked: Prompt
     settings: Settings
     sampler: SamplerInfo
@@ -75,7 +77,8 @@ class Turn:
     def _first(self) -> Iterator[Frame]:
         mx.reset_peak_memory()
         session = self.session
-        return self._frames(session.conversation.rewind(session.model, self.prompt_ids))
+        runs = self.asked.runs(session.model.config.image_ids)
+        return self._frames(session.conversation.rewind(session.model, self.prompt_ids, runs))
 
     def _next(self, frames: Iterator[Frame], began: float) -> Frame:
         frame = self._seen(next(frames), began)
@@ -84,8 +87,14 @@ class Turn:
         return frame
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
-        model, prompt = self.session.model, self.prompt_ids
-        return denoise(model, prompt, self.settings, prefix=prefix, progress=self.progress)
+        return denoise(
+            self.session.model,
+            self.prompt_ids,
+            self.settings,
+            images=self.asked.images,
+            prefix=prefix,
+            progress=self.progress,
+        )
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
@@ -102,6 +111,9 @@ class Turn:
             finish_reason=self._finish_reason() or "interrupted",
             seed=self.settings.seed or 0,
             prompt_tokens=len(self.prompt_ids),
+            images=self.images,
+            videos=self.videos,
+            puzzle=self.puzzle,
             generated_tokens=count,
             canvases=len(steps),
             steps=tuple(steps),
@@ -115,6 +127,27 @@ class Turn:
             tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,
+        )
+
+    @property
+    def prompt(self) -> str:
+        """The text of the question."""
+        return self.question.content
+
+    @property
+    def images(self) -> tuple[ImageInfo, ...]:
+        """The images of the question; frames of its video are none."""
+        media = self.question.media
+        return tuple(
+            ImageInfo(m.soft_tokens, m.width, m.height) for m in media if isinstance(m, Pixels)
+        )
+
+    @property
+    def videos(self) -> tuple[VideoInfo, ...]:
+        """The videos of the question."""
+        media = self.question.media
+        return tuple(
+            VideoInfo(len(m.frames), m.soft_tokens, m.seconds) for m in media if isinstance(m, Clip)
         )
 
     @property
@@ -144,7 +177,7 @@ class Turn:
 
     def messages(self) -> list[Message]:
         """Question and answer as a conversation holds them: without thoughts."""
-        return [Message("user", self.prompt), Message("assistant", self.reply().text)]
+        return [self.question, Message("assistant", self.reply().text)]
 
     def problem(self) -> str | None:
         """The reason that the answer does not solve the puzzle of the session's task, or None."""

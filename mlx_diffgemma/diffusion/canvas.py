@@ -16,10 +16,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import NumericsError
-from ..images.pixels import Pixels
 from ..model.cache import Prefix
-from ..model.text import Model, Progress
+from ..model.images import Placed
+from ..model.text import Model, Progress, not_finite
 from .noise import Noise
 from .sampler import temperature
 from .settings import Resolved
@@ -139,35 +138,45 @@ class AllPositions:
 
 
 @dataclass(frozen=True)
-class Denoiser:
-    """The model, sampler and noise of one call; exact: never gather the soft embedding.
+class Prompt:
+    """Token ids of a whole prompt, and its images with their indices among them."""
 
-    images: those of the prompt, in order.
-    """
+    tokens: list[int]
+    images: Sequence[Placed]
+
+    @property
+    def soft_tokens(self) -> int:
+        """The number of tokens that stand for images."""
+        return sum(len(image.span) for image in self.images)
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The model, sampler, noise and prompt of one call; exact: never gather the soft embedding."""
 
     model: Model
     resolved: Resolved
     noise: Noise
     exact: bool
-    images: Sequence[Pixels] = ()
+    prompt: Prompt
 
     def next_canvas(
         self,
         number: int,
-        pending: Sequence[int],
+        behind: Sequence[int],
         prefix: Prefix,
         positions: Positions[AnyFrame],
         *,
         start: State | None = None,
         progress: Progress | None = None,
     ) -> Generator[AnyFrame, None, AnyFrame]:
-        """Encode the `pending` tokens into `prefix`, then settle canvas `number` behind it.
+        """Encode what `prefix` lacks, then settle canvas `number` behind it.
 
-        progress: told of encoded positions before the first canvas. For the rest see `settle`.
+        behind: the tokens between what has been encoded, prompt included, and the canvas. progress:
+        told of the prompt's positions. For the rest see `settle`.
         """
         began = time.perf_counter()
-        if pending:
-            self._encode(pending, prefix, progress if number == 0 else None, prompt=number == 0)
+        self._encode(behind, prefix, progress)
         if number == 0:
             prefix.mark()
         encode_seconds = time.perf_counter() - began
@@ -177,12 +186,14 @@ class Denoiser:
         mx.clear_cache()
         return last
 
-    def _encode(
-        self, pending: Sequence[int], prefix: Prefix, progress: Progress | None, *, prompt: bool
-    ) -> None:
-        """Encode what is pending; an image token that the model wrote itself is no image."""
-        images = self.images[len(prefix.images) :] if prompt else None
-        self.model.encode(pending, prefix, images=images, progress=progress)
+    def _encode(self, behind: Sequence[int], prefix: Prefix, progress: Progress | None) -> None:
+        """Encode the rest of the prompt with its images, then what stands behind it as text."""
+        done = prefix.length
+        if rest := self.prompt.tokens[done:]:
+            images = [image.pixels for image in self.prompt.images if image.span.start >= done]
+            self.model.encode(rest, prefix, images=images, progress=progress)
+        if behind:
+            self.model.encode(behind, prefix, images=None)
 
     def settle(
         self,
@@ -206,7 +217,8 @@ class Denoiser:
             done = advance(state, given, self.model, prefix)
             frame = positions.frame(_frame(number, step, done, given, began, encode_seconds))
             if not math.isfinite(done.mean_entropy):
-                raise NumericsError(self._non_finite(number, step))
+                where = f"canvas {number}, step {step}: the distributions"
+                raise not_finite(self.model, where)
             yield frame
             unchanged = unchanged + 1 if done.unchanged else 0
             if rule.ends(step + 1, unchanged, done.mean_entropy):
@@ -232,14 +244,6 @@ class Denoiser:
             positions.noise(renoise, self.model.config.text.vocab_size),
             positions.rows,
             self.exact,
-        )
-
-    def _non_finite(self, canvas: int, step: int) -> str:
-        culprit = self.model.find_non_finite()
-        where = f"tensor {culprit} holds NaN or Inf" if culprit else "all weights are finite"
-        return (
-            f"canvas {canvas}, step {step}: the distributions are not finite; {where}; "
-            "download or convert the checkpoint again, or try another --dtype."
         )
 
 

@@ -16,9 +16,8 @@ from ..errors import PromptError, Setting, SettingsError, counted
 from ..images.pixels import Pixels
 from ..model.cache import Prefix, own_prefix
 from ..model.given import Floats, Ids, floats, token_ids
-from ..model.images import placed
 from ..model.text import Model, Progress
-from .canvas import AllPositions, Denoiser, Frame, committed
+from .canvas import AllPositions, Denoiser, Frame, Prompt, committed
 from .noise import Noise, checked_noise
 from .settings import Settings
 from .step import State
@@ -48,38 +47,43 @@ def denoise(
     """Yield a Frame a step and a committed one a canvas, each when it is done.
 
     prompt_tokens: the whole prompt; what `prefix` already holds of it is not encoded again. images:
-    those of the whole prompt, in order, each with a run of placeholders in it. canvas
-    [C] and soft (processed logits [C, V]) warm-start the first canvas only. progress is told of
-    encoded prompt positions. PromptError: no token ids, none at all, more than the context holds
-    with its canvases, or another model's prefix; SettingsError: a warm start or noise that is none;
-    NumericsError: weights that are not finite.
+    those of the whole prompt, in order, each with a run of config.image_token_id in it; in a canvas
+    that is a token like others. canvas [C] and soft (processed logits [C, V]) warm-start the first
+    canvas only. progress is told of encoded prompt positions. PromptError: no token ids, none at
+    all, more than the context holds with its canvases, runs that differ from the images, or another
+    model's prefix; CheckpointError: images for a checkpoint that sees none; SettingsError: a warm
+    start or noise that is none; NumericsError: weights that are not finite.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
-    max_tokens = token_budget(model.config, len(tokens), settings.max_tokens)
+    prompt = Prompt(tokens, model.placed(tokens, images))
+    max_tokens = token_budget(model.config, len(tokens), settings.max_tokens, prompt.soft_tokens)
     start = _start(model, canvas, soft)
-    prefix = fitting_prefix(model, prefix, tokens, images)
+    prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
-    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, images)
-    return _Loop(denoiser).run(tokens, max_tokens, prefix, start, progress)
+    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
+    return _Loop(denoiser).run(max_tokens, prefix, start, progress)
 
 
-def fitting_prefix(
-    model: Model, prefix: Prefix | None, tokens: Sequence[int], images: Sequence[Pixels] = ()
-) -> Prefix:
+def fitting_prefix(model: Model, prefix: Prefix | None, prompt: Prompt) -> Prefix:
     """The prefix given, or an empty one; PromptError for another model's, or another prompt's."""
     prefix = model.new_prefix() if prefix is None else own_prefix(prefix, model)
-    runs = [image.run(0) for image in placed(tokens, images, model.config.image_token_id)]
-    if prefix.shared(tokens, runs) < prefix.length:
+    if prefix.shared(prompt.tokens, [image.run(0) for image in prompt.images]) < prefix.length:
         raise PromptError(
-            "the prefix holds other tokens than the prompt begins with; give an empty one."
+            "the prefix holds other tokens or images than the prompt begins with; give an empty "
+            "one."
         )
     return prefix
 
 
-def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None) -> int:
-    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit."""
+def token_budget(
+    config: ModelConfig, prompt_length: int, max_tokens: int | None, soft_tokens: int = 0
+) -> int:
+    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit.
+
+    soft_tokens: those of the prompt that stand for images.
+    """
     context, C = config.text.max_position_embeddings, config.canvas_length
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
@@ -88,13 +92,26 @@ def token_budget(config: ModelConfig, prompt_length: int, max_tokens: int | None
     if fitting == 0 or (max_tokens is not None and fitting < wanted):
         canvases = wanted if max_tokens is not None else 1
         raise PromptError(
-            f"{counted(prompt_length, 'prompt token')} and {counted(canvases, 'canvas')} of {C} "
+            f"{prompt_size(prompt_length, soft_tokens)} and {counted(canvases, 'canvas')} of {C} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
-            "the prompt or lower ",
-            Setting("max_tokens"),
-            ".",
+            "the prompt",
+            *ways_down("max_tokens", soft_tokens),
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
+
+
+def prompt_size(length: int, soft_tokens: int) -> str:
+    """The tokens of a prompt in words, and how many of them are images'."""
+    images = f", {soft_tokens:,} of them for images," if soft_tokens else ""
+    return f"{counted(length, 'prompt token')}{images}"
+
+
+def ways_down(name: str, soft_tokens: int) -> tuple[str, ...]:
+    """The end of a message: a setting to lower, and with images what makes less of those."""
+    if not soft_tokens:
+        return (" or lower ", Setting(name), ".")
+    fewer = ", show fewer images or a shorter video, or lower "
+    return (fewer, Setting(name), " or ", Setting("image_tokens"), ".")
 
 
 def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:
@@ -120,7 +137,6 @@ class _Loop:
 
     def run(
         self,
-        prompt: list[int],
         max_tokens: int,
         prefix: Prefix,
         start: State | None,
@@ -128,18 +144,18 @@ class _Loop:
     ) -> Iterator[Frame]:
         C = self.denoiser.model.config.canvas_length
         num_canvases = -(-max_tokens // C)
-        prefix.reserve(len(prompt) + num_canvases * C)
-        pending = prompt[prefix.length :]
+        prefix.reserve(len(self.denoiser.prompt.tokens) + num_canvases * C)
+        written: list[int] = []
         for number in range(num_canvases):
             last = yield from self.denoiser.next_canvas(
-                number, pending, prefix, AllPositions(), start=start, progress=progress
+                number, written, prefix, AllPositions(), start=start, progress=progress
             )
             budget = max_tokens - number * C
             tokens, reason = self._ended(last.tokens[:budget], is_last=number + 1 == num_canvases)
             yield committed(last, tokens, reason)
             if reason:
                 return
-            pending, start = last.tokens.tolist(), None
+            written, start = last.tokens.tolist(), None
 
     def _ended(
         self, tokens: NDArray[np.int32], *, is_last: bool

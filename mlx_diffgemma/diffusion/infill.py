@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, Setting
+from ..errors import PromptError
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
-from .canvas import Denoiser, committed
-from .denoise import fitting_prefix, fresh_seed
+from .canvas import Denoiser, Prompt, committed
+from .denoise import fitting_prefix, fresh_seed, prompt_size, ways_down
 from .noise import Noise, checked_noise
 from .pinned import FillFrame
 from .settings import Settings
@@ -33,22 +33,27 @@ def fill(
     """Yield a FillFrame a step and a committed one a canvas, as `denoise` does.
 
     Committed tokens follow each other without gaps: together they are the template, with its holes
-    filled and fillers removed. PromptError: no prompt, or more positions than the model has.
+    filled and fillers removed. images: those of the whole prompt; the template has none. Errors as
+    `denoise` has them; PromptError for more positions than the model has.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
-    needed_positions(model.config, len(tokens), template)
-    prefix = fitting_prefix(model, prefix, tokens, images)
+    prompt = Prompt(tokens, model.placed(tokens, images))
+    needed_positions(model.config, len(tokens), template, prompt.soft_tokens)
+    prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
-    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, images)
-    return _Loop(denoiser, TemplateState(template), tokens).run(prefix, progress)
+    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
+    return _Loop(denoiser, TemplateState(template)).run(prefix, progress)
 
 
-def needed_positions(config: ModelConfig, prompt_length: int, template: TokenTemplate) -> int:
+def needed_positions(
+    config: ModelConfig, prompt_length: int, template: TokenTemplate, soft_tokens: int = 0
+) -> int:
     """Positions of prompt and template; PromptError when the model has fewer.
 
-    A canvas never reaches further than the template at full length, or one canvas.
+    soft_tokens: those of the prompt that stand for images. A canvas never reaches further than the
+    template at full length, or one canvas.
     """
     context, length = config.text.max_position_embeddings, template.num_positions
     needed = prompt_length + max(length, config.canvas_length)
@@ -56,10 +61,9 @@ def needed_positions(config: ModelConfig, prompt_length: int, template: TokenTem
         raise PromptError("the prompt is empty, expected at least one token.")
     if needed > context:
         raise PromptError(
-            f"{prompt_length:,} prompt tokens and a template of {length:,} need {needed:,} "
-            f"positions, the model has {context:,}; shorten the prompt or the template, or lower ",
-            Setting("gaps"),
-            ".",
+            f"{prompt_size(prompt_length, soft_tokens)} and a template of {length:,} need "
+            f"{needed:,} positions, the model has {context:,}; shorten the prompt or the template",
+            *ways_down("gaps", soft_tokens),
         )
     return needed
 
@@ -70,18 +74,18 @@ class _Loop:
 
     denoiser: Denoiser
     state: TemplateState
-    prompt: list[int]
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[FillFrame]:
         state, C = self.state, self.denoiser.model.config.canvas_length
-        prefix.reserve(len(self.prompt) + max(state.template.num_positions, C))
-        first = number = 0
+        prefix.reserve(len(self.denoiser.prompt.tokens) + max(state.template.num_positions, C))
+        first = number = encoded = 0
         start = state.begin(0, C)
         while True:
-            pending = [*self.prompt, *state.tokens[:start]][prefix.length :]
+            behind = state.tokens[encoded:start]
             frame = yield from self.denoiser.next_canvas(
-                number, pending, prefix, state.positions(start, C), progress=progress
+                number, behind, prefix, state.positions(start, C), progress=progress
             )
+            encoded = start
             state.settle(start, frame.tokens.tolist())
             end = len(state.tokens) if state.complete else state.begin(start, C)
             yield self._commit(frame, first, end)

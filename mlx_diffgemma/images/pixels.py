@@ -6,7 +6,6 @@ Axes: P patches. Source: transformers 5.24, `models/gemma4/image_processing_pil_
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,14 @@ PATCH_NUMBERS = 3 * PATCH * PATCH  # red, green and blue of each pixel
 
 @dataclass(frozen=True)
 class Source:
-    """The origin of an image, by which a saved conversation finds it again.
+    """The origin of an image or a video, by which a saved conversation finds it again.
 
     path: None where it came from no file; sha256: of the bytes that it was read from, in hex, or
-    of the pixels where there were none; data: those bytes, where no file holds them.
+    of its pixels where there were none.
     """
 
     path: str | None
     sha256: str
-    data: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,5 +69,10 @@ class Pixels:
     @cached_property
     def digest(self) -> str:
         """A hash of what the tower sees, in hex: equal for two images with equal features."""
-        shape: Any = np.array(self.rgb.shape, np.int64)
-        return sha256(shape.tobytes() + np.ascontiguousarray(self.rgb).tobytes()).hexdigest()
+        return hash_of(self.rgb)
+
+
+def hash_of(rgb: NDArray[np.uint8]) -> str:
+    """The sha256 of pixels [h, w, 3], in hex; equal pixels of another shape have another."""
+    shape = np.array(rgb.shape, np.int64)
+    return sha256(shape.tobytes() + np.ascontiguousarray(rgb).tobytes()).hexdigest()

@@ -3,15 +3,18 @@
 Axes: L queries, K keys, D head dimension.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from .scores import block_sizes
 
 Mask = mx.array | str | None
+Indices = NDArray[np.int32]
 
+FAR = 2**30  # more positions than any context has
 ENDS = 8  # a GPU's allocator takes a freed buffer again for one of its own size, so sizes are few
 
 
@@ -20,8 +23,9 @@ class Visibility:
     """The keys that queries see; the queries stand at the last positions of the keys.
 
     Causal: each key up to the query's own position; with a window, the last `window` of them.
-    Otherwise all keys. runs: queries of one run, by their indices, see all of it besides. Masks of
-    a window are kept, so that layers may share one object in a pass.
+    runs: those of images, by the indices of the queries, ascending; a query in a run sees all of it
+    besides. Otherwise all keys. A query's keys are neighbours in any case. Masks of a window are
+    kept, so that layers may share one object in a pass; those of all keys would take too much.
     """
 
     causal: bool
@@ -29,15 +33,23 @@ class Visibility:
     runs: tuple[range, ...] = ()
     masks: dict[tuple[range, range, int], mx.array] = field(default_factory=dict, compare=False)
 
+    @property
+    def reach(self) -> int | None:
+        """The window that runs make of it: n queries side by side see at most n + reach - 1 keys.
+
+        Their first may see back to the start of its run, their last up to the end of its own.
+        """
+        longest = max(map(len, self.runs), default=1)
+        return None if self.window is None else max(self.window, longest) + longest - 1
+
     def keys(self, queries: range, behind: int, count: int) -> range:
         """The keys, out of `count`, that one of `queries` sees, or a few more; see `mask`."""
         if not self.causal:
             return range(count)
-        met = self._met(queries)
-        end = behind + max([queries.stop, *(run.stop for run in met)])
+        first, stop = self._seen(queries)
+        end = behind + int(stop[-1])
         if self.window is not None:
-            first = min([queries.start + 1 - self.window, *(run.start for run in met)])
-            return range(max(0, behind + first), end)
+            return range(max(0, behind + int(first[0])), end)
         step = -(-count // ENDS)
         return range(min(count, -(-end // step) * step))
 
@@ -48,36 +60,43 @@ class Visibility:
         """
         if not self.causal:
             return None
-        if met := self._met(queries):
-            return self._with_runs(queries, keys, behind, met)
-        if self.window is None:
-            return "causal" if keys.stop == behind + queries.stop else _up_to(queries, keys, behind)
-        if len(keys) <= self.window:
+        if self._is_plain(queries, range(keys.start - behind, keys.stop - behind)):
             return "causal"
+        if self.window is None:
+            return self._dense(queries, keys, behind)
         key = (queries, keys, behind)
         if key not in self.masks:
-            self.masks[key] = self._base(queries, keys, behind)
+            self.masks[key] = self._dense(queries, keys, behind)
         return self.masks[key]
+
+    def _is_plain(self, queries: range, keys: range) -> bool:
+        """True where no run and no window changes what the queries see of the keys, their last."""
+        in_window = self.window is None or queries.stop - self.window <= keys.start
+        return keys.stop == queries.stop and in_window and not self._met(queries)
+
+    def _dense(self, queries: range, keys: range, behind: int) -> mx.array:
+        """Mask [queries, keys], True for what is seen."""
+        first, stop = (mx.array(bound)[:, None] for bound in self._seen(queries))
+        index = mx.arange(keys.start - behind, keys.stop - behind)
+        seen = index < stop
+        return seen if self.window is None else seen & (index >= first)
+
+    def _seen(self, queries: range) -> tuple[Indices, Indices]:
+        """The first key that each query sees, and the one behind its last, as indices of queries.
+
+        Both ascend. Without a window the first is one before all keys.
+        """
+        stop = np.arange(queries.start + 1, queries.stop + 1, dtype=np.int32)
+        first = stop - np.int32(self.window or FAR)
+        for run in self._met(queries):
+            inside = slice(max(0, run.start - queries.start), run.stop - queries.start)
+            first[inside] = np.minimum(first[inside], run.start)
+            stop[inside] = run.stop
+        return first, stop
 
     def _met(self, queries: range) -> list[range]:
         """The runs that hold one of the queries."""
-        return [r for r in self.runs if r.start < queries.stop and queries.start < r.stop]
-
-    def _base(self, queries: range, keys: range, behind: int) -> mx.array:
-        """The mask without runs."""
-        seen = _up_to(queries, keys, behind)
-        if self.window is None:
-            return seen
-        return seen & ~_up_to(queries, keys, behind - self.window)
-
-    def _with_runs(
-        self, queries: range, keys: range, behind: int, runs: Sequence[range]
-    ) -> mx.array:
-        seen = self._base(queries, keys, behind)
-        query, key = _positions(queries)[:, None], _positions(keys, -behind)[None]
-        for run in runs:
-            seen = seen | (_within(query, run) & _within(key, run))
-        return seen
+        return [run for run in self.runs if run.start < queries.stop and queries.start < run.stop]
 
 
 ALL = Visibility(causal=False)
@@ -92,7 +111,7 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, visible: Visibil
     causal block leaves out keys that it does not see; they would have weight 0.
     """
     heads, length, count = queries.shape[1], queries.shape[2], keys.shape[2]
-    at_once, rows = block_sizes(heads, length, count, visible.window)
+    at_once, rows = block_sizes(heads, length, count, visible.reach)
     if (at_once, rows) == (heads, length):
         mask = visible.mask(range(length), range(count), count - length)
         return _attend(queries, keys, values, mask)
@@ -129,16 +148,3 @@ def _in_rows(
 
 def _attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
     return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask)
-
-
-def _positions(of: range, behind: int = 0) -> mx.array:
-    return mx.arange(behind + of.start, behind + of.stop)
-
-
-def _within(positions: mx.array, run: range) -> mx.array:
-    return (positions >= run.start) & (positions < run.stop)
-
-
-def _up_to(queries: range, keys: range, behind: int) -> mx.array:
-    """Mask [queries, keys]: True for the keys up to a query's own position."""
-    return _positions(keys)[None] <= _positions(queries, behind)[:, None]

@@ -9,12 +9,13 @@ stands in `first_kept`, `num_slots` and `most_room`: buffers and the memory plan
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from weakref import ReferenceType
 
 import mlx.core as mx
 
 from ..errors import PromptError
-from .images import ImageRun, keyed
+from .images import ImageRun
 
 ROLLBACK = 1024  # positions behind the window that a sliding layer keeps
 MARGIN = (
@@ -200,14 +201,23 @@ class Prefix:
         images: those of the prompt. The keys of an image's positions depend on all of it, so that
         an image is shared as a whole or not at all.
         """
-        own, others = keyed(self.tokens, self.images), keyed(tokens, images)
-        pairs = enumerate(zip(own, others, strict=False))
-        count = next((at for at, (a, b) in pairs if a != b), min(len(own), len(others)))
-        return self._outside(self._outside(count, self.images), images)
+        pairs = enumerate(zip(self.tokens, tokens, strict=False))
+        same = min(self.length, len(tokens))
+        count = next((at for at, (own, other) in pairs if own != other), same)
+        both = zip_longest(self.images, images)
+        differing = next((pair for pair in both if pair[0] != pair[1]), ())
+        return self._outside(min([count, *(run.start for run in differing if run is not None)]))
 
-    def _outside(self, position: int, runs: Sequence[ImageRun]) -> int:
+    def _outside(self, position: int) -> int:
         """The position, or the start of the image in whose midst it lies."""
-        return next((run.start for run in runs if run.start < position < run.stop), position)
+        inside = (run.start for run in self.images if run.start < position < run.stop)
+        return next(inside, position)
+
+    def extend(self, tokens: Sequence[int], images: Sequence[ImageRun] = ()) -> None:
+        """Take over tokens, and the images among them, whose keys and values are in the layers."""
+        known = [run for run in self.images if run.stop <= self.length]  # after an interruption
+        self.images = [*known, *images]  # no call comes between, so that Ctrl-C cannot part them
+        self.tokens.extend(tokens)
 
     def mark(self) -> None:
         """Remember this point: a later prompt that shares the prefix can go back here."""
@@ -219,9 +229,9 @@ class Prefix:
 
     def roll_back(self, position: int) -> int:
         """Go back to `position`, or to the last earlier point still stored; returns that point."""
-        target = self._outside(min(position, self.length), self.images)
+        target = self._outside(min(position, self.length))
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
-            target = self._outside(reachable, self.images)
+            target = reachable  # the mark, or the start: in no image
         for layer in self.layers:
             layer.roll_back(target)
         del self.tokens[target:]

@@ -5,6 +5,7 @@ over the tokens that carry weight, which the kernel soft_gather must agree with.
 Axes: C canvas positions, R any number of rows, V vocabulary, H hidden size, K tokens kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -100,6 +101,19 @@ class Embedding:
         """The mean embedding under `weights` [..., C, V], which sum to `total` [..., C, 1]."""
         return self.table.mix(weights.astype(self.dtype)) / total.astype(self.dtype) * self.scale
 
+    def nearest(self, vectors: mx.array, ids: Sequence[int]) -> tuple[list[int], list[float]]:
+        """The one of `ids` whose scaled embedding is nearest to each of `vectors` [N, H].
+
+        And its distance, in halves of the least distance between two of those embeddings: below 1
+        no other of them can be nearer.
+        """
+        rows = self.lookup(mx.array(list(ids))).astype(mx.float32)
+        apart = mx.where(mx.eye(len(ids)) == 1, mx.inf, _distances(rows, rows)).min()
+        found = _distances(vectors.astype(mx.float32), rows)
+        choice: list[int] = found.argmin(axis=-1).tolist()  # type: ignore[assignment]
+        away: list[float] = (2 * found.min(axis=-1) / apart).tolist()  # type: ignore[assignment]
+        return [ids[index] for index in choice], away
+
     def soft(self, processed: mx.array) -> mx.array:
         """softmax(processed [..., C, V]) @ embedding * sqrt(H) -> [..., C, H].
 
@@ -134,6 +148,11 @@ class Embedding:
             norms = mx.linalg.norm(self.table.rows(ids, mx.float32), axis=-1)
             largest = max(largest, float(np.array(norms.max())))
         return largest
+
+
+def _distances(a: mx.array, b: mx.array) -> mx.array:
+    """Euclidean distances [N, M] of vectors a [N, H] and b [M, H]."""
+    return mx.sqrt(mx.square(a[:, None] - b[None]).sum(axis=-1))
 
 
 # --- the soft embedding from few tokens

@@ -1,4 +1,4 @@
-"""Token ids and arrays as callers give them: refused or converted once, where they enter.
+"""Token ids, arrays and images as callers give them: refused or converted once, where they enter.
 
 Axes: L positions, C canvas positions.
 """
@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffGemmaError, PromptError, SettingsError
+from ..images.pixels import Pixels
 from ..machine.dtypes import dtype_name
 
 Ids: TypeAlias = mx.array | NDArray[np.integer[Any]] | Sequence[int]
 """Token ids [L] or [1, L]: whole numbers of any width."""
 
 Floats: TypeAlias = mx.array | NDArray[np.floating[Any]]
+
+PREPARED = "Pixels, which prepare_image makes of a file, bytes, a PIL image or an array"
 
 
 def token_ids(
@@ -70,6 +73,16 @@ def floats(given: Floats, shape: tuple[int, int], what: str) -> mx.array:
             f"{what} are {described(given)}, expected floating-point numbers {list(shape)}."
         )
     return array.reshape(1, *shape)
+
+
+def image_list(given: Sequence[Pixels]) -> list[Pixels]:
+    """Images as a list; PromptError for what is none, or holds something else."""
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray):
+        raise PromptError(f"images are given as {described(given)}, expected a list of {PREPARED}.")
+    for number, image in enumerate(given, 1):
+        if not isinstance(image, Pixels):
+            raise PromptError(f"image {number} is {described(image)}, expected {PREPARED}.")
+    return list(given)
 
 
 def described(given: object) -> str:

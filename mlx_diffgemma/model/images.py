@@ -1,8 +1,9 @@
 """Images in a prompt: the runs of placeholders that stand for them, and what must not be cut.
 
-A run is the positions of one image's soft tokens. Axes: L positions.
+A placeholder is the id of a soft token; a run is the positions of one image's. Axes: L positions.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,54 +32,54 @@ class Placed:
         """Its run where the ids begin at position `offset`."""
         return ImageRun(self.span.start + offset, self.span.stop + offset, self.pixels.digest)
 
+    def within(self, piece: range) -> "Placed":
+        """The same among the ids of a piece."""
+        first = self.span.start - piece.start
+        return Placed(range(first, first + len(self.span)), self.pixels)
+
 
 def placed(ids: Sequence[int], images: Sequence[Pixels], image_id: int | None) -> list[Placed]:
-    """Each image with its run in ids [L], in order; PromptError where runs and images differ."""
+    """Each image with its run in ids [L], in order; PromptError where runs and images differ.
+
+    Two runs have another token between them: the reference takes neighbours for one image, whose
+    positions all see one another.
+    """
     spans = list(_spans(ids, image_id))
-    wanted = [image.soft_tokens for image in images]
-    if [len(span) for span in spans] == wanted:
-        return [Placed(span, image) for span, image in zip(spans, images, strict=True)]
-    got = [len(span) for span in spans]
-    number, pair = next(
-        (n, pair) for n, pair in enumerate(_pairs(got, wanted), 1) if pair[0] != pair[1]
-    )
-    raise PromptError(
-        f"the prompt has {counted(len(got), 'run')} of image placeholders for "
-        f"{counted(len(wanted), 'image')}; run {number} has {pair[0]} positions, its image "
-        f"{pair[1]} soft tokens; expected a run for each image, as long as the image has soft "
-        "tokens."
-    )
-
-
-def keyed(ids: Sequence[int], runs: Sequence[ImageRun]) -> list[object]:
-    """The ids with each image's replaced by its digest: what two prompts share shows in these."""
-    keys: list[object] = list(ids)
-    for run in runs:
-        keys[run.start : run.stop] = [run.digest] * (run.stop - run.start)
-    return keys
+    if len(spans) != len(images):
+        at = f", the first at position {spans[0].start}" if spans else ""
+        raise PromptError(
+            f"the prompt has {counted(len(spans), 'run')} of image placeholders (token id "
+            f"{image_id}){at}, and there {_are(len(images))}; expected a run for each image, and "
+            "another token between two; give the images in the order of their runs."
+        )
+    for number, (span, image) in enumerate(zip(spans, images, strict=True), 1):
+        if len(span) != image.soft_tokens:
+            raise PromptError(
+                f"image {number} has {counted(len(span), 'placeholder')} at position {span.start} "
+                f"of the prompt, expected {image.soft_tokens}; repeat the placeholder as often as "
+                "the image has soft tokens."
+            )
+    return [Placed(span, image) for span, image in zip(spans, images, strict=True)]
 
 
 def pieces(length: int, most: int, spans: Sequence[range]) -> Iterator[range]:
     """The indices below `length` in pieces of at most `most`, or one span that is longer.
 
-    No piece ends inside a span.
+    No piece ends inside one of the spans, which ascend.
     """
+    starts = [span.start for span in spans]
     first = 0
     while first < length:
         last = min(first + most, length)
-        cut = next((span for span in spans if span.start < last < span.stop), None)
-        if cut is not None:
-            last = cut.start if cut.start > first else cut.stop
+        before = bisect_left(starts, last) - 1  # the last span that begins in front of the cut
+        if before >= 0 and last < spans[before].stop:
+            last = starts[before] if starts[before] > first else spans[before].stop
         yield range(first, last)
         first = last
 
 
-def shifted(span: range, by: int) -> range:
-    """The span moved by so many positions."""
-    return range(span.start + by, span.stop + by)
-
-
 def _spans(ids: Sequence[int], image_id: int | None) -> Iterator[range]:
+    """The runs of placeholders."""
     first = 0
     for is_image, group in groupby(ids, lambda token: token == image_id):
         last = first + sum(1 for _ in group)
@@ -87,10 +88,5 @@ def _spans(ids: Sequence[int], image_id: int | None) -> Iterator[range]:
         first = last
 
 
-def _pairs(got: list[int], wanted: list[int]) -> Iterator[tuple[int, int]]:
-    """Lengths side by side, 0 where there is none."""
-    for index in range(max(len(got), len(wanted))):
-        yield (
-            got[index] if index < len(got) else 0,
-            wanted[index] if index < len(wanted) else 0,
-        )
+def _are(count: int) -> str:
+    return f"{'is' if count == 1 else 'are'} {counted(count, 'image')}"

@@ -10,16 +10,17 @@ from weakref import ref
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
-from ..errors import CheckpointError
+from ..checkpoint.vision import SIGHTLESS
+from ..errors import CheckpointError, NumericsError, PromptError
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
-from .attention import CAUSAL, Visibility
+from .attention import Visibility
 from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding, Gathered
-from .given import Floats, Ids, canvas_ids, floats, token_ids
-from .images import Placed, pieces, placed, shifted
+from .given import Floats, Ids, canvas_ids, floats, image_list, token_ids
+from .images import Placed, pieces, placed
 from .vision import VisionTower
 
 Progress = Callable[[int, int], None]  # done, total
@@ -75,37 +76,41 @@ class Model:
     ) -> Prefix:
         """The causal pass: tokens [L] or [1, L] behind `prefix`, consumed and returned longer.
 
-        images: those that the tokens hold a run of config.image_token_id for, as long as the image
-        has soft tokens; None takes that id for a token like others. Runs `chunk` positions at a
+        images: those of the tokens, in order, each with a run of config.image_token_id as long as
+        it has soft tokens; None takes that id for a token like others. Runs `chunk` positions at a
         time (None: as chosen for the machine, or PREFILL_CHUNK), which gives the same keys and
         values as one pass; an image is never cut. PromptError for what are no ids of the
-        vocabulary, for runs that differ from the images, and for another model's prefix.
+        vocabulary, for runs that differ from the images, and for another model's prefix;
+        CheckpointError and NumericsError as in `image_features`.
         """
         chunk = chunk or self.choices.prefill_chunk or PREFILL_CHUNK
         ids = token_ids(tokens, self.config.text.vocab_size)
         prefix = self.new_prefix() if prefix is None else own_prefix(prefix, self)
-        inside = [] if images is None else self._placed(ids, images)
+        inside = self._ahead(ids, images, prefix)
         prefix.reserve(max(prefix.reserved, prefix.length + len(ids)))
         for piece in pieces(len(ids), chunk, [image.span for image in inside]):
-            own = [image for image in inside if image.span.start in piece]
-            self._encode_piece(ids, piece, own, prefix)
+            own = [image.within(piece) for image in inside if image.span.start in piece]
+            self._encode_piece(ids[piece.start : piece.stop], own, prefix)
             mx.eval(prefix.arrays())
             mx.clear_cache()
             if progress:
                 progress(piece.stop, len(ids))
         return prefix
 
+    def placed(self, ids: Sequence[int], images: Sequence[Pixels]) -> list[Placed]:
+        """The images with their runs in ids [L]; errors as `encode` has them."""
+        if given := image_list(images):
+            self._tower()
+        return placed(ids, given, self.config.image_token_id)
+
     def image_features(self, images: Sequence[Pixels]) -> list[mx.array]:
         """The features [soft_tokens, H] of each image, which replace its placeholders' embeddings.
 
-        CheckpointError for a checkpoint that sees no images.
+        PromptError for what is no image, CheckpointError for a checkpoint that sees none,
+        NumericsError for weights that are not finite.
         """
-        if self.vision is None:
-            raise CheckpointError(
-                "this checkpoint has no vision tower and sees no images; leave them out, or take "
-                "one that has, such as google/diffusiongemma-26B-A4B-it."
-            )
-        return [self.vision(pixels) for pixels in images]
+        tower = self._tower()
+        return [self._features(tower, pixels) for pixels in image_list(images)]
 
     def decode(self, canvas: Ids, prefix: Prefix, soft: Floats | None = None) -> mx.array:
         """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
@@ -153,55 +158,81 @@ class Model:
         """weights [C, V] that sum to total [C, 1] -> soft embeddings [C, H]."""
         return self.embedding.mix(weights, total)
 
-    def encode_hidden(self, tokens: Ids, prefix: Prefix) -> mx.array:
+    def encode_hidden(
+        self, tokens: Ids, prefix: Prefix, *, images: Sequence[Pixels] | None = ()
+    ) -> mx.array:
         """The causal pass with its last layer whole: tokens [L] -> hidden [1, L, H], normed.
 
-        Extends `prefix` as `encode` does; `logits` of the result predict the token after each.
+        Extends `prefix` as `encode` does, in one piece; `logits` of the result predict the token
+        after each.
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
-        x, offset = self._before_last_layer(ids, own_prefix(prefix, self))
-        x = self.layers[-1].encode(x, prefix.layers[-1], offset, CAUSAL)  # it is a full one
-        prefix.tokens.extend(ids)
+        inside = self._ahead(ids, images, own_prefix(prefix, self))
+        x, visible = self._before_last_layer(ids, inside, prefix)
+        x = self.layers[-1].encode(x, prefix.layers[-1], prefix.length, visible)
+        prefix.extend(ids, [image.run(prefix.length) for image in inside])
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
-    def _placed(self, ids: Sequence[int], images: Sequence[Pixels]) -> list[Placed]:
-        """The images among ids [L]; the error of a checkpoint that sees none comes first."""
-        if images:
-            self.image_features([])
-        return placed(ids, images, self.config.image_token_id)
+    def _ahead(
+        self, ids: Sequence[int], images: Sequence[Pixels] | None, prefix: Prefix
+    ) -> list[Placed]:
+        """The images among ids [L] to be encoded behind `prefix`; none are looked for in None."""
+        inside = [] if images is None else self.placed(ids, images)
+        if (
+            inside
+            and prefix.images
+            and inside[0].span.start + prefix.length == prefix.images[-1].stop
+        ):
+            raise PromptError(
+                "the first image begins where the prefix ends with one, expected another token "
+                "between two; end each image with the token that the prompt format has for it."
+            )
+        return inside
 
-    def _encode_piece(
-        self, ids: Sequence[int], piece: range, images: Sequence[Placed], prefix: Prefix
-    ) -> None:
-        """Encode the ids of a piece; images: those in it, by their indices among all `ids`."""
-        own, base = ids[piece.start : piece.stop], prefix.length - piece.start
-        inside = [Placed(shifted(image.span, -piece.start), image.pixels) for image in images]
-        x, offset = self._before_last_layer(own, prefix, inside)
-        prefix.layers[-1].write(*self.layers[-1].keys_and_values(x, offset), offset)
-        prefix.tokens.extend(own)
-        prefix.images.extend(image.run(base) for image in images)
+    def _tower(self) -> VisionTower:
+        """The vision tower; CheckpointError where no image can be given to this checkpoint."""
+        if self.vision is None:
+            raise CheckpointError(SIGHTLESS)
+        if self.config.image_token_id is None:
+            raise CheckpointError(
+                "config.json: image_token_id is missing, expected the id that stands for an image "
+                "in a prompt; copy it, boi_token_id and eoi_token_id from the original checkpoint."
+            )
+        return self.vision
+
+    def _features(self, tower: VisionTower, pixels: Pixels) -> mx.array:
+        features = tower(pixels)
+        if not bool(mx.isfinite(features).all()):
+            raise not_finite(self, "the features of an image")
+        return features
+
+    def _encode_piece(self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix) -> None:
+        """Encode ids [L] at once; the last layer stops at its keys and values."""
+        x, _ = self._before_last_layer(ids, images, prefix)
+        keys, values = self.layers[-1].keys_and_values(x, prefix.length)
+        prefix.layers[-1].write(keys, values, prefix.length)
+        prefix.extend(ids, [image.run(prefix.length) for image in images])
 
     def _embedded(self, ids: Sequence[int], images: Sequence[Placed]) -> mx.array:
         """ids [L] -> [1, L, H]; features take the place of the images' tokens, unscaled."""
         x = self.embedding.lookup(mx.array(list(ids))[None])
         for image in images:
             (features,) = self.image_features([image.pixels])
-            x[:, image.span.start : image.span.stop] = features[None].astype(x.dtype)
+            x[:, image.span.start : image.span.stop] = features.astype(x.dtype)
         return x
 
     def _before_last_layer(
-        self, ids: Sequence[int], prefix: Prefix, images: Sequence[Placed] = ()
-    ) -> tuple[mx.array, int]:
-        """Input [1, L, H] of the last layer of the causal pass, and the first position."""
-        offset, count = prefix.length, len(ids)
+        self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix
+    ) -> tuple[mx.array, Visibility]:
+        """Input [1, L, H] of the causal pass's last layer, a full one, and what it lets see."""
         x = self._embedded(ids, images)
-        self._make_room(prefix, count)
+        self._make_room(prefix, len(ids))
         runs = tuple(image.span for image in images) if self.config.bidirectional_images else ()
         full = Visibility(causal=True, runs=runs)
         sliding = Visibility(causal=True, window=self.config.text.sliding_window, runs=runs)
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
-            x = layer.encode(x, cache, offset, full if cache.window is None else sliding)
-        return x, offset
+            x = layer.encode(x, cache, prefix.length, full if cache.window is None else sliding)
+        return x, full
 
     def _make_room(self, prefix: Prefix, count: int) -> None:
         end = prefix.length + count
@@ -210,6 +241,16 @@ class Model:
             like = (layer.num_key_value_heads, layer.head_dim, self.dtype)
             if cache.span is None or end > cache.span.end:  # before growing to what is reserved
                 cache.make_room(prefix.length, upto, like, prefix.marked)
+
+
+def not_finite(model: Model, what: str) -> NumericsError:
+    """The error about numbers that are not finite, with the weight that holds some, if any does."""
+    culprit = model.find_non_finite()
+    where = f"tensor {culprit} holds NaN or Inf" if culprit else "all weights are finite"
+    return NumericsError(
+        f"{what} are not finite; {where}; download or convert the checkpoint again, or try another "
+        "--dtype."
+    )
 
 
 def named_arrays(part: object, place: str) -> Iterator[tuple[str, mx.array]]:

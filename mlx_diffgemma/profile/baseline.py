@@ -56,7 +56,7 @@ class Baseline:
         if self.tokenizer.chat_template is None:
             ids = self.tokenizer.encode(text)
         else:
-            ids = render_prompt(self.tokenizer, [Message("user", text)])
+            ids = render_prompt(self.tokenizer, [Message("user", text)]).ids
         if workload.context is None and not workload.fixed:
             return ids
         context = max(len(ids), len(question.tokens))

@@ -50,7 +50,7 @@ class Meter:
                 last = frame
         if commit_last and last is not None:
             before = self.clock()
-            self.model.encode(last.tokens.tolist(), prefix)
+            self.model.encode(last.tokens.tolist(), prefix, images=None)
             _encoded(record, before, self.clock() - before)
         return record
 

@@ -13,21 +13,24 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..checkpoint.vision import ImageIds
 from ..errors import CheckpointError, PromptError, Setting, SettingsError
+from ..images.video import Clip
+from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
 from .template import render
 from .tokenizer import Tokenizer
-from .tools import ToolCall, parse_tool_call
+from .tools import CALL_CLOSING, CALL_OPENING, ToolCall, parse_tool_call
 
 THOUGHT = "thought"  # the name of the channel that holds thinking
-CALL_OPENING, CALL_CLOSING = "<|tool_call>", "<tool_call|>"
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation; its images and videos come before its text, in this order."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    media: tuple[Medium, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,63 @@ def require_no_template(*, system: str | None = None, think: bool = False) -> No
 
 
 def render_prompt(
-    tokenizer: Tokenizer, messages: Sequence[Message], *, think: bool = False
-) -> list[int]:
-    """The ids that ask for the next answer to `messages`.
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    *,
+    think: bool = False,
+    image_ids: ImageIds | None = None,
+) -> Encoded:
+    """The ids that ask for the next answer to `messages`, and the images among them.
 
-    The template writes bos. One that does not gets none, as in the reference.
+    The template writes bos. One that does not gets none, as in the reference. image_ids: those of
+    config.json. PromptError for a text that holds an image's placeholder, which would be taken for
+    an image; CheckpointError for a template that writes no placeholder for what is given.
     """
-    return tokenizer.encode(_rendered(tokenizer, messages, think))
+    media = [medium for message in messages for medium in message.media]
+    find = require_spelling if media else find_spelling
+    if (spelling := find(tokenizer, image_ids)) is None:
+        return Encoded(tokenizer.encode(_rendered(tokenizer, messages, think)))
+    _refuse_placeholders(messages, spelling)
+    text = _rendered(tokenizer, messages, think)
+    if wrong := spelling.differing(text, media):
+        raise CheckpointError(
+            f"{tokenizer.folder}: the chat template writes {wrong}, expected one each; put a "
+            "template that writes them into chat_template.jinja, or leave them out."
+        )
+    return spelling.encoded(tokenizer, text, media)
+
+
+def encode_raw(
+    tokenizer: Tokenizer, text: str, media: Sequence[Medium], image_ids: ImageIds | None
+) -> Encoded:
+    """The ids of a text as it is, which holds a placeholder where each of the media stands."""
+    find = require_spelling if media else find_spelling
+    if (spelling := find(tokenizer, image_ids)) is None:
+        return Encoded(tokenizer.encode(text))
+    if wrong := spelling.differing(text, media):
+        raise PromptError(
+            f"the prompt has {wrong}, expected one where each stands, since no template writes "
+            "them into a prompt that is taken as it is; write as many as there are."
+        )
+    return spelling.encoded(tokenizer, text, media)
+
+
+def _refuse_placeholders(messages: Sequence[Message], spelling: Spelling) -> None:
+    """PromptError for a text that would be taken for an image."""
+    turns = [message for message in messages if message.role != "system"]
+    for message in messages:
+        if (marker := spelling.found(message.content)) is None:
+            continue
+        place = "the prompt"
+        if message.role == "system":
+            place = "the system text"
+        elif message is not turns[-1]:
+            number = next(n for n, turn in enumerate(turns, 1) if turn is message)
+            place = f"message {number} of the conversation"
+        raise PromptError(
+            f"{place} has the text {marker}, which this checkpoint takes for an image or a video, "
+            "expected plain text; write it in another way, or begin a new conversation."
+        )
 
 
 def ignored(
@@ -94,13 +147,22 @@ def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], think: bool) ->
         raise PromptError("no messages, expected at least one; write a prompt.")
     variables: dict[str, object] = {
         **tokenizer.special_tokens,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
+        "messages": [{"role": turn.role, "content": _content(turn)} for turn in messages],
         "tools": None,  # the reference defines both for every template
         "documents": None,
         "add_generation_prompt": True,
         "enable_thinking": think,
     }
     return render(tokenizer.chat_template, variables, tokenizer.folder)
+
+
+def _content(message: Message) -> str | list[dict[str, str]]:
+    """A message's content as templates expect it: parts where it has images or videos."""
+    if not message.media:
+        return message.content
+    kinds = ["video" if isinstance(medium, Clip) else "image" for medium in message.media]
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [*({"type": kind} for kind in kinds), *text]
 
 
 def parse_answer(

@@ -71,6 +71,11 @@ class Tokenizer:
         index: int | None = self.backend.token_to_id(token)
         return index
 
+    def token_of(self, index: int) -> str | None:
+        """The token of exactly this id, or None."""
+        token: str | None = self.backend.id_to_token(index) if 0 <= index < ID_LIMIT else None
+        return token
+
     @cached_property
     def vocab_size(self) -> int:
         """The highest id plus one: what the model's vocabulary has to hold."""

@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 
+CALL_OPENING, CALL_CLOSING = "<|tool_call>", "<tool_call|>"  # around a call
 QUOTE = '<|"|>'
 MAX_DEPTH = 64  # lists and objects inside one another
 HEAD = re.compile(r"\s*call:\s*([^\s{}\[\]:,]+)\s*(?=\{)")

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 
 import jinja2
 import numpy as np
@@ -13,7 +14,9 @@ from tokenizers import Tokenizer
 
 from mlx_diffgemma.assets import EMBEDDED, TASKS, Task, embedded_folder
 from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.errors import PromptError
+from mlx_diffgemma.images.prepare import target_size
 
 FOLDER = embedded_folder("tiny-sudoku")
 NORMS = (
@@ -25,6 +28,14 @@ NORMS = (
     "post_feedforward_layernorm_1",
     "post_feedforward_layernorm_2",
 )
+VISION_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+# sha256 over the text tensors in the order of their names: name, shape and bytes of each
+TEXT_HASH = "7f4b111f77ce84f9cf57f32255d4db932ff25a0f34f39467865cf3a50c91f52b"
 
 # Index into data/puzzles.json and the prompt's ids as the trainer wrote them down.
 # fmt: off
@@ -92,8 +103,8 @@ def mlp_shapes(prefix, hidden, inner):
     }
 
 
-def expected_shapes(config):
-    """Every tensor of a text-only DiffusionGemma: name -> shape."""
+def text_shapes(config):
+    """Every tensor of the text network: name -> shape."""
     hidden = config["hidden_size"]
     shapes = {
         "model.decoder.embed_tokens.weight": (config["vocab_size"], hidden),
@@ -108,6 +119,33 @@ def expected_shapes(config):
     return shapes
 
 
+def vision_shapes(config, text_hidden):
+    """Every tensor of the vision tower and its projection: name -> shape."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    tower, embedder = "model.encoder.vision_tower", "patch_embedder"
+    shapes = {
+        "model.encoder.embed_vision.embedding_projection.weight": (text_hidden, hidden),
+        f"{tower}.{embedder}.input_proj.weight": (hidden, 3 * config["patch_size"] ** 2),
+        f"{tower}.{embedder}.position_embedding_table": (
+            *(2, config["position_embedding_size"]),
+            hidden,
+        ),
+        f"{tower}.std_bias": (hidden,),
+        f"{tower}.std_scale": (hidden,),
+    }
+    for n in range(config["num_hidden_layers"]):
+        layer = f"{tower}.encoder.layers.{n}"
+        for name, shape in mlp_shapes(f"{layer}.mlp", hidden, inner).items():
+            shapes[name.replace(".weight", ".linear.weight")] = shape
+        for matrix in "qkvo":
+            shapes[f"{layer}.self_attn.{matrix}_proj.linear.weight"] = (hidden, hidden)
+        for norm in "qk":
+            shapes[f"{layer}.self_attn.{norm}_norm.weight"] = (config["head_dim"],)
+        for norm in VISION_NORMS:
+            shapes[f"{layer}.{norm}.weight"] = (hidden,)
+    return shapes
+
+
 def test_the_folder_holds_what_it_should_and_stays_small():
     files = {path.name: path.stat() for path in FOLDER.iterdir()}
     assert sorted(files) == [
@@ -115,21 +153,33 @@ def test_the_folder_holds_what_it_should_and_stays_small():
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        "processor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    assert sum(stat.st_size for stat in files.values()) <= 4_000_000
+    assert sum(stat.st_size for stat in files.values()) <= 4_500_000
 
 
 def test_every_tensor_is_float16_finite_and_of_the_architecture():
-    tensors = load_file(FOLDER / "model.safetensors")
-    assert {name: tensor.shape for name, tensor in tensors.items()} == expected_shapes(
-        read("config.json")["text_config"]
-    )
+    tensors, config = load_file(FOLDER / "model.safetensors"), read("config.json")
+    text, vision = config["text_config"], config["vision_config"]
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        **text_shapes(text),
+        **vision_shapes(vision, text["hidden_size"]),
+    }
     for name, tensor in tensors.items():
         assert tensor.dtype == np.float16, name
         assert np.isfinite(tensor).all(), name
-    assert sum(tensor.size for tensor in tensors.values()) == 1_823_420
+    assert sum(tensor.size for tensor in tensors.values()) == 1_823_420 + 365_280
+
+
+def test_the_text_network_is_the_one_that_was_trained_on_text():
+    """To the bit: the tower came later, and what solves a puzzle given as text did not move."""
+    tensors = load_file(FOLDER / "model.safetensors")
+    found = sha256()
+    for name in sorted(text_shapes(read("config.json")["text_config"])):
+        found.update(name.encode() + str(tensors[name].shape).encode() + tensors[name].tobytes())
+    assert found.hexdigest() == TEXT_HASH
 
 
 def test_the_config_computes_in_float32_and_has_the_trained_sizes():
@@ -141,9 +191,8 @@ def test_the_config_computes_in_float32_and_has_the_trained_sizes():
     assert read("generation_config.json")["eos_token_id"] == 1
 
 
-@pytest.mark.parametrize("index", PROMPT_IDS)
-def test_a_rendered_prompt_has_the_ids_of_training(index, puzzles):
-    content = TASKS["sudoku"]().prepare(puzzles[index]["puzzle"])
+def prompt_ids(content):
+    """The ids of a turn with this content, by the checkpoint's own template and tokenizer."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(read("tokenizer_config.json")["chat_template"])
     text = template.render(
@@ -152,7 +201,29 @@ def test_a_rendered_prompt_has_the_ids_of_training(index, puzzles):
         add_generation_prompt=True,
     )
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
-    assert tokenizer.encode(text, add_special_tokens=False).ids == PROMPT_IDS[index]
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("index", PROMPT_IDS)
+def test_a_rendered_prompt_has_the_ids_of_training(index, puzzles):
+    content = TASKS["sudoku"]().prepare(puzzles[index]["puzzle"])
+    assert prompt_ids(content) == PROMPT_IDS[index]
+    assert prompt_ids([{"type": "text", "text": content}]) == PROMPT_IDS[index]
+
+
+def test_a_picture_stands_where_the_digits_of_a_text_do():
+    """No line break before it and no end of the turn behind it: cell for cell the same places."""
+    before, picture, after = [2, 4, 6], 26, [4, 7, 10]
+    assert prompt_ids([{"type": "image"}]) == [*before, picture, *after]
+    ids = read_config(FOLDER).image_ids
+    assert ids == ImageIds(begin=14, soft=picture, end=15)
+    assert len([*before, ids.begin, *[picture] * 90, ids.end, *after]) == len(PROMPT_IDS[0])
+
+
+def test_an_image_has_ninety_of_ninety_nine_soft_tokens():
+    vision = read_config(FOLDER).vision
+    assert vision.soft_tokens == 99
+    assert target_size(480, 432, vision.soft_tokens) == (480, 432)
 
 
 def test_an_answer_fills_the_canvas_with_its_stop_id(puzzles):

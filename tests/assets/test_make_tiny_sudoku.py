@@ -35,6 +35,7 @@ def source(tmp_path):
     for name in (
         "config.json",
         "generation_config.json",
+        "processor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     ):
@@ -49,7 +50,7 @@ def write_weights(folder, tensors):
 def test_it_makes_the_embedded_folder_byte_for_byte(script, source, tmp_path):
     out = tmp_path / "out"
     summary = script.make(source, out)
-    assert summary.startswith(f"{out}: 141 tensors, 1,823,420 numbers, ")
+    assert summary.startswith(f"{out}: 172 tensors, 2,188,700 numbers, ")
     names = {path.name for path in FOLDER.iterdir()} - {"MODEL.md"}
     assert {path.name for path in out.iterdir()} == names
     for name in names:
@@ -110,7 +111,9 @@ def test_it_overwrites_nothing(script, source, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "processor_config.json", "tokenizer.json"]
+)
 def test_a_missing_file_is_named(script, source, tmp_path, name):
     (source / name).unlink()
     with pytest.raises(CheckpointError, match=f"{name}: no such file"):

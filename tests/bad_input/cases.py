@@ -12,6 +12,7 @@ from damage import (
     VALUES,
     odd_bytes,
     odd_file,
+    odd_image,
     odd_json,
     odd_lines,
     odd_shard,
@@ -316,6 +317,40 @@ def bad_value(rng: random.Random, place: Path, good: Good) -> Case:
     return on_folder(rng, folder, place)
 
 
+PICTURES = Path(__file__).parents[1] / "assets" / "data" / "pictures"
+BUDGETS = ("0", "-1", "70", "71", "99", "280", "1120", "1121", "1e3", "", "x")
+
+
+def bad_image(rng: random.Random, place: Path, good: Good) -> Case:
+    """Images and animations that are damaged, of another kind, or given in odd ways.
+
+    A picture of a puzzle may be damaged and still be read, as this puzzle or another one.
+    """
+    whole = rng.choice(sorted(PICTURES.glob("*.*g")))
+    name, content = odd_image(rng, whole.read_bytes())
+    file = place / rng.choice((name, name, "picture.png", "picture", "a b.heic", "film.gif"))
+    file.write_bytes(content)
+    model = ["--model", "tiny-sudoku", *SHORT]
+    option = rng.choice(("--image", "--image", "--image", "--video"))
+    match rng.randrange(8):
+        case 0:
+            return Case(["generate", "--image", "-", *model], answer=None, stdin=content)
+        case 1:
+            line = f"/{option[2:]} '{file}'\n\n{PUZZLE}\n"
+            return Case(["chat", *model], answer=None, stdin=line.encode())
+        case 2:
+            budget = ["--image-tokens", rng.choice(BUDGETS)]
+            return Case(["generate", "--image", file, *budget, *model], answer=None)
+        case 3:
+            return Case(["generate", option, rng.choice(PLACES), *model], answer=None)
+        case 4:
+            more = rng.choice(([PUZZLE], [option, file], ["--trace", file], ["--raw"], ["--json"]))
+            return Case(["generate", option, file, *more, *model], answer=None)
+        case 5:
+            return Case(["fill", PUZZLE, option, file, *model[:-2]], answer=None)
+    return Case(["generate", option, file, *model], answer=None)
+
+
 Kind = Callable[[random.Random, Path, Good], Case]
 KINDS: Mapping[str, tuple[Kind, int]] = {
     "config": (bad_config, 900),
@@ -332,8 +367,9 @@ KINDS: Mapping[str, tuple[Kind, int]] = {
     "name": (bad_name, 300),
     "prompt": (bad_prompt, 150),
     "value": (bad_value, 50),
+    "image": (bad_image, 400),
 }
-"""Kinds of bad input and how many of each are made: 5,000 in all."""
+"""Kinds of bad input and how many of each are made: 5,400 in all."""
 
 
 def made(kind: str, number: int, place: Path, good: Good) -> Case:

@@ -1,8 +1,10 @@
 """Damage to files, drawn from a seed: odd values, texts cut or changed, headers rebuilt."""
 
+import io
 import json
 import random
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,43 @@ def odd_shard(rng: random.Random, content: bytes) -> bytes:
         case _:
             header = written(rng, odd_json(rng, json.loads(header)))
     return struct.pack("<Q", len(header)) + header + data
+
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+SIDES = (0, 1, 2, 47, 5_000, 100_000, 2**31 - 1, 2**32 - 1)  # pixels that a header claims
+
+
+def odd_image(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
+    """The name and the bytes of an image or an animation in which something is wrong, or not.
+
+    whole: a picture in which nothing is, of any format.
+    """
+    from PIL import Image
+
+    if rng.random() < 0.15:
+        return "picture.png", _odd_header(rng)
+    kind = rng.choice(IMAGE_FORMATS)
+    image = Image.open(io.BytesIO(whole)).convert("RGB")
+    if rng.random() < 0.7:
+        image = image.resize((rng.choice((1, 5, 60, 300)), rng.choice((1, 7, 40, 270))))
+    content = io.BytesIO()
+    more = {"save_all": True, "append_images": [image.rotate(90)]} if kind == "GIF" else {}
+    image.save(content, kind, **more)
+    if rng.random() < 0.2:
+        return f"picture.{kind.lower()}", content.getvalue()
+    return f"picture.{kind.lower()}", odd_bytes(rng, content.getvalue())
+
+
+def _odd_header(rng: random.Random) -> bytes:
+    """A PNG that claims any size, depth and colour type, with next to no data."""
+    sizes = struct.pack(">II", rng.choice(SIDES), rng.choice(SIDES))
+    header = sizes + bytes((rng.choice((1, 8, 16, 255)), rng.randrange(8), 0, 0, rng.randrange(2)))
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(rng.randrange(100)))), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 TEMPLATES = (

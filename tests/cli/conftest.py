@@ -71,6 +71,24 @@ def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def seeing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `random_folder`, with a tower: an image has at most four soft tokens."""
+    from small import write_seeing
+
+    return write_seeing(tmp_path_factory.mktemp("seeing"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """An image of 60 x 120 pixels, 2 soft tokens, with a blank in its name."""
+    from PIL import Image
+
+    file = tmp_path / "my photo.png"
+    Image.radial_gradient("L").resize((60, 120)).convert("RGB").save(file)
+    return file
+
+
+@pytest.fixture(scope="session")
 def sudoku_8bit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded checkpoint as `convert --quantize 8bit` makes it: README's tiny-8bit."""
     out = tmp_path_factory.mktemp("converted") / "tiny-8bit"

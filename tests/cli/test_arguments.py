@@ -9,7 +9,8 @@ import pytest
 from checkpoints import edit_json
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
-LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"}
+OF_IMAGES = {"PIL", "av", "pillow_heif"}
+LAZY = {"huggingface_hub", "mlx", "mlx_lm", "numpy", "tokenizers", "transformers"} | OF_IMAGES
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def described(run: Any, *arguments: object) -> dict[str, Any]:
 def test_convert_then_generate(run: Any, tmp_path: Path) -> None:
     done = run("convert", "tiny-sudoku", tmp_path / "out", "--quantize", "8bit")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "263 tensors in 1 shard" in done.stdout
+    assert "294 tensors in 1 shard" in done.stdout
     answer = run(
         "generate", "abc", "--raw", "--model", tmp_path / "out", "--max-tokens", "5", "--steps", "2"
     )
@@ -44,7 +44,7 @@ def test_convert_then_generate(run: Any, tmp_path: Path) -> None:
 def test_json_of_a_conversion(run: Any, tmp_path: Path) -> None:
     made = described(run, "tiny-sudoku", tmp_path / "out", "--verify")
     assert (made["source"], made["revision"], made["quantize"]) == ("tiny-sudoku", None, "4bit")
-    assert made["tensor_count"] == 263
+    assert made["tensor_count"] == 294
     size = sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
     assert made["file_bytes"] == size
     assert made["verification"]["decoder"]["positions"] == 16
@@ -111,14 +111,14 @@ def test_dry_run_writes_nothing(run: Any, tmp_path: Path) -> None:
         "about",
     ):
         assert part in done.stdout
-    assert "263 with" in done.stdout
+    assert "294 with" in done.stdout
 
 
 def test_dry_run_as_json(run: Any, tmp_path: Path) -> None:
     plan = described(run, "tiny-sudoku", "--dry-run")
     assert list(plan) == PLAN_KEYS
     assert {tuple(tensor) for tensor in plan["tensors"]} == {tuple(TENSOR_KEYS)}
-    assert plan["tensor_count"] == len(plan["tensors"]) == 263
+    assert plan["tensor_count"] == len(plan["tensors"]) == 294
     assert plan["tensor_bytes"] == sum(tensor["bytes"] for tensor in plan["tensors"])
     made = described(run, "tiny-sudoku", tmp_path / "out")
     assert made["tensor_bytes"] == plan["tensor_bytes"]
@@ -140,7 +140,7 @@ def test_verify_alone_and_against(run: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("convert", "tiny-sudoku", out)
     alone = described(run, "--verify", out)
-    assert (alone["hashed_files"], alone["decoder"]) == (6, None)
+    assert (alone["hashed_files"], alone["decoder"]) == (7, None)
     against = described(run, out, "--verify", "--against", "tiny-sudoku")
     assert against["decoder"]["same_choice"] == 16
     done = run("convert", "--verify", out, "--against", "tiny-sudoku")

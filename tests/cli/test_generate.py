@@ -19,6 +19,8 @@ KEYS = [
     "finish_reason",
     "seed",
     "prompt_tokens",
+    "images",
+    "videos",
     "generated_tokens",
     "canvases",
     "steps",

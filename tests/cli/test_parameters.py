@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mlx_diffgemma.cli.convert.options import PackingOptions
 from mlx_diffgemma.cli.explain import OPTION_OF, explain
-from mlx_diffgemma.cli.options import SamplerOptions
+from mlx_diffgemma.cli.options import MediaOptions, SamplerOptions
 from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
 from mlx_diffgemma.convert.quantize import RecipeOptions
 from mlx_diffgemma.diffusion.settings import Settings
@@ -91,10 +91,13 @@ def test_errors_name_options_and_keep_words() -> None:
 
 def test_every_setting_that_takes_a_value_has_its_option() -> None:
     """Seed and stop once had none: they are words too."""
-    for group in (SamplerOptions, PackingOptions):
+    for group in (SamplerOptions, MediaOptions, PackingOptions):
         names = {
             each.name for each in fields(group) if bool not in (each.type, *get_args(each.type))
         }
         assert names <= set(OPTION_OF)
     assert (OPTION_OF["max_denoising_steps"], OPTION_OF["seed"]) == ("--steps", "--seed")
     assert OPTION_OF["stop"] == "--stop"
+    images = {"images": "--image", "video": "--video", "image_tokens": "--image-tokens"}
+    assert images.items() <= OPTION_OF.items()
+    assert OPTION_OF["soft_tokens"] == "--image-tokens"  # as `prepare_image` names it

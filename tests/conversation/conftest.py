@@ -24,6 +24,20 @@ def session(folder: Path) -> Session:
 
 
 @pytest.fixture(scope="session")
+def seeing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `folder`, with a vision tower: an image has at most four soft tokens."""
+    from small import write_seeing
+
+    return write_seeing(tmp_path_factory.mktemp("seeing"))
+
+
+@pytest.fixture
+def seeing(seeing_folder: Path) -> Session:
+    """A session with the network of `seeing_folder`."""
+    return dg.load(seeing_folder)
+
+
+@pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """The tokenizer of sessions that are told what to say."""
     from small import write_tokenizer

@@ -3,17 +3,20 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from checkpoints import Sizes, write_checkpoint
+from checkpoints import Sizes, edit_config, edit_json, write_checkpoint
 from fake_model import CertainModel, Floats, tiny_config, wanting
 from numpy.typing import NDArray
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.images.pixels import Pixels, Source
+from mlx_diffgemma.images.video import Clip
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -48,12 +51,50 @@ TEMPLATE = (
 )
 
 
+BEGIN, SOFT, END = IMAGE_IDS = 14, 26, 15
+PATCHES = 224  # positions along a side that the tower knows: a frame of a video has up to 210
+SEEING_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{{ part['text'] if part['type'] == 'text' else '<|' + part['type'] + '|>' }}"
+    "{% endfor %}{% endif %}{{ '<turn|>\\n' }}{% endfor %}{{ '<|turn>model\\n' }}"
+)
+
+
 def write_random(folder: Path, sizes: Sizes = SIZES) -> Path:
     """A random checkpoint with tiny-sudoku's tokenizer and template, but not its task."""
     write_checkpoint(folder, sizes, generation={"max_denoising_steps": 4})
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(SUDOKU / name, folder)
     return folder
+
+
+def write_seeing(folder: Path, sizes: Sizes = SIZES, template: str = SEEING_TEMPLATE) -> Path:
+    """As `write_random`, with a tower that gives an image four soft tokens at most.
+
+    Begin, soft token and end have the ids and names that tiny-sudoku has for them.
+    """
+    write_random(folder, replace(sizes, vision=True, tower={"position_embedding_size": PATCHES}))
+    ids = dict(zip(("boi_token_id", "image_token_id", "eoi_token_id"), IMAGE_IDS, strict=True))
+    edit_config(folder, lambda config: config.update(ids))
+    edit_json(folder / "tokenizer_config.json", chat_template=template)
+    (folder / "processor_config.json").write_text('{"image_processor": {"max_soft_tokens": 4}}')
+    return folder
+
+
+def picture(seed: int, width: int = 96, height: int = 96) -> Pixels:
+    """An image of random pixels, as if it had been twice as large."""
+    rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Pixels(rgb, 2 * width, 2 * height, Source(f"{seed}.png", f"{seed:064x}"))
+
+
+def clip(*seeds: int, seconds: float | None = None) -> Clip:
+    """A video of one frame a second, 48 x 48 pixels each."""
+    frames = tuple(picture(seed, 48, 48) for seed in seeds)
+    stamps = tuple(f"00:{second:02}" for second in range(len(frames)))
+    return Clip(frames, stamps, seconds or float(len(frames)), Source("film.gif", "f" * 64), 9)
 
 
 def write_tokenizer(folder: Path, template: str | None = TEMPLATE) -> Tokenizer:

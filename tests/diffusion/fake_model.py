@@ -19,6 +19,7 @@ from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.embedding import Gathered
+from mlx_diffgemma.model.images import Placed, placed
 
 H = 8
 CAP = 30.0
@@ -81,6 +82,9 @@ class FakeModel:
 
     def new_prefix(self) -> Prefix:
         return TokenPrefix([], model=ref(self))
+
+    def placed(self, ids: Sequence[int], images: Sequence[Pixels]) -> list[Placed]:
+        return placed(ids, images, self.config.image_token_id)
 
     def encode(
         self,

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from mlx_diffgemma.cli.app import app
 
-READ = ("--prompt-file", "--template-file", "--load")
+READ = ("--prompt-file", "--template-file", "--load", "--image")
 WRITTEN = ("--trace", "--svg", "--html", "--json")  # --json: of profile alone
 names = [str(page.relative_to(ROOT)) for page in PAGES]
 
@@ -94,7 +94,8 @@ def test_every_file_that_is_read_is_there(page: Path, clone: Path) -> None:
 
 
 def read_by(words: list[str]) -> Iterator[str]:
-    yield from (value for option, value in pairwise(words) if option in READ)
+    given = (value for option, value in pairwise(words) if option in READ)
+    yield from (value for value in given if value != "-")
     if words[0] == "replay":
         yield words[1]
     if words[:2] == ["profile", "compare"]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pages import ROOT, table
 
+from mlx_diffgemma.conversation.reply import ImageInfo, VideoInfo
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.denoise.checks import checks as denoise_checks
 from mlx_diffgemma.machine.choices import Choices
@@ -101,9 +102,10 @@ def test_what_one_puzzle_does_not_show() -> None:
         f"tuned.{field.name}" for field in fields(Choices)
     }
     assert list(problems({"tuned": asdict(Choices())}, only(keys, "tuned"))) == []
-    assert {key for key in keys if key.startswith("tool_calls[].")} == {
-        f"tool_calls[].{field.name}" for field in fields(ToolCall)
-    }
+    for name, record in (("tool_calls", ToolCall), ("images", ImageInfo), ("videos", VideoInfo)):
+        assert {key for key in keys if key.startswith(f"{name}[].")} == {
+            f"{name}[].{field.name}" for field in fields(record)
+        }
 
 
 def only(keys: Keys, name: str) -> Keys:

@@ -28,7 +28,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return lambda most: monkeypatch.setattr(scores, "MOST_SCORES", most)
 
 
-def inputs(queries: int, keys: int, dtype: mx.Dtype) -> list[mx.array]:
+def inputs(queries: int, keys: int, dtype: mx.Dtype = mx.float32) -> list[mx.array]:
     """Queries, keys and values, evaluated."""
     random = np.random.default_rng(queries + keys)
     shapes = [(1, HEADS, queries, D), *2 * [(1, KV_HEADS, keys, D)]]
@@ -37,15 +37,24 @@ def inputs(queries: int, keys: int, dtype: mx.Dtype) -> list[mx.array]:
     return made
 
 
-def whole(q: mx.array, k: mx.array, v: mx.array, visible: Visibility) -> mx.array:
-    """One call, with the mask from its definition."""
-    positions = np.arange(k.shape[2])
-    own = positions[-q.shape[2] :, None]
-    mask = np.ones((q.shape[2], k.shape[2]), bool)
+def dense_mask(queries: int, keys: int, visible: Visibility) -> np.ndarray:
+    """[queries, keys], from the definition."""
+    positions = np.arange(keys)
+    own = positions[-queries:, None]
+    mask = np.ones((queries, keys), bool)
     if visible.causal:
         mask &= positions <= own
     if visible.window is not None:
         mask &= positions > own - visible.window
+    image = np.full(keys, -1)
+    for number, run in enumerate(visible.runs):
+        image[keys - queries :][run.start : run.stop] = number
+    return mask | ((image == image[-queries:, None]) & (image >= 0))
+
+
+def whole(q: mx.array, k: mx.array, v: mx.array, visible: Visibility) -> mx.array:
+    """One call, with the mask from its definition."""
+    mask = dense_mask(q.shape[2], k.shape[2], visible)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0, mask=mx.array(mask))
 
 
@@ -127,6 +136,98 @@ def test_layers_of_a_pass_share_masks(bound: Callable[[int], None]) -> None:
     attend(*arrays, visible)
     assert before
     assert all(visible.masks[key] is mask for key, mask in before.items())
+
+
+# --- images
+
+
+def random_runs(random: np.random.Generator, length: int) -> tuple[range, ...]:
+    """Runs among so many queries: none or several, of one position or all, with gaps or without."""
+    runs: list[range] = []
+    at = int(random.integers(0, length)) if random.integers(4) else 0
+    while at < length and len(runs) < 6:
+        stop = min(length, at + int(random.choice([1, 2, 5, 17, 60])))
+        runs.append(range(at, stop))
+        at = stop + int(random.choice([0, 1, 3, 20]))
+    return tuple(runs) if random.integers(8) else ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_are_what_a_dense_mask_says(
+    monkeypatch: pytest.MonkeyPatch, bound: Callable[[int], None], seed: int
+) -> None:
+    """Fifteen cases a seed: queries, keys before them, window, runs and the bound, all random.
+
+    A cache hands out no more keys than a window reaches back to; no more scores than the bound
+    exist at once, but for a single query of a single head.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    calls = Calls(monkeypatch)
+    for _ in range(15):
+        queries, before = int(random.integers(1, 90)), int(random.choice([0, 1, 30, 200]))
+        window = [None, 1, 2, 7, 30, 150][random.integers(6)]
+        before = before if window is None else min(before, window - 1)
+        visible = Visibility(True, window, random_runs(random, queries))
+        arrays = inputs(queries, queries + before)
+        want = whole(*arrays, visible)
+        most = int(random.choice([1, 300, 2000, 9000, 10**6]))
+        bound(most)
+        calls.shapes.clear()
+        got = attend(*arrays, visible)
+        case = (queries, before, visible, most)
+        assert mx.array_equal(got, want), case
+        scores_at_once = max(heads * rows * keys for heads, rows, keys in calls.shapes)
+        one_query = {(heads, rows) for heads, rows, _ in calls.shapes} == {(1, 1)}
+        assert scores_at_once <= most or one_query, (case, calls.shapes)
+
+
+@pytest.mark.parametrize("window", [None, 7, 500])
+def test_keys_are_those_that_some_query_sees(window: int | None) -> None:
+    """All of them, and with a window no other."""
+    random = np.random.Generator(np.random.PCG64(3))
+    for _ in range(100):
+        queries, before = int(random.integers(1, 90)), int(random.integers(0, 200))
+        visible = Visibility(True, window, random_runs(random, queries))
+        first = int(random.integers(0, queries))
+        block = range(first, int(random.integers(first + 1, queries + 1)))
+        count = queries + before
+        seen = np.flatnonzero(dense_mask(queries, count, visible)[block.start : block.stop].any(0))
+        keys = visible.keys(block, before, count)
+        if window is None:
+            assert set(seen) <= set(keys) <= set(range(count))
+        else:
+            assert keys == range(seen[0], seen[-1] + 1)
+        mask = visible.mask(block, keys, before)
+        dense = dense_mask(queries, count, visible)[
+            block.start : block.stop, keys.start : keys.stop
+        ]
+        if isinstance(mask, str):
+            mask = mx.array(np.tri(len(block), len(keys), len(keys) - len(block), bool))
+        assert mask is not None
+        assert np.array_equal(np.array(mask), dense)
+
+
+def test_a_run_longer_than_the_window_sees_all_of_itself_and_no_more_before_it() -> None:
+    visible = Visibility(True, 4, (range(3, 13),))
+    mask = np.array(visible.mask(range(20), range(25), 5))
+    assert mask[3, 8:18].all()
+    assert mask[12, 8:18].all()
+    assert mask[3].sum() == 10 + 3  # the window holds three positions before its own
+    assert mask[12].sum() == 10
+    assert np.flatnonzero(mask[13]).tolist() == [15, 16, 17, 18]
+
+
+def test_masks_of_all_keys_are_not_kept(bound: Callable[[int], None]) -> None:
+    """They would grow with the context, to 537 MB for a chunk of 2,048 and 262,144 keys."""
+    bound(20_000)
+    arrays, runs = inputs(64, 700), (range(5, 60),)
+    full, sliding = Visibility(True, None, runs), Visibility(True, 9, runs)
+    attend(*arrays, full)
+    attend(*arrays, sliding)
+    assert not full.masks
+    assert sliding.masks
+    kept = sum(mask.size for mask in sliding.masks.values())
+    assert kept <= 64 * (64 + 55)
 
 
 # --- in the network

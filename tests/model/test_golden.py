@@ -6,21 +6,33 @@ scripts/make_golden.py says what a file holds and where its tolerances come from
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import DTYPES, Sizes, fingerprint, random_tensors, write_checkpoint
+from checkpoints import (
+    DTYPES,
+    Sizes,
+    edit_config,
+    fingerprint,
+    random_tensors,
+    write_checkpoint,
+)
 from compare import assert_close
 from injected import InjectedNoise
+from random_images import random_pixels
 from safetensors.numpy import load_file
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.images.pixels import Pixels
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES: dict[str, Any] = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
+SHOWN: dict[str, Any] = json.loads((GOLDEN / "shown.json").read_text(encoding="utf-8"))
 GENERATED = [name for name, entry in CASES.items() if "sampler" in entry]
+ENTRIES = CASES | {f"shown_{name}": entry for name, entry in SHOWN.items()}
 ROUNDED = [name for name, entry in CASES.items() if "rms_from_float32" in entry]
 GPU_FACTOR = 10  # a GPU's exponentials and order of summation; a token still cannot change
 
@@ -41,13 +53,13 @@ class Golden:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def build(name: str) -> Golden:
         if name not in built:
-            entry = CASES[name]
+            entry = ENTRIES[name]
             sizes, tensors = sizes_of(entry), random_tensors(sizes_of(entry))
             assert fingerprint(tensors) == entry["sha256"], (
                 "other weights than the file was made of"
             )
             folder = tmp_path_factory.mktemp(name)
-            write_checkpoint(folder, sizes, tensors=tensors, dtype=entry["dtype"])
+            write_checkpoint(folder, sizes, tensors=tensors, dtype=entry.get("dtype", "float32"))
             built[name] = Golden(entry, load_file(GOLDEN / f"{name}.safetensors"), folder)
         return built[name]
 
@@ -69,8 +81,12 @@ def factor(request: pytest.FixtureRequest) -> Any:
 def test_prefix_and_logits(name: str, golden: Any, factor: float) -> None:
     case: Golden = golden(name)
     model = dg.load_model(case.folder, dtype=mx.float32)
+    assert_golden(case, model, model.encode(case.ids("prompt")), factor)
+
+
+def assert_golden(case: Golden, model: dg.Model, prefix: dg.Prefix, factor: float) -> None:
+    """Keys and values of a prefix, and logits of a canvas behind it, also conditioned on them."""
     tolerances, arrays = case.entry["tolerances"], case.arrays
-    prefix = model.encode(case.ids("prompt"))
     for key in [key for key in arrays if key.startswith(("keys.", "values."))]:
         what, layer = key.split(".")
         ours, theirs = np.array(getattr(prefix, what)[int(layer)]), arrays[key]
@@ -84,6 +100,42 @@ def test_prefix_and_logits(name: str, golden: Any, factor: float) -> None:
         assert_close(got, arrays[key], tolerances["logits"] * factor, key)
         processed = mx.array(arrays["logits"])[None] / case.entry["temperature"]
         soft = model.soft_embedding(processed)
+
+
+# --- with images
+
+
+def images_of(case: Golden) -> list[Pixels]:
+    return [random_pixels(*size, key) for key, size in enumerate(case.entry["images"])]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_prefix_and_logits_with_images(name: str, golden: Any, factor: float) -> None:
+    """In one pass, in small chunks, and in two calls, the second with all images but the first."""
+    case: Golden = golden(f"shown_{name}")
+    model, images = dg.load_model(case.folder, dtype=mx.float32), images_of(case)
+    prompt = case.ids("prompt")
+    assert_golden(case, model, model.encode(prompt, images=images), factor)
+    assert_golden(case, model, model.encode(prompt, images=images, chunk=2), factor)
+    behind = prompt.index(model.config.image_token_id) + images[0].soft_tokens
+    prefix = model.encode(prompt[:behind], images=images[:1])
+    mx.eval(model.decode(mx.array(case.arrays["canvas"]), prefix))
+    prefix = model.encode(prompt[behind:], prefix, images=images[1:])
+    assert_golden(case, model, prefix, factor)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_causal_images(name: str, golden: Any, factor: float, tmp_path: Path) -> None:
+    """With use_bidirectional_attention null; one mask's logits are far from the other's."""
+    case: Golden = golden(f"shown_{name}")
+    copytree(case.folder, tmp_path, dirs_exist_ok=True)
+    unsay = {"use_bidirectional_attention": None}
+    edit_config(tmp_path, lambda config: config["text_config"].update(unsay))
+    model, tolerance = dg.load_model(tmp_path), case.entry["tolerances"]["logits"] * factor
+    prefix = model.encode(case.ids("prompt"), images=images_of(case), chunk=3)
+    got = np.array(model.logits(model.decode(mx.array(case.arrays["canvas"]), prefix))[0])
+    assert_close(got, case.arrays["causal"], tolerance, "causal")
+    assert np.abs(got - case.arrays["logits"]).max() > 100 * tolerance
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -126,7 +178,7 @@ def test_rounding_in_sixteen_bits(name: str, dtype: str, golden: Any, factor: fl
 
 def test_files_and_entries_belong_together() -> None:
     towers = json.loads((GOLDEN / "towers.json").read_text(encoding="utf-8"))
-    names = {*CASES, *(f"tower_{name}" for name in towers)}
+    names = {*ENTRIES, *(f"tower_{name}" for name in towers)}
     assert {file.stem for file in GOLDEN.glob("*.safetensors")} == names
     assert set(json.loads((GOLDEN / "versions.json").read_text())) == {
         "torch",

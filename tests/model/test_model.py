@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import prefixes
 import pytest
 from checkpoints import (
     DTYPES,
@@ -44,21 +45,8 @@ def logits(model: dg.Model, prefix: dg.Prefix, soft: mx.array | None = None) -> 
     return model.logits(model.decode(CANVAS, prefix, soft=soft))[0]
 
 
-def visible(prefix: dg.Prefix, layer: int) -> int:
-    """How many of the last positions a layer must hold."""
-    window = SIZES.sliding_window - 1
-    return prefix.length if SIZES.layers[layer] == "f" else min(window, prefix.length)
-
-
 def assert_same_prefix(got: dg.Prefix, want: dg.Prefix, model: dg.Model) -> None:
-    assert got.tokens == want.tokens
-    for layer in range(len(SIZES.layers)):
-        last = visible(want, layer)
-        for what in ("keys", "values"):
-            a, b = (getattr(prefix, what)[layer] for prefix in (got, want))
-            assert a.shape[2] >= last
-            assert_close(a[:, :, -last:], b[:, :, -last:], SAME, f"{what} of layer {layer}")
-    assert_close(logits(model, got), logits(model, want), SAME, "logits")
+    prefixes.assert_same_prefix(got, want, model, CANVAS, SAME)
 
 
 # --- the prefix ----------------------------------------------------------------------------------

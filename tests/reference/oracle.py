@@ -88,24 +88,43 @@ class Oracle:
         self.canvas_length: int = raw["canvas_length"]
         self.vocab_size: int = raw["text_config"]["vocab_size"]
 
-    def encode(self, tokens: Sequence[int], cache: Any = None) -> Any:
-        """The cache of `tokens`, behind `cache` if one is given."""
+    def encode(
+        self, tokens: Sequence[int], cache: Any = None, images: Sequence[NDArray[np.uint8]] = ()
+    ) -> Any:
+        """The cache of `tokens`, behind `cache` if one is given; images [h, w, 3] of the tokens."""
         if cache is None:
             cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
-        ids = torch.tensor([list(tokens)])
+        ids, given = torch.tensor([list(tokens)]), {}
+        if images:
+            pixels, positions = _padded(images)
+            given = {"pixel_values": pixels, "image_position_ids": positions}
+            given["attention_mask"] = self._masks(ids, cache)
         with torch.no_grad():
-            self.model.model.encoder(input_ids=ids, **{CACHE: cache})
+            self.model.model.encoder(input_ids=ids, **{CACHE: cache}, **given)
         return cache
 
+    def _masks(self, ids: torch.Tensor, cache: Any) -> Any:
+        """Masks in which an image sees itself: the encoder computes them itself, and drops them.
+
+        Images are told from text over all positions, those of the cache included.
+        """
+        behind = torch.zeros(1, cache.get_seq_length(), dtype=torch.long)
+        image = (ids == self.model.config.image_token_id).long()
+        return self.model.model.encoder.create_masks_for_generate(
+            self.model.config,
+            torch.empty(*ids.shape, 0),
+            None,
+            position_ids=behind.shape[1] + torch.arange(ids.shape[1])[None],
+            mm_token_type_ids=torch.cat([behind, image], dim=1),
+            **{CACHE: cache},
+        )
+
     def soft_tokens(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[F32, F32]]:
-        """Soft tokens of images [h, w, 3], before and after the projection; one padded batch."""
-        patches, places = zip(*map(_patches, images), strict=True)
-        most = max(map(len, patches))
-        padded = [pad_along_first_dim(*one, most) for one in zip(patches, places, strict=True)]
-        pixels, positions = (torch.tensor(np.stack(part)) for part in zip(*padded, strict=True))
+        """Soft tokens of images [h, w, 3], before and behind the projection; one padded batch."""
+        pixels, positions = _padded(images)
         with torch.no_grad():
             output = self.model.model.encoder.get_image_features(pixels, positions)
-        ends = np.cumsum([len(one) // 9 for one in patches])[:-1]
+        ends = np.cumsum([one.shape[0] * one.shape[1] // 48**2 for one in images])[:-1]
         before, after = (
             np.split(part.float().numpy(), ends)
             for part in (output.last_hidden_state, output.pooler_output)
@@ -163,6 +182,15 @@ class Oracle:
             )
         trace.tokens = _cut(output.sequences[0, len(prompt) :].tolist(), stop_ids, max_tokens)
         return trace
+
+
+def _padded(images: Sequence[NDArray[np.uint8]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches [N, P, 768] and positions [N, P, 2] of images, padded to those of the largest."""
+    patches, places = zip(*map(_patches, images), strict=True)
+    most = max(map(len, patches))
+    padded = [pad_along_first_dim(*one, most) for one in zip(patches, places, strict=True)]
+    pixels, positions = (torch.tensor(np.stack(part)) for part in zip(*padded, strict=True))
+    return pixels, positions
 
 
 def _patches(image: NDArray[np.uint8]) -> tuple[F32, NDArray[np.int64]]:

@@ -30,6 +30,10 @@ SPECIAL = {
     "<channel|>": 101,
     "<|turn>": 105,
     "<turn|>": 106,
+    "<|image>": 180,
+    "<|image|>": 181,
+    "<image|>": 182,
+    "<|video|>": 183,
 }
 NEWLINE, FIRST_BYTE, FIRST_LETTER = 107, 200, 500
 MERGES = [("s", "k"), ("sk", "y"), ("▁", "sky"), ("t", "h"), ("▁", "th"), ("▁th", "e")]

@@ -52,7 +52,7 @@ def test_prompts(
     tokenizer = with_template(template)
     tail = EMPTY_THOUGHT if template == "launch.jinja" and not think else ""
     expected = f"<bos>{head}<|turn>user\nthe sky?<turn|>\n<|turn>model\n{tail}"
-    ids = render_prompt(tokenizer, messages, think=think)
+    ids = render_prompt(tokenizer, messages, think=think).ids
     assert tokenizer.decode(ids, special=True) == expected
     assert ids == tokenizer.encode(expected)
     assert ids.count(2) == 1
@@ -62,19 +62,19 @@ def test_prompts(
 def test_thoughts_do_not_go_back_into_history(with_template: Load, template: str) -> None:
     tokenizer = with_template(template)
     answer = Message("assistant", "<|channel>thought\nHm.<channel|>Blue.")
-    ids = render_prompt(tokenizer, [USER, answer, USER], think=True)
+    ids = render_prompt(tokenizer, [USER, answer, USER], think=True).ids
     assert "<|turn>model\nBlue.<turn|>\n<|turn>user\n" in tokenizer.decode(ids, special=True)
 
 
 def test_markers_in_a_message_are_control_tokens(with_template: Load) -> None:
     """As in the reference: the rendered prompt is one text."""
     tokenizer = with_template("second.jinja")
-    assert render_prompt(tokenizer, [Message("user", "a<turn|>b")]).count(106) == 2
+    assert render_prompt(tokenizer, [Message("user", "a<turn|>b")]).ids.count(106) == 2
 
 
 def test_a_template_without_bos_gets_none(with_template: Load) -> None:
     tokenizer = with_template("{{ messages[0].content }}")
-    assert render_prompt(tokenizer, [USER]) == tokenizer.encode("the sky?")
+    assert render_prompt(tokenizer, [USER]).ids == tokenizer.encode("the sky?")
 
 
 def test_what_a_template_may_use(with_template: Load) -> None:
@@ -84,7 +84,7 @@ def test_what_a_template_may_use(with_template: Load) -> None:
         "{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}"
     )
     tokenizer = with_template(source)
-    prompt = tokenizer.decode(render_prompt(tokenizer, [USER]), special=True)
+    prompt = tokenizer.decode(render_prompt(tokenizer, [USER]).ids, special=True)
     assert prompt == '<eos><turn|>"<é>"[\n 1,\n 2\n]TrueTrue%01'
 
 

@@ -17,15 +17,19 @@ from ..terminal.output import require_output
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from .consent import ask_on_terminal
+from .media import Media
 
 
-def load_session(options: ModelOptions, settings: Settings) -> Session:
+def load_session(options: ModelOptions, settings: Settings, media: Media | None = None) -> Session:
     """The session; what cannot work is found before a download, or before the weights are read."""
     require_output()
     require_usable()
     consent = ask_on_terminal(options.dtype)
     source = find_model(options.name, offline=options.offline, consent=consent)
-    settings.resolved(read_config(source.folder), 0)
+    config = read_config(source.folder)
+    settings.resolved(config, 0)
+    if media is not None:
+        media.require_sight(config)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
     with Bar("loading layers") as bar:

@@ -15,12 +15,18 @@ STDIN, STANDARD_INPUT = "-", "standard input"
 
 @dataclass(frozen=True)
 class RequiredText:
-    """A text a command cannot do without: its name, and the ways to give it."""
+    """A text a command cannot do without: its name, and the ways to give it.
+
+    optional: it may be empty, since an image stands beside it; stdin_taken: standard input is an
+    image, and no part of it.
+    """
 
     name: str
     argument: str
     option: str
     example: str  # a command that has it
+    optional: bool = False
+    stdin_taken: bool = False
 
 
 PROMPT = RequiredText(
@@ -41,11 +47,11 @@ def read_text(words: Sequence[str], file: Path | None, wanted: RequiredText) -> 
 
     `-` among the words is standard input: beside a text or a file both are joined, with a blank
     line between them, in the order given; a file comes first. ArgumentError: none given, or more;
-    FileError: unreadable or not UTF-8; PromptError: empty.
+    FileError: unreadable or not UTF-8; PromptError: empty, where it is not optional.
     """
     sources = _sources(words, file, wanted)
     parts = [_read(source, wanted, alone=len(sources) == 1) for source in sources]
-    return "\n\n".join(text for text, _ in parts), parts[-1][1]
+    return "\n\n".join(text for text, _ in parts), parts[-1][1] if parts else ""
 
 
 def reads_stdin(words: Sequence[str], file: Path | None) -> bool:
@@ -66,13 +72,18 @@ def _sources(
         )
     if len(words) - len(texts) > 1:
         raise ArgumentError(f"{STDIN} is given twice; standard input can be read once.")
+    if wanted.stdin_taken and STDIN in words:
+        raise ArgumentError(
+            f"{STDIN} is given for an image and for {wanted.argument}; standard input can be read "
+            "once."
+        )
     if texts and file is not None:
         raise ArgumentError(
             f"{wanted.argument} and {wanted.option} are both given; give one of them."
         )
     if file is not None:
         return [file, *words]
-    return [*words] or [None]
+    return [*words] or ([] if wanted.stdin_taken and wanted.optional else [None])
 
 
 def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tuple[str, str]:
@@ -84,6 +95,8 @@ def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tu
     else:
         place, whole = wanted.argument, source
     if not whole.strip():
+        if wanted.optional and alone and not isinstance(source, Path):
+            return "", ""
         what = f"the {wanted.name}" if alone else place
         raise PromptError(f"{what} is empty, expected some text.")
     if place == wanted.argument:
@@ -101,7 +114,9 @@ def _read_file(file: Path, wanted: RequiredText) -> str:
 
 def _read_stdin(wanted: RequiredText, *, asked: bool) -> str:
     """All of standard input; a terminal is read only when "-" asks for it."""
-    if sys.stdin is None or (not asked and is_terminal(sys.stdin)):
+    if sys.stdin is None or wanted.stdin_taken or (not asked and is_terminal(sys.stdin)):
+        if wanted.optional:
+            return ""
         raise ArgumentError(
             f"no {wanted.name}; try {wanted.example}, {wanted.option} FILE, or a pipe into "
             "standard input."

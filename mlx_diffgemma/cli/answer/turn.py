@@ -15,6 +15,7 @@ from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
 from .advice import after_cut, refusal
 from .draft import Draft, show_draft
+from .media import show_media, show_read
 
 
 @dataclass
@@ -112,6 +113,9 @@ def show_turn(
         say(f"note: {note}")
     data = output.as_json or (trace is not None and trace.file.is_stdout)
     display = choose_display(turn, data, output.visual)
+    if display.visual:
+        show_media(turn.question.media)
+    show_read(turn)
     printer = Printer(turn.settings.stop, "" if turn.task else ending)
     view = open_view(turn, display)
     code = Answer(turn, display, trace, bar, view, printer, output.keep_draft).run()

@@ -25,9 +25,9 @@ def unread_input_said(
 ) -> Iterator[None]:
     """Say once that data wait in standard input, before the work or, if they come late, after it.
 
-    Nothing is said where the text that is given by words or a file takes them.
+    Nothing is said where the text that is given by words or a file takes them, or an image.
     """
-    said = reads_stdin(words, file) or _say(wanted)
+    said = wanted.stdin_taken or reads_stdin(words, file) or _say(wanted)
     yield
     if not said:
         _say(wanted)

@@ -19,6 +19,7 @@ class ChatOptions:
 @flattened(without=("raw", "as_json", "trace", "overwrite"))
 def command(
     given: ChatOptions,
+    seen: options.MediaOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
@@ -30,6 +31,7 @@ def command(
     of standard input is a question, the answers go to standard output, and Ctrl-C ends the chat.
     """
     from ..answer.loading import load_session
+    from ..answer.media import read_media
     from ..terminal.streams import say
     from . import saved
     from .input import open_reader
@@ -37,12 +39,22 @@ def command(
     from .slash import COMMANDS
     from .talk import Talk
 
+    seen.require_files()
     settings, system = sampler.settings(), prompting.system
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
-    session = load_session(model, settings)
+    media = read_media(seen, model.name, more_may_come=True)
+    session = load_session(model, settings, media)
     session.restore(earlier.messages, earlier.system if system is None else system)
     if given.load:
         say(saved.loaded_line(given.load, earlier, session.system))
     reader = open_reader(f"/{name}" for name in COMMANDS)
-    talk = Talk(session, settings, prompting.think, said=list(earlier.messages))
+    talk = Talk(
+        session,
+        settings,
+        prompting.think,
+        image_tokens=seen.image_tokens,
+        pictures=output.visual is not False,
+        said=list(earlier.messages),
+    )
+    talk.attach(media.images, media.video)
     return Chat(talk, reader, output.visual, output.keep_draft).run()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ...errors import counted
+from ..answer.media import show_read
 from ..answer.turn import Answer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated
 from ..explain import explain
@@ -12,8 +13,9 @@ from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
 from ..terminal.streams import say
 from ..terminal.view import choose_display, open_view
+from .dropped import read_dropped
 from .input import LineReader, ReadError
-from .slash import Leave, run_command
+from .slash import Leave, is_command, run_command
 from .talk import Talk
 
 
@@ -31,10 +33,12 @@ class Chat:
 
     def run(self) -> int:
         """Answer until the input ends; the exit code, 0 for people: they have seen what failed."""
+        self.talk.interruptible = self.interrupts.allowed
         with self.interrupts:
             try:
                 while self._one():
                     pass
+                self._say_unasked()
             finally:
                 self.reader.close()
                 if self.screen:
@@ -46,9 +50,7 @@ class Chat:
         try:
             with self.interrupts.allowed():
                 line = self.reader.read(self.talk.prompt())
-            typed = self.reader.interactive
-            if line.strip() and not run_command(self.talk, line, typed=typed):
-                self._ask(line)
+            self._take(line)
         except (EOFError, Leave):
             return False
         except (BrokenPipeError, ReadError, Terminated):
@@ -64,11 +66,32 @@ class Chat:
             self.code = FAILED
         return True
 
+    def _take(self, line: str) -> None:
+        """A line: files that somebody has dropped into it, a command, or a question.
+
+        A line without text asks where something is attached.
+        """
+        typed = self.reader.interactive
+        if typed and not is_command(line) and (dropped := read_dropped(line)) is not None:
+            self.talk.attach_dropped(dropped)
+            if not (line := dropped.text):
+                return
+        asks = bool(line.strip() or self.talk.attached)
+        if asks and not run_command(self.talk, line, typed=typed):
+            self._ask(line)
+
+    def _say_unasked(self) -> None:
+        """A line on what a pipe attached and did not ask about."""
+        if self.talk.attached and not self.reader.interactive:
+            count = counted(len(self.talk.attached), "attachment")
+            say(f"note: {count} without a question; a line behind it, empty or not, asks.")
+
     def _ask(self, question: str) -> None:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(question, bar)
         for note in self.talk.new_notes(turn):
             say(f"note: {note}")
+        show_read(turn)
         display = choose_display(turn, False, self.visual)
         if display.live and self.screen is None:
             self.screen = Screen(keeps_typed=True)

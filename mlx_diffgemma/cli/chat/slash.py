@@ -11,18 +11,23 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ...errors import counted, one_line
+from ...images.clipboard import clipboard_images
+from ...images.pixels import Pixels
+from ...images.video import Clip
 from ...model.memory import sized
 from ..answer.turn import summary
 from ..errors import ArgumentError
 from ..terminal.steps import printable
 from ..terminal.streams import say, tell
+from .dropped import named_files
 from .saved import SavedConversation, save
 from .talk import Talk
 
 COMMAND = re.compile(r"/(\S*)(.*)", re.DOTALL)
-NONE = "-"  # takes a system text away
+NONE = "-"  # takes a system text or what is attached away
 OTHER_NAMES = {"?": "help", "exit": "quit", "bye": "quit", "q": "quit"}
 LEAVING = ("exit", "quit")  # lines with which people leave other programs
+WITH_IMAGES = " --with-images"  # behind the name of a file that is to hold them itself
 ALIKE = 0.7  # a share of letters by which a name is another one typed wrongly
 COLUMN = 18  # where the help of a command begins
 OPTION = "Option" if sys.platform == "darwin" else "Alt"  # the key's name on the keyboard
@@ -60,8 +65,17 @@ def run_command(talk: Talk, line: str, *, typed: bool) -> bool:
     return True
 
 
+def is_command(line: str) -> bool:
+    """True where a line begins with the name of a command."""
+    found = COMMAND.fullmatch(line)
+    return found is not None and found[1].lower() in {*COMMANDS, *OTHER_NAMES}
+
+
 def _unknown(name: str) -> str:
     """The error of a name that is no command, with the nearest one."""
+    if "/" in name:
+        way = "/help lists them, a blank in front of the line asks it"
+        return f"/{name:.80} is no command, and no image that is there; {way}."
     near = get_close_matches(name.lower(), [*COMMANDS, *OTHER_NAMES], 1, ALIKE)
     meant = f"did you mean /{near[0]}? /help lists all" if near else "/help lists them"
     return f"/{name:.40} is no command; {meant}, a blank in front of the line asks it."
@@ -74,6 +88,7 @@ def _help(talk: Talk, argument: str) -> None:
         f"Enter asks. {OPTION}-Enter (or Esc, then Enter), Ctrl-J or a backslash at the end of a "
         "line goes on in another one."
     )
+    say("An image dropped into a line is attached; Enter alone asks with images and no text.")
     say("A blank in front asks what would be a command, or exit and quit.")
     say("Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves.")
 
@@ -96,6 +111,23 @@ def _think(talk: Talk, argument: str) -> None:
     else:
         for line in talk.last.thinking.splitlines():
             tell(printable(line))
+
+
+def _image(talk: Talk, argument: str) -> None:
+    if argument == NONE:
+        say(f"{counted(talk.detach(Pixels), 'image')} removed.")
+    else:
+        talk.attach(named_files(argument) if argument else clipboard_images())
+
+
+def _video(talk: Talk, argument: str) -> None:
+    if argument == NONE:
+        say(f"{counted(talk.detach(Clip), 'video')} removed.")
+        return
+    files = named_files(argument) if argument else []
+    if len(files) != 1:
+        raise ArgumentError(f"/video takes one file, or a folder of frames, got {len(files)}.")
+    talk.attach(video=files[0])
 
 
 def _seed(talk: Talk, argument: str) -> None:
@@ -124,26 +156,32 @@ def _stats(talk: Talk, argument: str) -> None:
     steps = ", ".join(map(str, reply.steps)) or "none"
     say(f"{counted(reply.canvases, 'canvas')}, steps {steps}{per_step}")
     seconds = reply.seconds
+    seen = sum(image.tokens for image in reply.images) + sum(v.tokens for v in reply.videos)
+    of_media = f", {seen:,} of them soft" if seen else ""
     say(
-        f"prompt {counted(reply.prompt_tokens, 'token')}; seconds: prefill {seconds.prefill:.2f}, "
-        f"denoise {seconds.denoise:.2f}, commit {seconds.commit:.2f}"
+        f"prompt {counted(reply.prompt_tokens, 'token')}{of_media}; seconds: prefill "
+        f"{seconds.prefill:.2f}, denoise {seconds.denoise:.2f}, commit {seconds.commit:.2f}"
     )
     say(f"peak memory {sized(reply.peak_memory_bytes)}, finish reason {reply.finish_reason}")
 
 
 def _save(talk: Talk, argument: str) -> None:
-    if not argument:
+    name = f" {argument}".removesuffix(WITH_IMAGES).strip()
+    if not name:
         raise ArgumentError("/save takes the name of a file.")
+    if other := next((word for word in name.split() if word.startswith("--")), None):
+        raise ArgumentError(f"/save takes{WITH_IMAGES} and no other option, got {other!r:.40}.")
     try:
-        file = Path(argument).expanduser()
+        file = Path(name).expanduser()
     except RuntimeError as error:
         raise ArgumentError(
-            f"/save {argument!r:.40}: no such user's home; put ./ in front of a name with ~."
+            f"/save {name!r:.40}: no such user's home; put ./ in front of a name with ~."
         ) from error
     session = talk.session
     said = SavedConversation(session.info.path, session.system, tuple(talk.said))
-    save(file, said, Path(session.info.path))
-    say(f"saved {counted(len(talk.said), 'message')} to {file}.")
+    kept = save(file, said, Path(session.info.path), with_images=argument != name)
+    inside = f", which keeps {kept} itself" if kept else ""
+    say(f"saved {counted(len(talk.said), 'message')} to {file}{inside}.")
 
 
 def _reset(talk: Talk, argument: str) -> None:
@@ -159,10 +197,12 @@ def _quit(talk: Talk, argument: str) -> None:
 
 COMMANDS: dict[str, Command] = {
     "system": Command("[TEXT]", f"shows or sets the system text; {NONE} removes it", _system),
+    "image": Command("[FILE...]", "attaches images, or the clipboard's; - removes them", _image),
+    "video": Command("FILE", f"attaches a video, or a folder of frames; {NONE} removes it", _video),
     "think": Command("[on|off]", "shows the last thought; lets the model think or not", _think),
     "seed": Command("[N|new]", "shows or sets the seed", _seed),
     "stats": Command("", "numbers of the last answer, and the context used", _stats),
-    "save": Command("FILE", "writes the conversation; chat --load FILE goes on with it", _save),
+    "save": Command("FILE", f"writes the conversation;{WITH_IMAGES} keeps images in it", _save),
     "reset": Command("", "forgets the conversation", _reset),
     "help": Command("", "shows this", _help),
     "quit": Command("", "leaves, as /exit, /bye and Ctrl-D do", _quit),

@@ -130,13 +130,17 @@ class OutFile:
             raise FileError(f"{self.what} cannot be written: {self.file}: {said}.") from error
 
 
-def taken_by(model: str, **files: Path | None) -> Iterator[Taken]:
-    """The places that a command reads: the model's folder, and the files of its options."""
+def taken_by(model: str, **files: Path | Sequence[Path] | None) -> Iterator[Taken]:
+    """The places that a command reads: the model's folder, and the files of its options.
+
+    `-` among them is standard input, which has a rule of its own.
+    """
     if (folder := known_folder(model)) is not None:
         yield Taken("the model's folder", folder)
-    for name, file in files.items():
-        if file is not None:
-            yield Taken(f"--{name.replace('_', '-')}", file)
+    for name, given in files.items():
+        for file in [given] if isinstance(given, Path) else given or ():
+            if file != STDOUT:
+                yield Taken(f"--{name.replace('_', '-')}", file)
 
 
 def json_object(file: Path) -> Mapping[str, Any]:

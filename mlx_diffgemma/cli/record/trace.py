@@ -72,8 +72,10 @@ class Trace:
                 "model": asdict(session.info),
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
-                "prompt": turn.prompt,
+                "prompt": turn.prompt or turn.puzzle or "",  # as read, where it is a picture
                 "prompt_tokens": len(turn.prompt_ids),
+                "images": [asdict(image) for image in turn.images],
+                "videos": [asdict(video) for video in turn.videos],
                 "canvas_length": session.model.config.canvas_length,
                 "layout": turn.task.layout if turn.task else None,
             }

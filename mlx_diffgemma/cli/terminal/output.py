@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...text.chat import CALL_OPENING
+from ...text.tools import CALL_OPENING
 from ..errors import FileError, reason
 from .streams import detach, harmless, is_terminal
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,3 +95,36 @@ def test_the_commands_join_them(run: Any, command: str) -> None:
     assert (done.exit_code, done.stdout) == (0, SOLUTION)
     done = run(command, "write", "a", "poem", *MODEL)
     assert_one_line(done, 2, "is one text, got 3 ... quotes")
+
+
+# --- beside an image
+
+
+def test_beside_an_image_the_prompt_may_be_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted = replace(PROMPT, optional=True)
+    for content in (b"", b" \n"):
+        given(monkeypatch, content)
+        assert read_text([], None, wanted) == ("", "")
+        assert read_text(["-"], None, wanted) == ("", "")
+    given(monkeypatch, b"")
+    assert read_text([""], None, wanted) == ("", "")
+    with raises(PromptError, "standard input is empty"):
+        read_text(["Sum up", "-"], None, wanted)
+    (tmp_path / "empty").touch()
+    with raises(PromptError, "the prompt is empty"):
+        read_text([], tmp_path / "empty", wanted)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    assert read_text([], None, wanted) == ("", "")
+
+
+def test_standard_input_that_is_an_image_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, b"\x89PNG")
+    wanted = replace(PROMPT, optional=True, stdin_taken=True)
+    assert read_text([], None, wanted) == ("", "")
+    assert read_text(["What?"], None, wanted) == ("What?", "")
+    with raises(ArgumentError, "- is given for an image and for PROMPT"):
+        read_text(["What?", "-"], None, wanted)
+    with raises(ArgumentError, "no prompt"):
+        read_text([], None, replace(PROMPT, stdin_taken=True))

@@ -149,7 +149,9 @@ def test_a_closed_pipe_ends_it(spawn: Any) -> None:
         ("/save", "error: /save ... name of a file"),
         ("/save ~nobody-of-this-name/x", "error: /save '~nobody-of-this-name/x' ... no such user"),
         ("/save a\0b", "error: 'a\\x00b' ... file's name"),
-        ("/image cat.png", "error: /image ... /help"),
+        ("/imgae cat.png", "error: /imgae ... did you mean /image? /help"),
+        ("/video", "error: /video takes one file"),
+        ("/image -", "0 images removed."),
         ("/reset", "a new conversation ... system text and model stay"),
     ],
 )
@@ -174,7 +176,18 @@ def test_help_names_every_command(run: Any, typed: str) -> None:
     shown = run(*CHAT, input=typed).stderr
     assert "Ctrl-J" in shown
     assert "A blank in front" in shown
-    for name in ("system", "think", "seed", "stats", "save", "reset", "help", "quit"):
+    for name in (
+        "system",
+        "image",
+        "video",
+        "think",
+        "seed",
+        "stats",
+        "save",
+        "reset",
+        "help",
+        "quit",
+    ):
         assert f"\n/{name} " in f"\n{shown}"
 
 

@@ -72,9 +72,9 @@ def test_a_conversion_shows_bytes_rate_and_time_left(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     code, shown = at_terminal("-m", "mlx_diffgemma", "convert", "tiny-sudoku", out)
     assert code == 0
-    assert f"{out}: 1.4 MB, 263 tensors in 1 shard" in shown
+    assert f"{out}: 2.1 MB, 294 tensors in 1 shard" in shown
     assert "converting" in shown
-    assert re.search(r"/3\.\d MB", shown)
+    assert re.search(r"/4\.\d MB", shown)
     assert re.search(r"-?:--|\d:\d\d:\d\d", shown)
 
 
