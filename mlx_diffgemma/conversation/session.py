@@ -20,7 +20,7 @@ from .conversation import Conversation
 from .fill import FillOptions, FillTurn, prompt_before, require_no_end, token_template
 from .media import Given, require_sight
 from .prompt import Prompt, as_it_is, messages_for, rendered
-from .puzzle import read_puzzle
+from .puzzle import read_puzzle, require_no_picture
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
 from .turn import Turn, seeded
 
@@ -193,11 +193,7 @@ class Session:
             require_no_template(system=system)
         task, puzzle = None if raw else self.task, None
         if task:
-            if given:
-                raise PromptError(
-                    "the template is the problem already, expected no image or video beside it; "
-                    "leave it out, or ask about the picture without a template."
-                )
+            require_no_picture(given)
             template, puzzle = task.template(template)
             prompt = prompt if prompt.strip() else puzzle
         question, _ = self._question(prompt, given, raw=raw)
