@@ -64,14 +64,21 @@ def tower(dtype: mx.Dtype) -> VisionTower:
     def ones(size: int) -> mx.array:
         return mx.ones(size, dtype)
 
-    norm, eps = ones(D), REAL.rms_norm_eps
     layer = VisionLayer(
-        VisionAttention(
-            matrix(3 * wide, W), matrix(W, wide), norm, norm, REAL.num_attention_heads, eps
+        attention=VisionAttention(
+            qkv=matrix(3 * wide, W),
+            out=matrix(W, wide),
+            q_norm=ones(D),
+            k_norm=ones(D),
+            num_heads=REAL.num_attention_heads,
+            eps=REAL.rms_norm_eps,
         ),
-        GatedMLP(matrix(2 * inner, W), matrix(W, inner)),
-        *(ones(W) for _ in range(4)),
-        eps=eps,
+        mlp=GatedMLP(matrix(2 * inner, W), matrix(W, inner)),
+        input_norm=ones(W),
+        attention_norm=ones(W),
+        feedforward_norm=ones(W),
+        output_norm=ones(W),
+        eps=REAL.rms_norm_eps,
     )
     table = mx.random.normal((2, REAL.position_embedding_size, W)).astype(dtype)
     made = VisionTower(

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import Sizes, load_tensors, write_checkpoint
+from checkpoints import Sizes, load_tensors, random_image, write_checkpoint
 from compare import assert_close
 
 import mlx_diffgemma as dg
@@ -22,6 +22,7 @@ from mlx_diffgemma.convert.quantize import RecipeOptions, make_recipe
 from mlx_diffgemma.convert.read import open_checkpoint
 from mlx_diffgemma.convert.run import convert
 from mlx_diffgemma.convert.verify import verify
+from mlx_diffgemma.images.pixels import Pixels, Source
 
 mlx_vlm = pytest.importorskip("mlx_vlm", reason="mlx-vlm is not installed: interchange not checked")
 
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 
 TOLERANCE = 1e-4
+FEATURES = 1e-3  # of values to 4
 PROMPT, CANVAS = [2, 17, 5, 90, 33], [7, 8, 9, 10, 77, 12, 3, 101]
 SIZES = Sizes(
     "ssf",
@@ -95,8 +97,8 @@ def ours(source: Path, out: Path, quantize: str, **options: Any) -> Path:
     return out
 
 
-def their_logits(folder: Path) -> np.ndarray[Any, Any]:
-    """[1, C, V] from mlx-vlm's model with float32 activations."""
+def their_model(folder: Path) -> Any:
+    """mlx-vlm's model with float32 activations."""
     from mlx.utils import tree_map
     from mlx_vlm.utils import load_model
 
@@ -106,10 +108,28 @@ def their_logits(folder: Path) -> np.ndarray[Any, Any]:
         model.parameters(),
     )
     model.update(widened)
+    return model
+
+
+def their_logits(folder: Path) -> np.ndarray[Any, Any]:
+    """[1, C, V] from mlx-vlm's model."""
+    model = their_model(folder)
     output = model(
         input_ids=mx.array([PROMPT]), cache=model.make_cache(), canvas_ids=mx.array([CANVAS])
     )
     return np.array(output.logits.astype(mx.float32))
+
+
+def their_features(folder: Path, rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[N, H] from mlx-vlm's tower, which takes pixels [1, 3, h, w] and cuts them itself."""
+    pixels = (rgb * (1 / 255)).astype(np.float32).transpose(2, 0, 1)[None]
+    features = their_model(folder).model.encoder.get_image_features(mx.array(pixels))
+    return np.array(features.astype(mx.float32))[0]
+
+
+def our_features(folder: Path, rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    image = Pixels(rgb, rgb.shape[1], rgb.shape[0], Source(None, ""))
+    return np.array(dg.load_model(folder, mx.float32).image_features([image])[0])
 
 
 def our_logits(folder: Path) -> np.ndarray[Any, Any]:
@@ -184,3 +204,29 @@ def test_vision_is_interchanged_too(tmp_path: Path, embed_vision: bool) -> None:
     assert_close(our_logits(folder), their_logits(folder), TOLERANCE, "vision, ours there")
     if not embed_vision:
         assert_same_tensors(folder, theirs(source, tmp_path / "theirs", "nvfp4"))
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("quantize", ["none", "4bit"])
+def test_features_of_our_folder_there(tmp_path: Path, quantize: str, standardize: bool) -> None:
+    """Their tower on what we wrote, in float32: in 16 bits it scales and standardises in those.
+
+    The projection is packed to 4 bits in one of both folders, and so it is in both engines.
+    """
+    tower = {"hidden_size": 64, "head_dim": 32, "standardize": standardize}
+    sizes = replace(SIZES, vision=True, tower=tower)
+    source = write_checkpoint(tmp_path / "source", sizes, dtype="bfloat16")
+    folder = source if quantize == "none" else ours(source, tmp_path / "out", quantize)
+    rgb = random_image(3, 2, 5)
+    what = f"{quantize}: features, ours there"
+    assert_close(our_features(folder, rgb), their_features(folder, rgb), FEATURES, what)
+
+
+def test_features_of_their_folder_here(tmp_path: Path) -> None:
+    """It leaves the whole of vision in bfloat16."""
+    sizes = replace(SIZES, vision=True, tower={"hidden_size": 64, "head_dim": 32})
+    source = write_checkpoint(tmp_path / "source", sizes, dtype="bfloat16")
+    folder = theirs(source, tmp_path / "out", "4bit")
+    rgb = random_image(2, 3, 6)
+    assert_close(our_features(folder, rgb), their_features(folder, rgb), FEATURES, "theirs here")
+    assert np.array_equal(our_features(folder, rgb), our_features(source, rgb))
