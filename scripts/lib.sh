@@ -73,12 +73,18 @@ is_installed() {
   [[ $stamp -nt pyproject.toml && $(<"$stamp") == "$root" ]]
 }
 
-# install_package EXTRA: the package, editable, with the extra or with "" alone; nothing where that is done.
+# install_package EXTRA [or-alone]: the package, editable, with the extra or with "" alone; nothing where
+# that is done. or-alone: where the extra cannot be installed, the package is all the same.
 install_package() {
   local extra=$1
   is_recent "$python" || make_venv
   if is_installed "$extra" || is_installed test; then return; fi
   say "installing mlx-diffgemma${extra:+ and its $extra extra} into .venv; the first time takes a minute or two"
-  pip_install ".${extra:+[$extra]}"
+  if ! pip_install ".${extra:+[$extra]}"; then
+    [[ ${2:-} == or-alone ]] || exit 1
+    say "installing mlx-diffgemma without its $extra extra, which failed"
+    extra=""
+    pip_install .
+  fi
   printf '%s\n' "$root" >"$venv/.installed-${extra:-alone}"
 }

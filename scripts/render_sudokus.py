@@ -45,7 +45,7 @@ class Style:
     thin: Colour = (120, 120, 120)
     shade: Colour | None = None
     faint: Colour = (185, 185, 185)
-    cell: int = 56
+    cell: int = 44
     margin: float = 0.5
     digit: float = 0.56
     thick_width: float = 0.06
@@ -212,7 +212,7 @@ def main() -> int:
     parser.add_argument("puzzles", type=Path, metavar="PUZZLES", help="a file, 81 cells a line")
     parser.add_argument("--seed", type=int, default=1, help="of styles and noise [1]")
     looks = parser.add_mutually_exclusive_group()
-    looks.add_argument("--plain", action="store_true", help="black on white, in Pillow's own font")
+    looks.add_argument("--plain", action="store_true", help="black on white, in the first font")
     looks.add_argument("--noisy", action="store_true", help="worn: turned, blurred, grainy, JPEG")
     arguments = parser.parse_args()
     try:
@@ -221,7 +221,8 @@ def main() -> int:
         fonts, noisy = font_files(), arguments.noisy
         images = random_pictures(puzzles, arguments.seed, fonts, noisy=noisy)
         if arguments.plain:
-            images = iter(draw(puzzle, Style(), np.random.default_rng(0)) for puzzle in puzzles)
+            plain = Style(font=fonts[0])
+            images = iter(draw(puzzle, plain, np.random.default_rng(0)) for puzzle in puzzles)
         for number, image in enumerate(images, 1):
             image.save(arguments.out / f"{number:03d}.png", optimize=True)
     except (PromptError, OSError) as error:

@@ -234,6 +234,35 @@ def test_demo_plays_its_steps_on_a_terminal(demo: Checkout, tmp_path: Path) -> N
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+PICTURE = "--model tiny-sudoku --seed 2 --image docs/examples/sudoku.png --no-visual"
+
+
+def test_demo_solves_a_picture_behind_its_puzzle(demo: Checkout) -> None:
+    """Not where it is given options, which may ask for one answer as JSON."""
+    ran = demo.run("scripts/demo")
+    assert (ran.returncode, ran.stdout) == (0, "answer\nanswer\n")
+    assert calls(demo)[-1] == f"generate {PICTURE}"
+    assert_says(ran.stderr.splitlines()[-4], "picture docs/examples/sudoku.png")
+    assert_tells(ran.stderr, demo)
+    assert (ROOT / "docs/examples/sudoku.png").is_file()
+
+
+NO_PILLOW = FAKE_PYTHON + "[[ $* != *'import PIL'* && $* != *'[image]'* ]]\n"
+
+
+def test_demo_goes_on_without_pillow_and_says_what_is_left_out(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, python3=NO_PILLOW)
+    checkout.run("scripts/demo")  # makes .venv, in which the program is missing
+    program = checkout.root / ".venv/bin/mlx-diffgemma"
+    program.write_text(FAKE_PROGRAM)
+    program.chmod(0o755)
+    ran = checkout.run("scripts/demo")
+    assert (ran.returncode, ran.stdout) == (0, "answer\n")
+    assert "left out: reading a picture needs Pillow" in ran.stderr
+    assert "-m pip install -qq --editable ." in checkout.asked()
+    assert_tells(ran.stderr, checkout)
+
+
 def test_demos_help_is_generates(demo: Checkout) -> None:
     assert demo.run("scripts/demo", "--help").stderr == ""
     assert calls(demo) == ["generate --help"]
@@ -247,8 +276,9 @@ def test_demo_does_not_play_where_nobody_sees_it(
     demo: Checkout, arguments: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     assert "answer\n" in on_terminal(demo, *arguments, **variables)
-    assert [call.split()[0] for call in calls(demo)] == ["generate"]
-    assert "--visual" in calls(demo)[0]
+    first, *others = calls(demo)
+    assert "--visual" in first.split()
+    assert others == ([] if arguments else [f"generate {PICTURE}"])
 
 
 def test_check_runs_every_gate_and_names_those_that_failed(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def frame(image: "Image") -> Box | None:
 
 def whole(image: "Image") -> Box:
     """All of a picture, or its left nine tenths where it has the shape of a prepared one."""
-    as_prepared = abs(SIDE * image.width - WIDTH * image.height) <= WIDTH
+    as_prepared = abs(image.width / image.height - WIDTH / SIDE) < 0.01
     return 0, 0, 0.9 * image.width if as_prepared else image.width, image.height
 
 

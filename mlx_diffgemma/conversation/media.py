@@ -77,7 +77,9 @@ class Given:
 
 def _as_pixels(image: Any, budget: int, task: Task | None) -> Pixels:
     """An image as the network takes it; Pixels stay as they are."""
-    if task is None or isinstance(image, Pixels):
+    if isinstance(image, Pixels):
+        return image
+    if task is None:
         return prepare_image(image, budget)
     opened = open_image(image)
     return prepare_image(replace(opened, image=task.picture(opened.image)), budget)

@@ -22,11 +22,11 @@ def read_puzzle(
     PromptError: more than one picture, a text beside it, a video, a picture that shows no problem
     or was misread. For what else may be wrong with it see `Given.prepared`.
     """
-    pixels = _only_picture(given.prepared(model, tokenizer, task))
     if prompt.strip():
         raise PromptError(
             "the problem is given as text and as a picture, expected one of them; leave one out."
         )
+    pixels = _only_picture(given.prepared(model, tokenizer, task))
     characters, away = soft_characters(model, tokenizer, pixels, task.characters)
     doubtful = [token for token, distance in enumerate(away) if distance > DOUBTFUL]
     return pixels, task.read(characters, doubtful)

@@ -59,12 +59,14 @@ class Film:
     def __init__(self, open_file: Callable[[], BinaryIO], name: str, source: Source) -> None:
         require_av(name)
         self.open_file, self.name, self.origin = open_file, name, source
-        self.count = 0
+        self.count = packets = 0
         self.keyframes: list[tuple[Fraction, int]] = []  # start, number of the packet
         self.shown, everything = Extent(), Extent()
         with self._opened() as (container, video):
             for packet in container.demux():
-                self._note(packet, video, everything)
+                pictures = packet.stream_index == video.index and packet.size > 0
+                self._note(packet, packets if pictures else None, everything)
+                packets += pictures
             stated = (container.duration or 0) * MICROSECOND
         self._require_whole(stated, everything)
         self.seconds = self.shown.seconds
@@ -105,20 +107,24 @@ class Film:
                 videos[0].thread_type = "AUTO"
                 yield container, videos[0]
 
-    def _note(self, packet: "Packet[Any]", video: "VideoStream", everything: Extent) -> None:
-        """Count one packet of any stream; ImageError for one of which a part is missing."""
+    def _note(self, packet: "Packet[Any]", number: int | None, everything: Extent) -> None:
+        """Take in one packet of any stream; ImageError for one of which a part is missing.
+
+        number: among those of the video; what an edit list leaves out is decoded and not shown.
+        """
         if packet.is_corrupt:
             raise ImageError(f"{self.name}: an incomplete video; send it again.")
         start = packet.dts if packet.pts is None else packet.pts
-        pictures = packet.stream_index == video.index and packet.size > 0
-        if start is not None:
-            tick = _fraction(packet.time_base)
-            if pictures and packet.is_keyframe:
-                self.keyframes.append((start * tick, self.count))
-            if not packet.is_discard:
-                for extent in (everything, self.shown) if pictures else (everything,):
-                    extent.add(start * tick, (packet.duration or 0) * tick)
-        self.count += pictures
+        if start is None:
+            return
+        tick = _fraction(packet.time_base)
+        if number is not None and packet.is_keyframe:
+            self.keyframes.append((start * tick, number))
+        if not packet.is_discard:
+            everything.add(start * tick, (packet.duration or 0) * tick)
+            if number is not None:
+                self.count += 1
+                self.shown.add(start * tick, (packet.duration or 0) * tick)
 
     def _require_whole(self, stated: Fraction, everything: Extent) -> None:
         if not self.count:

@@ -22,6 +22,7 @@ MARGIN = (
     64  # positions before a mark that stay reachable: the end of a generation prompt may differ
 )
 STEP = 256  # buffers grow by multiples of this
+BLOCK = 4096  # tokens compared at once
 
 
 @dataclass
@@ -201,12 +202,10 @@ class Prefix:
         images: those of the prompt. The keys of an image's positions depend on all of it, so that
         an image is shared as a whole or not at all.
         """
-        pairs = enumerate(zip(self.tokens, tokens, strict=False))
-        same = min(self.length, len(tokens))
-        count = next((at for at, (own, other) in pairs if own != other), same)
         both = zip_longest(self.images, images)
         differing = next((pair for pair in both if pair[0] != pair[1]), ())
-        return self._outside(min([count, *(run.start for run in differing if run is not None)]))
+        starts = [run.start for run in differing if run is not None]
+        return self._outside(min([_in_common(self.tokens, list(tokens)), *starts]))
 
     def _outside(self, position: int) -> int:
         """The position, or the start of the image in whose midst it lies."""
@@ -243,6 +242,15 @@ class Prefix:
         """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""
         spans = [span for layer in self.layers for span in (layer.span, layer.saved) if span]
         return [array for span in spans for array in (span.keys, span.values)]
+
+
+def _in_common(one: list[int], other: list[int]) -> int:
+    """The number of leading tokens that two lists have in common, compared block by block."""
+    whole = min(len(one), len(other))
+    starts = range(0, whole, BLOCK)
+    first = next((at for at in starts if one[at : at + BLOCK] != other[at : at + BLOCK]), whole)
+    pairs = enumerate(zip(one[first : first + BLOCK], other[first : first + BLOCK], strict=False))
+    return next((first + at for at, (a, b) in pairs if a != b), min(first + BLOCK, whole))
 
 
 def own_prefix(prefix: Prefix, model: object) -> Prefix:

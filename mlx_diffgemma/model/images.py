@@ -49,8 +49,8 @@ def placed(ids: Sequence[int], images: Sequence[Pixels], image_id: int | None) -
         at = f", the first at position {spans[0].start}" if spans else ""
         raise PromptError(
             f"the prompt has {counted(len(spans), 'run')} of image placeholders (token id "
-            f"{image_id}){at}, and there {_are(len(images))}; expected a run for each image, and "
-            "another token between two; give the images in the order of their runs."
+            f"{image_id}){at}, and there {_are(len(images))}; expected a run for each image, with "
+            "another token between two, and the images in the order of their runs."
         )
     for number, (span, image) in enumerate(zip(spans, images, strict=True), 1):
         if len(span) != image.soft_tokens:
@@ -81,9 +81,9 @@ def pieces(length: int, most: int, spans: Sequence[range]) -> Iterator[range]:
 def _spans(ids: Sequence[int], image_id: int | None) -> Iterator[range]:
     """The runs of placeholders."""
     first = 0
-    for is_image, group in groupby(ids, lambda token: token == image_id):
-        last = first + sum(1 for _ in group)
-        if is_image:
+    for token, group in groupby(ids):
+        last = first + len(list(group))
+        if token == image_id:
             yield range(first, last)
         first = last
 

@@ -274,3 +274,17 @@ def test_an_animation_is_a_video(run: Any, seeing_folder: Path, tmp_path: Path) 
     assert reply["videos"][0]["seconds"] == 5.0
     shown = run(*asked("x", "--video", file, "--visual", model=seeing_folder)).stderr
     assert_says(shown.splitlines()[0], "film.gif ... 5.0 s, 5 frames")
+
+
+def test_an_empty_prompt_leaves_standard_input_to_a_loop(
+    seeing_folder: Path, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list").write_text(f"{photo}\n{photo}\n")
+    call = [sys.executable, *PROGRAM, *map(str, asked("", model=seeing_folder))]
+    loop = 'while read -r f; do "$@" --image "$f" || exit; echo; done < list'
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    shell = ["bash", "-c", loop, "bash", *call]
+    done = subprocess.run(shell, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    one, other, _ = done.stdout.split("\n\n")
+    assert one == other
+    assert "not read" not in done.stderr

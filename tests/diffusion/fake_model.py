@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, TextConfig
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
+from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
@@ -33,6 +34,7 @@ def tiny_config(
     context: int = 4096,
     stop_ids: Sequence[int] = (),
     sampler: SamplerDefaults | None = None,
+    image_id: int | None = None,
 ) -> ModelConfig:
     """A config whose network nobody builds; the loop reads its sizes, stop ids and sampler."""
     layer = LayerConfig(False, 8, 1, 1e4, 1.0)
@@ -44,6 +46,7 @@ def tiny_config(
         sampler=sampler or SamplerDefaults(),
         dtype="float32",
         quantization=None,
+        image_ids=None if image_id is None else ImageIds(image_id - 1, image_id, image_id + 1),
     )
 
 
@@ -51,7 +54,9 @@ class TokenPrefix(Prefix):
     """A prefix that is its tokens."""
 
     def roll_back(self, position: int) -> int:
+        position = self._outside(min(position, self.length))
         del self.tokens[position:]
+        self.images = [run for run in self.images if run.stop <= position]
         self.marked = min(self.marked, self.length)
         return self.length
 
@@ -95,8 +100,10 @@ class FakeModel:
         progress: Any = None,
     ) -> Prefix:
         self.events.append(("encode", list(tokens)))
+        self.events.append(("images", images if images is None else list(images)))
         prefix = prefix if prefix is not None else self.new_prefix()
-        prefix.tokens.extend(tokens)
+        inside = [] if images is None else self.placed(tokens, images)
+        prefix.extend(tokens, [image.run(prefix.length) for image in inside])
         if progress:
             progress(len(tokens), len(tokens))
         return prefix

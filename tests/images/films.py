@@ -73,12 +73,21 @@ def shaded(number: int, size: tuple[int, int]) -> Any:
     return frame
 
 
-def sound_only() -> bytes:
-    """An mp4 without pictures."""
+def sound_only(cover: bool = False) -> bytes:
+    """An mp4 without pictures, but for one on its cover."""
     av = pytest.importorskip("av", reason="video files were not checked")
     out = BytesIO()
     with av.open(out, "w", format="mp4") as container:
-        _silence(av, container, container.add_stream("aac", rate=48000), 1)
+        audio = container.add_stream("aac", rate=48000)
+        if cover:
+            video = container.add_stream("mjpeg", rate=1)
+            video.width, video.height, video.pix_fmt = 32, 32, "yuvj420p"
+            video.disposition = av.stream.Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(shaded(0, (32, 32)), format="rgb24")
+            frame.pts = 0
+            container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+        _silence(av, container, audio, 1)
     return out.getvalue()
 
 

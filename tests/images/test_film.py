@@ -14,7 +14,7 @@ from films import CODECS, film, shade, sound_only
 from test_formats import damaged
 
 from mlx_diffgemma.errors import ImageError
-from mlx_diffgemma.images.film import SLACK, Film
+from mlx_diffgemma.images.film import SLACK, Extent, Film
 from mlx_diffgemma.images.pixels import Source
 from mlx_diffgemma.images.video import Clip, moments, prepare_video
 
@@ -73,6 +73,26 @@ def test_time_begins_with_the_first_frame() -> None:
     clip = prepare_video(film(times=list(range(50, 80)), rate=10, kind="matroska"), 4)
     assert clip.seconds == 3.0
     assert_seen(clip, [0, 10, 20])
+
+
+def test_what_an_edit_list_cuts_away_is_not_shown() -> None:
+    """As a phone trims: the first two seconds are in the file, and are decoded only."""
+    data = film(6, keyframes=50)
+    list_, scale = data.index(b"elst") + 12, data.index(b"mdhd") + 16
+    seconds, start = struct.unpack(">ii", data[list_ : list_ + 8])
+    (ticks,) = struct.unpack(">I", data[scale : scale + 4])
+    edited = struct.pack(">ii", seconds * 4 // 6, start + 2 * ticks)
+    clip = prepare_video(data[:list_] + edited + data[list_ + 8 :], 4)
+    assert (clip.seconds, clip.source_frames) == (4.0, 40)
+    assert_seen(clip, [20, 30, 40, 50])
+
+
+def test_the_end_is_that_of_the_frame_shown_last() -> None:
+    """Not of one that states a longer time, and was stored later."""
+    extent = Extent()
+    for start, length in ((0, 9), (3, 1), (1, 9), (2, 1)):
+        extent.add(Fraction(start), Fraction(length))
+    assert (extent.first, extent.last, extent.end, extent.seconds) == (0, 3, 4, 4)
 
 
 def test_sound_that_goes_on_makes_no_video_longer() -> None:
@@ -170,6 +190,10 @@ def test_the_rule_of_moments(seconds: Any, count: int, last: Any) -> None:
     assert all(time < seconds for time in times)
 
 
+def test_a_video_of_no_time_has_a_frame() -> None:
+    assert moments(Fraction(0)) == [0]
+
+
 # --- turned and sized
 
 
@@ -224,9 +248,22 @@ def test_a_file_is_named_and_hashed(tmp_path: Path) -> None:
 # --- refused
 
 
-def test_sound_alone_is_no_video() -> None:
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_alone_is_no_video(cover: bool) -> None:
     with raises(ImageError, "the video", "no video"):
-        prepare_video(sound_only())
+        prepare_video(sound_only(cover))
+
+
+def test_frames_that_the_decoder_had_to_guess_are_not_shown() -> None:
+    numbers, base = random.Random(1), film(6, "matroska", size=(128, 96), keyframes=60)
+    said = []
+    for _ in range(60):
+        at = numbers.randrange(800, len(base) - 100)
+        try:
+            prepare_video(base[:at] + numbers.randbytes(6) + base[at + 6 :], 1)
+        except ImageError as error:
+            said.append(str(error))
+    assert [line for line in said if "damaged frames" in line]
 
 
 @pytest.mark.parametrize("kind", CODECS)

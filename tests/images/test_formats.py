@@ -1,5 +1,6 @@
 """Files of every format: read whole, or one line. Hostile ones too."""
 
+import logging
 import random
 import re
 import struct
@@ -149,6 +150,16 @@ def test_no_other_program_is_started_for_a_file_that_pillow_would_hand_on() -> N
             open_image(file_in(kind)[:4] + head)
 
 
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_no_other_plug_in_is_asked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: object) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setitem(Image.OPEN, "GREEDY", (greedy, None))
+    monkeypatch.setattr(Image, "ID", ["GREEDY", *Image.ID])
+    np.testing.assert_array_equal(rgb(file_in(kind)), np.asarray(IMAGE))
+
+
 # --- too many pixels
 
 
@@ -246,6 +257,7 @@ def test_pillow_shows_no_half_images_here() -> None:
 
 
 def test_pillows_warnings_stay_away_from_the_user(capfd: pytest.CaptureFixture[str]) -> None:
+    handlers = list(logging.getLogger("PIL").handlers)
     image = picture((20, 20), "P")
     image.info["transparency"] = bytes(256)
     data = file_of(picture((20, 20)), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
@@ -254,6 +266,7 @@ def test_pillows_warnings_stay_away_from_the_user(capfd: pytest.CaptureFixture[s
         open_image(image)
         open_image(data)
     assert [str(warning.message) for warning in seen] == []
+    assert logging.getLogger("PIL").handlers == handlers
     assert capfd.readouterr() == ("", "")
 
 

@@ -47,16 +47,25 @@ def test_without_pyav_a_video_file_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         prepare_video(MP4)
 
 
-def test_a_broken_library_is_not_called_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "fact"),
+    [
+        (ImportError("libavcodec.so.62: cannot open shared object file"), "libavcodec.so.62"),
+        (ModuleNotFoundError("No module named 'cffi'", name="cffi"), "cffi"),
+    ],
+)
+def test_a_broken_library_is_not_called_absent(
+    error: ImportError, fact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Broken:
         def find_spec(self, name: str, *_: object) -> None:
             if name == "av":
-                raise ImportError("libavcodec.so.62: cannot open shared object file")
+                raise error
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "av"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with raises(ImageError, "PyAV", "broken", "libavcodec.so.62", VIDEO):
+    with raises(ImageError, "PyAV", "broken", fact, VIDEO):
         prepare_video(MP4)
 
 

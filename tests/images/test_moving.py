@@ -81,6 +81,11 @@ def test_a_still_image_is_a_video_of_one_frame(kind: str) -> None:
     assert (seen(clip), clip.stamps, clip.seconds) == ([2], ("00:00",), 1.0)
 
 
+def test_previews_in_a_cameras_file_are_no_frames() -> None:
+    data = file_of(shades(1)[0], "MPO", save_all=True, append_images=shades(3)[1:])
+    assert seen(prepare_video(data, 1)) == [0]
+
+
 def test_pages_are_a_second_each() -> None:
     data = file_of(shades(1)[0], "TIFF", save_all=True, append_images=shades(4)[1:])
     assert seen(prepare_video(data, 1)) == [0, 1, 2, 3]

@@ -18,6 +18,7 @@ from mlx_diffgemma.model.attention import ALL, CAUSAL, Visibility, attend
 from mlx_diffgemma.model.scores import attention_bytes
 
 HEADS, KV_HEADS, D = 4, 2, 16
+IMAGES = Visibility(True, None, (range(3, 150), range(160, 250)))
 KINDS = {"all": ALL, "causal": CAUSAL, "window": Visibility(True, 7), "wide": Visibility(True, 40)}
 SIZES = Sizes("sfsf", sliding_window=9, canvas_length=16, global_head_dim=32)
 
@@ -274,14 +275,15 @@ def peak(run: Callable[[], mx.array]) -> int:
     return mx.get_peak_memory() - before
 
 
-@pytest.mark.parametrize("kind", ["all", "causal"])
+@pytest.mark.parametrize("kind", ["all", "causal", "images"])
 def test_the_scores_of_one_block_exist_at_a_time(bound: Callable[[int], None], kind: str) -> None:
     """256 x 2,048 scores a head, 8.4 MB in all; beside them only queries and outputs."""
     arrays = inputs(256, 2048, mx.float32)
     most, rows = 2**16, 3 * arrays[0].nbytes
-    assert peak(lambda: attend(*arrays, KINDS[kind])) >= 4 * HEADS * 256 * 2048
+    visible = {**KINDS, "images": IMAGES}[kind]
+    assert peak(lambda: attend(*arrays, visible)) >= 4 * HEADS * 256 * 2048
     bound(most)
-    assert peak(lambda: attend(*arrays, KINDS[kind])) <= 2 * 4 * most + rows
+    assert peak(lambda: attend(*arrays, visible)) <= 2 * 4 * most + rows
 
 
 def prefill_and_step(

@@ -518,8 +518,12 @@ def test_a_long_prompt_with_many_images_is_shared_whole() -> None:
         runs.append(ImageRun(len(ids), len(ids) + 280, f"{number:064}"))
         ids += [IMAGE] * 280
     prefix = Prefix([], ids, runs)
-    other = [replace(run) for run in runs]
-    assert prefix.shared(list(ids), other) == len(ids)
+    assert prefix.shared(tuple(ids), [replace(run) for run in runs]) == len(ids)
+    for at in (0, 5, 4095, 4096, 4097, 100_000, len(ids) - 1):
+        changed = [*ids[:at], 7, *ids[at + 1 :]]
+        inside = (run.start for run in runs if run.start < at < run.stop)
+        assert prefix.shared(changed, runs) == next(inside, at)
+    assert prefix.shared(ids[:5000], runs) == prefix.shared([*ids[:5000], 9], runs) == 4958
 
 
 # --- memory

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.hub import local_folder
+from ...checkpoint.hub import known_folder
 from ...checkpoint.vision import require_vision
 from ...conversation.turn import Turn
 from ...errors import Setting, SettingsError, counted
 from ...images.pixels import Pixels
 from ...images.png import thumbnail
-from ...images.prepare import open_image
+from ...images.prepare import Opened, open_image, prepare_image
 from ...images.video import Clip, prepare_video
 from ...text.placeholders import Medium
 from ..errors import FileError
@@ -31,32 +31,42 @@ SHOWN_PIXELS = 384  # of an image in the terminal, along its longer side
 class Media:
     """Images and a video in front of a prompt, as a session's `turn` takes them."""
 
-    images: tuple[Any, ...] = ()
+    images: tuple[Opened | Pixels, ...] = ()
     video: Clip | None = None
     image_tokens: int | None = None
 
     def require_sight(self, config: ModelConfig) -> None:
-        """CheckpointError where the checkpoint sees none, SettingsError for soft tokens that it
-        does not offer.
-        """
+        """Raise what `budget_of` does, where there is something to see."""
         if self.images or self.video is not None or self.image_tokens is not None:
-            require_vision(config.vision).budget(self.image_tokens)
+            budget_of(config, self.image_tokens)
 
 
 def read_media(options: MediaOptions, model: str, *, more_may_come: bool = False) -> Media:
     """The images and the video, decoded; what the model cannot take is refused before that.
 
-    A repository says only once it is here whether it sees images. ImageError: what cannot be read.
+    A repository says only once it is here whether it sees images, and how large they may be; until
+    then they stay as they are in memory, and so they do for a task, which prepares them in its own
+    way. ImageError: what cannot be read.
     """
     if options.image_tokens is None and not options.given:
         return Media()
     if not options.images and options.image_tokens is not None and not more_may_come:
         raise SettingsError(Setting("image_tokens"), " is given beside no --image; leave it out.")
-    if (folder := local_folder(model)) is not None:
-        require_vision(read_config(folder).vision).budget(options.image_tokens)
-    images = tuple(_opened(file) for file in options.images or ())
+    folder = known_folder(model)
+    budget = None if folder is None else budget_of(read_config(folder), options.image_tokens)
+    images = tuple(_image(file, budget) for file in options.images or ())
     video = None if options.video is None else read_video(options.video)
-    return Media(images, video, options.image_tokens)
+    return Media(images, video, None if budget and images else options.image_tokens)
+
+
+def budget_of(config: ModelConfig, wanted: int | None) -> int | None:
+    """The soft tokens that an image may take; None for a task, which has a rule of its own.
+
+    CheckpointError where the checkpoint sees no images, SettingsError for a number that it does not
+    offer.
+    """
+    vision = require_vision(config.vision)
+    return None if config.task else vision.budget(wanted)
 
 
 def read_video(file: Path) -> Clip:
@@ -65,12 +75,14 @@ def read_video(file: Path) -> Clip:
         return prepare_video(file, progress=bar)
 
 
-def _opened(file: Path) -> Any:
-    if file != STANDARD_INPUT:
-        return open_image(file)
-    if sys.stdin is None or is_terminal(sys.stdin):
-        raise FileError("--image is -, and standard input is no image; name a file.")
-    return open_image(sys.stdin.buffer)
+def _image(file: Path, budget: int | None) -> Opened | Pixels:
+    """An image, resized where its soft tokens are known."""
+    source: Path | BinaryIO = file
+    if file == STANDARD_INPUT:
+        if sys.stdin is None or is_terminal(sys.stdin):
+            raise FileError("--image is -, and standard input is no image; name a file.")
+        source = sys.stdin.buffer
+    return open_image(source) if budget is None else prepare_image(source, budget)
 
 
 def show_media(

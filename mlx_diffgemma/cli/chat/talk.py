@@ -95,7 +95,10 @@ class Talk:
         return removed
 
     def turn(self, question: str, progress: Progress) -> Turn:
-        """The turn that answers a question; an error says what to do with a long conversation."""
+        """The turn that answers a question; an error says what to do with a long conversation.
+
+        What is asked about without a word and cannot be answered is not attached any more.
+        """
         try:
             return self.session.turn(
                 question,
@@ -106,6 +109,9 @@ class Talk:
                 video=next(iter(self.videos), None),
             )
         except (PromptError, FitError) as error:
+            if self.attached and not question.strip():
+                self.attached = ()
+                raise type(error)(*error.args, " Nothing is attached any more.") from error
             if not self.session.history:
                 raise
             raise type(error)(*error.args, " ", TOO_LONG) from error

@@ -1,6 +1,7 @@
 """Images in a chat: attached by a command, an option, the clipboard or a path in the line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def test_an_image_goes_with_the_next_question(run: Any, seeing_folder: Path, pho
 def test_enter_asks_with_images_alone(run: Any, seeing_folder: Path, photo: Path) -> None:
     expected = answers(run, "", "--image", photo, "--model", seeing_folder)
     assert run(*chat(seeing_folder), input=f"/image {photo}\n\n").stdout == expected
+
+
+def test_more_soft_tokens_than_the_checkpoints_own(
+    run: Any, seeing_folder: Path, photo: Path
+) -> None:
+    """An image that had been resized was measured by the usual number once more."""
+    tokens = ("--image-tokens", 70)
+    done = run(*chat(seeing_folder, *tokens), input=f"/image {photo}\nWhat?\n")
+    assert_says(said(done)[0], "55 soft tokens")
+    expected = answers(run, "What?", "--image", photo, *tokens, "--model", seeing_folder)
+    assert (done.exit_code, done.stdout) == (0, expected)
 
 
 def test_images_are_for_one_question(run: Any, seeing_folder: Path, photo: Path) -> None:
@@ -168,6 +180,21 @@ def test_paths_dropped_into_a_line(run: Any, seeing_folder: Path, photo: Path) -
         tty.assert_given_back()
 
 
+def test_ctrl_c_while_an_image_is_waited_for(seeing_folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    with Tty(*PROGRAM, *chat(seeing_folder)) as tty:
+        prompted(tty, "0% >").type(f"/image {pipe}\r")
+        with open(pipe, "wb"):  # opens once the other end is read
+            tty.type("\x03")
+            tty.until("Ctrl-D or /quit leaves.")
+        prompted(tty, "0% >").type("/seed\r")
+        tty.until("seed: 1.")
+        tty.type("\x04")
+        assert tty.wait() == 0
+        tty.assert_given_back()
+
+
 def test_the_view_names_the_image(seeing_folder: Path, photo: Path, tmp_path: Path) -> None:
     from pseudo_terminal import paced
 
@@ -213,3 +240,12 @@ def test_a_puzzle_is_read_and_solved_from_its_picture(run: Any) -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("213695478\n647182593\n")
     assert "│ 2 1 3 │ · 9 · │ 4 · 8 │" in done.stderr
+
+
+def test_a_picture_that_shows_no_puzzle_is_let_go(run: Any, photo: Path) -> None:
+    """The next one would have been a second picture."""
+    typed = f"/image {photo}\n\n/image {PUZZLE_PICTURE}\n\n"
+    done = run("chat", "--model", "tiny-sudoku", "--seed", 1, input=typed)
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert_says(error, "picture ... Nothing is attached any more")
+    assert done.stdout.startswith("213695478\n")
