@@ -45,15 +45,6 @@ def soft_characters(
     return "".join(named[token] for token in ids), away
 
 
-def require_no_picture(given: Given) -> None:
-    """PromptError for an image or a video beside a template, which is a problem itself."""
-    if given:
-        raise PromptError(
-            "the template is the problem already, expected no image or video beside it; leave it "
-            "out, or ask about the picture without a template."
-        )
-
-
 def _only_picture(media: tuple[object, ...]) -> Pixels:
     pictures = [medium for medium in media if isinstance(medium, Pixels)]
     if len(pictures) < len(media):

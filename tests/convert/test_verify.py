@@ -106,6 +106,17 @@ def test_the_image_pass_is_the_towers_own(tmp_path: Path) -> None:
     assert np.array_equal(image_features(folder), np.array(expected))
 
 
+def test_the_tower_is_read_a_layer_at_a_time(tmp_path: Path) -> None:
+    """Of eight layers of 1.6 MB, in float32 12.9 MB, no more than two are there at once."""
+    tower = {"hidden_size": 64, "intermediate_size": 2048, "num_hidden_layers": 8}
+    folder = write_checkpoint(tmp_path, replace(SIZES, tower=tower))
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    image_features(folder)
+    assert mx.get_peak_memory() - before < 8_000_000
+
+
 def test_a_source_with_its_tower_in_a_side_file(tmp_path: Path, source: Path) -> None:
     """OptiQ's: the converted folder carries the tower in its shards."""
     converted(source, tmp_path / "beside", "none")

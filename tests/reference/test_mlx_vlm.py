@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 TOLERANCE = 1e-4
-FEATURES = 1e-3  # of values to 4
+FEATURES = 1e-4  # values to 4
 PROMPT, CANVAS = [2, 17, 5, 90, 33], [7, 8, 9, 10, 77, 12, 3, 101]
 SIZES = Sizes(
     "ssf",
