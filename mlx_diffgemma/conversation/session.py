@@ -193,12 +193,7 @@ class Session:
             require_no_template(system=system)
         task, puzzle = None if raw else self.task, None
         if task:
-            if given:
-                raise PromptError(
-                    "the template is the problem already, expected no image or video beside it; "
-                    "leave it out, or ask about the picture without a template."
-                )
-            template, puzzle = task.template(template)
+            template, puzzle = _problem_template(task, template, given)
             prompt = prompt if prompt.strip() else puzzle
         question, _ = self._question(prompt, given, raw=raw)
         config, settings = self.model.config, seeded(settings)
@@ -207,11 +202,9 @@ class Session:
         sampler = describe_sampler(settings, config, sum(form.lengths))
 
         def made(earlier: list[Message]) -> FillTurn:
-            over = self._system_text(system)
-            ids = config.image_ids
+            over, ids = self._system_text(system), config.image_ids
             before = prompt_before(self.tokenizer, question, over, task, raw, ids)
-            needed = needed_positions(config, len(before.ids), form, before.soft_tokens)
-            self.require_room(needed)
+            self.require_room(needed_positions(config, len(before.ids), form, before.soft_tokens))
             return FillTurn(
                 self, question, before, settings, sampler, raw, progress, puzzle, template=form
             )
@@ -259,3 +252,13 @@ class Session:
     def context_length(self) -> int:
         """Positions the model has for prompt and answer."""
         return self.model.config.text.max_position_embeddings
+
+
+def _problem_template(task: Task, template: str, given: Given) -> tuple[str, str]:
+    """A task's problem as a template and as a prompt; PromptError where images are given too."""
+    if given:
+        raise PromptError(
+            "the template is the problem already, expected no image or video beside it; leave it "
+            "out, or ask about the picture without a template."
+        )
+    return task.template(template)

@@ -178,11 +178,8 @@ class Model:
     ) -> list[Placed]:
         """The images among ids [L] to be encoded behind `prefix`; none are looked for in None."""
         inside = [] if images is None else self.placed(ids, images)
-        if (
-            inside
-            and prefix.images
-            and inside[0].span.start + prefix.length == prefix.images[-1].stop
-        ):
+        ends_with_one = bool(prefix.images) and prefix.images[-1].stop == prefix.length
+        if ends_with_one and inside and inside[0].span.start == 0:
             raise PromptError(
                 "the first image begins where the prefix ends with one, expected another token "
                 "between two; end each image with the token that the prompt format has for it."

@@ -278,3 +278,59 @@ def test_a_search_that_takes_too_long_decides_nothing():
     slow = "." * 5 + "5.8" + "." * 4 + "6.1.43" + "." * 10 + "1.5" + "." * 8 + "1.6...3"
     slow += "." * 7 + "553" + "." * 5 + "61" + "." * 8 + "4" + "." * 9
     assert not TASK.unsolvable(slow)  # nobody has the patience to find that it is
+
+
+# ---- read in a picture
+
+
+def soft(grid, tenth="7"):
+    """A character for each of 90 soft tokens; what stands in the tenth column does not matter."""
+    return "".join(row + tenth for row in rows(grid.replace(".", "0")).split("\n"))
+
+
+def test_a_reading_is_the_puzzle_of_its_cells(puzzles):
+    for entry in puzzles[::20]:
+        assert TASK.read(soft(entry["puzzle"])) == TASK.prepare(entry["puzzle"])
+        assert TASK.read(soft(entry["puzzle"], "0"), [9, 19, 89]) == TASK.prepare(entry["puzzle"])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "facts"),
+    [
+        (81, "81 soft tokens ... 90 ... Pixels"),
+        (0, "0 soft tokens ... 90"),
+        (100, "100 soft tokens ... 90"),
+    ],
+)
+def test_a_picture_of_other_tokens_is_refused(tokens, facts):
+    with raises(PromptError, facts):
+        TASK.read("1" * tokens)
+
+
+def test_eight_cells_may_be_doubtful_and_no_more(puzzles):
+    characters = soft(puzzles[0]["puzzle"])
+    cells = [token for token in range(90) if token % 10 != 9]
+    assert TASK.read(characters, [*cells[:8], 9, 19])
+    with raises(PromptError, "9 of 81 cells ... at most 8 ... crop ... type"):
+        TASK.read(characters, cells[:9])
+
+
+def test_fewer_givens_than_any_puzzle_has_are_no_reading():
+    solution = SOLUTION[:17]
+    seventeen = put(BLANK, *((n // 9 + 1, n % 9 + 1, d) for n, d in enumerate(solution)))
+    assert TASK.read(soft(seventeen)) == TASK.prepare(seventeen)
+    with raises(PromptError, "16 digits in 81 cells ... 17 ... crop ... type"):
+        TASK.read(soft(seventeen[:16] + "." * 65))
+
+
+def test_a_clash_in_a_reading_is_named_with_the_reading(puzzles):
+    wrong = put(puzzles[0]["puzzle"], (3, 2, "5"), (3, 7, "5"), (1, 1, "."))
+    with raises(PromptError, f"read as {wrong} ... row 3 has two 5s (columns 2 and 7) ... text"):
+        TASK.read(soft(wrong))
+
+
+def test_a_grid_is_drawn_with_dots_for_blanks(puzzles):
+    lines = TASK.drawing(TASK.prepare(puzzles[0]["puzzle"]))
+    assert len(lines) == 13
+    assert lines[1] == "│ 5 · · │ · 3 · │ · 9 7 │"
+    assert lines[0][0] + lines[4][0] + lines[12][0] == "┌├└"

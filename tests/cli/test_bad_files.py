@@ -118,6 +118,7 @@ def test_a_lost_file_is_never_no_file(run: Run, sudoku_copy: Path, name: str) ->
 
 @pytest.mark.parametrize("name", ["processor_config.json", "special_tokens_map.json"])
 def test_a_conversion_leaves_out_no_lost_file(run: Run, sudoku_copy: Path, name: str) -> None:
+    (sudoku_copy / name).unlink(missing_ok=True)
     (sudoku_copy / name).symlink_to(sudoku_copy / "gone")
     done = run("convert", sudoku_copy, sudoku_copy.parent / "out")
     assert_one_line(done, 1, name, "link to nothing")

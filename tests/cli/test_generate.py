@@ -21,6 +21,7 @@ KEYS = [
     "prompt_tokens",
     "images",
     "videos",
+    "puzzle",
     "generated_tokens",
     "canvases",
     "steps",
