@@ -120,7 +120,9 @@ class VisionTower:
     def embed(self, patches: mx.array, places: mx.array) -> mx.array:
         """patches [P, 768] in 0..1 and places [P, 2] -> [1, P, W]."""
         x = self.patch((2 * (patches - 0.5)).astype(self.dtype))
-        return (x + (self.positions[0][places[:, 0]] + self.positions[1][places[:, 1]]))[None]
+        both = self.positions.flatten(0, 1)  # a slice of each table would copy all of it, 94 MB
+        rows = both[places + mx.array([0, self.config.position_embedding_size])]
+        return (x + (rows[:, 0] + rows[:, 1]))[None]
 
     def pooled(self, x: mx.array, columns: int) -> mx.array:
         """x [P, W] -> [N, W]: means of 3 x 3 patches, times sqrt(W), standardised.

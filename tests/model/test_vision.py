@@ -123,7 +123,10 @@ def test_blocks_at_the_published_width() -> None:
 
 
 def test_memory_is_flat_over_layers_and_given_back(tmp_path: Path) -> None:
-    """Eight layers take what one takes: each is evaluated before the next is begun."""
+    """Eight layers take what one takes: each is evaluated before the next is begun.
+
+    But for the scores of the layer before, which MLX's thread may let go of late.
+    """
     peaks = []
     for layers in (1, 8):
         made = load_tower(tmp_path / str(layers), num_hidden_layers=layers)
@@ -136,7 +139,7 @@ def test_memory_is_flat_over_layers_and_given_back(tmp_path: Path) -> None:
         peaks.append(mx.get_peak_memory() - before)
         assert mx.get_active_memory() - before <= features.nbytes + 1_000
         assert mx.get_cache_memory() < 10_000
-    assert peaks[1] < 1.05 * peaks[0], peaks
+    assert peaks[1] < peaks[0] + 1.5 * (4 * 2 * image.patches.shape[0] ** 2), peaks
 
 
 # --- packed
