@@ -75,9 +75,13 @@ def test_json_of_the_embedded_model(run: Any) -> None:
     assert facts["experts"] == {"total": 8, "used": 2}
     assert (facts["dtype"], facts["quantization"], facts["stop_ids"]) == ("float32", None, [1])
     assert (facts["tokenizer"], facts["chat_template"], facts["dropped"]) == (True, True, [])
-    assert tuple(part["name"] for part in facts["parts"]) == PARTS
+    assert tuple(part["name"] for part in facts["parts"]) == (*PARTS, "vision")
     assert {tuple(part["packing"]) for part in facts["parts"]} == {("float16",)}
-    assert sum(part["bytes"] for part in facts["parts"]) == 2 * facts["parameters"]
+    *text, vision = facts["parts"]
+    assert sum(part["parameters"] for part in text) == facts["parameters"]
+    assert vision["parameters"] == 365_280
+    assert sum(part["bytes"] for part in facts["parts"]) == 2 * (facts["parameters"] + 365_280)
+    assert facts["images"] == {"tokens": 99, "budgets": [70, 99, 140, 280, 560, 1120]}
     memory = facts["memory"]
     parts = memory["weights_bytes"] + memory["cache_bytes"] + memory["workspace_bytes"]
     assert memory["needed_bytes"] == parts
