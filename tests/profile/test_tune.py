@@ -17,6 +17,7 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion.step import head_rows
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
+from mlx_diffgemma.model.images import Placed
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.profile import tune_candidates
@@ -217,12 +218,12 @@ def test_a_chunk_is_checked_on_a_prompt_that_fills_it(session: Session, probe: P
 
     def make(choices: Choices) -> Model:
         model = plain(choices)
-        encode_chunk = model._encode_chunk
+        encode_piece = model._encode_piece
 
-        def overflowing(ids: Sequence[int], prefix: Prefix) -> None:
-            encode_chunk([0] * len(ids) if len(ids) > 128 else ids, prefix)
+        def overflowing(ids: Sequence[int], images: Sequence[Placed], prefix: Prefix) -> None:
+            encode_piece([0] * len(ids) if len(ids) > 128 else ids, images, prefix)
 
-        model._encode_chunk = overflowing  # type: ignore[method-assign]
+        model._encode_piece = overflowing  # type: ignore[method-assign]
         return model
 
     tuner.make = make
