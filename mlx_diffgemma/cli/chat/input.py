@@ -131,11 +131,16 @@ class Editor(LineReader):
         return line
 
     def _take_typed(self, session: "PromptSession[str]") -> None:
-        """Let the editor begin with what was typed while nothing edited; there, Enter is Ctrl-J."""
+        """Let the editor begin with what was typed while nothing edited; there, Enter is Ctrl-J.
+
+        A signal waits: `_hurry` gives the terminal its lines back, for a whole one of which a read
+        would wait.
+        """
         from prompt_toolkit.input.typeahead import store_typeahead
         from prompt_toolkit.input.vt100_parser import Vt100Parser
 
-        with suppress(OSError, termios.error):  # the terminal is gone, as the editor will notice
+        gone = suppress(OSError, termios.error)  # the terminal, as the editor will notice
+        with signals_held(), gone:
             typed = take_typed(sys.stdin.fileno()).replace(LINE_FEED, ENTER)
             keys: list[KeyPress] = []
             parser = Vt100Parser(keys.append)
