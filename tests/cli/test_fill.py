@@ -45,6 +45,7 @@ def test_steps_go_to_standard_error(run: Any) -> None:
     assert "of 51 " in done.stderr  # holes
 
 
+@pytest.mark.slow
 def test_at_a_terminal_the_grid_is_drawn_with_its_givens_and_the_answer_stays() -> None:
     hard = "1" + "." * 80  # many steps
     with Tty(*PROGRAM, "fill", hard, "--model", "tiny-sudoku", "--seed", 2) as tty:

@@ -215,6 +215,7 @@ def test_three_turns_with_other_lengths_and_seeds(session: Session) -> None:
         assert len(session.history) == 2 * number + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rollback", "margin", "step"), [(1024, 64, 256), (8, 4, 8), (0, 4, 4)])
 def test_long_conversations_go_far_beyond_the_sliding_window(
     session: Session,

@@ -134,6 +134,7 @@ def test_memory_is_flat_over_twenty_answers_in_one_process(session: Session) -> 
     assert max(left[2:]) <= left[1] + SMALL, f"left {left}"
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_twenty_questions_that_share_a_cache(session: Session) -> None:
     """Without reset: the cache of a raw prompt is rolled back and filled again."""
     settings = dg.Settings(max_tokens=24, seed=1)

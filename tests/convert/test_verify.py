@@ -239,6 +239,7 @@ def test_halves_of_the_experts_swapped(out: Path, source: Path) -> None:
     failing(out, source, ConvertError, "experts: relative RMS error")
 
 
+@pytest.mark.slow
 def test_one_wrong_tensor_among_many(tmp_path: Path) -> None:
     """In the mean over 21 layers of experts it would be small enough."""
     sizes = replace(SIZES, layers="s" * 20 + "f", vision=False)

@@ -18,10 +18,15 @@ from mlx_diffgemma.cli.app import app
 
 READ = ("--prompt-file", "--template-file", "--load", "--image")
 WRITTEN = ("--trace", "--svg", "--html", "--json")  # --json: of profile alone
+SLOW = {"docs/images.md"}  # four pictures through a tower on the CPU; README has one of them
 names = [str(page.relative_to(ROOT)) for page in PAGES]
+marked = [
+    pytest.param(page, marks=pytest.mark.slow if name in SLOW else ())
+    for page, name in zip(PAGES, names, strict=True)
+]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names)
+@pytest.mark.parametrize("page", marked, ids=names)
 def test_what_can_run_here_runs(page: Path, clone: Path, run: Callable[..., str]) -> None:
     """In the page's order, so that one command may read what another has written."""
     for command in commands(page):

@@ -191,6 +191,7 @@ def test_vision_kept_elsewhere(load: Load) -> None:
     assert loaded.model.config.vision is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [GOOGLE, MLX], ids=["google", "mlx-4bit"])
 def test_each_tensor_is_needed(load: Load, source: dict[str, Any]) -> None:
     """Without any one of a layer of each kind, and of what is no layer's, the folder is refused."""

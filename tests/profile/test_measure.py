@@ -48,6 +48,7 @@ def puzzles(sudoku: Session) -> Measurement:
 # --- tokens per step
 
 
+@pytest.mark.slow
 def test_adaptive_answers_are_those_of_generate(puzzles: Measurement) -> None:
     profile = to_json(puzzles)
     session = dg.load("tiny-sudoku")
@@ -84,6 +85,7 @@ def test_answers_of_several_canvases(shallow: Session) -> None:
     assert list(problems(profile)) == []
 
 
+@pytest.mark.slow
 def test_fixed_steps_never_stop_early(fixed: Measurement, sudoku: Session) -> None:
     assert to_json(fixed)["steps_per_canvas"] == [4] * 5
     settled = measurement(sudoku, Workload(steps=16))

@@ -242,6 +242,7 @@ def test_float16_that_overflows_cannot_win(session: Session, probe: Probe) -> No
     assert tuned.choices == Choices()
 
 
+@pytest.mark.slow
 def test_another_dtype_is_kept_only_where_it_is_asked_for(session: Session, probe: Probe) -> None:
     left = tune(session, tuner=timed(session, probe, faster(dtype=0.5)))
     assert (left.choices, left.dtype_left) == (Choices(), True)

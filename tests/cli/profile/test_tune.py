@@ -83,6 +83,7 @@ def test_the_winner_is_kept_though_nobody_reads_the_table(
     assert "prefill_chunk" in config_file().read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("found")
 def test_chat_uses_it_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlx_diffgemma.conversation import loading

@@ -142,6 +142,7 @@ def test_a_line_of_no_known_type_says_so(run: Any, puzzle: Path, tmp_path: Path)
 # --- played
 
 
+@pytest.mark.slow
 def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
     with Tty(*PROGRAM, "replay", puzzle, "--speed", "0.1") as tty:
         for step in (1, 3):

@@ -120,6 +120,7 @@ def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path)
         assert take_typed(tty.theirs) == b""
 
 
+@pytest.mark.slow
 def test_a_resized_window_is_drawn_anew(log: Path) -> None:
     with paced(1.0, log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
@@ -375,6 +376,7 @@ def random_interrupts(seed: int, count: int, log: Path) -> None:
         interrupted_at(chance.uniform(0.3, 1.6), signals, log)
 
 
+@pytest.mark.slow
 def test_random_moments(log: Path) -> None:
     random_interrupts(1, 3, log)
 
