@@ -18,7 +18,16 @@ from .files import read_object
 from .generation import SamplerDefaults, generation_section, sampler_defaults, stop_ids
 from .places import Place, Section
 from .quantization import Quantization, read_quantization
-from .vision import ImageIds, VisionConfig, read_image_ids, read_vision
+from .vision import (
+    ACTIVATION,
+    MOST_COUNT,
+    MOST_LAYERS,
+    MOST_REAL,
+    ImageIds,
+    VisionConfig,
+    read_image_ids,
+    read_vision,
+)
 
 MODEL_TYPE = "diffusion_gemma"
 OWN_KEY = "mlx_diffgemma"  # of the object in which a checkpoint says what it was trained for
@@ -30,10 +39,6 @@ DEFAULT_DTYPE: FloatName = "bfloat16"  # of the published checkpoint
 SLIDING, FULL = "sliding_attention", "full_attention"
 LEGACY_GLOBAL_HEAD_DIM = 512  # what the reference takes when the launch spelling leaves it out
 DEFAULT_SOFTCAP = 30.0
-MOST_COUNT = (1 << 31) - 1  # MLX counts positions and sizes in 32 bits
-MOST_LAYERS = 1024  # loops begin before the folder's tensors are known; what it lacks is then named
-MOST_REAL = 1e30  # far from the ends of a float32, in which these numbers are used
-ACTIVATION = "gelu_pytorch_tanh"
 PER_LAYER = ("head_dim", "num_key_value_heads")  # what per_layer_config may override
 DEFAULT_ROPE: Mapping[str, Mapping[str, Any]] = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},

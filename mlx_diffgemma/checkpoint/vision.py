@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, Setting, SettingsError, brief
+from ..images.pixels import DEFAULT_SOFT_TOKENS, MOST_SOFT_TOKENS, PATCH, POOL
 from .files import read_optional
 from .places import Section
 
 VISION = re.compile(r"model\.encoder\.(vision_tower|embed_vision)\.")  # names of its tensors
-DEFAULT_SOFT_TOKENS = 280  # of the published processor_config.json
-BUDGETS = (70, 140, 280, 560, 1120)  # soft tokens of an image that Gemma 4 was trained on
-PATCH_SIZE, POOLING = 16, 3  # pixels a patch, patches a soft token, along each side
+# Soft tokens of an image that Gemma 4 was trained on.
+BUDGETS = (70, 140, DEFAULT_SOFT_TOKENS, 560, MOST_SOFT_TOKENS)
 IMAGE_KEY = "image_token_id"
 ACTIVATION = "gelu_pytorch_tanh"
 ROPE_TYPES = ("axial", "default")  # two names of one thing
-MOST_COUNT = (1 << 31) - 1
-MOST_LAYERS = 1024
+MOST_COUNT = (1 << 31) - 1  # MLX counts positions and sizes in 32 bits
+MOST_LAYERS = 1024  # loops begin before the folder's tensors are known; what it lacks is then named
+MOST_REAL = 1e30  # far from the ends of a float32, in which these numbers are used
 SIGHTLESS = (
     "this checkpoint has no vision tower and sees no images; leave them out, or take one that has, "
     "such as google/diffusiongemma-26B-A4B-it."
@@ -135,13 +136,13 @@ def _soft_tokens(folder: Path) -> int:
     processor = Section(file, read_optional(file)).section("image_processor")
     if processor.values.get("max_soft_tokens") is None:
         return DEFAULT_SOFT_TOKENS
-    return _count(processor, "max_soft_tokens", BUDGETS[-1])
+    return _count(processor, "max_soft_tokens", MOST_SOFT_TOKENS)
 
 
 def _refuse_unsupported(section: Section) -> None:
     expected: dict[str, object] = {
-        "patch_size": PATCH_SIZE,
-        "pooling_kernel_size": POOLING,
+        "patch_size": PATCH,
+        "pooling_kernel_size": POOL,
         "hidden_activation": ACTIVATION,
         "attention_bias": False,
         "use_clipped_linears": False,
@@ -165,7 +166,9 @@ def _count(section: Section, key: str, most: int = MOST_COUNT) -> int:
 
 def _real(section: Section, key: str, default: float) -> float:
     value: Any = section.values.get(key, default)
-    _require(section, key, type(value) in (int, float) and 0 < value < 1e30, "a positive number")
+    _require(
+        section, key, type(value) in (int, float) and 0 < value < MOST_REAL, "a positive number"
+    )
     return float(value)
 
 

@@ -14,6 +14,8 @@ PATCH = 16  # pixels along a side
 POOL = 3  # patches along a side of a soft token
 SIDE = PATCH * POOL  # pixels along a side of a soft token
 PATCH_NUMBERS = 3 * PATCH * PATCH  # red, green and blue of each pixel
+DEFAULT_SOFT_TOKENS = 280  # of an image, as the published processor_config.json has it
+MOST_SOFT_TOKENS = 1120  # the largest budget that the position tables were trained for
 
 
 @dataclass(frozen=True)

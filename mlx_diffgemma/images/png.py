@@ -5,8 +5,8 @@ from io import BytesIO
 from struct import unpack
 
 from ..errors import ImageError
-from .pixels import SIDE, Pixels, Source
-from .prepare import MOST_SOFT_TOKENS, prepare_image
+from .pixels import MOST_SOFT_TOKENS, SIDE, Pixels, Source
+from .prepare import prepare_image
 
 HEAD, SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # how a file begins; its width and height
 

@@ -13,14 +13,11 @@ from ..errors import ImageError, Setting, SettingsError, brief, counted
 from .colour import on_white, orientation_of, turned
 from .formats import decode, load, reading, require_size
 from .libraries import require_pillow
-from .pixels import SIDE, Pixels, Source, hash_of
+from .pixels import DEFAULT_SOFT_TOKENS, MOST_SOFT_TOKENS, SIDE, Pixels, Source, hash_of
 from .sources import read
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-DEFAULT_SOFT_TOKENS = 280
-MOST_SOFT_TOKENS = 1120  # the largest budget that the position tables were trained for
 
 
 @dataclass(frozen=True, eq=False)

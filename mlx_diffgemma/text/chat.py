@@ -193,12 +193,6 @@ def parse_answer(
     return Answer(text.lstrip() if after_thought else text, thinking, tuple(calls))
 
 
-def longest_common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
-    """The number of leading items two sequences share: so many a conversation's cache may keep."""
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((index for index, (x, y) in pairs if x != y), min(len(a), len(b)))
-
-
 def _without_stop(ids: Sequence[int], stop_ids: Collection[int]) -> Sequence[int]:
     end = len(ids)
     while end and ids[end - 1] in stop_ids:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import PromptError, Setting, SettingsError, brief
-from .chat import longest_common_prefix
 from .tokenizer import Tokenizer
 
 DEFAULT_GAP = 32  # tokens of a hole that says nothing of its length
@@ -119,3 +118,9 @@ def _changed(text: str, back: str, line: int) -> str:
         f"the template's line {line} has {quoted!r}, which the tokenizer turns into {got!r}; "
         "pinned text must survive its tokens: write that place otherwise."
     )
+
+
+def longest_common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
+    """The number of leading items that two sequences share."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((index for index, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -16,7 +16,8 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.errors import PromptError
-from mlx_diffgemma.text.chat import Message, longest_common_prefix
+from mlx_diffgemma.text.chat import Message
+from mlx_diffgemma.text.holes import longest_common_prefix
 
 FEW = dg.Settings(max_tokens=24, seed=5)  # three canvases
 

@@ -16,7 +16,6 @@ from mlx_diffgemma.text.chat import (
     Answer,
     Message,
     ignored,
-    longest_common_prefix,
     parse_answer,
     render_prompt,
     require_no_template,
@@ -236,14 +235,6 @@ def test_a_tokenizer_without_markers(tokenizer: Tokenizer) -> None:
     backend = Backend(models.WordLevel({"<unk>": 0, "1": 1, "\n": 2}, unk_token="<unk>"))
     plain = Tokenizer(tokenizer.folder, backend, {}, frozenset(), None)
     assert parse_answer(plain, [1, 2, 0], {0}).text == "1 \n"
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "length"),
-    [([], [], 0), ([1], [], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 2, 4], 2), ([1], [1, 2], 1)],
-)
-def test_longest_common_prefix(a: list[int], b: list[int], length: int) -> None:
-    assert longest_common_prefix(a, b) == longest_common_prefix(b, a) == length
 
 
 # --- what a template does not use

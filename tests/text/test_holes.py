@@ -6,7 +6,12 @@ import pytest
 from facts import raises
 
 from mlx_diffgemma.errors import PromptError, SettingsError
-from mlx_diffgemma.text.holes import DEFAULT_GAP, encode_texts, read_template
+from mlx_diffgemma.text.holes import (
+    DEFAULT_GAP,
+    encode_texts,
+    longest_common_prefix,
+    read_template,
+)
 from mlx_diffgemma.text.tokenizer import Tokenizer
 
 
@@ -123,3 +128,11 @@ def test_text_that_its_tokens_do_not_give_back_is_refused_with_its_place(
 def test_the_line_of_a_text_behind_a_hole_is_counted_from_the_source(tokenizer: Tokenizer) -> None:
     template = read_template("one\ntwo[[1]]\n\nfour[[2]]five")
     assert template.lines == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [([], [], 0), ([1], [], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 2, 4], 2), ([1], [1, 2], 1)],
+)
+def test_longest_common_prefix(a: list[int], b: list[int], length: int) -> None:
+    assert longest_common_prefix(a, b) == longest_common_prefix(b, a) == length

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ImageError, counted
-from ...images.pixels import Pixels, Source
+from ...images.pixels import MOST_SOFT_TOKENS, Pixels, Source
 from ...images.png import from_png, to_png
-from ...images.prepare import MOST_SOFT_TOKENS, prepare_image, target_size
+from ...images.prepare import prepare_image, target_size
 from ...images.video import DEFAULT_FRAME_TOKENS, Clip, prepare_video
 from ...text.placeholders import Medium
 from ..errors import FileError
