@@ -126,8 +126,8 @@ class MediaOptions:
 
     images: list[Path] | None = option(
         "--image",
-        "A PNG, JPEG, WebP, GIF, TIFF or HEIC file in front of the prompt; may be repeated. - is "
-        "standard input. Default: none.",
+        "A PNG, JPEG, WebP, GIF, TIFF, BMP, HEIC or AVIF file in front of the prompt; may be "
+        "repeated. - is standard input. Default: none.",
         "FILE",
     )
     video: Path | None = option(
@@ -138,8 +138,8 @@ class MediaOptions:
     )
     image_tokens: int | None = option(
         "--image-tokens",
-        "Soft tokens of an image at most: 70, 140, 280, 560 or 1120. Default: the checkpoint's, "
-        "280 for the published one.",
+        "Soft tokens of an image at most: 70, 140, 280, 560, 1120 or the checkpoint's own number, "
+        "which is the default: 280 for the published one.",
         "N",
     )
 
