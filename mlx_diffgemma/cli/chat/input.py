@@ -10,12 +10,12 @@ import sys
 import termios
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ...errors import PromptError
 from ..errors import FileError, reason
-from ..terminal.keys import in_foreground, take_typed
+from ..terminal.keys import in_foreground, typed_ahead
 from ..terminal.screen import WAIT_SECONDS, can_draw, screen_size
 from ..terminal.signals import signals_held
 from ..terminal.streams import is_terminal
@@ -28,7 +28,6 @@ CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
 CONTINUATION = ". "  # before a line that goes on
 MOST_LINE_BYTES = 1 << 24
 ESC_SECONDS = 60.0  # Enter may come long after Esc
-ENTER, LINE_FEED = b"\r", b"\n"  # Ctrl-J is a line feed, and what the kernel makes of Enter
 UNDECODED = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
 
 
@@ -122,26 +121,27 @@ class Editor(LineReader):
             while not in_foreground(sys.stdin.fileno()) and not arrived:
                 time.sleep(WAIT_SECONDS)  # to set the terminal would stop the process
             self.session = self.session or _prompt_session(self.words)
-            self._take_typed(self.session)
-            line = self.session.prompt(
-                prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
-            )
+            with ExitStack() as stack:
+                self._take_typed(self.session, stack)
+                line = self.session.prompt(
+                    prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
+                )
         if wrong := UNDECODED.search(line):
             raise _no_utf8(ord(wrong[0]) & 0xFF)
         return line
 
-    def _take_typed(self, session: "PromptSession[str]") -> None:
-        """Let the editor begin with what was typed while nothing edited; there, Enter is Ctrl-J.
+    def _take_typed(self, session: "PromptSession[str]", stack: ExitStack) -> None:
+        """Let the editor begin with what was typed while nothing edited; `stack` ends the taking.
 
-        A signal waits: `_hurry` gives the terminal its lines back, for a whole one of which a read
-        would wait.
+        Until then no key is taken for another. A signal waits: `_hurry` gives the terminal its
+        lines back, for a whole one of which a read would wait.
         """
         from prompt_toolkit.input.typeahead import store_typeahead
         from prompt_toolkit.input.vt100_parser import Vt100Parser
 
         gone = suppress(OSError, termios.error)  # the terminal, as the editor will notice
         with signals_held(), gone:
-            typed = take_typed(sys.stdin.fileno()).replace(LINE_FEED, ENTER)
+            typed = stack.enter_context(typed_ahead(sys.stdin.fileno()))
             keys: list[KeyPress] = []
             parser = Vt100Parser(keys.append)
             parser.feed_and_flush(typed.decode("utf-8", "surrogateescape"))

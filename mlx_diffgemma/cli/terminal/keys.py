@@ -2,10 +2,13 @@
 
 import os
 import termios
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-LOCAL, CONTROL = 3, 6  # places in the list that tcgetattr gives
+INPUT, LOCAL, CONTROL = 0, 3, 6  # places in the list that tcgetattr gives
+ENTER, LINE_FEED = b"\r", b"\n"  # Ctrl-J is a line feed, and what the kernel makes of Enter
+CTRL_D, END_OF_FILE = b"\x04", b"\0"  # and what Linux makes of it in a line buffer
 SEEN = termios.ECHO | termios.ICANON
 
 
@@ -45,8 +48,13 @@ class Keys:
                 termios.tcflush(self.descriptor, termios.TCIFLUSH)
 
 
-def take_typed(descriptor: int) -> bytes:
-    """Take what has been typed ahead, whole lines or not, and leave the terminal as it is."""
+@contextmanager
+def typed_ahead(descriptor: int) -> Iterator[bytes]:
+    """Take what has been typed ahead, whole lines or not; inside, keys are kept as they are typed.
+
+    In a line buffer the kernel makes other keys of some: Enter becomes a line feed, and Ctrl-D on
+    Linux a NUL. Those of what was there are given as the keys that they were.
+    """
     found = termios.tcgetattr(descriptor)
     try:
         _set(descriptor, _without_echo(found))
@@ -54,9 +62,11 @@ def take_typed(descriptor: int) -> bytes:
         with suppress(BlockingIOError):  # others may have set the terminal so
             while part := os.read(descriptor, 4096):
                 typed += part
-        return typed
+        yield typed.replace(LINE_FEED, ENTER).replace(END_OF_FILE, CTRL_D)
     finally:
-        _set(descriptor, found)
+        if in_foreground(descriptor):
+            with suppress(termios.error):  # the terminal is gone
+                _set(descriptor, found)
 
 
 def in_foreground(descriptor: int) -> bool:
@@ -70,6 +80,7 @@ def in_foreground(descriptor: int) -> bool:
 def _without_echo(found: list[Any]) -> list[Any]:
     """The state with neither echo nor line buffer; a read takes what is there and never waits."""
     state = [*found[:CONTROL], list(found[CONTROL])]
+    state[INPUT] &= ~termios.ICRNL  # Enter stays Enter
     state[LOCAL] &= ~SEEN
     state[CONTROL][termios.VMIN] = state[CONTROL][termios.VTIME] = 0
     return state

@@ -6,6 +6,7 @@ import pty
 import signal
 import sys
 import termios
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,8 +36,8 @@ def test_a_signal_waits_until_typed_keys_are_taken(monkeypatch: pytest.MonkeyPat
         editor = Editor(())
         atexit.unregister(editor.close)
         monkeypatch.setattr(keys, "os", patched)
-        with pytest.raises(KeyboardInterrupt), signals_held(editor._hurry):
-            editor._take_typed(session)
+        with pytest.raises(KeyboardInterrupt), signals_held(editor._hurry), ExitStack() as stack:
+            editor._take_typed(session, stack)
         assert termios.tcgetattr(theirs) == editor.found
     os.close(ours)
     assert waits_for_lines == [False]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlx_diffgemma.cli.terminal import keys
-from mlx_diffgemma.cli.terminal.keys import Keys, take_typed
+from mlx_diffgemma.cli.terminal.keys import Keys, typed_ahead
 
 
 @pytest.fixture
@@ -26,6 +26,12 @@ def ends() -> Iterator[tuple[int, int]]:
 def shown(ours: int, seconds: float) -> bytes:
     """What the terminal shows within so long: the system passes keys on in its own time."""
     return os.read(ours, 4096) if select.select([ours], [], [], seconds)[0] else b""
+
+
+def take_typed(theirs: int) -> bytes:
+    """Bytes that have been typed so far."""
+    with typed_ahead(theirs) as typed:
+        return typed
 
 
 def taken(theirs: int, count: int) -> bytes:
@@ -50,11 +56,28 @@ def test_hushed_keys_do_not_show_and_are_kept_as_typed(ends: tuple[int, int]) ->
     keyboard.restore()
     keyboard.restore()
     assert termios.tcgetattr(theirs) == before
-    assert taken(theirs, 6) == b"abc\x04\nd"
+    assert taken(theirs, 6) == b"abc\x04\rd"
     assert take_typed(theirs) == b""
     assert termios.tcgetattr(theirs) == before
     os.write(ours, b"e")
     assert shown(ours, 10) == b"e"
+
+
+def test_keys_of_a_line_buffer_are_those_that_were_typed(ends: tuple[int, int]) -> None:
+    """Enter and Ctrl-D, which the kernel keeps as a line feed and, on Linux, as a NUL."""
+    os.write(ends[0], b"abc\rd\x04\x04")
+    assert taken(ends[1], 7) == b"abc\rd\x04\x04"
+
+
+def test_keys_stay_what_they_are_until_the_taking_ends(ends: tuple[int, int]) -> None:
+    ours, theirs = ends
+    before = termios.tcgetattr(theirs)
+    with typed_ahead(theirs):
+        os.write(ours, b"a\r\x04")
+        assert select.select([theirs], [], [], 10)[0]
+        time.sleep(0.1)  # for the rest of it
+        assert os.read(theirs, 10) == b"a\r\x04"
+    assert termios.tcgetattr(theirs) == before
 
 
 def test_forgotten_keys_are_nobodys(ends: tuple[int, int]) -> None:

@@ -19,7 +19,7 @@ from pseudo_terminal import GRID_TOP, PROGRAM, Tty, paced, paced_job
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.cli.terminal.keys import take_typed
+from mlx_diffgemma.cli.terminal.keys import typed_ahead
 from mlx_diffgemma.cli.terminal.screen import encoded
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
@@ -117,7 +117,8 @@ def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path)
         assert tty.wait() == 0
         tty.assert_given_back()
         assert b"typed" not in tty.bytes
-        assert take_typed(tty.theirs) == b""
+        with typed_ahead(tty.theirs) as typed:
+            assert typed == b""
 
 
 @pytest.mark.slow
