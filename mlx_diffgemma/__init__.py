@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from .conversation.reply import Reply as Reply
     from .conversation.session import Session as Session
     from .conversation.turn import Turn as Turn
-    from .diffusion.denoise import Frame as Frame
     from .diffusion.denoise import denoise as denoise
-    from .diffusion.noise import CounterNoise as CounterNoise
-    from .diffusion.noise import Noise as Noise
     from .diffusion.pinned import FillFrame as FillFrame
-    from .diffusion.settings import Settings as Settings
     from .errors import CheckpointError as CheckpointError
     from .errors import ConvertError as ConvertError
     from .errors import DiffGemmaError as DiffGemmaError
@@ -40,6 +36,10 @@ if TYPE_CHECKING:
     from .errors import PromptError as PromptError
     from .errors import SettingsError as SettingsError
     from .errors import TurnError as TurnError
+    from .generation.frame import Frame as Frame
+    from .generation.noise import CounterNoise as CounterNoise
+    from .generation.noise import Noise as Noise
+    from .generation.settings import Settings as Settings
     from .images.pixels import Pixels as Pixels
     from .images.prepare import prepare_image as prepare_image
     from .images.video import Clip as Clip
@@ -54,10 +54,8 @@ _PUBLIC = {
     "conversation.reply": ("Filled", "Reply"),
     "conversation.session": ("Session",),
     "conversation.turn": ("Turn",),
-    "diffusion.denoise": ("Frame", "denoise"),
-    "diffusion.noise": ("CounterNoise", "Noise"),
+    "diffusion.denoise": ("denoise",),
     "diffusion.pinned": ("FillFrame",),
-    "diffusion.settings": ("Settings",),
     "errors": (
         *("CheckpointError", "ConvertError", "DiffGemmaError", "FitError", "HubError"),
         *(
@@ -70,6 +68,9 @@ _PUBLIC = {
         ),
         *("SettingsError", "TurnError"),
     ),
+    "generation.frame": ("Frame",),
+    "generation.noise": ("CounterNoise", "Noise"),
+    "generation.settings": ("Settings",),
     "images.pixels": ("Pixels",),
     "images.prepare": ("prepare_image",),
     "images.video": ("Clip", "prepare_video"),

@@ -13,7 +13,7 @@ from .errors import ArgumentError
 from .parameters import argument, flag, option
 
 if TYPE_CHECKING:
-    from ..diffusion.settings import Settings
+    from ..generation.settings import Settings
 
 MODEL_HELP = (
     "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
@@ -97,7 +97,7 @@ class SamplerOptions:
 
     def settings(self) -> "Settings":
         """The settings; SettingsError for a value out of range."""
-        from ..diffusion.settings import Settings
+        from ..generation.settings import Settings
 
         return Settings(**{**vars(self), "stop": tuple(self.stop or ())})
 

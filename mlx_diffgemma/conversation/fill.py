@@ -11,12 +11,12 @@ from typing import Any, TypedDict
 
 from ..assets import Task
 from ..checkpoint.vision import ImageIds
-from ..diffusion.canvas import Frame
 from ..diffusion.infill import fill
 from ..diffusion.pinned import TEXT, FillFrame
-from ..diffusion.settings import Settings
 from ..diffusion.template import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, Setting, SettingsError
+from ..generation.frame import Frame
+from ..generation.settings import Settings
 from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.chat import Answer, Message

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..diffusion.settings import Settings
+from ..generation.settings import Settings
 from ..machine.choices import Choices
 from ..text.tools import ToolCall
 

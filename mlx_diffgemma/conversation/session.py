@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
 from ..assets import Task
-from ..diffusion.denoise import Frame, token_budget
 from ..diffusion.infill import needed_positions
-from ..diffusion.settings import Settings
 from ..errors import PromptError
+from ..generation.frame import Frame
+from ..generation.prompt import token_budget
+from ..generation.settings import Settings
 from ..machine.choices import Choices
 from ..model.cache import Prefix
 from ..model.text import Model, Progress

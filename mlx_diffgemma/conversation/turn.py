@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from ..assets import Task
-from ..diffusion.denoise import Frame, denoise, fresh_seed
-from ..diffusion.settings import Settings
+from ..diffusion.denoise import denoise
 from ..errors import TurnError
+from ..generation.frame import Frame
+from ..generation.noise import fresh_seed
+from ..generation.settings import Settings
 from ..images.pixels import Pixels
 from ..images.video import Clip
 from ..kernels import dispatch

@@ -7,84 +7,25 @@ template leaves open (pinned.py). Axes: C canvas positions, F of them denoised, 
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
+from ..generation.frame import Frame
+from ..generation.noise import Noise
+from ..generation.prompt import Prompt, encode
+from ..generation.settings import Resolved
 from ..model.cache import Prefix
-from ..model.images import Placed
 from ..model.text import Model, Progress, not_finite
-from .noise import Noise
 from .sampler import temperature
-from .settings import Resolved
 from .step import State, Step, StepInputs, advance
 from .stop import StopRule
 
-
-@dataclass(frozen=True)
-class Frame:
-    """A canvas after one denoising step or, committed, the tokens that it ends with.
-
-    canvas, step: numbers from 0; a committed frame carries its last step's. tokens [C] int32: the
-    argmax canvas, or the committed tokens, cut after the stop id and at max_tokens. entropies [C]
-    float32 nats; accepted [C] bool: kept for the next step; temperature of the step; seconds the
-    step took; encode_seconds the encoder took before this canvas; dense_rows: positions whose
-    next soft embedding takes the whole product. finish_reason ("stop" or "length") is set on the
-    last frame of all. text is filled where a tokenizer is known.
-    """
-
-    canvas: int
-    step: int
-    tokens: NDArray[np.int32]
-    entropies: NDArray[np.float32]
-    accepted: NDArray[np.bool_]
-    committed: bool = False
-    temperature: float = 0.0
-    seconds: float = 0.0
-    encode_seconds: float = 0.0
-    dense_rows: int = 0
-    finish_reason: str | None = None
-    text: str = ""
-
-    @property
-    def mean_entropy(self) -> float:
-        """Mean over the canvas, in nats: the confidence half of the stop test."""
-        return float(self.entropies.mean())
-
-    @property
-    def num_denoised(self) -> int:
-        """Positions that are denoised; committed: tokens that were."""
-        return len(self.tokens)
-
-    @property
-    def num_accepted(self) -> int:
-        """Accepted positions, of `num_denoised`."""
-        return int(self.accepted.sum())
-
-
 AnyFrame = TypeVar("AnyFrame", bound=Frame, covariant=True)
-
-
-Given = TypeVar("Given", bound=Frame)
-
-
-def committed(
-    last: Given, tokens: NDArray[np.int32], finish_reason: str | None, **changes: Any
-) -> Given:
-    """The committed frame of a canvas, made of its last one."""
-    return replace(
-        last,
-        tokens=tokens,
-        committed=True,
-        finish_reason=finish_reason,
-        seconds=0.0,
-        **changes,
-    )
 
 
 class Positions(Protocol[AnyFrame]):
@@ -138,19 +79,6 @@ class AllPositions:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """Token ids of a whole prompt, and its images with their indices among them."""
-
-    tokens: list[int]
-    images: Sequence[Placed]
-
-    @property
-    def soft_tokens(self) -> int:
-        """The number of tokens that stand for images."""
-        return sum(len(image.span) for image in self.images)
-
-
-@dataclass(frozen=True)
 class Denoiser:
     """The model, sampler, noise and prompt of one call; exact: never gather the soft embedding."""
 
@@ -176,7 +104,7 @@ class Denoiser:
         told of the prompt's positions. For the rest see `settle`.
         """
         began = time.perf_counter()
-        self._encode(behind, prefix, progress)
+        encode(self.model, self.prompt, behind, prefix, progress)
         if number == 0:
             prefix.mark()
         encode_seconds = time.perf_counter() - began
@@ -185,15 +113,6 @@ class Denoiser:
         )
         mx.clear_cache()
         return last
-
-    def _encode(self, behind: Sequence[int], prefix: Prefix, progress: Progress | None) -> None:
-        """Encode the rest of the prompt with its images, then what stands behind it as text."""
-        done = prefix.length
-        if rest := self.prompt.tokens[done:]:
-            images = [image.pixels for image in self.prompt.images if image.span.start >= done]
-            self.model.encode(rest, prefix, images=images, progress=progress)
-        if behind:
-            self.model.encode(behind, prefix, images=None)
 
     def settle(
         self,

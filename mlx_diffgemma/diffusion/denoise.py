@@ -3,7 +3,6 @@
 The caller decides when to draw, keep or stop. Nothing here prints, and no text is known.
 """
 
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,25 +10,17 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, Setting, SettingsError, counted
+from ..errors import SettingsError
+from ..generation.frame import Frame, committed
+from ..generation.noise import Noise, checked_noise, fresh_seed
+from ..generation.prompt import Prompt, fitting_prefix, token_budget
+from ..generation.settings import Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix, own_prefix
+from ..model.cache import Prefix
 from ..model.given import Floats, Ids, floats, token_ids
 from ..model.text import Model, Progress
-from .canvas import AllPositions, Denoiser, Frame, Prompt, committed
-from .noise import Noise, checked_noise
-from .settings import Settings
+from .canvas import AllPositions, Denoiser
 from .step import State
-
-__all__ = ["Frame", "denoise", "fresh_seed", "token_budget"]
-
-DEFAULT_MAX_TOKENS = 1024
-
-
-def fresh_seed() -> int:
-    """A seed nobody chose, short enough to type again."""
-    return secrets.randbits(32)
 
 
 def denoise(
@@ -64,54 +55,6 @@ def denoise(
     noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
     return _Loop(denoiser).run(max_tokens, prefix, start, progress)
-
-
-def fitting_prefix(model: Model, prefix: Prefix | None, prompt: Prompt) -> Prefix:
-    """The prefix given, or an empty one; PromptError for another model's, or another prompt's."""
-    prefix = model.new_prefix() if prefix is None else own_prefix(prefix, model)
-    if prefix.shared(prompt.tokens, [image.run(0) for image in prompt.images]) < prefix.length:
-        raise PromptError(
-            "the prefix holds other tokens or images than the prompt begins with; give an empty "
-            "one."
-        )
-    return prefix
-
-
-def token_budget(
-    config: ModelConfig, prompt_length: int, max_tokens: int | None, soft_tokens: int = 0
-) -> int:
-    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit.
-
-    soft_tokens: those of the prompt that stand for images.
-    """
-    context, C = config.text.max_position_embeddings, config.canvas_length
-    if prompt_length == 0:
-        raise PromptError("the prompt is empty, expected at least one token.")
-    fitting = max(0, context - prompt_length) // C
-    wanted = -(-(max_tokens or DEFAULT_MAX_TOKENS) // C)
-    if fitting == 0 or (max_tokens is not None and fitting < wanted):
-        canvases = wanted if max_tokens is not None else 1
-        raise PromptError(
-            f"{prompt_size(prompt_length, soft_tokens)} and {counted(canvases, 'canvas')} of {C} "
-            f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
-            "the prompt",
-            *ways_down("max_tokens", soft_tokens),
-        )
-    return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
-
-
-def prompt_size(length: int, soft_tokens: int) -> str:
-    """The tokens of a prompt in words, and how many of them are images'."""
-    images = f", {soft_tokens:,} of them for images," if soft_tokens else ""
-    return f"{counted(length, 'prompt token')}{images}"
-
-
-def ways_down(name: str, soft_tokens: int) -> tuple[str, ...]:
-    """The end of a message: a setting to lower, and with images what makes less of those."""
-    if not soft_tokens:
-        return (" or lower ", Setting(name), ".")
-    fewer = ", show fewer images or a shorter video, or lower "
-    return (fewer, Setting(name), " or ", Setting("image_tokens"), ".")
 
 
 def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:

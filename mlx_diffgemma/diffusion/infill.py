@@ -7,15 +7,16 @@ import numpy as np
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError
+from ..generation.frame import committed
+from ..generation.noise import Noise, checked_noise, fresh_seed
+from ..generation.prompt import Prompt, fitting_prefix, prompt_size, ways_down
+from ..generation.settings import Settings
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
-from .canvas import Denoiser, Prompt, committed
-from .denoise import fitting_prefix, fresh_seed, prompt_size, ways_down
-from .noise import Noise, checked_noise
+from .canvas import Denoiser
 from .pinned import FillFrame
-from .settings import Settings
 from .template import TemplateState, TokenTemplate
 
 

@@ -12,8 +12,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ..generation.frame import Frame
 from ..model.text import Model
-from .canvas import Frame
 
 OPEN = -1  # in place of a token: this position is denoised
 TEXT = -1  # in place of a hole's number: this token belongs to the template

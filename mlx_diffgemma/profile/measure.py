@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..diffusion import denoise as loop
-from ..diffusion.denoise import Frame
+from ..generation.frame import Frame
 from ..model.cache import Prefix
 from ..model.text import Model
 from .components import Fences

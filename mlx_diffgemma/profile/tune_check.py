@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..conversation.session import Session
-from ..diffusion.noise import CounterNoise
-from ..diffusion.settings import Settings
 from ..diffusion.step import State, Step, StepInputs, advance
+from ..generation.noise import CounterNoise
+from ..generation.settings import Settings
 from ..model.cache import Prefix
 from ..model.text import Model
 from .workload import filled, is_raw, shipped_prompts

@@ -13,9 +13,9 @@ from itertools import count, cycle, islice
 from ..checkpoint.config import ModelConfig
 from ..conversation.reply import SamplerInfo
 from ..conversation.session import Session
-from ..diffusion.denoise import token_budget
-from ..diffusion.settings import Settings
 from ..errors import SettingsError
+from ..generation.prompt import token_budget
+from ..generation.settings import Settings
 from ..text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 1024

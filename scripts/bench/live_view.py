@@ -29,7 +29,7 @@ from report import environment
 from mlx_diffgemma.cli.terminal.live import Live
 from mlx_diffgemma.cli.terminal.scene import Scene
 from mlx_diffgemma.cli.terminal.screen import Screen
-from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.text.pieces import ANSWER, Parts
 
 CANVAS, VOCABULARY, CHANGED = 256, 20_000, 0.1

@@ -13,8 +13,8 @@ from mlx_diffgemma.cli.explain import OPTION_OF, explain
 from mlx_diffgemma.cli.options import MediaOptions, SamplerOptions
 from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
 from mlx_diffgemma.convert.quantize import RecipeOptions
-from mlx_diffgemma.diffusion.settings import Settings
 from mlx_diffgemma.errors import CheckpointError, PromptError, Setting, SettingsError
+from mlx_diffgemma.generation.settings import Settings
 
 
 @dataclass(frozen=True)

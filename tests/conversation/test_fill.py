@@ -20,8 +20,8 @@ from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.fill import END, FillTurn
 from mlx_diffgemma.conversation.reply import ModelInfo
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.diffusion.denoise import Frame
 from mlx_diffgemma.errors import DiffGemmaError, PromptError, SettingsError
+from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 

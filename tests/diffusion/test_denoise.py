@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
-from mlx_diffgemma.diffusion.denoise import Frame, denoise, token_budget
-from mlx_diffgemma.diffusion.noise import CounterNoise
-from mlx_diffgemma.diffusion.settings import Settings
+from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import NumericsError, PromptError, SettingsError
+from mlx_diffgemma.generation.frame import Frame
+from mlx_diffgemma.generation.noise import CounterNoise
+from mlx_diffgemma.generation.prompt import token_budget
+from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.kernels import dispatch
 
 PROMPT = [3, 1, 4, 1, 5]

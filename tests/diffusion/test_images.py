@@ -13,9 +13,9 @@ from random_images import Shown, random_pixels, shown
 import mlx_diffgemma as dg
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.diffusion.infill import fill
-from mlx_diffgemma.diffusion.settings import Settings
 from mlx_diffgemma.diffusion.template import TokenTemplate
 from mlx_diffgemma.errors import PromptError
+from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import ImageRun, placed

@@ -18,13 +18,14 @@ from fake_model import CAP, CertainModel, FakeModel, Floats, H, tiny_config, wan
 from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
-from mlx_diffgemma.diffusion.denoise import Frame, denoise
+from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.diffusion.infill import fill, needed_positions
-from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.pinned import TEXT, FillFrame
-from mlx_diffgemma.diffusion.settings import Settings
 from mlx_diffgemma.diffusion.template import TokenTemplate
 from mlx_diffgemma.errors import NumericsError, PromptError
+from mlx_diffgemma.generation.frame import Frame
+from mlx_diffgemma.generation.noise import CounterNoise
+from mlx_diffgemma.generation.settings import Settings
 
 PROMPT = [3, 1, 4, 1, 5]
 END, PAD, FILLER = 30, 31, 32  # of a vocabulary of 40

@@ -10,7 +10,6 @@ import pytest
 from compare import assert_close
 from numpy.typing import NDArray
 
-from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.sampler import (
     SLICE,
     Logits,
@@ -23,6 +22,7 @@ from mlx_diffgemma.diffusion.sampler import (
     statistics,
     temperature,
 )
+from mlx_diffgemma.generation.noise import CounterNoise
 
 Floats = NDArray[np.float32]
 LAST_UNIFORM = 1 - 2.0**-24  # the largest CounterNoise gives; the smallest is 2^-24

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.app import app
-from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.kernels import dispatch
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"

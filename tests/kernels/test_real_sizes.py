@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.tensors import StoredWeight
 from mlx_diffgemma.diffusion import sampler
-from mlx_diffgemma.diffusion.noise import CounterNoise
 from mlx_diffgemma.diffusion.sampler import SLICE, Logits
+from mlx_diffgemma.generation.noise import CounterNoise
 from mlx_diffgemma.kernels.check import as_float64, row_error, unpacked_exactly
 from mlx_diffgemma.kernels.denoise.checks import SampleCase
 from mlx_diffgemma.kernels.denoise.launch import Slices, commit_in_kernel, pick, stats

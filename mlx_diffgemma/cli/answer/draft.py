@@ -3,7 +3,7 @@
 import sys
 
 from ...conversation.turn import Turn
-from ...diffusion.denoise import Frame
+from ...generation.frame import Frame
 from ...text.pieces import ANSWER
 from ..terminal.scene import turn_reader
 from ..terminal.screen import colour_system

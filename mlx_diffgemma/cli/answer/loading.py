@@ -6,8 +6,8 @@ from ...checkpoint.config import read_config
 from ...checkpoint.hub import Source, find_model
 from ...conversation import loading
 from ...conversation.session import Session
-from ...diffusion.settings import Settings
 from ...errors import ProfileError
+from ...generation.settings import Settings
 from ...kernels.dispatch import require_usable
 from ...machine.choices import Choices
 from ...machine.dtypes import mlx_dtype

@@ -9,8 +9,8 @@ from ...checkpoint.vision import require_vision
 from ...conversation.reply import Reply
 from ...conversation.session import Session
 from ...conversation.turn import Turn
-from ...diffusion.settings import Settings
 from ...errors import FitError, PromptError, counted
+from ...generation.settings import Settings
 from ...images.pixels import Pixels
 from ...images.video import Clip
 from ...model.text import Progress

@@ -8,8 +8,8 @@ from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.files import read_optional
 from ...checkpoint.generation import SamplerDefaults
 from ...checkpoint.hub import Source
-from ...diffusion.settings import Settings
 from ...errors import SettingsError
+from ...generation.settings import Settings
 from ...machine.choices import Choices
 from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...conversation.loading import place_of
-from ...diffusion.settings import Settings
+from ...generation.settings import Settings
 from ...machine.choices import Choices
 from ...machine.tuning import require_storable, store, unreadable_entries
 from ...profile import tune as search

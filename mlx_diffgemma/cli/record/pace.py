@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...diffusion.denoise import Frame
+from ...generation.frame import Frame
 from ..errors import ArgumentError
 
 LONGEST = 10.0  # seconds that a step is shown at most: nobody waits for more

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...assets import Layout
-from ...diffusion.denoise import Frame
 from ...diffusion.pinned import TEXT, FillFrame
+from ...generation.frame import Frame
 from ...machine.files import parse_json, read_bytes
 from ...text.pieces import ROLES, Parts
 from ..errors import FileError, reason

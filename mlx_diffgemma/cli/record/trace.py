@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ...conversation.turn import Turn
-from ...diffusion.denoise import Frame
 from ...diffusion.pinned import FillFrame
+from ...generation.frame import Frame
 from ...machine.files import parse_json
 from ...text.pieces import Parts
 from ...version import __version__

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ...diffusion.denoise import Frame
+from ...generation.frame import Frame
 from .picture import render
 from .scene import Scene
 from .screen import Screen

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...assets import Layout
 from ...conversation.turn import Turn
-from ...diffusion.denoise import Frame
+from ...generation.frame import Frame
 from ...text.pieces import Parts, PieceReader
 from .picture import Run, Snapshot, runs
 from .status import Numbers

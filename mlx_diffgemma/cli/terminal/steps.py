@@ -5,7 +5,7 @@ from typing import Self
 
 from rich.cells import cell_len
 
-from ...diffusion.denoise import Frame
+from ...generation.frame import Frame
 from .screen import screen_size
 
 

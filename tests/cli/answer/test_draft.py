@@ -11,7 +11,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.cli.answer.draft import Draft
 from mlx_diffgemma.cli.terminal.streams import harmless
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.generation.frame import Frame
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from mlx_diffgemma.cli.terminal.live import Live
 from mlx_diffgemma.cli.terminal.picture import Picture, Size
 from mlx_diffgemma.cli.terminal.screen import Screen
 from mlx_diffgemma.cli.terminal.typed import Typed
-from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.text.pieces import Parts
 
 BLANK = Frame(0, 0, np.zeros(4, np.int32), np.zeros(4, np.float32), np.ones(4, np.bool_))

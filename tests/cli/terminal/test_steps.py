@@ -5,7 +5,7 @@ import pytest
 from rich.cells import cell_len
 
 from mlx_diffgemma.cli.terminal.steps import cut, printable, render
-from mlx_diffgemma.diffusion.denoise import Frame
+from mlx_diffgemma.generation.frame import Frame
 
 FRAME = Frame(
     canvas=1,

@@ -5,6 +5,7 @@ canvas, stream). Integers only, so CPU and GPU cannot differ; a few hundred word
 with numpy on the host.
 """
 
+import secrets
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -21,6 +22,11 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = np.uint64(0xFFFFFFFF)
 _ROUNDS = 10
+
+
+def fresh_seed() -> int:
+    """A seed nobody chose, short enough to type again."""
+    return secrets.randbits(32)
 
 
 class Noise(Protocol):

@@ -11,8 +11,8 @@ from fake_model import tiny_config
 from mlx_diffgemma.checkpoint.config import ModelConfig
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.checkpoint.places import Place
-from mlx_diffgemma.diffusion.settings import Settings
 from mlx_diffgemma.errors import CheckpointError, DiffGemmaError, SettingsError
+from mlx_diffgemma.generation.settings import Settings
 
 NAN, INFINITY = float("nan"), float("inf")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from facts import raises
 
-from mlx_diffgemma.diffusion.noise import (
+from mlx_diffgemma.errors import SettingsError
+from mlx_diffgemma.generation.noise import (
     STREAM_CANVAS,
     STREAM_DRAW,
     STREAM_RENOISE,
@@ -17,7 +18,6 @@ from mlx_diffgemma.diffusion.noise import (
     checked_noise,
     philox,
 )
-from mlx_diffgemma.errors import SettingsError
 
 Words = tuple[int, ...]
 LARGE_SEED = 0x299F31D0A4093822
@@ -83,7 +83,7 @@ def test_uniforms_stay_inside_zero_and_one_at_extreme_words(
     word: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     constant = np.full((4, 4), word, np.uint32)
-    monkeypatch.setattr("mlx_diffgemma.diffusion.noise.philox", lambda *_: constant)
+    monkeypatch.setattr("mlx_diffgemma.generation.noise.philox", lambda *_: constant)
     (value,) = np.unique(np.array(CounterNoise(0).uniforms(0, 0, 4)))
     assert 0 < value < 1
     assert float(value) == ((word >> 9) + 0.5) / 2**23
@@ -104,7 +104,7 @@ def test_ids_are_the_scaled_first_word_and_in_range(vocab: int) -> None:
 
 def test_the_largest_word_gives_the_largest_id(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = np.full((1, 4), 2**32 - 1, np.uint32)
-    monkeypatch.setattr("mlx_diffgemma.diffusion.noise.philox", lambda *_: largest)
+    monkeypatch.setattr("mlx_diffgemma.generation.noise.philox", lambda *_: largest)
     assert CounterNoise(0).canvas(0, 1, 262_144).tolist() == [262_143]
 
 

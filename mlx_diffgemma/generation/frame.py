@@ -1,0 +1,65 @@
+"""Frames: what a generation shows of itself, a step or a token at a time."""
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A canvas after one denoising step or, committed, the tokens that it ends with.
+
+    canvas, step: numbers from 0; a committed frame carries its last step's. tokens [C] int32: the
+    argmax canvas, or the committed tokens, cut after the stop id and at max_tokens. entropies [C]
+    float32 nats; accepted [C] bool: kept for the next step; temperature of the step; seconds the
+    step took; encode_seconds the encoder took before this canvas; dense_rows: positions whose
+    next soft embedding takes the whole product. finish_reason ("stop" or "length") is set on the
+    last frame of all. text is filled where a tokenizer is known.
+    """
+
+    canvas: int
+    step: int
+    tokens: NDArray[np.int32]
+    entropies: NDArray[np.float32]
+    accepted: NDArray[np.bool_]
+    committed: bool = False
+    temperature: float = 0.0
+    seconds: float = 0.0
+    encode_seconds: float = 0.0
+    dense_rows: int = 0
+    finish_reason: str | None = None
+    text: str = ""
+
+    @property
+    def mean_entropy(self) -> float:
+        """Mean over the canvas, in nats: the confidence half of the stop test."""
+        return float(self.entropies.mean())
+
+    @property
+    def num_denoised(self) -> int:
+        """Positions that are denoised; committed: tokens that were."""
+        return len(self.tokens)
+
+    @property
+    def num_accepted(self) -> int:
+        """Accepted positions, of `num_denoised`."""
+        return int(self.accepted.sum())
+
+
+Given = TypeVar("Given", bound=Frame)
+
+
+def committed(
+    last: Given, tokens: NDArray[np.int32], finish_reason: str | None, **changes: Any
+) -> Given:
+    """The committed frame of a canvas, made of its last one."""
+    return replace(
+        last,
+        tokens=tokens,
+        committed=True,
+        finish_reason=finish_reason,
+        seconds=0.0,
+        **changes,
+    )

@@ -1,0 +1,85 @@
+"""The prompt of a generation: its tokens and images, the prefix it goes on from, and its budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..checkpoint.config import ModelConfig
+from ..errors import PromptError, Setting, counted
+from ..model.cache import Prefix, own_prefix
+from ..model.images import Placed
+from ..model.text import Model, Progress
+
+DEFAULT_MAX_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a whole prompt, and its images with their indices among them."""
+
+    tokens: list[int]
+    images: Sequence[Placed]
+
+    @property
+    def soft_tokens(self) -> int:
+        """The number of tokens that stand for images."""
+        return sum(len(image.span) for image in self.images)
+
+
+def encode(
+    model: Model, prompt: Prompt, behind: Sequence[int], prefix: Prefix, progress: Progress | None
+) -> None:
+    """Encode the rest of the prompt with its images, then what stands behind it as text."""
+    done = prefix.length
+    if rest := prompt.tokens[done:]:
+        images = [image.pixels for image in prompt.images if image.span.start >= done]
+        model.encode(rest, prefix, images=images, progress=progress)
+    if behind:
+        model.encode(behind, prefix, images=None)
+
+
+def fitting_prefix(model: Model, prefix: Prefix | None, prompt: Prompt) -> Prefix:
+    """The prefix given, or an empty one; PromptError for another model's, or another prompt's."""
+    prefix = model.new_prefix() if prefix is None else own_prefix(prefix, model)
+    if prefix.shared(prompt.tokens, [image.run(0) for image in prompt.images]) < prefix.length:
+        raise PromptError(
+            "the prefix holds other tokens or images than the prompt begins with; give an empty "
+            "one."
+        )
+    return prefix
+
+
+def token_budget(
+    config: ModelConfig, prompt_length: int, max_tokens: int | None, soft_tokens: int = 0
+) -> int:
+    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit.
+
+    soft_tokens: those of the prompt that stand for images.
+    """
+    context, C = config.text.max_position_embeddings, config.canvas_length
+    if prompt_length == 0:
+        raise PromptError("the prompt is empty, expected at least one token.")
+    fitting = max(0, context - prompt_length) // C
+    wanted = -(-(max_tokens or DEFAULT_MAX_TOKENS) // C)
+    if fitting == 0 or (max_tokens is not None and fitting < wanted):
+        canvases = wanted if max_tokens is not None else 1
+        raise PromptError(
+            f"{prompt_size(prompt_length, soft_tokens)} and {counted(canvases, 'canvas')} of {C} "
+            f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
+            "the prompt",
+            *ways_down("max_tokens", soft_tokens),
+        )
+    return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
+
+
+def prompt_size(length: int, soft_tokens: int) -> str:
+    """The tokens of a prompt in words, and how many of them are images'."""
+    images = f", {soft_tokens:,} of them for images," if soft_tokens else ""
+    return f"{counted(length, 'prompt token')}{images}"
+
+
+def ways_down(name: str, soft_tokens: int) -> tuple[str, ...]:
+    """The end of a message: a setting to lower, and with images what makes less of those."""
+    if not soft_tokens:
+        return (" or lower ", Setting(name), ".")
+    fewer = ", show fewer images or a shorter video, or lower "
+    return (fewer, Setting(name), " or ", Setting("image_tokens"), ".")
