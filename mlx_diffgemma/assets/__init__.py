@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EMBEDDED = ("tiny-sudoku",)
+EMBEDDED = ("tiny-chat", "tiny-sudoku")
 """The names that users type, each of a folder beside this file."""
 
 Layout = tuple[tuple[str | int, ...], ...]

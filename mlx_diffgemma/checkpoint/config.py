@@ -15,7 +15,14 @@ from ..assets import TASKS
 from ..errors import CheckpointError, brief
 from ..machine.dtypes import FLOAT_NAMES, FloatName
 from .files import read_object
-from .generation import SamplerDefaults, generation_section, sampler_defaults, stop_ids
+from .generation import (
+    SamplerDefaults,
+    TokenDefaults,
+    generation_section,
+    sampler_defaults,
+    stop_ids,
+    token_defaults,
+)
 from .places import Place, Section
 from .quantization import Quantization, read_quantization
 from .vision import (
@@ -31,7 +38,7 @@ from .vision import (
 
 MODEL_TYPE = "diffusion_gemma"
 OWN_KEY = "mlx_diffgemma"  # of the object in which a checkpoint says what it was trained for
-MODES = ("diffusion",)
+MODES = ("diffusion", "ar")
 BIDIRECTIONAL = "use_bidirectional_attention"
 PURPOSE = ("task", "modes")  # what that object holds
 DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -98,6 +105,7 @@ class ModelConfig:
     sampler_places: Mapping[str, Place] = field(default_factory=dict, compare=False)
     task: str | None = None
     modes: tuple[str, ...] = MODES
+    token_sampler: TokenDefaults = field(default_factory=TokenDefaults)
 
     @property
     def image_token_id(self) -> int | None:
@@ -118,6 +126,7 @@ def read_config(folder: Path) -> ModelConfig:
     generation, text = generation_section(config), _text_config(config)
     vision = read_vision(config)
     sampler, places = sampler_defaults(generation)
+    token_sampler, token_places = token_defaults(generation)
     task, modes = _purpose(config.section(OWN_KEY))
     return ModelConfig(
         text=text,
@@ -129,9 +138,10 @@ def read_config(folder: Path) -> ModelConfig:
         vision=vision,
         image_ids=read_image_ids(config, text.vocab_size) if vision else None,
         bidirectional_images=config.section("text_config").values.get(BIDIRECTIONAL) == "vision",
-        sampler_places=places,
+        sampler_places=places | token_places,
         task=task,
         modes=modes,
+        token_sampler=token_sampler,
     )
 
 

@@ -30,12 +30,34 @@ class SamplerDefaults:
     confidence_threshold: float = 0.005
 
 
+@dataclass(frozen=True)
+class TokenDefaults:
+    """The sampling of single tokens that a checkpoint ships with, else Gemma 4's own.
+
+    temperature: 0 takes the likeliest token; top_k: so many of the likeliest, 0 for all; top_p: of
+    those, the fewest whose probabilities sum to it; min_p: of those, the ones at least so likely as
+    that share of the likeliest.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 64
+    top_p: float = 0.95
+    min_p: float = 0.0
+
+
 def generation_section(config: Section) -> Section:
     """The object with a checkpoint's settings; config: the whole of its config.json."""
     file = config.file.with_name("generation_config.json")
     if is_there(file):
         return Section(file, read_object(file))
     return config.section("generation_config")
+
+
+def token_defaults(generation: Section) -> tuple[TokenDefaults, dict[str, Place]]:
+    """The sampling of single tokens of a checkpoint, and the place of each value that it names."""
+    named = [f.name for f in fields(TokenDefaults) if generation.values.get(f.name) is not None]
+    places = {name: generation.place(name) for name in named}
+    return TokenDefaults(**{name: generation.values[name] for name in named}), places
 
 
 def sampler_defaults(generation: Section) -> tuple[SamplerDefaults, dict[str, Place]]:

@@ -6,11 +6,13 @@ Each option's name, type, default and help stand here once. None is always "not 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..machine.dtypes import FloatName
 from .errors import ArgumentError
 from .parameters import argument, flag, option
+
+Mode = Literal["diffusion", "ar", "auto"]
 
 if TYPE_CHECKING:
     from ..generation.settings import Settings
@@ -95,11 +97,45 @@ class SamplerOptions:
         "Always multiply by the whole embedding: slower, without approximation.",
     )
 
+    mode: Mode | None = option(
+        "--mode",
+        "diffusion denoises canvases, ar writes a token at a time, auto takes the faster of both, "
+        "canvas by canvas. Default: diffusion.",
+    )
+    temperature: float | None = option(
+        "--temperature",
+        "Of mode ar; 0 takes the likeliest token. Default: the checkpoint's, 1.",
+        "T",
+    )
+    top_k: int | None = option(
+        "--top-k", "Of mode ar: so many of the likeliest tokens, 0 for all. Default: 64.", "N"
+    )
+    top_p: float | None = option(
+        "--top-p",
+        "Of mode ar: of those, the fewest whose probabilities sum to P. Default: 0.95.",
+        "P",
+    )
+    min_p: float | None = option(
+        "--min-p",
+        "Of mode ar: of those, the ones at least P times as likely as the likeliest. Default: 0.",
+        "P",
+    )
+    lookup: bool = flag(
+        "--lookup", "Of mode ar: draft tokens from what stands before. Default: off."
+    )
+    auto_times: str | None = option(
+        "--auto-times",
+        "Of mode auto: milliseconds a denoising step and a token, in place of this machine's.",
+        "STEP_MS,TOKEN_MS",
+    )
+
     def settings(self) -> "Settings":
         """The settings; SettingsError for a value out of range."""
         from ..generation.settings import Settings
 
-        return Settings(**{**vars(self), "stop": tuple(self.stop or ())})
+        times = tuple(map(float, self.auto_times.split(","))) if self.auto_times else None
+        given = {"stop": tuple(self.stop or ()), "mode": self.mode or "diffusion"}
+        return Settings(**{**vars(self), **given, "auto_times": times})
 
 
 @dataclass(frozen=True)

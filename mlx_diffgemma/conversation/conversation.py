@@ -65,7 +65,7 @@ class Conversation:
     def step(self, turn: Turn, advance: Callable[[], R]) -> R:
         """The result of `advance`, which computes with the prefix; TurnError where it is another's.
 
-        Arrays are evaluated, since MLX computes what is pending in the thread that made it alone.
+        Arrays are submitted, since MLX computes what is pending in the thread that made it alone.
         """
         self._require(turn)
         with self._door:
@@ -75,7 +75,7 @@ class Conversation:
             try:
                 self._stepping = get_ident()
                 result = advance()
-                mx.eval(self._arrays())
+                mx.async_eval(self._arrays())
                 return result
             except BaseException:
                 self._save_prefix()

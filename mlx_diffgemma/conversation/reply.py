@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..autoregressive.router import Decision
 from ..checkpoint.config import ModelConfig
 from ..generation.settings import Settings
 from ..machine.choices import Choices
@@ -18,19 +19,33 @@ class Record:
 
 @dataclass(frozen=True)
 class Seconds(Record):
-    """Wall times. load: before the session; first_canvas and total count from the question."""
+    """Wall times. load: before the session; first_canvas and total count from the question.
+
+    denoise, commit: of canvases; write: of the tokens of mode ar.
+    """
 
     load: float
     prefill: float
     denoise: float
     commit: float
+    write: float
     first_canvas: float | None
     total: float
 
 
 @dataclass(frozen=True)
+class TokenInfo(Record):
+    """The sampling of single tokens a reply was made with."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+
+@dataclass(frozen=True)
 class SamplerInfo(Record):
-    """The sampler a reply was made with."""
+    """The sampler a reply was made with; ar: None in mode diffusion."""
 
     max_tokens: int
     max_denoising_steps: int
@@ -41,16 +56,50 @@ class SamplerInfo(Record):
     confidence_threshold: float
     stop: tuple[str, ...]
     exact_self_conditioning: bool
+    ar: TokenInfo | None
 
 
 def describe_sampler(settings: Settings, config: ModelConfig, max_tokens: int) -> SamplerInfo:
     """The sampler as a Reply tells of it; what is not set is the checkpoint's."""
+    resolved = settings.resolved(config, 0)
     return SamplerInfo(
         max_tokens=max_tokens,
         stop=settings.stop,
         exact_self_conditioning=settings.exact_self_conditioning,
-        **asdict(settings.resolved(config, 0).sampler),
+        ar=None if settings.mode == "diffusion" else TokenInfo(**asdict(resolved.tokens)),
+        **asdict(resolved.sampler),
     )
+
+
+@dataclass(frozen=True)
+class Segment(Record):
+    """A canvas, or the tokens of mode ar between two of its commits; steps: None in mode ar."""
+
+    mode: str
+    tokens: int
+    steps: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RouterInfo(Record):
+    """The times that mode auto decided by, and what it decided, a segment each."""
+
+    step_ms: float
+    token_ms: float
+    commit_ms: float
+    length_factor: float
+    source: str
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class LookupInfo(Record):
+    """Tokens that were drafted from earlier text, those of them accepted, and passes over many."""
+
+    drafted: int
+    accepted: int
+    passes: int
 
 
 @dataclass(frozen=True)
@@ -89,8 +138,10 @@ class Reply:
     token_ids include the stop id, as generated_tokens counts it. images and videos are those of the
     question, not of earlier ones; prompt_tokens count the soft tokens of all. puzzle: the problem
     that a checkpoint with a task was given, as typed or as read in a picture, else None.
-    tokens_per_step is tokens per decoder pass; tokens_per_second counts prefill,
-    positions_per_second whole canvases.
+    mode: the one asked for. canvases, steps and tokens_per_step count diffusion alone and are 0,
+    empty and None without any. tokens_per_step is tokens per decoder pass; tokens_per_second counts
+    prefill, positions_per_second whole canvases, None where tokens were written one by one. router:
+    of mode auto; lookup: where it was asked for.
     kernels: "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what
     was chosen for this machine, None for the engine's own behaviour.
     """
@@ -105,6 +156,10 @@ class Reply:
     images: tuple[ImageInfo, ...]
     videos: tuple[VideoInfo, ...]
     puzzle: str | None
+    mode: str
+    segments: tuple[Segment, ...]
+    router: RouterInfo | None
+    lookup: LookupInfo | None
     generated_tokens: int
     canvases: int
     steps: tuple[int, ...]

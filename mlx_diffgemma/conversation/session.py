@@ -1,12 +1,14 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
 from ..assets import Task
+from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
-from ..errors import PromptError
+from ..errors import PromptError, Setting, SettingsError
 from ..generation.frame import Frame
 from ..generation.prompt import token_budget
 from ..generation.settings import Settings
@@ -119,6 +121,7 @@ class Session:
             require_no_template(system=system, think=think)
         question, puzzle = self._question(prompt, given, raw=raw)
         settings = seeded(settings)
+        self._require_mode(settings.mode)
 
         def made(earlier: list[Message]) -> Turn:
             over, ids = self._system_text(system), self.model.config.image_ids
@@ -130,7 +133,8 @@ class Session:
             )
             limited, sampler = self._limited(asked, settings)
             self.system = over
-            return Turn(self, question, asked, limited, sampler, raw, progress, puzzle)
+            router = self._router(settings, think)
+            return Turn(self, question, asked, limited, sampler, raw, progress, puzzle, router)
 
         return self.conversation.begin(made)
 
@@ -159,11 +163,28 @@ class Session:
     def _limited(self, asked: Prompt, settings: Settings) -> tuple[Settings, SamplerInfo]:
         """The settings with as many tokens as may be returned, and the sampler with them."""
         config, prompt_length = self.model.config, len(asked.ids)
-        budget = token_budget(config, prompt_length, settings.max_tokens, asked.soft_tokens)
+        budget = token_budget(
+            config, prompt_length, settings.max_tokens, asked.soft_tokens, mode=settings.mode
+        )
         canvases = -(-budget // config.canvas_length)
         self.require_room(prompt_length + canvases * config.canvas_length)
         sampler = describe_sampler(settings, config, budget)
         return replace(settings, max_tokens=budget), sampler
+
+    def _require_mode(self, mode: str) -> None:
+        """SettingsError for a mode that the checkpoint was not trained for, by its own card."""
+        if mode != "diffusion" and "ar" not in self.model.config.modes:
+            raise SettingsError(
+                *(Setting("mode"), f" is {mode}, and this checkpoint was trained without the "),
+                "next-token loss: token by token it writes noise; use mode diffusion.",
+            )
+
+    def _router(self, settings: Settings, think: bool) -> Router | None:
+        if settings.mode != "auto":
+            return None
+        step, token = settings.auto_times or (1.0, math.inf)
+        times = Times(step / 1e3, token / 1e3, "given")
+        return Router(times, self.model.config.canvas_length, think)
 
     def _system_text(self, given: str | None) -> str | None:
         """The system text of a question that is given one, or none and keeps the session's."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from ..assets import Task
-from ..diffusion.denoise import denoise
+from ..autoregressive.generate import generate
+from ..autoregressive.router import Router
 from ..errors import TurnError
 from ..generation.frame import Frame
 from ..generation.noise import fresh_seed
@@ -23,7 +24,7 @@ from ..model.text import Progress
 from ..text.chat import Answer, Message, parse_answer
 from ..version import __version__
 from .prompt import Prompt
-from .reply import ImageInfo, Reply, SamplerInfo, Seconds, VideoInfo
+from .reply import ImageInfo, Reply, RouterInfo, SamplerInfo, Seconds, Segment, VideoInfo
 
 if TYPE_CHECKING:
     from .session import Session
@@ -47,9 +48,13 @@ class Turn:
     raw: bool
     progress: Progress | None
     puzzle: str | None
+    router: Router | None = None  # of mode auto
+    watched: bool = False  # frames of mode ar tell entropies
     committed: list[Frame] = field(default_factory=list)
+    unfinished: Frame | None = None  # of mode ar: tokens that were shown and stay
     text_end: int | None = None  # where a stop text cuts the answer
-    denoise_seconds: float = 0.0
+    modes: list[str] = field(default_factory=list)  # of each segment
+    seconds: list[float] = field(default_factory=list)  # as many
     encode_seconds: list[float] = field(default_factory=list)
     first_canvas: float | None = None
     total: float = 0.0
@@ -89,21 +94,26 @@ class Turn:
         return frame
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
-        return denoise(
+        return generate(
             self.session.model,
             self.prompt_ids,
             self.settings,
             images=self.asked.images,
             prefix=prefix,
             progress=self.progress,
+            router=self.router,
+            watched=self.watched,
         )
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
-        ids = [int(token) for frame in self.committed for token in frame.tokens]
+        ids = [int(token) for frame in self.kept for token in frame.tokens]
         answer = self._answer(ids)
-        steps = [frame.step + 1 for frame in self.committed]
+        denoised = [frame for frame in self.kept if frame.mode == "diffusion"]
+        steps = [frame.step + 1 for frame in denoised]
         count = self._count(ids)
+        by_canvas = len(denoised) == len(self.kept)
+        tokens = count if by_canvas else sum(len(frame.tokens) for frame in denoised)
         canvas_length = self.session.model.config.canvas_length
         return Reply(
             text=answer.text[: self.text_end],
@@ -116,13 +126,19 @@ class Turn:
             images=self.images,
             videos=self.videos,
             puzzle=self.puzzle,
+            mode=self.settings.mode,
+            segments=self._segments(),
+            router=self._router_info(),
+            lookup=None,
             generated_tokens=count,
             canvases=len(steps),
             steps=tuple(steps),
-            tokens_per_step=_ratio(count, sum(steps)),
+            tokens_per_step=_ratio(tokens, sum(steps)),
             seconds=self._seconds(),
             tokens_per_second=_ratio(count, self.total),
-            positions_per_second=_ratio(canvas_length * len(steps), self.total),
+            positions_per_second=(
+                _ratio(canvas_length * len(steps), self.total) if by_canvas else None
+            ),
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
@@ -130,6 +146,11 @@ class Turn:
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,
         )
+
+    @property
+    def kept(self) -> list[Frame]:
+        """The finished segments, and of mode ar also the one in work."""
+        return [*self.committed, *([self.unfinished] if self.unfinished else ())]
 
     @property
     def prompt(self) -> str:
@@ -190,10 +211,40 @@ class Turn:
         return Seconds(
             load=self.session.load_seconds,
             prefill=self.encode_seconds[0] if self.encode_seconds else 0.0,
-            denoise=self.denoise_seconds,
+            denoise=self._seconds_of("diffusion"),
             commit=sum(self.encode_seconds[1:], 0.0),
+            write=self._seconds_of("ar"),
             first_canvas=self.first_canvas,
             total=self.total,
+        )
+
+    def _seconds_of(self, mode: str) -> float:
+        """The time of all steps, or tokens, of a mode."""
+        both = zip(self.modes, self.seconds, strict=True)
+        return sum((seconds for of, seconds in both if of == mode), 0.0)
+
+    def _segments(self) -> tuple[Segment, ...]:
+        return tuple(
+            Segment(
+                frame.mode,
+                len(frame.tokens),
+                frame.step + 1 if frame.mode == "diffusion" else None,
+                self.seconds[frame.canvas],
+            )
+            for frame in self.kept
+        )
+
+    def _router_info(self) -> RouterInfo | None:
+        if self.router is None:
+            return None
+        times = self.router.times
+        return RouterInfo(
+            step_ms=1e3 * times.step,
+            token_ms=1e3 * times.token,
+            commit_ms=1e3 * times.commit_seconds,
+            length_factor=self.router.length_factor,
+            source=times.source,
+            decisions=tuple(self.router.decisions),
         )
 
     def _count(self, ids: list[int]) -> int:
@@ -208,9 +259,14 @@ class Turn:
         self.total = time.perf_counter() - began
         if frame.canvas == len(self.encode_seconds):
             self.encode_seconds.append(frame.encode_seconds)
-        self.denoise_seconds += frame.seconds
+            self.modes.append(frame.mode)
+            self.seconds.append(0.0)
+        self.seconds[frame.canvas] += frame.seconds
+        if frame.mode == "ar" and not frame.committed:
+            self.unfinished = frame
         if frame.committed:
             frame = self._stopped(frame)
+            self.unfinished = None
             self.committed.append(frame)
             if self.first_canvas is None:
                 self.first_canvas = self.total
@@ -243,7 +299,7 @@ class Turn:
 
     def said(self) -> Sequence[Message]:
         """The messages that later questions see of it: none without a finished canvas."""
-        return self.messages() if self.committed and not self.raw and self.task is None else ()
+        return self.messages() if self.kept and not self.raw and self.task is None else ()
 
 
 def seeded(settings: Settings | None) -> Settings:

@@ -1,5 +1,6 @@
 """Frames: what a generation shows of itself, a step or a token at a time."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -9,14 +10,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Frame:
-    """A canvas after one denoising step or, committed, the tokens that it ends with.
+    """A segment of an answer after a step: a canvas or, in mode ar, the tokens written so far.
 
-    canvas, step: numbers from 0; a committed frame carries its last step's. tokens [C] int32: the
-    argmax canvas, or the committed tokens, cut after the stop id and at max_tokens. entropies [C]
-    float32 nats; accepted [C] bool: kept for the next step; temperature of the step; seconds the
-    step took; encode_seconds the encoder took before this canvas; dense_rows: positions whose
-    next soft embedding takes the whole product. finish_reason ("stop" or "length") is set on the
-    last frame of all. text is filled where a tokenizer is known.
+    canvas, step: numbers from 0, in mode ar of the segment and of its token; a committed frame
+    carries its last step's. tokens [C] int32: the argmax canvas or the tokens so far; committed,
+    those that the segment ends with, cut after the stop id and at max_tokens. entropies [C] float32
+    nats; accepted [C] bool: kept for the next step; temperature of the step; seconds the step took;
+    encode_seconds the encoder took before this segment; dense_rows: positions whose next soft
+    embedding takes the whole product. finish_reason ("stop" or "length") is set on the last frame
+    of all. text is filled where a tokenizer is known. mode: "diffusion" or "ar"; there entropies
+    are NaN where nobody looks at them, as is top_probability, the last token's.
     """
 
     canvas: int
@@ -31,6 +34,8 @@ class Frame:
     dense_rows: int = 0
     finish_reason: str | None = None
     text: str = ""
+    mode: str = "diffusion"
+    top_probability: float = math.nan
 
     @property
     def mean_entropy(self) -> float:

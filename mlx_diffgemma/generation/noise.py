@@ -7,7 +7,7 @@ with numpy on the host.
 
 import secrets
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import Setting, SettingsError, brief
 from ..model.given import described
 
-STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW = 0, 1, 2
+STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW, STREAM_TOKENS = 0, 1, 2, 3
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -63,13 +63,20 @@ class CounterNoise:
         return self._ids(length, step, canvas, STREAM_RENOISE, vocab)
 
     def uniforms(self, canvas: int, step: int, length: int) -> mx.array:
-        """Words to ((word >> 9) + 1/2) * 2^-23: exact in float32, never 0 or 1."""
-        words = philox(self.seed, length, step, canvas, STREAM_DRAW)[:, :2]
-        return mx.array(((words >> np.uint32(9)) + np.float32(0.5)) * np.float32(2.0**-23))
+        return _uniforms(philox(self.seed, length, step, canvas, STREAM_DRAW))
+
+    def tokens(self, first: int, length: int) -> mx.array:
+        """[length, 2] float32 in (0, 1) for the tokens first, first + 1, ... of an answer."""
+        return _uniforms(philox(self.seed, length, 0, 0, STREAM_TOKENS, first))
 
     def _ids(self, length: int, step: int, canvas: int, stream: int, vocab: int) -> mx.array:
         words = philox(self.seed, length, step, canvas, stream)[:, 0].astype(np.uint64)
         return mx.array(((words * np.uint64(vocab)) >> np.uint64(32)).astype(np.int32))
+
+
+def _uniforms(words: NDArray[np.uint32]) -> mx.array:
+    """Words [L, 4] -> [L, 2]: ((word >> 9) + 1/2) * 2^-23, exact in float32, never 0 or 1."""
+    return mx.array(((words[:, :2] >> np.uint32(9)) + np.float32(0.5)) * np.float32(2.0**-23))
 
 
 @dataclass(frozen=True)
@@ -125,9 +132,11 @@ def _refuse(name: str, given: object, expected: str) -> NoReturn:
     )
 
 
-def philox(seed: int, length: int, step: int, canvas: int, stream: int) -> NDArray[np.uint32]:
-    """Four 32-bit words for each of the positions 0 .. length - 1: [length, 4]."""
-    words = [np.arange(length, dtype=np.uint64)]
+def philox(
+    seed: int, length: int, step: int, canvas: int, stream: int, first: int = 0
+) -> NDArray[np.uint32]:
+    """Four 32-bit words for each of the positions first .. first + length - 1: [length, 4]."""
+    words: list[Any] = [np.arange(first, first + length, dtype=np.uint64)]
     words += [np.full(length, word, dtype=np.uint64) for word in (step, canvas, stream)]
     low, high = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(_ROUNDS):

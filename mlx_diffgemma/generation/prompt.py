@@ -49,21 +49,28 @@ def fitting_prefix(model: Model, prefix: Prefix | None, prompt: Prompt) -> Prefi
 
 
 def token_budget(
-    config: ModelConfig, prompt_length: int, max_tokens: int | None, soft_tokens: int = 0
+    config: ModelConfig,
+    prompt_length: int,
+    max_tokens: int | None,
+    soft_tokens: int = 0,
+    *,
+    mode: str = "diffusion",
 ) -> int:
-    """Tokens that may be returned; PromptError where prompt and whole canvases do not fit.
+    """Tokens that may be returned; PromptError where they do not fit behind the prompt.
 
-    soft_tokens: those of the prompt that stand for images.
+    In mode diffusion whole canvases must. soft_tokens: those of the prompt that stand for images.
     """
-    context, C = config.text.max_position_embeddings, config.canvas_length
+    context = config.text.max_position_embeddings
+    C = config.canvas_length if mode == "diffusion" else 1
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
     fitting = max(0, context - prompt_length) // C
     wanted = -(-(max_tokens or DEFAULT_MAX_TOKENS) // C)
     if fitting == 0 or (max_tokens is not None and fitting < wanted):
         canvases = wanted if max_tokens is not None else 1
+        size = counted(canvases, "token") if C == 1 else f"{counted(canvases, 'canvas')} of {C}"
         raise PromptError(
-            f"{prompt_size(prompt_length, soft_tokens)} and {counted(canvases, 'canvas')} of {C} "
+            f"{prompt_size(prompt_length, soft_tokens)} and {size} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
             "the prompt",
             *ways_down("max_tokens", soft_tokens),

@@ -10,11 +10,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.generation import SamplerDefaults
+from ..checkpoint.generation import SamplerDefaults, TokenDefaults
 from ..checkpoint.places import Place
 from ..errors import CheckpointError, Setting, SettingsError, brief
 
 SAMPLER = tuple(field.name for field in fields(SamplerDefaults))
+TOKENS = tuple(field.name for field in fields(TokenDefaults))
+MODES = ("diffusion", "ar", "auto")
 
 
 LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32, above 0
@@ -42,17 +44,19 @@ class Whole:
 
 @dataclass(frozen=True)
 class Real:
-    """The numbers above 0 that float32 holds, and with `zero` 0 and all that is nearer to it."""
+    """The numbers above 0 that float32 holds, up to `most`; with `zero` 0 and all nearer to it."""
 
     zero: bool = False
+    most: float = MOST
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        return (0 if self.zero else LEAST) <= value <= MOST
+        return (0 if self.zero else LEAST) <= value <= self.most
 
     def __str__(self) -> str:
-        return f"a number {'of at least' if self.zero else 'above'} 0 that float32 holds"
+        end = "that float32 holds" if self.most == MOST else f"up to {self.most:g}"
+        return f"a number {'of at least' if self.zero else 'above'} 0 {end}"
 
 
 RANGES: Mapping[str, Whole | Real] = {
@@ -64,8 +68,21 @@ RANGES: Mapping[str, Whole | Real] = {
     "t_max": Real(),
     "stability_threshold": Whole(0),
     "confidence_threshold": Real(),
+    "temperature": Real(zero=True),
+    "top_k": Whole(0),
+    "top_p": Real(most=1.0),
+    "min_p": Real(zero=True, most=1.0),
 }
 """The range of each setting that is a number."""
+
+
+_DENOISING, _WRITING = ("diffusion", "auto"), ("ar", "auto")
+OF_MODES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys((*SAMPLER, "exact_self_conditioning"), _DENOISING),
+    **dict.fromkeys((*TOKENS, "lookup"), _WRITING),
+    "auto_times": ("auto",),
+}
+"""The modes of each setting that not all have."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,10 @@ class Settings:
     last and the first step; stability_threshold: earlier argmax canvases that must be equal to
     stop (0: entropy alone decides); confidence_threshold: mean entropy in nats below which to
     stop; stop: texts that end the answer; exact_self_conditioning: always multiply by the whole
-    embedding. SettingsError names a value out of range.
+    embedding. mode: "diffusion", "ar" for a token at a time, or "auto" for the faster of both.
+    temperature, top_k, top_p, min_p: see TokenDefaults; lookup: draft tokens from what was written
+    before; auto_times: milliseconds a denoising step and a token, which decide in mode auto.
+    SettingsError names a value out of range, or a setting of a mode that is not asked for.
     """
 
     max_tokens: int | None = None
@@ -90,8 +110,16 @@ class Settings:
     confidence_threshold: float | None = None
     stop: tuple[str, ...] = ()
     exact_self_conditioning: bool = False
+    mode: str = "diffusion"
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    lookup: bool = False
+    auto_times: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        self._refuse_other_modes()
         for name, allowed in RANGES.items():
             if (value := getattr(self, name)) is not None and value not in allowed:
                 raise SettingsError(Setting(name), f" is {brief(value)}, expected {allowed}.")
@@ -108,6 +136,20 @@ class Settings:
                     Setting("stop"), f" has {brief(text)}, expected texts of at least a character."
                 )
 
+    def _refuse_other_modes(self) -> None:
+        """Raise for an unknown mode, and for a setting that the mode would ignore."""
+        if self.mode not in MODES:
+            raise SettingsError(
+                Setting("mode"), f" is {brief(self.mode)}, expected one of {', '.join(MODES)}."
+            )
+        for name, modes in OF_MODES.items():
+            if getattr(self, name) not in (None, False) and self.mode not in modes:
+                expected = " or ".join(modes)
+                got = (
+                    f" is for mode {expected}, and the mode is {self.mode}; leave it out, or give "
+                )
+                raise SettingsError(Setting(name), got, Setting("mode"), f" {expected}.")
+
     def resolved(self, config: ModelConfig, seed: int) -> "Resolved":
         """All sampler fields set: the caller's where given, else the checkpoint's.
 
@@ -118,8 +160,12 @@ class Settings:
             for name in SAMPLER
         }
         self._refuse_crossed(values["t_min"], values["t_max"], config.sampler_places)
-        sampler = SamplerDefaults(**values)
-        return Resolved(sampler, seed if self.seed is None else self.seed)
+        tokens = {
+            name: own if (own := getattr(self, name)) is not None else _shipped(config, name)
+            for name in TOKENS
+        }
+        seed = seed if self.seed is None else self.seed
+        return Resolved(SamplerDefaults(**values), TokenDefaults(**tokens), seed)
 
     def _refuse_crossed(self, t_min: float, t_max: float, places: Mapping[str, Place]) -> None:
         """Raise unless the temperatures fall, with the place of each that is not the caller's."""
@@ -142,7 +188,7 @@ class Settings:
 
 def _shipped(config: ModelConfig, name: str) -> Any:
     """The checkpoint's own value of a sampler setting; CheckpointError for one out of its range."""
-    value = getattr(config.sampler, name)
+    value = getattr(config.token_sampler if name in TOKENS else config.sampler, name)
     if value not in RANGES[name]:
         place = config.sampler_places.get(name, f"the checkpoint's {name}")
         said = f"{place} is {brief(value)}, expected {RANGES[name]}"
@@ -152,7 +198,8 @@ def _shipped(config: ModelConfig, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The sampler a generation really ran with."""
+    """The samplers a generation really runs with, of canvases and of single tokens."""
 
     sampler: SamplerDefaults
+    tokens: TokenDefaults
     seed: int

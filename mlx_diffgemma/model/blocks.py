@@ -121,6 +121,10 @@ class Layer:
         attended = self.attention(self._normed(x), cache, offset, visible)
         return self.after_attention(x, attended, self.encoder_scalar)
 
+    def step(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
+        """The layer in the encoder for one token, which sees all that is kept: x [1, 1, H]."""
+        return self.encode(x, cache, offset, ALL)
+
     def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
         """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H].
 

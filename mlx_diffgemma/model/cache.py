@@ -10,6 +10,7 @@ stands in `first_kept`, `num_slots` and `most_room`: buffers and the memory plan
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import Any
 from weakref import ReferenceType
 
 import mlx.core as mx
@@ -158,16 +159,27 @@ class LayerCache:
 class Prefix:
     """The encoded positions: their token ids and every layer's keys and values.
 
-    images: the runs of positions that stand for images, in order. model: the one that computes the
+    unread: the last ones, of which nobody has asked the device which tokens they are; images: the
+    runs of positions that stand for images, in order. model: the one that computes the
     keys and values, which no other can go on with; weak, so that a prefix keeps no weights alive.
     """
 
     layers: list[LayerCache]
-    tokens: list[int] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
     images: list[ImageRun] = field(default_factory=list)
     marked: int = 0
     reserved: int = 0
     model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
+    unread: list[mx.array] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The token ids; waits for those that are unread."""
+        if self.unread:
+            read = [_read(token) for token in self.unread]
+            self.known += read  # no call comes between, so that Ctrl-C cannot part them
+            self.unread = []
+        return self.known
 
     def is_of(self, model: object) -> bool:
         """True where `model` made this prefix."""
@@ -176,7 +188,7 @@ class Prefix:
     @property
     def length(self) -> int:
         """Encoded positions; the canvas stands at length, length + 1, ..."""
-        return len(self.tokens)
+        return len(self.known) + len(self.unread)
 
     @property
     def keys(self) -> list[mx.array]:
@@ -218,6 +230,10 @@ class Prefix:
         self.images = [*known, *images]  # no call comes between, so that Ctrl-C cannot part them
         self.tokens.extend(tokens)
 
+    def extend_unread(self, token: mx.array) -> None:
+        """Take over a token [1] whose keys and values are in the layers, known or not."""
+        self.unread.append(token)
+
     def mark(self) -> None:
         """Remember this point: a later prompt that shares the prefix can go back here."""
         self.marked = self.length
@@ -233,15 +249,28 @@ class Prefix:
             target = reachable  # the mark, or the start: in no image
         for layer in self.layers:
             layer.roll_back(target)
-        del self.tokens[target:]
+        self._forget(target)
         self.images = [run for run in self.images if run.stop <= target]
         self.marked = min(self.marked, target)
         return target
+
+    def _forget(self, target: int) -> None:
+        """Drop the tokens from `target` on, without waiting for those that are unread."""
+        if target > len(self.known):
+            del self.unread[target - len(self.known) :]
+        else:
+            self.unread.clear()
+            del self.known[target:]
 
     def arrays(self) -> list[mx.array]:
         """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""
         spans = [span for layer in self.layers for span in (layer.span, layer.saved) if span]
         return [array for span in spans for array in (span.keys, span.values)]
+
+
+def _read(token: mx.array) -> int:
+    value: Any = token.item()
+    return int(value)
 
 
 def _in_common(one: list[int], other: list[int]) -> int:

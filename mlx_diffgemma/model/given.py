@@ -61,6 +61,13 @@ def canvas_ids(given: Ids, vocab_size: int) -> mx.array:
     return given.reshape(1, -1) if isinstance(given, mx.array) else mx.array(ids)[None]
 
 
+def one_id(given: int | mx.array, vocab_size: int) -> mx.array:
+    """A token as an array [1]; PromptError for what is none. An array [1] is not looked into."""
+    if isinstance(given, mx.array) and given.size == 1 and mx.issubdtype(given.dtype, mx.integer):
+        return given.reshape(1)
+    return mx.array(token_ids([given], vocab_size, "step"), mx.int32)  # type: ignore[list-item]
+
+
 def floats(given: Floats, shape: tuple[int, int], what: str) -> mx.array:
     """An array of `shape`, or with 1 in front -> [1, *shape]; SettingsError for any other."""
     array = mx.array(given) if isinstance(given, np.ndarray) else given

@@ -19,7 +19,7 @@ from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding, Gathered
-from .given import Floats, Ids, canvas_ids, floats, image_list, token_ids
+from .given import Floats, Ids, canvas_ids, floats, image_list, one_id, token_ids
 from .images import Placed, pieces, placed
 from .vision import VisionTower
 
@@ -172,6 +172,22 @@ class Model:
         x = self.layers[-1].encode(x, prefix.layers[-1], prefix.length, visible)
         prefix.extend(ids, [image.run(prefix.length) for image in inside])
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
+
+    def step(self, token: int | mx.array, prefix: Prefix) -> mx.array:
+        """The causal pass of one token: an id or an array [1] -> logits [1, V] of the next one.
+
+        float32, softcapped. Extends `prefix`. An array may be one that nobody has evaluated, and
+        nothing here waits for it: whoever builds the next step before reading this one's result
+        keeps a GPU busy. PromptError for what is no id, and for another model's prefix.
+        """
+        ids = one_id(token, self.config.text.vocab_size)
+        self._make_room(own_prefix(prefix, self), 1)
+        x = self.embedding.lookup(ids[None])
+        for layer, cache in zip(self.layers, prefix.layers, strict=True):
+            x = layer.step(x, cache, prefix.length)
+        prefix.extend_unread(ids)
+        hidden = mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
+        return self.logits(hidden)[0]
 
     def _ahead(
         self, ids: Sequence[int], images: Sequence[Pixels] | None, prefix: Prefix

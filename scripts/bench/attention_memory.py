@@ -114,7 +114,7 @@ class Bench:
             self.model.new_prefix(),
             self.model.config.text,
         )
-        prefix.tokens = [0] * positions
+        prefix.known = [0] * positions
         prefix.reserve(positions + PREFILL_CHUNK + SIZES.canvas)
         for cache, layer in zip(prefix.layers, text.layers, strict=True):
             first = max(0, cache.first_visible(positions) - ROLLBACK) if layer.sliding else 0

@@ -1,0 +1,1 @@
+"""The same weights token by token, and the choice between both modes."""

@@ -1,0 +1,103 @@
+"""A generation in any mode: canvases, tokens, or of both what the router chooses."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..diffusion.canvas import AllPositions, Denoiser
+from ..diffusion.denoise import denoise
+from ..errors import SettingsError
+from ..generation.frame import Frame, committed
+from ..generation.noise import CounterNoise, fresh_seed
+from ..generation.prompt import Prompt, fitting_prefix, token_budget
+from ..generation.settings import Settings
+from ..images.pixels import Pixels
+from ..model.cache import Prefix
+from ..model.text import Model, Progress
+from .router import Router
+from .write import Writer, write
+
+
+def generate(
+    model: Model,
+    prompt_tokens: list[int],
+    settings: Settings,
+    *,
+    images: Sequence[Pixels] = (),
+    prefix: Prefix | None = None,
+    progress: Progress | None = None,
+    router: Router | None = None,
+    watched: bool = False,
+) -> Iterator[Frame]:
+    """Frames of the mode that the settings ask for; router: the one that decides in mode auto.
+
+    For the other arguments and errors see `diffusion.denoise.denoise`; watched: see `write`.
+    """
+    if settings.mode == "diffusion":
+        return denoise(
+            model, prompt_tokens, settings, images=images, prefix=prefix, progress=progress
+        )
+    if settings.mode == "ar":
+        return write(
+            model,
+            prompt_tokens,
+            settings,
+            images=images,
+            prefix=prefix,
+            progress=progress,
+            watched=watched,
+        )
+    if router is None:
+        raise SettingsError("mode auto has no router, expected one with the times it decides by.")
+    prompt = Prompt(prompt_tokens, model.placed(prompt_tokens, images))
+    budget = token_budget(
+        model.config, len(prompt_tokens), settings.max_tokens, prompt.soft_tokens, mode="auto"
+    )
+    resolved = settings.resolved(model.config, fresh_seed())
+    noise = CounterNoise(resolved.seed)
+    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched)
+    prefix = fitting_prefix(model, prefix, prompt)
+    return _Auto(denoiser, writer, router, budget).run(prefix, progress)
+
+
+@dataclass(frozen=True)
+class _Auto:
+    """Segment behind segment, each in the mode that the router chooses."""
+
+    denoiser: Denoiser
+    writer: Writer
+    router: Router
+    max_tokens: int
+
+    def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[Frame]:
+        config, prompt = self.denoiser.model.config, self.denoiser.prompt
+        C, context = config.canvas_length, config.text.max_position_embeddings
+        prefix.reserve(min(context, len(prompt.tokens) + -(-self.max_tokens // C) * C))
+        written: list[int] = []
+        number = 0
+        while True:
+            left = self.max_tokens - len(written)
+            room = context - len(prompt.tokens) - len(written)
+            mode = self.router.decide(number, left, room).mode
+            if mode == "diffusion":
+                behind = [*prompt.tokens, *written][max(prefix.length, len(prompt.tokens)) :]
+                last = yield from self.denoiser.next_canvas(
+                    number, behind, prefix, AllPositions(), progress=progress
+                )
+                self.router.steps.append(last.step + 1)
+            else:
+                last = yield from self.writer.segment(
+                    number, written, min(C, left), prefix, progress=progress
+                )
+            tokens = last.tokens[:left]
+            stops = np.flatnonzero(np.isin(tokens, config.stop_ids))
+            tokens = tokens[: stops[0] + 1] if stops.size else tokens
+            written += tokens.tolist()
+            full = len(written) == self.max_tokens
+            reason = "stop" if stops.size else "length" if full else None
+            yield committed(last, tokens, reason)
+            if reason:
+                return
+            number += 1
