@@ -13,12 +13,45 @@ DenseWeights = Literal["packed", "16-bit"]
 
 
 @dataclass(frozen=True)
+class ModeTimes:
+    """Milliseconds that were measured for one model on one machine, by which mode auto decides.
+
+    step_ms: a denoising step; token_ms: a token of mode ar; commit_ms: the causal pass over a whole
+    canvas, None where it was not measured; rows_ms: causal passes over so many rows.
+    """
+
+    step_ms: float
+    token_ms: float
+    commit_ms: float | None = None
+    rows_ms: tuple[tuple[int, float], ...] = ()
+
+    @staticmethod
+    def from_json(value: Any) -> "ModeTimes":
+        """The times in a file; SettingsError where they are none."""
+        try:
+            rows = tuple((int(rows), float(ms)) for rows, ms in value.get("rows_ms", ()))
+            commit = value.get("commit_ms")
+            times = ModeTimes(
+                float(value["step_ms"]),
+                float(value["token_ms"]),
+                None if commit is None else float(commit),
+                rows,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise SettingsError(
+                f"times are {value!r:.40}, expected milliseconds; tune again."
+            ) from None
+        return times
+
+
+@dataclass(frozen=True)
 class Choices:
     """The way a network runs on one machine; every default is the engine's own behaviour.
 
     prefill_chunk: prompt positions encoded at a time; head_chunk_logits: logits that exist at a
     time; None for the engine's. dense_weights: attention, dense MLP and embedding as the checkpoint
-    packs them, or unpacked once at load. dtype: of activations, None for the checkpoint's.
+    packs them, or unpacked once at load. dtype: of activations, None for the checkpoint's. times:
+    of both modes, None where they were not measured.
     """
 
     prefill_chunk: int | None = None
@@ -28,6 +61,7 @@ class Choices:
     denoise_kernels: Preference = "auto"
     soft_gather_kernels: Preference = "auto"
     dtype: FloatName | None = None
+    times: ModeTimes | None = None
 
     def __post_init__(self) -> None:
         for name in ("prefill_chunk", "head_chunk_logits"):
@@ -52,9 +86,10 @@ class Choices:
             raise SettingsError(f"choices are {value!r:.40}, expected an object.")
         if unknown := sorted(set(value) - names):
             raise SettingsError(f"choices have {unknown[0]!r:.40}, which is none; tune again.")
-        if missing := sorted(names - set(value)):
+        if missing := sorted(names - {"times"} - set(value)):
             raise SettingsError(f"choices lack {missing[0]}; tune again.")
-        return Choices(**value)
+        times = value.get("times")
+        return Choices(**{**value, "times": None if times is None else ModeTimes.from_json(times)})
 
 
 KERNELS = ("experts_kernels", "denoise_kernels", "soft_gather_kernels")
