@@ -18,7 +18,7 @@ PARAMETERS = {
     "add": {"a": ("integer", "First"), "b": ("integer", "Second")},
     "timer": {"minutes": ("integer", "Minutes")},
 }
-WEATHERS = "sunny cloudy rainy windy foggy snowy stormy".split()
+WEATHERS = ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy", "stormy")
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,7 @@ def tools(rng: random.Random) -> Example:
     rng.shuffle(names)
     declared = declarations(rng, names)
     wish = WISHES[name](rng)
-    asking = Example(
-        "no tool", (user(wish.question),), wish.refusal, wish.key, "No tool."
-    )
+    asking = Example("no tool", (user(wish.question),), wish.refusal, wish.key, "No tool.")
     if wish.refusal and rng.random() < 0.15:
         return asking
     if rng.random() < 0.6:
