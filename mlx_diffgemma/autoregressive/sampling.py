@@ -148,16 +148,19 @@ def cut(
 def _of_all(
     logits: mx.array, peak: mx.array, uniforms: mx.array, sampler: TokenDefaults
 ) -> mx.array:
-    """A token [R] of the whole vocabulary with two uniforms; cuts are masks over it.
-
-    Only top_p without top_k has to sort it.
-    """
+    """A token [R] of the whole vocabulary with two uniforms; cuts are a mask over it."""
     weights = exp((logits - peak) / sampler.temperature)
-    kept = weights >= sampler.min_p
-    if sampler.top_p < 1:
-        order = mx.argsort(-logits, axis=-1)
-        values = mx.take_along_axis(logits, order, axis=-1)
-        _, first = cut(values, peak, sampler.temperature, sampler.top_p, sampler.min_p)
-        kept = mx.put_along_axis(mx.zeros_like(kept), order, first, axis=-1)
-    weights = mx.where(kept, weights, 0.0)
+    weights = mx.where(kept_of_all(logits, weights, peak, sampler), weights, 0.0)
     return draw_weighted(weights, slice_masses(weights), uniforms)
+
+
+def kept_of_all(
+    logits: mx.array, weights: mx.array, peak: mx.array, sampler: TokenDefaults
+) -> mx.array:
+    """The mask [R, V] of top_p and min_p without top_k; only top_p has to sort the vocabulary."""
+    if sampler.top_p == 1:
+        return weights >= sampler.min_p
+    order = mx.argsort(-logits, axis=-1)
+    values = mx.take_along_axis(logits, order, axis=-1)
+    _, kept = cut(values, peak, sampler.temperature, sampler.top_p, sampler.min_p)
+    return mx.put_along_axis(mx.zeros_like(kept), order, kept, axis=-1)
