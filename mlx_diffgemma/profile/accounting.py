@@ -6,10 +6,11 @@ from statistics import mean, median
 from typing import Any
 
 from ..checkpoint.tensors import StoredTensors
+from ..machine.chips import Chip, chip_of
+from ..model.roofline import bound
+from ..model.work import SELF_CONDITIONING, Work, encode_work, packed_bits, step_work, total
 from .components import Components, summarise
 from .measurement import Measurement
-from .roofline import Chip, bound, find_chip
-from .work import SELF_CONDITIONING, Work, encode_work, packed_bits, step_work, total
 
 
 def measured_components(measured: Measurement) -> Components | None:
@@ -47,8 +48,7 @@ class Accounting:
         if all(len(canvas.step_seconds) == 1 for canvas in canvases):
             self.parts[SELF_CONDITIONING] = Work()
         self.step = total(self.parts)
-        brand = machine.chip if machine.device == "gpu" else None
-        self.chip = find_chip(brand, machine.gpu_cores) if brand else None
+        self.chip = chip_of(machine)
 
     def component_rows(self, components: Components) -> dict[str, Any]:
         """Time, share, FLOPs and bytes of each component."""
