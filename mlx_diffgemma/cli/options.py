@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..generation.settings import Settings
 
 MODEL_HELP = (
-    "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
+    "A folder, a repository of the Hugging Face Hub, tiny-chat or tiny-sudoku. Default: "
     "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
