@@ -32,10 +32,10 @@ class Sampled:
         token: Any = self.token.item()
         return int(token)
 
-    def look(self) -> tuple[float, float]:
-        """Entropy and top probability, NaN where nobody watches."""
+    def look(self) -> tuple[float, float | None]:
+        """Entropy and top probability, NaN and None where nobody watches."""
         if self.seen is None:
-            return math.nan, math.nan
+            return math.nan, None
         entropy, top = np.array(self.seen)
         return float(entropy), float(top)
 
