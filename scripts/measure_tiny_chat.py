@@ -63,7 +63,9 @@ def main() -> None:
     print(table(rows))
 
 
-def measure(session: dg.Session, examples: Sequence[Example], way: str, wrong: int) -> dict[str, float]:
+def measure(
+    session: dg.Session, examples: Sequence[Example], way: str, wrong: int
+) -> dict[str, float]:
     """Right answers in one way, with canvases, steps and tokens of all; prints `wrong` mistakes."""
     totals = {"n": len(examples), "right": 0, "canvases": 0, "steps": 0, "tokens": 0}
     for seed, example in enumerate(examples):

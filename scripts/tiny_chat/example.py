@@ -43,7 +43,11 @@ class Example:
     @property
     def expected(self) -> str:
         """The whole answer up to its end, with the markers of thoughts and calls."""
-        return f"<|channel>thought\n{self.thought}\n<channel|>{self.answer}" if self.think else self.answer
+        return (
+            f"<|channel>thought\n{self.thought}\n<channel|>{self.answer}"
+            if self.think
+            else self.answer
+        )
 
     def prompt(self, tokenizer: Tokenizer) -> str:
         """The text that the checkpoint's chat template makes of it."""

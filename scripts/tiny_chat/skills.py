@@ -47,7 +47,9 @@ def held_out(skill: str, number: int, seed: int = 1) -> list[Example]:
             break
         example = _of(skill, rng.choice(MAKERS)(rng))
         if example and example.held_out:
-            found.setdefault(json.dumps(asdict(replace(example, answer="", key="", thought=""))), example)
+            found.setdefault(
+                json.dumps(asdict(replace(example, answer="", key="", thought=""))), example
+            )
     return list(found.values())
 
 

@@ -90,9 +90,7 @@ def tools(rng: random.Random) -> Example:
     rng.shuffle(names)
     declared = declarations(rng, names)
     wish = WISHES[name](rng)
-    asking = Example(
-        "no tool", (user(wish.question),), wish.refusal, wish.key, "No tool."
-    )
+    asking = Example("no tool", (user(wish.question),), wish.refusal, wish.key, "No tool.")
     if wish.refusal and rng.random() < 0.15:
         return asking
     if rng.random() < 0.6:
