@@ -25,8 +25,8 @@ class Drawn(NamedTuple):
     """A token that was read, and of its distribution entropy in nats and largest probability."""
 
     token: int
-    entropy: float
-    top_probability: float
+    entropy: float = math.nan
+    top_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Sampled:
         return Sampled(self.tokens[rows], None if self.seen is None else self.seen[rows])
 
     def read(self) -> list[Drawn]:
-        """The rows, once they are there; entropy and probability NaN where nobody watches."""
+        """The rows, once they are there; entropy NaN and no probability where nobody watches."""
         ids = np.array(self.tokens).tolist()
         if self.seen is None:
-            return [Drawn(token, math.nan, math.nan) for token in ids]
+            return [Drawn(token) for token in ids]
         seen = np.array(self.seen).tolist()
         return [Drawn(token, *both) for token, both in zip(ids, seen, strict=True)]
 
