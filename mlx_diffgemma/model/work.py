@@ -8,9 +8,11 @@ pass, and the keys and values that attention reads.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..checkpoint.config import LayerConfig, ModelConfig
 from ..checkpoint.quantization import QuantizationConfig
+from ..checkpoint.tensors import StoredTensors
 from .text import PREFILL_CHUNK
 
 ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"
@@ -231,6 +233,22 @@ def _soft_embedding(config: ModelConfig, dense_rows: float, bits: BitsOf) -> Wor
     flops = 2.0 * H * (dense_rows * V + gathered * TOKENS_GATHERED)
     rows_read = gathered * TOKENS_GATHERED + (V if dense_rows else 0)
     return Work(flops, rows_read * H * bits(TABLE) / 8)
+
+
+def stored_bits(
+    folder: Path,
+    config: ModelConfig,
+    item_bytes: int,
+    *,
+    unpacked: bool = False,
+    shape_only: bool = False,
+) -> BitsOf:
+    """The bits per weight of a checkpoint folder's modules, for activations of `item_bytes` bytes.
+
+    unpacked: see `packed_bits`; shape_only: the folder's files may end behind their headers.
+    """
+    stored = StoredTensors(folder, config, shape_only=shape_only)
+    return packed_bits(stored.packing, item_bytes, unpacked=unpacked)
 
 
 def packed_bits(packing_of: PackingOf, item_bytes: int, *, unpacked: bool = False) -> BitsOf:

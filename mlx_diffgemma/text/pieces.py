@@ -44,9 +44,12 @@ class PieceReader:
         self.opening = self.tokenizer.id_of("<|channel>")
         self.closing = self.tokenizer.id_of("<channel|>")
 
-    def read(self, ids: Sequence[int]) -> Parts:
-        """The parts of a canvas behind all that is finished."""
-        return self._take_apart(ids, last=True)[0]
+    def read(self, ids: Sequence[int], *, more: bool = False) -> Parts:
+        """The parts of a canvas behind all that is finished.
+
+        more: further tokens may come, so that an unfinished character shows nothing yet.
+        """
+        return self._take_apart(ids, last=not more)[0]
 
     def finish(self, ids: Sequence[int]) -> Parts:
         """The parts of a finished canvas; what comes next continues it, its last character too."""
