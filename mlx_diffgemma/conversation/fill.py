@@ -19,7 +19,8 @@ from ..generation.frame import Frame
 from ..generation.settings import SettingFields, Settings
 from ..model.cache import Prefix
 from ..model.text import Progress
-from ..text.chat import Answer, Message
+from ..text.answer import Answer
+from ..text.chat import Message
 from ..text.holes import Template, encode_texts
 from ..text.tokenizer import Tokenizer
 from .prompt import Prompt, as_it_is, messages_for, rendered

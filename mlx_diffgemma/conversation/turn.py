@@ -21,7 +21,9 @@ from ..images.video import Clip
 from ..kernels import dispatch
 from ..model.cache import Prefix
 from ..model.text import Progress
-from ..text.chat import Answer, Message, parse_answer
+from ..text.answer import Answer
+from ..text.chat import Message
+from ..text.reader import parse_answer
 from ..version import __version__
 from .prompt import Prompt
 from .reply import ImageInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
