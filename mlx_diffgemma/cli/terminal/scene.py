@@ -32,7 +32,8 @@ def turn_reader(turn: Turn) -> Reader:
         ids = frame.tokens.tolist()
         if frame.committed:
             return pieces.finish(ids)
-        return pieces.read(ids, settled=len(ids) if frame.mode == "ar" else 0)
+        settled = len(ids) if frame.mode == "ar" else 0
+        return pieces.read(ids, settled)
 
     return read
 
