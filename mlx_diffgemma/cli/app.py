@@ -95,7 +95,7 @@ def program(
 ) -> None:
     """DiffusionGemma on Apple silicon: text by denoising a canvas, seen while it happens.
 
-    Try it without a download: mlx-diffgemma generate --model tiny-sudoku PUZZLE
+    Try it without a download: mlx-diffgemma generate --model tiny-chat "What is 17 + 25?"
     """
     if version:
         from ..version import __version__

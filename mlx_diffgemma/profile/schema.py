@@ -13,10 +13,11 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..conversation.reply import SamplerInfo
+from ..machine.chips import Chip
 from ..machine.identity import Machine
+from ..model.roofline import Bound
 from .condition import Condition
 from .encoder_head import TextScores
-from .roofline import Bound, Chip
 
 
 @dataclass(frozen=True)
