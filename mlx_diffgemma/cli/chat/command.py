@@ -28,8 +28,9 @@ def command(
 ) -> int:
     """Talk with a model; /help lists what can be typed beside questions.
 
-    Ctrl-C stops an answer and keeps what is finished, and in mode ar every token; Ctrl-D leaves. Without a terminal every line
-    of standard input is a question, the answers go to standard output, and Ctrl-C ends the chat.
+    Ctrl-C stops an answer and keeps what is finished, in mode ar every token; Ctrl-D leaves.
+    Without a terminal every line of standard input is a question, the answers go to standard
+    output, and Ctrl-C ends the chat.
     """
     from ..answer.loading import load_session
     from ..answer.media import read_media

@@ -138,7 +138,7 @@ def _mode(talk: Talk, argument: str) -> None:
     say(f"mode: {talk.settings.mode}, {MODE_MEANS[talk.settings.mode]}.")
     if resting := [typed for n in talk.resting if (typed := OPTION_OF[n]) not in talk.noted]:
         talk.noted.update(resting)
-        say(f"note: mode {talk.settings.mode} has no {', '.join(resting)}; they rest meanwhile.")
+        say(f"note: not used in mode {talk.settings.mode}: {', '.join(resting)}.")
 
 
 def _image(talk: Talk, argument: str) -> None:
