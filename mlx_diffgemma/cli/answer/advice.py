@@ -60,7 +60,7 @@ def after_wrong(turn: Turn, in_chat: bool) -> str:
 def _more_tokens(turn: Turn) -> int:
     """Twice as many tokens, or as many as the context holds; of mode diffusion whole canvases."""
     config = turn.session.model.config
-    C = config.canvas_length if turn.settings.mode == "diffusion" else 1
+    C = config.canvas_length if turn.settings.certain_mode == "diffusion" else 1
     context = config.text.max_position_embeddings
     fitting = (context - len(turn.prompt_ids)) // C
     return C * min(fitting, -(-2 * turn.sampler.max_tokens // C))
