@@ -45,6 +45,9 @@ class PackingOptions:
     attention_bits: int | None = option(
         "--attention-bits", "Bits of attention's projections. Default: 8.", "N"
     )
+    mlp_bits: int | None = option(
+        "--mlp-bits", "Bits of the dense MLP beside the experts. Default: 8.", "N"
+    )
     experts_bits: int | None = option(
         "--experts-bits", "Bits of the experts. Default: as --quantize says.", "N"
     )

@@ -70,7 +70,7 @@ def test_a_draft_survives_an_error(
 ) -> None:
     import mlx_diffgemma.conversation.turn as turn
 
-    usual = turn.denoise
+    usual = turn.generate
 
     def broken(*arguments: Any, **options: Any) -> Iterator[Frame]:
         for frame in usual(*arguments, **options):
@@ -78,7 +78,7 @@ def test_a_draft_survives_an_error(
                 raise MemoryError
             yield frame
 
-    monkeypatch.setattr(turn, "denoise", broken)
+    monkeypatch.setattr(turn, "generate", broken)
     command = ("generate", "Hi", "--model", random_folder, "--seed", 3, "--max-tokens", 8)
     done = run(*command)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -88,3 +88,13 @@ def test_a_draft_survives_an_error(
     kept = run(*command, "--keep-draft")
     assert kept.exit_code == 1
     assert harmless(kept.stdout).splitlines() == draft
+
+
+def test_tokens_of_mode_ar_are_no_draft(session: Session) -> None:
+    session.reset()
+    turn = session.turn("Hi", settings=dg.Settings(seed=3, max_tokens=4, mode="ar"))
+    draft = Draft(turn)
+    for number, frame in enumerate(turn, 1):
+        draft.take(frame)
+        assert draft.text() == ""
+        assert len(turn.reply().text) == min(number, 4)  # a token is a character here
