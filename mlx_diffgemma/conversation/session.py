@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any, Unpack
 
 from ..assets import Task
+from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router
 from ..diffusion.infill import needed_positions
 from ..errors import PromptError
 from ..generation.frame import Frame
 from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
-from ..machine.choices import Choices
+from ..machine.choices import Choices, ModeTimes
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
@@ -140,7 +141,12 @@ class Session:
             )
             limited, sampler = self._limited(asked, settings)
             self.system = over
-            return Turn(self, question, asked, limited, sampler, raw, progress, puzzle, think)
+            lookup = lookup_of(limited, self.mode_times)
+            return Turn(
+                *(self, question, asked, limited, sampler, raw, progress, puzzle),
+                thinking=think,
+                lookup=lookup,
+            )
 
         return self.conversation.begin(made)
 
@@ -179,8 +185,8 @@ class Session:
 
     def router(self, settings: Settings, thinking: bool) -> Router:
         """The router of an answer in mode auto; times are measured now where nothing tells them."""
-        tuned = self.tuned.times if self.tuned else None
-        times = self.clock.times(settings.auto_times, tuned, partial(measure, self.model))
+        elsewhere = partial(measure, self.model)
+        times = self.clock.times(settings.auto_times, self.mode_times, elsewhere)
         return Router(times, self.model.config.canvas_length, thinking)
 
     def _system_text(self, given: str | None) -> str | None:
@@ -244,6 +250,11 @@ class Session:
         if any(message.media for message in messages):
             require_sight(self.model, self.tokenizer)
         self.conversation.restore(messages, system)
+
+    @property
+    def mode_times(self) -> ModeTimes | None:
+        """The times of both modes that were tuned, if they were."""
+        return self.tuned.times if self.tuned else None
 
     @property
     def history(self) -> list[Message]:

@@ -101,6 +101,6 @@ def _token_ms(model: Model) -> float:
         began = time.perf_counter()
         drawn = sample(model.step(token, prefix), uniforms[number : number + 1], TokenDefaults())
         drawn.read()
-        token = drawn.token
+        token = drawn.tokens
         seconds.append(time.perf_counter() - began)
     return 1e3 * median(seconds[WARM:])
