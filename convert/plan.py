@@ -11,6 +11,8 @@ from functools import cached_property
 
 from ..checkpoint.quantization import QuantizationConfig
 from ..errors import CheckpointError
+from ..machine.dtypes import ITEM_BYTES
+from ..model.work import packed_bits, token_work, total
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint
@@ -58,6 +60,17 @@ class Plan:
     def packed(self) -> dict[str, QuantizationConfig]:
         """The packed modules of the target, by path."""
         return {entry.module: entry.packing for entry in self.entries if entry.packing}
+
+    @property
+    def token_bytes(self) -> int | None:
+        """Bytes of weights that a token of mode ar reads; None where the checkpoint lacks it."""
+        config = self.source.config
+        if "ar" not in config.modes:
+            return None
+        first = next(self.entries)  # all numbers have one dtype
+        bits = packed_bits(self.packed.get, ITEM_BYTES[first.dtype])
+        work = token_work(config, 0, bits, item_bytes=ITEM_BYTES[first.dtype])
+        return round(total(work).weight_bytes)
 
     @property
     def unfit(self) -> list[str]:

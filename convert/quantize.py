@@ -34,6 +34,7 @@ class RecipeOptions:
     group_size: int | None = None
     embed_bits: int | None = None
     attention_bits: int | None = None
+    mlp_bits: int | None = None
     experts_bits: int | None = None
     embed_vision: bool = True
 
@@ -46,8 +47,9 @@ class Recipe:
     default: QuantizationConfig | None
     embedding: QuantizationConfig | None
     attention: QuantizationConfig | None
+    mlp: QuantizationConfig | None
     experts: QuantizationConfig | None
-    kept: QuantizationConfig | None  # dense MLP and router
+    kept: QuantizationConfig | None  # the router
     embed_vision: bool
 
     def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
@@ -63,6 +65,8 @@ class Recipe:
             return self.attention
         if ".experts." in module:
             return self.experts
+        if ".mlp." in module:
+            return self.mlp
         return self.kept if is_kept(module) else self.default
 
 
@@ -81,11 +85,11 @@ def make_recipe(options: RecipeOptions) -> Recipe:
         )
     preset = PRESETS[options.quantize]
     if preset is None:
-        for option in ("group_size", "embed_bits", "attention_bits", "experts_bits"):
+        for option in ("group_size", "embed_bits", "attention_bits", "mlp_bits", "experts_bits"):
             if (value := getattr(options, option)) is not None:
                 said = (f" is {value}, but ", Setting("quantize"), " is none: nothing is packed.")
                 raise SettingsError(Setting(option), *said)
-        return Recipe(options.quantize, None, None, None, None, None, False)
+        return Recipe(options.quantize, None, None, None, None, None, None, False)
     group_size = preset.group_size if options.group_size is None else options.group_size
     default = _checked("group_size", QuantizationConfig(preset.mode, preset.bits, group_size))
     experts_bits = default.bits if options.experts_bits is None else options.experts_bits
@@ -95,6 +99,7 @@ def make_recipe(options: RecipeOptions) -> Recipe:
         default=default,
         embedding=_kept("embed_bits", options.embed_bits),
         attention=_kept("attention_bits", options.attention_bits),
+        mlp=_kept("mlp_bits", options.mlp_bits),
         experts=_checked("experts_bits", experts),
         kept=_kept("embed_bits", None),
         embed_vision=options.embed_vision,

@@ -37,7 +37,7 @@ def table() -> Iterator[str]:
         folder = write_sparse(Path(name))
         config = read_config(folder)
         plans = recipe_plans(folder, config, config.dtype)
-        shown_plans = [*(plans[recipe] for recipe in SHOWN), plan_memory(folder)]
+        shown_plans = [*(plans[recipe].memory for recipe in SHOWN), plan_memory(folder)]
         header = ["Mac", "for the GPU", *(f"`{recipe}`" for recipe in SHOWN), "bfloat16"]
         yield f"| {' | '.join(header)} |"
         yield f"|{' --- |' * len(header)}"

@@ -33,7 +33,7 @@ def load(
     progress: Progress | None = None,
     choices: Choices | None = None,
 ) -> Session:
-    """A Session with `model`: a folder, a repository id, or "tiny-sudoku".
+    """A Session with `model`: a folder, a repository id, "tiny-chat" or "tiny-sudoku".
 
     dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
     without it only the local cache is looked at. FitError when it cannot fit, unless `force`.

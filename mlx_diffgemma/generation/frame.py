@@ -1,6 +1,5 @@
 """Frames: what a generation shows of itself, a step or a token at a time."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ class Frame:
     encode_seconds the encoder took before this segment; dense_rows: positions whose next soft
     embedding takes the whole product. finish_reason ("stop" or "length") is set on the last frame
     of all. text is filled where a tokenizer is known. mode: "diffusion" or "ar"; there entropies
-    are NaN where nobody looks at them, as is top_probability, the last token's.
+    are NaN where nobody looks at them, and top_probability, the last token's, is None.
     """
 
     canvas: int
@@ -35,7 +34,7 @@ class Frame:
     finish_reason: str | None = None
     text: str = ""
     mode: str = "diffusion"
-    top_probability: float = math.nan
+    top_probability: float | None = None
 
     @property
     def mean_entropy(self) -> float:

@@ -1,7 +1,7 @@
 """Choices for a machine: ways to compute the same numbers, and how many at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from ..errors import SettingsError
@@ -72,6 +72,11 @@ class Choices:
             if getattr(self, name) not in allowed:
                 expected = ", ".join(str(value) for value in allowed)
                 raise SettingsError(f"{name} is {getattr(self, name)!r}, expected {expected}.")
+
+    @property
+    def alter(self) -> bool:
+        """True where the network runs otherwise than by the engine's own behaviour."""
+        return replace(self, times=None) != Choices()
 
     @property
     def unpacks(self) -> bool:

@@ -154,7 +154,7 @@ def fit_check(
     folder: Path, dtype: str | None = None, choices: Choices | None = None
 ) -> Callable[[int], None]:
     """FitError, with the numbers, for a context whose cache cannot fit beside the weights."""
-    plan, tuned = plan_memory(folder, dtype, choices), choices not in (None, Choices())
+    plan, tuned = plan_memory(folder, dtype, choices), choices is not None and choices.alter
     without = ", leave out what was tuned with --no-tune" if tuned else ""
 
     def check(context: int) -> None:

@@ -55,7 +55,7 @@ def load_network(
     model = build(tensors, read)
     model.find_non_finite = partial(first_non_finite, folder)
     dropped = tensors.finish()
-    if choices != Choices():
+    if choices.alter:
         model = variant(model, choices)
     return Loaded(model, tensors.num_parameters(), dropped)
 

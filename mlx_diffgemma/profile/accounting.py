@@ -5,11 +5,11 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from ..checkpoint.tensors import StoredTensors
+from ..machine.chips import Chip, chip_of
+from ..model.roofline import bound
+from ..model.work import SELF_CONDITIONING, Work, encode_work, step_work, stored_bits, total
 from .components import Components, summarise
 from .measurement import Measurement
-from .roofline import Chip, bound, find_chip
-from .work import SELF_CONDITIONING, Work, encode_work, packed_bits, step_work, total
 
 
 def measured_components(measured: Measurement) -> Components | None:
@@ -32,8 +32,8 @@ class Accounting:
     def __init__(self, measured: Measurement) -> None:
         model, machine = measured.session.model, measured.machine
         self.config, self.item_bytes = model.config, model.dtype.size
-        stored = StoredTensors(Path(measured.session.info.path), self.config)
-        self.bits = packed_bits(stored.packing, self.item_bytes)
+        folder = Path(measured.session.info.path)
+        self.bits = stored_bits(folder, self.config, self.item_bytes)
         canvases = measured.canvases
         self.prefix = round(median(canvas.prefix for canvas in canvases))
         self.prompt = round(median(len(record.question.tokens) for record in measured.records))
@@ -47,8 +47,7 @@ class Accounting:
         if all(len(canvas.step_seconds) == 1 for canvas in canvases):
             self.parts[SELF_CONDITIONING] = Work()
         self.step = total(self.parts)
-        brand = machine.chip if machine.device == "gpu" else None
-        self.chip = find_chip(brand, machine.gpu_cores) if brand else None
+        self.chip = chip_of(machine)
 
     def component_rows(self, components: Components) -> dict[str, Any]:
         """Time, share, FLOPs and bytes of each component."""

@@ -22,13 +22,21 @@ import mlx.core as mx
 from ..diffusion import canvas as loop
 from ..diffusion import soft
 from ..model.text import Model
+from ..model.work import (
+    ATTENTION,
+    DENSE_MLP,
+    EXPERTS,
+    HEAD,
+    NORMS,
+    ROUTER,
+    SELF_CONDITIONING,
+)
 from .measurement import Span, StepParts
-from .work import ATTENTION, DENSE_MLP, EXPERTS, HEAD, ROUTER, SELF_CONDITIONING
 
 T = TypeVar("T")
 
 MOST_OVERHEAD = 0.1  # of a step: with more, shares would describe the fences and not the step
-SAMPLER, NORMS, HOST, ENCODER = "sampler", "norms", "host", "encoder"
+SAMPLER, HOST, ENCODER = "sampler", "host", "encoder"
 COMPONENTS = (
     ATTENTION,
     EXPERTS,

@@ -8,15 +8,16 @@ docs/profile.md explains the same keys to people.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..conversation.reply import SamplerInfo
+from ..machine.chips import Chip
 from ..machine.identity import Machine
+from ..model.roofline import Bound
 from .condition import Condition
 from .encoder_head import TextScores
-from .roofline import Bound, Chip
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Optional:
     kind: Any
 
 
-def kinds(record: type) -> dict[str, Any]:
+def kinds(record: Any) -> dict[str, Any]:
     """The kind of each field of a dataclass."""
     return {name: _kind(hint) for name, hint in get_type_hints(record).items()}
 
@@ -35,11 +36,14 @@ def _kind(hint: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is UnionType:
         (present,) = (one for one in arguments if one is not NoneType)
-        return f"{_kind(present)}?"
+        kind = _kind(present)
+        return f"{kind}?" if isinstance(kind, str) else Optional(kind)
     if origin is tuple:
         return [_kind(arguments[0])]
     if origin is dict:
         return {"*": _kind(arguments[1])}
+    if is_dataclass(hint):
+        return kinds(hint)
     return {str: "text", bool: "flag", int: "whole", float: "number"}[hint]
 
 
@@ -192,7 +196,7 @@ PROFILE = {
     "answers": [ANSWER],
 }
 
-ADDED = frozenset({"complete"})  # keys that files of version 1 from before them lack
+ADDED = frozenset({"complete", "sampler.ar"})  # keys that files of version 1 from before them lack
 
 
 def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:

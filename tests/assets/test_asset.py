@@ -236,7 +236,7 @@ def test_an_answer_fills_the_canvas_with_its_stop_id(puzzles):
 
 
 def test_embedded_folders_are_found_by_name_alone():
-    assert list(EMBEDDED) == ["tiny-sudoku"]
+    assert list(EMBEDDED) == ["tiny-chat", "tiny-sudoku"]
     assert FOLDER.is_dir()
     for name in [
         "",

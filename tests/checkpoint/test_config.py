@@ -295,7 +295,7 @@ def test_a_checkpoint_says_its_task_and_modes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("own", [ABSENT, None, {}, {"task": None, "modes": None}])
 def test_a_checkpoint_that_says_nothing_answers_any_prompt(tmp_path: Path, own: Any) -> None:
     config = read(tmp_path, GOOGLE if own is ABSENT else GOOGLE | {"mlx_diffgemma": own})
-    assert (config.task, config.modes) == (None, ("diffusion",))
+    assert (config.task, config.modes) == (None, ("diffusion", "ar"))
 
 
 @pytest.mark.parametrize(

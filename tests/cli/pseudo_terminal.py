@@ -32,7 +32,7 @@ GRID_TOP = "┌───────┬───────┬─────�
 PACED = """
 import os, sys, time
 import mlx_diffgemma.conversation.turn as turn
-pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.denoise
+pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.generate
 
 def paced(*arguments, **options):
     for frame in fast(*arguments, **options):
@@ -43,7 +43,7 @@ def paced(*arguments, **options):
         if not frame.committed:
             time.sleep(pause)
 
-turn.denoise = paced
+turn.generate = paced
 sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
 from mlx_diffgemma.cli.app import main
 main()

@@ -17,7 +17,14 @@ from repository import COMMIT, REPO, serve
 
 from mlx_diffgemma.checkpoint import hub, remote
 
-PLAN_KEYS = ["tensors", "tensor_count", "tensor_bytes", "peak_memory_bytes", "dropped"]
+PLAN_KEYS = [
+    "tensors",
+    "tensor_count",
+    "tensor_bytes",
+    "token_bytes",
+    "peak_memory_bytes",
+    "dropped",
+]
 TENSOR_KEYS = ["name", "dtype", "shape", "source", "bits", "bytes"]
 
 
@@ -112,6 +119,17 @@ def test_dry_run_writes_nothing(run: Any, tmp_path: Path) -> None:
     ):
         assert part in done.stdout
     assert "294 with" in done.stdout
+
+
+def test_dry_run_says_what_a_token_reads(run: Any) -> None:
+    """Mode ar's, so nothing of a checkpoint without it."""
+    chat = ("convert", "tiny-chat", "--requantize", "--dry-run")
+    (line,) = (line for line in run(*chat).stdout.splitlines() if line.startswith("a token"))
+    assert_says(line, "a token ... reads ... in mode ar (arithmetic)")
+    assert "a token" not in run("convert", "tiny-sudoku", "--dry-run").stdout
+    fewer = [*chat[1:], "--attention-bits", "4", "--embed-bits", "4", "--mlp-bits", "4"]
+    assert described(run, *fewer)["token_bytes"] < described(run, *chat[1:])["token_bytes"]
+    assert described(run, "tiny-sudoku", "--dry-run")["token_bytes"] is None
 
 
 def test_dry_run_as_json(run: Any, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from repository import COMMIT, REPO, refused, serve
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.conversation.loading import place_of
-from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.machine.chips import find_chip
+from mlx_diffgemma.machine.choices import Choices, ModeTimes
 from mlx_diffgemma.machine.tuning import require_storable, store
 from mlx_diffgemma.model.inventory import take_inventory
 from mlx_diffgemma.model.memory import plan_memory
@@ -41,6 +42,9 @@ KEYS = [
     "memory",
     "dropped",
     "recipes",
+    "modes",
+    "token",
+    "times",
 ]
 PARTS = (
     "embedding",
@@ -64,6 +68,12 @@ def lines_of(run: Any, *arguments: object) -> dict[str, str]:
     """The lines of the report's first block, by their names."""
     block = run("info", *arguments).stdout.partition("\n\n")[0]
     return {line[:14].strip(): line[14:] for line in block.splitlines()}
+
+
+def line_of(text: str, start: str) -> str:
+    """The only line that begins so, spaces before it left out."""
+    (line,) = (line for line in text.splitlines() if line.strip().startswith(start))
+    return line
 
 
 def test_json_of_the_embedded_model(run: Any) -> None:
@@ -94,6 +104,63 @@ def test_text_of_the_embedded_model(run: Any) -> None:
     for part in (*PARTS, "1,823,420", "6: 3 sliding, 3 full", "48 steps", "fits", "float16"):
         assert part in done.stdout
     assert not re.search(r"\b0\.0 ", done.stdout)
+
+
+# --- a token of mode ar
+
+
+def test_a_token_by_parts(run: Any) -> None:
+    """The table's third column, and the JSON: all of the dense parts, 2 of 8 experts."""
+    facts = described(run, "tiny-chat")
+    token = facts["token"]
+    assert facts["modes"] == ["diffusion", "ar"]
+    on_disk = {part["name"]: part["bytes"] for part in facts["parts"]}
+    for part in ("embedding", "attention", "dense MLP"):
+        assert token["parts"][part] == on_disk[part]
+    assert token["parts"]["experts"] == pytest.approx(on_disk["experts"] / 4, abs=1)
+    assert sum(token["parts"].values()) == pytest.approx(token["weight_bytes"], abs=3)
+    assert (token["prefix"], token["chip"], token["estimated"]) == (1024, None, None)
+    text = run("info", "tiny-chat").stdout
+    assert_says(line_of(text, "part "), "on disk ... a token ... packing")
+    assert_says(line_of(text, "a token of mode ar"), "behind 1,024 positions")
+    assert_says(line_of(text, "bound"), "none ... not in the table")
+
+
+def test_a_token_on_a_known_chip(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = find_chip("Apple M4 Pro")
+    monkeypatch.setattr("mlx_diffgemma.cli.info.facts.this_chip", lambda: chip)
+    token = described(run, "tiny-chat")["token"]
+    read = token["weight_bytes"] + token["cache_bytes"]
+    assert token["tokens_per_second"] == pytest.approx(273e9 / read, rel=1e-3)
+    assert token["estimated"]["token_ms"] > 1e3 / token["tokens_per_second"]
+    text = run("info", "tiny-chat").stdout
+    assert_says(line_of(text, "bound"), "tokens ... M4 Pro (arithmetic)")
+    assert_says(line_of(text, "estimated"), "ms ... a step ... ms")
+
+
+def test_a_checkpoint_without_mode_ar_says_so(run: Any) -> None:
+    facts = described(run, "tiny-sudoku")
+    assert (facts["modes"], facts["token"]) == (["diffusion"], None)
+    assert {recipe["token_bytes"] for recipe in facts["recipes"]} == {None}
+    text = run("info", "tiny-sudoku").stdout
+    assert_says(line_of(text, "mode ar"), "none ... next-token loss")
+    assert "a token" not in text.partition("\n\n")[2]
+
+
+def test_measured_times_are_shown(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change nothing in how the model runs, so that its memory is not "as tuned"."""
+    times = ModeTimes(60.0, 15.0, 40.0, ((1, 15.0), (8, 30.0)))
+    choices = Choices(times=times)
+    monkeypatch.setattr("mlx_diffgemma.cli.answer.loading.recalled", lambda *_: choices)
+    assert described(run, "tiny-chat")["times"] == {
+        "step_ms": 60.0,
+        "token_ms": 15.0,
+        "commit_ms": 40.0,
+        "rows_ms": [[1, 15.0], [8, 30.0]],
+    }
+    text = run("info", "tiny-chat").stdout
+    assert_says(line_of(text, "measured"), "15 ms ... a step 60 ms")
+    assert "as tuned" not in text
 
 
 def test_memory_follows_context_and_dtype(run: Any) -> None:
@@ -267,11 +334,16 @@ def test_a_checkpoint_that_is_not_packed_is_told_what_would_fit(
     sizes = Sizes("sf", hidden_size=64, intermediate_size=64, moe_intermediate_size=64, head_dim=16)
     source = write_checkpoint(tmp_path / "source", replace(sizes, vision=True), dtype="bfloat16")
     recipes = {recipe["name"]: recipe for recipe in described(run, source)["recipes"]}
-    assert list(recipes) == ["4bit", "5bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4"]
-    for name in ("4bit", "mxfp8"):
-        assert run("convert", source, tmp_path / name, "--quantize", name).exit_code == 0
-        packed = described(run, tmp_path / name)
+    names = ["4bit", "5bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4"]
+    assert list(recipes)[:-2] == names
+    least = list(recipes)[-1]
+    assert least == "4bit --attention-bits 4 --embed-bits 4 --mlp-bits 4"
+    for name in ("4bit", "mxfp8", least):
+        out = tmp_path / name.replace(" ", "")
+        assert run("convert", source, out, "--quantize", *name.split()).exit_code == 0
+        packed = described(run, out)
         assert packed["memory"]["weights_bytes"] == recipes[name]["weights_bytes"]
+        assert packed["token"]["weight_bytes"] == recipes[name]["token_bytes"]
         assert packed["recipes"] == []
     four = recipes["4bit"]["weights_bytes"]
     least = described(run, source, "--context", 1)["memory"]

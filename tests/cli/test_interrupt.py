@@ -16,7 +16,7 @@ from puzzle import SOLUTION, SOLVE
 SLOW = """
 import sys, time
 import mlx_diffgemma.conversation.turn as turn
-canvas, step, fast = int(sys.argv[1]), int(sys.argv[2]), turn.denoise
+canvas, step, fast = int(sys.argv[1]), int(sys.argv[2]), turn.generate
 
 def slow(*arguments, **options):
     for frame in fast(*arguments, **options):
@@ -25,7 +25,7 @@ def slow(*arguments, **options):
             time.sleep(60)
         yield frame
 
-turn.denoise = slow
+turn.generate = slow
 sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
 from mlx_diffgemma.cli.app import main
 main()
@@ -106,7 +106,7 @@ def test_what_was_finished_before_an_error_is_printed(
 ) -> None:
     import mlx_diffgemma.conversation.turn as turn
 
-    usual = turn.denoise
+    usual = turn.generate
 
     def broken(*arguments: Any, **options: Any) -> Any:
         for frame in usual(*arguments, **options):
@@ -116,7 +116,7 @@ def test_what_was_finished_before_an_error_is_printed(
 
     command = ("generate", "Hi", "--model", random_folder, "--seed", 3, "--json")
     whole = json.loads(run(*command, "--max-tokens", 8).stdout)
-    monkeypatch.setattr(turn, "denoise", broken)
+    monkeypatch.setattr(turn, "generate", broken)
     done = run(*command, "--max-tokens", 16)
     assert done.exit_code == 1
     assert json.loads(done.stdout)["text"] == whole["text"]

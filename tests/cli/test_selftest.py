@@ -239,7 +239,7 @@ def test_a_warning_about_kernels_is_one_line(
         warnings.warn("experts: no good\n here.", KernelWarning, stacklevel=2)
         return denoise(*arguments, **options)
 
-    monkeypatch.setattr("mlx_diffgemma.conversation.turn.denoise", warned)
+    monkeypatch.setattr("mlx_diffgemma.conversation.turn.generate", warned)
     with warnings.catch_warnings():
         warnings.simplefilter(filters)  # type: ignore[arg-type]
         done = run(*SOLVE)

@@ -211,13 +211,31 @@ def bits(plan: Plan) -> dict[str, int]:
 def test_bits_of_single_parts(tmp_path: Path) -> None:
     sizes = Sizes("sf", hidden_size=64, intermediate_size=64, moe_intermediate_size=64, head_dim=16)
     folder = write_checkpoint(tmp_path, sizes)
-    got = bits(plan_of(folder, "6bit", embed_bits=5, attention_bits=3, experts_bits=2))
+    options = {"embed_bits": 5, "attention_bits": 3, "mlp_bits": 4, "experts_bits": 2}
+    got = bits(plan_of(folder, "6bit", **options))
     layer = "model.decoder.layers.0"
     assert got["model.decoder.embed_tokens"] == 5
     assert {got[f"{layer}.self_attn.{part}_proj"] for part in "qkvo"} == {3}
     assert {got[f"{layer}.experts.{part}_proj"] for part in ("gate_up", "down")} == {2}
-    assert (got[f"{layer}.mlp.up_proj"], got[f"{layer}.router.proj"]) == (8, 8)
+    assert (got[f"{layer}.mlp.up_proj"], got[f"{layer}.router.proj"]) == (4, 8)
     assert got["model.decoder.self_conditioning.up_proj"] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "gigabytes"),
+    [
+        ({}, 3.35),
+        ({"attention_bits": 4, "embed_bits": 4}, 2.42),
+        ({"attention_bits": 4, "embed_bits": 4, "mlp_bits": 4}, 2.16),
+        ({"quantize": "8bit"}, 4.06),
+        ({"quantize": "none"}, 7.64),
+    ],
+)
+def test_bytes_that_a_token_reads(google: Path, options: dict[str, Any], gigabytes: float) -> None:
+    """Worked out by hand, apart from this code."""
+    token_bytes = shape_only(google, **options).token_bytes
+    assert token_bytes is not None
+    assert token_bytes / 1e9 == pytest.approx(gigabytes, rel=0.01)
 
 
 def test_a_width_that_groups_do_not_divide_stays_and_is_listed(tmp_path: Path) -> None:
@@ -237,6 +255,7 @@ def test_a_width_that_groups_do_not_divide_stays_and_is_listed(tmp_path: Path) -
         ({"quantize": "4bit", "group_size": 48}, "group_size is 48 ... affine has 32 or 64"),
         ({"quantize": "4bit", "experts_bits": 7}, "experts_bits is 7 ... affine has 2 or 3"),
         ({"quantize": "mxfp8", "embed_bits": 16}, "embed_bits is 16 ... affine has"),
+        ({"quantize": "4bit", "mlp_bits": 7}, "mlp_bits is 7 ... affine has 2 or 3"),
         ({"quantize": "none", "attention_bits": 8}, "attention_bits is 8 ... quantize is none"),
         ({"quantize": "7bit"}, "quantize is '7bit' ... 4bit"),
     ],

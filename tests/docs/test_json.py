@@ -114,6 +114,7 @@ def only(keys: Keys, name: str) -> Keys:
 
 def test_info(run: Run) -> None:
     check(json.loads(run("info", "tiny-sudoku", "--json")), INFO)
+    check(json.loads(run("info", "tiny-chat", "--json")), INFO)
 
 
 def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:

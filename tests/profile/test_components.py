@@ -11,10 +11,18 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.kernels.denoise import trial as decision
+from mlx_diffgemma.model.work import (
+    ATTENTION,
+    DENSE_MLP,
+    EXPERTS,
+    HEAD,
+    NORMS,
+    ROUTER,
+    SELF_CONDITIONING,
+)
 from mlx_diffgemma.profile.components import (
     COMPONENTS,
     HOST,
-    NORMS,
     SAMPLER,
     Components,
     Fences,
@@ -22,14 +30,6 @@ from mlx_diffgemma.profile.components import (
 )
 from mlx_diffgemma.profile.measure import Meter
 from mlx_diffgemma.profile.measurement import StepParts
-from mlx_diffgemma.profile.work import (
-    ATTENTION,
-    DENSE_MLP,
-    EXPERTS,
-    HEAD,
-    ROUTER,
-    SELF_CONDITIONING,
-)
 from mlx_diffgemma.profile.workload import Workload, first_questions
 
 

@@ -1,4 +1,4 @@
-"""One turn on its way to the terminal, a pipe or a file; finished canvases are never lost."""
+"""One turn on its way to the terminal, a pipe or a file; nothing that is finished is ever lost."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from ..terminal.progress import Bar
 from ..terminal.steps import View
 from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
-from .advice import after_cut, refusal
+from .advice import after_cut, kept_words, refusal
 from .draft import Draft, show_draft
 from .media import show_media, show_read
 
@@ -41,22 +41,21 @@ class Answer:
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error what there is of it."""
         try:
-            self._denoise()
+            self._take_frames()
         except KeyboardInterrupt as interrupt:
             self._show_unfinished()
-            count = len(self.turn.committed)
-            say(f"interrupted: {counted(count, 'canvas') if count else 'no canvases'} finished.")
+            say(f"interrupted: {kept_words(self.turn.kept, self.turn.settings.mode)}.")
             return exit_code(interrupt)
         except BrokenPipeError:
             raise
         except Exception:  # Metal's out of memory, which is a RuntimeError, among them
-            if self.turn.committed or self.draft.text():
+            if self.turn.kept or self.draft.text():
                 self._show_unfinished()
             raise
         self._show()
         return self._verdict()
 
-    def _denoise(self) -> None:
+    def _take_frames(self) -> None:
         if self.trace:
             self.trace.begin(self.turn)
         with self.bar, self.view:  # gone before anything else is said
@@ -65,7 +64,7 @@ class Answer:
                     self.trace.write(frame)
                 self.draft.take(frame)
                 self.view.step(frame)
-                if frame.committed and self.display.streaming:
+                if self.display.streaming and (frame.committed or frame.mode == "ar"):
                     self.printer.grow(self.turn.reply().text)
 
     def _show(self) -> None:
@@ -77,11 +76,11 @@ class Answer:
             return
         if self.display.json:
             write_json(self.turn.reply().to_json())
-        elif self.turn.committed and self.turn.problem() is None:
+        elif self.turn.kept and self.turn.problem() is None:
             self.printer.finish(self.turn.reply().text)
 
     def _show_unfinished(self) -> None:
-        """The finished canvases, and behind them the one in work, which is called a draft."""
+        """What is finished, and behind it the canvas in work, which is called a draft."""
         text = self.draft.text()
         if text and self.keep_draft:
             self.printer.finish(self.turn.reply().text + text)
@@ -131,5 +130,16 @@ def summary(reply: Reply) -> str:
     cut = ", cut at --max-tokens" if reply.finish_reason == "length" else ""
     return (
         f"{counted(reply.generated_tokens, 'token')} in {reply.seconds.total:.1f} s{speed}, "
-        f"{counted(sum(reply.steps), 'step')}{cut}, seed {reply.seed}"
+        f"{_way(reply)}{cut}, seed {reply.seed}"
     )
+
+
+def _way(reply: Reply) -> str:
+    """The way that an answer came: "33 steps", "ar", or of mode auto what there was of both."""
+    steps = counted(sum(reply.steps), "step")
+    if reply.mode != "auto":
+        return "ar" if reply.mode == "ar" else steps
+    tokens = sum(segment.tokens for segment in reply.segments if segment.mode == "ar")
+    ways = [steps] if reply.steps else []
+    ways += [f"{counted(tokens, 'token')} by ar"] if tokens else []
+    return f"auto: {' and '.join(ways)}"

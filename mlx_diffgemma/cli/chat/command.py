@@ -22,6 +22,7 @@ def command(
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
+    mode: options.ModeOptions,
     sampler: options.SamplerOptions,
     output: options.OutputOptions,
 ) -> int:
@@ -40,7 +41,7 @@ def command(
     from .talk import Talk
 
     seen.require_files()
-    settings, system = sampler.settings(), prompting.system
+    settings, system = sampler.settings(mode), prompting.system
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
     media = read_media(seen, model.name, more_may_come=True)
     session = load_session(model, settings, media)

@@ -19,8 +19,8 @@ class FolderOptions:
 
     source: str | None = argument(
         "SOURCE",
-        "A checkpoint folder, a repository of the Hugging Face Hub, or tiny-sudoku. With --verify "
-        "and no OUT: the folder to check.",
+        "A checkpoint folder, a repository of the Hugging Face Hub, tiny-chat or tiny-sudoku. With "
+        "--verify and no OUT: the folder to check.",
         place=True,
     )
     out: Path | None = argument("OUT", "The folder to make. --dry-run does without one.")
@@ -44,6 +44,9 @@ class PackingOptions:
     embed_bits: int | None = option("--embed-bits", "Bits of the embedding. Default: 8.", "N")
     attention_bits: int | None = option(
         "--attention-bits", "Bits of attention's projections. Default: 8.", "N"
+    )
+    mlp_bits: int | None = option(
+        "--mlp-bits", "Bits of the dense MLP beside the experts. Default: 8.", "N"
     )
     experts_bits: int | None = option(
         "--experts-bits", "Bits of the experts. Default: as --quantize says.", "N"

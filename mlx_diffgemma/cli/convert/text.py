@@ -68,6 +68,8 @@ def _sums(plan: Plan) -> Iterator[str]:
     shards = counted(len(plan.shards), "shard")
     total = output_bytes(plan)
     yield f"written      {shards}, {total:,} bytes ({sized(total)})"
+    if plan.token_bytes is not None:
+        yield f"a token      reads {sized(plan.token_bytes)} of the weights in mode ar (arithmetic)"
     memory = available_memory()
     there = "" if memory is None else f" of {sized(memory)}"
     yield f"memory       {sized(plan.peak_bytes)} at most{there}"
@@ -103,6 +105,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         ],
         "tensor_count": len(plan.outputs),
         "tensor_bytes": plan.tensor_bytes,
+        "token_bytes": plan.token_bytes,
         "peak_memory_bytes": plan.peak_bytes,
         "dropped": list(plan.dropped),
     }

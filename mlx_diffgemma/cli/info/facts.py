@@ -10,11 +10,13 @@ from ...checkpoint.generation import SamplerDefaults
 from ...checkpoint.hub import Source
 from ...errors import SettingsError
 from ...generation.settings import Settings
-from ...machine.choices import Choices
+from ...machine.chips import this_chip
+from ...machine.choices import Choices, ModeTimes
 from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory
 from ...text.template import find_template
 from .recipes import RecipeFit, recipe_fits, recipe_plans
+from .token import TokenCost, token_cost
 
 DEFAULT_CONTEXT = 8192
 
@@ -30,6 +32,8 @@ class Facts:
     inventory: Inventory
     need: Footprint
     tuned: bool  # the need is that of what was tuned for this machine
+    times: ModeTimes | None  # of both modes, as measured on this machine
+    token: TokenCost | None  # of mode ar, None for a checkpoint without it
     largest_context: int | None
     has_tokenizer: bool
     has_template: bool
@@ -59,7 +63,11 @@ def gather(
         dtype=dtype,
         inventory=take_inventory(folder, config, shape_only=remote),
         need=need,
-        tuned=choices != Choices(),
+        tuned=choices.alter,
+        times=choices.times,
+        token=token_cost(
+            folder, config, dtype, this_chip(), unpacked=choices.unpacks, shape_only=remote
+        ),
         largest_context=plan.largest_context(need.available_bytes),
         has_tokenizer=source.holds("tokenizer.json"),
         has_template=_has_template(folder),
@@ -109,6 +117,9 @@ def describe(facts: Facts) -> dict[str, Any]:
         },
         "dropped": list(facts.inventory.dropped),
         "recipes": [asdict(recipe) for recipe in facts.recipes],
+        "modes": list(config.modes),
+        "token": None if facts.token is None else asdict(facts.token),
+        "times": None if facts.times is None else asdict(facts.times),
     }
 
 

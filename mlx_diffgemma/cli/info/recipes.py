@@ -1,4 +1,4 @@
-"""The recipes of `convert` for a checkpoint that is not packed, and the memory they need."""
+"""The recipes of `convert` for a checkpoint that is not packed: memory, and bytes a token."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +13,55 @@ from ...convert.read import open_checkpoint
 from ...errors import CheckpointError
 from ...model.memory import MemoryPlan, plan_memory
 
+RECIPES = {
+    **{name: RecipeOptions(name) for name in PRESETS if name != "none"},
+    "4bit --attention-bits 4 --embed-bits 4": RecipeOptions("4bit", attention_bits=4, embed_bits=4),
+    "4bit --attention-bits 4 --embed-bits 4 --mlp-bits 4": RecipeOptions(
+        "4bit", attention_bits=4, embed_bits=4, mlp_bits=4
+    ),
+}
+"""What stands behind `convert --quantize` -> the recipe; the last two are mode ar's."""
+
+
+@dataclass(frozen=True)
+class RecipePlan:
+    """The memory of what a recipe makes, and the bytes of it that a token of mode ar reads."""
+
+    memory: MemoryPlan
+    token_bytes: int | None
+
 
 @dataclass(frozen=True)
 class RecipeFit:
     """A recipe, the bytes of its weights in memory, and the longest context beside them.
 
-    largest_context: 0 where not even the weights fit, None where the memory is not known.
+    largest_context: 0 where not even the weights fit, None where the memory is not known;
+    token_bytes: of the weights, read for a token of mode ar, None for a checkpoint without it.
     """
 
     name: str
     weights_bytes: int
     largest_context: int | None
+    token_bytes: int | None
 
 
-def recipe_fits(plans: Mapping[str, MemoryPlan], available: int | None) -> tuple[RecipeFit, ...]:
+def recipe_fits(plans: Mapping[str, RecipePlan], available: int | None) -> tuple[RecipeFit, ...]:
     """One entry a recipe, on a machine that can give `available` bytes, None where unknown."""
     return tuple(
-        RecipeFit(name, plan.weights.held_bytes, plan.largest_context(available))
+        RecipeFit(
+            name,
+            plan.memory.weights.held_bytes,
+            plan.memory.largest_context(available),
+            plan.token_bytes,
+        )
         for name, plan in plans.items()
     )
 
 
 def recipe_plans(
     folder: Path, config: ModelConfig, dtype: str, *, shape_only: bool = False
-) -> dict[str, MemoryPlan]:
-    """The memory of what each recipe would make of a folder, by name, for activations in `dtype`.
+) -> dict[str, RecipePlan]:
+    """The plan of what each recipe would make of a folder, by name, for activations in `dtype`.
 
     None for a packed checkpoint, or one that cannot be converted. shape_only: the folder's files
     may end behind their headers.
@@ -46,14 +70,10 @@ def recipe_plans(
         return {}
     try:
         source = open_checkpoint(folder, shape_only=shape_only)
-        plans = {
-            name: make_plan(source, make_recipe(RecipeOptions(name)))
-            for name in PRESETS
-            if name != "none"
-        }
+        plans = {name: make_plan(source, make_recipe(options)) for name, options in RECIPES.items()}
     except CheckpointError:  # it loads, and `convert` says why it cannot do more
         return {}
-    return {name: _memory(plan, dtype) for name, plan in plans.items()}
+    return {name: RecipePlan(_memory(p, dtype), p.token_bytes) for name, p in plans.items()}
 
 
 def _memory(plan: Plan, dtype: str) -> MemoryPlan:

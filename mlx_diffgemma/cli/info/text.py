@@ -8,8 +8,10 @@ from ...errors import counted
 from ...kernels.weights import coverage
 from ...model.memory import raising, sized
 from .facts import Facts
+from .token import TokenCost
 
 SHOWN_STRAYS = 3
+RECIPE_WIDTH = 12  # of a recipe's column; longer names have a line of their own
 
 
 def lines(facts: Facts) -> Iterator[str]:
@@ -20,6 +22,8 @@ def lines(facts: Facts) -> Iterator[str]:
     yield from _parts(facts)
     yield ""
     yield from _memory(facts)
+    yield ""
+    yield from _token(facts)
     if facts.recipes:
         yield ""
         yield from _recipes(facts)
@@ -96,10 +100,18 @@ def _dropped(names: tuple[str, ...]) -> str:
 
 
 def _parts(facts: Facts) -> Iterator[str]:
-    yield f"{'part':<18}{'parameters':>16}{'on disk':>12}  packing"
+    token = facts.token
+    header = f"{'a token':>12}" if token else ""
+    yield f"{'part':<18}{'parameters':>16}{'on disk':>12}{header}  packing"
     for part in facts.inventory.parts:
         packing = " + ".join(part.packing)
-        yield f"{part.name:<18}{part.parameters:>16,}{sized(part.bytes):>12}  {packing}"
+        read = f"{_read(token, part.name):>12}" if token else ""
+        yield f"{part.name:<18}{part.parameters:>16,}{sized(part.bytes):>12}{read}  {packing}"
+
+
+def _read(token: TokenCost, part: str) -> str:
+    """The bytes of a part's weights that a token of mode ar reads."""
+    return sized(token.parts[part]) if part in token.parts else "-"
 
 
 def _memory(facts: Facts) -> Iterator[str]:
@@ -117,11 +129,38 @@ def _memory(facts: Facts) -> Iterator[str]:
         yield f"  {command}"
 
 
+def _token(facts: Facts) -> Iterator[str]:
+    """Bytes and rate of a token of mode ar, or why there is none; the times that were measured."""
+    token, times = facts.token, facts.times
+    if token is None:
+        yield "mode ar: none, this checkpoint was trained without the next-token loss"
+        return
+    yield f"a token of mode ar, behind {counted(token.prefix, 'position')}"
+    yield f"  weights     {sized(token.weight_bytes):>12}"
+    yield f"  cache       {sized(token.cache_bytes):>12}"
+    yield f"  launches    {token.launches:>12,}  counted by layers"
+    if token.tokens_per_second is None:
+        yield f"  bound       {'none':>12}  the chip that computes here is not in the table"
+    else:
+        rate = f"{token.tokens_per_second:.0f}/s"
+        yield f"  bound       {rate:>12}  tokens, by the memory of {token.chip} (arithmetic)"
+    for source, found in (("estimated", token.estimated), ("measured", times)):
+        if found:
+            yield f"  {source:<12}{found.token_ms:>9.3g} ms  a step {found.step_ms:.3g} ms"
+
+
 def _recipes(facts: Facts) -> Iterator[str]:
-    yield "weights once packed by `convert --quantize`"
+    reads = any(recipe.token_bytes is not None for recipe in facts.recipes)
+    a_token = ", and what a token of mode ar reads" if reads else ""
+    yield f"weights once packed by `convert --quantize`{a_token}"
     for recipe in facts.recipes:
         longest = "" if recipe.largest_context is None else _longest(recipe.largest_context)
-        yield f"  {recipe.name:<12}{sized(recipe.weights_bytes):>12}  {longest}".rstrip()
+        read = f"{sized(recipe.token_bytes):>12}" if recipe.token_bytes is not None else ""
+        figures = f"{sized(recipe.weights_bytes):>12}{read}  {longest}".rstrip()
+        if len(recipe.name) > RECIPE_WIDTH:
+            yield f"  {recipe.name}"
+        name = recipe.name if len(recipe.name) <= RECIPE_WIDTH else ""
+        yield f"  {name:<{RECIPE_WIDTH}}{figures}"
 
 
 def _verdict(facts: Facts) -> str:

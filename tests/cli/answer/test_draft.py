@@ -70,7 +70,7 @@ def test_a_draft_survives_an_error(
 ) -> None:
     import mlx_diffgemma.conversation.turn as turn
 
-    usual = turn.denoise
+    usual = turn.generate
 
     def broken(*arguments: Any, **options: Any) -> Iterator[Frame]:
         for frame in usual(*arguments, **options):
@@ -78,7 +78,7 @@ def test_a_draft_survives_an_error(
                 raise MemoryError
             yield frame
 
-    monkeypatch.setattr(turn, "denoise", broken)
+    monkeypatch.setattr(turn, "generate", broken)
     command = ("generate", "Hi", "--model", random_folder, "--seed", 3, "--max-tokens", 8)
     done = run(*command)
     assert (done.exit_code, done.stdout) == (1, "")

@@ -1,12 +1,9 @@
-"""The roofline: a table of chips, and the least time that a chip needs for some work.
-
-The bound is the larger of two times: the arithmetic at the chip's peak rate, and reading the bytes
-at the full rate of its memory.
-"""
+"""The chips of Macs: their arithmetic, and the rate of their memory."""
 
 from dataclasses import dataclass
 
-from .work import Work
+from .device import has_metal
+from .identity import Machine, Run, ask_system, is_mac, this_machine
 
 
 @dataclass(frozen=True)
@@ -18,19 +15,6 @@ class Chip:
     tflops: float
     gigabytes_per_second: float
     estimated: bool = False
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The least milliseconds of a chip's arithmetic, and of its memory."""
-
-    compute_ms: float
-    memory_ms: float
-
-    @property
-    def ms(self) -> float:
-        """The larger of the two: the chip cannot be faster."""
-        return max(self.compute_ms, self.memory_ms)
 
 
 CHIPS = (
@@ -81,9 +65,16 @@ def find_chip(brand: str, gpu_cores: int | None = None) -> Chip | None:
     return Chip(name, wanted, tflops, nearest.gigabytes_per_second, nearest.estimated)
 
 
-def bound(work: Work, chip: Chip) -> Bound:
-    """The least time of `work` on `chip`."""
-    return Bound(
-        work.flops / (chip.tflops * 1e12) * 1e3,
-        work.bytes / (chip.gigabytes_per_second * 1e9) * 1e3,
-    )
+def chip_of(machine: Machine) -> Chip | None:
+    """The chip of a machine that computes on its GPU; None on a CPU, or where no row has it."""
+    if machine.device != "gpu" or machine.chip is None:
+        return None
+    return find_chip(machine.chip, machine.gpu_cores)
+
+
+def this_chip(run: Run = ask_system) -> Chip | None:
+    """The chip of this machine; None where nothing runs on a GPU of the table.
+
+    It asks the system, which takes a second or two on a Mac and no time elsewhere.
+    """
+    return chip_of(this_machine(run)) if is_mac() and has_metal() else None

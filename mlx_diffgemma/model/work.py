@@ -1,23 +1,34 @@
-"""FLOPs and bytes of steps and passes, counted by shape; nothing else in the package counts them.
+"""FLOPs and bytes of steps, tokens and passes, counted by shape, and nowhere else in the package.
 
 A multiply-add is two FLOPs. Counted are matrix products and attention; norms, activations and the
 sampler are left out: they are far below one percent of the FLOPs. Bytes are weights read once a
 pass, and the keys and values that attention reads.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..checkpoint.config import LayerConfig, ModelConfig
 from ..checkpoint.quantization import QuantizationConfig
-from ..model.text import PREFILL_CHUNK
+from ..checkpoint.tensors import StoredTensors
+from .text import PREFILL_CHUNK
 
 ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"
-HEAD, SELF_CONDITIONING = "head", "self-conditioning"
+HEAD, SELF_CONDITIONING, NORMS = "head", "self-conditioning", "norms"
 
 DECODER = "model.decoder"
 TABLE = f"{DECODER}.embed_tokens"
 TOKENS_GATHERED = 64  # table rows a position reads where its soft embedding is gathered
+LAYER_NORMS = 7  # of the hidden size in a layer, beside those of queries and keys
+EXPERTS_IN_TEXT = 84 / 128
+"""The share of a layer's experts that the tokens of a text use between them.
+
+Published for Gemma 4 26B-A4B on PG-19, 84 of 128; taken for other models as well.
+"""
+
+STAYS_PACKED = re.compile(r"\.experts\.|\.router\.")  # where dense weights are unpacked at load
 
 PackingOf = Callable[[str], QuantizationConfig | None]
 BitsOf = Callable[[str], float]
@@ -66,11 +77,19 @@ class Matrix:
         """The number of weights, over all experts."""
         return self.experts * self.outputs * self.inputs
 
-    def work(self, rows: int, bits: BitsOf) -> Work:
-        """Work of a pass of `rows` rows; the experts read are those that uniform routing hits."""
-        hit = 1 - (1 - self.used / self.experts) ** rows
+    def work(self, rows: int, bits: BitsOf, among: int | None = None) -> Work:
+        """Work of a pass of `rows` rows; experts read: those hit by uniform routing among `among`.
+
+        None for all of them.
+        """
+        hit = experts_touched(rows, self.used, among or self.experts) / self.experts
         flops = 2.0 * rows * self.used * self.outputs * self.inputs
         return Work(flops, hit * self.size * bits(self.module) / 8)
+
+
+def experts_touched(rows: int, used: int, among: int) -> float:
+    """The experts that rows with `used` each hit together, on average, routed evenly among them."""
+    return among * (1 - (1 - used / among) ** rows)
 
 
 def layer_matrices(config: ModelConfig, number: int) -> Iterator[Matrix]:
@@ -130,6 +149,35 @@ def step_work(
     return work
 
 
+def token_work(
+    config: ModelConfig, prefix: int, bits: BitsOf, *, rows: int = 1, item_bytes: int = 2
+) -> dict[str, Work]:
+    """Work of one token of mode ar behind `prefix` positions, part by part.
+
+    rows: tokens that one pass reads together, which share what they read of the experts as tokens
+    of a text do; item_bytes: of a cached number and of a norm's weight.
+    """
+    V, H = config.text.vocab_size, config.text.hidden_size
+    work = dict.fromkeys((ATTENTION, EXPERTS, DENSE_MLP, ROUTER), Work())
+    norms = H
+    for number, layer in enumerate(config.text.layers):
+        for matrix in layer_matrices(config, number):
+            among = experts_in_text(matrix.experts, matrix.used)
+            work[matrix.part] += matrix.work(rows, bits, among)
+        pairs = _causal_pairs(config, layer, rows, prefix)
+        keys = rows + _visible(config, layer, prefix)
+        work[ATTENTION] += _attention(config, layer, pairs, keys, item_bytes)
+        norms += LAYER_NORMS * H + 2 * layer.head_dim
+    work[NORMS] = Work(weight_bytes=float(norms * item_bytes))
+    work[HEAD] = Matrix(HEAD, TABLE, V, H).work(rows, bits)
+    return work
+
+
+def experts_in_text(experts: int, used: int) -> int:
+    """The experts of a layer that a text uses, at least those of one token."""
+    return max(used, round(EXPERTS_IN_TEXT * experts))
+
+
 def encode_work(
     config: ModelConfig,
     tokens: int,
@@ -187,16 +235,34 @@ def _soft_embedding(config: ModelConfig, dense_rows: float, bits: BitsOf) -> Wor
     return Work(flops, rows_read * H * bits(TABLE) / 8)
 
 
-def packed_bits(packing_of: PackingOf, item_bytes: int) -> BitsOf:
+def stored_bits(
+    folder: Path,
+    config: ModelConfig,
+    item_bytes: int,
+    *,
+    unpacked: bool = False,
+    shape_only: bool = False,
+) -> BitsOf:
+    """The bits per weight of a checkpoint folder's modules, for activations of `item_bytes` bytes.
+
+    unpacked: see `packed_bits`; shape_only: the folder's files may end behind their headers.
+    """
+    stored = StoredTensors(folder, config, shape_only=shape_only)
+    return packed_bits(stored.packing, item_bytes, unpacked=unpacked)
+
+
+def packed_bits(packing_of: PackingOf, item_bytes: int, *, unpacked: bool = False) -> BitsOf:
     """The bits per weight of any module: packed ones, else those of `item_bytes` bytes.
 
-    A group's scale and bias count with its weights: 16 bits each in affine mode, which is what the
+    unpacked: attention, MLPs and embedding are unpacked at load, as `Choices.unpacks` has it. A
+    group's scale and bias count with its weights: 16 bits each in affine mode, which is what the
     published folders have; mxfp4, mxfp8 and nvfp4 have a scale of 8 bits and no bias.
     """
 
     def bits(module: str) -> float:
         packing = packing_of(module)
-        if packing is None:
+        dense = unpacked and not STAYS_PACKED.search(module)
+        if packing is None or dense:
             return 8.0 * item_bytes
         shared = 32 if packing.mode == "affine" else 8
         return packing.bits + shared / packing.group_size

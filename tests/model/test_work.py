@@ -1,7 +1,9 @@
 """FLOPs and bytes: the published model's table, and the shapes of a graph that MLX builds."""
 
 import gzip
-import shutil
+import json
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,35 +15,27 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.config import LayerConfig, ModelConfig, read_config
+from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.checkpoint.tensors import StoredTensors
 from mlx_diffgemma.model.attention import ALL
-from mlx_diffgemma.profile.roofline import CHIPS, bound, find_chip
-from mlx_diffgemma.profile.work import (
+from mlx_diffgemma.model.work import (
     ATTENTION,
     DENSE_MLP,
     EXPERTS,
     HEAD,
+    NORMS,
     ROUTER,
     SELF_CONDITIONING,
+    BitsOf,
     Work,
     encode_work,
     layer_matrices,
     packed_bits,
     step_work,
+    token_work,
     total,
 )
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def published_config(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
-    """google/diffusiongemma-26B-A4B-it."""
-    folder = tmp_path_factory.mktemp("google")
-    shutil.copy(DATA / "google-config.json", folder / "config.json")
-    shutil.copy(DATA / "google-generation_config.json", folder / "generation_config.json")
-    return read_config(folder)
 
 
 def step(config: ModelConfig, bits: float = 16.0, prefix: int = 1024) -> dict[str, Work]:
@@ -152,58 +146,91 @@ def test_queries_see_what_is_before_them(
     assert flops(prefix) / rows / 1e9 == pytest.approx(6.17, abs=0.005)
 
 
-BOUNDS = {
-    "Apple M1": (974, 828),
-    "Apple M1 Max": (239, 203),
-    "Apple M2 Ultra": (93, 79),
-    "Apple M3 Pro": (342, 291),
-    "Apple M4 Pro": (275, 234),
-    "Apple M4 Max": (138, 117),
-    "Apple M5 Max": (38, 33),
-}
-
-
-@pytest.mark.parametrize("brand", BOUNDS)
-def test_bounds_of_the_published_model(published_config: ModelConfig, brand: str) -> None:
-    chip = find_chip(brand)
-    assert chip is not None
-    for dense_rows, expected in zip((None, 0), BOUNDS[brand], strict=True):
-        work = step_work(published_config, 1024, lambda module: 4.5, dense_rows=dense_rows)
-        assert bound(total(work), chip).compute_ms == pytest.approx(expected, rel=0.012)
-
-
-def test_memory_bound_of_the_published_recipe(published_config: ModelConfig) -> None:
-    """M4 Pro, 16.2 GB a step: 59 ms."""
-    chip = find_chip("Apple M4 Pro")
-    assert chip is not None
-    assert bound(Work(0, 16.2e9), chip).memory_ms == pytest.approx(59, abs=0.5)
-
-
-def test_the_published_recipe_reads_what_its_files_hold(tmp_path: Path) -> None:
+def test_the_published_recipe_reads_what_its_files_hold(mixed_config: ModelConfig) -> None:
     """4 bits for experts and self-conditioning, 8 for the rest: 16.2 GB a step."""
-    raw = gzip.decompress((DATA / "mlx-community-4bit-config.json.gz").read_bytes())
-    (tmp_path / "config.json").write_bytes(raw)
-    config = read_config(tmp_path)
-    work = total(step_work(config, 1024, packed_bits(config.quantization.of, 2)))
+    work = total(step_work(mixed_config, 1024, mixed(mixed_config)))
     assert work.weight_bytes / 1e9 == pytest.approx(16.2, abs=0.05)
 
 
-def test_chips() -> None:
-    half = find_chip("Apple M4 Pro", gpu_cores=10)
-    assert half is not None
-    assert (half.tflops, half.gpu_cores) == (pytest.approx(4.6), 10)
-    slower, whole = find_chip("Apple M4 Max", 32), find_chip("Apple M4 Max")
-    assert slower is not None
-    assert whole is not None
-    assert (slower.gigabytes_per_second, whole.gigabytes_per_second) == (410, 546)
-    smaller = find_chip("Apple M5 Max", 32)
-    assert smaller is not None
-    assert (smaller.gigabytes_per_second, smaller.tflops) == (460, pytest.approx(66 * 32 / 40))
-    assert find_chip("AMD EPYC-Milan Processor") is None
-    assert find_chip("Apple M9 Pro") is None
-    assert find_chip("") is None
-    assert {chip.name for chip in CHIPS if chip.estimated} == {"M5", "M5 Pro", "M5 Max"}
-    assert all(bound(Work(1e12, 1e9), chip).ms > 0 for chip in CHIPS)
+# --- a token of mode ar
+
+
+def mixed(config: ModelConfig) -> BitsOf:
+    assert config.quantization is not None
+    return packed_bits(config.quantization.of, 2)
+
+
+def test_a_token_of_the_published_recipes(mixed_config: ModelConfig) -> None:
+    """GB a token by hand: as published, all in 4 bits but the router, in 8 bits, mxfp8, bf16."""
+    four, eight = (QuantizationConfig("affine", bits, 64) for bits in (4, 8))
+    float8 = QuantizationConfig("mxfp8", 8, 32)
+
+    def all_four(module: str) -> QuantizationConfig:
+        return eight if ".router." in module else four
+
+    recipes = {
+        3.35: mixed(mixed_config),
+        2.16: packed_bits(all_four, 2),
+        4.06: packed_bits(lambda module: eight, 2),
+        3.94: packed_bits(lambda module: float8, 2),
+        7.64: packed_bits(lambda module: None, 2),
+    }
+    for gigabytes, bits in recipes.items():
+        work = total(token_work(mixed_config, 1024, bits))
+        assert work.weight_bytes / 1e9 == pytest.approx(gigabytes, rel=0.01)
+
+
+def test_a_token_reads_the_bytes_of_the_published_tensors(mixed_config: ModelConfig) -> None:
+    """Every tensor of the folder but vision and self-conditioning, 8 of 128 experts of a layer."""
+    tables = Path(__file__).parent / "data" / "published.json.gz"
+    tensors = json.loads(gzip.decompress(tables.read_bytes()))["mlx-4bit"]["tensors"]
+    sizes = {"U32": 4, "BF16": 2, "F32": 4, "U8": 1}
+    read = 0.0
+    for name, (dtype, shape) in tensors.items():
+        if not re.search(r"vision|self_conditioning|embed_vision", name):
+            share = 8 / 128 if ".experts." in name else 1.0
+            read += share * math.prod(shape) * sizes[dtype]
+    work = total(token_work(mixed_config, 1024, mixed(mixed_config)))
+    assert work.weight_bytes == pytest.approx(read, rel=1e-4)
+
+
+@pytest.mark.parametrize(("prefix", "gigabytes"), [(1024, 0.23), (4096, 0.29), (32768, 0.88)])
+def test_keys_and_values_of_a_token(
+    mixed_config: ModelConfig, prefix: int, gigabytes: float
+) -> None:
+    work = total(token_work(mixed_config, prefix, mixed(mixed_config)))
+    assert work.cache_bytes / 1e9 == pytest.approx(gigabytes, abs=0.006)
+
+
+def test_parameters_of_a_token(published_config: ModelConfig) -> None:
+    work = token_work(published_config, 0, lambda module: 16.0)
+    millions = {name: part.weight_bytes / 2e6 for name, part in work.items()}
+    expected = {ATTENTION: 1110, EXPERTS: 1427, DENSE_MLP: 535, ROUTER: 11, HEAD: 738, NORMS: 1}
+    assert millions == pytest.approx(expected, abs=0.5)
+    one = encode_work(published_config, 1, 700, lambda module: 16.0, whole=True)
+    head = work[HEAD].flops
+    behind = total(token_work(published_config, 700, lambda module: 16.0))
+    assert behind.flops - head == pytest.approx(one.flops, rel=1e-12)
+
+
+def test_experts_that_rows_touch(published_config: ModelConfig) -> None:
+    """8 of a layer for one row, and 84 for many, as a text's tokens do."""
+    one = token_work(published_config, 0, lambda module: 16.0)[EXPERTS].weight_bytes
+    for rows, touched in {1: 8, 2: 15, 4: 28, 8: 46, 16: 67, 32: 81, 48: 83}.items():
+        work = token_work(published_config, 0, lambda module: 16.0, rows=rows)[EXPERTS]
+        assert 8 * work.weight_bytes / one == pytest.approx(touched, abs=0.5)
+
+
+def test_dense_weights_unpacked_at_load(mixed_config: ModelConfig) -> None:
+    """Experts and router stay packed."""
+    assert mixed_config.quantization is not None
+    bits = packed_bits(mixed_config.quantization.of, 2, unpacked=True)
+    plain = mixed(mixed_config)
+    at = "model.decoder.layers.0"
+    for module in ("experts.down_proj", "router.proj"):
+        assert bits(f"{at}.{module}") == plain(f"{at}.{module}")
+    for module in (f"{at}.self_attn.q_proj", f"{at}.mlp.up_proj", "model.decoder.embed_tokens"):
+        assert (plain(module), bits(module)) == (8.5, 16.0)
 
 
 # --- a real graph
