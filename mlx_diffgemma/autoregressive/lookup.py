@@ -53,10 +53,14 @@ class Lookup:
         return self._match is not None
 
     def draft(self, most: int) -> list[int]:
-        """What followed there the last time, at most `most` tokens; none where they did not."""
+        """What followed there the last time, at most `most` tokens; none where they did not.
+
+        Text that goes on to its own end repeats from there: it followed itself.
+        """
         if self._match is None:
             return []
-        return self._tokens[self._match : self._match + min(self.length, most)]
+        period = len(self._tokens) - self._match
+        return [self._tokens[self._match + at % period] for at in range(min(self.length, most))]
 
     def checked(self, draft: Sequence[int], drawn: Sequence[int]) -> int:
         """The number of tokens of a draft that were drawn as well, to the first that was not.

@@ -67,14 +67,16 @@ def sample(
     temperature 0, or one that float32 holds no inverse of, takes the argmax, the lowest of equal
     ids. Rows do not depend on each other.
     """
-    peak = logits.max(axis=-1, keepdims=True)  # NaN where one of the row is
+    maxima = block_maxima(logits, BLOCKS[0])
+    peak = maxima.max(axis=-1, keepdims=True)  # NaN where one of the row is
     if sampler.temperature < LEAST:
         tokens = mx.argmax(logits, axis=-1)
     elif 0 < sampler.top_k < logits.shape[1]:
-        tokens = _of_candidates(*largest(logits, sampler.top_k), peak, uniforms[:, :1], sampler)
+        values, ids = largest(logits, sampler.top_k, maxima)
+        tokens = _of_candidates(values, ids, peak, uniforms[:, :1], sampler)
     else:
         tokens = _of_all(logits, peak, uniforms, sampler)
-    tokens = mx.where(mx.isfinite(peak[:, 0]), tokens.astype(mx.int32), BROKEN)
+    tokens = mx.where(peak[:, 0] < math.inf, tokens.astype(mx.int32), BROKEN)
     return Sampled(tokens, _seen(logits) if watched else None)
 
 
@@ -83,39 +85,51 @@ def _seen(logits: mx.array) -> mx.array:
     return mx.stack([found.entropy, 1 / found.total[:, 0]], axis=-1)
 
 
-def largest(values: mx.array, count: int) -> tuple[mx.array, mx.array]:
-    """The `count` largest of values [R, N], the largest first, and their indices int32: [R, K].
+def largest(
+    values: mx.array, count: int, maxima: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """The `count` largest of values [R, N], the largest first, and their indices: [R, K].
 
-    Equal ones in the order of their indices. Nothing as long as N is sorted where blocks help: in
-    the order by value, then by index, each of the first `count` lies in one of the first `count`
-    blocks, by maximum, then by index. A block outside would have so many before it, each with an
-    element that comes before all of its own.
+    Equal ones in the order of their indices; maxima: of BLOCKS[0], where they are known. Nothing as
+    long as N is sorted where blocks help: in the order by value, then by index, each of the first
+    `count` lies in one of the first `count` blocks, by maximum, then by index. A block outside
+    would have so many before it, each with an element that comes before all of its own.
     """
-    length = values.shape[1]
-    size = next((size for size in BLOCKS if count * size < length), None)
+    size = next((size for size in BLOCKS if count * size < values.shape[1]), None)
     if size is None:
-        order = mx.argsort(-values, axis=-1)[:, :count].astype(mx.int32)
+        order = mx.argsort(-values, axis=-1)[:, :count]
         return mx.take_along_axis(values, order, axis=-1), order
-    indices = _in_best_blocks(values, count, size)
-    inside = mx.take_along_axis(values, mx.minimum(indices, length - 1), axis=-1)
-    if length % size:
-        inside = mx.where(indices < length, inside, -math.inf)
+    if maxima is None or size != BLOCKS[0]:
+        maxima = block_maxima(values, size)
+    inside, indices = _in_best_blocks(values, maxima, count, size)
     found, places = largest(inside, count)
     return found, mx.take_along_axis(indices, places, axis=-1)
 
 
-def _in_best_blocks(values: mx.array, count: int, size: int) -> mx.array:
-    """Indices [R, count * size], ascending, of the blocks with the largest maxima.
-
-    The last block of N values may be shorter; its indices go on behind N.
-    """
+def block_maxima(values: mx.array, size: int) -> mx.array:
+    """The largest of each `size` values [R, N], the last block perhaps of fewer -> [R, blocks]."""
     rows, length = values.shape
     whole = length - length % size
-    maxima = values[:, :whole].reshape(rows, -1, size).max(axis=-1)
+    parts = [values[:, :whole].reshape(rows, whole // size, size).max(axis=-1)] if whole else []
     if whole < length:
-        maxima = mx.concatenate([maxima, values[:, whole:].max(axis=-1, keepdims=True)], axis=-1)
-    best = mx.sort(mx.argsort(-maxima, axis=-1)[:, :count].astype(mx.int32), axis=-1)
-    return (best[:, :, None] * size + mx.arange(size, dtype=mx.int32)).flatten(1)
+        parts.append(values[:, whole:].max(axis=-1, keepdims=True))
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)
+
+
+def _in_best_blocks(
+    values: mx.array, maxima: mx.array, count: int, size: int
+) -> tuple[mx.array, mx.array]:
+    """Values [R, count * size] of the blocks with the largest maxima, and their indices, ascending.
+
+    Behind the end of a shorter last block stands -inf.
+    """
+    best = mx.sort(mx.argsort(-maxima, axis=-1)[:, :count], axis=-1)
+    indices = (best[:, :, None] * size + mx.arange(size, dtype=mx.uint32)).flatten(1)
+    length = values.shape[1]
+    if length % size == 0:
+        return mx.take_along_axis(values, indices, axis=-1), indices
+    inside = mx.take_along_axis(values, mx.minimum(indices, length - 1), axis=-1)
+    return mx.where(indices < length, inside, -math.inf), indices
 
 
 def _of_candidates(
@@ -148,16 +162,19 @@ def cut(
 def _of_all(
     logits: mx.array, peak: mx.array, uniforms: mx.array, sampler: TokenDefaults
 ) -> mx.array:
-    """A token [R] of the whole vocabulary with two uniforms; cuts are masks over it.
-
-    Only top_p without top_k has to sort it.
-    """
+    """A token [R] of the whole vocabulary with two uniforms; cuts are a mask over it."""
     weights = exp((logits - peak) / sampler.temperature)
-    kept = weights >= sampler.min_p
-    if sampler.top_p < 1:
-        order = mx.argsort(-logits, axis=-1)
-        values = mx.take_along_axis(logits, order, axis=-1)
-        _, first = cut(values, peak, sampler.temperature, sampler.top_p, sampler.min_p)
-        kept = mx.put_along_axis(mx.zeros_like(kept), order, first, axis=-1)
-    weights = mx.where(kept, weights, 0.0)
+    weights = mx.where(kept_of_all(logits, weights, peak, sampler), weights, 0.0)
     return draw_weighted(weights, slice_masses(weights), uniforms)
+
+
+def kept_of_all(
+    logits: mx.array, weights: mx.array, peak: mx.array, sampler: TokenDefaults
+) -> mx.array:
+    """The mask [R, V] of top_p and min_p without top_k; only top_p has to sort the vocabulary."""
+    if sampler.top_p == 1:
+        return weights >= sampler.min_p
+    order = mx.argsort(-logits, axis=-1)
+    values = mx.take_along_axis(logits, order, axis=-1)
+    _, kept = cut(values, peak, sampler.temperature, sampler.top_p, sampler.min_p)
+    return mx.put_along_axis(mx.zeros_like(kept), order, kept, axis=-1)
