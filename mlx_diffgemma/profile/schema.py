@@ -171,6 +171,7 @@ PROFILE = {
     "baseline": Optional(
         {
             "name": "text",
+            "source": "text?",
             "answers": "whole",
             "prefill_tokens_per_second": "number",
             "token_ms": PERCENTILES,
@@ -196,7 +197,9 @@ PROFILE = {
     "answers": [ANSWER],
 }
 
-ADDED = frozenset({"complete", "sampler.ar"})  # keys that files of version 1 from before them lack
+ADDED = frozenset(
+    {"complete", "sampler.ar", "baseline.source"}
+)  # keys that files of version 1 from before them lack
 
 
 def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:
