@@ -27,7 +27,7 @@ from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles
-from .workload import Question, Workload, filled
+from .workload import Question, Workload, filled, subject_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Baseline:
         if workload.context is None and not workload.fixed:
             return ids
         context = max(len(ids), len(question.tokens))
-        return list(filled(self.tokenizer, session.task is not None, ids, context))
+        return list(filled(self.tokenizer, subject_of(session), ids, context))
 
     def answer(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
         """Time the first token, and as many more as a canvas holds."""
