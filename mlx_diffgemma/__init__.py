@@ -2,9 +2,8 @@
 
     import mlx_diffgemma as dg
 
-    session = dg.load("tiny-sudoku")
-    puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
-    print(session.ask(puzzle).text)
+    session = dg.load("tiny-chat")
+    print(session.ask("What is 17 + 25?").text)
 
 `load` gives a Session (a conversation), `load_model` the network alone, `denoise` the loop on
 token ids. Names are imported when they are first used, so that `--help` need not load MLX.

@@ -15,6 +15,7 @@ from ..generation.settings import Settings
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
+from .lookup import Lookup, lookup_of
 from .router import Router
 from .write import Writer, write
 
@@ -29,10 +30,12 @@ def generate(
     progress: Progress | None = None,
     router: Router | None = None,
     watched: bool = False,
+    lookup: Lookup | None = None,
 ) -> Iterator[Frame]:
     """Frames of the mode that the settings ask for; router: the one that decides in mode auto.
 
-    For the other arguments and errors see `diffusion.denoise.denoise`; watched: see `write`.
+    For the other arguments and errors see `diffusion.denoise.denoise`; watched and lookup are those
+    of `write`.
     """
     if settings.mode == "diffusion":
         return denoise(
@@ -47,17 +50,23 @@ def generate(
             prefix=prefix,
             progress=progress,
             watched=watched,
+            lookup=lookup,
         )
     if router is None:
         raise SettingsError("mode auto has no router, expected one with the times it decides by.")
     prompt = Prompt(prompt_tokens, model.placed(prompt_tokens, images))
     budget = token_budget(
-        model.config, len(prompt_tokens), settings.max_tokens, prompt.soft_tokens, mode="auto"
+        model.config,
+        len(prompt_tokens),
+        settings.max_tokens,
+        prompt.soft_tokens,
+        mode=settings.certain_mode,
     )
     resolved = settings.resolved(model.config, fresh_seed())
     noise = CounterNoise(resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
-    writer = Writer(model, resolved.tokens, noise, prompt, watched)
+    lookup = lookup or lookup_of(settings, model.choices.times)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
     prefix = fitting_prefix(model, prefix, prompt)
     return _Auto(denoiser, writer, router, budget).run(prefix, progress)
 
@@ -80,8 +89,7 @@ class _Auto:
         while True:
             left = self.max_tokens - len(written)
             room = context - len(prompt.tokens) - len(written)
-            mode = self.router.decide(number, left, room).mode
-            if mode == "diffusion":
+            if self.router.decide(left, room) == "diffusion":
                 behind = [*prompt.tokens, *written][max(prefix.length, len(prompt.tokens)) :]
                 last = yield from self.denoiser.next_canvas(
                     number, behind, prefix, AllPositions(), progress=progress

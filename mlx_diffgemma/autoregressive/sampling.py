@@ -1,78 +1,180 @@
-"""The sampling of one token: temperature, top_k, top_p, min_p and the draw, in MLX operations.
+"""The sampling of tokens in mode ar: temperature, top_k, top_p, min_p and the draw, in MLX.
 
-Axes: V vocabulary, K candidates. Order as in transformers' logits warpers: temperature, top_k,
-top_p over the K renormalised, min_p.
+Axes: R rows, V vocabulary, K candidates. Order of the cuts as in the logits warpers of transformers
+5.24: temperature, top_k, top_p over the K renormalised, min_p.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
 from ..checkpoint.generation import TokenDefaults
-from ..diffusion.sampler import draw, first_exceeding, statistics
+from ..diffusion.sampler import draw_weighted, slice_masses, statistics
+from ..generation.settings import LEAST
+from ..machine.device import compiled_on_gpu
+from ..model.elementwise import exp
 
-BLOCK = 128  # ids whose maximum is looked at in their place
+BLOCKS = (128, 16)  # ids whose maximum stands for them, first over all, then over what is left
+BROKEN = -1  # in place of a token whose logits are not finite: found when the token is read
+
+
+class Drawn(NamedTuple):
+    """A token that was read, and of its distribution entropy in nats and largest probability."""
+
+    token: int
+    entropy: float = math.nan
+    top_probability: float | None = None
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A drawn token [1] int32; with `watched` its distribution's entropy and top probability [2].
+    """Drawn tokens [R] int32, BROKEN where logits are not finite, which nobody has waited for.
 
-    Both are of the model's own distribution, before temperature and cuts; entropy in nats.
+    seen [R, 2]: entropy in nats and top probability, where somebody watches, else None. Both are of
+    the model's own distribution, before temperature and cuts.
     """
 
-    token: mx.array
+    tokens: mx.array
     seen: mx.array | None = None
 
-    def read(self) -> int:
-        """The token, once it is there."""
-        token: Any = self.token.item()
-        return int(token)
+    def submit(self) -> "Sampled":
+        """These, begun on the device."""
+        mx.async_eval(self.tokens, *(() if self.seen is None else (self.seen,)))
+        return self
 
-    def look(self) -> tuple[float, float | None]:
-        """Entropy and top probability, NaN and None where nobody watches."""
+    def row(self, index: int) -> "Sampled":
+        """One of the rows."""
+        rows = slice(index, index + 1)
+        return Sampled(self.tokens[rows], None if self.seen is None else self.seen[rows])
+
+    def read(self) -> list[Drawn]:
+        """The rows, once they are there; entropy NaN and no probability where nobody watches."""
+        ids = np.array(self.tokens).tolist()
         if self.seen is None:
-            return math.nan, None
-        entropy, top = np.array(self.seen)
-        return float(entropy), float(top)
+            return [Drawn(token) for token in ids]
+        seen = np.array(self.seen).tolist()
+        return [Drawn(token, *both) for token, both in zip(ids, seen, strict=True)]
 
 
 def sample(
     logits: mx.array, uniforms: mx.array, sampler: TokenDefaults, *, watched: bool = False
 ) -> Sampled:
-    """One token from logits [1, V] float32 with uniforms [1, 2] in (0, 1)."""
-    return Sampled(_drawn(logits, uniforms, sampler), _seen(logits) if watched else None)
+    """A token for each row of logits [R, V] float32 with uniforms [R, 2] in (0, 1).
+
+    temperature 0, or one that float32 holds no inverse of, takes the argmax, the lowest of equal
+    ids. Rows do not depend on each other.
+    """
+    maxima = block_maxima(logits, BLOCKS[0])
+    peak = maxima.max(axis=-1, keepdims=True)  # NaN where one of the row is
+    if sampler.temperature < LEAST:
+        tokens = mx.argmax(logits, axis=-1)
+    elif 0 < sampler.top_k < logits.shape[1]:
+        values, ids = largest(logits, sampler.top_k, maxima)
+        tokens = _of_candidates(values, ids, peak, uniforms[:, :1], sampler)
+    else:
+        tokens = _of_all(logits, peak, uniforms, sampler)
+    tokens = mx.where(peak[:, 0] < math.inf, tokens.astype(mx.int32), BROKEN)
+    return Sampled(tokens, _seen(logits) if watched else None)
 
 
 def _seen(logits: mx.array) -> mx.array:
     found = statistics(logits)
-    return mx.concatenate([found.entropy, 1 / found.total[:, 0]])
+    return mx.stack([found.entropy, 1 / found.total[:, 0]], axis=-1)
 
 
-def _drawn(logits: mx.array, uniforms: mx.array, sampler: TokenDefaults) -> mx.array:
-    if sampler.temperature == 0:
-        return mx.argmax(logits, axis=-1).astype(mx.int32)
-    processed = logits / sampler.temperature
-    if sampler.top_k == 0 and sampler.top_p == 1 and sampler.min_p == 0:
-        return draw(statistics(processed), uniforms)
-    values, ids = candidates(processed, sampler.top_k)
-    weights = mx.exp(values - values[:, :1])
-    sums = mx.cumsum(weights, axis=-1)
-    kept = sums - weights < sampler.top_p * sums[:, -1:]
-    weights = mx.where(kept & (weights >= sampler.min_p), weights, 0.0)
-    chosen = first_exceeding(weights, uniforms[:, :1])
+def largest(
+    values: mx.array, count: int, maxima: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """The `count` largest of values [R, N], the largest first, and their indices: [R, K].
+
+    Equal ones in the order of their indices; maxima: of BLOCKS[0], where they are known. Nothing as
+    long as N is sorted where blocks help: in the order by value, then by index, each of the first
+    `count` lies in one of the first `count` blocks, by maximum, then by index. A block outside
+    would have so many before it, each with an element that comes before all of its own.
+    """
+    size = next((size for size in BLOCKS if count * size < values.shape[1]), None)
+    if size is None:
+        order = mx.argsort(-values, axis=-1)[:, :count]
+        return mx.take_along_axis(values, order, axis=-1), order
+    if maxima is None or size != BLOCKS[0]:
+        maxima = block_maxima(values, size)
+    inside, indices = _in_best_blocks(values, maxima, count, size)
+    found, places = largest(inside, count)
+    return found, mx.take_along_axis(indices, places, axis=-1)
+
+
+def block_maxima(values: mx.array, size: int) -> mx.array:
+    """The largest of each `size` values [R, N], the last block perhaps of fewer -> [R, blocks]."""
+    rows, length = values.shape
+    whole = length - length % size
+    parts = [values[:, :whole].reshape(rows, whole // size, size).max(axis=-1)] if whole else []
+    if whole < length:
+        parts.append(values[:, whole:].max(axis=-1, keepdims=True))
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)
+
+
+def _in_best_blocks(
+    values: mx.array, maxima: mx.array, count: int, size: int
+) -> tuple[mx.array, mx.array]:
+    """Values [R, count * size] of the blocks with the largest maxima, and their indices, ascending.
+
+    Behind the end of a shorter last block stands -inf.
+    """
+    best = mx.sort(mx.argsort(-maxima, axis=-1)[:, :count], axis=-1)
+    indices = (best[:, :, None] * size + mx.arange(size, dtype=mx.uint32)).flatten(1)
+    length = values.shape[1]
+    if length % size == 0:
+        return mx.take_along_axis(values, indices, axis=-1), indices
+    inside = mx.take_along_axis(values, mx.minimum(indices, length - 1), axis=-1)
+    return mx.where(indices < length, inside, -math.inf), indices
+
+
+def _of_candidates(
+    values: mx.array, ids: mx.array, peak: mx.array, uniforms: mx.array, sampler: TokenDefaults
+) -> mx.array:
+    """A token [R] of the candidates [R, K], in falling order, with one uniform [R, 1]."""
+    sums, kept = cut(values, peak, sampler.temperature, sampler.top_p, sampler.min_p)
+    total = mx.where(kept, sums, 0.0).max(axis=-1, keepdims=True)  # the kept ones come first
+    chosen = mx.argmax(sums > uniforms * total, axis=-1, keepdims=True)
     return mx.take_along_axis(ids, chosen, axis=-1)[:, 0]
 
 
-def candidates(processed: mx.array, top_k: int) -> tuple[mx.array, mx.array]:
-    """The `top_k` largest of processed [1, V], the largest first, and their ids [1, K] int32.
+@compiled_on_gpu
+def cut(
+    values: mx.array, peak: mx.array, temperature: float, top_p: float, min_p: float
+) -> tuple[mx.array, mx.array]:
+    """Running sums of the weights of values [R, K] in falling order, and the mask of those kept.
 
-    Equal ones in the order of their ids; 0 for all.
+    A weight is exp((value - peak) / temperature), 1 for the likeliest. top_p keeps a token while
+    those before it have less than that share of all; min_p those of at least that weight.
     """
-    vocab = processed.shape[1]
-    count = min(top_k or vocab, vocab)
-    order = mx.argsort(-processed, axis=-1)[:, :count].astype(mx.int32)
-    return mx.take_along_axis(processed, order, axis=-1), order
+    weights = mx.exp((values - peak) / temperature)
+    sums = mx.cumsum(weights, axis=-1)
+    kept = weights >= min_p
+    if top_p < 1:
+        kept = kept & (sums - weights < top_p * sums[:, -1:])
+    return sums, kept
+
+
+def _of_all(
+    logits: mx.array, peak: mx.array, uniforms: mx.array, sampler: TokenDefaults
+) -> mx.array:
+    """A token [R] of the whole vocabulary with two uniforms; cuts are a mask over it."""
+    weights = exp((logits - peak) / sampler.temperature)
+    weights = mx.where(kept_of_all(logits, weights, peak, sampler), weights, 0.0)
+    return draw_weighted(weights, slice_masses(weights), uniforms)
+
+
+def kept_of_all(
+    logits: mx.array, weights: mx.array, peak: mx.array, sampler: TokenDefaults
+) -> mx.array:
+    """The mask [R, V] of top_p and min_p without top_k; only top_p has to sort the vocabulary."""
+    if sampler.top_p == 1:
+        return weights >= sampler.min_p
+    order = mx.argsort(-logits, axis=-1)
+    values = mx.take_along_axis(logits, order, axis=-1)
+    _, kept = cut(values, peak, sampler.temperature, sampler.top_p, sampler.min_p)
+    return mx.put_along_axis(mx.zeros_like(kept), order, kept, axis=-1)

@@ -3,13 +3,14 @@
 A segment has as many tokens as a canvas has positions; the caller decides when to draw or stop.
 """
 
-import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checkpoint.generation import TokenDefaults
 from ..generation.frame import Frame, committed
@@ -20,9 +21,12 @@ from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress, not_finite
-from .sampling import Sampled, sample
+from .lookup import Lookup, lookup_of
+from .sampling import BROKEN, Drawn, Sampled, sample
 
 AHEAD = 256  # tokens whose noise is made at a time
+
+Element = TypeVar("Element", bound=np.generic)
 
 
 def write(
@@ -35,10 +39,12 @@ def write(
     prefix: Prefix | None = None,
     progress: Progress | None = None,
     watched: bool = False,
+    lookup: Lookup | None = None,
 ) -> Iterator[Frame]:
     """Yield a Frame a token and a committed one a segment, each when it is read.
 
     For the arguments and errors see `diffusion.denoise.denoise`. watched: frames tell entropies.
+    lookup: counts the drafts, where the settings ask for them and they pay; None for one inside.
     """
     settings = settings or Settings(mode="ar")
     resolved = settings.resolved(model.config, fresh_seed())
@@ -47,7 +53,9 @@ def write(
     soft = prompt.soft_tokens
     budget = token_budget(model.config, len(tokens), settings.max_tokens, soft, mode="ar")
     prefix = fitting_prefix(model, prefix, prompt)
-    writer = Writer(model, resolved.tokens, noise or CounterNoise(resolved.seed), prompt, watched)
+    noise = noise or CounterNoise(resolved.seed)
+    lookup = lookup or lookup_of(settings, model.choices.times)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
     return _segments(writer, budget, prefix, progress)
 
 
@@ -70,14 +78,18 @@ def _segments(
 
 @dataclass
 class Writer:
-    """The model, sampler, noise and prompt of one call."""
+    """The model, sampler, noise and prompt of one call.
+
+    watched: frames tell entropies; lookup: drafts from the text so far, None without.
+    """
 
     model: Model
     sampler: TokenDefaults
     noise: CounterNoise
     prompt: Prompt
     watched: bool = False
-    _uniforms: dict[int, mx.array] = field(default_factory=dict)
+    lookup: Lookup | None = None
+    _made: tuple[int, mx.array] | None = None  # a token of the answer, and uniforms from it on
 
     def segment(
         self,
@@ -90,66 +102,159 @@ class Writer:
     ) -> Generator[Frame, None, Frame]:
         """Up to `count` tokens behind `written`, to the stop id; returns the last frame.
 
-        Afterwards the prefix holds all but the last token.
+        Afterwards the prefix holds all but the last token. It may be left at any frame: then it
+        holds the tokens of that frame, and perhaps some behind them.
         """
         began = time.perf_counter()
-        last = self._encode_all_but_one(written, prefix, progress)
+        last = self._encode_all_but_last(written, prefix, progress)
         if number == 0:
             prefix.mark()
-        encode_seconds = time.perf_counter() - began
-        behind = prefix.length
-        tokens: list[int] = []
-        entropies: list[float] = []
-        waiting = self._submit(mx.array([last], mx.int32), len(written), prefix)
-        while True:
-            began, index = time.perf_counter(), len(tokens) + 1
-            ahead = None
-            if index < count:  # before this one is read: the device has something to do meanwhile
-                ahead = self._submit(waiting.token, len(written) + index, prefix)
-            tokens.append(waiting.read())
-            entropy, top = waiting.look()
-            if self.watched and not math.isfinite(entropy):
-                raise not_finite(self.model, f"token {len(written) + index}: its distribution")
-            entropies.append(entropy)
-            frame = Frame(
-                number,
-                len(tokens) - 1,
-                np.array(tokens, np.int32),
-                np.array(entropies, np.float32),
-                np.ones(len(tokens), np.bool_),
-                temperature=self.sampler.temperature,
-                seconds=time.perf_counter() - began,
-                encode_seconds=encode_seconds,
-                mode="ar",
-                top_probability=top,
-            )
-            if ahead is None or tokens[-1] in self.model.config.stop_ids:
-                prefix.roll_back(behind + len(tokens))
+        shown = _Shown(number, count, self.sampler.temperature, time.perf_counter() - began)
+        end = len(self.prompt.tokens) + len(written)
+        began = time.perf_counter()
+        first = self._pass(last, len(written), prefix)
+        for drawn in self._drawn(first, range(len(written), len(written) + count), prefix):
+            if drawn.token == BROKEN:
+                raise not_finite(self.model, f"the logits of token {len(written) + shown.length}")
+            frame = shown.longer(drawn, time.perf_counter() - began)
+            if shown.length == count or drawn.token in self.model.config.stop_ids:
+                prefix.roll_back(end + shown.length - 1)
                 yield frame
                 return frame
             yield frame
-            waiting = ahead
+            began = time.perf_counter()
+        raise RuntimeError("a segment has a token at least")
 
-    def _encode_all_but_one(
+    def _encode_all_but_last(
         self, written: Sequence[int], prefix: Prefix, progress: Progress | None
-    ) -> int:
-        """Encode all but the last of prompt and `written`, which is returned: it is a step's."""
+    ) -> "_Last":
+        """Encode prompt and `written` but for the last token, or the image that they end with."""
         whole = [*self.prompt.tokens, *written]
-        prefix.roll_back(len(whole) - 1)
-        inside = replace(self.prompt, tokens=whole[: min(len(self.prompt.tokens), len(whole) - 1)])
-        behind = whole[max(prefix.length, len(inside.tokens)) : -1]
-        encode(self.model, inside, behind, prefix, progress)
-        return whole[-1]
+        if self.lookup:
+            self.lookup.follow(whole)
+        images = [image for image in self.prompt.images if image.span.stop == len(whole)]
+        start = images[0].span.start if images else len(whole) - 1
+        prefix.roll_back(start)
+        before = [image for image in self.prompt.images if image.span.stop <= start]
+        prompt = Prompt(self.prompt.tokens[:start], before)
+        behind = whole[max(prefix.length, len(prompt.tokens)) : start]
+        encode(self.model, prompt, behind, prefix, progress)
+        return _Last(whole[start:], [image.pixels for image in images])
 
-    def _submit(self, token: mx.array, index: int, prefix: Prefix) -> Sampled:
-        """Begin the step that draws the answer's token `index` behind `token`."""
-        logits = self.model.step(token, prefix)
-        first = index - index % AHEAD
-        if first not in self._uniforms:
-            self._uniforms = {first: self.noise.tokens(first, AHEAD)}
-        uniforms = self._uniforms[first][index - first : index - first + 1]
-        drawn = sample(logits, uniforms, self.sampler, watched=self.watched)
-        mx.async_eval(drawn.token, *(() if drawn.seen is None else (drawn.seen,)))
-        if index % AHEAD == AHEAD - 1:
+    def _pass(self, last: "_Last", index: int, prefix: Prefix) -> Sampled:
+        """Begin the pass that draws the answer's token `index` behind the last ones."""
+        if not last.images:
+            return self._step(mx.array(last.tokens, mx.int32), index, prefix)
+        hidden = self.model.encode_hidden(last.tokens, prefix, images=last.images)
+        return self._sampled(self.model.logits(hidden[:, -1:])[0], index)
+
+    def _step(self, token: mx.array, index: int, prefix: Prefix) -> Sampled:
+        """Begin the step that draws the answer's token `index` behind `token` [1]."""
+        return self._sampled(self.model.step(token, prefix), index)
+
+    def _drawn(self, waiting: Sampled, indices: range, prefix: Prefix) -> Iterator[Drawn]:
+        """The answer's tokens `indices`, of which the first is waited for.
+
+        The next step is submitted before one is read, so that the device has something to do
+        meanwhile; not where a draft is expected, which needs the token.
+        """
+        index = indices.start
+        while True:
+            ahead = None
+            if index + 1 < indices.stop and not (self.lookup and self.lookup.matches):
+                ahead = self._step(waiting.tokens, index + 1, prefix)
+            (drawn,) = waiting.read()
+            if self.lookup:
+                self.lookup.append(drawn.token)
+            yield drawn
+            index += 1
+            if index == indices.stop:
+                return
+            if ahead is not None:
+                waiting = ahead
+                continue
+            waiting, accepted = yield from self._drafted(drawn, index, indices.stop, prefix)
+            index += accepted
+
+    def _drafted(
+        self, last: Drawn, index: int, stop: int, prefix: Prefix
+    ) -> Generator[Drawn, None, tuple[Sampled, int]]:
+        """The tokens from `index` on that a draft behind the last one got right.
+
+        Returns the token behind them, and their number. Without a draft it is a step.
+        """
+        lookup = self.lookup
+        draft = lookup.draft(stop - index - 1) if lookup else []
+        if not lookup or not draft:
+            return self._step(mx.array([last.token], mx.int32), index, prefix), 0
+        behind = prefix.length + 1
+        hidden = self.model.encode_hidden([last.token, *draft], prefix, images=None)
+        sampled = self._sampled(self.model.logits(hidden)[0], index)
+        rows = sampled.read()
+        accepted = lookup.checked(draft, [row.token for row in rows])
+        prefix.roll_back(behind + accepted)
+        for row in rows[:accepted]:
+            lookup.append(row.token)
+            lookup.accepted += 1
+            yield row
+        return sampled.row(accepted), accepted
+
+    def _sampled(self, logits: mx.array, index: int) -> Sampled:
+        """Begin to draw the answer's tokens from `index` on, a row of logits [R, V] each."""
+        rows = logits.shape[0]
+        uniforms = self._uniforms(index, rows)
+        drawn = sample(logits, uniforms, self.sampler, watched=self.watched).submit()
+        if index // AHEAD < (index + rows) // AHEAD:
             mx.clear_cache()
         return drawn
+
+    def _uniforms(self, index: int, rows: int) -> mx.array:
+        """[rows, 2] in (0, 1) for the tokens from `index` on, made many at a time."""
+        first, made = self._made or (0, mx.zeros((0, 2)))
+        if not first <= index <= first + made.shape[0] - rows:
+            first, made = self._made = index, self.noise.tokens(index, AHEAD)
+        return made[index - first : index - first + rows]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The tokens that the first pass of a segment reads: one, or those of the image at the end."""
+
+    tokens: list[int]
+    images: list[Pixels]
+
+
+class _Shown:
+    """The frames of a segment: each a view of arrays that are made once, and only grow."""
+
+    def __init__(self, number: int, count: int, temperature: float, encode_seconds: float) -> None:
+        self.number, self.temperature, self.encode_seconds = number, temperature, encode_seconds
+        self.length = 0
+        self._tokens = np.zeros(count, np.int32)
+        self._entropies = np.full(count, np.nan, np.float32)
+        self._accepted = np.ones(count, np.bool_)
+
+    def longer(self, drawn: Drawn, seconds: float) -> Frame:
+        """The frame with one token more."""
+        self._tokens[self.length] = drawn.token
+        self._entropies[self.length] = drawn.entropy
+        self.length += 1
+        return Frame(
+            canvas=self.number,
+            step=self.length - 1,
+            tokens=_begun(self._tokens, self.length),
+            entropies=_begun(self._entropies, self.length),
+            accepted=_begun(self._accepted, self.length),
+            temperature=self.temperature,
+            seconds=seconds,
+            encode_seconds=self.encode_seconds,
+            mode="ar",
+            top_probability=drawn.top_probability,
+        )
+
+
+def _begun(array: NDArray[Element], length: int) -> NDArray[Element]:
+    """The first elements of an array, which whoever sees them cannot change."""
+    view = array[:length]
+    view.flags.writeable = False
+    return view

@@ -32,7 +32,7 @@ TEMPLATE_FILES = (
     "tokenizer_config.json",
 )  # best first
 SHOWN_FILES = 3
-TRY_NOW = "`--model tiny-sudoku` works without a download"
+TRY_NOW = "`--model tiny-chat` works now, without a download"
 
 T = TypeVar("T")
 
@@ -217,7 +217,7 @@ def _refusal(error: Exception, repo_id: str, how: str) -> str:
 def _no_such_folder(name: str | Path) -> CheckpointError:
     return CheckpointError(
         f"{shown(str(name))}: no such folder; give a checkpoint folder, a repository id such as "
-        f"{DEFAULT_MODEL}, or tiny-sudoku."
+        f"{DEFAULT_MODEL}, tiny-chat, or tiny-sudoku."
     )
 
 

@@ -79,7 +79,7 @@ app.command("chat", short_help="Talk with a model.")(chat.command)
 app.command("fill", short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
     fill.command
 )
-app.command("replay", short_help="Play a saved denoising trace.")(replay.command)
+app.command("replay", short_help="Play a saved trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
 app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
@@ -95,7 +95,7 @@ def program(
 ) -> None:
     """DiffusionGemma on Apple silicon: text by denoising a canvas, seen while it happens.
 
-    Try it without a download: mlx-diffgemma generate --model tiny-sudoku PUZZLE
+    Try it without a download: mlx-diffgemma generate --model tiny-chat "What is 17 + 25?"
     """
     if version:
         from ..version import __version__

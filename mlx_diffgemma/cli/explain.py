@@ -8,13 +8,26 @@ from typing import Any
 from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
 from .convert.options import PackingOptions
 from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
-from .options import MediaOptions, PromptingOptions, SamplerOptions, TemplateOptions
+from .options import (
+    MediaOptions,
+    ModeOptions,
+    PromptingOptions,
+    SamplerOptions,
+    TemplateOptions,
+)
 from .parameters import option_names
 from .terminal.streams import say
 
 OPTION_OF = {
     name: typed
-    for group in (PromptingOptions, MediaOptions, SamplerOptions, TemplateOptions, PackingOptions)
+    for group in (
+        PromptingOptions,
+        MediaOptions,
+        ModeOptions,
+        SamplerOptions,
+        TemplateOptions,
+        PackingOptions,
+    )
     for name, typed in option_names(group)
 } | {"soft_tokens": "--image-tokens"}  # as `prepare_image` calls it
 """A setting's name in Python -> the option a user typed."""

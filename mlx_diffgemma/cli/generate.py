@@ -31,13 +31,15 @@ def command(
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
+    mode: options.ModeOptions,
     sampler: options.SamplerOptions,
     output: options.OutputOptions,
 ) -> int:
     """Answer a prompt: the text goes to standard output, all else to standard error.
 
-    Ctrl-C keeps the canvases that are finished. tiny-sudoku takes a puzzle of 81 cells, row by
-    row, 0 or . for a blank, or a picture of one, and answers with a checked solution.
+    Ctrl-C keeps the canvases that are finished, and in mode ar every token. tiny-chat knows 22
+    kinds of short question. tiny-sudoku takes a puzzle of 81 cells, row by row, 0 or . for a blank,
+    or a picture of one, and answers with a checked solution.
     """
     from .answer.loading import load_session
     from .answer.media import read_media
@@ -49,9 +51,14 @@ def command(
     from .terminal.progress import Bar
 
     output.check()
-    settings = sampler.settings()
+    settings = sampler.settings(mode)
     words = given_words(given.prompt, given.beside, *ctx.args)
-    wanted = replace(PROMPT, optional=seen.given, stdin_taken=seen.takes_stdin)
+    wanted = replace(
+        PROMPT,
+        optional=seen.given,
+        stdin_taken=seen.takes_stdin,
+        as_it_is=prompting.raw,
+    )
     text, _ = read_text(words, given.prompt_file, wanted)
     reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files)
     unread = unread_input_said(words, given.prompt_file, wanted)

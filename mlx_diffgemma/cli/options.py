@@ -6,7 +6,7 @@ Each option's name, type, default and help stand here once. None is always "not 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..machine.dtypes import FloatName
 from .errors import ArgumentError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..generation.settings import Settings
 
 MODEL_HELP = (
-    "A folder, a repository of the Hugging Face Hub, or tiny-sudoku. Default: "
+    "A folder, a repository of the Hugging Face Hub, tiny-chat or tiny-sudoku. Default: "
     "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
@@ -50,11 +50,12 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """The fields of Settings, under the names they have there."""
+    """The fields of Settings that mode diffusion has, under the names they have there."""
 
     max_tokens: int | None = option(
         "--max-tokens",
-        "Tokens to answer with at most. Default: 1024, or as many whole canvases as fit.",
+        "Tokens to answer with at most. Default: 1024, or what fits, in mode diffusion whole "
+        "canvases.",
         "N",
     )
     seed: int | None = option(
@@ -97,45 +98,77 @@ class SamplerOptions:
         "Always multiply by the whole embedding: slower, without approximation.",
     )
 
+    def settings(self, mode: "ModeOptions | None" = None) -> "Settings":
+        """The settings of mode diffusion, or of the one chosen; SettingsError out of range."""
+        from ..generation.settings import Settings
+
+        chosen = mode.values() if mode else {}
+        return Settings(**{**vars(self), "stop": tuple(self.stop or ()), **chosen})
+
+
+@dataclass(frozen=True)
+class ModeOptions:
+    """The mode of an answer, and the fields of Settings that mode diffusion does not have."""
+
     mode: Mode | None = option(
         "--mode",
-        "diffusion denoises canvases, ar writes a token at a time, auto takes the faster of both, "
-        "canvas by canvas. Default: diffusion.",
+        "diffusion denoises canvas by canvas, ar writes token by token, auto chooses for each "
+        "canvas what should take less time on this machine. Default: diffusion.",
     )
     temperature: float | None = option(
         "--temperature",
-        "Of mode ar; 0 takes the likeliest token. Default: the checkpoint's, 1.",
+        "Modes ar and auto: the temperature of a token's draw; 0 takes the likeliest. Default: the "
+        "checkpoint's, else 1.",
         "T",
     )
     top_k: int | None = option(
-        "--top-k", "Of mode ar: so many of the likeliest tokens, 0 for all. Default: 64.", "N"
+        "--top-k",
+        "Modes ar and auto: draw from the N likeliest tokens; 0: from all. Default: the "
+        "checkpoint's, else 64.",
+        "N",
     )
     top_p: float | None = option(
         "--top-p",
-        "Of mode ar: of those, the fewest whose probabilities sum to P. Default: 0.95.",
+        "Modes ar and auto: of those, from the fewest that have a share P of the probability; 1: "
+        "from all. Default: the checkpoint's, else 0.95.",
         "P",
     )
     min_p: float | None = option(
         "--min-p",
-        "Of mode ar: of those, the ones at least P times as likely as the likeliest. Default: 0.",
+        "Modes ar and auto: of those, from the ones at least P times as likely as the likeliest. "
+        "Default: the checkpoint's, else 0.",
         "P",
     )
     lookup: bool = flag(
-        "--lookup", "Of mode ar: draft tokens from what stands before. Default: off."
+        "--lookup",
+        "Modes ar and auto: draft tokens from what stands in prompt and answer already, and check "
+        "several at a time. Default: off.",
     )
     auto_times: str | None = option(
         "--auto-times",
-        "Of mode auto: milliseconds a denoising step and a token, in place of this machine's.",
+        "Mode auto: decide by these milliseconds a denoising step and a token; inf: never take "
+        "that mode. Default: what `profile --tune` measured, else this chip's bounds.",
         "STEP_MS,TOKEN_MS",
     )
 
-    def settings(self) -> "Settings":
-        """The settings; SettingsError for a value out of range."""
-        from ..generation.settings import Settings
+    def values(self) -> dict[str, Any]:
+        """The fields of Settings; SettingsError for times that are not two numbers."""
+        times = None if self.auto_times is None else _times(self.auto_times)
+        return {**vars(self), "mode": self.mode or "diffusion", "auto_times": times}
 
-        times = tuple(map(float, self.auto_times.split(","))) if self.auto_times else None
-        given = {"stop": tuple(self.stop or ()), "mode": self.mode or "diffusion"}
-        return Settings(**{**vars(self), **given, "auto_times": times})
+
+def _times(text: str) -> tuple[float, ...]:
+    """`STEP_MS,TOKEN_MS` as numbers; how many there are, and their range, is Settings' to check."""
+    from ..errors import Setting, SettingsError, brief
+
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise SettingsError(
+            Setting("auto_times"),
+            f" is {brief(text)}, expected STEP_MS,TOKEN_MS: milliseconds of a denoising step and "
+            "of a token with a comma between them, such as 447,18.1; inf: never take that mode.",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -245,16 +278,17 @@ class OutputOptions(ReportOptions):
 
     visual: bool | None = option(
         "--visual/--no-visual",
-        "Show each step on standard error. Default: on a terminal, without --json.",
+        "Show each step or token on standard error. Default: on a terminal, without --json.",
     )
     keep_draft: bool = flag(
         "--keep-draft",
-        "After Ctrl-C or an error, print the canvas in work behind the finished ones. Default: it "
-        "goes to standard error, as a draft.",
+        "After Ctrl-C or an error, print the canvas in work behind the finished ones; tokens of "
+        "mode ar are always kept. Default: it goes to standard error, as a draft.",
     )
     trace: Path | None = option(
         "--trace",
-        "Write every step to FILE as JSON lines; - is standard output, in place of the answer.",
+        "Write every step and token to FILE as JSON lines; - is standard output, in place of the "
+        "answer.",
         "FILE",
     )
     overwrite: bool = flag("--overwrite", OVERWRITE_HELP)
@@ -263,6 +297,6 @@ class OutputOptions(ReportOptions):
         """ArgumentError for options that do not go together."""
         if self.keep_draft and self.as_json:
             raise ArgumentError(
-                "--keep-draft and --json are both given, and JSON holds finished canvases alone; "
+                "--keep-draft and --json are both given, and JSON holds no canvas in work; "
                 "leave one of them out, --trace FILE keeps every step."
             )

@@ -1,11 +1,10 @@
-"""`replay`: a saved denoising trace, played in the live view or written as SVG or HTML."""
+"""`replay`: a saved trace, played in the live view or written as SVG or HTML."""
 
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import counted
 from .errors import FAILED, FileError
 from .options import OVERWRITE_HELP
 from .parameters import argument, flag, flattened, option
@@ -19,6 +18,14 @@ if TYPE_CHECKING:
     from .record.recording import Recording
 
 
+TITLES = {
+    (True, False): "Text coming out of noise, step by step",
+    (False, True): "Text written token by token",
+    (True, True): "Text coming out of noise, then written token by token",
+}
+"""Of a picture, by whether it shows canvases, and tokens of mode ar."""
+
+
 @dataclass(frozen=True)
 class ReplayOptions:
     """The trace to play, and the files to write in place of that."""
@@ -26,12 +33,13 @@ class ReplayOptions:
     file: Path = argument("FILE", "What `generate --trace FILE` has written.", default=MISSING)
     speed: float | None = option(
         "--speed",
-        "2 plays twice as fast; no step is shown for more than 10 seconds. Default: 1.",
+        "2 plays twice as fast; no step or token is shown for more than 10 seconds. Default: 1.",
         "X",
     )
     pace: float | None = option(
         "--pace",
-        "Show each step for so many seconds, 0 to 10, however long it took. Default: as --speed.",
+        "Show each step or token for so many seconds, 0 to 10, however long it took. Default: as "
+        "--speed.",
         "SECONDS",
     )
     svg: Path | None = option(
@@ -45,7 +53,7 @@ class ReplayOptions:
 
 @flattened()
 def command(given: ReplayOptions) -> int:
-    """Play a saved denoising trace, or write it as an image or a page that plays it.
+    """Play a saved trace, or write it as an image or a page that plays it.
 
     While it plays, space pauses and goes on, the arrow keys step, q ends. Without a terminal only
     the answer is printed. The exit code is 1 for an answer that `generate` refused, which is not
@@ -72,6 +80,7 @@ def command(given: ReplayOptions) -> int:
 
 def _end(recording: "Recording", file: Path) -> int:
     """The answer, as `generate` printed it or refused it; FileError where it is not whole."""
+    from .answer.advice import kept_words
     from .terminal.output import Printer
 
     if recording.refused is not None:
@@ -79,9 +88,10 @@ def _end(recording: "Recording", file: Path) -> int:
         return FAILED
     Printer().finish(recording.answer)
     if not recording.finished:
+        there = kept_words(recording.kept, recording.asked, none="0")
         raise FileError(
-            f"{file} is of an interrupted generation: {counted(recording.committed, 'canvas')} "
-            "finished, expected the end of an answer; record it again with `generate --trace`."
+            f"{file} is of an interrupted generation: {there}, expected the end of an answer; "
+            "record it again with `generate --trace`."
         )
     return 0
 
@@ -116,7 +126,7 @@ def _write(recording: "Recording", pace: "Pace", outputs: "Sequence[OutFile | No
     from .record.page import html
 
     film = make_film(recording, pace)
-    title = "Text coming out of noise, step by step"
+    title = TITLES["diffusion" in recording.modes, "ar" in recording.modes]
     for out, make in zip(outputs, (svg, html), strict=True):
         if out:
             out.write(make(film, title).encode())

@@ -99,17 +99,22 @@ def slice_masses(weights: mx.array) -> mx.array:
 
 
 def draw(seen: LogitStatistics, uniforms: mx.array) -> mx.array:
-    """One token a row with uniforms [R, 2] in (0, 1) -> [R] int32.
+    """One token a row with uniforms [R, 2] in (0, 1) -> [R] int32; see `draw_weighted`."""
+    return draw_weighted(seen.weights, seen.masses, uniforms)
 
-    The first uniform picks a slice by the running sum of masses, the second a token inside it, so
-    that a token's resolution is 2^-23 of its slice, not of the whole vocabulary.
+
+def draw_weighted(weights: mx.array, masses: mx.array, uniforms: mx.array) -> mx.array:
+    """One token a row by weights [R, V], whose slices have masses [R, S] -> [R] int32.
+
+    The first uniform of [R, 2] picks a slice by the running sum of masses, the second a token
+    inside it, so that a token's resolution is 2^-23 of its slice, not of the whole vocabulary.
     """
-    vocab = seen.weights.shape[1]
-    chosen = first_exceeding(seen.masses, uniforms[:, :1])
+    vocab = weights.shape[1]
+    chosen = first_exceeding(masses, uniforms[:, :1])
     ids = chosen * SLICE + mx.arange(min(SLICE, vocab), dtype=mx.int32)
-    weights = mx.take_along_axis(seen.weights, mx.minimum(ids, vocab - 1), axis=-1)
-    weights = mx.where(ids < vocab, weights, 0.0)
-    return (chosen * SLICE + first_exceeding(weights, uniforms[:, 1:]))[:, 0]
+    inside = mx.take_along_axis(weights, mx.minimum(ids, vocab - 1), axis=-1)
+    inside = mx.where(ids < vocab, inside, 0.0)
+    return (chosen * SLICE + first_exceeding(inside, uniforms[:, 1:]))[:, 0]
 
 
 def sample(logits: Logits, uniforms: mx.array) -> tuple[mx.array, mx.array, mx.array]:

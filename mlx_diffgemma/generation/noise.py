@@ -1,8 +1,8 @@
 """Counter-based noise: the same seed gives the same numbers on every machine and for every shape.
 
 Philox4x32-10 (Salmon et al., SC 2011) keyed by the 64-bit seed, at counter (position, step,
-canvas, stream). Integers only, so CPU and GPU cannot differ; a few hundred words a step are made
-with numpy on the host.
+canvas, stream); of a token in mode ar at (its index in the answer, 0, 0, 3). Integers only, so CPU
+and GPU cannot differ; a few hundred words a step are made with numpy on the host.
 """
 
 import secrets
@@ -66,7 +66,10 @@ class CounterNoise:
         return _uniforms(philox(self.seed, length, step, canvas, STREAM_DRAW))
 
     def tokens(self, first: int, length: int) -> mx.array:
-        """[length, 2] float32 in (0, 1) for the tokens first, first + 1, ... of an answer."""
+        """[length, 2] float32 in (0, 1) for the tokens first, first + 1, ... of an answer.
+
+        The same however many are made at a time, and whichever mode wrote the tokens before.
+        """
         return _uniforms(philox(self.seed, length, 0, 0, STREAM_TOKENS, first))
 
     def _ids(self, length: int, step: int, canvas: int, stream: int, vocab: int) -> mx.array:
@@ -140,13 +143,13 @@ def philox(
     words += [np.full(length, word, dtype=np.uint64) for word in (step, canvas, stream)]
     low, high = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(_ROUNDS):
-        first = words[0] * np.uint64(_MULTIPLIERS[0])
-        second = words[2] * np.uint64(_MULTIPLIERS[1])
+        one = words[0] * np.uint64(_MULTIPLIERS[0])
+        other = words[2] * np.uint64(_MULTIPLIERS[1])
         words = [
-            (second >> np.uint64(32)) ^ words[1] ^ np.uint64(low),
-            second & _MASK,
-            (first >> np.uint64(32)) ^ words[3] ^ np.uint64(high),
-            first & _MASK,
+            (other >> np.uint64(32)) ^ words[1] ^ np.uint64(low),
+            other & _MASK,
+            (one >> np.uint64(32)) ^ words[3] ^ np.uint64(high),
+            one & _MASK,
         ]
         low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
     return np.stack(words, axis=1).astype(np.uint32)

@@ -36,7 +36,10 @@ KEYS = [
     "kernels",
     "version",
 ]
-SECONDS = ["load", "prefill", "denoise", "commit", "first_canvas", "total"]
+SECONDS = [
+    *("load", "prefill", "denoise", "commit", "write"),
+    *("first_canvas", "first_token", "total"),
+]
 SAMPLER = [
     "max_tokens",
     "max_denoising_steps",

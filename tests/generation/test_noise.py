@@ -13,6 +13,7 @@ from mlx_diffgemma.generation.noise import (
     STREAM_CANVAS,
     STREAM_DRAW,
     STREAM_RENOISE,
+    STREAM_TOKENS,
     CounterNoise,
     Noise,
     checked_noise,
@@ -243,3 +244,30 @@ def test_a_check_of_noise_evaluates_nothing() -> None:
     made_of("renoise", checked_noise(Own(renoise=pending[0]), 0))
     with pytest.raises(RuntimeError, match="Stream"):
         mx.eval(pending[0])
+
+
+# --- tokens one by one
+
+
+def test_tokens_have_a_stream_of_their_own_at_their_index() -> None:
+    """Counter (index, 0, 0, 3): nothing but the seed and the place in the answer."""
+    got = np.array(CounterNoise(LARGE_SEED).tokens(70_000, 5), np.float64)
+    key = LARGE_SEED % 2**32, LARGE_SEED >> 32
+    raw = [philox4x32_10((index, 0, 0, 3), key)[:2] for index in range(70_000, 70_005)]
+    assert got.tolist() == [[((word >> 9) + 0.5) / 2**23 for word in pair] for pair in raw]
+
+
+def test_tokens_made_many_at_a_time_are_those_made_one_by_one() -> None:
+    noise = CounterNoise(31)
+    together = noise.tokens(250, 20)
+    assert mx.array_equal(together, mx.concatenate([noise.tokens(at, 1) for at in range(250, 270)]))
+    assert mx.array_equal(noise.tokens(0, 300)[250:270], together)
+
+
+def test_the_stream_of_tokens_meets_none_of_a_canvass() -> None:
+    """Equal words would be equal counters: for one key Philox maps no two to the same words."""
+    tokens = {row.tobytes() for row in philox(7, 512, 0, 0, STREAM_TOKENS)}
+    assert len(tokens) == 512
+    for stream in (STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW):
+        for step, canvas in ((0, 0), (1, 0), (0, 3), (3, 0)):
+            assert tokens.isdisjoint(row.tobytes() for row in philox(7, 512, step, canvas, stream))

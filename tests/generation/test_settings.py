@@ -95,8 +95,8 @@ def test_stop_texts_may_come_as_any_sequence() -> None:
 
 
 def test_an_unknown_setting_is_refused() -> None:
-    with pytest.raises(TypeError, match="top_p"):
-        Settings(top_p=0.9)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="num_beams"):
+        Settings(num_beams=2)  # type: ignore[call-arg]
 
 
 def test_settings_are_frozen_and_compare_by_value() -> None:
@@ -119,6 +119,13 @@ def test_the_fields_are_the_contract() -> None:
         "confidence_threshold",
         "stop",
         "exact_self_conditioning",
+        "mode",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "lookup",
+        "auto_times",
     ]
     defaults = Settings()
     assert (defaults.stop, defaults.exact_self_conditioning) == ((), False)

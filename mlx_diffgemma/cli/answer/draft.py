@@ -1,4 +1,7 @@
-"""The canvas that is being denoised, kept for an interrupt or an error: the draft of an answer."""
+"""The canvas that is being denoised, kept for an interrupt or an error: the draft of an answer.
+
+Tokens of mode ar are no draft: each is final when it is shown, and belongs to the answer.
+"""
 
 import sys
 
@@ -22,7 +25,7 @@ class Draft:
 
     def take(self, frame: Frame) -> None:
         """Take every frame, in order; a finished canvas is no draft any more."""
-        self.frame = None if frame.committed else frame
+        self.frame = None if frame.committed or frame.mode == "ar" else frame
         if frame.committed:
             self.read(frame)  # bytes and thoughts may go on in the next canvas
 

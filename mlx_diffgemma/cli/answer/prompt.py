@@ -18,7 +18,7 @@ class RequiredText:
     """A text a command cannot do without: its name, and the ways to give it.
 
     optional: it may be empty, since an image stands beside it; stdin_taken: standard input is an
-    image, and no part of it.
+    image, and no part of it; as_it_is: to the byte, as --raw wants it.
     """
 
     name: str
@@ -27,6 +27,7 @@ class RequiredText:
     example: str  # a command that has it
     optional: bool = False
     stdin_taken: bool = False
+    as_it_is: bool = False
 
 
 PROMPT = RequiredText(
@@ -46,12 +47,14 @@ def read_text(words: Sequence[str], file: Path | None, wanted: RequiredText) -> 
     """The text, and the final line break of the file or of standard input that it ends with.
 
     `-` among the words is standard input: beside a text or a file both are joined, with a blank
-    line between them, in the order given; a file comes first. ArgumentError: none given, or more;
-    FileError: unreadable or not UTF-8; PromptError: empty, where it is not optional.
+    line between them, in the order given; a file comes first. As it is, a text has all its bytes,
+    the line break and a byte order mark too, and nothing comes between two. ArgumentError: none
+    given, or more; FileError: unreadable or not UTF-8; PromptError: empty, where it is not optional.
     """
     sources = _sources(words, file, wanted)
     parts = [_read(source, wanted, alone=len(sources) == 1) for source in sources]
-    return "\n\n".join(text for text, _ in parts), parts[-1][1] if parts else ""
+    between = "" if wanted.as_it_is else "\n\n"
+    return between.join(text for text, _ in parts), parts[-1][1] if parts else ""
 
 
 def reads_stdin(words: Sequence[str], file: Path | None) -> bool:
@@ -99,7 +102,7 @@ def _read(source: str | Path | None, wanted: RequiredText, *, alone: bool) -> tu
             return "", ""
         what = f"the {wanted.name}" if alone else place
         raise PromptError(f"{what} is empty, expected some text.")
-    if place == wanted.argument:
+    if place == wanted.argument or wanted.as_it_is:
         return whole, ""
     kept = whole.removesuffix("\n").removesuffix("\r")
     return kept, whole[len(kept) :]
@@ -130,7 +133,7 @@ def _read_stdin(wanted: RequiredText, *, asked: bool) -> str:
 
 def _text(content: bytes, place: str, wanted: RequiredText) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8" if wanted.as_it_is else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(
             f"the {wanted.name} cannot be read: {place} is not UTF-8 text (byte "

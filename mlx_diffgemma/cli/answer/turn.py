@@ -1,10 +1,12 @@
-"""One turn on its way to the terminal, a pipe or a file; finished canvases are never lost."""
+"""One turn on its way to the terminal, a pipe or a file; nothing that is finished is ever lost."""
 
 from dataclasses import dataclass
 
 from ...conversation.reply import Reply
 from ...conversation.turn import Turn
 from ...errors import counted
+from ...generation.frame import Frame
+from ...text.reader import AnswerReader
 from ..errors import FAILED, exit_code
 from ..options import OutputOptions
 from ..record.trace import Trace
@@ -13,7 +15,7 @@ from ..terminal.progress import Bar
 from ..terminal.steps import View
 from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
-from .advice import after_cut, refusal
+from .advice import after_cut, kept_words, refusal
 from .draft import Draft, show_draft
 from .media import show_media, show_read
 
@@ -36,27 +38,30 @@ class Answer:
     in_chat: bool = False
 
     def __post_init__(self) -> None:
-        self.draft = Draft(self.turn)
+        turn = self.turn
+        self.draft = Draft(turn)
+        self.reader = AnswerReader(
+            turn.session.tokenizer, turn.stop_ids, turn.settings.stop, raw=turn.raw
+        )
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error what there is of it."""
         try:
-            self._denoise()
+            self._take_frames()
         except KeyboardInterrupt as interrupt:
             self._show_unfinished()
-            count = len(self.turn.committed)
-            say(f"interrupted: {counted(count, 'canvas') if count else 'no canvases'} finished.")
+            say(f"interrupted: {kept_words(self.turn.kept, self.turn.settings.mode)}.")
             return exit_code(interrupt)
         except BrokenPipeError:
             raise
         except Exception:  # Metal's out of memory, which is a RuntimeError, among them
-            if self.turn.committed or self.draft.text():
+            if self.turn.kept or self.draft.text():
                 self._show_unfinished()
             raise
         self._show()
         return self._verdict()
 
-    def _denoise(self) -> None:
+    def _take_frames(self) -> None:
         if self.trace:
             self.trace.begin(self.turn)
         with self.bar, self.view:  # gone before anything else is said
@@ -65,8 +70,21 @@ class Answer:
                     self.trace.write(frame)
                 self.draft.take(frame)
                 self.view.step(frame)
-                if frame.committed and self.display.streaming:
-                    self.printer.grow(self.turn.reply().text)
+                if self.display.streaming:
+                    self._stream(frame)
+
+    def _stream(self, frame: Frame) -> None:
+        """Print what is certain of the text: canvas by canvas, or token by token."""
+        if self.turn.settings.mode == "diffusion":
+            if frame.committed:
+                self.printer.grow(self.turn.reply().text)
+            return
+        ids = frame.tokens.tolist()
+        if frame.committed:
+            self.reader.finish(ids)
+        elif frame.mode == "ar":
+            self.reader.read(ids, settled=len(ids))
+        self.printer.add(self.reader.fresh())
 
     def _show(self) -> None:
         """JSON always; text where there is some, and a puzzle's only where it is solved.
@@ -77,11 +95,11 @@ class Answer:
             return
         if self.display.json:
             write_json(self.turn.reply().to_json())
-        elif self.turn.committed and self.turn.problem() is None:
+        elif self.turn.kept and self.turn.problem() is None:
             self.printer.finish(self.turn.reply().text)
 
     def _show_unfinished(self) -> None:
-        """The finished canvases, and behind them the one in work, which is called a draft."""
+        """What is finished, and behind it the canvas in work, which is called a draft."""
         text = self.draft.text()
         if text and self.keep_draft:
             self.printer.finish(self.turn.reply().text + text)
@@ -131,5 +149,16 @@ def summary(reply: Reply) -> str:
     cut = ", cut at --max-tokens" if reply.finish_reason == "length" else ""
     return (
         f"{counted(reply.generated_tokens, 'token')} in {reply.seconds.total:.1f} s{speed}, "
-        f"{counted(sum(reply.steps), 'step')}{cut}, seed {reply.seed}"
+        f"{_way(reply)}{cut}, seed {reply.seed}"
     )
+
+
+def _way(reply: Reply) -> str:
+    """The way that an answer came: "33 steps", "ar", or of mode auto what there was of both."""
+    steps = counted(sum(reply.steps), "step")
+    if reply.mode != "auto":
+        return "ar" if reply.mode == "ar" else steps
+    tokens = sum(segment.tokens for segment in reply.segments if segment.mode == "ar")
+    ways = [steps] if reply.steps else []
+    ways += [f"{counted(tokens, 'token')} by ar"] if tokens else []
+    return f"auto: {' and '.join(ways)}"

@@ -19,8 +19,8 @@ class FolderOptions:
 
     source: str | None = argument(
         "SOURCE",
-        "A checkpoint folder, a repository of the Hugging Face Hub, or tiny-sudoku. With --verify "
-        "and no OUT: the folder to check.",
+        "A checkpoint folder, a repository of the Hugging Face Hub, tiny-chat or tiny-sudoku. With "
+        "--verify and no OUT: the folder to check.",
         place=True,
     )
     out: Path | None = argument("OUT", "The folder to make. --dry-run does without one.")

@@ -35,6 +35,7 @@ class Film:
     starts: tuple[float, ...]
     length: float  # seconds
     columns: int
+    legend: Line
     prompt: str | None = None
     note: str | None = None  # on an answer that is wrong or not whole
 
@@ -55,22 +56,32 @@ class Stretch:
 
 
 def make_film(recording: Recording, pace: Pace) -> Film:
-    """A picture a step, each for its time, but no more than 12 a second."""
+    """A picture a step, each for its time, but no more than 12 a second.
+
+    Tokens that come sooner behind one another share a picture, so that they take their own time.
+    """
     scene, snapshots, starts, now = recording.scene(), list[Snapshot](), list[float](), 0.0
+    steps = [frame for frame in recording.frames if not frame.committed]
     for frame in recording.frames:
         scene.take(frame)
-        if (snapshot := scene.snapshot()) is not None:
+        if frame.committed:
+            continue
+        gap = 1 / REDRAWS_PER_SECOND if frame.mode == "diffusion" else 0.0
+        due = starts[-1] + 1 / REDRAWS_PER_SECOND if starts else 0.0
+        if (now >= due or frame is steps[-1]) and (snapshot := scene.snapshot()) is not None:
             snapshots.append(snapshot)
-            starts.append(now)
-            now += max(pace.seconds(frame), 1 / REDRAWS_PER_SECOND)
+            starts.append(max(now, due))
+        now = max(now + pace.seconds(frame), starts[-1] + gap)
     size = Size(COLUMNS, ROWS)
     first = [render(snapshot, size) for snapshot in snapshots]
-    lines = [legend(), *(line for picture in first for line in picture.lines)]
+    below = legend("diffusion" in recording.modes)
+    lines = [below, *(line for picture in first for line in picture.lines)]
     floor = max(picture.status for picture in first)
     pictures = tuple(render(snapshot, replace(size, floor=floor)) for snapshot in snapshots)
     columns = max(map(line_cells, lines))
     length = starts[-1] + HOLD_SECONDS
-    return Film(pictures, tuple(starts), length, columns, recording.prompt, _note(recording))
+    note = _note(recording)
+    return Film(pictures, tuple(starts), length, columns, below, recording.prompt, note)
 
 
 def _note(recording: Recording) -> str | None:
@@ -84,7 +95,7 @@ def svg(film: Film, title: str) -> str:
     width = round(film.columns * CELL + 2 * MARGIN)
     height = (film.rows + 2) * ROW + 2 * MARGIN
     count = len(film.pictures)
-    stretches = [*_stretches(film), Stretch(film.rows + 1, legend(), 0, count)]
+    stretches = [*_stretches(film), Stretch(film.rows + 1, film.legend, 0, count)]
     classes = _Classes()
     body = "\n".join(_drawn(stretch, count, classes) for stretch in stretches)
     return (

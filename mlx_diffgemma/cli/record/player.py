@@ -29,7 +29,7 @@ def play(recording: Recording, pace: Pace) -> None:
 
 
 class Player:
-    """A recording at one of its steps; space pauses, arrows step, q and Esc end."""
+    """A recording at one of its steps or tokens; space pauses, arrows step, q and Esc end."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Player:
         self.typed, self.clock = typed, clock
         frames = recording.frames
         self.ends = [number for number, frame in enumerate(frames, 1) if not frame.committed]
+        self.legend = legend("diffusion" in recording.modes)
         self.at = 0  # the step that is shown
         self.due = 0.0  # when the next one is
         self.paused = False
@@ -97,7 +98,10 @@ class Player:
         return max(seconds, 1 / REDRAWS_PER_SECOND) if self._ends_canvas() else seconds
 
     def _ends_canvas(self) -> bool:
-        return self.at == self.last or self.recording.frames[self.ends[self.at]].committed
+        if self.at == self.last:
+            return True
+        behind = self.recording.frames[self.ends[self.at]]
+        return behind.committed and behind.mode == "diffusion"
 
     def _step(self, by: int) -> None:
         """Pause at the step before or after."""
@@ -125,8 +129,8 @@ class Player:
     def _below(self, number: int) -> Sequence[Line]:
         """The keys that do something, and the legend."""
         if self.typed is None:
-            return (legend(),)
+            return (self.legend,)
         does = "play" if self.paused else "pause"
         place = f"  paused at {number + 1} of {len(self.ends)}" if self.paused else ""
         hint = f"space {does}  ←→ step  q end{place}"
-        return ((Segment(hint, FAINT),), legend())
+        return ((Segment(hint, FAINT),), self.legend)

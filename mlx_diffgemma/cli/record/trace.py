@@ -1,10 +1,12 @@
 """`--trace FILE`: a generation as JSON lines, written as its steps come.
 
-One header, one line a step, one line a finished canvas; tokens carry their texts, so that `replay`
-needs no tokenizer. The place is checked before the model is loaded. However the generation ends,
-the steps that were finished take the place of an earlier trace.
+One header; for each segment a line with its mode, then one a step or, in mode ar, one a token, and
+one for what it ends with. Tokens carry their texts, so that `replay` needs no tokenizer. The place
+is checked before the model is loaded. However the generation ends, the steps and tokens that were
+finished take the place of an earlier trace.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,7 +24,7 @@ from ..options import OutputOptions
 from ..terminal.scene import turn_reader
 from .outfile import STDOUT, Kind, OutFile, Taken, Wanted, open_files
 
-FORMAT = 1  # of the lines; another number where an older reader would go wrong
+FORMAT = 2  # of the lines; another number where an older reader would go wrong
 
 
 def _is_trace(file: Path) -> bool:
@@ -59,17 +61,20 @@ class Trace:
     def __init__(self, file: OutFile) -> None:
         self.file = file
         self.turn: Turn | None = None
+        self.segments = 0  # whose lines have been written
 
     def begin(self, turn: Turn) -> None:
-        """The header."""
+        """The header; whoever traces a turn looks at the entropies of its tokens."""
         self.turn, self.read = turn, turn_reader(turn)
+        turn.watched = True
         session = turn.session
-        self.file.write_line(
+        self._write_line(
             {
                 "type": "header",
                 "format": FORMAT,
                 "version": __version__,
                 "model": asdict(session.info),
+                "mode": turn.settings.mode,
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,
                 "prompt": turn.prompt or turn.puzzle or "",  # as read, where it is a picture
@@ -82,21 +87,53 @@ class Trace:
         )
 
     def write(self, frame: Frame) -> None:
-        """A step, or a finished canvas."""
+        """A step, a token, or what a segment ends with; in front of its first the segment's."""
         if self.turn is None:
             raise RuntimeError("begin comes before write")
+        if frame.canvas == self.segments:
+            self.segments += 1
+            self._write_line(_segment(frame, self.turn))
         line = _line(frame, self.read(frame))
         if frame.committed:
             line["answer"] = self.turn.reply().text
             line["refused"] = refusal(self.turn)
-        self.file.write_line(line)
+        self._write_line(line)
+
+    def _write_line(self, line: dict[str, Any]) -> None:
+        self.file.write_line(_finite(line))
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON can hold it: a number that is not finite is null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _segment(frame: Frame, turn: Turn) -> dict[str, Any]:
+    """The line in front of a segment; in mode auto with its decision, and the times that made it.
+
+    Both are as `--json` has them.
+    """
+    times = asdict(router) if (router := turn.reply().router) else None
+    decisions = times.pop("decisions") if times else None
+    return {
+        "type": "segment",
+        "canvas": frame.canvas,
+        "mode": frame.mode,
+        "decision": decisions[frame.canvas] if decisions else None,
+        "router": times,
+        "encode_seconds": frame.encode_seconds,
+    }
 
 
 def _line(frame: Frame, parts: Parts) -> dict[str, Any]:
-    """A step's line or a finished canvas's.
+    """A step's or a token's line, or the one that a segment ends with.
 
     For a template a step also says which positions are pinned, a canvas which hole a token is in.
     """
+    if frame.mode == "ar" and not frame.committed:
+        return _token(frame, parts)
     line = {
         "type": "commit" if frame.committed else "step",
         "canvas": frame.canvas,
@@ -110,6 +147,21 @@ def _line(frame: Frame, parts: Parts) -> dict[str, Any]:
     elif isinstance(frame, FillFrame):
         line["pinned"] = [int(pinned) for pinned in frame.pinned]
     return line
+
+
+def _token(frame: Frame, parts: Parts) -> dict[str, Any]:
+    """The last token that was written."""
+    return {
+        "type": "token",
+        "canvas": frame.canvas,
+        "step": frame.step,
+        "token": int(frame.tokens[-1]),
+        "entropy": float(frame.entropies[-1]),
+        "top_probability": frame.top_probability,
+        "seconds": frame.seconds,
+        "piece": parts.pieces[-1],
+        "role": parts.roles[-1],
+    }
 
 
 def _step(frame: Frame) -> dict[str, Any]:

@@ -17,7 +17,7 @@ LONGEST_GAP = 1.0  # ... unless nothing were drawn for so many seconds
 
 
 class Live(View):
-    """Each step drawn when it is done: the first at once, then at most 12 a second.
+    """Each step, or token, drawn when it is there: the first at once, then at most 12 a second.
 
     On a slow terminal or a busy machine it draws less often rather than keep the model waiting.
     A terminal that goes away ends the view, not the generation.
@@ -33,7 +33,7 @@ class Live(View):
         self.columns = 0
         self.below: Sequence[Line] = ()  # lines that stand below the status line
         self.gone = False
-        self.pending = False  # a step has been taken that is not drawn
+        self.pending = False  # a step or token has been taken that is not drawn
 
     def step(self, frame: Frame) -> None:
         """Take a frame, and draw it if it is time."""

@@ -16,7 +16,7 @@ REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not comple
 
 @dataclass
 class Printer:
-    """An answer written as it grows, canvas by canvas.
+    """An answer written as it grows, canvas by canvas or token by token.
 
     ending: the line break behind it, come what may; unset, one where the text ends without.
     """
@@ -28,6 +28,12 @@ class Printer:
     def grow(self, text: str) -> None:
         """Write what is new and certain in `text`, the answer so far."""
         self._continue(settled(text, self.stops))
+
+    def add(self, text: str) -> None:
+        """Write what stands behind all that was written, and is certain."""
+        if text:
+            write_out(text)
+            self.shown += text
 
     def finish(self, text: str) -> None:
         """Write the rest of the answer and end its last line; an empty answer writes nothing."""
@@ -45,7 +51,7 @@ class Printer:
 
 
 def settled(text: str, stops: Sequence[str] = ()) -> str:
-    """The beginning of `text` that later canvases cannot change.
+    """The beginning of `text` that later canvases or tokens cannot change.
 
     Held back: leading white space (a thought may follow it), an unfinished character or tool call,
     and an end that may begin a stop text.

@@ -1,8 +1,8 @@
 """The live view as a pure function: a Snapshot of a generation and a size -> lines of styled text.
 
-A token's colour shows its entropy; a token is bold where it was accepted and underlined where this
-step changed it; thoughts, control tokens and tokens behind the end are dim. Without colour the text
-is the same.
+A token's colour shows its entropy; a token of a canvas is bold where it was accepted and underlined
+where this step changed it; thoughts, control tokens and tokens behind the end are dim. Without
+colour the text is the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from rich.style import Style
 from ...assets import Layout
 from ...text.pieces import ANSWER, BEHIND, CONTROL, THINKING
 from .colours import EDGES, LEVELS
-from .status import Numbers, status_line
+from .status import Numbers, Written, status_line
 from .wrap import DOT, Line, Wrapper, atoms, joined
 
 PLAIN, FAINT = Style(), Style(dim=True)
@@ -47,10 +47,10 @@ Run = tuple[str, str]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A generation after a step; arrays have one entry a canvas position.
+    """A generation after a step or a token; arrays have one entry a position of its segment.
 
-    finished: the canvases before this one. layout: where the canvas's positions stand on the screen
-    where they do not follow one another.
+    finished: the segments before this one. layout: where the canvas's positions stand on the screen
+    where they do not follow one another. written: token by token, from left to right.
     """
 
     pieces: Sequence[str]
@@ -59,8 +59,9 @@ class Snapshot:
     accepted: NDArray[np.bool_]
     changed: NDArray[np.bool_]
     finished: tuple[Run, ...]
-    numbers: Numbers
+    numbers: Numbers | Written
     layout: Layout | None = None
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,22 @@ def line_cells(line: Line) -> int:
     return sum(cell_len(segment.text) for segment in line)
 
 
-def legend() -> Line:
-    """The meaning of colours, bold and underlined, in one line that shows them."""
+def legend(denoised: bool = True) -> Line:
+    """The meaning of colours, and of canvases' bold and underlined, in a line that shows them."""
     parts = [("entropy in nats: ", PLAIN)]
     for level in LEVELS:
         parts += [(level.label, Style(color=level.on_both)), (" ", PLAIN)]
+    if not denoised:
+        return joined(parts[:-1])
     parts += [(" ", PLAIN), ("accepted", Style(bold=True)), ("  ", PLAIN)]
     return joined([*parts, ("changed", Style(underline=True))])
 
 
 def token_styles(snapshot: Snapshot) -> list[Style]:
-    """The style of each canvas position."""
-    codes = np.digitize(snapshot.entropies, EDGES) + 5 * snapshot.accepted + 10 * snapshot.changed
+    """The style of each position; one that was written is neither accepted nor changed."""
+    codes = np.digitize(snapshot.entropies, EDGES)
+    if not snapshot.written:
+        codes = codes + 5 * snapshot.accepted + 10 * snapshot.changed
     return [
         TOKEN_STYLES[code] if role == ANSWER else DIM_STYLES[code] if role == THINKING else FAINT
         for code, role in zip(codes.tolist(), snapshot.roles, strict=True)
@@ -150,7 +155,7 @@ def _row(row: Sequence[str | int], snapshot: Snapshot, styles: Sequence[Style]) 
 
 
 def _flow(snapshot: Snapshot, styles: Sequence[Style], columns: int, room: int) -> list[Line]:
-    """Finished text and canvas, wrapped; of more than fits, the part where something happens."""
+    """Finished text and segment, wrapped; of more than fits, the part where something happens."""
     if not room:
         return []
     wrapper = _wrapped(snapshot.finished, columns).copy(room)
@@ -164,6 +169,8 @@ def _flow(snapshot: Snapshot, styles: Sequence[Style], columns: int, room: int) 
             active = len(wrapper.lines)
         wrapper.add(DOT if role == CONTROL else piece, style)
     lines = wrapper.finished()
+    if snapshot.written:
+        return lines[-room:]
     return _window(lines, before if active < 0 else active, room)
 
 

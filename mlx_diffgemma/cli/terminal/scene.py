@@ -1,6 +1,7 @@
 """A generation as the live view knows it: takes frames, gives the Snapshot to draw.
 
-Taking a frame costs microseconds, since most are never drawn; a Snapshot reads the canvas's tokens.
+Taking a frame costs microseconds, since most are never drawn; a Snapshot reads the tokens of its
+segment.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from ...assets import Layout
 from ...conversation.turn import Turn
 from ...generation.frame import Frame
-from ...text.pieces import Parts, PieceReader
+from ...text.pieces import Parts
+from ...text.reader import AnswerReader
 from .picture import Run, Snapshot, runs
-from .status import Numbers
+from .status import Numbers, Written, steps_to_go
 
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
 
@@ -24,27 +26,37 @@ Reader = Callable[[Frame], Parts]
 
 def turn_reader(turn: Turn) -> Reader:
     """The reader of a turn's frames, with the session's tokenizer."""
-    pieces = PieceReader(turn.session.tokenizer, turn.stop_ids)
+    pieces = AnswerReader(turn.session.tokenizer, turn.stop_ids)
 
     def read(frame: Frame) -> Parts:
         ids = frame.tokens.tolist()
-        return pieces.finish(ids) if frame.committed else pieces.read(ids)
+        if frame.committed:
+            return pieces.finish(ids)
+        settled = len(ids) if frame.mode == "ar" else 0
+        return pieces.read(ids, settled)
 
     return read
 
 
 @dataclass
 class Scene:
-    """A generation as it goes on."""
+    """A generation as it goes on.
+
+    finished: what stands above from the beginning, then finished segments; asked: the mode asked
+    for; threshold: mean entropy in nats below which a canvas may end, None where nobody knows it.
+    """
 
     read: Reader
     num_steps: int
     layout: Layout | None = None
-    finished: tuple[Run, ...] = ()  # what stands above from the beginning, then finished canvases
+    finished: tuple[Run, ...] = ()
     memory: Callable[[], int] | None = None
+    asked: str = "diffusion"
+    threshold: float | None = None
     frame: Frame | None = None
     changed: NDArray[np.bool_] | None = None
-    committed: int = 0  # tokens that were denoised
+    committed: int = 0  # finished tokens, pinned ones not among them
+    denoised: int = 0  # of these, those of canvases
     steps: int = 0
     seconds: float = 0.0
 
@@ -54,35 +66,42 @@ class Scene:
             self._finish(frame)
             return
         before = self.frame
-        if before is not None and before.canvas == frame.canvas:
-            self.changed = before.tokens != frame.tokens
-        else:
-            self.changed = np.ones(frame.tokens.shape, np.bool_)
+        same = before is not None and before.canvas == frame.canvas
+        if not same:
             self.seconds += frame.encode_seconds
+        if frame.mode == "diffusion":
+            self.changed = (
+                before.tokens != frame.tokens
+                if before is not None and same
+                else np.ones(frame.tokens.shape, np.bool_)
+            )
+            self.steps += 1
         self.frame = frame
-        self.steps += 1
         self.seconds += frame.seconds
 
     def snapshot(self) -> Snapshot | None:
-        """The canvas after the last step; None where there is none, or it is finished."""
+        """The segment after the last step or token; None where there is none, or it is finished."""
         frame = self.frame
-        if frame is None or self.changed is None:
+        if frame is None:
             return None
         parts = self.read(frame)
+        written = frame.mode == "ar"
+        changed = None if written else self.changed
         return Snapshot(
             pieces=parts.pieces,
             roles=parts.roles,
             entropies=frame.entropies,
             accepted=frame.accepted,
-            changed=self.changed,
+            changed=np.zeros(frame.tokens.shape, np.bool_) if changed is None else changed,
             finished=self.finished,
-            numbers=self._numbers(frame),
+            numbers=self._written(frame) if written else self._numbers(frame),
             layout=self.layout,
+            written=written,
         )
 
     def _numbers(self, frame: Frame) -> Numbers:
         accepted = frame.num_accepted
-        tokens = self.committed + accepted
+        left = steps_to_go(frame.mean_entropy, self.threshold) if self.threshold else None
         return Numbers(
             canvas=frame.canvas,
             step=frame.step,
@@ -91,15 +110,32 @@ class Scene:
             num_denoised=frame.num_denoised,
             mean_entropy=frame.mean_entropy,
             step_seconds=frame.seconds,
-            tokens_per_step=tokens / self.steps,
-            tokens_per_second=tokens / self.seconds if self.seconds else None,
+            tokens_per_step=(self.denoised + accepted) / self.steps,
+            tokens_per_second=self._rate(self.committed + accepted),
             memory_bytes=self.memory() if self.memory else None,
+            steps_to_go=left,
+            asked=self.asked,
         )
+
+    def _written(self, frame: Frame) -> Written:
+        tokens = self.committed + len(frame.tokens)
+        return Written(
+            tokens=tokens,
+            entropy=float(frame.entropies[-1]),
+            tokens_per_second=self._rate(tokens),
+            memory_bytes=self.memory() if self.memory else None,
+            asked=self.asked,
+        )
+
+    def _rate(self, tokens: int) -> float | None:
+        return tokens / self.seconds if self.seconds else None
 
     def _finish(self, frame: Frame) -> None:
         parts = self.read(frame)
         self.finished = _shortened((*self.finished, *runs(parts.pieces, parts.roles)))
         self.committed += frame.num_denoised
+        if frame.mode == "diffusion":
+            self.denoised += frame.num_denoised
         self.frame = self.changed = None
 
 

@@ -1,4 +1,4 @@
-"""Views that draw nothing: an empty one, and a line a step for pipes, files, dumb terminals."""
+"""Views that draw nothing: an empty one, and a line a step or token where nothing can be drawn."""
 
 import sys
 from typing import Self
@@ -10,13 +10,27 @@ from .screen import screen_size
 
 
 def render(frame: Frame, num_steps: int, width: int) -> str:
-    """One step in one line of at most `width` cells; numbers count from 1."""
+    """One step, or token of mode ar, in one line of at most `width` cells; numbers count from 1."""
+    if frame.mode == "ar":
+        return _token_line(frame, width)
     accepted, entropy = frame.num_accepted, frame.mean_entropy
     numbers = (
         f"canvas {frame.canvas + 1} step {frame.step + 1:>2}/{num_steps}  "
         f"accepted {accepted:>3} of {frame.num_denoised}  entropy {entropy:.4f} nats"
     )
     return cut(f"{numbers}  | {printable(frame.text)}", width)
+
+
+def _token_line(frame: Frame, width: int) -> str:
+    """A token's numbers, and the end of the segment that it stands in."""
+    numbers = (
+        f"segment {frame.canvas + 1} token {frame.step + 1:>3}  "
+        f"entropy {frame.entropies[-1]:.4f} nats  probability {frame.top_probability:.3f}  | "
+    )
+    text = printable(frame.text)[-max(1, width) :]
+    while text and cell_len(numbers) + cell_len(text) > width:
+        text = text[1:]
+    return cut(f"{numbers}{text}", width)
 
 
 def printable(text: str) -> str:
@@ -61,7 +75,7 @@ class StepLines(View):
         self.shown = sys.stderr is not None
 
     def step(self, frame: Frame) -> None:
-        """Print one line for a step; a committed canvas shows in the answer."""
+        """Print one line for a step or a token; a committed segment shows in the answer."""
         if not self.shown or frame.committed:
             return
         line = render(frame, self.num_steps, screen_size().columns)

@@ -19,9 +19,9 @@ class Display:
     """The parts of an answer that are shown, and in which form."""
 
     json: bool
-    visual: bool  # every step is shown ...
+    visual: bool  # every step or token is shown ...
     live: bool  # ... by drawing, not as a line
-    streaming: bool  # the text appears canvas by canvas, not at the end
+    streaming: bool  # the text appears as it comes, canvas by canvas or token by token
 
 
 def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
@@ -37,12 +37,24 @@ def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
 def open_view(
     turn: Turn, display: Display, screen: Screen | None = None, above: tuple[Run, ...] = ()
 ) -> View:
-    """The view that `display` asks for; `above` stands over the live one from the beginning."""
+    """The view that `display` asks for; `above` stands over the live one from the beginning.
+
+    A turn that is looked at tells the entropies of tokens, which cost a pass over the vocabulary.
+    """
     num_steps = turn.sampler.max_denoising_steps
     if not display.visual:
         return View()
+    turn.watched = True
     if not display.live:
         return StepLines(num_steps)
     layout = turn.task.layout if turn.task else None
-    scene = Scene(turn_reader(turn), num_steps, layout, above, mx.get_active_memory)
+    scene = Scene(
+        turn_reader(turn),
+        num_steps,
+        layout,
+        above,
+        mx.get_active_memory,
+        asked=turn.settings.mode,
+        threshold=turn.sampler.confidence_threshold,
+    )
     return Live(scene, screen or Screen())

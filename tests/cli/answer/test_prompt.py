@@ -1,6 +1,7 @@
 """A prompt from its argument, a file and standard input, alone and joined."""
 
 import io
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,31 @@ def test_a_file_comes_before_standard_input(
     given(monkeypatch, b"one\r\ntwo\r\n")
     assert read_text(["-"], file, PROMPT) == ("Sum up:\n\none\r\ntwo", "\r\n")
     assert read_text([], file, PROMPT) == ("Sum up:", "\r\n")
+
+
+def test_a_text_that_stays_as_it_is_keeps_every_byte(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`--raw --prompt-file` once dropped the last line break, which is a token of the prompt."""
+    raw, file = replace(PROMPT, as_it_is=True), tmp_path / "prompt"
+    file.write_bytes(b"\xef\xbb\xbf<bos>one\r\n\n")
+    assert read_text([], file, raw) == ("\ufeff<bos>one\r\n\n", "")
+    given(monkeypatch, b"two\n")
+    assert read_text([], None, raw) == ("two\n", "")
+    given(monkeypatch, b"two\n")
+    assert read_text(["one\n", "-"], None, raw) == ("one\ntwo\n", "")
+    given(monkeypatch, b"\n")
+    with raises(PromptError, "empty"):
+        read_text([], None, raw)
+
+
+def test_the_line_break_of_a_raw_prompt_is_a_token_of_it(run: Any, tmp_path: Path) -> None:
+    text = "<bos><|turn>user\nHi<turn|>\n<|turn>model\n"
+    (tmp_path / "prompt").write_text(text)
+    tokens = len(["<bos>", "<|turn>", "user", "\n", "H", "i", "<turn|>", "\n", *(0, 1, 2)])
+    options = ("--model", "tiny-chat", "--seed", 1, "--raw", "--max-tokens", 1, "--steps", 1)
+    done = run("generate", "--prompt-file", tmp_path / "prompt", *options, "--json")
+    assert json.loads(done.stdout)["prompt_tokens"] == tokens
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_a_trace_has_a_header_the_steps_and_a_commit_a_canvas(
     assert (header["sampler"], header["model"]) == (reply["sampler"], reply["model"])
     assert header["prompt_tokens"] == reply["prompt_tokens"]
     kinds = [line["type"] for line in lines]
-    first, second = reply["steps"]
-    assert kinds == ["step"] * first + ["commit"] + ["step"] * second + ["commit"]
+    first, second = (["segment", *["step"] * steps, "commit"] for steps in reply["steps"])
+    assert kinds == first + second
     commits = [line for line in lines if line["type"] == "commit"]
     assert [token for line in commits for token in line["tokens"]] == reply["token_ids"]
     assert [line["finish_reason"] for line in commits] == [None, "length"]
@@ -90,7 +90,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
 ) -> None:
     command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", 5)
     first = json.loads(run(*command, "--json", "--max-tokens", 8).stdout)["text"]
-    file, room, write = tmp_path / "trace", [6], os.write
+    file, room, write = tmp_path / "trace", [7], os.write
 
     def short(descriptor: int, content: bytes) -> int:
         room[0] -= 1
@@ -99,12 +99,12 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
         return write(descriptor, content)
 
     monkeypatch.setattr("mlx_diffgemma.machine.files.os.write", short)
-    done = run(*command, "--trace", file)  # a probe, the header, 3 steps and a commit
+    done = run(*command, "--trace", file)  # a probe, header, segment, 3 steps and a commit
     assert done.exit_code == 1
     assert done.stdout == first + "\n"
     (line,) = done.stderr.splitlines()
     assert_says(line, "error: ... trace cannot be written", file, "No space left on device")
-    assert len(read(file)) == 5
+    assert len(read(file)) == 6
     before, room[0] = file.read_bytes(), 3  # an earlier trace stays
     assert run(*command, "--trace", file).exit_code == 1
     assert file.read_bytes() == before

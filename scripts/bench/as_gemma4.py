@@ -1,0 +1,391 @@
+"""A DiffusionGemma folder as the Gemma 4 folder that its causal encoder and tied head are.
+
+    python scripts/bench/as_gemma4.py MODEL OUT       MODEL: a folder, or an embedded checkpoint
+    mlx_lm.generate --model OUT --prompt "..." --temp 0
+
+transformers' Gemma4ForCausalLM loads a folder of plain numbers strictly, mlx-lm's gemma4_text also
+a packed one: every number and every packed integer is the source's own. Left out are the vision
+tower, self-conditioning and the decoder's layer scalars: the encoder has its own ones, and they are
+what the two passes differ in. Numbers are written in the dtype that config.json computes in, since
+mlx-lm computes in the dtype that it finds.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mlx_diffgemma.checkpoint.config import (
+    BIDIRECTIONAL,
+    DEFAULT_ROPE,
+    DTYPE_KEYS,
+    FULL,
+    SLIDING,
+    ModelConfig,
+)
+from mlx_diffgemma.checkpoint.files import is_there
+from mlx_diffgemma.checkpoint.hub import find_model
+from mlx_diffgemma.checkpoint.quantization import KEYS as QUANTIZATION
+from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
+from mlx_diffgemma.convert.bind import bind
+from mlx_diffgemma.convert.checks import check_target, require_room
+from mlx_diffgemma.convert.files import COPIED, GENERATION
+from mlx_diffgemma.convert.layout import launch_sizes
+from mlx_diffgemma.convert.pack import to_array, to_bytes
+from mlx_diffgemma.convert.plan import BLOCK_BYTES, MAX_SHARD_BYTES
+from mlx_diffgemma.convert.read import RowReader, SourceCheckpoint, open_checkpoint
+from mlx_diffgemma.convert.run import shard_names
+from mlx_diffgemma.convert.state import MANIFEST, Workspace
+from mlx_diffgemma.convert.table import Output, packed_outputs
+from mlx_diffgemma.convert.transfer import small_cache
+from mlx_diffgemma.convert.write import ShardWriter, write_synced
+from mlx_diffgemma.errors import ConvertError, DiffGemmaError, one_line
+from mlx_diffgemma.machine.dtypes import FLOATS, ITEM_BYTES, mlx_dtype
+from mlx_diffgemma.machine.files import json_bytes, read_json
+from mlx_diffgemma.model.memory import sized
+from mlx_diffgemma.version import __version__
+
+ENCODER, DECODER = "model.encoder.language_model.", "model.decoder."
+EXPERTS = re.compile(r"(.*\.experts)\.(gate_up|down)_proj(?:\.(weight|scales|biases))?$")
+LAYOUT = "gemma4_text"
+GEMMA4: Mapping[str, Any] = {
+    "architectures": ["Gemma4ForCausalLM"],
+    "model_type": LAYOUT,
+    "enable_moe_block": True,
+    "attention_k_eq_v": True,
+    "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 0,
+    "use_double_wide_mlp": False,
+    BIDIRECTIONAL: None,  # of images alone, which a text model has none of
+}
+TOKENIZER = tuple(name for name in COPIED if name != GENERATION and "processor" not in name)
+LETTERS = {name: letters for letters, name in FLOATS.items()}
+
+A = TypeVar("A")
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def gemma4_names(name: str, packed: bool) -> list[tuple[str, int | None]]:
+    """Gemma 4's names of a tensor: none where Gemma 4 lacks it, two where it is split.
+
+    Each with the half of the rows that it is, None for the whole. packed: experts' weights are
+    integers, which mlx-lm takes apart itself only where they are numbers.
+    """
+    if name.startswith(ENCODER) and name.endswith("layer_scalar"):
+        return [("model." + name.removeprefix(ENCODER), None)]
+    if not name.startswith(DECODER) or "self_conditioning" in name or name.endswith("layer_scalar"):
+        return []
+    name = "model." + name.removeprefix(DECODER)
+    if (match := EXPERTS.match(name)) is None:
+        return [(name, None)]
+    experts, part, kind = match.groups()
+    if not packed:
+        return [(f"{experts}.{part}_proj", None)]
+    if part == "down":
+        return [(f"{experts}.switch_glu.down_proj.{kind}", None)]
+    halves = enumerate(("gate_proj", "up_proj"))
+    return [(f"{experts}.switch_glu.{half}.{kind}", which) for which, half in halves]
+
+
+def as_gemma4(tensors: Mapping[str, A]) -> dict[str, A]:
+    """The tensors of a checkpoint under Gemma 4's names; arrays of any kind, experts fused."""
+    renamed: dict[str, A] = {}
+    for name, array in tensors.items():
+        for target, half in gemma4_names(name, _scales(name) in tensors):
+            renamed[target] = array if half is None else _half(array, half)
+    return renamed
+
+
+def _scales(name: str) -> str:
+    """The name of the scales that a packed module's tensors have beside them."""
+    return f"{re.sub(r'[.](weight|scales|biases)$', '', name)}.scales"
+
+
+def _half(array: Any, which: int) -> Any:
+    inner = array.shape[1] // 2
+    return array[:, which * inner : (which + 1) * inner]
+
+
+# --- config.json ---------------------------------------------------------------------------------
+
+
+def gemma4_config(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """config.json of a Gemma 4 text model, packing left out; raw: DiffusionGemma's config.json."""
+    dropped = (*QUANTIZATION, *DTYPE_KEYS, "per_layer_config")
+    text = {key: value for key, value in raw["text_config"].items() if key not in dropped}
+    return {
+        "rope_parameters": DEFAULT_ROPE,
+        **text,
+        **GEMMA4,
+        **launch_sizes(config.text),
+        "layer_types": [SLIDING if layer.sliding else FULL for layer in config.text.layers],
+        "final_logit_softcapping": config.text.final_logit_softcapping,
+        "rms_norm_eps": config.text.rms_norm_eps,
+        "tie_word_embeddings": True,
+        "dtype": config.dtype,
+        "eos_token_id": list(config.stop_ids) or None,
+    }
+
+
+def generation_config(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """generation_config.json: the stop ids, and how single tokens are drawn."""
+    special = {key: raw["text_config"].get(key) for key in ("bos_token_id", "pad_token_id")}
+    return {
+        **special,
+        "eos_token_id": list(config.stop_ids) or None,
+        "do_sample": True,
+        **asdict(config.token_sampler),
+    }
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor to write: rows of the tensors `sources` (MLX names), laid one behind the other.
+
+    runs: first row and count of each piece, in the order of writing; source_dtype: letters.
+    """
+
+    output: Output
+    sources: tuple[str, ...]
+    source_dtype: str
+    runs: tuple[tuple[int, int], ...]
+
+    def blocks(self, reader: RowReader) -> Iterator[memoryview]:
+        """The bytes to write, as many at a time as memory is for."""
+        width = self.output.shape[-1] * ITEM_BYTES[self.source_dtype]
+        step = max(1, BLOCK_BYTES // width)
+        for first, count in self.runs:
+            for at in range(first, first + count, step):
+                rows = reader.rows(self.sources, at, min(step, first + count - at))
+                if self.source_dtype == self.output.dtype:
+                    yield rows.data.cast("B")
+                else:
+                    wide = to_array(rows, self.source_dtype)
+                    yield to_bytes(wide.astype(mlx_dtype(FLOATS[self.output.dtype])))
+
+
+def make_tensors(source: SourceCheckpoint) -> list[Tensor]:
+    """Every tensor of the Gemma 4 folder; CheckpointError for what is wrong with the source."""
+    wanted, found = LETTERS[source.config.dtype], []
+    for bound in bind(source)[0]:
+        packing = source.packing(bound.name.removesuffix(".weight"))
+        for part in packed_outputs(bound.name, "F32", bound.shape, packing):
+            for target, half in gemma4_names(part.name, packing is not None):
+                sources = bound.sources if packing is None else (part.name,)
+                stored = _stored_dtype(source, sources, part, packing, bound.shape)
+                shape, runs = _rows(part.shape, half)
+                dtype = wanted if stored in FLOATS else stored
+                output = Output(target, dtype, shape, 8 * ITEM_BYTES[dtype])
+                found.append(Tensor(output, sources, stored, runs))
+    return found
+
+
+def _stored_dtype(
+    source: SourceCheckpoint,
+    sources: tuple[str, ...],
+    part: Output,
+    packing: QuantizationConfig | None,
+    shape: tuple[int, ...],
+) -> str:
+    """The one dtype of a tensor's sources; CheckpointError for another shape or dtype."""
+    kinds = tuple(FLOATS) if part.dtype == "F32" else (part.dtype,)
+    infos = [source.info(name) for name in sources]
+    rows = part.shape
+    if len(infos) > 1:  # experts one by one: each has its share of the rows
+        rows = (shape[0] * shape[1] // len(infos), shape[-1])
+    for info in infos:
+        info.require(info.name, rows, kinds if info is infos[0] else (infos[0].dtype,))
+    return infos[0].dtype
+
+
+def _rows(shape: tuple[int, ...], half: int | None) -> tuple[tuple[int, ...], Any]:
+    """The shape of a whole tensor or a half of one, and the runs of rows that make it."""
+    if half is None:
+        rows = 1
+        for size in shape[:-1]:
+            rows *= size
+        return shape, ((0, rows),)
+    experts, rows, width = shape
+    inner = rows // 2
+    runs = tuple((expert * rows + half * inner, inner) for expert in range(experts))
+    return (experts, inner, width), runs
+
+
+def in_shards(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """The tensors in order, as many a shard as fit."""
+    shards: list[list[Tensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + tensor.output.num_bytes > MAX_SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += tensor.output.num_bytes
+    return shards
+
+
+def quantization_object(source: SourceCheckpoint) -> dict[str, Any] | None:
+    """The packing as mlx-lm reads it: the default, and each packed module that has another one."""
+    if (quantization := source.config.quantization) is None:
+        return None
+    overrides: dict[str, Any] = {}
+    for name in source.headers:
+        module = name.removesuffix(".scales")
+        if name == module or (packing := quantization.of(module)) == quantization.default:
+            continue
+        for target, _ in gemma4_names(f"{module}.weight", packed=True):
+            overrides[target.removesuffix(".weight")] = asdict(packing)
+    return {**asdict(quantization.default), **overrides}
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_gemma4(
+    source: SourceCheckpoint, out: Path, progress: Callable[[int, int], None]
+) -> list[Tensor]:
+    """Write the Gemma 4 folder `out`, whole or not at all; the tensors in it.
+
+    ConvertError where something else lies there, or the disk cannot hold the folder.
+    """
+    replaced = require_target(source.folder, out)
+    tensors = make_tensors(source)
+    shards = in_shards(tensors)
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
+    made = [__version__, stats, [asdict(tensor.output) for tensor in tensors]]
+    workspace = Workspace(out, hashlib.sha256(json.dumps(made).encode()).hexdigest())
+    try:
+        workspace.open()
+        done = sum(record.bytes for record in workspace.shards.values())
+        total = sum(tensor.output.num_bytes for tensor in tensors)
+        require_room(out, workspace.folder, max(0, total - done))
+        _write_shards(source, shards, workspace, progress)
+        names = _write_small_files(source, shards, workspace.folder)
+        manifest = {"layout": LAYOUT, "made_by": __version__, "source": source.name, "files": names}
+        write_synced(workspace.folder / MANIFEST, json_bytes(manifest, indent=1))
+        workspace.publish(replaced)
+    except OSError as error:
+        workspace.leave()
+        raise ConvertError(f"{error.filename or out}: {one_line(error)}; mend that.") from error
+    except BaseException:
+        workspace.leave()
+        raise
+    return tensors
+
+
+def require_target(source: Path, out: Path) -> bool:
+    """ConvertError unless OUT is free or was written here; True where there is one to replace."""
+    if not out.exists():
+        check_target(source, out, overwrite=False)
+        return False
+    if not out.is_dir() or not is_own(out):
+        raise ConvertError(f"{out} exists, and this script did not write it; take another name.")
+    return True
+
+
+def is_own(folder: Path) -> bool:
+    """Test that a folder is empty, or holds nothing but what this script wrote there."""
+    names = {file.name for file in folder.iterdir()}
+    if not names:
+        return True
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return False
+    ours = isinstance(manifest, dict) and manifest.get("layout") == LAYOUT
+    return ours and names <= {MANIFEST, *manifest.get("files", ())}
+
+
+def _write_shards(
+    source: SourceCheckpoint,
+    shards: list[list[Tensor]],
+    workspace: Workspace,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write the shards that no interrupted run has finished."""
+    done, total = 0, sum(tensor.output.num_bytes for shard in shards for tensor in shard)
+    with small_cache(), closing(RowReader(source)) as reader:
+        for name, shard in zip(shard_names(len(shards)), shards, strict=True):
+            before, done = done, done + sum(tensor.output.num_bytes for tensor in shard)
+            if name in workspace.shards:
+                continue
+            outputs = [tensor.output for tensor in shard]
+            with closing(ShardWriter(workspace.folder / name, outputs)) as writer:
+                for block in (block for tensor in shard for block in tensor.blocks(reader)):
+                    writer.write(block)
+                    before += len(block)
+                    progress(before, total)
+                record = writer.finish()
+            workspace.record_shard(name, record)
+
+
+def _write_small_files(
+    source: SourceCheckpoint, shards: list[list[Tensor]], folder: Path
+) -> list[str]:
+    """Write config, index and tokenizer; the names of all files, shards included."""
+    raw, names = source.raw_config, shard_names(len(shards))
+    config = gemma4_config(raw, source.config)
+    if (quantization := quantization_object(source)) is not None:
+        config |= {"quantization": quantization, "quantization_config": quantization}
+    where = {t.output.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
+    total = sum(tensor.output.num_bytes for shard in shards for tensor in shard)
+    objects = {
+        "config.json": config,
+        GENERATION: generation_config(raw, source.config),
+        "model.safetensors.index.json": {
+            "metadata": {"total_size": total},
+            "weight_map": dict(sorted(where.items())),
+        },
+    }
+    files = {name: json_bytes(content, indent=1) for name, content in objects.items()}
+    for name in TOKENIZER:
+        if is_there(source.folder / name):
+            files[name] = (source.folder / name).read_bytes()
+    for name, content in files.items():
+        write_synced(folder / name, content)
+    return [*names, *files]
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def show_progress(done: int, total: int) -> None:
+    """A line on a terminal that is written over."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r{sized(done)} of {sized(total)} written ", end=end, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="MODEL is left as it is. An interrupted run goes on where it stopped.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a DiffusionGemma folder, or tiny-chat")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
+    arguments = parser.parse_args()
+    try:
+        folder = find_model(arguments.model, offline=True).folder
+        source = open_checkpoint(folder)
+        tensors = write_gemma4(source, arguments.out, show_progress)
+    except DiffGemmaError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    total = sum(tensor.output.num_bytes for tensor in tensors)
+    print(f"{arguments.out}: {len(tensors)} tensors, {sized(total)}, as Gemma 4's text model")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Prompts of the kinds that tiny-chat was trained on, whose contents it never saw."""
