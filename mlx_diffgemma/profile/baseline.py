@@ -28,7 +28,7 @@ from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles
-from .workload import Question, Workload, filled
+from .workload import Question, Workload, filled, subject_of
 
 AS_GEMMA4 = "scripts/bench/as_gemma4.py"
 NOTED, GEMMA4 = "conversion.json", "gemma4_text"  # its manifest, and the layout that it names there
@@ -65,7 +65,7 @@ class Baseline:
         if workload.context is None and not workload.fixed:
             return ids
         context = max(len(ids), len(question.tokens))
-        return list(filled(self.tokenizer, session.task is not None, ids, context))
+        return list(filled(self.tokenizer, subject_of(session), ids, context))
 
     def answer(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
         """Time the first token, and as many more as a canvas holds."""
