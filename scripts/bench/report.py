@@ -38,13 +38,11 @@ class Figure:
         ]
 
 
-HEAD = ["figure", "mlx-vlm", "mlx-diffgemma", "theirs / ours", "target", "met"]
-
-
-def table(figures: Sequence[Figure]) -> str:
-    """Medians with (least - most), a line a figure."""
-    rows = [HEAD, *(figure.row() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+def table(figures: Sequence[Figure], peer: str = "mlx-vlm") -> str:
+    """Medians with (least - most), a line a figure; peer: the name of the other engine."""
+    head = ["figure", peer, "mlx-diffgemma", "theirs / ours", "target", "met"]
+    rows = [head, *(figure.row() for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
