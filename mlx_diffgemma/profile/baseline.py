@@ -28,7 +28,7 @@ from ..model.memory import WORKSPACE_BYTES, plan_memory, sized
 from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles
-from .workload import Question, Workload, filled
+from .workload import Question, Workload, filled, subject_of
 
 AS_GEMMA4 = "scripts/bench/as_gemma4.py"
 NOTED, GEMMA4 = "conversion.json", "gemma4_text"  # its manifest, and the layout that it names there
@@ -65,7 +65,7 @@ class Baseline:
         if workload.context is None and not workload.fixed:
             return ids
         context = max(len(ids), len(question.tokens))
-        return list(filled(self.tokenizer, session.task is not None, ids, context))
+        return list(filled(self.tokenizer, subject_of(session), ids, context))
 
     def answer(self, session: Session, workload: Workload, question: Question) -> BaselineRecord:
         """Time the first token, and as many more as a canvas holds."""
@@ -82,8 +82,8 @@ class Baseline:
         mx.clear_cache()
         return BaselineRecord(prompt.size, stamps[0] - start, tuple(seconds))
 
-    def to_json(self, diffusion: Mapping[str, Any]) -> dict[str, Any]:
-        """The baseline's figures, and their relation to those of the diffusion model."""
+    def to_json(self, diffusion: Mapping[str, Any], ar: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The baseline's figures, and their relation to those of both modes of the model."""
         token_ms = [1e3 * s for record in self.records for s in record.token_seconds]
         figures, step_ms = percentiles(token_ms), diffusion["step_ms"]
         own_rate = len(token_ms) / (sum(token_ms) / 1e3)
@@ -98,6 +98,7 @@ class Baseline:
             "tokens_per_second": own_rate,
             "break_even_tokens_per_step": step_ms["p50"] / figures["p50"],
             "ratio": diffusion["tokens_per_second_without_prefill"] / own_rate,
+            "ar_ratio": figures["p50"] / ar["token_ms"]["p50"] if ar else None,
             "answers_token_ms": [
                 [1e3 * s for s in record.token_seconds] for record in self.records
             ],

@@ -16,6 +16,7 @@ from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
 from .measurement import AnswerRecord, CanvasRecord, Measurement
+from .modes import ar_row
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
 
@@ -28,6 +29,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
     """The JSON object of `profile --json`."""
     work, figures = Accounting(measured), _figures(measured)
     components, baseline = measured_components(measured), measured.baseline
+    ar = ar_row(measured, work, figures)
     sampler = measured.records[0].question.sampler
     return {
         "schema_version": SCHEMA_VERSION,
@@ -54,7 +56,8 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
         "bound": work.bound_row(figures),
         "sustained": _sustained(measured),
-        "baseline": baseline.to_json(figures) if baseline and baseline.records else None,
+        "ar": ar,
+        "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
         "encoder_head": measured.encoder_head,
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],
@@ -100,6 +103,7 @@ def _model(measured: Measurement) -> dict[str, Any]:
         "layers": info.layers,
         "parameters": info.parameters,
         "canvas_length": config.canvas_length,
+        "modes": list(config.modes),
         "vocab_size": config.text.vocab_size,
         "dtype": dtype_name(session.model.dtype),
         "quantization": {p.name: list(p.packing) for p in parts if p.name != "vision"},
@@ -117,7 +121,7 @@ def _workload(measured: Measurement) -> dict[str, Any]:
         "answers": len(records),
         "planned_answers": workload.answers,
         "canvases": len(measured.canvases),
-        "seeds": sorted({record.question.settings.seed or 0 for record in records}),
+        "seeds": sorted({record.question.seed for record in records}),
         "prompts": list(dict.fromkeys(record.question.prompt.name for record in records)),
         "template": not is_raw(measured.session),
     }

@@ -27,6 +27,8 @@ from facts import assert_says, raises
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.convert.read import open_checkpoint
+from mlx_diffgemma.profile.baseline import load_baseline
+from mlx_diffgemma.profile.workload import Workload, first_questions
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = str(ROOT / "scripts" / "bench")
@@ -160,6 +162,17 @@ def test_a_gemma_4_folder_is_not_converted_again(tmp_path: Path) -> None:
     out = written(folder, tmp_path / "out")
     with raises(dg.CheckpointError, "model_type 'gemma4_text' ... expected 'diffusion_gemma'"):
         module.open_source(str(out))
+
+
+def test_a_baseline_of_the_same_prompts(tmp_path: Path) -> None:
+    """profile --baseline: the model's own template and ids, by mlx-lm, and the model's name."""
+    out, session = tmp_path / "out", dg.load("tiny-chat")
+    module.write_gemma4(module.open_source("tiny-chat"), out, lambda done, total: None)
+    baseline = load_baseline("out", out, session)
+    assert baseline.source == "tiny-chat"
+    workload = Workload(steps=2, canvases=5, context=100)
+    question = first_questions(session, workload)[0]
+    assert baseline.tokens(session, workload, question) == list(question.tokens)
 
 
 @pytest.mark.slow

@@ -7,13 +7,15 @@ from typing import Any
 from ...errors import counted
 from ...model.memory import sized
 from ...profile.comparison import Row, is_complete
+from . import modes
 
 Values = Mapping[str, Any]
 
 
 def lines(profile: Values) -> Iterator[str]:
     """The whole report, from what `--json` writes."""
-    for name, value in [*_machine(profile), *_what(profile), *_times(profile), *_rates(profile)]:
+    blocks = (_machine, _what, _times, _rates, modes.rows)
+    for name, value in (line for block in blocks for line in block(profile)):
         yield f"{name:<18}{value}"
     if profile["components"]:
         yield ""
@@ -29,6 +31,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield from _encoder_head(profile["encoder_head"])
     for warning in profile["warnings"]:
         yield f"warning: {warning}"
+    yield from modes.sentence(profile)
 
 
 def _machine(profile: Values) -> Iterator[tuple[str, str]]:
@@ -157,7 +160,10 @@ def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
         f"{baseline['prefill_tokens_per_second']:,.0f} tokens/s"
     )
-    even = f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
+    if (ratio := baseline.get("ar_ratio")) is not None:
+        own = profile["ar"]["token_ms"]["p50"]
+        yield f"  mode ar takes {own:.4g} ms: {ratio:.3g} times as fast"
+    even = f"  diffusion breaks even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
     tokens_per_step = f"{profile['tokens_per_step']:.3g}"
     if profile["workload"]["kind"] == "fixed":  # however many tokens a step were asked for
         yield f"{even}; the steps asked for made {tokens_per_step}, which is no measure of speed:"
