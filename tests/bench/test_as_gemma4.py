@@ -124,13 +124,16 @@ def test_only_its_own_folder_is_replaced(tmp_path: Path) -> None:
     first = (out / "model.safetensors").stat().st_ino
     assert (written(folder, out) / "model.safetensors").stat().st_ino != first
     (out / "notes.txt").write_text("mine")
-    with raises(dg.ConvertError, "out exists ... did not write it ... another name"):
+    with raises(dg.ConvertError, "out holds notes.txt ... did not write ... another name"):
         written(folder, out)
-    with raises(dg.ConvertError, "in exists ... did not write it"):
+    with raises(dg.ConvertError, "in holds config.json ... did not write"):
         written(folder, folder)
     with raises(dg.ConvertError, "one inside the other"):
         written(folder, folder / "inside")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "out"]
+    (tmp_path / "file").write_text("mine")
+    with raises(dg.ConvertError, "file is a file"):
+        written(folder, tmp_path / "file")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "in", "out"]
 
 
 def test_an_interruption_leaves_nothing_or_whole_shards(tmp_path: Path) -> None:
