@@ -30,44 +30,19 @@
     const int rows_in = scores_shape[0];
     const int choices = rows_in * TOP_K;
 
-    // A simdgroup a row: TOP_K times the best of what is left. Lane s keeps slot s.
+    // A simdgroup a row.
     for (int row = group; row < rows_in; row += 16) {
-      float rank[PER_LANE];
-      bool open[PER_LANE];
+      float own_scores[PER_LANE];
       for (int i = 0; i < PER_LANE; i++) {
         const int expert = 32 * i + lane;
-        open[i] = expert < E;
-        const float score = open[i] ? static_cast<float>(scores[row * E + expert]) : -INFINITY;
-        rank[i] = metal::isnan(score) ? -INFINITY : score;
+        own_scores[i] = expert < E ? static_cast<float>(scores[row * E + expert]) : -INFINITY;
       }
-      int own = 0;
-      float own_score = -INFINITY;
-      float best_score = 0.0f;
-      for (int slot = 0; slot < TOP_K; slot++) {
-        int candidate = E;
-        float best = -INFINITY;
-        for (int i = 0; i < PER_LANE; i++) {
-          if (open[i] && (candidate == E || rank[i] > best)) {
-            candidate = 32 * i + lane;
-            best = rank[i];
-          }
-        }
-        const float top = simd_max(best);
-        const int winner = simd_min(best == top ? candidate : E);
-        for (int i = 0; i < PER_LANE; i++) {
-          open[i] = open[i] && 32 * i + lane != winner;
-        }
-        const float score = static_cast<float>(scores[row * E + winner]);  // NaN, if it is
-        best_score = slot == 0 ? score : best_score;
-        own = lane == slot ? winner : own;
-        own_score = lane == slot ? score : own_score;
-      }
-      const float power = lane < TOP_K ? metal::precise::exp(own_score - best_score) : 0.0f;
-      const float total = simd_sum(power);
+      float share;
+      const int own = chosen_expert<E, TOP_K>(own_scores, lane, share);
       if (lane < TOP_K) {
         const int at = row * TOP_K + lane;
         experts[at] = static_cast<uint>(own);
-        weights[at] = power / total * scale[own];
+        weights[at] = share * scale[own];
         chosen[at] = static_cast<ushort>(own);
       }
     }

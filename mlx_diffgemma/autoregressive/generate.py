@@ -56,7 +56,11 @@ def generate(
         raise SettingsError("mode auto has no router, expected one with the times it decides by.")
     prompt = Prompt(prompt_tokens, model.placed(prompt_tokens, images))
     budget = token_budget(
-        model.config, len(prompt_tokens), settings.max_tokens, prompt.soft_tokens, mode="auto"
+        model.config,
+        len(prompt_tokens),
+        settings.max_tokens,
+        prompt.soft_tokens,
+        mode=settings.certain_mode,
     )
     resolved = settings.resolved(model.config, fresh_seed())
     noise = CounterNoise(resolved.seed)
@@ -85,8 +89,7 @@ class _Auto:
         while True:
             left = self.max_tokens - len(written)
             room = context - len(prompt.tokens) - len(written)
-            mode = self.router.decide(number, left, room).mode
-            if mode == "diffusion":
+            if self.router.decide(left, room) == "diffusion":
                 behind = [*prompt.tokens, *written][max(prefix.length, len(prompt.tokens)) :]
                 last = yield from self.denoiser.next_canvas(
                     number, behind, prefix, AllPositions(), progress=progress

@@ -5,26 +5,32 @@ ar, which shows no steps; what is written is never touched.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 PRIOR_STEPS, PRIOR_WEIGHT = 14.0, 2.0  # steps of a full canvas, known before any is seen
 COMMIT_STEPS = 0.7  # time of a commit in denoising steps, where it was not measured
 THINKING = 1.30  # tokens by ar over those by diffusion for the same answer with a thought
+SHORT = 4  # fewer tokens than this part of a canvas are left to ar
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a denoising step, of a token in mode ar, and of a commit; source: where from."""
+    """Milliseconds of a denoising step, of a token in mode ar, and of a commit; source: where from.
 
-    step: float
-    token: float
+    An infinite one leaves everything to the other mode.
+    """
+
+    step_ms: float
+    token_ms: float
     source: str
-    commit: float | None = None
+    measured_commit_ms: float | None = None
 
     @property
-    def commit_seconds(self) -> float:
+    def commit_ms(self) -> float:
         """The time of a commit, where it was not measured a share of a step's."""
-        return COMMIT_STEPS * self.step if self.commit is None else self.commit
+        measured = self.measured_commit_ms
+        return COMMIT_STEPS * self.step_ms if measured is None else measured
 
 
 @dataclass(frozen=True)
@@ -52,48 +58,42 @@ class Router:
         """Tokens by ar over those by diffusion for the same answer."""
         return THINKING if self.thinking else 1.0
 
-    def decide(self, segment: int, tokens_left: int, positions_left: int) -> Decision:
-        """The decision for a segment, with the tokens and the context that are left."""
-        expected = (PRIOR_WEIGHT * PRIOR_STEPS + sum(self.steps)) / (PRIOR_WEIGHT + len(self.steps))
-        mode, even = decide(
-            self.times,
-            expected,
-            self.canvas_length,
-            self.length_factor,
-            tokens_left=tokens_left,
-            positions_left=positions_left,
-        )
-        made = Decision(segment, mode, expected, even)
-        self.decisions.append(made)
-        return made
+    def decide(self, tokens_left: int, positions_left: int) -> str:
+        """The mode of the next segment, with the tokens and the context that are left."""
+        expected = expected_steps(self.steps)
+        even = break_even(self.times, self.canvas_length, self.length_factor)
+        switched = bool(self.decisions) and self.decisions[-1].mode == "ar"
+        mode = "ar"
+        if not switched:
+            mode = decide(expected, even, self.canvas_length, tokens_left, positions_left)
+        self.decisions.append(Decision(len(self.decisions), mode, expected, even))
+        return mode
 
 
-def break_even(times: Times, canvas_length: int, length_factor: float) -> float:
+def expected_steps(steps: Sequence[int]) -> float:
+    """Steps that a canvas should take, after those of the answer so far."""
+    return (PRIOR_WEIGHT * PRIOR_STEPS + sum(steps)) / (PRIOR_WEIGHT + len(steps))
+
+
+def break_even(times: Times, canvas_length: int, length_factor: float = 1.0) -> float:
     """Steps of a canvas, its commit taken off, that take as long as its tokens in mode ar."""
-    if math.isinf(times.step):
+    if math.isinf(times.step_ms):
         return -math.inf
-    if math.isinf(times.token):
+    if math.isinf(times.token_ms):
         return math.inf
-    return (canvas_length * length_factor * times.token - times.commit_seconds) / times.step
+    return (canvas_length * length_factor * times.token_ms - times.commit_ms) / times.step_ms
 
 
 def decide(
-    times: Times,
-    expected: float,
-    canvas_length: int,
-    length_factor: float,
-    *,
-    tokens_left: int,
-    positions_left: int,
-) -> tuple[str, float]:
-    """The mode of the next segment, and the break-even steps.
+    expected: float, even: float, canvas_length: int, tokens_left: int, positions_left: int
+) -> str:
+    """The mode of a segment with as many tokens and positions left.
 
-    Near the end of the context, and for the last quarter of a canvas's tokens, it is ar, unless an
-    infinite time says otherwise.
+    Near the end of the context, and for less than a quarter of a canvas, it is ar, unless an
+    infinite break-even says otherwise.
     """
-    even = break_even(times, canvas_length, length_factor)
     if math.isinf(even):
-        return ("diffusion" if even > 0 else "ar"), even
-    if tokens_left < canvas_length // 4 or positions_left < canvas_length:
-        return "ar", even
-    return ("diffusion" if expected <= even else "ar"), even
+        return "diffusion" if even > 0 else "ar"
+    if SHORT * tokens_left < canvas_length or positions_left < canvas_length:
+        return "ar"
+    return "diffusion" if expected <= even else "ar"

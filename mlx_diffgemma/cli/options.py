@@ -153,23 +153,22 @@ class ModeOptions:
 
     def values(self) -> dict[str, Any]:
         """The fields of Settings; SettingsError for times that are not two numbers."""
-        times = None if self.auto_times is None else _two_times(self.auto_times)
+        times = None if self.auto_times is None else _times(self.auto_times)
         return {**vars(self), "mode": self.mode or "diffusion", "auto_times": times}
 
 
-def _two_times(text: str) -> tuple[float, float]:
-    """`STEP_MS,TOKEN_MS` as two numbers; their range is Settings' to check."""
+def _times(text: str) -> tuple[float, ...]:
+    """`STEP_MS,TOKEN_MS` as numbers; how many there are, and their range, is Settings' to check."""
     from ..errors import Setting, SettingsError, brief
 
     try:
-        step, token = map(float, text.split(","))
+        return tuple(map(float, text.split(",")))
     except ValueError:
         raise SettingsError(
             Setting("auto_times"),
-            f" is {brief(text)}, expected STEP_MS,TOKEN_MS: two numbers of milliseconds with a "
-            "comma between them, such as 447,18.1; inf for a mode never to take.",
+            f" is {brief(text)}, expected STEP_MS,TOKEN_MS: milliseconds of a denoising step and "
+            "of a token with a comma between them, such as 447,18.1; inf: never take that mode.",
         ) from None
-    return step, token
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,10 @@ def _end(recording: "Recording", file: Path) -> int:
         return FAILED
     Printer().finish(recording.answer)
     if not recording.finished:
+        there = kept_words(recording.kept, recording.asked, none="0")
         raise FileError(
-            f"{file} is of an interrupted generation: {kept_words(recording.kept, recording.asked)}"
-            ", expected the end of an answer; record it again with `generate --trace`."
+            f"{file} is of an interrupted generation: {there}, expected the end of an answer; "
+            "record it again with `generate --trace`."
         )
     return 0
 

@@ -7,7 +7,7 @@ a question; what the conversation has encoded of that prompt's beginning is used
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any, TypedDict
+from typing import Any
 
 from ..assets import Task
 from ..checkpoint.vision import ImageIds
@@ -16,10 +16,11 @@ from ..diffusion.pinned import TEXT, FillFrame
 from ..diffusion.template import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, Setting, SettingsError
 from ..generation.frame import Frame
-from ..generation.settings import Settings
+from ..generation.settings import SettingFields, Settings
 from ..model.cache import Prefix
 from ..model.text import Progress
-from ..text.chat import Answer, Message
+from ..text.answer import Answer
+from ..text.chat import Message
 from ..text.holes import Template, encode_texts
 from ..text.tokenizer import Tokenizer
 from .prompt import Prompt, as_it_is, messages_for, rendered
@@ -29,8 +30,8 @@ from .turn import Turn
 TURN_END, END = "<turn|>", "<eos>"
 
 
-class FillOptions(TypedDict, total=False):
-    """Options of a template.
+class FillOptions(SettingFields, total=False):
+    """Options of a template: the fields of Settings, and these.
 
     prompt: what to write, free and by default empty; gaps: tokens of the `[[...]]` holes, one
     number for all or one each, by default 32; system: in place of the session's system text; raw:
@@ -91,8 +92,12 @@ def prompt_before(
     return prompt
 
 
-def require_no_end(settings: Settings) -> None:
-    """SettingsError for a setting that says where an answer ends: the template does."""
+def require_fillable(settings: Settings) -> None:
+    """SettingsError for what a template settles: that it is denoised, and where it ends."""
+    if settings.mode != "diffusion":
+        raise SettingsError(
+            Setting("mode"), f" is {settings.mode}, a template is always denoised; leave it out."
+        )
     for name, value in (("max_tokens", settings.max_tokens), ("stop", settings.stop)):
         if value:
             raise SettingsError(

@@ -74,12 +74,20 @@ def load_source(
         dropped=loaded.dropped,
         tuned=choices,
         require_room=require_room,
+        name=name_of(source.folder),
     )
 
 
 def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
     """The network of a checkpoint folder alone; no tokenizer is looked for."""
     return load_network(find_model(folder, offline=True).folder, dtype).model
+
+
+def name_of(folder: Path) -> str:
+    """The name of a checkpoint folder, or of the repository that it is a snapshot of."""
+    kind, *parts = folder.parent.parent.name.split("--")
+    snapshot = folder.parent.name == "snapshots" and kind == "models" and parts
+    return "/".join(parts) if snapshot else folder.resolve().name
 
 
 def place_of(folder: Path, revision: str | None, dtype: str | None) -> str:

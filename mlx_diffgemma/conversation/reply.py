@@ -1,5 +1,7 @@
 """Replies: an answer and how it came about, as `generate --json` prints them."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +21,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Seconds(Record):
-    """Wall times. load: before the session; first_canvas and total count from the question.
+    """Wall times. load: before the session; the last three count from the question.
 
-    denoise, commit: of canvases; write: of the tokens of mode ar.
+    denoise, commit: of canvases; write: of the tokens of mode ar. first_canvas, first_token: to the
+    first finished canvas and to the first token of mode ar; None where none came.
     """
 
     load: float
@@ -30,6 +33,7 @@ class Seconds(Record):
     commit: float
     write: float
     first_canvas: float | None
+    first_token: float | None
     total: float
 
 
@@ -45,7 +49,10 @@ class TokenInfo(Record):
 
 @dataclass(frozen=True)
 class SamplerInfo(Record):
-    """The sampler a reply was made with; ar: None in mode diffusion."""
+    """The sampler a reply was made with; ar: that of single tokens, None in mode diffusion.
+
+    The others are of canvases; in mode ar they are the checkpoint's, and nothing uses them.
+    """
 
     max_tokens: int
     max_denoising_steps: int
@@ -73,7 +80,10 @@ def describe_sampler(settings: Settings, config: ModelConfig, max_tokens: int) -
 
 @dataclass(frozen=True)
 class Segment(Record):
-    """A canvas, or the tokens of mode ar between two of its commits; steps: None in mode ar."""
+    """A canvas, or the tokens of mode ar between two of its commits; steps: None in mode ar.
+
+    tokens: those kept, so none of a canvas that was interrupted, as the last one may be.
+    """
 
     mode: str
     tokens: int
@@ -83,7 +93,10 @@ class Segment(Record):
 
 @dataclass(frozen=True)
 class RouterInfo(Record):
-    """The times that mode auto decided by, and what it decided, a segment each."""
+    """The times that mode auto decided by, and what it decided, a segment each.
+
+    As `auto_times` the first three decide the same again.
+    """
 
     step_ms: float
     token_ms: float
@@ -175,8 +188,18 @@ class Reply:
     version: str
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values, in the order of the fields."""
-        return asdict(self)
+        """A dictionary of plain values, in the order of the fields; what is not finite is None."""
+        content: dict[str, Any] = _finite(asdict(self))
+        return content
+
+
+def _finite(value: Any) -> Any:
+    """A value of asdict's without infinities and NaN, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return type(value)(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict, Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
 from ..assets import Task
+from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
-from ..errors import PromptError, Setting, SettingsError
+from ..errors import PromptError
 from ..generation.frame import Frame
-from ..generation.prompt import token_budget
-from ..generation.settings import Settings
-from ..machine.choices import Choices
+from ..generation.prompt import positions_needed, token_budget
+from ..generation.settings import SettingFields, Settings, merged
+from ..machine.chips import this_chip
+from ..machine.choices import Choices, ModeTimes
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
@@ -20,24 +22,26 @@ from ..text.holes import read_template
 from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation
-from .fill import FillOptions, FillTurn, prompt_before, require_no_end, token_template
+from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
 from .media import Given, require_sight
 from .prompt import Prompt, as_it_is, messages_for, rendered
 from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
+from .times import Clock, estimate, measure
 from .turn import Turn, seeded
 
 
-class TurnOptions(TypedDict, total=False):
-    """Options of a question.
+class TurnOptions(SettingFields, total=False):
+    """Options of a question: the fields of Settings, and these.
 
-    system: replaces the session's system text from here on, "" removes it; think: let the model
-    write a thought first; raw: the prompt's tokens as they are, no template, no history, channels
-    not parsed; progress: told of encoded prompt positions. images: an image or a list of them, as
-    `prepare_image` takes them or prepared; video: as `prepare_video` takes it or prepared; both
-    come before the text, which may then be empty, and raw stand where the prompt has placeholders.
-    image_tokens: soft tokens of each image at most, None for the checkpoint's own number; a frame
-    of a video always has 70 at most.
+    settings: more of those fields, each given in one of both places; system: replaces the session's
+    system text from here on, "" removes it; think: let the model write a thought first; raw: the
+    prompt's tokens as they are, no template, no history, channels not parsed; progress: told of
+    encoded prompt positions. images: an image or a list of them, as `prepare_image` takes them or
+    prepared; video: as `prepare_video` takes it or prepared; both come before the text, which may
+    then be empty, and raw stand where the prompt has placeholders. image_tokens: soft tokens of
+    each image at most, None for the checkpoint's own number; a frame of a video always has 70 at
+    most.
     """
 
     settings: Settings | None
@@ -60,7 +64,8 @@ class Session:
 
     task: the kind of problem that the checkpoint was trained on; dropped: tensors of the folder
     that the network does not use; tuned: choices for this machine, None for the engine's own
-    behaviour; require_room: FitError for positions whose cache does not fit into memory.
+    behaviour; require_room: FitError for positions whose cache does not fit into memory; name: the
+    model's, as a user knows it; clock: the times of both modes, as far as they were seen.
     """
 
     model: Model
@@ -71,6 +76,8 @@ class Session:
     dropped: tuple[str, ...] = ()
     tuned: Choices | None = None
     require_room: Callable[[int], None] = any_context
+    name: str = "this checkpoint"
+    clock: Clock = field(default_factory=Clock)
     conversation: Conversation = field(default_factory=Conversation)
 
     def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
@@ -106,22 +113,24 @@ class Session:
         images: Any = (),
         video: Any = None,
         image_tokens: int | None = None,
+        **fields: Unpack[SettingFields],
     ) -> Turn:
         """A question about to be answered, checked; nothing is computed before it is iterated.
 
         It takes the conversation over: a turn that is still on its way ends here. For the options
-        see TurnOptions. PromptError when prompt and canvases do not fit into the context, FitError
-        when their cache does not fit into memory, SettingsError for system or think beside raw;
-        for what may be wrong with images see `Given.prepared`.
+        see TurnOptions. PromptError when prompt and answer do not fit into the context, FitError
+        when their cache does not fit into memory, SettingsError for a mode that the checkpoint was
+        not trained for, a setting given twice, or system or think beside raw; for what may be wrong
+        with images see `Given.prepared`.
         """
+        settings = seeded(merged(settings, fields))
+        settings.require_trained(self.model.config, self.name)
         given = Given(images, video, image_tokens)
         if not prompt.strip() and not given:
             raise PromptError("the prompt is empty, expected some text.")
         if raw:
             require_no_template(system=system, think=think)
         question, puzzle = self._question(prompt, given, raw=raw)
-        settings = seeded(settings)
-        self._require_mode(settings.mode)
 
         def made(earlier: list[Message]) -> Turn:
             over, ids = self._system_text(system), self.model.config.image_ids
@@ -133,8 +142,12 @@ class Session:
             )
             limited, sampler = self._limited(asked, settings)
             self.system = over
-            router = self._router(settings, think)
-            return Turn(self, question, asked, limited, sampler, raw, progress, puzzle, router)
+            lookup = lookup_of(limited, self.mode_times)
+            return Turn(
+                *(self, question, asked, limited, sampler, raw, progress, puzzle),
+                thinking=think,
+                lookup=lookup,
+            )
 
         return self.conversation.begin(made)
 
@@ -163,28 +176,24 @@ class Session:
     def _limited(self, asked: Prompt, settings: Settings) -> tuple[Settings, SamplerInfo]:
         """The settings with as many tokens as may be returned, and the sampler with them."""
         config, prompt_length = self.model.config, len(asked.ids)
+        mode = settings.certain_mode
         budget = token_budget(
-            config, prompt_length, settings.max_tokens, asked.soft_tokens, mode=settings.mode
+            config, prompt_length, settings.max_tokens, asked.soft_tokens, mode=mode
         )
-        canvases = -(-budget // config.canvas_length)
-        self.require_room(prompt_length + canvases * config.canvas_length)
+        self.require_room(positions_needed(config, prompt_length, budget, mode))
         sampler = describe_sampler(settings, config, budget)
         return replace(settings, max_tokens=budget), sampler
 
-    def _require_mode(self, mode: str) -> None:
-        """SettingsError for a mode that the checkpoint was not trained for, by its own card."""
-        if mode != "diffusion" and "ar" not in self.model.config.modes:
-            raise SettingsError(
-                *(Setting("mode"), f" is {mode}, and this checkpoint was trained without the "),
-                "next-token loss: token by token it writes noise; use mode diffusion.",
-            )
+    def router(self, settings: Settings, thinking: bool) -> Router:
+        """The router of an answer in mode auto; times are measured now where nothing tells them."""
+        times = self.clock.times(settings.auto_times, self.mode_times, self._unknown_times)
+        return Router(times, self.model.config.canvas_length, thinking)
 
-    def _router(self, settings: Settings, think: bool) -> Router | None:
-        if settings.mode != "auto":
-            return None
-        step, token = settings.auto_times or (1.0, math.inf)
-        times = Times(step / 1e3, token / 1e3, "given")
-        return Router(times, self.model.config.canvas_length, think)
+    def _unknown_times(self) -> Times:
+        """The times of both modes where nothing on this machine knows them."""
+        if (chip := this_chip()) is None:
+            return measure(self.model)
+        return estimate(self.model, Path(self.info.path), self.tuned, chip)
 
     def _system_text(self, given: str | None) -> str | None:
         """The system text of a question that is given one, or none and keeps the session's."""
@@ -203,6 +212,7 @@ class Session:
         images: Any = (),
         video: Any = None,
         image_tokens: int | None = None,
+        **fields: Unpack[SettingFields],
     ) -> FillTurn:
         """A template about to be filled, checked; nothing is computed before it is iterated.
 
@@ -210,6 +220,8 @@ class Session:
         PromptError when it is no template, or does not fit into the context; FitError when it does
         not fit into memory; SettingsError for system beside raw; with images as for a question.
         """
+        settings = seeded(merged(settings, fields))
+        require_fillable(settings)
         given = Given(images, video, image_tokens)
         if raw:
             require_no_template(system=system)
@@ -218,8 +230,7 @@ class Session:
             template, puzzle = _problem_template(task, template, given)
             prompt = prompt if prompt.strip() else puzzle
         question, _ = self._question(prompt, given, raw=raw)
-        config, settings = self.model.config, seeded(settings)
-        require_no_end(settings)
+        config = self.model.config
         form = token_template(read_template(template, gaps), self.tokenizer, config.stop_ids)
         sampler = describe_sampler(settings, config, sum(form.lengths))
 
@@ -245,6 +256,11 @@ class Session:
         if any(message.media for message in messages):
             require_sight(self.model, self.tokenizer)
         self.conversation.restore(messages, system)
+
+    @property
+    def mode_times(self) -> ModeTimes | None:
+        """The times of both modes that were tuned, if they were."""
+        return self.tuned.times if self.tuned else None
 
     @property
     def history(self) -> list[Message]:

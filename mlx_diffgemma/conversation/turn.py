@@ -11,9 +11,11 @@ import mlx.core as mx
 
 from ..assets import Task
 from ..autoregressive.generate import generate
+from ..autoregressive.lookup import Lookup, left_off
+from ..autoregressive.repetition import repeats
 from ..autoregressive.router import Router
 from ..errors import TurnError
-from ..generation.frame import Frame
+from ..generation.frame import Frame, committed
 from ..generation.noise import fresh_seed
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
@@ -21,10 +23,13 @@ from ..images.video import Clip
 from ..kernels import dispatch
 from ..model.cache import Prefix
 from ..model.text import Progress
-from ..text.chat import Answer, Message, parse_answer
+from ..text.answer import Answer
+from ..text.chat import Message
+from ..text.reader import AnswerReader
 from ..version import __version__
 from .prompt import Prompt
-from .reply import ImageInfo, Reply, RouterInfo, SamplerInfo, Seconds, Segment, VideoInfo
+from .reply import ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
+from .segments import Segments
 
 if TYPE_CHECKING:
     from .session import Session
@@ -34,10 +39,12 @@ if TYPE_CHECKING:
 class Turn:
     """One question being answered. Iterate it once for its frames; ask it for the Reply any time.
 
-    An iteration given up early leaves a Reply with the finished canvases and the finish reason
-    "interrupted"; they also enter the conversation. So does one that another question, a reset or a
-    restore ends: going on with it is a TurnError, as a second iteration is. puzzle: the problem
-    that the session's task can check an answer to, as it was typed or read in a picture.
+    An iteration given up early leaves a Reply with the finished canvases, in mode ar with every
+    token that was shown, and the finish reason "interrupted"; they also enter the conversation. So
+    does one that another question, a reset or a restore ends: going on with it is a TurnError, as a
+    second iteration is. A Reply costs as much as the answer is long; `reader` has what is new.
+    puzzle: the problem that the session's task can check an answer to, as it was typed or read in a
+    picture.
     """
 
     session: "Session"
@@ -48,18 +55,16 @@ class Turn:
     raw: bool
     progress: Progress | None
     puzzle: str | None
-    router: Router | None = None  # of mode auto
+    thinking: bool = False
     watched: bool = False  # frames of mode ar tell entropies
-    committed: list[Frame] = field(default_factory=list)
-    unfinished: Frame | None = None  # of mode ar: tokens that were shown and stay
-    text_end: int | None = None  # where a stop text cuts the answer
-    modes: list[str] = field(default_factory=list)  # of each segment
-    seconds: list[float] = field(default_factory=list)  # as many
-    encode_seconds: list[float] = field(default_factory=list)
-    first_canvas: float | None = None
-    total: float = 0.0
+    lookup: Lookup | None = None  # of modes ar and auto, where it was asked for and pays
+    router: Router | None = None  # of mode auto, from the first step on
+    segments: Segments = field(default_factory=Segments)
     ended: str | None = None  # the reason that the conversation has no step left for it
     _iterations: Iterator[int] = field(default_factory=count, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.reader = self._new_reader()  # has read every token that was shown
 
     def __iter__(self) -> Iterator[Frame]:
         if next(self._iterations):
@@ -78,8 +83,9 @@ class Turn:
                 yield conversation.step(self, partial(self._next, frames, began))
         finally:
             if not self.ended:
-                self.total = time.perf_counter() - began
+                self.segments.total = time.perf_counter() - began
                 conversation.leave(self)
+            self.session.clock.saw(self.segments.begun)
 
     def _first(self) -> Iterator[Frame]:
         mx.reset_peak_memory()
@@ -88,12 +94,15 @@ class Turn:
         return self._frames(session.conversation.rewind(session.model, self.prompt_ids, runs))
 
     def _next(self, frames: Iterator[Frame], began: float) -> Frame:
-        frame = self._seen(next(frames), began)
+        frame = self._cut_short() or self._read(next(frames))
+        self.segments.take(frame, time.perf_counter() - began)
         if self.finished:
             self.session.conversation.leave(self)
         return frame
 
     def _frames(self, prefix: Prefix) -> Iterator[Frame]:
+        if self.settings.mode == "auto":
+            self.router = self.session.router(self.settings, self.thinking)
         return generate(
             self.session.model,
             self.prompt_ids,
@@ -103,42 +112,37 @@ class Turn:
             progress=self.progress,
             router=self.router,
             watched=self.watched,
+            lookup=self.lookup,
         )
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
-        ids = [int(token) for frame in self.kept for token in frame.tokens]
-        answer = self._answer(ids)
-        denoised = [frame for frame in self.kept if frame.mode == "diffusion"]
-        steps = [frame.step + 1 for frame in denoised]
-        count = self._count(ids)
-        by_canvas = len(denoised) == len(self.kept)
-        tokens = count if by_canvas else sum(len(frame.tokens) for frame in denoised)
-        canvas_length = self.session.model.config.canvas_length
+        ids, segments = self.segments.ids, self.segments
+        answer, count = self._answer(ids), self._count(ids)
+        denoised, total = segments.denoised, segments.total
+        steps = tuple(frame.step + 1 for frame in denoised)
         return Reply(
-            text=answer.text[: self.text_end],
+            text=answer.text,
             thinking=answer.thinking,
             tool_calls=answer.tool_calls,
             token_ids=tuple(ids),
-            finish_reason=self._finish_reason() or "interrupted",
+            finish_reason=segments.finish_reason or "interrupted",
             seed=self.settings.seed or 0,
             prompt_tokens=len(self.prompt_ids),
             images=self.images,
             videos=self.videos,
             puzzle=self.puzzle,
             mode=self.settings.mode,
-            segments=self._segments(),
+            segments=segments.told(),
             router=self._router_info(),
-            lookup=None,
+            lookup=self._lookup_info(),
             generated_tokens=count,
             canvases=len(steps),
-            steps=tuple(steps),
-            tokens_per_step=_ratio(tokens, sum(steps)),
-            seconds=self._seconds(),
-            tokens_per_second=_ratio(count, self.total),
-            positions_per_second=(
-                _ratio(canvas_length * len(steps), self.total) if by_canvas else None
-            ),
+            steps=steps,
+            tokens_per_step=_ratio(sum(frame.num_denoised for frame in denoised), sum(steps)),
+            seconds=segments.seconds(self.session.load_seconds),
+            tokens_per_second=_ratio(count, total),
+            positions_per_second=self._positions_per_second(),
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
@@ -148,9 +152,14 @@ class Turn:
         )
 
     @property
+    def committed(self) -> list[Frame]:
+        """The finished segments."""
+        return self.segments.committed
+
+    @property
     def kept(self) -> list[Frame]:
         """The finished segments, and of mode ar also the one in work."""
-        return [*self.committed, *([self.unfinished] if self.unfinished else ())]
+        return self.segments.kept
 
     @property
     def prompt(self) -> str:
@@ -180,13 +189,23 @@ class Turn:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line for each thing that was asked for and does not reach the model as it should."""
-        return self.asked.notes
+        """A line for each thing that was asked for and is not done as it should be."""
+        off = left_off(self.settings, self.session.mode_times)
+        return (*self.asked.notes, *([off] if off else ()))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each thing that should be said behind the answer: that it is a loop."""
+        period = repeats(self.segments.ids) if self.settings.mode != "diffusion" else None
+        if period is None:
+            return ()
+        each = "each token" if period == 1 else f"the same {period} tokens"
+        return (f"the answer ends in a loop, {each} again and again; try another seed.",)
 
     @property
     def finished(self) -> bool:
         """True where the answer has come to its end."""
-        return self._finish_reason() is not None
+        return self.segments.finish_reason is not None
 
     @property
     def task(self) -> Task | None:
@@ -207,99 +226,71 @@ class Turn:
         task = self.task
         return task.problem(self.puzzle, self.reply().text) if task and self.puzzle else None
 
-    def _seconds(self) -> Seconds:
-        return Seconds(
-            load=self.session.load_seconds,
-            prefill=self.encode_seconds[0] if self.encode_seconds else 0.0,
-            denoise=self._seconds_of("diffusion"),
-            commit=sum(self.encode_seconds[1:], 0.0),
-            write=self._seconds_of("ar"),
-            first_canvas=self.first_canvas,
-            total=self.total,
-        )
-
-    def _seconds_of(self, mode: str) -> float:
-        """The time of all steps, or tokens, of a mode."""
-        both = zip(self.modes, self.seconds, strict=True)
-        return sum((seconds for of, seconds in both if of == mode), 0.0)
-
-    def _segments(self) -> tuple[Segment, ...]:
-        return tuple(
-            Segment(
-                frame.mode,
-                len(frame.tokens),
-                frame.step + 1 if frame.mode == "diffusion" else None,
-                self.seconds[frame.canvas],
-            )
-            for frame in self.kept
-        )
-
     def _router_info(self) -> RouterInfo | None:
         if self.router is None:
             return None
         times = self.router.times
         return RouterInfo(
-            step_ms=1e3 * times.step,
-            token_ms=1e3 * times.token,
-            commit_ms=1e3 * times.commit_seconds,
+            step_ms=times.step_ms,
+            token_ms=times.token_ms,
+            commit_ms=times.commit_ms,
             length_factor=self.router.length_factor,
             source=times.source,
             decisions=tuple(self.router.decisions),
         )
 
+    def _lookup_info(self) -> LookupInfo | None:
+        if (done := self.lookup) is None:
+            return None
+        return LookupInfo(done.drafted, done.accepted, done.passes)
+
     def _count(self, ids: list[int]) -> int:
         """The number of generated tokens, the stop id among them."""
         return len(ids)
 
-    def _finish_reason(self) -> str | None:
-        return self.committed[-1].finish_reason if self.committed else None
+    def _positions_per_second(self) -> float | None:
+        """Whole canvases by the time; None where tokens were written one by one."""
+        canvases = len(self.segments.denoised)
+        written = self.settings.mode == "ar" or len(self.segments.kept) > canvases
+        C = self.session.model.config.canvas_length
+        return None if written else _ratio(C * canvases, self.segments.total)
 
-    def _seen(self, frame: Frame, began: float) -> Frame:
-        """Counts a frame in, gives it its text, and applies the stop texts to a committed one."""
-        self.total = time.perf_counter() - began
-        if frame.canvas == len(self.encode_seconds):
-            self.encode_seconds.append(frame.encode_seconds)
-            self.modes.append(frame.mode)
-            self.seconds.append(0.0)
-        self.seconds[frame.canvas] += frame.seconds
-        if frame.mode == "ar" and not frame.committed:
-            self.unfinished = frame
+    def _cut_short(self) -> Frame | None:
+        """The end of an answer by mode ar of which the last token has completed a stop text."""
+        last = self.segments.unfinished
+        if last is None or self.reader.stopped is None:
+            return None
+        return committed(last, last.tokens, "stop")
+
+    def _read(self, frame: Frame) -> Frame:
+        """The frame with its text; a committed one is cut behind the first stop text."""
+        ids = frame.tokens.tolist()
         if frame.committed:
-            frame = self._stopped(frame)
-            self.unfinished = None
-            self.committed.append(frame)
-            if self.first_canvas is None:
-                self.first_canvas = self.total
+            frame = self._finished(frame, ids)
+        elif frame.mode == "ar":
+            return replace(frame, text=self.reader.read(ids, settled=len(ids)).text)
         return replace(frame, text=self.session.tokenizer.decode(frame.tokens.tolist()))
 
-    def _stopped(self, frame: Frame) -> Frame:
-        """The frame, cut after the token that completes the first stop text, if there is one."""
-        before = [int(token) for done in self.committed for token in done.tokens]
-        tokens = frame.tokens.tolist()
-        if not self._stop_positions([*before, *tokens]):
+    def _finished(self, frame: Frame, ids: list[int]) -> Frame:
+        """A committed frame, cut after the token that completes the first stop text, if any."""
+        self.reader.finish(ids, last=frame.finish_reason is not None)
+        if (stop := self.reader.stopped) is None:
             return frame
-        count, found = next(
-            (n, found)
-            for n in range(len(tokens) + 1)
-            if (found := self._stop_positions([*before, *tokens[:n]]))
-        )
-        self.text_end = min(found)
+        count = stop.tokens - sum(len(done.tokens) for done in self.committed)
         return replace(frame, tokens=frame.tokens[:count], finish_reason="stop")
 
-    def _stop_positions(self, ids: list[int]) -> list[int]:
-        """Indices in the answer's text at which stop texts begin."""
-        text = self._answer(ids).text if self.settings.stop else ""
-        return [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
+    def _new_reader(self) -> AnswerReader:
+        tokenizer, stop = self.session.tokenizer, self.settings.stop
+        return AnswerReader(tokenizer, self.stop_ids, stop, raw=self.raw)
 
     def _answer(self, ids: list[int]) -> Answer:
-        if not self.raw:
-            return parse_answer(self.session.tokenizer, ids, self.stop_ids)
-        kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
+        reader = self._new_reader()
+        reader.finish(ids)
+        return reader.answer()
 
     def said(self) -> Sequence[Message]:
         """The messages that later questions see of it: none without a finished canvas."""
-        return self.messages() if self.kept and not self.raw and self.task is None else ()
+        return self.messages() if self.segments.kept and not self.raw and self.task is None else ()
 
 
 def seeded(settings: Settings | None) -> Settings:

@@ -78,6 +78,15 @@ def token_budget(
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
 
 
+def positions_needed(
+    config: ModelConfig, prompt_length: int, max_tokens: int, mode: str = "diffusion"
+) -> int:
+    """Positions that a prompt and so many tokens may take: whole canvases, as far as they fit."""
+    C = 1 if mode == "ar" else config.canvas_length
+    needed = prompt_length + -(-max_tokens // C) * C
+    return min(needed, config.text.max_position_embeddings)
+
+
 def prompt_size(length: int, soft_tokens: int) -> str:
     """The tokens of a prompt in words, and how many of them are images'."""
     images = f", {soft_tokens:,} of them for images," if soft_tokens else ""

@@ -5,9 +5,10 @@ that the caller replaces does no harm. An error names the place that the value c
 which the command line shows as its option, or the checkpoint's file and the key in it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypedDict
 
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.generation import SamplerDefaults, TokenDefaults
@@ -17,6 +18,28 @@ from ..errors import CheckpointError, Setting, SettingsError, brief
 SAMPLER = tuple(field.name for field in fields(SamplerDefaults))
 TOKENS = tuple(field.name for field in fields(TokenDefaults))
 MODES = ("diffusion", "ar", "auto")
+
+
+class SettingFields(TypedDict, total=False):
+    """The fields of Settings, where a question takes them directly; None is not given."""
+
+    max_tokens: int | None
+    seed: int | None
+    max_denoising_steps: int | None
+    entropy_bound: float | None
+    t_min: float | None
+    t_max: float | None
+    stability_threshold: int | None
+    confidence_threshold: float | None
+    stop: Sequence[str]
+    exact_self_conditioning: bool
+    mode: str
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    lookup: bool
+    auto_times: Sequence[float] | None
 
 
 LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32, above 0
@@ -96,7 +119,8 @@ class Settings:
     stop; stop: texts that end the answer; exact_self_conditioning: always multiply by the whole
     embedding. mode: "diffusion", "ar" for a token at a time, or "auto" for the faster of both.
     temperature, top_k, top_p, min_p: see TokenDefaults; lookup: draft tokens from what was written
-    before; auto_times: milliseconds a denoising step and a token, which decide in mode auto.
+    before; auto_times: milliseconds of a denoising step, of a token and, if the third is there, of
+    a commit, which decide in mode auto; with an infinite one every segment is of the other mode.
     SettingsError names a value out of range, or a setting of a mode that is not asked for.
     """
 
@@ -116,10 +140,12 @@ class Settings:
     top_p: float | None = None
     min_p: float | None = None
     lookup: bool = False
-    auto_times: tuple[float, float] | None = None
+    auto_times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         self._refuse_other_modes()
+        if self.auto_times is not None:
+            object.__setattr__(self, "auto_times", checked_times(self.auto_times))
         for name, allowed in RANGES.items():
             if (value := getattr(self, name)) is not None and value not in allowed:
                 raise SettingsError(Setting(name), f" is {brief(value)}, expected {allowed}.")
@@ -143,29 +169,50 @@ class Settings:
                 Setting("mode"), f" is {brief(self.mode)}, expected one of {', '.join(MODES)}."
             )
         for name, modes in OF_MODES.items():
-            if getattr(self, name) not in (None, False) and self.mode not in modes:
+            value = getattr(self, name)
+            if value is not None and value is not False and self.mode not in modes:
                 expected = " or ".join(modes)
                 got = (
                     f" is for mode {expected}, and the mode is {self.mode}; leave it out, or give "
                 )
                 raise SettingsError(Setting(name), got, Setting("mode"), f" {expected}.")
 
+    @property
+    def certain_mode(self) -> str:
+        """The mode of every segment where it is certain beforehand, else "auto"."""
+        step, token = (self.auto_times or (1.0, 1.0))[:2]
+        if self.mode != "auto" or math.isfinite(step + token):
+            return self.mode
+        return "ar" if math.isinf(step) else "diffusion"
+
+    def require_trained(self, config: ModelConfig, name: str) -> None:
+        """SettingsError for a mode that a model, by its own card, was not trained for."""
+        if self.mode != "diffusion" and "ar" not in config.modes:
+            raise SettingsError(
+                f"{name} was trained without the next-token loss and writes noise token by token, "
+                "and ",
+                Setting("mode"),
+                f" is {self.mode}; use diffusion.",
+            )
+
     def resolved(self, config: ModelConfig, seed: int) -> "Resolved":
         """All sampler fields set: the caller's where given, else the checkpoint's.
 
-        CheckpointError for a value of the checkpoint's that would be used and is out of its range.
+        CheckpointError for a value of the checkpoint's that would be used and is out of its range;
+        those of another mode are not looked at.
         """
-        values = {
-            name: own if (own := getattr(self, name)) is not None else _shipped(config, name)
-            for name in SAMPLER
-        }
-        self._refuse_crossed(values["t_min"], values["t_max"], config.sampler_places)
-        tokens = {
-            name: own if (own := getattr(self, name)) is not None else _shipped(config, name)
-            for name in TOKENS
-        }
-        seed = seed if self.seed is None else self.seed
-        return Resolved(SamplerDefaults(**values), TokenDefaults(**tokens), seed)
+        sampler, tokens = config.sampler, config.token_sampler
+        if self.mode in OF_MODES["entropy_bound"]:
+            sampler = SamplerDefaults(**self._chosen(config, SAMPLER))
+            self._refuse_crossed(sampler.t_min, sampler.t_max, config.sampler_places)
+        if self.mode in OF_MODES["temperature"]:
+            tokens = TokenDefaults(**self._chosen(config, TOKENS))
+        return Resolved(sampler, tokens, seed if self.seed is None else self.seed)
+
+    def _chosen(self, config: ModelConfig, names: Sequence[str]) -> dict[str, Any]:
+        """The values of some settings: the caller's where given, else the checkpoint's."""
+        own = {name: getattr(self, name) for name in names}
+        return {n: _shipped(config, n) if value is None else value for n, value in own.items()}
 
     def _refuse_crossed(self, t_min: float, t_max: float, places: Mapping[str, Place]) -> None:
         """Raise unless the temperatures fall, with the place of each that is not the caller's."""
@@ -196,9 +243,44 @@ def _shipped(config: ModelConfig, name: str) -> Any:
     return value
 
 
+def checked_times(times: Any) -> tuple[float, ...]:
+    """Milliseconds of a step, of a token and perhaps of a commit; SettingsError for others."""
+    given = tuple(times) if isinstance(times, Sequence) and not isinstance(times, str) else ()
+    above = all(_is_time(value) for value in given)
+    if len(given) not in (2, 3) or not above or math.isinf(min(given[:2])):
+        raise SettingsError(
+            Setting("auto_times"),
+            f" is {brief(times)}, expected milliseconds above 0 of a step, of a token and, if you "
+            "like, of a commit, at most one of the first two infinite, as in 447,18.1.",
+        )
+    return tuple(map(float, given))
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def merged(settings: Settings | None, given: Mapping[str, Any]) -> Settings:
+    """Settings with more fields given beside them; SettingsError for a field that both give."""
+    settings, defaults = settings or Settings(), Settings()
+    chosen = {n: value for n, value in given.items() if value is not None or n not in FIELDS}
+    for name in set(chosen) & FIELDS:
+        if getattr(settings, name) != getattr(defaults, name):
+            raise SettingsError(
+                Setting(name), " is given in the settings and beside them; leave one of both out."
+            )
+    return replace(settings, **chosen)
+
+
+FIELDS = frozenset(field.name for field in fields(Settings))
+
+
 @dataclass(frozen=True)
 class Resolved:
-    """The samplers a generation really runs with, of canvases and of single tokens."""
+    """The samplers a generation really runs with, of canvases and of single tokens.
+
+    The one that the mode does not use is the checkpoint's, unchecked.
+    """
 
     sampler: SamplerDefaults
     tokens: TokenDefaults

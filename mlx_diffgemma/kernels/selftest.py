@@ -16,6 +16,7 @@ from ..machine import device
 from .check import Check, Deviation, Result, Tolerance, worst
 from .denoise import checks as denoise
 from .experts import checks as experts
+from .router import checks as router
 from .soft_gather import checks as soft_gather
 from .timing import in_turn, wins
 
@@ -31,6 +32,7 @@ class References:
     def checks(self) -> Iterator[Check]:
         """Every check of every family."""
         yield from experts.checks(self.experts)
+        yield from router.checks(self.experts)
         yield from denoise.checks(self.denoise)
         yield from soft_gather.checks(self.soft_gather, self.denoise)
 

@@ -17,6 +17,10 @@ from .experts import Experts, Router
 from .matrices import AnyMatrix, JoinedMatrix
 from .rope import Rope
 
+# A GPU traces what follows attention once a number of rows, which pays where it comes again:
+# a canvas, a token, or the few that are checked at once. A piece of a prompt has any length.
+FEW_ROWS = 16
+
 
 class Attention:
     """Self-attention of one layer; scale 1, per-head norms on q, k and v, v is k on full layers."""
@@ -114,24 +118,19 @@ class Layer:
     encoder_scalar: mx.array
 
     def __post_init__(self) -> None:
-        self.after_attention_of_canvas = compiled_on_gpu(self.after_attention)
+        self.compiled_after_attention = compiled_on_gpu(self.after_attention)
 
     def encode(self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility) -> mx.array:
         """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
         attended = self.attention(self._normed(x), cache, offset, visible)
-        return self.after_attention(x, attended, self.encoder_scalar)
-
-    def step(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
-        """The layer in the encoder for one token, which sees all that is kept: x [1, 1, H]."""
-        return self.encode(x, cache, offset, ALL)
+        few = x.shape[1] <= FEW_ROWS
+        after_attention = self.compiled_after_attention if few else self.after_attention
+        return after_attention(x, attended, self.encoder_scalar)
 
     def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
-        """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H].
-
-        What follows attention has the same shapes at every step: a GPU traces it once.
-        """
+        """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H]."""
         attended = self.attention(self._normed(x), cache, offset, ALL)
-        return self.after_attention_of_canvas(x, attended, self.decoder_scalar)
+        return self.compiled_after_attention(x, attended, self.decoder_scalar)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
         """All that the encoder's last layer is needed for."""

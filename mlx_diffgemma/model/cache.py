@@ -160,7 +160,8 @@ class Prefix:
     """The encoded positions: their token ids and every layer's keys and values.
 
     unread: the last ones, of which nobody has asked the device which tokens they are; images: the
-    runs of positions that stand for images, in order. model: the one that computes the
+    runs of positions that stand for images, in order; room: positions below which every layer is
+    known to have slots. model: the one that computes the
     keys and values, which no other can go on with; weak, so that a prefix keeps no weights alive.
     """
 
@@ -169,6 +170,7 @@ class Prefix:
     images: list[ImageRun] = field(default_factory=list)
     marked: int = 0
     reserved: int = 0
+    room: int = 0
     model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
     unread: list[mx.array] = field(default_factory=list, repr=False, compare=False)
 
@@ -242,8 +244,13 @@ class Prefix:
         """Full layers allocate for `positions` at once when they next grow."""
         self.reserved = positions
 
+    def find_room(self) -> None:
+        """Find up to which position every layer has slots."""
+        self.room = min((layer.span.end if layer.span else 0 for layer in self.layers), default=0)
+
     def roll_back(self, position: int) -> int:
         """Go back to `position`, or to the last earlier point still stored; returns that point."""
+        self.room = 0  # a layer may take up a shorter buffer that was saved
         target = self._outside(min(position, self.length))
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
             target = reachable  # the mark, or the start: in no image

@@ -6,10 +6,13 @@ Source: transformers `DiffusionGemmaTextRouter` and `DiffusionGemmaTextExperts`.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mlx.core as mx
+import numpy as np
 
 from ..kernels.experts import trial as kernels
+from ..kernels.router import trial as router_kernel
 from ..machine import device
 from ..machine.choices import Preference
 from ..machine.device import on_gpu
@@ -17,7 +20,9 @@ from .elementwise import geglu
 from .matrices import AnyMatrix
 from .matrices import matrix as matrix  # the checks of kernels/experts take it from here
 
-SORT_FROM_ROWS = 64  # below, MLX's sorted expert kernel is not taken
+# Rows of all experts together, from which they are sorted by expert, or computed in tiles of 32 by
+# this project's kernels. Of fewer an expert has one or two: MLX's vector kernel reads no more.
+SORT_FROM_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Experts:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
         if not device.has_metal():  # first: the rest costs a hundredth of a small layer's time
             return self.reference(x, routing)
+        if x.shape[0] * routing.top_k < SORT_FROM_ROWS:
+            experts, weights = router_kernel.route(routing, route, self.kernels)
+            return mix(x, experts, weights, self.gate_up, self.down)
         gate_up, down = self.gate_up.stored, self.down.stored
         return kernels.mix(x, routing, gate_up, down, self.reference, self.kernels)
 
@@ -81,22 +89,34 @@ def mix(
         inner = gate_up_sorted(x, gate_up, experts, rows)
         outputs = mx.unflatten(down_sorted(inner, down, experts, rows), 0, experts.shape)
     else:
-        gate, up = mx.split(gate_up.gather(mx.expand_dims(x, (1, 2)), experts, False), 2, axis=-1)
-        outputs = down.gather(geglu(gate, up), experts, False).squeeze(2)
+        of_x, of_inner = slots(*experts.shape)
+        both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
+        gate, up = mx.split(both, 2, axis=-1)
+        outputs = down.gather(geglu(gate, up), of_inner, experts).squeeze(2)
     return combine(outputs, weights)
+
+
+@lru_cache(maxsize=16)
+def slots(rows: int, top_k: int) -> tuple[mx.array, mx.array]:
+    """The numbers of the row and of the slot of each choice, [L, K] uint32 both.
+
+    MLX makes such numbers anew at every product that is given none: a launch each.
+    """
+    numbers = np.arange(rows * top_k, dtype=np.uint32).reshape(rows, top_k)
+    return mx.array(numbers // top_k), mx.array(numbers)
 
 
 def gate_up_sorted(x: mx.array, gate_up: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:
     """x [L, H], rows grouped by expert -> the inner activations of each [N, I], in that order."""
     own = mx.expand_dims(mx.take(x, rows // experts.shape[1], axis=0), 1)
-    both = gate_up.gather(own, mx.take(experts.flatten(), rows), True)
+    both = gate_up.gather(own, None, mx.take(experts.flatten(), rows))
     gate, up = mx.split(both, 2, axis=-1)
     return geglu(gate, up).squeeze(1)
 
 
 def down_sorted(inner: mx.array, down: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:
     """inner [N, I] in the order of `rows` -> [N, H] in the order row * K + slot."""
-    outputs = down.gather(mx.expand_dims(inner, 1), mx.take(experts.flatten(), rows), True)
+    outputs = down.gather(mx.expand_dims(inner, 1), None, mx.take(experts.flatten(), rows))
     return mx.take(outputs.squeeze(1), mx.argsort(rows), axis=0)
 
 

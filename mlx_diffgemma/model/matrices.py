@@ -35,10 +35,19 @@ class DenseMatrix:
     def __call__(self, x: mx.array) -> mx.array:
         return x @ self.right
 
-    def gather(self, x: mx.array, experts: mx.array, ordered: bool) -> mx.array:
-        """Rows [N, 1, I] times the matrix of each row's expert -> [N, 1, O], weight [E, O, I]."""
-        wide = x.astype(self.right.dtype)
-        product = mx.gather_mm(wide, self.right, rhs_indices=experts, sorted_indices=ordered)
+    def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
+        """Rows [..., 1, I] times the matrices of `experts` -> [..., 1, O], weight [E, O, I].
+
+        rows: of each product, counted through x's leading axes, in the shape of `experts`. None:
+        one row for each of `experts` [N], which ascend, so that MLX takes an expert's together.
+        """
+        product = mx.gather_mm(
+            x.astype(self.right.dtype),
+            self.right,
+            lhs_indices=rows,
+            rhs_indices=experts,
+            sorted_indices=rows is None,
+        )
         return product.astype(x.dtype)
 
     @staticmethod
@@ -84,19 +93,20 @@ class PackedMatrix:
             mode=self.packing.mode,
         )
 
-    def gather(self, x: mx.array, experts: mx.array, ordered: bool) -> mx.array:
-        """Rows [N, 1, I] times the matrix of each row's expert -> [N, 1, O], weight [E, O, I]."""
+    def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
+        """Rows [..., 1, I] times the matrices of `experts`; see `DenseMatrix.gather`."""
         return mx.gather_qmm(
             x,
             self.weight,
             self.scales,
             self.biases,
+            lhs_indices=rows,
             rhs_indices=experts,
             transpose=True,
             group_size=self.packing.group_size,
             bits=self.packing.bits,
             mode=self.packing.mode,
-            sorted_indices=ordered,
+            sorted_indices=rows is None,
         )
 
     def unpacked(self, dtype: mx.Dtype) -> mx.array:

@@ -14,7 +14,7 @@ from ..checkpoint.vision import SIGHTLESS
 from ..errors import CheckpointError, NumericsError, PromptError
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
-from .attention import Visibility
+from .attention import ALL, Visibility
 from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
@@ -182,9 +182,9 @@ class Model:
         """
         ids = one_id(token, self.config.text.vocab_size)
         self._make_room(own_prefix(prefix, self), 1)
-        x = self.embedding.lookup(ids[None])
+        x, position = self.embedding.lookup(ids[None]), prefix.length
         for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = layer.step(x, cache, prefix.length)
+            x = layer.encode(x, cache, position, ALL)
         prefix.extend_unread(ids)
         hidden = mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
         return self.logits(hidden)[0]
@@ -248,12 +248,16 @@ class Model:
         return x, full
 
     def _make_room(self, prefix: Prefix, count: int) -> None:
+        """Slots for `count` positions more in every layer; looked at once in many tokens."""
         end = prefix.length + count
+        if end <= prefix.room:
+            return
         for cache, layer in zip(prefix.layers, self.config.text.layers, strict=True):
             upto = end if layer.sliding else max(end, prefix.reserved)
             like = (layer.num_key_value_heads, layer.head_dim, self.dtype)
             if cache.span is None or end > cache.span.end:  # before growing to what is reserved
                 cache.make_room(prefix.length, upto, like, prefix.marked)
+        prefix.find_room()
 
 
 def not_finite(model: Model, what: str) -> NumericsError:

@@ -120,7 +120,7 @@ class Fences:
         """
         with ExitStack() as undo:
             for layer in model.layers:
-                self._swap(undo, layer, "after_attention_of_canvas", layer.after_attention)
+                self._swap(undo, layer, "compiled_after_attention", layer.after_attention)
             for owner, attribute, name in _wrapped(model):
                 part = getattr(owner, attribute)
                 self._swap(undo, owner, attribute, _Fenced(part, self.part(name, part)))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.files import is_there, read_optional, read_text
 from ..errors import CheckpointError, PromptError, one_line
+from .decoder import Decoder, Unit, read_unit
 from .template import find_template
 
 if TYPE_CHECKING:
@@ -60,11 +61,22 @@ class Tokenizer:
         Never raises: ids outside the vocabulary are left out, and each byte of a character cut in
         the middle becomes U+FFFD.
         """
-        dropped = frozenset() if special else self.control_ids
-        kept = [int(token) for token in ids]
-        kept = [token for token in kept if 0 <= token < ID_LIMIT and token not in dropped]
-        text: str = self.backend.decode(kept, skip_special_tokens=False)
-        return text
+        return self.decoder(special=special).decode(map(int, ids))
+
+    def decoder(self, *, special: bool = False) -> Decoder:
+        """Decodes ids that come one after the other."""
+        return Decoder(self.unit, () if special else self.control_ids)
+
+    def unit(self, token: int) -> Unit | None:
+        """The Unit of a token; None for an id outside the vocabulary."""
+        if token not in self._units:
+            known = 0 <= token < ID_LIMIT
+            self._units[token] = read_unit(self.backend, token) if known else None
+        return self._units[token]
+
+    @cached_property
+    def _units(self) -> dict[int, Unit | None]:
+        return {}
 
     def id_of(self, token: str) -> int | None:
         """The id of exactly this token, or None."""

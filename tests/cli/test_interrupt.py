@@ -151,6 +151,37 @@ def test_a_draft_that_is_kept_goes_to_standard_output() -> None:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_every_token_of_mode_ar_is_kept(
+    run: Any, long_answer: list[object], sent: signal.Signals, code: int
+) -> None:
+    """It is final when it is shown: with --keep-draft and without."""
+    options = ("--keep-draft",) if sent == signal.SIGTERM else ()
+    whole = run(*long_answer, "--mode", "ar", "--max-tokens", 10).stdout
+    got, out, err = stopped(SLOW, 1, 2, *long_answer, "--mode", "ar", *options, sent=sent)
+    assert (got, out, err) == (code, whole, ["interrupted: 10 tokens kept."])
+
+
+def test_json_holds_every_token_of_mode_ar(long_answer: list[object], tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    given = (*long_answer, "--mode", "ar", "--json", "--trace", trace)
+    code, out, err = stopped(SLOW, 0, 3, *given)
+    reply = json.loads(out)
+    assert (code, err, reply["finish_reason"]) == (
+        130,
+        ["interrupted: 3 tokens kept."],
+        "interrupted",
+    )
+    tokens = [json.loads(line).get("token") for line in trace.read_text().splitlines()]
+    assert (reply["generated_tokens"], reply["token_ids"]) == (3, tokens[2:])
+    assert [segment["tokens"] for segment in reply["segments"]] == [3]
+
+
+def test_before_the_first_token_there_is_nothing(long_answer: list[object]) -> None:
+    line = ["interrupted: no tokens kept."]
+    assert stopped(SLOW, 0, 0, *long_answer, "--mode", "ar") == (130, "", line)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_loading_can_be_interrupted(
     long_answer: list[object], tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
@@ -188,3 +219,29 @@ def test_canvases_are_printed_when_they_are_finished(
         assert process.stdout.read(len(first_canvas.encode())) == first_canvas.encode()
         assert process.poll() is None
         process.kill()
+
+
+def test_tokens_are_printed_when_they_are_written(run: Any, long_answer: list[object]) -> None:
+    """Over a pipe, too; a character here is a token."""
+    given = (*long_answer, "--mode", "ar")
+    first = run(*given, "--max-tokens", 3).stdout[:3].encode()
+    command = [sys.executable, "-c", SLOW, "0", "3", *map(str, given)]
+    with subprocess.Popen(command, stdin=-3, stdout=-1, stderr=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(3) == first
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_reader_that_has_seen_enough_ends_mode_ar(long_answer: list[object]) -> None:
+    """As `| head -c 1` does."""
+    command = [sys.executable, "-m", "mlx_diffgemma", *map(str, long_answer), "--mode", "ar"]
+    with subprocess.Popen(
+        [*command, "--max-tokens", "400"], stdin=-3, stdout=-1, stderr=-1
+    ) as process:
+        assert process.stdout is not None
+        assert len(process.stdout.read(1)) == 1
+        process.stdout.close()
+        assert process.wait(30) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""

@@ -23,6 +23,10 @@ REPLY_KEYS = [
     "images",
     "videos",
     "puzzle",
+    "mode",
+    "segments",
+    "router",
+    "lookup",
     "generated_tokens",
     "canvases",
     "steps",
@@ -38,7 +42,10 @@ REPLY_KEYS = [
     "version",
 ]
 INNER_KEYS = {
-    "seconds": ["load", "prefill", "denoise", "commit", "first_canvas", "total"],
+    "seconds": [
+        *("load", "prefill", "denoise", "commit", "write"),
+        *("first_canvas", "first_token", "total"),
+    ],
     "sampler": [
         "max_tokens",
         "max_denoising_steps",
@@ -49,6 +56,7 @@ INNER_KEYS = {
         "confidence_threshold",
         "stop",
         "exact_self_conditioning",
+        "ar",
     ],
     "model": ["path", "revision", "quantization", "layers", "parameters"],
 }
@@ -81,6 +89,10 @@ def test_the_values_have_the_types_of_the_contract(session: Session) -> None:
         "images": "list",
         "videos": "list",
         "puzzle": "NoneType",
+        "mode": "str",
+        "segments": "list",
+        "router": "NoneType",
+        "lookup": "NoneType",
         "generated_tokens": "int",
         "canvases": "int",
         "steps": "list",
@@ -157,6 +169,7 @@ def test_the_sampler_is_what_ran(session: Session) -> None:
         "confidence_threshold": 0.005,
         "stop": ["\n\n\n"],
         "exact_self_conditioning": False,
+        "ar": None,
     }
 
 

@@ -5,6 +5,7 @@ from functools import cache, partial
 
 import mlx.core as mx
 from mutants import Kernel, Run, barriers, fault, faults, shortened
+from router_mutants import CHOICE
 
 from mlx_diffgemma.kernels.experts.cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
 from mlx_diffgemma.model import experts as reference
@@ -53,19 +54,15 @@ KERNELS = (
         faults(
             barriers(3),
             shortened(chosen="512 * TOP_K", counts="512", starts="PADDED"),
+            CHOICE,
             fault("row < rows_in", "row <= rows_in"),
             fault("row < rows_in", "row < rows_in - 1"),
             fault("row += 16", "row += 17"),
             fault("row += 16", "row += 15", sanitizer="thread"),
-            fault("expert < E", "expert <= E"),
-            fault("expert < E", "expert < E - 1"),
-            fault("i < PER_LANE", "i < PER_LANE - 1", 2),
-            fault("slot < TOP_K", "slot < TOP_K - 1"),
-            fault("lane < TOP_K ?", "lane < TOP_K - 1 ?"),
+            fault("expert < E ?", "expert < E - 1 ?"),
+            fault("expert < E ?", "expert <= E ?", sanitizer="address"),
             fault("if (lane < TOP_K)", "if (lane <= TOP_K)"),
             fault("if (lane < TOP_K)", "if (lane < TOP_K - 1)"),
-            fault("rank[i] > best", "rank[i] >= best"),
-            fault("simd_min(", "simd_max("),
             fault("(choices + SEGMENTS - 1) / SEGMENTS", "choices / SEGMENTS"),
             fault("metal::min(begin + length, choices)", "begin + length - 1"),
             fault("length, choices)", "length, choices + 1)", sanitizer="address"),
@@ -83,6 +80,7 @@ KERNELS = (
             fault("3 * tiles_before + lane", "3 * tiles_before + 1 + lane"),
             fault("at += 1", "at += 0"),
         ),
+        headers=("top_experts.h",),
     ),
     Kernel(
         "moe_gate_up",

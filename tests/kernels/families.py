@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import denoise_mutants
 import experts_mutants
 import mlx.core as mx
+import router_mutants
 import soft_gather_mutants
 from mutants import Kernel, controls, tried, try_in_children
 
@@ -18,6 +19,8 @@ from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase
 from mlx_diffgemma.kernels.denoise.trial import tied_canvas
 from mlx_diffgemma.kernels.experts import cases, checks
+from mlx_diffgemma.kernels.router.checks import RouteCase
+from mlx_diffgemma.kernels.router.checks import checks as router_checks
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
 from mlx_diffgemma.model import embedding, experts
@@ -32,6 +35,14 @@ def of_experts() -> Iterator[object]:
     for kind in (cases.PlanCase, cases.GateUpCase, cases.DownCase, cases.CombineCase):
         yield kind(tiny, experts).kernel()
     for check in checks.checks(experts):
+        if check.size == "small":
+            yield check.prepare().kernel()
+
+
+def of_router() -> Iterator[object]:
+    """Every dtype and number of experts; scores of fewer than 8 elements among them."""
+    yield RouteCase.of((1, 2, 2), mx.float32, experts).kernel()
+    for check in router_checks(experts):
         if check.size == "small":
             yield check.prepare().kernel()
 
@@ -70,6 +81,8 @@ FAMILIES = {
     "experts": Family(
         experts_mutants.KERNELS, "test_experts.py", of_experts, 4 + 3 * (2 + 2 * 7) + 3 * 3
     ),
+    # The tiny one; 3 dtypes of three numbers of experts.
+    "router": Family(router_mutants.KERNELS, "test_router.py", of_router, 1 + 3 * 3),
     # Statistics and draws of 3 dtypes and 3 vocabularies; commits of few positions and of many.
     "denoise": Family(denoise_mutants.KERNELS, "test_denoise.py", of_denoise, 2 * 3 * 3 + 2),
     # 2 dtypes and 2 vocabularies, of 7 packings, and the statistics before.

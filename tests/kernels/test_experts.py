@@ -28,8 +28,8 @@ from mlx_diffgemma.kernels.experts.cases import (
     PlanCase,
     Sizes,
     random_plan,
+    random_routing,
     random_rows,
-    random_scores,
     random_weight,
 )
 from mlx_diffgemma.kernels.experts.checks import LIMITS, checks
@@ -45,6 +45,7 @@ from mlx_diffgemma.model.matrices import AnyMatrix, PackedMatrix, matrix
 SMALL = [check for check in checks(reference) if check.size == "small"]
 SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other
 BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
+MANY = replace(BASE, L=40)  # enough for tiles: of fewer rows each expert is a product of its own
 KERNELS = ["moe_plan", "moe_gate_up", "moe_down", "moe_combine"]
 
 
@@ -184,7 +185,7 @@ def random_case(sizes: Sizes) -> Case:
     x = random_rows(sizes.L, sizes.H, sizes.dtype)
     gate_up = matrix(random_weight(sizes, 2 * sizes.I, sizes.H))
     down = matrix(random_weight(sizes, sizes.H, sizes.I))
-    return x, Routing(*random_scores(sizes)), gate_up, down
+    return x, Routing(*random_routing(sizes)), gate_up, down
 
 
 def mixed(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) -> mx.array:
@@ -206,7 +207,7 @@ def mixture(x: mx.array, routing: Routing, gate_up: AnyMatrix, down: AnyMatrix) 
 def test_four_launches_and_no_copies(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From scores to the weighted sum; dense weights as a GPU lays them out."""
     monkeypatch.setattr(matrices, "on_gpu", lambda: True)
-    case = random_case(replace(BASE, L=40, bits=bits, group=32 if bits else 0))
+    case = random_case(replace(MANY, bits=bits, group=32 if bits else 0))
     with simulated() as simulation:
         got = mixed(*case)
     assert [launch.name for launch in simulation.launches] == KERNELS
@@ -228,7 +229,7 @@ def test_products_and_packings_may_differ(dtype: mx.Dtype) -> None:
 
 
 def packed_otherwise() -> Case:
-    x, routing, gate_up, down = random_case(BASE)
+    x, routing, gate_up, down = random_case(MANY)
     weight = mx.contiguous(down.stored.weight)
     packing = QuantizationConfig("mxfp4", 4, 32)
     packed = mx.quantize(weight, group_size=32, bits=4, mode="mxfp4")
@@ -240,10 +241,10 @@ def packed_otherwise() -> Case:
     ("case", "reason"),
     [
         (lambda: random_case(replace(BASE, L=513, H=32, I=32)), "more than 512 rows at once"),
-        (lambda: random_case(replace(BASE, E=257)), "more than 256 experts"),
+        (lambda: random_case(replace(MANY, E=257)), "more than 256 experts"),
         (lambda: random_case(replace(BASE, E=17, K=17)), "more than 16 a row"),
-        (lambda: random_case(replace(BASE, H=48)), "hidden size of 48"),
-        (lambda: random_case(replace(BASE, I=40)), "experts of 40"),
+        (lambda: random_case(replace(MANY, H=48)), "hidden size of 48"),
+        (lambda: random_case(replace(MANY, I=40)), "experts of 40"),
         (packed_otherwise, "another way than affine"),
     ],
     ids=["rows", "experts", "top", "hidden", "inner", "packing"],

@@ -12,14 +12,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from mlx_diffgemma.errors import CheckpointError, PromptError, SettingsError
-from mlx_diffgemma.text.chat import (
-    Answer,
-    Message,
-    ignored,
-    parse_answer,
-    render_prompt,
-    require_no_template,
-)
+from mlx_diffgemma.text.answer import Answer
+from mlx_diffgemma.text.chat import Message, ignored, render_prompt, require_no_template
+from mlx_diffgemma.text.reader import parse_answer
 from mlx_diffgemma.text.tokenizer import Tokenizer
 from mlx_diffgemma.text.tools import ToolCall
 

@@ -23,17 +23,17 @@ def after_cut(turn: Turn, in_chat: bool) -> str | None:
     return f"{cut}; --max-tokens {more} --seed {reply.seed} gives the same and what follows."
 
 
-def kept_words(kept: Iterable[Frame], asked: str) -> str:
+def kept_words(kept: Iterable[Frame], asked: str, none: str = "no") -> str:
     """The part of an interrupted answer that there is: finished canvases, and tokens of mode ar.
 
-    kept: its segments, as a Turn has them; asked: the mode asked for.
+    kept: its segments, as a Turn has them; asked: the mode asked for; none: the word for 0.
     """
     kept = list(kept)
     canvases = sum(frame.mode == "diffusion" for frame in kept)
     tokens = sum(len(frame.tokens) for frame in kept if frame.mode == "ar")
     parts = [f"{counted(canvases, 'canvas')} finished"] if canvases else []
     parts += [f"{counted(tokens, 'token')} kept"] if tokens else []
-    return ", ".join(parts) or ("no tokens kept" if asked == "ar" else "no canvases finished")
+    return ", ".join(parts) or f"{none} {'tokens kept' if asked == 'ar' else 'canvases finished'}"
 
 
 def refusal(turn: Turn, in_chat: bool = False) -> str | None:
@@ -60,7 +60,7 @@ def after_wrong(turn: Turn, in_chat: bool) -> str:
 def _more_tokens(turn: Turn) -> int:
     """Twice as many tokens, or as many as the context holds; of mode diffusion whole canvases."""
     config = turn.session.model.config
-    C = config.canvas_length if turn.settings.mode == "diffusion" else 1
+    C = config.canvas_length if turn.settings.certain_mode == "diffusion" else 1
     context = config.text.max_position_embeddings
     fitting = (context - len(turn.prompt_ids)) // C
     return C * min(fitting, -(-2 * turn.sampler.max_tokens // C))

@@ -27,6 +27,7 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
     consent = ask_on_terminal(options.dtype)
     source = find_model(options.name, offline=options.offline, consent=consent)
     config = read_config(source.folder)
+    settings.require_trained(config, loading.name_of(source.folder))
     settings.resolved(config, 0)
     if media is not None:
         media.require_sight(config)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ...conversation.reply import Reply
 from ...conversation.turn import Turn
 from ...errors import counted
+from ...generation.frame import Frame
+from ...text.reader import AnswerReader
 from ..errors import FAILED, exit_code
 from ..options import OutputOptions
 from ..record.trace import Trace
@@ -36,7 +38,11 @@ class Answer:
     in_chat: bool = False
 
     def __post_init__(self) -> None:
-        self.draft = Draft(self.turn)
+        turn = self.turn
+        self.draft = Draft(turn)
+        self.reader = AnswerReader(
+            turn.session.tokenizer, turn.stop_ids, turn.settings.stop, raw=turn.raw
+        )
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error what there is of it."""
@@ -64,8 +70,21 @@ class Answer:
                     self.trace.write(frame)
                 self.draft.take(frame)
                 self.view.step(frame)
-                if self.display.streaming and (frame.committed or frame.mode == "ar"):
-                    self.printer.grow(self.turn.reply().text)
+                if self.display.streaming:
+                    self._stream(frame)
+
+    def _stream(self, frame: Frame) -> None:
+        """Print what is certain of the text: canvas by canvas, or token by token."""
+        if self.turn.settings.mode == "diffusion":
+            if frame.committed:
+                self.printer.grow(self.turn.reply().text)
+            return
+        ids = frame.tokens.tolist()
+        if frame.committed:
+            self.reader.finish(ids)
+        elif frame.mode == "ar":
+            self.reader.read(ids, settled=len(ids))
+        self.printer.add(self.reader.fresh())
 
     def _show(self) -> None:
         """JSON always; text where there is some, and a puzzle's only where it is solved.

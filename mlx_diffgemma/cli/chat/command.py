@@ -28,8 +28,9 @@ def command(
 ) -> int:
     """Talk with a model; /help lists what can be typed beside questions.
 
-    Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves. Without a terminal every line
-    of standard input is a question, the answers go to standard output, and Ctrl-C ends the chat.
+    Ctrl-C stops an answer and keeps what is finished, in mode ar every token; Ctrl-D leaves.
+    Without a terminal every line of standard input is a question, the answers go to standard
+    output, and Ctrl-C ends the chat.
     """
     from ..answer.loading import load_session
     from ..answer.media import read_media
@@ -37,7 +38,7 @@ def command(
     from . import saved
     from .input import open_reader
     from .loop import Chat
-    from .slash import COMMANDS
+    from .slash import completions
     from .talk import Talk
 
     seen.require_files()
@@ -48,7 +49,7 @@ def command(
     session.restore(earlier.messages, earlier.system if system is None else system)
     if given.load:
         say(saved.loaded_line(given.load, earlier, session.system))
-    reader = open_reader(f"/{name}" for name in COMMANDS)
+    reader = open_reader(completions())
     talk = Talk(
         session,
         settings,

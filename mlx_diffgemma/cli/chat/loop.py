@@ -110,6 +110,6 @@ class Chat:
             raise Leave
         self.code = self.code or code
         last = self.talk.last
-        if turn.committed and last and last.thinking:
+        if turn.kept and last and last.thinking:
             words = counted(len(last.thinking.split()), "word")
             say(f"(a thought of {words}; /think shows it)")

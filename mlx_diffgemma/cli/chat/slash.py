@@ -5,18 +5,21 @@ A blank in front makes a question of any line.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from ...errors import counted, one_line
+from ...conversation.reply import Reply
+from ...errors import SettingsError, counted, one_line
+from ...generation.settings import MODES
 from ...images.clipboard import clipboard_images
 from ...images.pixels import Pixels
 from ...images.video import Clip
 from ...model.memory import sized
 from ..answer.turn import summary
 from ..errors import ArgumentError
+from ..explain import OPTION_OF
 from ..terminal.steps import printable
 from ..terminal.streams import say, tell
 from .dropped import named_files
@@ -28,6 +31,11 @@ NONE = "-"  # takes a system text or what is attached away
 OTHER_NAMES = {"?": "help", "exit": "quit", "bye": "quit", "q": "quit"}
 LEAVING = ("exit", "quit")  # lines with which people leave other programs
 WITH_IMAGES = " --with-images"  # behind the name of a file that is to hold them itself
+MODE_MEANS = {
+    "diffusion": "canvas by canvas",
+    "ar": "token by token",
+    "auto": "what should take less time, canvas by canvas or token by token",
+}
 ALIKE = 0.7  # a share of letters by which a name is another one typed wrongly
 COLUMN = 18  # where the help of a command begins
 OPTION = "Option" if sys.platform == "darwin" else "Alt"  # the key's name on the keyboard
@@ -65,6 +73,12 @@ def run_command(talk: Talk, line: str, *, typed: bool) -> bool:
     return True
 
 
+def completions() -> Iterator[str]:
+    """What the tab key completes: every command, and those words behind one that are few."""
+    yield from (f"/{name}" for name in COMMANDS)
+    yield from (f"/mode {mode}" for mode in MODES)
+
+
 def is_command(line: str) -> bool:
     """True where a line begins with the name of a command."""
     found = COMMAND.fullmatch(line)
@@ -90,7 +104,7 @@ def _help(talk: Talk, argument: str) -> None:
     )
     say("An image dropped into a line is attached; Enter alone asks with images and no text.")
     say("A blank in front asks what would be a command, or exit and quit.")
-    say("Ctrl-C stops an answer and keeps what is finished, Ctrl-D leaves.")
+    say("Ctrl-C stops an answer and keeps what is finished, in mode ar every token; Ctrl-D leaves.")
 
 
 def _system(talk: Talk, argument: str) -> None:
@@ -111,6 +125,20 @@ def _think(talk: Talk, argument: str) -> None:
     else:
         for line in talk.last.thinking.splitlines():
             tell(printable(line))
+
+
+def _mode(talk: Talk, argument: str) -> None:
+    if argument and argument not in MODES:
+        raise ArgumentError(f"/mode takes {', '.join(MODES)} or nothing, got {argument!r:.40}.")
+    if argument:
+        try:
+            talk.set_mode(argument)
+        except SettingsError as error:
+            raise ArgumentError(error.told({"mode": "/mode"})) from None
+    say(f"mode: {talk.settings.mode}, {MODE_MEANS[talk.settings.mode]}.")
+    if resting := [typed for n in talk.resting if (typed := OPTION_OF[n]) not in talk.noted]:
+        talk.noted.update(resting)
+        say(f"note: not used in mode {talk.settings.mode}: {', '.join(resting)}.")
 
 
 def _image(talk: Talk, argument: str) -> None:
@@ -152,17 +180,41 @@ def _stats(talk: Talk, argument: str) -> None:
         say("no answer yet.")
         return
     say(summary(reply))
-    per_step = f", {reply.tokens_per_step:.1f} tokens a step" if reply.tokens_per_step else ""
-    steps = ", ".join(map(str, reply.steps)) or "none"
-    say(f"{counted(reply.canvases, 'canvas')}, steps {steps}{per_step}")
+    for line in _of_modes(reply):
+        say(line)
     seconds = reply.seconds
     seen = sum(image.tokens for image in reply.images) + sum(v.tokens for v in reply.videos)
     of_media = f", {seen:,} of them soft" if seen else ""
     say(
         f"prompt {counted(reply.prompt_tokens, 'token')}{of_media}; seconds: prefill "
         f"{seconds.prefill:.2f}, denoise {seconds.denoise:.2f}, commit {seconds.commit:.2f}"
+        f"{f', write {seconds.write:.2f}' if reply.mode != 'diffusion' else ''}"
     )
     say(f"peak memory {sized(reply.peak_memory_bytes)}, finish reason {reply.finish_reason}")
+
+
+def _of_modes(reply: Reply) -> Iterator[str]:
+    """A line on canvases, one on tokens written one by one, and those on what chose between."""
+    if reply.canvases or reply.mode == "diffusion":
+        rate = f", {reply.tokens_per_step:.1f} tokens a step" if reply.tokens_per_step else ""
+        steps = ", ".join(map(str, reply.steps)) or "none"
+        yield f"{counted(reply.canvases, 'canvas')}, steps {steps}{rate}"
+    written = sum(segment.tokens for segment in reply.segments if segment.mode == "ar")
+    if written and reply.seconds.write:
+        rate = f"{written / reply.seconds.write:.1f} tokens/s"
+        yield f"{counted(written, 'token')} by ar, {rate} without the prompt"
+    if (router := reply.router) is not None:
+        last = router.decisions[-1] if router.decisions else None
+        even = f", even at {last.break_even:.1f} steps a canvas" if last else ""
+        yield (
+            f"auto: {router.step_ms:.1f} ms a step, {router.token_ms:.1f} ms a token "
+            f"({router.source}){even}"
+        )
+    if (lookup := reply.lookup) is not None:
+        yield (
+            f"lookup: {counted(lookup.drafted, 'token')} drafted, {lookup.accepted:,} accepted, in "
+            f"{counted(lookup.passes, 'pass')}"
+        )
 
 
 def _save(talk: Talk, argument: str) -> None:
@@ -200,6 +252,7 @@ COMMANDS: dict[str, Command] = {
     "image": Command("[FILE...]", "attaches images, or the clipboard's; - removes them", _image),
     "video": Command("FILE", f"attaches a video, or a folder of frames; {NONE} removes it", _video),
     "think": Command("[on|off]", "shows the last thought; lets the model think or not", _think),
+    "mode": Command("[MODE]", f"shows or sets the mode: {', '.join(MODES)}", _mode),
     "seed": Command("[N|new]", "shows or sets the seed", _seed),
     "stats": Command("", "numbers of the last answer, and the context used", _stats),
     "save": Command("FILE", f"writes the conversation;{WITH_IMAGES} keeps images in it", _save),

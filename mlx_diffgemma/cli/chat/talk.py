@@ -1,8 +1,8 @@
 """The state of a chat: questions and answers so far, and settings for the next question."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...checkpoint.vision import require_vision
@@ -10,7 +10,7 @@ from ...conversation.reply import Reply
 from ...conversation.session import Session
 from ...conversation.turn import Turn
 from ...errors import FitError, PromptError, counted
-from ...generation.settings import Settings
+from ...generation.settings import OF_MODES, Settings
 from ...images.pixels import Pixels
 from ...images.video import Clip
 from ...model.text import Progress
@@ -34,7 +34,8 @@ class Talk:
     """A session as chat's commands see it.
 
     attached: images and a video that go with the next question; pictures: they are drawn where the
-    terminal can; interruptible: a stretch in which Ctrl-C may come.
+    terminal can; interruptible: a stretch in which Ctrl-C may come; resting: settings that were
+    given and that the present mode does not have.
     """
 
     session: Session
@@ -47,6 +48,7 @@ class Talk:
     said: list[Message] = field(default_factory=list)
     last: Reply | None = None
     noted: set[str] = field(default_factory=set)  # what has been said of questions, once a chat
+    resting: Mapping[str, Any] = field(default_factory=dict)
 
     def prompt(self) -> str:
         """The share of the context that is used, and what is attached, before the place to type."""
@@ -63,6 +65,21 @@ class Talk:
     def videos(self) -> list[Clip]:
         """The video that is attached, or none."""
         return [medium for medium in self.attached if isinstance(medium, Clip)]
+
+    def set_mode(self, mode: str) -> None:
+        """Ask in this mode from the next question on; what it does not have of the settings rests.
+
+        The conversation and its cache go on. SettingsError where the checkpoint cannot.
+        """
+        unset = vars(Settings())
+        mine = {name: getattr(self.settings, name) for name in OF_MODES}
+        given = {**self.resting, **{n: value for n, value in mine.items() if value != unset[n]}}
+        used = {name: value for name, value in given.items() if mode in OF_MODES[name]}
+        fields = {name: used.get(name, unset[name]) for name in OF_MODES}
+        settings = replace(self.settings, mode=mode, **fields)
+        settings.require_trained(self.session.model.config, self.session.name)
+        self.settings = settings
+        self.resting = {name: value for name, value in given.items() if name not in used}
 
     def attach(self, images: Sequence[Any] = (), video: Any = None) -> None:
         """Decode images and a video for the next question; a line says each."""
@@ -123,8 +140,8 @@ class Talk:
         return new
 
     def keep(self, turn: Turn) -> None:
-        """Keep the finished part of an answer."""
-        if turn.committed:
+        """Keep the part of an answer that there is: finished canvases, and tokens of mode ar."""
+        if turn.kept:
             self.said += turn.messages()
             self.last = turn.reply()
             self.attached = ()

@@ -76,7 +76,6 @@ class Trace:
                 "model": asdict(session.info),
                 "mode": turn.settings.mode,
                 "sampler": asdict(turn.sampler),
-                "router": _times(turn),
                 "seed": turn.settings.seed,
                 "prompt": turn.prompt or turn.puzzle or "",  # as read, where it is a picture
                 "prompt_tokens": len(turn.prompt_ids),
@@ -111,21 +110,19 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _times(turn: Turn) -> dict[str, Any] | None:
-    """The times by which mode auto decides, as `--json` has them; its decisions come later."""
-    if (router := turn.reply().router) is None:
-        return None
-    return {name: value for name, value in asdict(router).items() if name != "decisions"}
-
-
 def _segment(frame: Frame, turn: Turn) -> dict[str, Any]:
-    """The line in front of a segment, in mode auto with the decision that it came of."""
-    router = turn.reply().router
+    """The line in front of a segment; in mode auto with its decision, and the times that made it.
+
+    Both are as `--json` has them.
+    """
+    times = asdict(router) if (router := turn.reply().router) else None
+    decisions = times.pop("decisions") if times else None
     return {
         "type": "segment",
         "canvas": frame.canvas,
         "mode": frame.mode,
-        "decision": asdict(router.decisions[frame.canvas]) if router else None,
+        "decision": decisions[frame.canvas] if decisions else None,
+        "router": times,
         "encode_seconds": frame.encode_seconds,
     }
 

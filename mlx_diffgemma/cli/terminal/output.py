@@ -29,6 +29,12 @@ class Printer:
         """Write what is new and certain in `text`, the answer so far."""
         self._continue(settled(text, self.stops))
 
+    def add(self, text: str) -> None:
+        """Write what stands behind all that was written, and is certain."""
+        if text:
+            write_out(text)
+            self.shown += text
+
     def finish(self, text: str) -> None:
         """Write the rest of the answer and end its last line; an empty answer writes nothing."""
         if not text.startswith(self.shown):  # what looked like text was the name of a channel

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...assets import Layout
 from ...conversation.turn import Turn
 from ...generation.frame import Frame
-from ...text.pieces import Parts, PieceReader
+from ...text.pieces import Parts
+from ...text.reader import AnswerReader
 from .picture import Run, Snapshot, runs
 from .status import Numbers, Written, steps_to_go
 
@@ -25,13 +26,13 @@ Reader = Callable[[Frame], Parts]
 
 def turn_reader(turn: Turn) -> Reader:
     """The reader of a turn's frames, with the session's tokenizer."""
-    pieces = PieceReader(turn.session.tokenizer, turn.stop_ids)
+    answer = AnswerReader(turn.session.tokenizer, turn.stop_ids)
 
     def read(frame: Frame) -> Parts:
         ids = frame.tokens.tolist()
         if frame.committed:
-            return pieces.finish(ids)
-        return pieces.read(ids, more=frame.mode == "ar")
+            return answer.finish(ids, last=frame.finish_reason is not None)
+        return answer.read(ids, settled=len(ids) if frame.mode == "ar" else 0)
 
     return read
 

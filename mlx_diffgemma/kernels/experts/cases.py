@@ -18,6 +18,7 @@ from ...checkpoint.quantization import QuantizationConfig
 from ...checkpoint.tensors import StoredWeight
 from ...machine.dtypes import dtype_name
 from ..check import as_float64, unpacked_exactly
+from ..router.checks import random_scores, routed_exactly
 from . import launch
 from .plan import TILE_ROWS, Plan, max_tiles, plan_of
 
@@ -53,12 +54,9 @@ class Sizes:
 # --- inputs --------------------------------------------------------------------------------------
 
 
-def random_scores(sizes: Sizes) -> tuple[mx.array, mx.array, int]:
-    """Scores [L, E] of which many are equal, all exact in 16 bits; scale [E] and top_k."""
-    random = np.random.default_rng(1)
-    scores = np.round(8 * random.standard_normal((sizes.L, sizes.E))) / 8
-    scale = 1 + 0.25 * random.standard_normal(sizes.E)
-    return mx.array(scores).astype(sizes.dtype), mx.array(scale).astype(mx.float32), sizes.K
+def random_routing(sizes: Sizes) -> tuple[mx.array, mx.array, int]:
+    """Scores [L, E] of which many are equal, scale [E] and top_k."""
+    return random_scores((sizes.L, sizes.E, sizes.K), sizes.dtype)
 
 
 def random_rows(rows: int, width: int, dtype: mx.Dtype) -> mx.array:
@@ -89,7 +87,7 @@ def random_weight(sizes: Sizes, outputs: int, width: int) -> StoredWeight:
 
 def random_plan(sizes: Sizes, reference: ModuleType) -> Plan:
     """The plan for random scores, evaluated."""
-    scores, scale, top_k = random_scores(sizes)
+    scores, scale, top_k = random_routing(sizes)
     experts, weights = reference.route(reference.Routing(scores, scale, top_k))
     plan = plan_of(experts, weights, sizes.E)
     mx.eval(plan.arrays)
@@ -103,7 +101,7 @@ class PlanCase:
     """moe_plan."""
 
     def __init__(self, sizes: Sizes, reference: ModuleType) -> None:
-        self.scores, self.scale, self.top_k = random_scores(sizes)
+        self.scores, self.scale, self.top_k = random_routing(sizes)
         self.given = reference
 
     def kernel(self) -> Sequence[mx.array]:
@@ -115,12 +113,9 @@ class PlanCase:
         return plan_of(experts, weights, self.scores.shape[1]).arrays
 
     def exact(self) -> Arrays:
-        scores, scale = as_float64(self.scores), as_float64(self.scale)
-        experts = np.argsort(-scores, axis=1, kind="stable")[:, : self.top_k]
-        powers = np.exp(np.take_along_axis(scores, experts, 1) - scores.max(axis=1, keepdims=True))
-        weights = powers / powers.sum(axis=1, keepdims=True) * scale[experts]
+        experts, weights = routed_exactly(self.given.Routing(self.scores, self.scale, self.top_k))
         rows = np.argsort(experts.reshape(-1), kind="stable")
-        return experts, weights, rows, tile_table(experts, scores.shape[1])
+        return experts, weights, rows, tile_table(experts, self.scores.shape[1])
 
 
 class GateUpCase:
@@ -174,7 +169,7 @@ class CombineCase:
 
     def __init__(self, sizes: Sizes, reference: ModuleType) -> None:
         self.given = reference
-        self.weights = reference.route(reference.Routing(*random_scores(sizes)))[1]
+        self.weights = reference.route(reference.Routing(*random_routing(sizes)))[1]
         self.outputs = random_rows(sizes.num_rows, sizes.H, sizes.dtype)
         mx.eval(self.weights)
 

@@ -8,14 +8,20 @@ import mlx.core as mx
 from ...checkpoint.tensors import StoredWeight
 from ...errors import KernelError
 from ..launch import Kernel, expect
+from ..router.launch import expect_rank, expect_sizes
 from ..weights import DTYPES, packing_template, weight_inputs
 from .plan import Plan, max_tiles
 
-MAX_ROWS, MAX_EXPERTS, MAX_TOP_K = 512, 256, 16  # what moe_plan has threadgroup memory for
+MAX_ROWS = 512  # what moe_plan has threadgroup memory for
 MAX_VALUES = 2**31  # of one weight: kernels count them in 32 bits
 STEP = 32  # inputs that are multiplied at a time
 
-PLAN = Kernel("moe_plan", ("scores", "scale"), ("experts", "weights", "rows", "tiles"))
+PLAN = Kernel(
+    "moe_plan",
+    ("scores", "scale"),
+    ("experts", "weights", "rows", "tiles"),
+    headers=("top_experts",),
+)
 GATE_UP = Kernel(
     "moe_gate_up",
     ("x", "weight", "scales", "biases", "rows", "tiles"),
@@ -33,7 +39,7 @@ COMBINE = Kernel("moe_combine", ("outputs", "weights"), ("mixed",))
 
 def plan(scores: mx.array, scale: mx.array, top_k: int) -> Plan:
     """The experts of each row by its scores [L, E], weights times scale [E], and their rows."""
-    _expect_sizes(scores, top_k)
+    expect_sizes(PLAN.name, scores, top_k, MAX_ROWS)
     rows, num_experts = scores.shape
     expect(PLAN.name, "scores", scores, (rows, num_experts), *DTYPES)
     expect(PLAN.name, "scale", scale, (num_experts,), mx.float32)
@@ -55,7 +61,7 @@ def plan(scores: mx.array, scale: mx.array, top_k: int) -> Plan:
 
 def gate_up(x: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
     """x [L, H] and weight [E, 2I, H] -> geglu(gate, up) [N, I], in the order of the plan's rows."""
-    _expect_rank(GATE_UP.name, "weight", weight.weight, 3)
+    expect_rank(GATE_UP.name, "weight", weight.weight, 3)
     _, both, hidden = weight.shape
     num_rows = made.rows.size
     if both % 2:
@@ -80,7 +86,7 @@ def gate_up(x: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
 
 def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
     """inner [N, I] in the order of the plan's rows, weight [E, H, I] -> [N, H], row * K + slot."""
-    _expect_rank(DOWN.name, "weight", weight.weight, 3)
+    expect_rank(DOWN.name, "weight", weight.weight, 3)
     _, hidden, width = weight.shape
     num_rows = made.rows.size
     expect(DOWN.name, "inner", inner, (num_rows, width), *DTYPES)
@@ -102,8 +108,8 @@ def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
 
 def combine(outputs: mx.array, weights: mx.array) -> mx.array:
     """outputs [N, H] and weights [L, K] float32 -> each row's weighted sum [L, H]."""
-    _expect_rank(COMBINE.name, "outputs", outputs, 2)
-    _expect_rank(COMBINE.name, "weights", weights, 2)
+    expect_rank(COMBINE.name, "outputs", outputs, 2)
+    expect_rank(COMBINE.name, "weights", weights, 2)
     (rows, top_k), hidden = weights.shape, outputs.shape[1]
     expect(COMBINE.name, "outputs", outputs, (rows * top_k, hidden), *DTYPES)
     expect(COMBINE.name, "weights", weights, (rows, top_k), mx.float32)
@@ -133,24 +139,7 @@ def _inputs(
     return weight_inputs(kernel, stored, stored.shape, dense=known, scales=(dtype,))
 
 
-def _expect_sizes(scores: mx.array, top_k: int) -> None:
-    _expect_rank(PLAN.name, "scores", scores, 2)
-    rows, num_experts = scores.shape
-    for what, size, most in (
-        ("rows", rows, MAX_ROWS),
-        ("experts", num_experts, MAX_EXPERTS),
-        ("experts a row", top_k, min(MAX_TOP_K, num_experts)),
-    ):
-        if not 1 <= size <= most:
-            raise KernelError(f"{PLAN.name}: {size} {what}, expected 1 to {most}.")
-
-
 def _expect_plan(kernel: str, made: Plan, weight: StoredWeight) -> None:
     num_rows, num_experts = made.rows.size, weight.shape[0]
     expect(kernel, "rows", made.rows, (made.experts.size,), mx.uint32)
     expect(kernel, "tiles", made.tiles, (max_tiles(num_rows, num_experts), 3), mx.int32)
-
-
-def _expect_rank(kernel: str, name: str, array: mx.array, rank: int) -> None:
-    if array.ndim != rank:
-        raise KernelError(f"{kernel}: {name} has {array.ndim} axes, expected {rank}.")

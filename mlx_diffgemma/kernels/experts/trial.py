@@ -5,9 +5,9 @@ Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a 
 
 import math
 from collections.abc import Callable
-from dataclasses import Field, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import mlx.core as mx
 import numpy as np
@@ -17,32 +17,18 @@ from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance
+from ..router.launch import MAX_EXPERTS, MAX_TOP_K
+from ..router.trial import R, distinct
 from ..trial import Trial, rounded_up
 from ..weights import packed_as, readable
 from . import launch
-from .launch import MAX_EXPERTS, MAX_ROWS, MAX_TOP_K, MAX_VALUES, STEP
+from .launch import MAX_ROWS, MAX_VALUES, STEP
 
 FAMILY = "experts"
 
 # By how much of a row's largest value kernels and MLX operations may differ: the operations round
 # after each product and activation, too, and an M5 multiplies float32 with 11 bits of each factor.
 AGREEMENT = {mx.float32: 2e-3, mx.float16: 4e-3, mx.bfloat16: 3e-2}
-
-
-class Routing(Protocol):
-    """A dataclass of the router: scores [L, E], scale [E] float32, and top_k, the experts a row."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    @property
-    def scores(self) -> mx.array: ...
-    @property
-    def scale(self) -> mx.array: ...
-    @property
-    def top_k(self) -> int: ...
-
-
-R = TypeVar("R", bound=Routing)
 
 
 @dataclass(frozen=True)
@@ -131,12 +117,9 @@ def trial(mixture: Mixture[Any]) -> Trial:
 
     All scores differ, so that no tie decides which results are compared.
     """
-    random, routing = np.random.default_rng(0), mixture.routing
-    rows, num_experts = rounded_up(mixture.x.shape[0]), routing.scores.shape[1]
+    random, rows = np.random.default_rng(0), rounded_up(mixture.x.shape[0])
     noise = random.standard_normal((rows, mixture.x.shape[1]), dtype=np.float32)
-    ranks = random.permuted(np.tile(np.arange(num_experts), (rows, 1)), axis=1)
-    scores = mx.array(ranks.astype(np.float32) / 16).astype(routing.scores.dtype)
-    routing = replace(routing, scores=scores, scale=mx.ones(num_experts))
+    routing = distinct(mixture.routing, rows, random)
     tried = replace(mixture, x=mx.array(noise).astype(mixture.x.dtype), routing=routing)
     reason = "MLX's operations round more often"
     return Trial(

@@ -88,3 +88,13 @@ def test_a_draft_survives_an_error(
     kept = run(*command, "--keep-draft")
     assert kept.exit_code == 1
     assert harmless(kept.stdout).splitlines() == draft
+
+
+def test_tokens_of_mode_ar_are_no_draft(session: Session) -> None:
+    session.reset()
+    turn = session.turn("Hi", settings=dg.Settings(seed=3, max_tokens=4, mode="ar"))
+    draft = Draft(turn)
+    for number, frame in enumerate(turn, 1):
+        draft.take(frame)
+        assert draft.text() == ""
+        assert len(turn.reply().text) == min(number, 4)  # a token is a character here

@@ -372,7 +372,7 @@ def test_a_thought_is_folded(random_folder: Path) -> None:
 THINKING = """
 import os, sys, time
 import mlx_diffgemma.conversation.turn as turn
-from mlx_diffgemma.text.chat import Answer
+from mlx_diffgemma.text.answer import Answer
 turn.parse_answer = lambda *_: Answer("Hello.", "deep thought", ())
 """
 

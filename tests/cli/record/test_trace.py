@@ -1,6 +1,7 @@
 """`--trace`: JSON lines, and files that cannot be written."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ STEP = [
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
 
 
 def test_a_trace_has_a_header_the_steps_and_a_commit_a_canvas(
@@ -31,8 +33,8 @@ def test_a_trace_has_a_header_the_steps_and_a_commit_a_canvas(
     assert (header["sampler"], header["model"]) == (reply["sampler"], reply["model"])
     assert header["prompt_tokens"] == reply["prompt_tokens"]
     kinds = [line["type"] for line in lines]
-    first, second = reply["steps"]
-    assert kinds == ["step"] * first + ["commit"] + ["step"] * second + ["commit"]
+    first, second = (["segment", *["step"] * steps, "commit"] for steps in reply["steps"])
+    assert kinds == first + second
     commits = [line for line in lines if line["type"] == "commit"]
     assert [token for line in commits for token in line["tokens"]] == reply["token_ids"]
     assert [line["finish_reason"] for line in commits] == [None, "length"]
@@ -90,7 +92,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
 ) -> None:
     command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", 5)
     first = json.loads(run(*command, "--json", "--max-tokens", 8).stdout)["text"]
-    file, room, write = tmp_path / "trace", [6], os.write
+    file, room, write = tmp_path / "trace", [7], os.write
 
     def short(descriptor: int, content: bytes) -> int:
         room[0] -= 1
@@ -99,12 +101,12 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
         return write(descriptor, content)
 
     monkeypatch.setattr("mlx_diffgemma.machine.files.os.write", short)
-    done = run(*command, "--trace", file)  # a probe, the header, 3 steps and a commit
+    done = run(*command, "--trace", file)  # a probe, header, segment, 3 steps and a commit
     assert done.exit_code == 1
     assert done.stdout == first + "\n"
     (line,) = done.stderr.splitlines()
     assert_says(line, "error: ... trace cannot be written", file, "No space left on device")
-    assert len(read(file)) == 5
+    assert len(read(file)) == 6
     before, room[0] = file.read_bytes(), 3  # an earlier trace stays
     assert run(*command, "--trace", file).exit_code == 1
     assert file.read_bytes() == before
@@ -129,3 +131,51 @@ def test_one_object_or_lines_on_standard_output(run: Any) -> None:
 
 def test_a_device_takes_a_trace(run: Any) -> None:
     assert run(*SOLVE, "--trace", os.devnull).exit_code == 0
+
+
+# --- modes
+
+TOKEN = [
+    *("type", "canvas", "step", "token", "entropy", "top_probability", "seconds"),
+    *("piece", "role"),
+]
+
+
+def test_a_token_is_a_line(run: Any, random_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 12, "--seed", 5)
+    reply = json.loads(run(*command, "--mode", "ar", "--json", "--trace", file).stdout)
+    header, *lines = read(file)
+    assert (header["format"], header["mode"], header["sampler"]) == (2, "ar", reply["sampler"])
+    kinds = [line["type"] for line in lines]
+    assert kinds == ["segment", *["token"] * 8, "commit", "segment", *["token"] * 4, "commit"]
+    assert [line["canvas"] for line in lines] == [0] * 10 + [1] * 6
+    tokens = [line for line in lines if line["type"] == "token"]
+    assert all(list(line) == TOKEN for line in tokens)
+    assert [line["token"] for line in tokens] == reply["token_ids"]
+    assert "".join(line["piece"] for line in tokens) == reply["text"]
+    for line in tokens:
+        assert 0 <= line["entropy"] <= math.log(128)
+        assert 1 / 128 <= line["top_probability"] <= 1
+    segments = [line for line in lines if line["type"] == "segment"]
+    assert [(line["mode"], line["decision"], line["router"]) for line in segments] == [
+        ("ar", None, None)
+    ] * 2
+
+
+@pytest.mark.parametrize("times", ["1,1000", "1,inf"])
+def test_every_decision_of_mode_auto_is_a_line(
+    run: Any, random_folder: Path, tmp_path: Path, times: str
+) -> None:
+    """What is not finite is null, there as in --json."""
+    file = tmp_path / "trace.jsonl"
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 9, "--seed", 5)
+    given = ("--mode", "auto", "--auto-times", times, "--json", "--trace", file)
+    reply = json.loads(run(*command, *given).stdout)
+    segments = [line for line in read(file) if line["type"] == "segment"]
+    modes = ["diffusion", "diffusion" if times == "1,inf" else "ar"]
+    assert [line["mode"] for line in segments] == modes
+    assert [line["decision"] for line in segments] == reply["router"]["decisions"]
+    for line in segments:
+        assert {**line["router"], "decisions": reply["router"]["decisions"]} == reply["router"]
+    assert (segments[0]["decision"]["break_even"] is None) == (times == "1,inf")

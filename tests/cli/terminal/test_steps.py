@@ -1,5 +1,7 @@
 """A line a step, rendered without a terminal."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rich.cells import cell_len
@@ -38,3 +40,11 @@ def test_wide_characters_are_not_halved() -> None:
 
 def test_nothing_printed_can_move_the_cursor() -> None:
     assert printable("a\tb\r\n\x1b]0;t\x07\u2028\u202ec") == "a b   ]0;t   c"
+
+
+def test_a_token_is_one_line_with_the_end_of_its_segment() -> None:
+    token = replace(FRAME, mode="ar", top_probability=0.875, text="Once there was")
+    numbers = "segment 2 token   3  entropy 0.0123 nats  probability 0.875  | "
+    assert render(token, 48, 200) == f"{numbers}Once there was"
+    assert render(token, 48, len(numbers) + 4) == f"{numbers} was"
+    assert [len(render(token, 48, width)) for width in (0, 1, 30)] == [0, 1, 30]
