@@ -110,7 +110,9 @@ class Answer:
             show_draft(self.draft, text)
 
     def _verdict(self) -> int:
-        """Say what is wrong with a solution, or that a text was cut; JSON has a key for that."""
+        """Say what is wrong with a solution or a text, and that one was cut, unless JSON does."""
+        for remark in self.turn.remarks:
+            say(f"note: {remark}")
         if line := refusal(self.turn, self.in_chat):
             say(f"error: {line}")
             return FAILED
