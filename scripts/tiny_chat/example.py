@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_diffgemma.text.chat import THOUGHT
+from mlx_diffgemma.text.answer import THOUGHT
 from mlx_diffgemma.text.template import render
 from mlx_diffgemma.text.tokenizer import Tokenizer
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, QUOTE
