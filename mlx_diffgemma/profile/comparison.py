@@ -74,8 +74,14 @@ def _unmeasured(profile: Profile) -> Iterator[str]:
         for number, canvas in enumerate(answer["canvases"]):
             at = f"answers[{row}].canvases[{number}]"
             yield from _unreal(canvas, at, ("steps", "tokens", "commit_ms"))
-            if not canvas["step_ms"] or not all(map(_real, canvas["step_ms"])):
-                yield f"{at}.step_ms is empty, or not all of it is {LEAST:g} to {MOST:g}"
+            yield from _unreal_times(canvas["step_ms"], f"{at}.step_ms")
+    for row, times in enumerate((profile.get("ar") or {}).get("answers_token_ms", ())):
+        yield from _unreal_times(times, f"ar.answers_token_ms[{row}]")
+
+
+def _unreal_times(times: Sequence[float], at: str) -> Iterator[str]:
+    if not times or not all(map(_real, times)):
+        yield f"{at} is empty, or not all of it is {LEAST:g} to {MOST:g}"
 
 
 def _unreal(value: Mapping[str, Any], at: str, names: Sequence[str]) -> Iterator[str]:
@@ -122,6 +128,7 @@ def _samples(profile: Profile) -> dict[str, list[Group]]:
     commits = [canvas["commit_ms"] for canvas in canvases]
     return {
         "step": [canvas["step_ms"] for canvas in canvases],
+        "token": (profile.get("ar") or {}).get("answers_token_ms", []),
         "commit": [[ms] for ms in commits if ms is not None],
         "prefill": [[answer["prompt_tokens"] / answer["prefill_seconds"]] for answer in answers],
         "first canvas": [[answer["first_canvas_seconds"]] for answer in answers],
@@ -137,6 +144,7 @@ def _ratio(groups: Sequence[Group]) -> float:
 
 FIGURES: Mapping[str, tuple[str, bool, Figure]] = {
     "step": ("ms", False, pooled_median),
+    "token": ("ms", False, pooled_median),
     "commit": ("ms", False, pooled_median),
     "prefill": ("tokens/s", True, pooled_median),
     "first canvas": ("s", False, pooled_median),

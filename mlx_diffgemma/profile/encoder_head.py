@@ -19,7 +19,7 @@ from ..conversation.session import Session
 from ..model.text import PREFILL_CHUNK, Model, Progress
 from .measurement import AnswerRecord
 from .statistics import percentiles
-from .workload import Prompt, is_raw, shipped_prompts
+from .workload import Prompt, is_raw, shipped_prompts, subject_of
 
 HEAD_LOGITS = 2**22  # that exist at a time; more rows are computed in turn
 WARM_UP, TIMED = 4, 32  # tokens written one by one
@@ -56,7 +56,7 @@ def measure_encoder_head(
 
     progress: called for each text and answer that is scored, and each token that is written.
     """
-    prompts = shipped_prompts(session.task is not None)
+    prompts = shipped_prompts(subject_of(session))
     done, total = count(1), len(prompts) + len(records) + TIMED
 
     def counted(result: T) -> T:

@@ -8,6 +8,7 @@ from ..conversation.session import Session
 from ..machine.identity import Machine
 from .baseline import Baseline
 from .condition import Condition
+from .tokens import Written
 from .workload import Question, Workload
 
 
@@ -73,7 +74,8 @@ class AnswerRecord:
 class Measurement:
     """All that was measured, and the machine's condition before and after.
 
-    sustained_seconds: for how long it is to go on; complete: all that was asked for is measured.
+    sustained_seconds: for how long it is to go on; complete: all that was asked for is measured;
+    written: mode ar's tokens, None where the mode is not measured.
     """
 
     session: Session
@@ -87,6 +89,7 @@ class Measurement:
     sustained_seconds: float | None = None
     complete: bool = False
     baseline: Baseline | None = None
+    written: Written | None = None
     encoder_head: dict[str, Any] | None = None
 
     @property

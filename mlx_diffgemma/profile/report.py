@@ -16,6 +16,7 @@ from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
 from .measurement import AnswerRecord, CanvasRecord, Measurement
+from .modes import ar_row
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
 
@@ -54,6 +55,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
         "bound": work.bound_row(figures),
         "sustained": _sustained(measured),
+        "ar": ar_row(measured, work, figures),
         "baseline": baseline.to_json(figures) if baseline and baseline.records else None,
         "encoder_head": measured.encoder_head,
         "warnings": _warnings(measured, figures, components),
@@ -100,6 +102,7 @@ def _model(measured: Measurement) -> dict[str, Any]:
         "layers": info.layers,
         "parameters": info.parameters,
         "canvas_length": config.canvas_length,
+        "modes": list(config.modes),
         "vocab_size": config.text.vocab_size,
         "dtype": dtype_name(session.model.dtype),
         "quantization": {p.name: list(p.packing) for p in parts if p.name != "vision"},
@@ -117,7 +120,7 @@ def _workload(measured: Measurement) -> dict[str, Any]:
         "answers": len(records),
         "planned_answers": workload.answers,
         "canvases": len(measured.canvases),
-        "seeds": sorted({record.question.settings.seed or 0 for record in records}),
+        "seeds": sorted({record.question.seed for record in records}),
         "prompts": list(dict.fromkeys(record.question.prompt.name for record in records)),
         "template": not is_raw(measured.session),
     }

@@ -1,14 +1,17 @@
 """The run of a whole measurement: warm-up, then answer by answer; it may stop in between."""
 
+from functools import partial
 from itertools import count
 
 import mlx.core as mx
 
 from ..model.text import Progress
+from .baseline import Baseline
 from .components import Fences
 from .condition import condition
 from .measure import Meter
 from .measurement import Measurement
+from .tokens import Written
 from .workload import WARM_UP, Question, first_questions, questions
 
 
@@ -28,7 +31,9 @@ def run(
     session, workload = measured.session, measured.workload
     measured.sustained_seconds = sustained
     session.reset()  # a conversation would be part of every prompt
-    first_questions(session, workload)
+    (first, *_) = first_questions(session, workload)
+    if sustained is None and "ar" in session.model.config.modes:
+        measured.written = Written(session.model)
     total, done = workload.answers, count(1)
     if workload.steps is not None:
         total = (WARM_UP + total) * workload.steps * (2 if components else 1)
@@ -47,6 +52,8 @@ def run(
                 advance()
             if measured.is_enough:
                 break
+        if measured.written:
+            measured.written.race_rows(first.tokens)
         measured.complete = True
     finally:
         measured.after = condition()
@@ -64,6 +71,8 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
         canvases += len(meter.answer(question, commit_last=workload.fixed).canvases)
         if measured.baseline:
             measured.baseline.answer(measured.session, workload, question)
+        if measured.written:
+            measured.written.answer(question.tokens, question.seed)
         if canvases >= WARM_UP:
             break
     if not workload.fixed:
@@ -74,14 +83,23 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
 
 
 def _measure(measured: Measurement, meter: Meter, question: Question) -> None:
-    """Measure an answer of model and baseline, in the order ABBA, so that drift cancels."""
-    baseline, first = measured.baseline, len(measured.records) % 2 == 0
-    if first:
-        _answer(measured, meter, question)
+    """Measure an answer of each mode and of the baseline, in the order ABBA: drift cancels."""
+    baseline, written = measured.baseline, measured.written
+    works = [partial(_answer, measured, meter, question)]
+    if written:
+        works.append(partial(_write, written, question))
     if baseline:
-        baseline.records.append(baseline.answer(measured.session, measured.workload, question))
-    if not first:
-        _answer(measured, meter, question)
+        works.append(partial(_compare, measured, baseline, question))
+    for work in works[:: -1 if len(measured.records) % 2 else 1]:
+        work()
+
+
+def _write(written: Written, question: Question) -> None:
+    written.records.append(written.answer(question.tokens, question.seed))
+
+
+def _compare(measured: Measurement, baseline: Baseline, question: Question) -> None:
+    baseline.records.append(baseline.answer(measured.session, measured.workload, question))
 
 
 def _answer(measured: Measurement, meter: Meter, question: Question) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from ..checkpoint.generation import TokenDefaults
 from ..conversation.reply import SamplerInfo
 from ..machine.chips import Chip
 from ..machine.identity import Machine
@@ -101,6 +102,7 @@ PROFILE = {
         "layers": "whole",
         "parameters": "whole",
         "canvas_length": "whole",
+        "modes": ["text"],
         "vocab_size": "whole",
         "dtype": "text",
         "quantization": {"*": ["text"]},
@@ -168,9 +170,31 @@ PROFILE = {
             "slowdown": "number",
         }
     ),
+    "ar": Optional(
+        {
+            "sampler": kinds(TokenDefaults),
+            "answers": "whole",
+            "token_ms": PERCENTILES,
+            "tokens_per_second": "number",
+            "prefix": "whole",
+            "weight_bytes": "number",
+            "cache_bytes": "number",
+            "launches": "whole",
+            "bound_ms": "number?",
+            "bound_share": "number?",
+            "rows": [{"rows": "whole", "ms": "number", "ratio": "number"}],
+            "break_even_steps": "number",
+            "break_even_steps_thinking": "number",
+            "steps": "number?",
+            "ratio": "number?",
+            "faster": "text?",
+            "answers_token_ms": [["number"]],
+        }
+    ),
     "baseline": Optional(
         {
             "name": "text",
+            "source": "text?",
             "answers": "whole",
             "prefill_tokens_per_second": "number",
             "token_ms": PERCENTILES,
@@ -196,7 +220,9 @@ PROFILE = {
     "answers": [ANSWER],
 }
 
-ADDED = frozenset({"complete", "sampler.ar"})  # keys that files of version 1 from before them lack
+ADDED = frozenset(
+    {"complete", "sampler.ar", "model.modes", "ar", "baseline.source"}
+)  # keys that files of version 1 from before them lack
 
 
 def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:

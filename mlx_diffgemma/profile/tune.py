@@ -21,14 +21,12 @@ from ..machine.choices import Choices
 from ..model.text import Model, Progress
 from ..model.variants import variant
 from ..model.weights import load_network
+from .race import Work, race
 from .statistics import percentiles
 from .tune_candidates import Candidate, candidates
 from .tune_check import Probe, Seen, probe_of, tolerance, wrong
 
-WARM_UP, ROUNDS = 1, 7
 STEADY = 0.75  # the share of rounds that a winner is faster in
-
-Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -109,20 +107,6 @@ class Tuner:
         dtypes = (model.dtype, self.session.model.dtype)
         allowed = tolerance(len(model.config.text.layers), *dtypes)
         return wrong(self.probe.look(model, prompt), self.untuned[prompt], allowed)
-
-
-def race(
-    works: Mapping[Any, Work], clock: Callable[[], float] = time.perf_counter
-) -> dict[Any, list[float]]:
-    """Seconds of each work, run in turn and every second round backwards: drift hits all alike."""
-    samples: dict[Any, list[float]] = {name: [] for name in works}
-    for number in range(WARM_UP + ROUNDS):
-        for name in list(works)[:: -1 if number % 2 else 1]:
-            began = clock()
-            works[name]()
-            if number >= WARM_UP:
-                samples[name].append(clock() - began)
-    return samples
 
 
 def _rows(name: str, samples: Mapping[Any, list[float]]) -> Iterator[Row]:

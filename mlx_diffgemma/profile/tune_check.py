@@ -16,7 +16,7 @@ from ..generation.noise import CounterNoise
 from ..generation.settings import Settings
 from ..model.cache import Prefix
 from ..model.text import Model
-from .workload import filled, is_raw, shipped_prompts
+from .workload import filled, is_raw, shipped_prompts, subject_of
 
 STEP_PROMPT, LONG_PROMPT = 1024, 4096  # positions, where the model holds them
 LOOKED_AT = 16  # rows of a canvas whose logits are compared
@@ -71,13 +71,13 @@ class Probe:
 
 def probe_of(session: Session) -> Probe:
     """A probe of shipped text, its prompts no longer than the model holds."""
-    puzzles, config = session.task is not None, session.model.config
-    turn = session.turn(shipped_prompts(puzzles)[0].text, raw=is_raw(session))
+    subject, config = subject_of(session), session.model.config
+    turn = session.turn(shipped_prompts(subject)[0].text, raw=is_raw(session))
     most = config.text.max_position_embeddings - config.canvas_length
 
     def prompt(length: int) -> tuple[int, ...]:
         length = max(len(turn.prompt_ids), min(length, most))
-        return filled(session.tokenizer, puzzles, turn.prompt_ids, length)
+        return filled(session.tokenizer, subject, turn.prompt_ids, length)
 
     return Probe(prompt(STEP_PROMPT), prompt(LONG_PROMPT), CounterNoise(0))
 

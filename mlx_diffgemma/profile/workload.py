@@ -7,9 +7,13 @@ Adaptive: answers as a user gets them, to 20 shipped prompts; their number of st
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from filecmp import cmp
 from importlib.resources import files
 from itertools import count, cycle, islice
+from pathlib import Path
+from typing import Literal
 
+from ..assets import embedded_folder
 from ..checkpoint.config import ModelConfig
 from ..conversation.reply import SamplerInfo
 from ..conversation.session import Session
@@ -20,8 +24,13 @@ from ..text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 1024
 FEWEST = 5  # canvases: fewer say nothing about the spread
-SHIPPED = 20  # prompts
+SHIPPED = 20  # prompts of a subject
+TOKENIZER = "tokenizer.json"
 WARM_UP = 2  # canvases that are run first and not counted
+
+
+Subject = Literal["prompts", "puzzles", "chat"]
+"""The shipped prompts by what they ask: anything, Sudokus, or the skills of tiny-chat."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +104,29 @@ class Question:
     settings: Settings
     sampler: SamplerInfo
 
+    @property
+    def seed(self) -> int:
+        """The seed of its answers."""
+        return self.settings.seed or 0
 
-def shipped_prompts(puzzles: bool = False) -> tuple[Prompt, ...]:
-    """20 prompts of different kinds, or 20 Sudokus for a checkpoint that knows nothing else."""
-    name = "puzzles.json" if puzzles else "prompts.json"
-    content = json.loads((files(__package__) / "data" / name).read_text(encoding="utf-8"))
+
+def shipped_prompts(subject: Subject = "prompts") -> tuple[Prompt, ...]:
+    """20 prompts of different kinds, or those for a checkpoint that knows little else."""
+    file = files(__package__) / "data" / f"{subject}.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
     return tuple(
         Prompt(entry["name"], entry["kind"], entry["licence"], entry["prompt"], entry["answer"])
         for entry in content["prompts"]
     )
+
+
+def subject_of(session: Session) -> Subject:
+    """What a checkpoint can be asked: whatever has tiny-chat's tokenizer knows its skills alone."""
+    if session.task is not None:
+        return "puzzles"
+    own, chat = Path(session.info.path) / TOKENIZER, embedded_folder("tiny-chat")
+    known = chat is not None and own.exists() and cmp(own, chat / TOKENIZER, shallow=False)
+    return "chat" if known else "prompts"
 
 
 def questions(session: Session, workload: Workload) -> Iterator[Question]:
@@ -111,7 +134,7 @@ def questions(session: Session, workload: Workload) -> Iterator[Question]:
 
     A fixed workload takes one prompt, the first, with a new seed for every canvas.
     """
-    prompts = shipped_prompts(session.task is not None)[: workload.prompts]
+    prompts = shipped_prompts(subject_of(session))[: workload.prompts]
     if workload.fixed:
         prompts = prompts[:1]
     for seed in count(workload.seed):
@@ -134,7 +157,7 @@ def _question(session: Session, workload: Workload, prompt: Prompt, seed: int) -
             f"--context is {context:,}, expected at least the {len(turn.prompt_ids):,} tokens of "
             f"the prompt {prompt.name!r}."
         )
-    tokens = filled(session.tokenizer, session.task is not None, turn.prompt_ids, context)
+    tokens = filled(session.tokenizer, subject_of(session), turn.prompt_ids, context)
     config = session.model.config
     budget = token_budget(config, context, wanted.max_tokens)
     session.require_room(context + -(-budget // config.canvas_length) * config.canvas_length)
@@ -170,9 +193,9 @@ def _context(session: Session, workload: Workload) -> int | None:
 
 
 def filled(
-    tokenizer: Tokenizer, puzzles: bool, ids: Sequence[int], context: int
+    tokenizer: Tokenizer, subject: Subject, ids: Sequence[int], context: int
 ) -> tuple[int, ...]:
     """`ids` made `context` tokens long by shipped text inserted behind the first id."""
-    texts = (f"{prompt.text}\n{prompt.answer}\n" for prompt in shipped_prompts(puzzles))
+    texts = (f"{prompt.text}\n{prompt.answer}\n" for prompt in shipped_prompts(subject))
     filler = tokenizer.encode("".join(texts))
     return (*ids[:1], *islice(cycle(filler), context - len(ids)), *ids[1:])

@@ -21,7 +21,8 @@ from mlx_diffgemma.model.images import Placed
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.profile import tune_candidates
-from mlx_diffgemma.profile.tune import ROUNDS, Row, Tuned, Tuner, race, tune
+from mlx_diffgemma.profile.race import ROUNDS, race
+from mlx_diffgemma.profile.tune import Row, Tuned, Tuner, tune
 from mlx_diffgemma.profile.tune_check import Probe, probe_of, tolerance, wrong
 
 Cost = Callable[[Choices, str], float]
@@ -331,7 +332,7 @@ def test_work_is_done_by_the_network_it_is_for(session: Session, probe: Probe) -
 def test_in_earnest_every_row_is_timed_or_says_why_not(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_diffgemma.profile.tune.ROUNDS", 2)
+    monkeypatch.setattr("mlx_diffgemma.profile.race.ROUNDS", 2)
     whole = probe_of(session)
     short = Probe(whole.prompt[:40], whole.long_prompt[:256], whole.noise)
     tuned = tune(session, tuner=Tuner(session, short))

@@ -15,6 +15,7 @@ from mlx_diffgemma.profile.workload import (
     first_questions,
     questions,
     shipped_prompts,
+    subject_of,
 )
 
 
@@ -28,9 +29,22 @@ def test_twenty_prompts_of_many_kinds_with_their_licence() -> None:
 
 
 def test_twenty_puzzles_with_their_solutions() -> None:
-    puzzles, task = shipped_prompts(puzzles=True), SudokuTask()
+    puzzles, task = shipped_prompts("puzzles"), SudokuTask()
     assert len(puzzles) == 20
     assert [task.problem(puzzle.text, puzzle.answer) for puzzle in puzzles] == [None] * 20
+
+
+def test_tiny_chat_is_asked_what_it_was_trained_on() -> None:
+    """And so is a copy of it, whatever its folder is called."""
+    chat = shipped_prompts("chat")
+    assert len({prompt.name for prompt in chat}) == len(chat) == 20
+    assert len({prompt.kind for prompt in chat}) >= 10
+    session = dg.load("tiny-chat")
+    assert subject_of(session) == "chat"
+    asked = first_questions(session, Workload(steps=None))
+    assert [question.prompt for question in asked[:20]] == list(chat)
+    ids = [id for prompt in chat for id in session.tokenizer.encode(prompt.text + prompt.answer)]
+    assert session.tokenizer.encode("\u00e9")[0] not in ids  # <unk>
 
 
 def test_fixed_steps_take_one_prompt_and_a_seed_a_canvas(sudoku: Session) -> None:

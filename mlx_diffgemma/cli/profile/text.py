@@ -7,13 +7,15 @@ from typing import Any
 from ...errors import counted
 from ...model.memory import sized
 from ...profile.comparison import Row, is_complete
+from . import modes
 
 Values = Mapping[str, Any]
 
 
 def lines(profile: Values) -> Iterator[str]:
     """The whole report, from what `--json` writes."""
-    for name, value in [*_machine(profile), *_what(profile), *_times(profile), *_rates(profile)]:
+    blocks = (_machine, _what, _times, _rates, modes.rows)
+    for name, value in (line for block in blocks for line in block(profile)):
         yield f"{name:<18}{value}"
     if profile["components"]:
         yield ""
@@ -29,6 +31,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield from _encoder_head(profile["encoder_head"])
     for warning in profile["warnings"]:
         yield f"warning: {warning}"
+    yield from modes.sentence(profile)
 
 
 def _machine(profile: Values) -> Iterator[tuple[str, str]]:
@@ -150,7 +153,8 @@ def _sustained(sustained: Values, answers: Sequence[Values]) -> Iterator[str]:
 def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
     token = baseline["token_ms"]
     answers = counted(baseline["answers"], "answer")
-    yield f"autoregressive: {baseline['name']}, {answers} in turn, by mlx-lm"
+    made_of = f" ({source} as Gemma 4)" if (source := baseline.get("source")) else ""
+    yield f"autoregressive: {baseline['name']}{made_of}, {answers} in turn, by mlx-lm"
     yield (
         f"  {token['p50']:.4g} ms a token (p10 {token['p10']:.4g}, p90 {token['p90']:.4g}), "
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
