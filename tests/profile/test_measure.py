@@ -13,6 +13,7 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
+from mlx_diffgemma.profile import race
 from mlx_diffgemma.profile.chrome_trace import chrome_trace
 from mlx_diffgemma.profile.components import COMPONENTS, Fences
 from mlx_diffgemma.profile.condition import Condition
@@ -34,7 +35,9 @@ def measurement(session: Session, workload: Workload, name: str = "test") -> Mea
 def fixed(deep: Session) -> Measurement:
     """Five canvases of four steps behind 150 tokens, 30 layers, by part."""
     measured = measurement(deep, Workload(steps=4, context=150))
-    run(measured, components=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(race, "ROUNDS", 1)  # of rows at once
+        run(measured, components=True)
     return measured
 
 
