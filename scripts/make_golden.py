@@ -29,6 +29,11 @@ large enough for any machine's rounding.
     logits, conditioned [C, V]    as above
     causal [C, V]                 logits where `use_bidirectional_attention` is null
 
+`written_<name>.safetensors` is what mode ar computes, its entry in written.json:
+
+    prompt [L]                    token ids
+    logits [N, V]                 of the token behind each of the last N: encoder, norm and head
+
 tests/assets/data/seen.npz is what tiny-sudoku sees in pictures [N, h, w, 3]: features [N, 90, H],
 and logits and causal [N, C, V] of canvases [N, C] behind the prompt [L]. Only results are written.
 """
@@ -57,7 +62,7 @@ checkpoints, injected, oracle = map(import_module, ("checkpoints", "injected", "
 Arrays = dict[str, NDArray[Any]]
 Entries = Mapping[str, Any]
 
-ROUNDED = {"margin", "rms_from_float32"}  # of an entry: not the same on every machine
+ROUNDED = {"margin", "router_gap", "rms_from_float32"}  # of an entry: not the same on every machine
 LEAST_MARGIN = 2e-4  # ten times what rounding moves an entropy by
 TEMPERATURE = 0.8
 TOLERANCES = {"keys_and_values": 2e-5, "logits": 5e-5, "entropies": 5e-5}
@@ -141,6 +146,20 @@ SHOWN: dict[str, tuple[dict[str, Any], list[int | tuple[int, int]]]] = {
     "at_both_ends": ({"sliding_window": 3, "layers": "fsf"}, [(2, 3), 2, (5, 1)]),
     "alone": ({"layers": "sff", "head_dim": 12}, [(5, 4)]),
 }
+
+# Prompts longer than the window, whose last tokens are read one by one.
+ROWS = 12
+WRITTEN: dict[str, dict[str, Any]] = {
+    "window": {},
+    "per_layer": {
+        "spelling": "per_layer",
+        "layers": "sssssf",
+        "num_experts": 8,
+        "top_k_experts": 3,
+        "sharpness": 3.0,
+    },
+}
+LEAST_ROUTER_GAP = 1e-4  # ten times what rounding moves an expert's score by
 
 
 def make_case(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
@@ -289,6 +308,27 @@ def make_shown(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     return entry, arrays
 
 
+def make_written(name: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
+    """One prompt of mode ar: its entry in written.json and its arrays."""
+    sizes = checkpoints.Sizes(**WRITTEN[name])
+    tensors = checkpoints.random_tensors(sizes)
+    checkpoints.write_checkpoint(folder, sizes, tensors=tensors)
+    reference, gap, key = oracle.Oracle(folder), 0.0, 60
+    while gap < LEAST_ROUTER_GAP:
+        key += 1
+        words = checkpoints.uniform((3 * sizes.sliding_window,), key)
+        prompt = np.floor((words + 1) / 2 * sizes.vocab_size).astype(np.int32)
+        gap = reference.router_gap(prompt.tolist())
+    entry = {
+        "sizes": asdict(sizes),
+        "sha256": checkpoints.fingerprint(tensors),
+        "tolerances": {"logits": TOLERANCES["logits"]},
+        "router_gap": gap,
+    }
+    logits = reference.next_logits(prompt.tolist())[-ROWS:]
+    return entry, {"prompt": prompt, "logits": np.ascontiguousarray(logits)}
+
+
 def seen() -> Arrays:
     """What the reference makes of the pictures in seen.npz, and those pictures."""
     arrays = dict(np.load(SEEN))
@@ -313,6 +353,7 @@ KINDS: dict[
     "cases.json": ("", CASES, make_case),
     "towers.json": ("tower_", TOWERS, make_tower),
     "shown.json": ("shown_", SHOWN, make_shown),
+    "written.json": ("written_", WRITTEN, make_written),
 }
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The README's picture: the embedded checkpoint solving a Sudoku, as the live view shows it.
+"""The README's picture: tiny-chat telling a story over three canvases, as the live view shows it.
 
     python scripts/make_picture.py            # writes docs/denoising.svg
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "denoising.svg"
-PUZZLE = "4......95.5..4.831.3.21.64...8......165.3.78.97...1.5........737.4.5..6.6..8....."
-SEED, STEP_SECONDS = "2", "0.8"
+PROMPT = "Tell me a story about an owl"
+SEED, STEP_SECONDS = "12", "0.4"
 
 
 def main() -> None:
@@ -29,9 +29,9 @@ def main() -> None:
 
 def commands(trace: Path, picture: Path) -> list[list[str]]:
     """The two commands that make the picture, by way of a trace."""
-    model = ["--model", "tiny-sudoku", "--seed", SEED]
+    model = ["--model", "tiny-chat", "--seed", SEED]
     return [
-        ["generate", *model, "--trace", str(trace), PUZZLE],
+        ["generate", *model, "--trace", str(trace), PROMPT],
         ["replay", str(trace), "--pace", STEP_SECONDS, "--svg", str(picture)],
     ]
 

@@ -525,7 +525,7 @@ def dequantised_folder(folder: Path, out: Path) -> Path:
     """The very numbers of an MLX folder as a dense float32 Hugging Face folder."""
     config = json.loads((folder / "config.json").read_text())
     quantization = config.pop("quantization")
-    config.pop("quantization_config")
+    config.pop("quantization_config", None)
     default = {key: value for key, value in quantization.items() if not isinstance(value, dict)}
     packed = load_tensors(folder)
     dense: dict[str, mx.array] = {}

@@ -22,7 +22,8 @@ CHECKPOINT = [
     "tokenizer_config.json",
 ]
 HEAVY = {"PIL", "av", "huggingface_hub", "mlx", "mlx_lm", "torch", "transformers"}
-MAX_WHEEL_BYTES = 5_000_000
+EMBEDDED = ("tiny-chat", "tiny-sudoku")
+MAX_CHECKPOINT_BYTES, MAX_WHEEL_BYTES = 8_000_000, 8_000_000  # of both checkpoints; of all
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Packages that stand at the top level; inside the package there are links to them.
@@ -55,15 +56,24 @@ def test_a_package_outside_is_linked_to(name: str, folder: str) -> None:
     assert (ROOT / name.replace(".", "/")).readlink() == Path("..") / folder
 
 
-@pytest.mark.parametrize("name", CHECKPOINT)
-def test_embedded_checkpoint_is_complete(name: str) -> None:
-    assert (PACKAGE / "assets/tiny-sudoku" / name).is_file()
+def checkpoint_files() -> set[Path]:
+    return {file for name in EMBEDDED for file in (PACKAGE / "assets" / name).iterdir()}
 
 
-def test_every_file_of_the_checkpoint_is_package_data() -> None:
+@pytest.mark.parametrize("checkpoint", EMBEDDED)
+@pytest.mark.parametrize("name", [*CHECKPOINT, "MODEL.md"])
+def test_embedded_checkpoint_is_complete(checkpoint: str, name: str) -> None:
+    assert (PACKAGE / "assets" / checkpoint / name).is_file()
+
+
+def test_every_file_of_the_checkpoints_is_package_data() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["mlx_diffgemma.assets"]
     packed = {path for pattern in patterns for path in (PACKAGE / "assets").glob(pattern)}
-    assert packed == set((PACKAGE / "assets/tiny-sudoku").iterdir())
+    assert packed == checkpoint_files()
+
+
+def test_both_checkpoints_together_are_small() -> None:
+    assert sum(file.stat().st_size for file in checkpoint_files()) <= MAX_CHECKPOINT_BYTES
 
 
 def test_types_are_marked() -> None:
@@ -112,7 +122,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in package_files()}
-    assert {"mlx_diffgemma/py.typed", "mlx_diffgemma/assets/tiny-sudoku/model.safetensors"} < wanted
+    weights = {f"mlx_diffgemma/assets/{name}/model.safetensors" for name in EMBEDDED}
+    assert {"mlx_diffgemma/py.typed", *weights} < wanted
     assert sorted(wanted - names) == []
     assert sorted(name for name in names - wanted if ".dist-info/" not in name) == []
 

@@ -1,6 +1,7 @@
 """The set-up scripts, run with programs that only write down what they are asked."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -19,6 +20,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.assets.sudoku import SudokuTask
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "scripts/bench/results/tiny-chat-linux-2core.json"
 COMMANDS = [".ci/newest", ".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
 
 
@@ -37,7 +39,7 @@ def demo_puzzle() -> tuple[str, int]:
     """The demo's puzzle and seed."""
     content = (ROOT / "scripts/demo").read_text()
     (puzzle,) = re.findall(r"^puzzle=([1-9.]{81})$", content, re.MULTILINE)
-    (seed,) = re.findall(r"--seed (\d+) \"", content)
+    (seed,) = re.findall(r"tiny-sudoku --seed (\d+) \"", content)
     return puzzle, int(seed)
 
 
@@ -48,6 +50,21 @@ def test_the_demos_puzzle_takes_steps_enough_to_be_seen() -> None:
     reply = session.ask(puzzle, settings=dg.Settings(seed=seed))
     assert SudokuTask().problem(puzzle, reply.text) is None
     assert reply.steps[0] >= 8  # 14 where rounding is that of the machine that chose it
+
+
+def demo_story() -> tuple[str, str]:
+    """The demo's question and seed."""
+    content = (ROOT / "scripts/demo").read_text()
+    (question,) = re.findall(r'^question="([^"]+)"$', content, re.MULTILINE)
+    (seed,) = re.findall(r"tiny-chat --seed (\d+) \"", content)
+    return question, seed
+
+
+def test_the_demos_story_is_the_pictures() -> None:
+    """Which is long enough to be seen, and a story without a slip."""
+    content = (ROOT / "scripts/make_picture.py").read_text()
+    for part in demo_story():
+        assert f'"{part}"' in content
 
 
 # A Python that only writes down what it is asked, and makes a venv holding a copy of itself.
@@ -194,13 +211,41 @@ def assert_tells(said: str, checkout: Checkout) -> None:
     assert_says(then, "Next:", "mlx-diffgemma generate")
 
 
+QUESTION, SEED = demo_story()
+STORY = f"generate --model tiny-chat --seed {SEED}"
+
+
 def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> None:
-    ran = demo.run("scripts/demo", "--steps", "16")
-    assert (ran.returncode, ran.stdout) == (0, "answer\n")
+    """A story in both modes, and a puzzle."""
+    ran = demo.run("scripts/demo")
+    assert (ran.returncode, ran.stdout) == (0, "answer\n" * 3)
     puzzle, seed = demo_puzzle()
     assert calls(demo) == [
-        f"generate --model tiny-sudoku --seed {seed} --visual --steps 16 {puzzle}"
+        f"{STORY} --visual {QUESTION}",
+        f"{STORY} --mode ar --temperature 0 {QUESTION}",
+        f"generate --model tiny-sudoku --seed {seed} --visual {puzzle}",
     ]
+    assert_tells(ran.stderr, demo)
+
+
+def test_demo_says_what_the_modes_are_good_for(demo: Checkout) -> None:
+    """In the figures that were measured of the shipped weights."""
+    skills = json.loads(RESULTS.read_text())["skills"]
+    shares = {
+        skill: [row[way]["right"] / row[way]["n"] for way in ("denoised", "autoregressive")]
+        for skill, row in skills.items()
+    }
+    slips = [shares[skill] for skill in ("story", "count", "spelling")]
+    said = demo.run("scripts/demo").stderr
+    assert_says(said, "--mode ar", *(f"{share:.0%}" for share, _ in slips), "docs/modes.md")
+    assert {exact for _, exact in slips} == {1.0}
+
+
+def test_demo_with_options_tells_the_story_alone(demo: Checkout) -> None:
+    """They may ask for one answer as JSON."""
+    ran = demo.run("scripts/demo", "--steps", "16")
+    assert (ran.returncode, ran.stdout) == (0, "answer\n")
+    assert calls(demo) == [f"{STORY} --visual --steps 16 {QUESTION}"]
     assert_tells(ran.stderr, demo)
 
 
@@ -228,37 +273,23 @@ def test_demo_plays_its_steps_on_a_terminal(demo: Checkout, tmp_path: Path) -> N
     seen = on_terminal(demo, "--seed", "5", TMPDIR=str(tmp_path / "tmp"))
     generate, replay = calls(demo)
     assert_says(generate, "generate", "--no-visual", "--trace", "--seed 5")
-    assert replay.endswith("steps.jsonl --pace 0.500")  # seven seconds
+    assert replay.endswith("tell_story.jsonl --pace 0.500")  # seven seconds
     assert_tells(seen, demo)
-    assert "14 steps in slow motion" in seen
+    assert "14 steps, in slow motion" in seen
     assert list((tmp_path / "tmp").iterdir()) == []
-
-
-PICTURE = "--model tiny-sudoku --seed 2 --image docs/examples/sudoku.png --no-visual"
-
-
-def test_demo_solves_a_picture_behind_its_puzzle(demo: Checkout) -> None:
-    """Not where it is given options, which may ask for one answer as JSON."""
-    ran = demo.run("scripts/demo")
-    assert (ran.returncode, ran.stdout) == (0, "answer\nanswer\n")
-    assert calls(demo)[-1] == f"generate {PICTURE}"
-    assert_says(ran.stderr.splitlines()[-4], "picture docs/examples/sudoku.png")
-    assert_tells(ran.stderr, demo)
-    assert (ROOT / "docs/examples/sudoku.png").is_file()
 
 
 NO_PILLOW = FAKE_PYTHON + "[[ $* != *'import PIL'* && $* != *'[image]'* ]]\n"
 
 
-def test_demo_goes_on_without_pillow_and_says_what_is_left_out(tmp_path: Path) -> None:
+def test_demo_goes_on_without_pillow(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, python3=NO_PILLOW)
     checkout.run("scripts/demo")  # makes .venv, in which the program is missing
     program = checkout.root / ".venv/bin/mlx-diffgemma"
     program.write_text(FAKE_PROGRAM)
     program.chmod(0o755)
     ran = checkout.run("scripts/demo")
-    assert (ran.returncode, ran.stdout) == (0, "answer\n")
-    assert "left out: reading a picture needs Pillow" in ran.stderr
+    assert (ran.returncode, ran.stdout) == (0, "answer\n" * 3)
     assert "-m pip install -qq --editable ." in checkout.asked()
     assert_tells(ran.stderr, checkout)
 
@@ -278,7 +309,7 @@ def test_demo_does_not_play_where_nobody_sees_it(
     assert "answer\n" in on_terminal(demo, *arguments, **variables)
     first, *others = calls(demo)
     assert "--visual" in first.split()
-    assert others == ([] if arguments else [f"generate {PICTURE}"])
+    assert len(others) == (0 if arguments else 2)
 
 
 def test_check_runs_every_gate_and_names_those_that_failed(tmp_path: Path) -> None:

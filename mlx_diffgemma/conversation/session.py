@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from pathlib import Path
 from typing import Any, Unpack
 
 from ..assets import Task
-from ..autoregressive.router import Router
+from ..autoregressive.lookup import lookup_of
+from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
 from ..errors import PromptError
 from ..generation.frame import Frame
 from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
-from ..machine.choices import Choices
+from ..machine.chips import this_chip
+from ..machine.choices import Choices, ModeTimes
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
@@ -25,7 +27,7 @@ from .media import Given, require_sight
 from .prompt import Prompt, as_it_is, messages_for, rendered
 from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
-from .times import Clock, measure
+from .times import Clock, estimate, measure
 from .turn import Turn, seeded
 
 
@@ -140,7 +142,12 @@ class Session:
             )
             limited, sampler = self._limited(asked, settings)
             self.system = over
-            return Turn(self, question, asked, limited, sampler, raw, progress, puzzle, think)
+            lookup = lookup_of(limited, self.mode_times)
+            return Turn(
+                *(self, question, asked, limited, sampler, raw, progress, puzzle),
+                thinking=think,
+                lookup=lookup,
+            )
 
         return self.conversation.begin(made)
 
@@ -179,9 +186,14 @@ class Session:
 
     def router(self, settings: Settings, thinking: bool) -> Router:
         """The router of an answer in mode auto; times are measured now where nothing tells them."""
-        tuned = self.tuned.times if self.tuned else None
-        times = self.clock.times(settings.auto_times, tuned, partial(measure, self.model))
+        times = self.clock.times(settings.auto_times, self.mode_times, self._unknown_times)
         return Router(times, self.model.config.canvas_length, thinking)
+
+    def _unknown_times(self) -> Times:
+        """The times of both modes where nothing on this machine knows them."""
+        if (chip := this_chip()) is None:
+            return measure(self.model)
+        return estimate(self.model, Path(self.info.path), self.tuned, chip)
 
     def _system_text(self, given: str | None) -> str | None:
         """The system text of a question that is given one, or none and keeps the session's."""
@@ -244,6 +256,11 @@ class Session:
         if any(message.media for message in messages):
             require_sight(self.model, self.tokenizer)
         self.conversation.restore(messages, system)
+
+    @property
+    def mode_times(self) -> ModeTimes | None:
+        """The times of both modes that were tuned, if they were."""
+        return self.tuned.times if self.tuned else None
 
     @property
     def history(self) -> list[Message]:

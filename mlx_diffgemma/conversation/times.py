@@ -1,10 +1,11 @@
 """The times that mode auto decides by, from the first of these that has them: the question's own,
-what this session has seen, what was tuned, the bounds of this chip, or a moment of both modes.
+what this session has seen, what was tuned, arithmetic for this chip, or a moment of both modes.
 """
 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import mlx.core as mx
@@ -15,8 +16,11 @@ from ..checkpoint.generation import TokenDefaults
 from ..diffusion.denoise import denoise
 from ..generation.noise import CounterNoise
 from ..generation.settings import Settings
-from ..machine.choices import ModeTimes
+from ..machine.chips import Chip
+from ..machine.choices import Choices, ModeTimes
+from ..model.roofline import estimated_times
 from ..model.text import Model
+from ..model.work import stored_bits
 from .segments import Begun
 
 GIVEN, SEEN, TUNED = "given", "seen in this session", "tuned"
@@ -25,6 +29,7 @@ KEPT = 32  # segments of each mode whose times count
 FEWEST = {"diffusion": 2, "ar": 8}  # steps or tokens that tell a time
 WAITED = 0.5  # share of a segment's time that it was waited for, unless its reader was slower
 WARM, TIMED = 2, 4  # tokens, and steps, that are measured at the start
+CONTEXT = 1024  # positions in front of the step and the token that are estimated
 
 
 @dataclass
@@ -78,6 +83,14 @@ def _tuned(times: ModeTimes | None) -> Times | None:
     return None if times is None else Times(times.step_ms, times.token_ms, TUNED, times.commit_ms)
 
 
+def estimate(model: Model, folder: Path, choices: Choices | None, chip: Chip) -> Times:
+    """The times that a chip should take with a checkpoint folder, by arithmetic."""
+    item_bytes, unpacked = model.dtype.size, bool(choices and choices.unpacks)
+    bits = stored_bits(folder, model.config, item_bytes, unpacked=unpacked)
+    times = estimated_times(model.config, bits, chip, CONTEXT, item_bytes=item_bytes)
+    return Times(times.step_ms, times.token_ms, f"arithmetic for {chip.name}")
+
+
 def measure(model: Model) -> Times:
     """The times of a few steps and tokens behind one token, after a warm-up."""
     return Times(_step_ms(model), _token_ms(model), MEASURED)
@@ -101,6 +114,6 @@ def _token_ms(model: Model) -> float:
         began = time.perf_counter()
         drawn = sample(model.step(token, prefix), uniforms[number : number + 1], TokenDefaults())
         drawn.read()
-        token = drawn.token
+        token = drawn.tokens
         seconds.append(time.perf_counter() - began)
     return 1e3 * median(seconds[WARM:])

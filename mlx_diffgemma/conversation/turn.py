@@ -11,6 +11,8 @@ import mlx.core as mx
 
 from ..assets import Task
 from ..autoregressive.generate import generate
+from ..autoregressive.lookup import Lookup, left_off
+from ..autoregressive.repetition import repeats
 from ..autoregressive.router import Router
 from ..errors import TurnError
 from ..generation.frame import Frame, committed
@@ -23,10 +25,10 @@ from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.answer import Answer
 from ..text.chat import Message
-from ..text.reader import parse_answer
+from ..text.reader import AnswerReader
 from ..version import __version__
 from .prompt import Prompt
-from .reply import ImageInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
+from .reply import ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
 from .segments import Segments
 
 if TYPE_CHECKING:
@@ -39,9 +41,10 @@ class Turn:
 
     An iteration given up early leaves a Reply with the finished canvases, in mode ar with every
     token that was shown, and the finish reason "interrupted"; they also enter the conversation. So
-    does one that another question, a reset or a
-    restore ends: going on with it is a TurnError, as a second iteration is. puzzle: the problem
-    that the session's task can check an answer to, as it was typed or read in a picture.
+    does one that another question, a reset or a restore ends: going on with it is a TurnError, as a
+    second iteration is. A Reply costs as much as the answer is long; `reader` has what is new.
+    puzzle: the problem that the session's task can check an answer to, as it was typed or read in a
+    picture.
     """
 
     session: "Session"
@@ -54,11 +57,14 @@ class Turn:
     puzzle: str | None
     thinking: bool = False
     watched: bool = False  # frames of mode ar tell entropies
+    lookup: Lookup | None = None  # of modes ar and auto, where it was asked for and pays
     router: Router | None = None  # of mode auto, from the first step on
     segments: Segments = field(default_factory=Segments)
-    text_end: int | None = None  # where a stop text cuts the answer
     ended: str | None = None  # the reason that the conversation has no step left for it
     _iterations: Iterator[int] = field(default_factory=count, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.reader = self._new_reader()  # has read every token that was shown
 
     def __iter__(self) -> Iterator[Frame]:
         if next(self._iterations):
@@ -106,6 +112,7 @@ class Turn:
             progress=self.progress,
             router=self.router,
             watched=self.watched,
+            lookup=self.lookup,
         )
 
     def reply(self) -> Reply:
@@ -115,7 +122,7 @@ class Turn:
         denoised, total = segments.denoised, segments.total
         steps = tuple(frame.step + 1 for frame in denoised)
         return Reply(
-            text=answer.text[: self.text_end],
+            text=answer.text,
             thinking=answer.thinking,
             tool_calls=answer.tool_calls,
             token_ids=tuple(ids),
@@ -128,7 +135,7 @@ class Turn:
             mode=self.settings.mode,
             segments=segments.told(),
             router=self._router_info(),
-            lookup=None,
+            lookup=self._lookup_info(),
             generated_tokens=count,
             canvases=len(steps),
             steps=steps,
@@ -182,8 +189,18 @@ class Turn:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line for each thing that was asked for and does not reach the model as it should."""
-        return self.asked.notes
+        """A line for each thing that was asked for and is not done as it should be."""
+        off = left_off(self.settings, self.session.mode_times)
+        return (*self.asked.notes, *([off] if off else ()))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each thing that should be said behind the answer: that it is a loop."""
+        period = repeats(self.segments.ids) if self.settings.mode != "diffusion" else None
+        if period is None:
+            return ()
+        each = "each token" if period == 1 else f"the same {period} tokens"
+        return (f"the answer ends in a loop, {each} again and again; try another seed.",)
 
     @property
     def finished(self) -> bool:
@@ -222,6 +239,11 @@ class Turn:
             decisions=tuple(self.router.decisions),
         )
 
+    def _lookup_info(self) -> LookupInfo | None:
+        if (done := self.lookup) is None:
+            return None
+        return LookupInfo(done.drafted, done.accepted, done.passes)
+
     def _count(self, ids: list[int]) -> int:
         """The number of generated tokens, the stop id among them."""
         return len(ids)
@@ -236,41 +258,35 @@ class Turn:
     def _cut_short(self) -> Frame | None:
         """The end of an answer by mode ar of which the last token has completed a stop text."""
         last = self.segments.unfinished
-        return (
-            None if last is None or self.text_end is None else committed(last, last.tokens, "stop")
-        )
+        if last is None or self.reader.stopped is None:
+            return None
+        return committed(last, last.tokens, "stop")
 
     def _read(self, frame: Frame) -> Frame:
-        """The frame with its text, where it stays cut behind the first stop text."""
-        if frame.committed or frame.mode == "ar":
-            frame = self._stopped(frame)
+        """The frame with its text; a committed one is cut behind the first stop text."""
+        ids = frame.tokens.tolist()
+        if frame.committed:
+            frame = self._finished(frame, ids)
+        elif frame.mode == "ar":
+            return replace(frame, text=self.reader.read(ids, settled=len(ids)).text)
         return replace(frame, text=self.session.tokenizer.decode(frame.tokens.tolist()))
 
-    def _stopped(self, frame: Frame) -> Frame:
-        """The frame, cut after the token that completes the first stop text, if there is one."""
-        before = [int(token) for done in self.committed for token in done.tokens]
-        tokens = frame.tokens.tolist()
-        if not self._stop_positions([*before, *tokens]):
+    def _finished(self, frame: Frame, ids: list[int]) -> Frame:
+        """A committed frame, cut after the token that completes the first stop text, if any."""
+        self.reader.finish(ids, last=frame.finish_reason is not None)
+        if (stop := self.reader.stopped) is None:
             return frame
-        count, found = next(
-            (n, found)
-            for n in range(len(tokens) + 1)
-            if (found := self._stop_positions([*before, *tokens[:n]]))
-        )
-        self.text_end = min(found)
-        reason = "stop" if frame.committed else None
-        return replace(frame, tokens=frame.tokens[:count], finish_reason=reason)
+        count = stop.tokens - sum(len(done.tokens) for done in self.committed)
+        return replace(frame, tokens=frame.tokens[:count], finish_reason="stop")
 
-    def _stop_positions(self, ids: list[int]) -> list[int]:
-        """Indices in the answer's text at which stop texts begin."""
-        text = self._answer(ids).text if self.settings.stop else ""
-        return [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
+    def _new_reader(self) -> AnswerReader:
+        tokenizer, stop = self.session.tokenizer, self.settings.stop
+        return AnswerReader(tokenizer, self.stop_ids, stop, raw=self.raw)
 
     def _answer(self, ids: list[int]) -> Answer:
-        if not self.raw:
-            return parse_answer(self.session.tokenizer, ids, self.stop_ids)
-        kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        return Answer(self.session.tokenizer.decode(kept, special=True), None, ())
+        reader = self._new_reader()
+        reader.finish(ids)
+        return reader.answer()
 
     def said(self) -> Sequence[Message]:
         """The messages that later questions see of it: none without a finished canvas."""

@@ -1,7 +1,8 @@
 """Baseline: an autoregressive model, run through mlx-lm in turn with the diffusion model.
 
 Both models get the same prompts behind the same number of positions. The baseline writes as many
-tokens as a canvas holds, greedily and past any stop: its time per token depends on no text.
+tokens as a canvas holds, greedily and past any stop: its time per token depends on no text. A
+folder that scripts/bench/as_gemma4.py made of the model itself is a baseline on equal weights.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..checkpoint.config import MODEL_TYPE
-from ..checkpoint.files import read_object
+from ..checkpoint.files import read_object, read_optional
 from ..checkpoint.shards import read_headers
 from ..conversation.session import Session
 from ..errors import FitError, ProfileError, one_line
@@ -28,6 +29,9 @@ from ..text.chat import Message, render_prompt
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .statistics import percentiles
 from .workload import Question, Workload, filled, subject_of
+
+AS_GEMMA4 = "scripts/bench/as_gemma4.py"
+NOTED, GEMMA4 = "conversion.json", "gemma4_text"  # its manifest, and the layout that it names there
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Baseline:
     name: str
     network: Any
     tokenizer: Tokenizer
+    source: str | None = None  # the checkpoint that as_gemma4.py made the folder of
     clock: Callable[[], float] = time.perf_counter
     memory_bytes: int = 0  # of its weights, which MLX's peak includes
     records: list[BaselineRecord] = field(default_factory=list)
@@ -84,6 +89,7 @@ class Baseline:
         own_rate = len(token_ms) / (sum(token_ms) / 1e3)
         return {
             "name": self.name,
+            "source": self.source,
             "answers": len(self.records),
             "prefill_tokens_per_second": percentiles(
                 [record.prompt_tokens / record.prefill_seconds for record in self.records]
@@ -103,7 +109,7 @@ def require_autoregressive(name: str, folder: Path) -> None:
     if read_object(folder / "config.json").get("model_type") == MODEL_TYPE:
         raise ProfileError(
             f"--baseline {name} is a DiffusionGemma checkpoint, expected an autoregressive model "
-            "such as Gemma 4."
+            f"such as Gemma 4; {AS_GEMMA4} writes it as one."
         )
 
 
@@ -134,7 +140,15 @@ def load_baseline(name: str, folder: Path, session: Session, *, force: bool = Fa
             f"--baseline {name}: the tokenizer has {tokenizer.vocab_size} ids, the model "
             f"{vocab_size}; the tokenizer belongs to another checkpoint."
         )
-    return Baseline(name, network, tokenizer, memory_bytes=mx.get_active_memory() - before)
+    taken = mx.get_active_memory() - before
+    return Baseline(name, network, tokenizer, _source(folder), memory_bytes=taken)
+
+
+def _source(folder: Path) -> str | None:
+    """The checkpoint that a folder was made of, as as_gemma4.py notes it; None for any other."""
+    noted = read_optional(folder / NOTED)
+    source = noted.get("source") if noted.get("layout") == GEMMA4 else None
+    return source if isinstance(source, str) else None
 
 
 def _require_fit(name: str, folder: Path, session: Session) -> None:

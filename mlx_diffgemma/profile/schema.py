@@ -194,6 +194,7 @@ PROFILE = {
     "baseline": Optional(
         {
             "name": "text",
+            "source": "text?",
             "answers": "whole",
             "prefill_tokens_per_second": "number",
             "token_ms": PERCENTILES,
@@ -220,7 +221,7 @@ PROFILE = {
 }
 
 ADDED = frozenset(
-    {"complete", "sampler.ar", "model.modes", "ar"}
+    {"complete", "sampler.ar", "model.modes", "ar", "baseline.source"}
 )  # keys that files of version 1 from before them lack
 
 

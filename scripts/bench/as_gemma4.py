@@ -1,7 +1,7 @@
 """A DiffusionGemma folder as the Gemma 4 folder that its causal encoder and tied head are.
 
-    python scripts/bench/as_gemma4.py MODEL OUT       MODEL: a folder, or an embedded checkpoint
-    mlx_lm.generate --model OUT --prompt "..." --temp 0
+    python scripts/bench/as_gemma4.py MODEL OUT     MODEL: a folder, tiny-chat, or a repository
+    mlx_lm.generate --model OUT --prompt "..."               that was downloaded before
 
 transformers' Gemma4ForCausalLM loads a folder of plain numbers strictly, mlx-lm's gemma4_text also
 a packed one: every number and every packed integer is the source's own. Left out are the vision
@@ -30,7 +30,7 @@ from mlx_diffgemma.checkpoint.config import (
     ModelConfig,
 )
 from mlx_diffgemma.checkpoint.files import is_there
-from mlx_diffgemma.checkpoint.hub import find_model
+from mlx_diffgemma.checkpoint.hub import known_folder
 from mlx_diffgemma.checkpoint.quantization import KEYS as QUANTIZATION
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.convert.bind import bind
@@ -45,7 +45,7 @@ from mlx_diffgemma.convert.state import MANIFEST, Workspace
 from mlx_diffgemma.convert.table import Output, packed_outputs
 from mlx_diffgemma.convert.transfer import small_cache
 from mlx_diffgemma.convert.write import ShardWriter, write_synced
-from mlx_diffgemma.errors import ConvertError, DiffGemmaError, one_line
+from mlx_diffgemma.errors import CheckpointError, ConvertError, DiffGemmaError
 from mlx_diffgemma.machine.dtypes import FLOATS, ITEM_BYTES, mlx_dtype
 from mlx_diffgemma.machine.files import json_bytes, read_json
 from mlx_diffgemma.model.memory import sized
@@ -277,7 +277,8 @@ def write_gemma4(
         workspace.publish(replaced)
     except OSError as error:
         workspace.leave()
-        raise ConvertError(f"{error.filename or out}: {one_line(error)}; mend that.") from error
+        where, said = error.filename or workspace.folder, error.strerror or str(error)
+        raise ConvertError(f"{where}: {said}; mend that, then run the same again.") from error
     except BaseException:
         workspace.leave()
         raise
@@ -360,6 +361,23 @@ def _write_small_files(
 # --- the command ---------------------------------------------------------------------------------
 
 
+def open_source(model: str) -> SourceCheckpoint:
+    """The checkpoint; CheckpointError where there is none, or one that was never trained for ar."""
+    folder = known_folder(model)
+    if folder is None or not model:
+        raise CheckpointError(
+            f"{model!r} is no folder and not in the local Hub cache, expected a DiffusionGemma "
+            "checkpoint; `hf download` fetches a repository."
+        )
+    source = open_checkpoint(folder, name=model)
+    if "ar" not in source.config.modes:
+        raise CheckpointError(
+            f"{model} was trained without the next-token loss and writes noise as Gemma 4, "
+            "expected a checkpoint with mode ar such as tiny-chat."
+        )
+    return source
+
+
 def show_progress(done: int, total: int) -> None:
     """A line on a terminal that is written over."""
     if sys.stderr.isatty():
@@ -372,16 +390,18 @@ def main() -> None:
         description=(__doc__ or "").partition("\n")[0],
         epilog="MODEL is left as it is. An interrupted run goes on where it stopped.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a DiffusionGemma folder, or tiny-chat")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a folder, tiny-chat, or a repository in the local Hub cache"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
     arguments = parser.parse_args()
     try:
-        folder = find_model(arguments.model, offline=True).folder
-        source = open_checkpoint(folder)
+        source = open_source(arguments.model)
         tensors = write_gemma4(source, arguments.out, show_progress)
     except DiffGemmaError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
     total = sum(tensor.output.num_bytes for tensor in tensors)
     print(f"{arguments.out}: {len(tensors)} tensors, {sized(total)}, as Gemma 4's text model")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_diffgemma.text.answer import THOUGHT
 from mlx_diffgemma.text.template import render
 from mlx_diffgemma.text.tokenizer import Tokenizer
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, QUOTE
@@ -43,11 +44,12 @@ class Example:
     @property
     def expected(self) -> str:
         """The whole answer up to its end, with the markers of thoughts and calls."""
-        return (
-            f"<|channel>thought\n{self.thought}\n<channel|>{self.answer}"
-            if self.think
-            else self.answer
-        )
+        return self.thinking + self.answer
+
+    @property
+    def thinking(self) -> str:
+        """The thought as the model writes it; empty where none is asked for."""
+        return f"<|channel>{THOUGHT}\n{self.thought}\n<channel|>" if self.think else ""
 
     def prompt(self, tokenizer: Tokenizer) -> str:
         """The text that the checkpoint's chat template makes of it."""

@@ -190,10 +190,11 @@ def a_fact(rng: random.Random) -> Fact:
     if kind == "sound":
         wordings = ("What sound does a {x} make?", "What does a {x} do?", "Which sound has a {x}?")
         return Fact(kind, of, wordings, f"A {of} {short}.", short)
-    asks = tuple(
-        f"{begin} {kind} of {{x}}{end}" for begin, end in (("What is the", "?"), ("Name the", "."))
+    wordings = (
+        f"What is the {kind} of {{x}}?",
+        f"{capitalised(kind)} of {{x}}?",
+        f"Name the {kind} of {{x}}.",
     )
-    wordings = (asks[0], f"{capitalised(kind)} of {{x}}?", asks[1])
     return Fact(kind, of, wordings, f"The {kind} of {of} is {short}.", short)
 
 

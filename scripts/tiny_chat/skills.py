@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from . import simple, stories, tools
 from .example import Example, Maker
@@ -47,10 +47,13 @@ def held_out(skill: str, number: int, seed: int = 1) -> list[Example]:
             break
         example = _of(skill, rng.choice(MAKERS)(rng))
         if example and example.held_out:
-            found.setdefault(
-                json.dumps(asdict(replace(example, answer="", key="", thought=""))), example
-            )
+            found.setdefault(_prompt(example), example)
     return list(found.values())
+
+
+def _prompt(example: Example) -> str:
+    """All that the prompt is made of."""
+    return json.dumps([example.messages, example.system, example.tools, example.think])
 
 
 def _of(skill: str, example: Example) -> Example | None:
@@ -66,5 +69,4 @@ def is_right(example: Example, text: str) -> bool:
     """True where `text`, the answer without its end, is right; of a story, where it is one."""
     if example.skill != "story":
         return text == example.expected
-    thought = f"<|channel>thought\n{example.thought}\n<channel|>" if example.think else ""
-    return stories.is_story(text.removeprefix(thought), example.messages[-1]["content"])
+    return stories.is_story(text.removeprefix(example.thinking), example.messages[-1]["content"])

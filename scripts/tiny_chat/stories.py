@@ -89,7 +89,8 @@ def _one_of(options: Iterable[str]) -> str:
 
 
 _GRAMMAR = re.compile(
-    rf"Once there was an? {_one_of(MOODS)} (?P<hero>{_one_of(ANIMALS)}) called (?P<n>{_one_of(NAMES)})\. "
+    rf"Once there was an? {_one_of(MOODS)} (?P<hero>{_one_of(ANIMALS)}) "
+    rf"called (?P<n>{_one_of(NAMES)})\. "
     rf"(?P=n) lived {_one_of(HOMES)}\. "
     rf"One {_one_of(TIMES)} (?P=n) found an? {_one_of(COLOURS)} (?P<thing>{_one_of(THINGS)})\. "
     rf"Then an? {_one_of(ANIMALS)} called (?P<f>{_one_of(NAMES)}) came and "

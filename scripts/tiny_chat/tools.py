@@ -18,7 +18,7 @@ PARAMETERS = {
     "add": {"a": ("integer", "First"), "b": ("integer", "Second")},
     "timer": {"minutes": ("integer", "Minutes")},
 }
-WEATHERS = "sunny cloudy rainy windy foggy snowy stormy".split()
+WEATHERS = ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy", "stormy")
 
 
 @dataclass(frozen=True)

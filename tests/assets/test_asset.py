@@ -1,4 +1,4 @@
-"""The embedded checkpoint: an ordinary folder, whole, small and in float16."""
+"""tiny-sudoku: an ordinary folder, whole, small and in float16; the names of what is embedded."""
 
 import json
 import shutil
@@ -237,7 +237,7 @@ def test_an_answer_fills_the_canvas_with_its_stop_id(puzzles):
 
 def test_embedded_folders_are_found_by_name_alone():
     assert list(EMBEDDED) == ["tiny-chat", "tiny-sudoku"]
-    assert FOLDER.is_dir()
+    assert all(embedded_folder(name).is_dir() for name in EMBEDDED)
     for name in [
         "",
         ".",

@@ -245,3 +245,47 @@ def test_raw_drops_no_other_option(run: Any, arguments: tuple[str, ...], named: 
 def test_a_report_has_no_draft_to_keep(run: Any, command: str) -> None:
     """An option that a command does not know is refused, not taken and left out."""
     assert_one_line(run(*command.split(), "--keep-draft"), 2, "--keep-draft")
+
+
+# --- modes
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        (("--temperature", 0.5), "--temperature ... ar or auto ... diffusion ... --mode"),
+        (("--temperature", 0), "--temperature ... ar or auto ... diffusion ... --mode"),
+        (("--top-k", 0), "--top-k ... ar or auto ... diffusion ... --mode"),
+        (("--lookup",), "--lookup ... ar or auto ... diffusion ... --mode"),
+        (("--mode", "ar", "--steps", 3), "--steps ... diffusion or auto ... ar ... --mode"),
+        (("--mode", "ar", "--t-min", 0), "--t-min ... diffusion or auto ... ar ... --mode"),
+        (("--mode", "ar", "--auto-times", "1,2"), "--auto-times ... auto ... ar ... --mode auto"),
+        (("--mode", "ar", "--top-k", -1), "--top-k is -1 ... at least 0"),
+        (("--mode", "ar", "--top-p", 0), "--top-p is 0.0 ... above 0 up to 1"),
+        (("--mode", "ar", "--temperature", "nan"), "--temperature is nan ... at least 0"),
+        (("--mode", "auto", "--auto-times", "1"), "--auto-times ... 1.0 ... 447,18.1"),
+        (("--mode", "auto", "--auto-times", "a,b"), "--auto-times is 'a,b' ... STEP_MS,TOKEN_MS"),
+        (("--mode", "auto", "--auto-times", "-1,2"), "--auto-times ... -1.0 ... above 0"),
+        (("--mode", "auto", "--auto-times", "inf,inf"), "--auto-times ... inf ... at most one"),
+        (("--mode", "AR"), "--mode ... 'AR' ... 'diffusion', 'ar', 'auto'"),
+    ],
+)
+def test_an_option_of_another_mode_is_bad_usage(
+    run: Any, options: tuple[object, ...], facts: str
+) -> None:
+    """Before a model is looked for."""
+    assert_one_line(run("generate", "Hi", "--model", "no/where", *options), 2, facts)
+
+
+def test_a_mode_that_a_checkpoint_does_not_have_is_refused_before_it_is_loaded(run: Any) -> None:
+    for command in (("generate", "."), ("chat",)):
+        done = run(*command, "--model", "tiny-sudoku", "--mode", "ar")
+        assert_one_line(done, 2, "tiny-sudoku ... next-token loss ... --mode is ar ... diffusion")
+
+
+@pytest.mark.parametrize("option", ["--mode", "--temperature", "--lookup", "--auto-times"])
+def test_a_template_has_no_mode(run: Any, option: str) -> None:
+    """It is always denoised: its help does not show what it does not take."""
+    assert option not in run("fill", "--help").stdout.replace("--model", "")
+    assert option in run("generate", "--help").stdout
+    assert_one_line(run("fill", "[[...]]", option, "1"), 2, f"No such option: {option}")

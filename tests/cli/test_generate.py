@@ -10,6 +10,7 @@ from facts import assert_says
 from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.cli.answer.turn import summary
 
 KEYS = [
     "text",
@@ -22,6 +23,10 @@ KEYS = [
     "images",
     "videos",
     "puzzle",
+    "mode",
+    "segments",
+    "router",
+    "lookup",
     "generated_tokens",
     "canvases",
     "steps",
@@ -50,6 +55,7 @@ SAMPLER = [
     "confidence_threshold",
     "stop",
     "exact_self_conditioning",
+    "ar",
 ]
 
 
@@ -64,7 +70,9 @@ def as_json(result: Any) -> dict[str, Any]:
 def timeless(reply: dict[str, Any]) -> dict[str, Any]:
     """A reply without what differs from run to run."""
     measured = ("seconds", "tokens_per_second", "positions_per_second", "peak_memory_bytes")
-    return {key: value for key, value in reply.items() if key not in measured}
+    segments = [{**segment, "seconds": 0.0} for segment in reply["segments"]]
+    kept = {key: value for key, value in reply.items() if key not in measured}
+    return {**kept, "segments": segments}
 
 
 # --- text
@@ -326,3 +334,54 @@ def test_what_a_template_ignores_is_one_line_beside_the_answer(
     note, rest = noted.stderr.split("\n", 1)
     assert_says(note, "note: the chat template ignores think")
     assert rest == plain.stderr
+
+
+# --- modes
+
+
+@pytest.mark.parametrize(
+    ("mode", "segments", "canvases"),
+    [
+        (("diffusion",), ["diffusion"], 1),
+        (("ar",), ["ar"], 0),
+        (("auto", "--auto-times", "inf,1"), ["ar"], 0),
+        (("auto", "--auto-times", "1,inf"), ["diffusion"], 1),
+    ],
+)
+def test_each_mode_answers(
+    run: Any, mode: tuple[str, ...], segments: list[str], canvases: int
+) -> None:
+    given = ("--model", "tiny-chat", "--seed", 1, "--json")
+    reply = as_json(run("generate", "What is 17 + 25?", *given, "--mode", *mode))
+    assert (reply["text"], reply["mode"]) == ("17 + 25 = 42.", mode[0])
+    assert (reply["finish_reason"], reply["generated_tokens"]) == ("stop", 14)
+    assert [segment["mode"] for segment in reply["segments"]] == segments
+    assert (reply["canvases"], len(reply["steps"])) == (canvases, canvases)
+    assert (reply["sampler"]["ar"] is None) == (mode[0] == "diffusion")
+    assert (reply["router"] is None) == (mode[0] != "auto")
+    if mode[0] == "auto":
+        times = [reply["router"][name] for name in ("step_ms", "token_ms")]
+        assert times == [None if given == "inf" else 1.0 for given in mode[2].split(",")]
+        assert [each["mode"] for each in reply["router"]["decisions"]] == segments
+
+
+def test_options_of_mode_ar_reach_its_sampler(run: Any, random_folder: Path) -> None:
+    options = ("--temperature", 0.5, "--top-k", 0, "--top-p", 0.5, "--min-p", 0)
+    given = ("generate", "Hi", "--model", random_folder, "--max-tokens", 2, "--seed", 1, "--json")
+    reply = as_json(run(*given, "--mode", "ar", *options))
+    assert reply["sampler"]["ar"] == {"temperature": 0.5, "top_k": 0, "top_p": 0.5, "min_p": 0.0}
+
+
+def test_an_answer_is_summed_up_in_each_mode(random_folder: Path) -> None:
+    """A terminal's last line; here of what a Reply says."""
+    session = dg.load(random_folder)
+    for settings, way in (
+        (dg.Settings(seed=1, max_tokens=8), "tokens/s, 3 steps, cut at --max-tokens, seed 1"),
+        (dg.Settings(seed=1, max_tokens=3, mode="ar"), "tokens/s, ar, cut at --max-tokens, seed 1"),
+        (
+            dg.Settings(seed=1, max_tokens=9, mode="auto", auto_times=(1, 1000)),
+            "tokens/s, auto: 3 steps and 1 token by ar, cut at --max-tokens, seed 1",
+        ),
+    ):
+        session.reset()
+        assert summary(session.ask("Hi", settings=settings)).endswith(way)

@@ -9,10 +9,10 @@ from facts import raises
 from fake_model import tiny_config
 
 from mlx_diffgemma.checkpoint.config import ModelConfig
-from mlx_diffgemma.checkpoint.generation import SamplerDefaults
+from mlx_diffgemma.checkpoint.generation import SamplerDefaults, TokenDefaults
 from mlx_diffgemma.checkpoint.places import Place
 from mlx_diffgemma.errors import CheckpointError, DiffGemmaError, SettingsError
-from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.generation.settings import Settings, merged
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -27,6 +27,12 @@ REFUSED = {
     "t_max": ((0.0, INFINITY, 1e308, [0.8]), "above 0"),
     "confidence_threshold": ((0.0, -1), "above 0"),
 }
+REFUSED_IN_AR = {
+    "temperature": ((-0.5, NAN, INFINITY, "1", True), "at least 0"),
+    "top_k": ((-1, 2.0, True), "at least 0"),
+    "top_p": ((0, -0.1, 1.5, NAN), "above 0 up to 1"),
+    "min_p": ((2, -0.1, NAN), "at least 0 up to 1"),
+}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,94 @@ def test_a_value_out_of_range_is_refused_in_one_line(
 ) -> None:
     with raises(SettingsError, f"{name} is {value!r}", allowed):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [(n, value, allowed) for n, (values, allowed) in REFUSED_IN_AR.items() for value in values],
+)
+def test_a_value_of_mode_ar_out_of_range_is_refused_in_one_line(
+    name: str, value: object, allowed: str
+) -> None:
+    with raises(SettingsError, f"{name} is {value!r}", allowed):
+        Settings(mode="ar", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        *((-1, 2), (0, 1), (1, NAN), (1,), (1, 2, 3, 4), (INFINITY, INFINITY)),
+        *("1,2", 5, (True, 1), ("1", 2), (1, 2, -3)),
+    ],
+)
+def test_times_that_are_none_are_refused(times: object) -> None:
+    with raises(SettingsError, "auto_times is", "expected milliseconds above 0"):
+        Settings(mode="auto", auto_times=times)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "times", [(1, 2), [447, 18.1], (INFINITY, 1), (1, INFINITY), (1, 2, 3), (1, 2, INFINITY)]
+)
+def test_times_may_be_infinite_and_have_a_third(times: tuple[float, ...]) -> None:
+    assert Settings(mode="auto", auto_times=times).auto_times == tuple(times)
+
+
+OTHER_MODES = [
+    ("diffusion", {"temperature": 0}, "ar or auto"),  # 0 is a setting, too
+    ("diffusion", {"top_k": 0}, "ar or auto"),
+    ("diffusion", {"top_p": 0.9}, "ar or auto"),
+    ("diffusion", {"min_p": 0.0}, "ar or auto"),
+    ("diffusion", {"lookup": True}, "ar or auto"),
+    ("diffusion", {"auto_times": (1, 2)}, "auto"),
+    ("ar", {"auto_times": (1, 2)}, "auto"),
+    ("ar", {"entropy_bound": 0.1}, "diffusion or auto"),
+    ("ar", {"stability_threshold": 0}, "diffusion or auto"),
+    ("ar", {"exact_self_conditioning": True}, "diffusion or auto"),
+]
+
+
+@pytest.mark.parametrize(("mode", "given", "modes"), OTHER_MODES)
+def test_a_setting_of_another_mode_is_refused_with_both_named(
+    mode: str, given: dict[str, object], modes: str
+) -> None:
+    (name,) = given
+    with raises(SettingsError, f"{name} is for mode {modes}, and the mode is {mode} ... {modes}"):
+        Settings(mode=mode, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["AR", "", None, ["ar"]])
+def test_an_unknown_mode_is_refused(mode: object) -> None:
+    with raises(SettingsError, f"mode is {mode!r} ... diffusion, ar, auto"):
+        Settings(mode=mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "times", "certain"),
+    [
+        ("diffusion", None, "diffusion"),
+        ("ar", None, "ar"),
+        ("auto", None, "auto"),
+        ("auto", (1, 2), "auto"),
+        ("auto", (INFINITY, 2), "ar"),
+        ("auto", (1, INFINITY), "diffusion"),
+    ],
+)
+def test_infinite_times_make_the_mode_certain(
+    mode: str, times: tuple[float, float] | None, certain: str
+) -> None:
+    assert Settings(mode=mode, auto_times=times).certain_mode == certain
+
+
+def test_fields_given_beside_settings_are_merged() -> None:
+    given = Settings(seed=3, mode="ar")
+    assert merged(given, {"temperature": 0, "max_tokens": None}) == replace(given, temperature=0)
+    assert merged(None, {"mode": "ar", "temperature": 0}) == Settings(mode="ar", temperature=0)
+    with raises(SettingsError, "seed is given"):
+        merged(given, {"seed": 3})
+    with pytest.raises(TypeError, match="sed"):
+        merged(given, {"sed": 3})
+    with pytest.raises(TypeError, match="sed"):
+        merged(given, {"sed": None})
 
 
 @pytest.mark.parametrize(
@@ -215,6 +309,29 @@ def test_a_bad_value_of_the_checkpoint_is_an_error_of_its_file_where_it_is_used(
         Settings().resolved(config, seed=0)
     given = Settings(**{name: getattr(OWN, name)}).resolved(config, seed=0)
     assert given.sampler == OWN
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", "x"), ("top_k", -1), ("top_p", 0.0)])
+def test_a_bad_value_of_the_checkpoint_harms_the_mode_that_uses_it(
+    name: str, value: object
+) -> None:
+    own = replace(TokenDefaults(), **{name: value})  # type: ignore[arg-type]
+    config = replace(shipped(**{name: name}), token_sampler=own)
+    for mode in ("ar", "auto"):
+        with raises(CheckpointError, f"{FILE}: {name} is {value!r}", "give", name):
+            Settings(mode=mode).resolved(config, seed=0)
+    assert Settings().resolved(config, seed=0).sampler == OWN
+    broken = replace(config, token_sampler=TokenDefaults(), sampler=replace(OWN, t_max=-1.0))
+    assert Settings(mode="ar").resolved(broken, seed=0).tokens == TokenDefaults()
+    assert Settings(mode="ar", temperature=0).resolved(broken, seed=0).tokens.temperature == 0
+
+
+def test_a_mode_that_a_model_was_not_trained_for_is_refused_by_its_name() -> None:
+    config = replace(tiny_config(), modes=("diffusion",))
+    Settings().require_trained(config, "some-model")
+    for mode in ("ar", "auto"):
+        with raises(SettingsError, f"some-model ... next-token loss ... mode is {mode}"):
+            Settings(mode=mode).require_trained(config, "some-model")
 
 
 def test_defaults_made_in_python_are_the_checkpoints_too() -> None:

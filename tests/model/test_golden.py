@@ -32,7 +32,12 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 CASES: dict[str, Any] = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
 SHOWN: dict[str, Any] = json.loads((GOLDEN / "shown.json").read_text(encoding="utf-8"))
 GENERATED = [name for name, entry in CASES.items() if "sampler" in entry]
-ENTRIES = CASES | {f"shown_{name}": entry for name, entry in SHOWN.items()}
+WRITTEN: dict[str, Any] = json.loads((GOLDEN / "written.json").read_text(encoding="utf-8"))
+ENTRIES = CASES | {
+    f"{kind}_{name}": entry
+    for kind, entries in (("shown", SHOWN), ("written", WRITTEN))
+    for name, entry in entries.items()
+}
 ROUNDED = [name for name, entry in CASES.items() if "rms_from_float32" in entry]
 GPU_FACTOR = 10  # a GPU's exponentials and order of summation; a token still cannot change
 
@@ -100,6 +105,19 @@ def assert_golden(case: Golden, model: dg.Model, prefix: dg.Prefix, factor: floa
         assert_close(got, arrays[key], tolerances["logits"] * factor, key)
         processed = mx.array(arrays["logits"])[None] / case.entry["temperature"]
         soft = model.soft_embedding(processed)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_next_tokens(name: str, golden: Any, factor: float) -> None:
+    """In one pass, and token by token behind a prefix that the window has left in part."""
+    case: Golden = golden(f"written_{name}")
+    model, tokens = dg.load_model(case.folder), case.ids("prompt")
+    want, tolerance = case.arrays["logits"], case.entry["tolerances"]["logits"] * factor
+    hidden = model.encode_hidden(tokens, model.new_prefix())
+    assert_close(model.logits(hidden)[0, -len(want) :], want, tolerance, "one pass")
+    prefix = model.encode(tokens[: -len(want)])
+    steps = [model.step(token, prefix) for token in tokens[-len(want) :]]
+    assert_close(mx.concatenate(steps), want, tolerance, "steps")
 
 
 # --- with images

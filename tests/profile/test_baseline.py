@@ -129,6 +129,27 @@ def test_adaptive_prompts_keep_their_own_length(gemma: Path, shallow: Session) -
     assert any(a != b for a, b in pairwise(own))
 
 
+def test_a_folder_names_the_checkpoint_that_it_was_made_of(
+    gemma: Path, shallow: Session, tmp_path: Path, measured: Measurement
+) -> None:
+    """Those of as_gemma4.py alone: any conversion leaves a manifest."""
+    copy = Path(shutil.copytree(gemma, tmp_path / "copy"))
+    assert load_baseline("copy", copy, shallow).source is None
+    noted = {"layout": "gemma4_text", "source": "tiny-chat"}
+    (copy / "conversion.json").write_text(json.dumps(noted))
+    assert load_baseline("copy", copy, shallow).source == "tiny-chat"
+    (copy / "conversion.json").write_text(json.dumps({"source": {"id": "tiny-chat"}}))
+    assert load_baseline("copy", copy, shallow).source is None
+    profile = to_json(measured)
+    assert "autoregressive: gemma, 5 answers" in "\n".join(lines(profile))
+    profile["baseline"]["source"] = "tiny-chat"
+    assert list(problems(profile)) == []
+    assert "autoregressive: gemma (tiny-chat as Gemma 4), 5 answers" in "\n".join(lines(profile))
+    del profile["baseline"]["source"]  # of an earlier version
+    assert list(problems(profile)) == []
+    assert "autoregressive: gemma, 5 answers" in "\n".join(lines(profile))
+
+
 def test_what_is_no_baseline(gemma: Path, shallow: Session, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(gemma, tmp_path / "copy"))
 
@@ -136,7 +157,8 @@ def test_what_is_no_baseline(gemma: Path, shallow: Session, tmp_path: Path) -> N
         with raises(error, facts, most=1000):  # with what mlx-lm says
             load_baseline("x", folder, shallow)
 
-    refused(dg.ProfileError, "--baseline x ... DiffusionGemma", Path(shallow.info.path))
+    facts = "--baseline x ... DiffusionGemma ... scripts/bench/as_gemma4.py"
+    refused(dg.ProfileError, facts, Path(shallow.info.path))
     (copy / "config.json").write_text(json.dumps(GEMMA | {"model_type": "bert"}))
     refused(dg.ProfileError, "model_type 'bert' ... cannot be loaded ... mlx-lm")
     (copy / "config.json").write_text(json.dumps(GEMMA | {"hidden_size": 48}))

@@ -103,6 +103,43 @@ class Oracle:
             self.model.model.encoder(input_ids=ids, **{CACHE: cache}, **given)
         return cache
 
+    def next_logits(self, tokens: Sequence[int]) -> F32:
+        """Softcapped logits [L, V] of the token behind each of `tokens`: encoder and tied head.
+
+        The head's product is rounded to the dtype and capped in float32, as `forward` does it.
+        """
+        cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
+        cap = self.model.config.text_config.final_logit_softcapping
+        with torch.no_grad():
+            output = self.model.model.encoder(
+                input_ids=torch.tensor([list(tokens)]), **{CACHE: cache}
+            )
+            raw = self.model.lm_head(output.last_hidden_state).float()
+            return (torch.tanh(raw / cap) * cap)[0].numpy()
+
+    def router_gap(self, tokens: Sequence[int]) -> float:
+        """The smallest lead of a chosen expert's score over one not chosen, of the encoder pass.
+
+        A gap within rounding is a tie: engines choose differently, and no logits agree behind it.
+        """
+        text, gaps = self.model.config.text_config, []
+
+        def noted(_: Any, __: Any, scores: torch.Tensor) -> None:
+            ranked = scores.flatten(0, -2).sort(dim=-1, descending=True).values
+            k = text.top_k_experts
+            gaps.append(float((ranked[:, k - 1] - ranked[:, k]).min()))
+
+        modules = self.model.model.encoder.named_modules()
+        routers = [module for name, module in modules if name.endswith("router.proj")]
+        hooks = [router.register_forward_hook(noted) for router in routers]
+        try:
+            self.encode(tokens)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        assert len(gaps) == len(routers) == text.num_hidden_layers
+        return min(gaps)
+
     def _masks(self, ids: torch.Tensor, cache: Any) -> Any:
         """Masks in which an image sees itself: the encoder computes them itself, and drops them.
 

@@ -49,7 +49,7 @@ def read_text(words: Sequence[str], file: Path | None, wanted: RequiredText) -> 
     `-` among the words is standard input: beside a text or a file both are joined, with a blank
     line between them, in the order given; a file comes first. As it is, a text has all its bytes,
     the line break and a byte order mark too, and nothing comes between two. ArgumentError: none
-    given, or more; FileError: unreadable or not UTF-8; PromptError: empty, where it is not optional.
+    given, or more; FileError: unreadable or not UTF-8; PromptError: empty where not optional.
     """
     sources = _sources(words, file, wanted)
     parts = [_read(source, wanted, alone=len(sources) == 1) for source in sources]

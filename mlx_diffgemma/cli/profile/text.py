@@ -153,7 +153,8 @@ def _sustained(sustained: Values, answers: Sequence[Values]) -> Iterator[str]:
 def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
     token = baseline["token_ms"]
     answers = counted(baseline["answers"], "answer")
-    yield f"autoregressive: {baseline['name']}, {answers} in turn, by mlx-lm"
+    made_of = f" ({source} as Gemma 4)" if (source := baseline.get("source")) else ""
+    yield f"autoregressive: {baseline['name']}{made_of}, {answers} in turn, by mlx-lm"
     yield (
         f"  {token['p50']:.4g} ms a token (p10 {token['p10']:.4g}, p90 {token['p90']:.4g}), "
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "

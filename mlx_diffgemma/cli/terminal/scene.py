@@ -26,14 +26,13 @@ Reader = Callable[[Frame], Parts]
 
 def turn_reader(turn: Turn) -> Reader:
     """The reader of a turn's frames, with the session's tokenizer."""
-    pieces = AnswerReader(turn.session.tokenizer, turn.stop_ids)
+    answer = AnswerReader(turn.session.tokenizer, turn.stop_ids)
 
     def read(frame: Frame) -> Parts:
         ids = frame.tokens.tolist()
         if frame.committed:
-            return pieces.finish(ids)
-        settled = len(ids) if frame.mode == "ar" else 0
-        return pieces.read(ids, settled)
+            return answer.finish(ids, last=frame.finish_reason is not None)
+        return answer.read(ids, settled=len(ids) if frame.mode == "ar" else 0)
 
     return read
 

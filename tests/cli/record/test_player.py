@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from mlx_diffgemma.cli.record.film import make_film
 from mlx_diffgemma.cli.record.pace import LONGEST, Pace
 from mlx_diffgemma.cli.record.player import HOLD_SECONDS, Player
 from mlx_diffgemma.cli.record.recording import Recording
@@ -165,3 +166,50 @@ def test_a_window_that_changes_while_paused_is_drawn_anew() -> None:
     drawn = scenes.play(recording(3))
     assert drawn[-1][0] > 0.5
     assert len(drawn) == 3
+
+
+def written(*segments: int, seconds: float = 0.5) -> Recording:
+    """Segments of so many tokens of mode ar, each of which shows its number."""
+    frames, parts, pieces = list[Frame](), {}, {}
+    for segment, count in enumerate(segments):
+        texts = tuple(f"{segment}.{n} " for n in range(count))
+        pieces[segment] = Parts(texts, "a" * count)
+        blank = replace(BLANK, canvas=segment, seconds=seconds, mode="ar")
+        for n in range(count):
+            arrays = (np.zeros(n + 1, dtype) for dtype in (np.int32, np.float32, np.bool_))
+            tokens, entropies, accepted = arrays
+            frames.append(
+                replace(blank, step=n, tokens=tokens, entropies=entropies, accepted=accepted)
+            )
+        frames.append(replace(frames[-1], committed=True))
+        parts[segment, count - 1, True] = pieces[segment]
+    return Recording(9, None, tuple(frames), parts, "", asked="ar", written=pieces)
+
+
+def test_tokens_come_at_their_times() -> None:
+    shown = Scenes().play(written(2, 1))
+    assert shown == [(0.0, "0.0"), (0.5, "0.1"), (1.0, "1.0")]
+
+
+def test_the_end_of_a_segment_takes_no_time_of_its_own() -> None:
+    """At any speed the end of a canvas is seen; tokens go on."""
+    scenes = Scenes()
+    scenes.play(written(64, 64, 64, seconds=0.001))
+    assert scenes.now == pytest.approx(0.191 + HOLD_SECONDS)
+
+
+def test_arrows_step_by_tokens() -> None:
+    scenes = Scenes([(0.1, "right"), (5.0, "right"), (6.0, "left"), (9.0, "q")])
+    shown = scenes.play(written(2, 2))
+    assert shown == [(0.0, "0.0"), (0.1, "0.1"), (5.0, "1.0"), (6.0, "0.1")]
+
+
+def test_pictures_of_tokens_keep_their_time() -> None:
+    """Bug: each of 192 tokens of a millisecond stood for a twelfth of a second."""
+    film = make_film(written(64, 64, 64, seconds=0.001), Pace())
+    assert film.starts == pytest.approx((0.0, 1 / 12, 2 / 12, 3 / 12), abs=0.002)
+    assert "2.63" in "".join(segment.text for line in film.pictures[-1].lines for segment in line)
+    gaps = [b - a for a, b in zip(film.starts, film.starts[1:], strict=False)]
+    assert min(gaps) >= 1 / 12 - 1e-9
+    slow = make_film(written(3), Pace(step_seconds=0.5))
+    assert slow.starts == (0.0, 0.5, 1.0)

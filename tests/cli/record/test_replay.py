@@ -432,3 +432,107 @@ def test_an_image_that_cannot_be_finished_leaves_the_one_before(
     assert_one_line(done, 1, "No space left on device")
     assert out.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["steps.svg"]
+
+
+# --- modes
+
+
+@pytest.fixture(scope="module")
+def modes(random_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Traces of mode ar, and of mode auto that ends with a token of mode ar behind a canvas."""
+    from typer.testing import CliRunner
+
+    from mlx_diffgemma.cli.app import app
+
+    place, files = tmp_path_factory.mktemp("modes"), {}
+    for name, options in (("ar", ["ar"]), ("auto", ["auto", "--auto-times", "1,1000"])):
+        files[name] = place / f"{name}.jsonl"
+        command = ["generate", "Hi", "--model", str(random_folder), "--max-tokens", "9"]
+        given = [*command, "--seed", "3", "--mode", *options, "--trace", str(files[name])]
+        assert CliRunner().invoke(app, given).exit_code == 0
+    return files
+
+
+def test_tokens_are_read_as_they_were_written(modes: dict[str, Path]) -> None:
+    lines = [json.loads(line) for line in modes["ar"].read_text(encoding="utf-8").splitlines()]
+    tokens = [line for line in lines if line["type"] == "token"]
+    recording = read_recording(modes["ar"])
+    written = [frame for frame in recording.frames if not frame.committed]
+    assert (recording.modes, recording.asked, len(written)) == ({"ar"}, "ar", 9)
+    for frame, line in zip(written, tokens, strict=True):
+        assert (frame.canvas, frame.step) == (line["canvas"], line["step"])
+        assert (frame.tokens[-1], len(frame.tokens)) == (line["token"], line["step"] + 1)
+        assert frame.entropies[-1] == pytest.approx(line["entropy"])
+        assert (frame.seconds, frame.top_probability) == (line["seconds"], line["top_probability"])
+        parts = recording.read(frame)
+        assert (parts.pieces[-1], parts.roles[-1]) == (line["piece"], line["role"])
+        assert len(parts.pieces) == len(parts.roles) == len(frame.tokens)
+
+
+def test_traces_of_all_modes_are_replayed_and_drawn(
+    run: Any, modes: dict[str, Path], tmp_path: Path
+) -> None:
+    titles = {"ar": "token by token", "auto": "out of noise, then written token by token"}
+    for name, file in modes.items():
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        done = run("replay", file)
+        assert (done.exit_code, done.stdout.rstrip("\n")) == (0, lines[-1]["answer"].rstrip("\n"))
+        image, page = tmp_path / f"{name}.svg", tmp_path / f"{name}.html"
+        assert run("replay", file, "--svg", image, "--html", page).exit_code == 0
+        content = image.read_text(encoding="utf-8")
+        ElementTree.fromstring(content)
+        assert titles[name] in content
+        assert (">accepted</text>" in content) == (name == "auto")
+        assert f"<h1>Text {'written ' if name == 'ar' else 'coming '}" in page.read_text()
+
+
+def test_an_interrupted_trace_of_mode_ar_keeps_its_tokens(
+    run: Any, modes: dict[str, Path], tmp_path: Path
+) -> None:
+    whole = modes["ar"].read_text(encoding="utf-8").splitlines(keepends=True)
+    answer = json.loads(whole[-1])["answer"]
+    file = tmp_path / "part.jsonl"
+    for lines, tokens in ((4, 2), (10, 8), (13, 9)):  # a header, a segment, 8 tokens, a commit
+        file.write_text("".join(whole[:lines]), encoding="utf-8")
+        done = run("replay", file)
+        shown = done.stdout.removesuffix("\n")
+        assert (done.exit_code, shown) == (1, answer[:tokens].removesuffix("\n"))
+        assert_says(done.stderr[:-1], "error:", file, f"interrupted generation: {tokens} tokens")
+
+
+def test_a_trace_of_the_first_format_is_read(puzzle: Path, tmp_path: Path) -> None:
+    """Earlier versions had canvases alone, and no line in front of one."""
+    lines = [json.loads(line) for line in puzzle.read_text(encoding="utf-8").splitlines()]
+    kept = [{**line, "format": 1} for line in lines if line["type"] != "segment"]
+    del kept[0]["mode"], kept[0]["sampler"]["ar"]
+    file = tmp_path / "first.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
+    first, now = read_recording(file), read_recording(puzzle)
+    assert svg(make_film(first, Pace()), "x") == svg(make_film(now, Pace()), "x")
+    assert (first.answer, first.asked, first.prompt) == (now.answer, now.asked, now.prompt)
+
+
+@pytest.mark.parametrize(
+    ("number", "values", "part"),
+    [
+        (2, {"token": -1}, "line 3 is wrong (-1 is no whole number"),
+        (2, {"entropy": None}, "line 3 is wrong (None is no entropy"),
+        (2, {"top_probability": "x"}, "line 3 is wrong ('x' is no probability"),
+        (2, {"piece": 3}, "line 3 is wrong (3 is no text)"),
+        (2, {"role": "ab"}, "line 3 is wrong ('ab' is none of a, b, c, t)"),
+        (2, {"seconds": ...}, "line 3 lacks 'seconds'"),
+        (3, {"step": 2}, "goes on elsewhere in line 4"),
+        (3, {"type": "segment", "mode": "ar", "encode_seconds": 0}, "elsewhere in line 4"),
+        (1, {"mode": "diffusion"}, "goes on elsewhere in line 3"),
+        (1, {"type": "token"}, "line 2 lacks 'step'"),
+        (0, {"format": 1}, "line 2 ... type 'segment'"),
+        (0, {"format": True}, "has format True"),
+    ],
+)
+def test_a_damaged_line_of_mode_ar_is_named(
+    run: Any, modes: dict[str, Path], tmp_path: Path, number: int, values: Any, part: str
+) -> None:
+    file = tmp_path / "damaged.jsonl"
+    file.write_bytes(modes["ar"].read_bytes())
+    changed(file, number, **values)
+    assert_one_line(run("replay", file), 1, part)

@@ -1,6 +1,7 @@
 """`--trace`: JSON lines, and files that cannot be written."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ STEP = [
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
 
 
 def test_a_trace_has_a_header_the_steps_and_a_commit_a_canvas(
@@ -129,3 +131,51 @@ def test_one_object_or_lines_on_standard_output(run: Any) -> None:
 
 def test_a_device_takes_a_trace(run: Any) -> None:
     assert run(*SOLVE, "--trace", os.devnull).exit_code == 0
+
+
+# --- modes
+
+TOKEN = [
+    *("type", "canvas", "step", "token", "entropy", "top_probability", "seconds"),
+    *("piece", "role"),
+]
+
+
+def test_a_token_is_a_line(run: Any, random_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 12, "--seed", 5)
+    reply = json.loads(run(*command, "--mode", "ar", "--json", "--trace", file).stdout)
+    header, *lines = read(file)
+    assert (header["format"], header["mode"], header["sampler"]) == (2, "ar", reply["sampler"])
+    kinds = [line["type"] for line in lines]
+    assert kinds == ["segment", *["token"] * 8, "commit", "segment", *["token"] * 4, "commit"]
+    assert [line["canvas"] for line in lines] == [0] * 10 + [1] * 6
+    tokens = [line for line in lines if line["type"] == "token"]
+    assert all(list(line) == TOKEN for line in tokens)
+    assert [line["token"] for line in tokens] == reply["token_ids"]
+    assert "".join(line["piece"] for line in tokens) == reply["text"]
+    for line in tokens:
+        assert 0 <= line["entropy"] <= math.log(128)
+        assert 1 / 128 <= line["top_probability"] <= 1
+    segments = [line for line in lines if line["type"] == "segment"]
+    assert [(line["mode"], line["decision"], line["router"]) for line in segments] == [
+        ("ar", None, None)
+    ] * 2
+
+
+@pytest.mark.parametrize("times", ["1,1000", "1,inf"])
+def test_every_decision_of_mode_auto_is_a_line(
+    run: Any, random_folder: Path, tmp_path: Path, times: str
+) -> None:
+    """What is not finite is null, there as in --json."""
+    file = tmp_path / "trace.jsonl"
+    command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 9, "--seed", 5)
+    given = ("--mode", "auto", "--auto-times", times, "--json", "--trace", file)
+    reply = json.loads(run(*command, *given).stdout)
+    segments = [line for line in read(file) if line["type"] == "segment"]
+    modes = ["diffusion", "diffusion" if times == "1,inf" else "ar"]
+    assert [line["mode"] for line in segments] == modes
+    assert [line["decision"] for line in segments] == reply["router"]["decisions"]
+    for line in segments:
+        assert {**line["router"], "decisions": reply["router"]["decisions"]} == reply["router"]
+    assert (segments[0]["decision"]["break_even"] is None) == (times == "1,inf")

@@ -211,3 +211,55 @@ def test_a_long_text_is_kept_as_far_as_a_screen_shows_it(live: Live) -> None:
         live.scene.take(step(canvas, 0, *range(10_000_000, 10_000_200)))
         live.scene.take(replace(step(canvas, 0, *range(10_000_000, 10_000_200)), committed=True))
     assert sum(len(text) for text, _ in live.scene.finished) <= 22_000
+
+
+# --- token by token
+
+
+def token(segment: int, number: int, **changes: object) -> Frame:
+    """Token `number` of a segment; every token is its number."""
+    count = number + 1
+    written = replace(
+        BLANK,
+        canvas=segment,
+        step=number,
+        tokens=np.arange(count, dtype=np.int32),
+        entropies=np.zeros(count, np.float32),
+        accepted=np.ones(count, np.bool_),
+        seconds=0.005,
+        mode="ar",
+    )
+    return replace(written, **changes)  # type: ignore[arg-type]
+
+
+def test_tokens_are_drawn_by_time_not_by_count(live: Live, paper: Paper, clock: Clock) -> None:
+    for number in range(60):
+        live.step(token(0, number))
+        clock.now += 0.005
+    ends = [" ".join(lines[:-1]).split()[-1] for lines in paper.pictures]
+    assert ends == ["0", "17", "34", "51"]
+
+
+def test_text_grows_behind_finished_segments(live: Live, paper: Paper, clock: Clock) -> None:
+    paper.size, live.scene.asked = Size(100, 10), "auto"
+    live.step(step(0, 0, 7, 7, 7, 7, seconds=0.01))
+    live.step(replace(step(0, 0, 7, 7, 7, 7), committed=True))
+    clock.now += 1
+    live.step(token(1, 0))
+    clock.now += 1
+    live.step(token(1, 1))
+    assert [lines[0] for lines in paper.pictures] == ["7 7 7 7 ", "7 7 7 7 0 ", "7 7 7 7 0 1 "]
+    assert paper.pictures[-1][-1].startswith(
+        "auto  ar     6 tokens  entropy 0.0000 nats  300 tokens/s"
+    )
+    live.step(token(1, 1, committed=True))
+    clock.now += 1
+    live.step(step(2, 0, 8, 8, 8, 8, seconds=0.01))  # 4 of a canvas and 4 accepted, in 2 steps
+    assert " 4.0/step " in paper.pictures[-1][-1]
+
+
+def test_steps_to_go_are_said_near_the_end_of_a_canvas(live: Live, paper: Paper) -> None:
+    paper.size = Size(200, 10)
+    live.scene.threshold = 0.005
+    live.step(replace(BLANK, entropies=np.full(4, 0.05, np.float32)))
+    assert paper.pictures[-1][-1].endswith("about 3 to go")

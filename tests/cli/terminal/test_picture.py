@@ -20,7 +20,7 @@ from mlx_diffgemma.cli.terminal.picture import (
     runs,
     token_styles,
 )
-from mlx_diffgemma.cli.terminal.status import Numbers, status_line
+from mlx_diffgemma.cli.terminal.status import Numbers, Written, status_line, steps_to_go
 
 NUMBERS = Numbers(
     canvas=1,
@@ -215,3 +215,55 @@ def test_a_narrow_line_has_the_first_numbers() -> None:
     assert status_line(NUMBERS, 40) == "canvas 2 step 3/48 acc 58/256 0.146 nats"
     assert status_line(NUMBERS, 20) == "canvas 2 step 3/48"
     assert status_line(NUMBERS, 4) == "3/48"
+
+
+# --- token by token
+
+
+def test_written_text_has_the_colour_of_its_entropy_alone() -> None:
+    """It is neither accepted nor changed: no token comes again."""
+    view = snapshot("a", "b", entropies=np.array([0.0, 9.0], np.float32), written=True)
+    sure, noise = token_styles(view)
+    assert (sure.bold, sure.underline, noise.bold, noise.underline) == (None,) * 4
+    assert len({sure.color, noise.color}) == 2
+
+
+def test_written_text_shows_its_end() -> None:
+    pieces = [f"{n}\n" for n in range(50)]
+    assert shown(snapshot(*pieces, written=True), 20, 6) == ["45", "46", "47", "48", "49"]
+
+
+def test_the_legend_without_canvases_has_no_accepted() -> None:
+    whole, short = ("".join(s.text for s in legend(each)) for each in (True, False))
+    assert whole.startswith(short)
+    assert not {"accepted", "changed"} & set(short.split())
+
+
+WRITTEN = Written(tokens=57, entropy=0.0123, tokens_per_second=83.4, memory_bytes=15_240_000_000)
+
+
+def test_the_status_of_mode_ar() -> None:
+    line = "ar    57 tokens  entropy 0.0123 nats  83 tokens/s  15.24 GB"
+    assert status_line(WRITTEN, 80) == line
+    assert status_line(replace(WRITTEN, asked="auto"), 80) == f"auto  {line}"
+    assert [status_line(WRITTEN, width) for width in (9, 2, 1)] == ["ar 57 tok", "ar", "5"]
+
+
+@pytest.mark.parametrize("width", range(70))
+def test_the_numbers_of_mode_ar_fit(width: int) -> None:
+    assert len(status_line(WRITTEN, width)) <= width
+
+
+def test_mode_auto_is_named_before_a_canvas() -> None:
+    assert status_line(replace(NUMBERS, asked="auto"), 200).startswith("auto  canvas 2  step")
+
+
+@pytest.mark.parametrize(
+    ("nats", "steps"),
+    [(0.2, None), (0.1, None), (0.0999, 4), (0.05, 3), (0.02, 2), (0.0051, 1), (0.005, None)],
+)
+def test_steps_to_go(nats: float, steps: int | None) -> None:
+    """1.4 ln(H / 0.005), where H is small enough for that; not once a canvas may end."""
+    assert steps_to_go(nats, 0.005) == steps
+    line = status_line(replace(NUMBERS, steps_to_go=steps), 200)
+    assert line.endswith(f"  about {steps} to go") == (steps is not None)
