@@ -66,9 +66,7 @@ def sentence(profile: Values) -> Iterator[str]:
 def _limit(profile: Values, found: Values) -> str:
     even, canvas = found["break_even_steps"], profile["model"]["canvas_length"]
     if even < 1:
-        return (
-            f"even 1 step takes longer than the {canvas} tokens of a canvas do in mode ar; use ar."
-        )
+        return f"even 1 step takes longer than the {canvas} tokens of a canvas in mode ar; use ar."
     thought = found["break_even_steps_thinking"]
     return (
         f"where canvases of {canvas} tokens are filled, diffusion is faster below {even:.3g} steps "
