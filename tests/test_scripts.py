@@ -324,7 +324,7 @@ def test_ci_installs_venv_on_a_bare_debian(tmp_path: Path) -> None:
         "-m apt-get install -y -qq python3-venv",
         f"-m venv {checkout.root}/.venv",
         "-m pip install -qq --editable .[test]",
-        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights or tokenizer)",
     ]
 
 
@@ -333,8 +333,9 @@ def test_ci_runs_the_tests_last_and_fails_with_any_gate(tmp_path: Path) -> None:
     ran = checkout.run(".ci/run", CI="true")
     assert ran.returncode == 1
     assert "-m mypy" in checkout.asked()
-    assert checkout.asked()[-4:] == [
-        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights)",
+    assert checkout.asked()[-5:] == [
+        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights or tokenizer)",
+        "-m pytest -m tokenizer",
         "-m pip install -qq torch==2.13.0",
         "-m pip install -qq --editable .[test,reference]",
         "-m pytest -m reference",
@@ -386,6 +387,6 @@ def test_newest_leaves_the_bounds_out_and_fails_with_either_run(tmp_path: Path) 
         "-m pip install -qq --editable .",
         "-m pip install -qq --upgrade --upgrade-strategy eager",
         "-m pip list --disable-pip-version-check",
-        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights or tokenizer)",
         "-m pytest -m reference",
     ]
