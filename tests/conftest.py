@@ -32,7 +32,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Number of processes for `-n auto`: one a core; a single one for a GPU, the full weights, or
     the comparison with the reference, which ends with a summary of its own."""
     wanted = str(config.option.markexpr)
-    alone = wanted.startswith(("metal", "weights", "reference"))
+    alone = wanted.startswith(("metal", "weights", "reference", "tokenizer"))
     return 0 if alone else min(os.cpu_count() or 1, MOST_WORKERS)
 
 

@@ -222,7 +222,7 @@ def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> Non
     puzzle, seed = demo_puzzle()
     assert calls(demo) == [
         f"{STORY} --visual {QUESTION}",
-        f"{STORY} --mode ar --temperature 0 {QUESTION}",
+        f"{STORY} --mode ar {QUESTION}",
         f"generate --model tiny-sudoku --seed {seed} --visual {puzzle}",
     ]
     assert_tells(ran.stderr, demo)
@@ -339,7 +339,7 @@ def test_ci_installs_venv_on_a_bare_debian(tmp_path: Path) -> None:
         "-m apt-get install -y -qq python3-venv",
         f"-m venv {checkout.root}/.venv",
         "-m pip install -qq --editable .[test]",
-        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights or tokenizer)",
     ]
 
 
@@ -348,8 +348,9 @@ def test_ci_runs_the_tests_last_and_fails_with_any_gate(tmp_path: Path) -> None:
     ran = checkout.run(".ci/run", CI="true")
     assert ran.returncode == 1
     assert "-m mypy" in checkout.asked()
-    assert checkout.asked()[-4:] == [
-        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights)",
+    assert checkout.asked()[-5:] == [
+        "-m pytest -n auto --dist worksteal -m not (reference or metal or weights or tokenizer)",
+        "-m pytest -m tokenizer",
         "-m pip install -qq torch==2.13.0",
         "-m pip install -qq --editable .[test,reference]",
         "-m pytest -m reference",
@@ -401,6 +402,6 @@ def test_newest_leaves_the_bounds_out_and_fails_with_either_run(tmp_path: Path) 
         "-m pip install -qq --editable .",
         "-m pip install -qq --upgrade --upgrade-strategy eager",
         "-m pip list --disable-pip-version-check",
-        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights)",
+        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights or tokenizer)",
         "-m pytest -m reference",
     ]

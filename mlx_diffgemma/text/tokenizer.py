@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.files import is_there, read_optional, read_text
 from ..errors import CheckpointError, PromptError, one_line
-from .decoder import Decoder, Unit, read_unit
+from .decoder import Decoder, Unit, other_decoder, read_unit
 from .template import find_template
 
 if TYPE_CHECKING:
@@ -125,6 +125,11 @@ def _load_backend(path: Path) -> tokenizers.Tokenizer:
         raise CheckpointError(
             f"{path}: {one_line(error)[:200]}, expected a tokenizer; download the file again."
         ) from error
+    if other := other_decoder(backend):
+        raise CheckpointError(
+            f"{path}: decoder {other}, expected Gemma's, in which each token has its own text; "
+            "download the file again."
+        )
     backend.no_truncation()  # a file may ask for either; prompts are neither cut nor padded
     backend.no_padding()
     return backend

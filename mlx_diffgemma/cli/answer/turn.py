@@ -99,7 +99,7 @@ class Answer:
             self.printer.finish(self.turn.reply().text)
 
     def _show_unfinished(self) -> None:
-        """What is finished, and behind it the canvas in work, which is called a draft."""
+        """Show the finished part, and behind it the canvas in work, which is called a draft."""
         text = self.draft.text()
         if text and self.keep_draft:
             self.printer.finish(self.turn.reply().text + text)
