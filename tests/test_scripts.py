@@ -222,7 +222,7 @@ def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> Non
     puzzle, seed = demo_puzzle()
     assert calls(demo) == [
         f"{STORY} --visual {QUESTION}",
-        f"{STORY} --mode ar --temperature 0 {QUESTION}",
+        f"{STORY} --mode ar {QUESTION}",
         f"generate --model tiny-sudoku --seed {seed} --visual {puzzle}",
     ]
     assert_tells(ran.stderr, demo)

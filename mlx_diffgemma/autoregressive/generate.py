@@ -11,7 +11,7 @@ from ..errors import SettingsError
 from ..generation.frame import Frame, committed
 from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
-from ..generation.settings import Settings
+from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.text import Model, Progress
@@ -55,20 +55,25 @@ def generate(
     if router is None:
         raise SettingsError("mode auto has no router, expected one with the times it decides by.")
     prompt = Prompt(prompt_tokens, model.placed(prompt_tokens, images))
+    resolved = settings.resolved(model.config, fresh_seed())
+    lookup = lookup or lookup_of(settings, model.choices.times)
+    noise = CounterNoise(resolved.seed)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
+    both = _both(settings, resolved, writer, router)
+    return both.run(fitting_prefix(model, prefix, prompt), progress)
+
+
+def _both(settings: Settings, resolved: Resolved, writer: Writer, router: Router) -> "_Auto":
+    """A writer and a denoiser of the same prompt and noise, and the tokens that they may write."""
+    model, prompt, exact = writer.model, writer.prompt, settings.exact_self_conditioning
     budget = token_budget(
         model.config,
-        len(prompt_tokens),
+        len(prompt.tokens),
         settings.max_tokens,
         prompt.soft_tokens,
         mode=settings.certain_mode,
     )
-    resolved = settings.resolved(model.config, fresh_seed())
-    noise = CounterNoise(resolved.seed)
-    denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
-    lookup = lookup or lookup_of(settings, model.choices.times)
-    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
-    prefix = fitting_prefix(model, prefix, prompt)
-    return _Auto(denoiser, writer, router, budget).run(prefix, progress)
+    return _Auto(Denoiser(model, resolved, writer.noise, exact, prompt), writer, router, budget)
 
 
 @dataclass(frozen=True)

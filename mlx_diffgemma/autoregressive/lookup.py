@@ -53,7 +53,7 @@ class Lookup:
         return self._match is not None
 
     def draft(self, most: int) -> list[int]:
-        """What followed there the last time, at most `most` tokens; none where they did not.
+        """The tokens that followed there the last time, at most `most`; none without a match.
 
         Text that goes on to its own end repeats from there: it followed itself.
         """

@@ -1,4 +1,8 @@
-"""Loops in an answer, which are reported and not hidden."""
+"""Loops in an answer, which are reported and not hidden.
+
+No penalty keeps a model from them: it would change every answer for the sake of a few, and with it
+the text that drafts rely on.
+"""
 
 from collections.abc import Sequence
 

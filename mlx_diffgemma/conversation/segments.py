@@ -29,7 +29,7 @@ class Begun:
 
 @dataclass
 class Segments:
-    """What has come of one answer. All tokens of mode ar are kept, of canvases the finished ones.
+    """The segments of one answer. All tokens of mode ar are kept, of canvases the finished ones.
 
     first_canvas, first_token: seconds from the question to either; total: to the last frame.
     """

@@ -133,13 +133,9 @@ class Session:
         question, puzzle = self._question(prompt, given, raw=raw)
 
         def made(earlier: list[Message]) -> Turn:
-            over, ids = self._system_text(system), self.model.config.image_ids
+            over = self._system_text(system)
             messages = messages_for(question, over, [] if puzzle else earlier)
-            asked = (
-                as_it_is(self.tokenizer, question, ids)
-                if raw
-                else rendered(self.tokenizer, messages, self.task, think=think, image_ids=ids)
-            )
+            asked = self._asked(messages, think=think, raw=raw)
             limited, sampler = self._limited(asked, settings)
             self.system = over
             lookup = lookup_of(limited, self.mode_times)
@@ -150,6 +146,13 @@ class Session:
             )
 
         return self.conversation.begin(made)
+
+    def _asked(self, messages: Sequence[Message], *, think: bool, raw: bool) -> Prompt:
+        """The prompt of the last message: behind the others, or raw as it is."""
+        tokenizer, ids = self.tokenizer, self.model.config.image_ids
+        if raw:
+            return as_it_is(tokenizer, messages[-1], ids)
+        return rendered(tokenizer, messages, self.task, think=think, image_ids=ids)
 
     def prepared(
         self, images: Any = (), video: Any = None, image_tokens: int | None = None

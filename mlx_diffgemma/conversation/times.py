@@ -28,7 +28,8 @@ MEASURED = "measured at the start"
 KEPT = 32  # segments of each mode whose times count
 FEWEST = {"diffusion": 2, "ar": 8}  # steps or tokens that tell a time
 WAITED = 0.5  # share of a segment's time that it was waited for, unless its reader was slower
-WARM, TIMED = 2, 4  # tokens, and steps, that are measured at the start
+STEPS, TOKENS = 2, 6  # that are timed at the start, behind WARM others
+WARM = 1
 CONTEXT = 1024  # positions in front of the step and the token that are estimated
 
 
@@ -92,28 +93,27 @@ def estimate(model: Model, folder: Path, choices: Choices | None, chip: Chip) ->
 
 
 def measure(model: Model) -> Times:
-    """The times of a few steps and tokens behind one token, after a warm-up."""
+    """The times of the quickest of a few steps and tokens behind one token, after a warm-up."""
     return Times(_step_ms(model), _token_ms(model), MEASURED)
 
 
 def _step_ms(model: Model) -> float:
     """A denoising step; the canvas never counts as settled."""
-    unsettled = Settings(
-        max_tokens=1, max_denoising_steps=WARM + TIMED, stability_threshold=WARM + TIMED
-    )
+    count = WARM + STEPS
+    unsettled = Settings(max_tokens=1, max_denoising_steps=count, stability_threshold=count)
     frames = denoise(model, [0], unsettled, CounterNoise(0))
     seconds = [frame.seconds for frame in frames if not frame.committed]
-    return 1e3 * median(seconds[WARM:])
+    return 1e3 * min(seconds[WARM:])
 
 
 def _token_ms(model: Model) -> float:
     """A token, drawn from the likeliest 64."""
     prefix, token = model.encode([0]), mx.array([0], mx.int32)
-    uniforms, seconds = CounterNoise(0).tokens(0, WARM + TIMED), list[float]()
-    for number in range(WARM + TIMED):
+    uniforms, seconds = CounterNoise(0).tokens(0, WARM + TOKENS), list[float]()
+    for number in range(WARM + TOKENS):
         began = time.perf_counter()
         drawn = sample(model.step(token, prefix), uniforms[number : number + 1], TokenDefaults())
         drawn.read()
         token = drawn.tokens
         seconds.append(time.perf_counter() - began)
-    return 1e3 * median(seconds[WARM:])
+    return 1e3 * min(seconds[WARM:])

@@ -1,1 +1,1 @@
-"""What both modes share: settings, noise, the prompt and its budget, frames."""
+"""The parts that both modes share: settings, noise, the prompt and its budget, frames."""

@@ -65,7 +65,10 @@ def one_id(given: int | mx.array, vocab_size: int) -> mx.array:
     """A token as an array [1]; PromptError for what is none. An array [1] is not looked into."""
     if isinstance(given, mx.array) and given.size == 1 and mx.issubdtype(given.dtype, mx.integer):
         return given.reshape(1)
-    return mx.array(token_ids([given], vocab_size, "step"), mx.int32)  # type: ignore[list-item]
+    ids = token_ids([given], vocab_size, "step")  # type: ignore[list-item]
+    if len(ids) != 1:
+        raise PromptError(f"the step has {len(ids)} tokens, expected one; give them one by one.")
+    return mx.array(ids, mx.int32)
 
 
 def floats(given: Floats, shape: tuple[int, int], what: str) -> mx.array:

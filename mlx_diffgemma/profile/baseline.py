@@ -82,8 +82,8 @@ class Baseline:
         mx.clear_cache()
         return BaselineRecord(prompt.size, stamps[0] - start, tuple(seconds))
 
-    def to_json(self, diffusion: Mapping[str, Any]) -> dict[str, Any]:
-        """The baseline's figures, and their relation to those of the diffusion model."""
+    def to_json(self, diffusion: Mapping[str, Any], ar: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The baseline's figures, and their relation to those of both modes of the model."""
         token_ms = [1e3 * s for record in self.records for s in record.token_seconds]
         figures, step_ms = percentiles(token_ms), diffusion["step_ms"]
         own_rate = len(token_ms) / (sum(token_ms) / 1e3)
@@ -98,6 +98,7 @@ class Baseline:
             "tokens_per_second": own_rate,
             "break_even_tokens_per_step": step_ms["p50"] / figures["p50"],
             "ratio": diffusion["tokens_per_second_without_prefill"] / own_rate,
+            "ar_ratio": figures["p50"] / ar["token_ms"]["p50"] if ar else None,
             "answers_token_ms": [
                 [1e3 * s for s in record.token_seconds] for record in self.records
             ],

@@ -29,6 +29,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
     """The JSON object of `profile --json`."""
     work, figures = Accounting(measured), _figures(measured)
     components, baseline = measured_components(measured), measured.baseline
+    ar = ar_row(measured, work, figures)
     sampler = measured.records[0].question.sampler
     return {
         "schema_version": SCHEMA_VERSION,
@@ -55,8 +56,8 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
         "bound": work.bound_row(figures),
         "sustained": _sustained(measured),
-        "ar": ar_row(measured, work, figures),
-        "baseline": baseline.to_json(figures) if baseline and baseline.records else None,
+        "ar": ar,
+        "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
         "encoder_head": measured.encoder_head,
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],

@@ -201,6 +201,7 @@ PROFILE = {
             "tokens_per_second": "number",
             "break_even_tokens_per_step": "number",
             "ratio": "number",
+            "ar_ratio": "number?",
             "answers_token_ms": [["number"]],
         }
     ),
@@ -221,7 +222,7 @@ PROFILE = {
 }
 
 ADDED = frozenset(
-    {"complete", "sampler.ar", "model.modes", "ar", "baseline.source"}
+    {"complete", "sampler.ar", "model.modes", "ar", "baseline.source", "baseline.ar_ratio"}
 )  # keys that files of version 1 from before them lack
 
 

@@ -17,7 +17,7 @@ import mlx.core as mx
 from ..conversation.session import Session
 from ..errors import is_out_of_memory
 from ..kernels.timing import wins
-from ..machine.choices import Choices
+from ..machine.choices import Choices, ModeTimes
 from ..model.text import Model, Progress
 from ..model.variants import variant
 from ..model.weights import load_network
@@ -25,6 +25,7 @@ from .race import Work, race
 from .statistics import percentiles
 from .tune_candidates import Candidate, candidates
 from .tune_check import Probe, Seen, probe_of, tolerance, wrong
+from .tune_times import mode_times
 
 STEADY = 0.75  # the share of rounds that a winner is faster in
 
@@ -80,6 +81,18 @@ class Tuner:
         soft = self.probe.step(model, prefix).soft
         return lambda: mx.eval(self.probe.step(model, prefix, soft.completed(model)).next_canvas)
 
+    def times(self, choices: Choices) -> tuple[ModeTimes, float] | None:
+        """Times of both modes with the choices that won; None for a checkpoint without mode ar.
+
+        Beside them the milliseconds of a token with the engine's own choices.
+        """
+        untuned = self.session.model
+        if "ar" not in untuned.config.modes:
+            return None
+        model = self.make(choices) if choices.alter else untuned
+        step = self.work(model, "times")
+        return mode_times(model, untuned, step, self.probe, self.clock)
+
     def _prepared(self, tried: Candidate, works: dict[Any, Work]) -> Row | None:
         """Add a candidate to `works` if its results are right; else the row that says why not."""
         name, value = tried.name, tried.value
@@ -127,11 +140,17 @@ def _outcome(seconds: Sequence[float], own: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Tuned:
-    """All rows, and the choices that won; dtype_left: float16 was faster and was not asked for."""
+    """All rows, and the choices that won; dtype_left: float16 was faster and was not asked for.
+
+    times: of both modes as tuned; untuned_token_ms: of a token with the engine's own choices; None
+    for a checkpoint without mode ar.
+    """
 
     rows: tuple[Row, ...]
     choices: Choices
     dtype_left: bool
+    times: ModeTimes | None
+    untuned_token_ms: float | None
 
 
 def tune(
@@ -152,7 +171,7 @@ def tune(
     rows: list[Row] = []
     everything = candidates(session, tuner.probe, dtype_given=dtype_given, force=force)
     groups = groupby(everything, lambda tried: tried.name)
-    total = len(fields(Choices)) + 1  # all choices, and the winners together
+    total = len(fields(Choices)) + 1  # all choices, times among them, and the winners together
     for number, (name, tried) in enumerate(groups):
         progress(number, total)
         rows += tuner.compare(name, tried)
@@ -166,8 +185,10 @@ def tune(
         rows += proof
         if all(row.outcome != "faster" for row in proof):
             choices = Choices(prefill_chunk=won.get("prefill_chunk"))
+    progress(total - 1, total)
+    times, untuned_token_ms = tuner.times(choices) or (None, None)
     progress(total, total)
-    return Tuned(tuple(rows), choices, dtype_left)
+    return Tuned(tuple(rows), choices, dtype_left, times, untuned_token_ms)
 
 
 def _winners(rows: Iterable[Row]) -> dict[str, Any]:

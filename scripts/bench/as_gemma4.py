@@ -13,30 +13,29 @@ mlx-lm computes in the dtype that it finds.
 import argparse
 import hashlib
 import json
-import re
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mlx_diffgemma.checkpoint.config import (
-    BIDIRECTIONAL,
-    DEFAULT_ROPE,
-    DTYPE_KEYS,
-    FULL,
-    SLIDING,
-    ModelConfig,
+from gemma4_layout import (
+    LAYOUT,
+    as_gemma4,
+    gemma4_config,
+    gemma4_names,
+    generation_config,
+    quantization_object,
 )
+
 from mlx_diffgemma.checkpoint.files import is_there
 from mlx_diffgemma.checkpoint.hub import known_folder
-from mlx_diffgemma.checkpoint.quantization import KEYS as QUANTIZATION
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.convert.bind import bind
 from mlx_diffgemma.convert.checks import check_target, require_room
 from mlx_diffgemma.convert.files import COPIED, GENERATION
-from mlx_diffgemma.convert.layout import launch_sizes
 from mlx_diffgemma.convert.pack import to_array, to_bytes
 from mlx_diffgemma.convert.plan import BLOCK_BYTES, MAX_SHARD_BYTES
 from mlx_diffgemma.convert.read import RowReader, SourceCheckpoint, open_checkpoint
@@ -51,99 +50,10 @@ from mlx_diffgemma.machine.files import json_bytes, read_json
 from mlx_diffgemma.model.memory import sized
 from mlx_diffgemma.version import __version__
 
-ENCODER, DECODER = "model.encoder.language_model.", "model.decoder."
-EXPERTS = re.compile(r"(.*\.experts)\.(gate_up|down)_proj(?:\.(weight|scales|biases))?$")
-LAYOUT = "gemma4_text"
-GEMMA4: Mapping[str, Any] = {
-    "architectures": ["Gemma4ForCausalLM"],
-    "model_type": LAYOUT,
-    "enable_moe_block": True,
-    "attention_k_eq_v": True,
-    "num_kv_shared_layers": 0,
-    "hidden_size_per_layer_input": 0,
-    "use_double_wide_mlp": False,
-    BIDIRECTIONAL: None,  # of images alone, which a text model has none of
-}
+__all__ = ["as_gemma4", "write_gemma4"]
+
 TOKENIZER = tuple(name for name in COPIED if name != GENERATION and "processor" not in name)
 LETTERS = {name: letters for letters, name in FLOATS.items()}
-
-A = TypeVar("A")
-
-
-# --- names ---------------------------------------------------------------------------------------
-
-
-def gemma4_names(name: str, packed: bool) -> list[tuple[str, int | None]]:
-    """Gemma 4's names of a tensor: none where Gemma 4 lacks it, two where it is split.
-
-    Each with the half of the rows that it is, None for the whole. packed: experts' weights are
-    integers, which mlx-lm takes apart itself only where they are numbers.
-    """
-    if name.startswith(ENCODER) and name.endswith("layer_scalar"):
-        return [("model." + name.removeprefix(ENCODER), None)]
-    if not name.startswith(DECODER) or "self_conditioning" in name or name.endswith("layer_scalar"):
-        return []
-    name = "model." + name.removeprefix(DECODER)
-    if (match := EXPERTS.match(name)) is None:
-        return [(name, None)]
-    experts, part, kind = match.groups()
-    if not packed:
-        return [(f"{experts}.{part}_proj", None)]
-    if part == "down":
-        return [(f"{experts}.switch_glu.down_proj.{kind}", None)]
-    halves = enumerate(("gate_proj", "up_proj"))
-    return [(f"{experts}.switch_glu.{half}.{kind}", which) for which, half in halves]
-
-
-def as_gemma4(tensors: Mapping[str, A]) -> dict[str, A]:
-    """The tensors of a checkpoint under Gemma 4's names; arrays of any kind, experts fused."""
-    renamed: dict[str, A] = {}
-    for name, array in tensors.items():
-        for target, half in gemma4_names(name, _scales(name) in tensors):
-            renamed[target] = array if half is None else _half(array, half)
-    return renamed
-
-
-def _scales(name: str) -> str:
-    """The name of the scales that a packed module's tensors have beside them."""
-    return f"{re.sub(r'[.](weight|scales|biases)$', '', name)}.scales"
-
-
-def _half(array: Any, which: int) -> Any:
-    inner = array.shape[1] // 2
-    return array[:, which * inner : (which + 1) * inner]
-
-
-# --- config.json ---------------------------------------------------------------------------------
-
-
-def gemma4_config(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """config.json of a Gemma 4 text model, packing left out; raw: DiffusionGemma's config.json."""
-    dropped = (*QUANTIZATION, *DTYPE_KEYS, "per_layer_config")
-    text = {key: value for key, value in raw["text_config"].items() if key not in dropped}
-    return {
-        "rope_parameters": DEFAULT_ROPE,
-        **text,
-        **GEMMA4,
-        **launch_sizes(config.text),
-        "layer_types": [SLIDING if layer.sliding else FULL for layer in config.text.layers],
-        "final_logit_softcapping": config.text.final_logit_softcapping,
-        "rms_norm_eps": config.text.rms_norm_eps,
-        "tie_word_embeddings": True,
-        "dtype": config.dtype,
-        "eos_token_id": list(config.stop_ids) or None,
-    }
-
-
-def generation_config(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """generation_config.json: the stop ids, and how single tokens are drawn."""
-    special = {key: raw["text_config"].get(key) for key in ("bos_token_id", "pad_token_id")}
-    return {
-        **special,
-        "eos_token_id": list(config.stop_ids) or None,
-        "do_sample": True,
-        **asdict(config.token_sampler),
-    }
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -235,20 +145,6 @@ def in_shards(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     return shards
 
 
-def quantization_object(source: SourceCheckpoint) -> dict[str, Any] | None:
-    """The packing as mlx-lm reads it: the default, and each packed module that has another one."""
-    if (quantization := source.config.quantization) is None:
-        return None
-    overrides: dict[str, Any] = {}
-    for name in source.headers:
-        module = name.removesuffix(".scales")
-        if name == module or (packing := quantization.of(module)) == quantization.default:
-            continue
-        for target, _ in gemma4_names(f"{module}.weight", packed=True):
-            overrides[target.removesuffix(".weight")] = asdict(packing)
-    return {**asdict(quantization.default), **overrides}
-
-
 # --- writing -------------------------------------------------------------------------------------
 
 
@@ -290,22 +186,22 @@ def require_target(source: Path, out: Path) -> bool:
     if not out.exists():
         check_target(source, out, overwrite=False)
         return False
-    if not out.is_dir() or not is_own(out):
-        raise ConvertError(f"{out} exists, and this script did not write it; take another name.")
+    if not out.is_dir() or (others := foreign(out)):
+        what = f"holds {others[0]}" if out.is_dir() else "is a file"
+        raise ConvertError(f"{out} {what}, which this script did not write; take another name.")
     return True
 
 
-def is_own(folder: Path) -> bool:
-    """Test that a folder is empty, or holds nothing but what this script wrote there."""
+def foreign(folder: Path) -> list[str]:
+    """The names in a folder of all that this script did not write there."""
     names = {file.name for file in folder.iterdir()}
-    if not names:
-        return True
     try:
         manifest = read_json(folder / MANIFEST)
     except (OSError, ValueError):
-        return False
-    ours = isinstance(manifest, dict) and manifest.get("layout") == LAYOUT
-    return ours and names <= {MANIFEST, *manifest.get("files", ())}
+        return sorted(names)
+    if not isinstance(manifest, dict) or manifest.get("layout") != LAYOUT:
+        return sorted(names)
+    return sorted(names - {MANIFEST, *manifest["files"]})
 
 
 def _write_shards(
@@ -369,7 +265,8 @@ def open_source(model: str) -> SourceCheckpoint:
             f"{model!r} is no folder and not in the local Hub cache, expected a DiffusionGemma "
             "checkpoint; `hf download` fetches a repository."
         )
-    source = open_checkpoint(folder, name=model)
+    named = os.path.isdir(os.path.expanduser(model))  # else a repository, or tiny-chat
+    source = open_checkpoint(folder, name=None if named else model)
     if "ar" not in source.config.modes:
         raise CheckpointError(
             f"{model} was trained without the next-token loss and writes noise as Gemma 4, "

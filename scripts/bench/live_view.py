@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The cost of drawing: 60 steps of 5 ms with the live view, and without it.
+"""The cost of drawing: 60 steps of 5 ms, or as many tokens, with the live view and without it.
 
     python scripts/bench/live_view.py --json scripts/bench/results/NAME.json
+    python scripts/bench/live_view.py --mode ar --steps 512 --json scripts/bench/results/NAME.json
 
 The model is a pause, so all else that is measured is the view: taking every frame, and drawing at
 most 12 a second to a pseudo-terminal that a second process reads. The canvas of 256 random words
-changes at a tenth of its positions a step. Runs with and without the view take turns. On a machine
+changes at a tenth of its positions a step; in mode ar a segment of 256 grows by a word a token,
+behind those before it. Runs with and without the view take turns. On a machine
 that others use, wall time says little, but the processor time of drawing still counts.
 """
 
@@ -20,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ READER = "import os\ntry:\n while os.read(0, 65536): pass\nexcept OSError: pass"
 
 def main() -> None:
     args = _arguments()
-    frames = _frames(args.steps)
+    frames = _frames(args.steps) if args.mode == "diffusion" else _tokens(args.steps)
     taken: dict[str, list[float]] = {f"{k} {v}": [] for k in KINDS for v in ("wall", "cpu")}
     with _terminal(args.columns, args.rows):
         run(frames, args.step_ms / 1e3, shown=True)  # imports and caches
@@ -75,7 +78,7 @@ def run(frames: list[Frame], step_seconds: float, shown: bool) -> tuple[float, f
     began, computed = time.perf_counter(), time.process_time()
     with view or nullcontext():
         for frame in frames:
-            time.sleep(step_seconds)
+            time.sleep(0 if frame.committed else step_seconds)
             if view:
                 view.step(frame)
     wall, cpu = time.perf_counter() - began, time.process_time() - computed
@@ -84,7 +87,8 @@ def run(frames: list[Frame], step_seconds: float, shown: bool) -> tuple[float, f
 
 
 def _parts(words: list[str], frame: Frame) -> Parts:
-    return Parts(tuple(words[token] for token in frame.tokens.tolist()), ANSWER * CANVAS)
+    tokens = frame.tokens.tolist()
+    return Parts(tuple(words[token] for token in tokens), ANSWER * len(tokens))
 
 
 def _frames(num_steps: int) -> list[Frame]:
@@ -96,6 +100,21 @@ def _frames(num_steps: int) -> list[Frame]:
         tokens = np.where(random.random(CANVAS) < CHANGED, fresh, tokens)
         entropies = random.exponential(size=CANVAS).astype(np.float32)
         frames.append(Frame(0, step, tokens, entropies, entropies < 0.5, seconds=0.005))
+    return frames
+
+
+def _tokens(count: int) -> list[Frame]:
+    """A frame a token, and a committed one a segment; the arrays of a segment are shared."""
+    random = np.random.default_rng(0)
+    frames = list[Frame]()
+    for first in range(0, count, CANVAS):
+        length = min(CANVAS, count - first)
+        tokens = random.integers(VOCABULARY, size=length, dtype=np.int32)
+        entropies = random.exponential(size=length).astype(np.float32)
+        for end in range(1, length + 1):
+            seen = (tokens[:end], entropies[:end], np.ones(end, np.bool_))
+            frames.append(Frame(first // CANVAS, end - 1, *seen, seconds=0.005, mode="ar"))
+        frames.append(replace(frames[-1], committed=True))
     return frames
 
 
@@ -122,8 +141,9 @@ def _spread(taken: list[float]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=60, help="steps of a run [60]")
-    parser.add_argument("--step-ms", type=float, default=5, help="milliseconds a step [5]")
+    parser.add_argument("--mode", choices=("diffusion", "ar"), default="diffusion")
+    parser.add_argument("--steps", type=int, default=60, help="steps or tokens of a run [60]")
+    parser.add_argument("--step-ms", type=float, default=5, help="milliseconds of each [5]")
     parser.add_argument("--columns", type=int, default=80, help="columns [80]")
     parser.add_argument("--rows", type=int, default=40, help="rows [40]")
     parser.add_argument("--repeat", type=int, default=15, help="runs of each kind [15]")

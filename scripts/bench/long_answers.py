@@ -8,7 +8,8 @@ of 2,000 tokens behind one prompt of 100, each on the prefix of the one before i
 both share, as a conversation does. Told are a line an answer: MLX's active memory afterwards, its
 peak while the answer was written, the process's resident memory, and the median time of a token in
 the second and in the last tenth. Full layers see 2,000 keys at the end and 100 at the beginning, so
-that a token may take longer there by what attention takes, and by nothing else.
+that a token takes longer there by its attention. Then the same without the network, whose logits
+are one array: all that is left is the loop, which must take no longer at the end.
 """
 
 import argparse
@@ -55,13 +56,26 @@ def main() -> None:
             )
             answers.append(answer(model, prefix, settings))
             print(line(number, answers[-1]), flush=True)
-    print(summary(answers))
+        print(f"from the second answer to the last: {growth(answers)}")
+        alone = [
+            answer(
+                loop_alone(model),
+                model.new_prefix(),
+                dg.Settings(mode="ar", seed=number, max_tokens=args.tokens),
+            )
+            for number in range(5)
+        ]
+    for name, told in (("late / early", answers), ("the same of the loop alone", alone)):
+        ratios = sorted(one["late_ms"] / one["early_ms"] for one in told)
+        middle = statistics.median(ratios)
+        print(f"{name}: {middle:.3f} ({ratios[0]:.3f} - {ratios[-1]:.3f})")
     if args.json:
         result = {
             "command": shlex.join(["scripts/bench/long_answers.py", *sys.argv[1:]]),
             **environment("mlx", "numpy", "mlx-diffgemma"),
             "sizes": SIZES.describe(),
             "answers": answers,
+            "loop_alone": alone,
         }
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -102,13 +116,24 @@ def line(number: int, told: dict[str, Any]) -> str:
     )
 
 
-def summary(answers: list[dict[str, Any]]) -> str:
-    """The last answer against the second, and the end of an answer against its beginning."""
+def growth(answers: list[dict[str, Any]]) -> str:
+    """The last answer's memory less the second one's."""
     second, last = answers[min(1, len(answers) - 1)], answers[-1]
     names = ("active_bytes", "peak_bytes", "resident_bytes")
-    grown = [f"{name} {(last[name] or 0) - (second[name] or 0):+,}" for name in names]
-    slower = statistics.median(a["late_ms"] / a["early_ms"] for a in answers)
-    return f"from the second answer to the last: {', '.join(grown)}; late / early {slower:.3f}"
+    return ", ".join(f"{name} {(last[name] or 0) - (second[name] or 0):+,}" for name in names)
+
+
+def loop_alone(model: dg.Model) -> dg.Model:
+    """The model with a step that computes nothing: always the same logits."""
+    logits = mx.random.normal((1, SIZES.vocab), key=mx.random.key(0))
+    mx.eval(logits)
+
+    def step(token: Any, prefix: dg.Prefix) -> mx.array:
+        prefix.extend_unread(token)
+        return logits
+
+    model.step = step  # type: ignore[method-assign]
+    return model
 
 
 def _arguments() -> argparse.Namespace:

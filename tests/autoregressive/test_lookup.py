@@ -176,7 +176,7 @@ def test_drafts_end_with_the_tokens_and_with_the_context(most: int) -> None:
 def test_lookup_works_in_the_segments_of_mode_auto() -> None:
     rule = by_last(1)
     settings = Settings(mode="auto", seed=7, temperature=0.6, max_tokens=40, lookup=True)
-    router = Router(Times(step=float("inf"), token=1.0, source="given"), 10)
+    router = Router(Times(float("inf"), 1.0, "given"), 10)
     model, lookup = WritingModel(rule, tiny_config(VOCAB, 10)), Lookup()
     got = answer(list(generate(model, PROMPT, settings, router=router, lookup=lookup)))
     assert got == drawn_again(rule, PROMPT, got, settings, model.config)

@@ -44,13 +44,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Good:
-    """Whole files in one place, to be damaged: three checkpoint folders, a trace and so on."""
+    """Whole files in one place, to be damaged: three checkpoint folders, two traces and so on.
+
+    trace: of a puzzle; tokens: of mode auto, with a canvas and then tokens of mode ar.
+    """
 
     place: Path
     plain: Path
     packed: Path
     shards: Path
     trace: Path
+    tokens: Path
     profile: Path
     conversation: Path
 
@@ -145,13 +149,14 @@ def bad_tokenizer(rng: random.Random, place: Path, good: Good) -> Case:
 
 def bad_trace(rng: random.Random, place: Path, good: Good) -> Case:
     file = place / "trace.jsonl"
-    file.write_bytes(odd_lines(rng, good.trace.read_bytes()))
+    tokens = rng.random() < 0.4
+    file.write_bytes(odd_lines(rng, (good.tokens if tokens else good.trace).read_bytes()))
     match rng.randrange(4):
         case 0:
             return Case(["replay", file, "--svg", place / "out.svg"], answer="")
         case 1:
             return Case(["replay", file, "--html", place / "out.html"], answer="")
-    return Case(["replay", file])
+    return Case(["replay", file], answer=None if tokens else SOLUTION)
 
 
 def bad_profile(rng: random.Random, place: Path, good: Good) -> Case:
@@ -193,10 +198,11 @@ TEXTS: tuple[Argument, ...] = (
 )  # fmt: skip
 SAMPLER = ("--max-tokens", "--seed", "--steps", "--entropy-bound", "--t-min", "--t-max",
            "--stability", "--confidence")  # fmt: skip
+MODES = ("--mode", "--temperature", "--top-k", "--top-p", "--min-p", "--lookup", "--auto-times")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "generate": (*SAMPLER, "--stop", "--system", "--dtype", "--think", "--raw", "--json"),
+    "generate": (*SAMPLER, *MODES, "--stop", "--system", "--dtype", "--think", "--raw", "--json"),
     "fill": (*SAMPLER, "--gap", "--prompt", "--system", "--dtype", "--raw", "--json"),
-    "chat": (*SAMPLER, "--stop", "--system", "--dtype", "--think"),
+    "chat": (*SAMPLER, *MODES, "--stop", "--system", "--dtype", "--think"),
     "info": ("--context", "--dtype", "--json"),
     "convert": ("--quantize", "--group-size", "--embed-bits", "--attention-bits", "--experts-bits",
                 "--revision", "--dry-run", "--verify"),
@@ -205,7 +211,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "selftest": ("--json",),
     "replay": ("--speed",),
 }  # fmt: skip
-FLAGS = ("--json", "--think", "--raw", "--dry-run", "--verify")
+FLAGS = ("--json", "--lookup", "--think", "--raw", "--dry-run", "--verify")
 
 
 def bad_option(rng: random.Random, place: Path, good: Good) -> Case:

@@ -33,11 +33,13 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
     plain = Path(shutil.copytree(SUDOKU, place / "plain"))  # no link: outputs are tried on it
     packed, shards = place / "packed", in_shards(plain, place / "shards")
     trace, profile, conversation = place / "t.jsonl", place / "p.json", place / "c.json"
+    tokens, auto = place / "a.jsonl", ["--mode", "auto", "--auto-times", "1,100"]
     model = ["--model", "tiny-sudoku", "--seed", "1"]
     fixed = ["--steps", "1", "--context", "128", "--canvases", "5"]
     commands: list[list[Argument]] = [
         ["convert", plain, packed, "--quantize", "8bit"],
         ["generate", PUZZLE, *model, "--trace", trace],
+        ["generate", "Hi", "--model", "tiny-chat", *auto, "--max-tokens", "70", "--trace", tokens],
         ["profile", "--model", "tiny-sudoku", *fixed, "--json", profile],
     ]
     for number, argv in enumerate(commands):
@@ -46,7 +48,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
     stdin = f"{PUZZLE}\n/save {conversation}\n".encode()
     ended = in_process(Case(["chat", *model], stdin=stdin), home / "chat", seconds=60)
     assert ended.code == 0, ended
-    return Good(place, plain, packed, shards, trace, profile, conversation)
+    return Good(place, plain, packed, shards, trace, tokens, profile, conversation)
 
 
 def in_shards(folder: Path, place: Path) -> Path:

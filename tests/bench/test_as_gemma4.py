@@ -27,6 +27,8 @@ from facts import assert_says, raises
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.convert.read import open_checkpoint
+from mlx_diffgemma.profile.baseline import load_baseline
+from mlx_diffgemma.profile.workload import Workload, first_questions
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = str(ROOT / "scripts" / "bench")
@@ -122,13 +124,16 @@ def test_only_its_own_folder_is_replaced(tmp_path: Path) -> None:
     first = (out / "model.safetensors").stat().st_ino
     assert (written(folder, out) / "model.safetensors").stat().st_ino != first
     (out / "notes.txt").write_text("mine")
-    with raises(dg.ConvertError, "out exists ... did not write it ... another name"):
+    with raises(dg.ConvertError, "out holds notes.txt ... did not write ... another name"):
         written(folder, out)
-    with raises(dg.ConvertError, "in exists ... did not write it"):
+    with raises(dg.ConvertError, "in holds config.json ... did not write"):
         written(folder, folder)
     with raises(dg.ConvertError, "one inside the other"):
         written(folder, folder / "inside")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "out"]
+    (tmp_path / "file").write_text("mine")
+    with raises(dg.ConvertError, "file is a file"):
+        written(folder, tmp_path / "file")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "in", "out"]
 
 
 def test_an_interruption_leaves_nothing_or_whole_shards(tmp_path: Path) -> None:
@@ -160,6 +165,17 @@ def test_a_gemma_4_folder_is_not_converted_again(tmp_path: Path) -> None:
     out = written(folder, tmp_path / "out")
     with raises(dg.CheckpointError, "model_type 'gemma4_text' ... expected 'diffusion_gemma'"):
         module.open_source(str(out))
+
+
+def test_a_baseline_of_the_same_prompts(tmp_path: Path) -> None:
+    """profile --baseline: the model's own template and ids, by mlx-lm, and the model's name."""
+    out, session = tmp_path / "out", dg.load("tiny-chat")
+    module.write_gemma4(module.open_source("tiny-chat"), out, lambda done, total: None)
+    baseline = load_baseline("out", out, session)
+    assert baseline.source == "tiny-chat"
+    workload = Workload(steps=2, canvases=5, context=100)
+    question = first_questions(session, workload)[0]
+    assert baseline.tokens(session, workload, question) == list(question.tokens)
 
 
 @pytest.mark.slow

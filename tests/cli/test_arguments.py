@@ -118,7 +118,7 @@ def test_broken_json_is_one_line(run: Any, sudoku_copy: Path) -> None:
 def test_a_repository_that_is_not_here_is_one_line(run: Any, offline: list[str]) -> None:
     for command in (["generate", "Hi", "--model", "no/where"], ["info", "no/where"], ["info"]):
         done = run(*command, *offline)
-        assert_one_line(done, 1, "not in the local cache", "--model tiny-sudoku")
+        assert_one_line(done, 1, "not in the local cache", "--model tiny-chat")
 
 
 def test_a_model_that_does_not_fit_is_refused_unless_forced(

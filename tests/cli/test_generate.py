@@ -287,7 +287,11 @@ def test_every_option_reaches_the_sampler(run: Any) -> None:
     options = [part for option in settings.values() for part in option]
     reply = as_json(run(*SOLVE, *options, "--exact-self-conditioning", "--json"))
     expected = {name: value for name, (_, value) in settings.items()}
-    assert reply["sampler"] == expected | {"stop": [], "exact_self_conditioning": True}
+    assert reply["sampler"] == expected | {
+        "stop": [],
+        "exact_self_conditioning": True,
+        "ar": None,
+    }
 
 
 def test_unset_options_are_the_checkpoints(run: Any, random_folder: Path) -> None:

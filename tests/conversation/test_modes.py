@@ -1,19 +1,24 @@
 """Answers token by token, and by both modes in turn: what is kept, and what a Reply says of it."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
-from facts import raises
-from small import SIZES, write_random
+from facts import assert_says, raises
+from small import SIZES, picture, spell, talker, write_random
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.errors import PromptError, SettingsError, TurnError
+from mlx_diffgemma.machine.choices import Choices, ModeTimes
+from mlx_diffgemma.text.tokenizer import Tokenizer
 
 INFINITE = float("inf")
 TOKENS = dg.Settings(mode="ar", max_tokens=20, seed=5)  # segments of 8, 8 and 4
@@ -120,6 +125,31 @@ def test_the_next_answer_follows_one_that_was_given_up(session: Session, shown: 
     assert again.token_ids == other.ask("And now?", settings=TOKENS).token_ids
 
 
+@pytest.mark.parametrize("calls", [1, 2, 9, 10, 14])
+def test_ctrl_c_inside_a_step_keeps_what_was_shown(
+    session: Session, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    step, left = session.model.step, [calls]
+
+    def interrupted(*given: Any) -> mx.array:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return step(*given)
+
+    monkeypatch.setattr(session.model, "step", interrupted)
+    turn, shown = session.turn("Hello", settings=TOKENS), list[dg.Frame]()
+    with pytest.raises(KeyboardInterrupt):
+        shown.extend(turn)
+    monkeypatch.undo()
+    reply = turn.reply()
+    assert reply.finish_reason == "interrupted"
+    assert reply.generated_tokens == len([frame for frame in shown if not frame.committed])
+    other = fresh(session)
+    again = session.ask("And now?", settings=TOKENS)
+    assert again.token_ids == other.ask("And now?", settings=TOKENS).token_ids
+
+
 def test_an_interrupted_canvas_is_a_segment_without_tokens(session: Session) -> None:
     turn = session.turn("Hello", settings=dg.Settings(max_tokens=24, seed=5))
     frames = iter(turn)
@@ -220,6 +250,129 @@ def test_committed_segments_never_change_while_frames_go_on(session: Session) ->
             committed.append((frame, frame.tokens.copy()))
         assert all(kept.tokens.tolist() == tokens.tolist() for kept, tokens in committed)
     assert len(committed) == 5
+
+
+# --- what trained weights say
+
+
+@pytest.fixture(scope="module")
+def chat() -> Session:
+    """tiny-chat, for answers that can be read; each test begins its own conversation."""
+    return dg.load("tiny-chat")
+
+
+def written(chat: Session, prompt: str, **options: Any) -> dg.Reply:
+    chat.reset()
+    return chat.ask(prompt, mode="ar", temperature=0, **options)
+
+
+def test_a_thought_is_kept_apart_in_mode_ar(chat: Session) -> None:
+    reply = written(chat, "8 + 59 =", think=True)
+    assert reply.text == "8 + 59 = 67."
+    assert reply.thinking is not None
+    assert "carry 1" in reply.thinking
+    assert chat.history[-1].content == "8 + 59 = 67."
+    assert reply.finish_reason == "stop"
+
+
+@pytest.mark.slow
+def test_an_answer_over_three_segments_is_one_text(chat: Session) -> None:
+    reply = written(chat, "Tell me a story about a bear")
+    assert len(reply.segments) >= 3
+    assert {segment.tokens for segment in reply.segments[:-1]} == {64}
+    assert reply.text.startswith("Once there was")
+    assert chat.tokenizer.decode(reply.token_ids) == reply.text
+
+
+@pytest.mark.slow
+def test_five_turns_that_switch_modes_are_those_of_fresh_sessions(chat: Session) -> None:
+    chat.reset()
+    turns: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("What is 17 + 25?", "diffusion", {}),
+        ("name the opposite of up.", "ar", {}),
+        ("And wet", "auto", {"auto_times": (10, 1)}),
+        ("Add 72 and 10.", "auto", {"auto_times": (1, 10)}),
+        ("thank you very much.", "ar", {"temperature": 0}),
+    )
+    for prompt, mode, more in turns:
+        other = fresh(chat)
+        got = chat.ask(prompt, mode=mode, seed=3, **more)
+        expected = other.ask(prompt, mode=mode, seed=3, **more)
+        assert (got.text, got.token_ids) == (expected.text, expected.token_ids)
+
+
+# --- calls and loops, of a told answer
+
+
+def told(session: Session, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> Turn:
+    """A turn in mode ar that says `ids`, in segments of 8, whatever the network thinks."""
+
+    def frames(self: Turn, prefix: dg.Prefix) -> Iterator[dg.Frame]:
+        for number in range(-(-len(ids) // 8)):
+            said = np.array(ids[8 * number : 8 * number + 8], np.int32)
+            for n in range(1, len(said) + 1):
+                nothing, accepted = np.full(n, np.nan, np.float32), np.ones(n, np.bool_)
+                yield (last := dg.Frame(number, n - 1, said[:n], nothing, accepted, mode="ar"))
+            reason = "stop" if 8 * number + 8 >= len(ids) else None
+            yield replace(last, committed=True, finish_reason=reason)
+
+    monkeypatch.setattr(Turn, "_frames", frames)
+    return finished(session, mode="ar", seed=1)
+
+
+def test_a_tool_call_leaves_the_text_in_mode_ar(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = spell(tokenizer, "well ", "<|tool_call>", "call:sky{of:3}", "<tool_call|>", "<end>")
+    turn = told(talker(tokenizer, []), monkeypatch, script)
+    (call,) = turn.reply().tool_calls
+    assert (call.name, call.arguments, turn.reply().text) == ("sky", {"of": 3}, "well ")
+    assert turn.remarks == ()
+
+
+def test_an_answer_that_goes_round_in_a_loop_is_remarked_upon(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = told(talker(tokenizer, []), monkeypatch, spell(tokenizer, "well, " + "abc" * 30))
+    assert_says(*turn.remarks, "loop ... same 3 tokens ... seed")
+    assert turn.reply().text.endswith("abcabc")
+
+
+def test_a_lookup_that_does_not_pay_is_left_off_with_a_note(session: Session) -> None:
+    assert session.ask("Hello", settings=replace(TOKENS, lookup=True)).lookup is not None
+    session.tuned = Choices(times=ModeTimes(10.0, 1.0, rows_ms=((1, 1.0), (8, 5.0))))
+    turn = finished(session, settings=replace(TOKENS, lookup=True))
+    assert_says(*turn.notes, "lookup is off ... 8 rows ... 5 ms ... 1 ms")
+    assert turn.reply().lookup is None
+
+
+# --- images
+
+
+@pytest.mark.parametrize("mode", ["ar", "auto"])
+def test_an_image_is_asked_about_alike_in_all_modes(seeing: Session, mode: str) -> None:
+    options: Any = {"mode": mode, "seed": 5, "max_tokens": 12}
+    if mode == "auto":
+        options["auto_times"] = (1, 1.3)
+    first = seeing.ask("Hello", images=[picture(1)], **options)
+    other = seeing.ask("Hello", images=[picture(2)], **options)
+    seeing.reset()
+    again = seeing.ask("Hello", images=[picture(1)], **options)
+    assert first.token_ids == again.token_ids != other.token_ids
+    denoised = seeing.turn("And now?", seed=5, max_tokens=8)
+    assert denoised.prompt_ids == fresh(seeing).turn("And now?", **options).prompt_ids
+
+
+@pytest.mark.slow
+def test_twenty_answers_leave_memory_as_two_did(chat: Session) -> None:
+    """Two hundred tokens each; the cache of a conversation that begins anew is used again."""
+    held = []
+    for seed in range(20):
+        chat.reset()
+        prompt = "<bos><|turn>user\nCount<turn|>\n<|turn>model\n"
+        chat.ask(prompt, mode="ar", seed=seed, max_tokens=200, raw=True, temperature=5.0)
+        held.append(mx.get_active_memory())
+    assert max(held[2:]) <= max(held[:2]) + 65_536
 
 
 # --- settings and budgets

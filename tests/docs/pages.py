@@ -30,12 +30,18 @@ class Command:
     @property
     def calls(self) -> list[list[str]]:
         """The arguments of each call of the program in the line."""
-        calls = []
-        for part in re.split(r"[|;&]", self.line):
-            words = shlex.split(re.sub(r"[<>]\s*\S+", "", part))
-            if words[:1] == [PROGRAM]:
-                calls.append(words[1:])
-        return calls
+        lexer = shlex.shlex(self.line, posix=True, punctuation_chars="|;&<>")  # outside quotes
+        lexer.whitespace_split, lexer.commenters = True, ""
+        calls: list[list[str]] = [[]]
+        words = iter(lexer)
+        for word in words:
+            if set(word) <= set("|;&"):
+                calls.append([])
+            elif set(word) <= set("<>"):
+                next(words, None)  # the file
+            else:
+                calls[-1].append(word)
+        return [words[1:] for words in calls if words[:1] == [PROGRAM]]
 
     @property
     def is_shell(self) -> bool:

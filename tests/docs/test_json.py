@@ -21,7 +21,13 @@ from mlx_diffgemma.text.tools import ToolCall
 PAGE = ROOT / "docs" / "json.md"
 GENERATE, FILL, INFO = "## `generate --json`", "## `fill --json`", "## `info --json`"
 CONVERT, VERIFY = "## `convert --json`", "## `convert --verify FOLDER --json`"
-TRACE = {"header": "### The header", "step": "### A step", "commit": "### A commit"}
+TRACE = {
+    "header": "### The header",
+    "segment": "### A segment",
+    "step": "### A step",
+    "token": "### A token",
+    "commit": "### A commit",
+}
 PUZZLE = ("--model", "tiny-sudoku", "--seed", "7")
 FILE = "docs/examples/puzzle.txt"
 Run = Callable[..., str]
@@ -94,6 +100,17 @@ def test_an_answer_and_its_trace(run: Run, clone: Path, command: str, file: str)
         keys = documented(TRACE[line["type"]])
         keys = {key: kind for key, kind in keys.items() if key not in of_trace}
         assert list(problems(line, keys)) == []
+
+
+def test_an_answer_of_other_modes_and_its_trace(run: Run, clone: Path) -> None:
+    given = ("--mode", "auto", "--auto-times", "inf,1", "--seed", "1", "--trace", "tokens.jsonl")
+    printed = run("generate", "--model", "tiny-chat", "What is 17 + 25?", *given, "--json")
+    assert list(problems(json.loads(printed), documented(GENERATE))) == []
+    lines = [json.loads(line) for line in Path("tokens.jsonl").read_text().splitlines()]
+    assert {line["type"] for line in lines} == TRACE.keys() - {"step"}
+    for line in lines:
+        keys = documented(TRACE[line["type"]])
+        assert list(problems(line, {k: v for k, v in keys.items() if k != "holes"})) == []
 
 
 def test_what_one_puzzle_does_not_show() -> None:

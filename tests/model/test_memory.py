@@ -252,6 +252,31 @@ def test_no_way_to_a_context_stores_more(
     assert bytes_of(prefix) <= plan.cache_bytes(sum(pieces) + 8)
 
 
+@pytest.mark.usefixtures("small_rooms")
+def test_tokens_one_by_one_store_no_more_than_is_planned(network: Model) -> None:
+    """Mode ar asks for no plan of its own: its room grows as a prompt's in pieces does."""
+    prefix, plan = encoded(network, (20,)), cache_plan(network)
+    for _ in range(40):
+        mx.eval(network.step(1, prefix))
+        assert bytes_of(prefix) <= plan.cache_bytes(prefix.length), prefix.length
+
+
+def test_a_token_computes_in_less_than_a_canvas(network: Model) -> None:
+    """What is planned for a denoising step holds a step of mode ar."""
+    prefix, canvas = encoded(network, (20,)), mx.zeros(8, mx.int32)
+    peaks = []
+    for run in (
+        lambda: network.step(1, prefix),
+        lambda: network.logits(network.decode(canvas, prefix)),
+    ):
+        mx.eval(run())  # makes room
+        before = settled()
+        mx.reset_peak_memory()
+        mx.eval(run())
+        peaks.append(mx.get_peak_memory() - before)
+    assert 0 < peaks[0] < peaks[1]
+
+
 def test_a_sliding_layer_of_the_26b_model_has_5120_slots() -> None:
     """1,023 before a position, 1,024 to go back, a chunk of 2,048, rounded up; 1,024 to go on."""
     layer, like = cache.LayerCache(1024), (1, 1, mx.float32)

@@ -80,20 +80,25 @@ def test_both_are_measured_on_the_same_prompts(measured: Measurement) -> None:
     assert found["break_even_tokens_per_step"] == pytest.approx(expected)
     rate = profile["tokens_per_second_without_prefill"]
     assert found["ratio"] == pytest.approx(rate / found["tokens_per_second"])
+    token, written = (profile[which]["token_ms"]["p50"] for which in ("baseline", "ar"))
+    assert found["ar_ratio"] == pytest.approx(token / written)
+    assert f"mode ar takes {written:.4g} ms: {token / written:.3g} times" in said(profile)
+
+
+def said(profile: dict[str, Any]) -> str:
+    return "\n".join(lines(profile))
 
 
 def test_steps_that_were_asked_for_make_nobody_faster(measured: Measurement) -> None:
     """With one step a canvas diffusion would win anywhere."""
     profile = to_json(measured)
-    said = "\n".join(lines(profile))
-    assert "they break even at" in said
-    assert "--steps adaptive shows" in said
-    assert "is faster here" not in said
+    assert "diffusion breaks even at" in said(profile)
+    assert "--steps adaptive shows" in said(profile)
+    assert "is faster here" not in said(profile)
     profile["workload"]["kind"] = "adaptive"
-    said = "\n".join(lines(profile))
     winner = "diffusion" if profile["baseline"]["ratio"] > 1 else "autoregressive"
-    assert f"{winner} is faster here" in said
-    assert f"measured were {profile['tokens_per_step']:.3g}" in said
+    assert f"{winner} is faster here" in said(profile)
+    assert f"measured were {profile['tokens_per_step']:.3g}" in said(profile)
 
 
 def test_turns_are_taken_as_abba(
@@ -141,13 +146,14 @@ def test_a_folder_names_the_checkpoint_that_it_was_made_of(
     (copy / "conversion.json").write_text(json.dumps({"source": {"id": "tiny-chat"}}))
     assert load_baseline("copy", copy, shallow).source is None
     profile = to_json(measured)
-    assert "autoregressive: gemma, 5 answers" in "\n".join(lines(profile))
+    assert "autoregressive: gemma, 5 answers" in said(profile)
     profile["baseline"]["source"] = "tiny-chat"
     assert list(problems(profile)) == []
-    assert "autoregressive: gemma (tiny-chat as Gemma 4), 5 answers" in "\n".join(lines(profile))
-    del profile["baseline"]["source"]  # of an earlier version
+    assert "autoregressive: gemma (tiny-chat as Gemma 4), 5 answers" in said(profile)
+    del profile["baseline"]["source"], profile["baseline"]["ar_ratio"]  # of an earlier version
     assert list(problems(profile)) == []
-    assert "autoregressive: gemma, 5 answers" in "\n".join(lines(profile))
+    assert "autoregressive: gemma, 5 answers" in said(profile)
+    assert "mode ar takes" not in said(profile)
 
 
 def test_what_is_no_baseline(gemma: Path, shallow: Session, tmp_path: Path) -> None:

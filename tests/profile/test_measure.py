@@ -13,6 +13,7 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
+from mlx_diffgemma.profile import race
 from mlx_diffgemma.profile.chrome_trace import chrome_trace
 from mlx_diffgemma.profile.components import COMPONENTS, Fences
 from mlx_diffgemma.profile.condition import Condition
@@ -21,6 +22,7 @@ from mlx_diffgemma.profile.measurement import Measurement
 from mlx_diffgemma.profile.report import to_json
 from mlx_diffgemma.profile.run import run
 from mlx_diffgemma.profile.schema import problems
+from mlx_diffgemma.profile.tokens import TokenRecord, Written
 from mlx_diffgemma.profile.workload import Workload, first_questions
 
 CALM = Condition(None, None, None)
@@ -34,7 +36,9 @@ def measurement(session: Session, workload: Workload, name: str = "test") -> Mea
 def fixed(deep: Session) -> Measurement:
     """Five canvases of four steps behind 150 tokens, 30 layers, by part."""
     measured = measurement(deep, Workload(steps=4, context=150))
-    run(measured, components=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(race, "ROUNDS", 1)  # of rows at once
+        run(measured, components=True)
     return measured
 
 
@@ -175,6 +179,63 @@ def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.Mo
     assert min(part.seconds["sampler"] for part in canvas.parts) > asleep
 
 
+# --- mode ar
+
+
+def timed(measured: Measurement, *token_ms: float) -> Measurement:
+    """The measurement with tokens that take so long, and rows."""
+    record = TokenRecord(150, 0.0, tuple(ms / 1e3 for ms in token_ms))
+    written = Written(measured.session.model, records=[record] * 2)
+    written.rows = {1: [0.010, 0.010, 0.9], 8: [0.030, 0.020, 0.010]}
+    return replace(measured, written=written)
+
+
+def test_mode_ar_is_measured_beside_the_steps(fixed: Measurement) -> None:
+    profile = to_json(fixed)
+    found = profile["ar"]
+    assert profile["model"]["modes"] == ["diffusion", "ar"]
+    assert [len(times) for times in found["answers_token_ms"]] == [7] * 5
+    assert [row["rows"] for row in found["rows"]] == [1, 2, 4, 8, 16]
+    assert min(row["ms"] for row in found["rows"]) > 0
+    assert found["rows"][0]["ratio"] == 1
+    assert (found["ratio"], found["faster"], found["bound_ms"]) == (None, None, None)
+
+
+def test_figures_of_mode_ar_follow_from_the_samples(fixed: Measurement) -> None:
+    profile = to_json(timed(fixed, 10.0, 11.0, 12.0))
+    found, step, commit = profile["ar"], profile["step_ms"]["p50"], profile["commit_ms"]
+    assert found["token_ms"]["p50"] == pytest.approx(11)
+    assert found["tokens_per_second"] == pytest.approx(1e3 / 11)
+    assert [row["ratio"] for row in found["rows"]] == [1, pytest.approx(2)]
+    assert found["break_even_steps"] == pytest.approx((8 * 11 - commit) / step)
+    assert found["break_even_steps_thinking"] == pytest.approx((1.3 * 8 * 11 - commit) / step)
+    chip = replace(fixed.machine, chip="Apple M4 Pro", gpu_cores=20, device="gpu")
+    known = to_json(replace(timed(fixed, 11.0), machine=chip))["ar"]
+    read = known["weight_bytes"] + known["cache_bytes"]
+    assert known["prefix"] == 151
+    assert known["bound_ms"] == pytest.approx(read / 273e6)
+    assert known["bound_share"] == pytest.approx(known["bound_ms"] / 11)
+
+
+@pytest.mark.parametrize(
+    ("times_as_fast", "faster"), [(2.0, "diffusion"), (1.03, None), (0.98, None), (0.4, "ar")]
+)
+def test_the_faster_mode_is_that_of_the_measured_answers(
+    puzzles: Measurement, times_as_fast: float, faster: str | None
+) -> None:
+    rate = to_json(puzzles)["tokens_per_second_without_prefill"]
+    profile = to_json(timed(puzzles, 1e3 * times_as_fast / rate))
+    assert profile["ar"]["ratio"] == pytest.approx(times_as_fast)
+    assert profile["ar"]["faster"] == faster
+    steps = profile["steps_per_canvas"]
+    assert profile["ar"]["steps"] == pytest.approx(sum(steps) / len(steps))
+
+
+def test_a_checkpoint_without_mode_ar_has_none(puzzles: Measurement) -> None:
+    profile = to_json(puzzles)
+    assert (profile["ar"], profile["model"]["modes"]) == (None, ["diffusion"])
+
+
 # --- bounds, sustained runs, warnings
 
 
@@ -205,6 +266,7 @@ def test_a_sustained_run_goes_on(shallow: Session) -> None:
     profile = to_json(measured)
     windows = profile["sustained"]["windows"]
     assert list(problems(profile)) == []
+    assert profile["ar"] is None
     assert len(windows) > 1
     assert sum(window["steps"] for window in windows) == sum(profile["steps_per_canvas"])
     ratio = windows[-1]["step_ms"] / windows[0]["step_ms"]

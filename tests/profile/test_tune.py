@@ -15,17 +15,20 @@ from small import SUDOKU
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion.step import head_rows
-from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.machine.choices import Choices, ModeTimes
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import Placed
+from mlx_diffgemma.model.roofline import ROWS
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
-from mlx_diffgemma.profile import tune_candidates
+from mlx_diffgemma.profile import tune_candidates, tune_times
 from mlx_diffgemma.profile.race import ROUNDS, race
+from mlx_diffgemma.profile.tokens import Writing, row_works
 from mlx_diffgemma.profile.tune import Row, Tuned, Tuner, tune
 from mlx_diffgemma.profile.tune_check import Probe, probe_of, tolerance, wrong
 
 Cost = Callable[[Choices, str], float]
+TIMES = ModeTimes(60.0, 15.0, 40.0, ((1, 15.0), (8, 30.0)))
 UNPACKED, HALF = ("dense_weights", "16-bit"), ("dtype", "float16")
 
 
@@ -92,6 +95,7 @@ def timed(session: Session, probe: Probe, cost: Cost) -> Tuner:
         return run
 
     tuner.work = work
+    tuner.times = lambda choices: (TIMES, 15.0)
     return tuner
 
 
@@ -350,7 +354,60 @@ def test_progress_comes_to_its_end(session: Session, probe: Probe) -> None:
         tuner=timed(session, probe, faster()),
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(number, 8) for number in (0, 1, 2, 3, 4, 5, 6, 8)]
+    assert seen == [(number, 9) for number in (0, 1, 2, 3, 4, 5, 6, 8, 9)]
+
+
+# --- times of both modes
+
+
+def test_times_of_both_modes(session: Session, probe: Probe, sudoku: Session) -> None:
+    """Each work takes as long as a fake clock says; tokens count one by one."""
+    clock = Clock()
+    tuner = Tuner(session, probe, clock)
+
+    def taking(seconds: float) -> Callable[[], None]:
+        return lambda: setattr(clock, "now", clock.now + seconds)
+
+    class Writing:
+        count = 8
+
+        def __init__(self, model: Model, tokens: Sequence[int]) -> None:
+            self.seconds = 0.4 if model is session.model else 0.8
+
+        def __call__(self) -> None:
+            clock.now += self.seconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_times, "Writing", Writing)
+        patch.setattr(tune_times, "_commit", lambda *_: taking(0.7))
+        patch.setattr(tune_times, "row_works", lambda *_: {1: taking(0.06), 8: taking(0.09)})
+        tuner.work = lambda model, name: taking(1.0)
+        found = tuner.times(Choices())
+        assert found is not None
+        times, untuned = found
+        got = (times.step_ms, times.token_ms, times.commit_ms)
+        assert got == (pytest.approx(1000), pytest.approx(50), pytest.approx(700))
+        assert dict(times.rows_ms) == {1: pytest.approx(60), 8: pytest.approx(90)}
+        assert untuned == times.token_ms
+        found = tuner.times(Choices(dense_weights="16-bit"))
+        assert found is not None
+        times, untuned = found
+        assert (times.token_ms, untuned) == (pytest.approx(100), pytest.approx(50))
+    assert Tuner(sudoku, probe).times(Choices()) is None
+
+
+def test_what_is_timed_leaves_the_prefix_as_it_was(session: Session, probe: Probe) -> None:
+    """Each work runs again and again behind the same prompt."""
+    model = session.model
+    for rows, work in row_works(model, probe.prompt).items():
+        work()
+        work()
+        assert rows in ROWS
+    writing, lengths = Writing(model, probe.prompt), []
+    for _ in range(2):
+        writing()
+        lengths.append(writing.prefix.length)
+    assert lengths == [len(probe.prompt) + writing.count - 1] * 2
 
 
 def test_tuning_leaves_the_folder_alone(session: Session, probe: Probe) -> None:

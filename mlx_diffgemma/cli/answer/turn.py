@@ -99,7 +99,7 @@ class Answer:
             self.printer.finish(self.turn.reply().text)
 
     def _show_unfinished(self) -> None:
-        """What is finished, and behind it the canvas in work, which is called a draft."""
+        """Show the finished part, and behind it the canvas in work, which is called a draft."""
         text = self.draft.text()
         if text and self.keep_draft:
             self.printer.finish(self.turn.reply().text + text)
@@ -110,7 +110,9 @@ class Answer:
             show_draft(self.draft, text)
 
     def _verdict(self) -> int:
-        """Say what is wrong with a solution, or that a text was cut; JSON has a key for that."""
+        """Say what is wrong with a solution or a text, and that one was cut, unless JSON does."""
+        for remark in self.turn.remarks:
+            say(f"note: {remark}")
         if line := refusal(self.turn, self.in_chat):
             say(f"error: {line}")
             return FAILED

@@ -74,7 +74,7 @@ def run_command(talk: Talk, line: str, *, typed: bool) -> bool:
 
 
 def completions() -> Iterator[str]:
-    """What the tab key completes: every command, and those words behind one that are few."""
+    """The lines that the tab key completes: every command, and words behind one that are few."""
     yield from (f"/{name}" for name in COMMANDS)
     yield from (f"/mode {mode}" for mode in MODES)
 

@@ -60,13 +60,13 @@ def sentence(profile: Values) -> Iterator[str]:
         f"Here a token takes {found['token_ms']['p50']:.3g} ms and a step "
         f"{profile['step_ms']['p50']:.3g} ms: "
     )
-    yield f"{times}{_limit(profile, found)} {_measured(found)}"
+    yield f"{times}{_limit(profile, found)}{_measured(found)}"
 
 
 def _limit(profile: Values, found: Values) -> str:
     even, canvas = found["break_even_steps"], profile["model"]["canvas_length"]
     if even < 1:
-        return f"even 1 step takes longer than the {canvas} tokens of a canvas do in mode ar."
+        return f"even 1 step takes longer than the {canvas} tokens of a canvas in mode ar; use ar."
     thought = found["break_even_steps_thinking"]
     return (
         f"where canvases of {canvas} tokens are filled, diffusion is faster below {even:.3g} steps "
@@ -76,8 +76,9 @@ def _limit(profile: Values, found: Values) -> str:
 
 def _measured(found: Values) -> str:
     if found["ratio"] is None:
-        return "How many steps answers take is measured by --steps adaptive."
-    took = f"The measured answers took {found['steps']:.3g} steps a canvas:"
+        known = found["break_even_steps"] < 1
+        return "" if known else " How many steps answers take is measured by --steps adaptive."
+    took = f" The measured answers took {found['steps']:.3g} steps a canvas:"
     if found["faster"] is None:
         return f"{took} as long as their tokens take in mode ar; use either."
     if found["faster"] == "diffusion":

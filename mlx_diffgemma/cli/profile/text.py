@@ -160,7 +160,10 @@ def _baseline(baseline: Values, profile: Values) -> Iterator[str]:
         f"{baseline['tokens_per_second']:.4g} tokens/s, prefill "
         f"{baseline['prefill_tokens_per_second']:,.0f} tokens/s"
     )
-    even = f"  they break even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
+    if (ratio := baseline.get("ar_ratio")) is not None:
+        own = profile["ar"]["token_ms"]["p50"]
+        yield f"  mode ar takes {own:.4g} ms: {ratio:.3g} times as fast"
+    even = f"  diffusion breaks even at {baseline['break_even_tokens_per_step']:.3g} tokens a step"
     tokens_per_step = f"{profile['tokens_per_step']:.3g}"
     if profile["workload"]["kind"] == "fixed":  # however many tokens a step were asked for
         yield f"{even}; the steps asked for made {tokens_per_step}, which is no measure of speed:"

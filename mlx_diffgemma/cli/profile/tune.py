@@ -1,7 +1,7 @@
 """`profile --tune`: a table of the candidates; the fastest are kept for generate and chat."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ...conversation.loading import place_of
@@ -15,6 +15,8 @@ from ..options import ModelOptions
 from ..terminal.output import write_lines
 from ..terminal.progress import Bar
 from ..terminal.streams import say
+
+SLOWER = 1.05  # a token as tuned over one that is not: worth a warning from here on
 
 
 def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
@@ -34,7 +36,7 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     try:
         write_lines(lines(tuned, file))
     finally:  # nobody may be reading what is printed: what was found is kept all the same
-        store(file, place, tuned.choices)
+        store(file, place, replace(tuned.choices, times=tuned.times))
     return 0
 
 
@@ -58,7 +60,8 @@ def lines(tuned: Tuned, file: Path) -> Iterator[str]:
             "float16 is faster and not kept: it rounds otherwise, so texts may change; "
             "--tune-dtype keeps it"
         )
-    yield from _kept(tuned.choices, file)
+    yield from _times(tuned)
+    yield from _kept(tuned, file)
 
 
 def _line(row: Row) -> str:
@@ -69,11 +72,31 @@ def _line(row: Row) -> str:
     return f"{row.name:<22}{row.value!s:>14}{times}  {row.outcome}{note}"
 
 
-def _kept(choices: Choices, file: Path) -> Iterator[str]:
-    own = asdict(Choices())
-    won = {name: value for name, value in asdict(choices).items() if value != own[name]}
-    if not won:
-        yield "nothing is faster by 2% than the engine's own choices: nothing is kept"
+def _times(tuned: Tuned) -> Iterator[str]:
+    """The times of both modes, and a token's where tuning for steps has made it slower."""
+    times, before = tuned.times, tuned.untuned_token_ms
+    if times is None or before is None:
+        yield "mode ar: not timed, this checkpoint was trained without the next-token loss"
         return
-    yield f"kept: {', '.join(f'{name} {value}' for name, value in won.items())}"
+    commit = "" if times.commit_ms is None else f", a commit {times.commit_ms:.4g} ms"
+    yield f"a step {times.step_ms:.4g} ms, a token of mode ar {times.token_ms:.4g} ms{commit}"
+    rows = ", ".join(f"{rows}: {ms:.4g} ms" for rows, ms in times.rows_ms)
+    yield f"rows at once {rows}"
+    if times.token_ms > SLOWER * before:
+        yield (
+            f"warning: as tuned a token of mode ar takes {times.token_ms:.4g} ms, untuned "
+            f"{before:.4g} ms: what makes steps faster makes tokens slower; --no-tune for mode ar"
+        )
+
+
+def _kept(tuned: Tuned, file: Path) -> Iterator[str]:
+    own = asdict(Choices())
+    won = [f"{name} {value}" for name, value in asdict(tuned.choices).items() if value != own[name]]
+    if not won:
+        yield "nothing is faster by 2% than the engine's own choices"
+    kept = [*won, *(["the times of both modes"] if tuned.times else [])]
+    if not kept:
+        yield "nothing is kept"
+        return
+    yield f"kept: {', '.join(kept)}"
     yield f"in {file}; generate and chat use it from now on, --no-tune leaves it out"

@@ -143,7 +143,7 @@ def _frame_and_parts(line: Mapping[str, Any], first: Header) -> tuple[Frame, Par
 
 
 def _commit(line: Mapping[str, Any], first: Header) -> Entry:
-    """What a segment ends with; for a template also the hole of each token."""
+    """The end of a segment; for a template also the hole of each token."""
     frame, parts = _frame_and_parts(line, first)
     frame = replace(frame, committed=True, finish_reason=_optional_text(line["finish_reason"]))
     answer, refused = _text(line["answer"]), _optional_text(line.get("refused"))

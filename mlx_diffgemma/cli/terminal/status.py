@@ -61,7 +61,7 @@ class Numbers:
             yield f"about {left} to go", f"~{left} to go"
 
     def least(self) -> str:
-        """What is shown where nothing else fits."""
+        """The part that is shown where nothing else fits."""
         return f"{self.step + 1}/{self.num_steps}"
 
 
@@ -86,7 +86,7 @@ class Written:
         yield from _rate_and_memory(self.tokens_per_second, self.memory_bytes)
 
     def least(self) -> str:
-        """What is shown where nothing else fits."""
+        """The part that is shown where nothing else fits."""
         return f"{self.tokens}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from facts import assert_says
 from puzzle import PUZZLE, SOLVE, assert_one_line
 
+from mlx_diffgemma.cli.profile.tune import lines
 from mlx_diffgemma.cli.terminal import output
 from mlx_diffgemma.machine import tuning
-from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.machine.choices import Choices, ModeTimes
 from mlx_diffgemma.profile import tune as tuning_run
 from mlx_diffgemma.profile.tune import Row, Tuned
 
@@ -32,7 +34,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def tune(session: Any, **options: Any) -> Tuned:
         asked.append(options)
         row = Row("prefill_chunk", 64, "faster", "", 500.0, 0.01, 0.5)
-        return Tuned((row, Row("dtype", "float16", "absent", "why")), FOUND, True)
+        absent = Row("dtype", "float16", "absent", "why")
+        return Tuned((row, absent), FOUND, True, None, None)
 
     monkeypatch.setattr(tuning_run, "tune", tune)
     return asked
@@ -191,3 +194,28 @@ def test_in_earnest_it_ends_well(run: Any) -> None:
     assert done.exit_code == 0
     assert "no Metal device" in done.stdout or "experts_kernels" in done.stdout
     assert "dtype" in done.stdout
+
+
+# --- times of both modes
+
+TIMES = ModeTimes(60.0, 15.0, 40.0, ((1, 15.0), (8, 30.0)))
+
+
+def test_times_are_kept_where_nothing_else_is(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = Tuned((), Choices(), False, TIMES, 15.0)
+    monkeypatch.setattr(tuning_run, "tune", lambda session, **_: tuned)
+    done = run(*TUNE)
+    assert done.exit_code == 0
+    for part in ("a step 60 ms, a token of mode ar 15 ms, a commit 40 ms", "1: 15 ms, 8: 30 ms"):
+        assert part in done.stdout
+    assert "kept: the times of both modes" in done.stdout
+    (entry,) = json.loads(config_file().read_text())["tuned"].values()
+    assert ModeTimes.from_json(entry["times"]) == TIMES
+
+
+def test_what_makes_tokens_slower_is_told() -> None:
+    slower = Tuned((), Choices(dense_weights="16-bit"), False, TIMES, 9.0)
+    (line,) = [line for line in lines(slower, Path("x")) if line.startswith("warning")]
+    assert_says(line, "15 ms, untuned 9 ms ... --no-tune")
+    as_fast = replace(slower, untuned_token_ms=14.9)
+    assert not any(line.startswith("warning") for line in lines(as_fast, Path("x")))

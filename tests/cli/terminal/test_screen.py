@@ -25,6 +25,8 @@ from mlx_diffgemma.cli.terminal.screen import encoded
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
 ENDLESS = ("generate", "." * 81, "--model", "tiny-sudoku", "--steps", 4000, "--confidence", 1e-30)
 
+STORY = ("generate", "Tell me a story about a bear", "--model", "tiny-chat", "--seed", 1)
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
@@ -212,6 +214,30 @@ def test_head_ends_it(tmp_path: Path, random_folder: Path) -> None:
 
 
 # --- signals
+
+
+def test_ctrl_c_at_a_token_keeps_what_was_shown(log: Path) -> None:
+    """Text grows, in mode ar, and none of it is a draft."""
+    with paced(0.3, log, *STORY, "--mode", "ar") as tty:
+        tty.until(lambda tty: tty.alternate and " 3 tokens " in tty.text())
+        text, status = tty.text().splitlines()
+        assert (text, status.startswith("ar     3 tokens  entropy 0.")) == ("Onc", True)
+        tty.type("\x03")
+        assert tty.wait() == 130
+        tty.assert_given_back()
+        shown, line = tty.scrollback().splitlines()
+    kept = re.fullmatch(r"interrupted: (\d+) tokens kept\.", line)
+    assert kept
+    assert shown == "Once there was"[: int(kept[1])]
+
+
+def test_tokens_are_printed_on_a_terminal_without_the_view(log: Path) -> None:
+    with paced(0.3, log, *STORY, "--mode", "ar", "--no-visual", "--max-tokens", 8) as tty:
+        tty.until("Onc")
+        assert tty.process.poll() is None
+        assert tty.wait() == 0
+        assert tty.scrollback().splitlines()[0] == "Once the"
+        assert tty.entered == 0
 
 
 @pytest.mark.parametrize(
