@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,21 @@ def test_another_question_takes_the_conversation_over_between_two_tokens(session
     assert session.history[3].content == reply.text
     with pytest.raises(TurnError):
         next(frames)
+
+
+@pytest.mark.parametrize("lookup", [False, True])
+def test_each_token_may_be_asked_for_in_another_thread(session: Session, lookup: bool) -> None:
+    """MLX computes what is pending in the thread that made it alone."""
+    options = replace(TOKENS, lookup=lookup)
+    expected = [frame.tokens.tolist() for frame in session.stream("Hello", settings=options)]
+    session.reset()
+    frames, got = session.stream("Hello", settings=options), list[Any]()
+    while len(got) < len(expected):
+        with ThreadPoolExecutor(1) as thread:
+            got.append(thread.submit(next, frames).result().tokens.tolist())
+    assert got == expected
+    again = session.ask("And now?", settings=options)
+    assert again.generated_tokens == 20
 
 
 # --- stop texts
