@@ -387,6 +387,7 @@ def test_newest_leaves_the_bounds_out_and_fails_with_either_run(tmp_path: Path) 
         "-m pip install -qq --editable .",
         "-m pip install -qq --upgrade --upgrade-strategy eager",
         "-m pip list --disable-pip-version-check",
-        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights or tokenizer)",
+        "-m pytest -n auto --dist worksteal"
+        " -m not (slow or reference or metal or weights or tokenizer)",
         "-m pytest -m reference",
     ]

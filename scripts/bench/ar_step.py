@@ -41,8 +41,8 @@ from mlx_diffgemma.convert.run import convert
 from mlx_diffgemma.machine.device import on_gpu
 
 # The head's share of a token's weights is about that of the published model, a fifth.
-SIZES = Sizes(vocab=16_384, experts=128)
-PROMPTS = {"within the window": 20, "past the window": 200}
+SIZES = Sizes(vocab=16_384, experts=128, window=32)
+PROMPTS = {"within the window": 8, "past the window": 40}
 NODES_BAR = 900  # of a token; host and wall times: as parts of mlx-lm's
 HOST_BAR, WALL_BAR = 0.6, 0.7
 
@@ -136,14 +136,15 @@ def prompt_of(length: int) -> list[int]:
 # --- nodes and host time
 
 
-def graphs(engines: tuple[Theirs, Ours], samples: int) -> tuple[list[Figure], dict[str, Any]]:
+def graphs(both: tuple[Theirs, Ours], samples: int) -> tuple[list[Figure], dict[str, Any]]:
     """Figures of a token's graph, and the number of its primitives by name."""
+    engines: Sequence[Engine] = both
     figures, nodes = [], {}
     for place, length in PROMPTS.items():
         caches = [_settled(engine, prompt_of(length)) for engine in engines]
         for way, surroundings in _ways().items():
             with surroundings:
-                engines[1].forget_traces()
+                both[1].forget_traces()
                 counts = [_count(*pair) for pair in zip(engines, caches, strict=True)]
                 name = f"{way}, {place}"
                 nodes[name] = {
@@ -222,14 +223,14 @@ def whole_steps(engines: tuple[Theirs, Ours], tokens: int, rounds: int) -> list[
 
 def _written(engine: Engine, count: int) -> tuple[float, float, list[int]]:
     """Milliseconds a token by the clock and of the processor, and the greedy tokens."""
-    cache = engine.begin(prompt_of(100))
+    cache = engine.begin(prompt_of(PROMPTS["past the window"]))
     token = engine.step(cache, mx.array([5], mx.int32))
     mx.eval(token)
     began, used, written = time.perf_counter(), time.process_time(), []
     for _ in range(count):
         following = engine.step(cache, token)
         mx.async_eval(following)
-        written.append(int(token.item()))
+        written.append(int(token.item()))  # type: ignore[arg-type]
         token = following
     mx.eval(token)
     each = 1000 / count
@@ -260,9 +261,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--samples", type=int, default=50, help="graphs built of each [50]")
-    parser.add_argument("--tokens", type=int, default=48, help="tokens a round [48]")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of whole steps [9]")
+    parser.add_argument("--samples", type=int, default=31, help="graphs built of each [31]")
+    parser.add_argument("--tokens", type=int, default=24, help="tokens a round [24]")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of whole steps [7]")
     parser.add_argument("--json", type=Path, help="file for all samples")
     return parser.parse_args()
 
