@@ -77,7 +77,10 @@ def main() -> None:
 
 @contextmanager
 def unpacked(folder: Path) -> Iterator[Path]:
-    """A copy of the checkpoint with every matrix as the float32 numbers that it stands for."""
+    """A copy of the checkpoint with every matrix as the float32 numbers that it stands for.
+
+    Names are those of a Hugging Face folder, where experts are no modules with a weight.
+    """
     config = read_object(folder / "config.json")
     packing = config.pop("quantization")
     stored = cast(dict[str, mx.array], mx.load(str(folder / WEIGHTS)))
@@ -85,9 +88,12 @@ def unpacked(folder: Path) -> Iterator[Path]:
     for name, tensor in stored.items():
         module, _, kind = name.rpartition(".")
         if f"{module}.scales" in stored and kind == "weight":
-            scales, biases = (stored[f"{module}.{part}"] for part in ("scales", "biases"))
+            # in float16, as they are stored, the products would be rounded
+            scales, biases = (
+                stored[f"{module}.{part}"].astype(mx.float32) for part in ("scales", "biases")
+            )
             plain = mx.dequantize(tensor, scales, biases, **packing)
-            tensors[name] = plain.astype(mx.float32)
+            tensors[module if ".experts." in name else name] = plain
         elif kind not in ("scales", "biases"):
             tensors[name] = tensor.astype(mx.float32)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,7 +1,6 @@
 """The set-up scripts, run with programs that only write down what they are asked."""
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -20,7 +19,6 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.assets.sudoku import SudokuTask
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "scripts/bench/results/tiny-chat-linux-2core.json"
 COMMANDS = [".ci/newest", ".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
 
 
@@ -228,19 +226,6 @@ def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> Non
     assert_tells(ran.stderr, demo)
 
 
-def test_demo_says_what_the_modes_are_good_for(demo: Checkout) -> None:
-    """In the figures that were measured of the shipped weights."""
-    skills = json.loads(RESULTS.read_text())["skills"]
-    shares = {
-        skill: [row[way]["right"] / row[way]["n"] for way in ("denoised", "autoregressive")]
-        for skill, row in skills.items()
-    }
-    slips = [shares[skill] for skill in ("story", "count", "spelling")]
-    said = demo.run("scripts/demo").stderr
-    assert_says(said, "--mode ar", *(f"{share:.0%}" for share, _ in slips), "docs/modes.md")
-    assert {exact for _, exact in slips} == {1.0}
-
-
 def test_demo_with_options_tells_the_story_alone(demo: Checkout) -> None:
     """They may ask for one answer as JSON."""
     ran = demo.run("scripts/demo", "--steps", "16")
@@ -402,6 +387,7 @@ def test_newest_leaves_the_bounds_out_and_fails_with_either_run(tmp_path: Path) 
         "-m pip install -qq --editable .",
         "-m pip install -qq --upgrade --upgrade-strategy eager",
         "-m pip list --disable-pip-version-check",
-        "-m pytest -n auto --dist worksteal -m not (slow or reference or metal or weights or tokenizer)",
+        "-m pytest -n auto --dist worksteal"
+        " -m not (slow or reference or metal or weights or tokenizer)",
         "-m pytest -m reference",
     ]

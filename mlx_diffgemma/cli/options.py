@@ -147,7 +147,8 @@ class ModeOptions:
     auto_times: str | None = option(
         "--auto-times",
         "Mode auto: decide by these milliseconds a denoising step and a token; inf: never take "
-        "that mode. Default: what `profile --tune` measured, else this chip's bounds.",
+        "that mode. Default: what `profile --tune` measured, else what is measured before the "
+        "first answer.",
         "STEP_MS,TOKEN_MS",
     )
 

@@ -29,7 +29,7 @@ from ..text.reader import AnswerReader
 from ..version import __version__
 from .prompt import Prompt
 from .reply import ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
-from .segments import Segments
+from .segments import Begun, Segments
 
 if TYPE_CHECKING:
     from .session import Session
@@ -85,7 +85,7 @@ class Turn:
             if not self.ended:
                 self.segments.total = time.perf_counter() - began
                 conversation.leave(self)
-            self.session.clock.saw(self.segments.begun)
+            self.session.clock.saw(self._timed())
 
     def _first(self) -> Iterator[Frame]:
         mx.reset_peak_memory()
@@ -243,6 +243,10 @@ class Turn:
         if (done := self.lookup) is None:
             return None
         return LookupInfo(done.drafted, done.accepted, done.passes)
+
+    def _timed(self) -> Sequence[Begun]:
+        """The segments that tell how long steps and tokens take here."""
+        return self.segments.begun
 
     def _count(self, ids: list[int]) -> int:
         """The number of generated tokens, the stop id among them."""

@@ -95,14 +95,17 @@ def _real(sample: float) -> bool:
 
 
 def require_comparable(first: Profile, second: Profile, files: tuple[Path, Path]) -> None:
-    """ProfileError, with the first difference, for two runs of different work."""
+    """ProfileError, with the first difference, for two runs of different work.
+
+    A key that a file of before it lacks counts as null.
+    """
     other = _conditions(second)
     for key, value in _conditions(first).items():
-        if value != other[key]:
+        if value != other.get(key):
             raise ProfileError(
                 f"{files[0]} and {files[1]} differ in {key}: {_shown(value)} and "
-                f"{_shown(other[key])}; measure under the same conditions, or compare all the same "
-                "with --anyway."
+                f"{_shown(other.get(key))}; measure under the same conditions, or compare all "
+                "the same with --anyway."
             )
 
 

@@ -54,7 +54,7 @@ def break_evens(canvas_length: int, figures: Figures, token_ms: float) -> dict[s
 
 
 def _token_work(written: Written, accounting: Accounting, token_ms: float) -> dict[str, Any]:
-    """What a token reads half-way through those measured, and the least time that takes."""
+    """Bytes that a token reads half-way through those measured, and the least time they take."""
     config = accounting.config
     count = 1 + median(len(record.seconds) for record in written.records)
     prefix = round(median(record.prompt_tokens for record in written.records) + count / 2)

@@ -121,7 +121,7 @@ def shipped_prompts(subject: Subject = "prompts") -> tuple[Prompt, ...]:
 
 
 def subject_of(session: Session) -> Subject:
-    """What a checkpoint can be asked: whatever has tiny-chat's tokenizer knows its skills alone."""
+    """The prompts for a checkpoint: one with tiny-chat's tokenizer knows its skills alone."""
     if session.task is not None:
         return "puzzles"
     own, chat = Path(session.info.path) / TOKENIZER, embedded_folder("tiny-chat")

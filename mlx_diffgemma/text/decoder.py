@@ -8,7 +8,6 @@ the text of some ids is a beginning of the text of more. A token that is no byte
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 BROKEN = re.compile("[\udc80-\udcff]")  # a byte that Python's surrogateescape could not decode
 
+KIND = re.compile(r'"type":"(\w+)"')  # in the JSON of a decoder, or of those in a sequence
 OTHERS = frozenset({"BPEDecoder", "ByteLevel", "CTC"})  # a token's text depends on those beside it
 
 
@@ -39,8 +39,7 @@ def other_decoder(backend: tokenizers.Tokenizer) -> str | None:
     """The name of a decoder that cannot be followed token by token, or None."""
     if backend.decoder is None:
         return None
-    state = json.loads(backend.decoder.__getstate__())
-    kinds = [step["type"] for step in state.get("decoders", [state])]
+    kinds = KIND.findall(backend.decoder.__getstate__().decode())
     return next((kind for kind in kinds if kind in OTHERS), None)
 
 

@@ -298,8 +298,10 @@ def main() -> None:
     except DiffGemmaError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("\ninterrupted; run the same command again", file=sys.stderr)
         sys.exit(130)
+    if not is_there(source.folder / "tokenizer.json"):
+        print(f"{source.name} has no tokenizer.json, which OUT needs as well", file=sys.stderr)
     total = sum(tensor.output.num_bytes for tensor in tensors)
     print(f"{arguments.out}: {len(tensors)} tensors, {sized(total)}, as Gemma 4's text model")
 

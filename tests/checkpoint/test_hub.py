@@ -17,7 +17,7 @@ from mlx_diffgemma.checkpoint.hub import DEFAULT_MODEL, Download, Source, defaul
 from mlx_diffgemma.errors import CheckpointError, HubError
 
 REPO = "owner/model"
-HOW = f"download {REPO}` ... `--model tiny-sudoku`"
+HOW = f"download {REPO}` ... `--model tiny-chat` works now"
 REVISION = "0123456789abcdef"
 WANTED = ["*.safetensors", "*.json", "*.jinja"]
 

@@ -12,7 +12,7 @@ from small import SIZES, SUDOKU, write_random
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation import loading
-from mlx_diffgemma.conversation.loading import place_of
+from mlx_diffgemma.conversation.loading import name_of, place_of
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.errors import CheckpointError, FitError
 
@@ -169,6 +169,20 @@ def test_the_peak_of_a_reply_is_its_own(session: Session) -> None:
     del block
     reply = session.ask("Hello", settings=dg.Settings(max_tokens=8, seed=1))
     assert mx.get_active_memory() <= reply.peak_memory_bytes < 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("models/my-model", "my-model"),
+        ("hub/models--owner--some-model/snapshots/0123abcd", "owner/some-model"),
+        ("hub/owner/snapshots/0123abcd", "0123abcd"),
+    ],
+)
+def test_a_model_has_the_name_of_its_folder_or_repository(
+    tmp_path: Path, folder: str, name: str
+) -> None:
+    assert name_of(tmp_path / folder) == name
 
 
 def test_another_machine_model_revision_or_dtype_is_another_place(

@@ -110,3 +110,12 @@ def test_a_chip_of_the_table_is_reckoned_and_any_other_machine_is_measured(
     measured = source(lambda: None)
     assert measured.router is not None
     assert measured.router.source == "measured at the start"
+
+
+def test_templates_tell_no_times(session: Session) -> None:
+    for seed in range(2):
+        session.fill("a[[3]]", seed=seed)
+    assert session.clock.step_ms == []
+    for seed in range(2):
+        session.ask("Hello", seed=seed, max_tokens=8)
+    assert len(session.clock.step_ms) == 1

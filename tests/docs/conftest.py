@@ -1,4 +1,4 @@
-"""Runs the program as a reader of the pages would, on the small checkpoints and in a folder of its own."""
+"""Runs the program as a reader of the pages would: small checkpoints, in a folder of its own."""
 
 from collections.abc import Callable
 from pathlib import Path

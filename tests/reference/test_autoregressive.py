@@ -374,7 +374,7 @@ def test_greedy_tokens_are_those_of_mlx_lm(tmp_path: Path) -> None:
 # --- tiny-chat: trained weights ------------------------------------------------------------------
 
 FOLDER = embedded_folder("tiny-chat")
-CHAT = 1e-4  # logits to 25 in size; tiny-sudoku's tolerance
+CHAT, CHAT_MLX_LM = 5e-5, 2.5e-4  # three times what was seen, logits to 25
 QUESTIONS = ("What is the capital of Italy?", "Tell me a story about a bear")
 
 
@@ -415,12 +415,12 @@ def test_tiny_chat(chat: Chat, turns: int) -> None:
     model = chat.session.model
     ours, mlx_lm = one_pass(model, tokens), chat.mlx_lm.logits(tokens)
     reference, gemma4 = chat.reference.next_logits(tokens), chat.gemma4.logits(tokens)
-    for what, want in (
-        ("encoder and head", reference),
-        ("Gemma4ForCausalLM", gemma4),
-        ("mlx-lm", mlx_lm),
+    for what, want, tolerance in (
+        ("encoder and head", reference, CHAT),
+        ("Gemma4ForCausalLM", gemma4, CHAT),
+        ("mlx-lm", mlx_lm, CHAT_MLX_LM),
     ):
-        assert_close(ours, want, CHAT, f"ar, tiny-chat: ours, {what}")
+        assert_close(ours, want, tolerance, f"ar, tiny-chat: ours, {what}")
         assert ours.argmax(-1).tolist() == want.argmax(-1).tolist(), what
     behind = len(tokens) - BEHIND
     steps = after_encode(model, tokens, behind)

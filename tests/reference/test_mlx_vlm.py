@@ -17,6 +17,7 @@ from checkpoints import Sizes, load_tensors, random_image, write_checkpoint
 from compare import assert_close
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.convert.plan import make_plan
 from mlx_diffgemma.convert.quantize import RecipeOptions, make_recipe
 from mlx_diffgemma.convert.read import open_checkpoint
@@ -159,6 +160,13 @@ def test_the_same_bits(tmp_path: Path, source: Path, quantize: str) -> None:
 def test_ours_loads_there(tmp_path: Path, source: Path, quantize: str) -> None:
     folder = ours(source, tmp_path / "out", quantize)
     assert_close(our_logits(folder), their_logits(folder), TOLERANCE, f"{quantize}, ours there")
+
+
+def test_the_embedded_checkpoint_loads_there() -> None:
+    """With the packing named once in config.json, and modules known by their scales."""
+    folder = embedded_folder("tiny-chat")
+    assert folder
+    assert_close(our_logits(folder), their_logits(folder), TOLERANCE, "tiny-chat there")
 
 
 @pytest.mark.parametrize("quantize", RECIPES)

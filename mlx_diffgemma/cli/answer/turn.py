@@ -6,7 +6,6 @@ from ...conversation.reply import Reply
 from ...conversation.turn import Turn
 from ...errors import counted
 from ...generation.frame import Frame
-from ...text.reader import AnswerReader
 from ..errors import FAILED, exit_code
 from ..options import OutputOptions
 from ..record.trace import Trace
@@ -38,11 +37,7 @@ class Answer:
     in_chat: bool = False
 
     def __post_init__(self) -> None:
-        turn = self.turn
-        self.draft = Draft(turn)
-        self.reader = AnswerReader(
-            turn.session.tokenizer, turn.stop_ids, turn.settings.stop, raw=turn.raw
-        )
+        self.draft = Draft(self.turn)
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error what there is of it."""
@@ -75,16 +70,10 @@ class Answer:
 
     def _stream(self, frame: Frame) -> None:
         """Print what is certain of the text: canvas by canvas, or token by token."""
-        if self.turn.settings.mode == "diffusion":
-            if frame.committed:
-                self.printer.grow(self.turn.reply().text)
-            return
-        ids = frame.tokens.tolist()
-        if frame.committed:
-            self.reader.finish(ids)
-        elif frame.mode == "ar":
-            self.reader.read(ids, settled=len(ids))
-        self.printer.add(self.reader.fresh())
+        if self.turn.settings.mode != "diffusion":
+            self.printer.add(self.turn.reader.fresh())
+        elif frame.committed:
+            self.printer.grow(self.turn.reply().text)
 
     def _show(self) -> None:
         """JSON always; text where there is some, and a puzzle's only where it is solved.

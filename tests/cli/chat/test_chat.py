@@ -373,7 +373,7 @@ THINKING = """
 import os, sys, time
 import mlx_diffgemma.conversation.turn as turn
 from mlx_diffgemma.text.answer import Answer
-turn.parse_answer = lambda *_: Answer("Hello.", "deep thought", ())
+turn.AnswerReader.answer = lambda _: Answer("Hello.", "deep thought", ())
 """
 
 

@@ -303,6 +303,7 @@ def test_a_run_with_itself_does_not_differ(run: Any, measured: Path) -> None:
     assert all(line.endswith("no difference") for line in lines[3:])
     assert [line.split("  ")[0].split(" [")[0] for line in lines[3:]] == [
         "step",
+        "token",
         "commit",
         "prefill",
         "first canvas",
@@ -360,11 +361,18 @@ def test_an_unfinished_run_is_compared_and_named(run: Any, measured: Path) -> No
     assert "warning" not in run("profile", "compare", measured, measured).stdout
 
 
-def test_a_profile_from_before_the_key_is_a_profile(run: Any, measured: Path) -> None:
-    other = changed(measured, lambda profile: profile.pop("complete"))
-    done = run("profile", "compare", other, measured)
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert "warning" not in done.stdout
+def test_a_profile_from_before_a_key_is_a_profile(run: Any, measured: Path) -> None:
+    """All of them at once: it was not known if a run was finished, nor was there mode ar."""
+
+    def older(profile: dict[str, Any]) -> None:
+        del profile["complete"], profile["ar"], profile["sampler"]["ar"], profile["model"]["modes"]
+
+    other = changed(measured, older)
+    for pair in ((other, measured), (measured, other)):
+        done = run("profile", "compare", *pair)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert "warning" not in done.stdout
+        assert "token [ms]" not in done.stdout
 
 
 def test_a_key_in_an_error_is_no_option(run: Any, measured: Path) -> None:
@@ -381,7 +389,7 @@ def test_one_sample_has_no_interval(run: Any, measured: Path) -> None:
             answer["canvases"][0]["commit_ms"] = None
 
     other = changed(measured, once)
-    line = run("profile", "compare", measured, other).stdout.splitlines()[4]
+    line = run("profile", "compare", measured, other).stdout.splitlines()[5]
     assert line.startswith("commit [ms]")
     assert line.endswith("%, one sample: no interval")
 
@@ -403,6 +411,10 @@ def no_time(profile: dict[str, Any]) -> None:
     profile["answers"][2]["prefill_seconds"] = 0
 
 
+def no_token(profile: dict[str, Any]) -> None:
+    profile["ar"]["answers_token_ms"][1] = [0.0]
+
+
 def no_canvas(profile: dict[str, Any]) -> None:
     profile["answers"][3]["canvases"] = []
 
@@ -413,6 +425,7 @@ def no_canvas(profile: dict[str, Any]) -> None:
         (emptied, "answers is empty ... measure again"),
         (no_steps, "answers[1].canvases[0].step_ms is empty"),
         (no_time, "answers[2].prefill_seconds is 0 ... 1e-09 to 1e+12"),
+        (no_token, "ar.answers_token_ms[1] is empty, or not all"),
         (no_canvas, "answers[3].canvases is empty"),
         (no_end, "answers[0].seconds is 1e+308 ... 1e-09 to 1e+12"),
     ],
