@@ -1,6 +1,7 @@
 """The set-up scripts, run with programs that only write down what they are asked."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -19,6 +20,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.assets.sudoku import SudokuTask
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "scripts/bench/results/tiny-chat-linux-2core.json"
 COMMANDS = [".ci/newest", ".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
 
 
@@ -224,6 +226,19 @@ def test_demo_shows_its_steps_as_lines_without_a_terminal(demo: Checkout) -> Non
         f"generate --model tiny-sudoku --seed {seed} --visual {puzzle}",
     ]
     assert_tells(ran.stderr, demo)
+
+
+def test_demo_says_what_the_modes_are_good_for(demo: Checkout) -> None:
+    """In the figures that were measured of the shipped weights."""
+    skills = json.loads(RESULTS.read_text())["skills"]
+    shares = {
+        skill: [row[way]["right"] / row[way]["n"] for way in ("denoised", "autoregressive")]
+        for skill, row in skills.items()
+    }
+    slips = [shares[skill] for skill in ("story", "count", "spelling")]
+    (said,) = [line for line in demo.run("scripts/demo").stderr.splitlines() if "slips" in line]
+    assert_says(said, *(f"{share:.0%}" for share, _ in slips), "100%", "docs/modes.md")
+    assert {exact for _, exact in slips} == {1.0}
 
 
 def test_demo_with_options_tells_the_story_alone(demo: Checkout) -> None:

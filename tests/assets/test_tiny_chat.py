@@ -17,12 +17,38 @@ from mlx_diffgemma.checkpoint.config import read_config
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from measure_tiny_chat import WAYS, answer, unpacked  # noqa: E402
+from measure_tiny_chat import WAYS, answer, table, unpacked  # noqa: E402
 from tiny_chat.example import Example  # noqa: E402
 from tiny_chat.skills import SKILLS, held_out, is_right  # noqa: E402
 
 FOLDER = embedded_folder("tiny-chat")
 assert FOLDER
+RESULTS = ROOT / "scripts/bench/results/tiny-chat-linux-2core.json"
+# Shares of right answers, denoised and token by token, of the trainer's own float16 weights.
+TRAINERS = {
+    "arithmetic": (1.00, 1.00),
+    "numbers": (0.84, 0.86),
+    "yes or no": (0.94, 0.94),
+    "count": (0.12, 1.00),
+    "sort": (1.00, 1.00),
+    "capitals": (1.00, 0.98),
+    "spell": (0.99, 1.00),
+    "JSON": (0.99, 1.00),
+    "date": (1.00, 1.00),
+    "weekday": (1.00, 1.00),
+    "facts": (1.00, 1.00),
+    "one word": (0.78, 0.80),
+    "in capitals": (0.96, 1.00),
+    "follow-up": (1.00, 1.00),
+    "small talk": (1.00, 1.00),
+    "spelling": (0.69, 1.00),
+    "story": (0.33, 1.00),
+    "tool call": (1.00, 1.00),
+    "tool answer": (0.99, 1.00),
+    "no tool": (1.00, 1.00),
+    "thinking: arithmetic": (0.99, 1.00),
+    "thinking: other": (0.58, 0.85),
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +146,32 @@ def test_it_thinks_where_it_is_asked_to(session: dg.Session, mode: str) -> None:
     settings = dg.Settings(seed=1, mode=mode, temperature=None if mode == "diffusion" else 0.0)
     reply = session.ask("What is 17 + 25?", think=True, settings=settings)
     assert (reply.text, reply.thinking) == ("17 + 25 = 42.", "7+5=12 carry 1\n1+2+1=4")
+
+
+# --- the card
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(RESULTS.read_text())
+    return content
+
+
+def test_the_card_has_the_measured_table(results: dict[str, Any]) -> None:
+    assert table(results["skills"]) in (FOLDER / "MODEL.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_weights_were_measured(results: dict[str, Any]) -> None:
+    shipped = sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest()
+    assert {run["weights"] for run in results["runs"]} == {shipped}
+    assert set(results["skills"]) == set(SKILLS)
+
+
+def test_packing_cost_no_skill_more_than_five_points(results: dict[str, Any]) -> None:
+    for skill, trainers in TRAINERS.items():
+        for way, share in zip(("denoised", "autoregressive"), trainers, strict=True):
+            row = results["skills"][skill][way]
+            assert row["right"] / row["n"] >= share - 0.05, (skill, way)
 
 
 # --- slow: all skills
