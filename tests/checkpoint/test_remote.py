@@ -115,10 +115,7 @@ def test_offline_nothing_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch)
         ("RevisionNotFoundError", "owner/model ... no such revision"),
         ("NotASafetensorsRepoError", "owner/model ... model.safetensors"),
         ("OfflineModeIsEnabled", "owner/model ... not in the local cache ... $HF_HUB_OFFLINE"),
-        (
-            "HfHubHTTPError",
-            "owner/model cannot be fetched ... Not Found ... again ... --model tiny-chat",
-        ),
+        ("HfHubHTTPError", "owner/model cannot be fetched ... Not Found ... --model tiny-chat"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(
