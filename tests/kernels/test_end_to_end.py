@@ -88,7 +88,7 @@ def exact_embedding(vocab: int, width: int, bits: int) -> NDArray[np.float32]:
 def test_a_16_bit_model_with_two_slices_gives_the_same_tokens(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Experts are left to their reference, with a packing their kernels do not take; not routing."""
+    """Experts, but for routing, are left to their reference: their kernels take no such packing."""
     sizes = Sizes(
         "sf",
         vocab_size=5003,
