@@ -64,12 +64,18 @@ def test_at_a_terminal_the_grid_is_drawn_with_its_givens_and_the_answer_stays() 
         assert re.fullmatch(r"51 tokens in [\d.]+ s, [\d.]+ tokens/s, \d+ steps, seed 1", numbers)
 
 
+def steps_and_commits(file: Path) -> list[dict[str, Any]]:
+    """The lines of a trace but for the header and those that begin a segment."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line for line in lines if line["type"] not in ("header", "segment")]
+
+
 def test_a_trace_of_it_plays_again(run: Any, random_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "steps"
     source = "one [[2]] two [[12]] three"
     options = ("--model", random_folder, "--seed", 3, "--trace", file)
     filled = run("fill", source, *options)
-    lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    lines = steps_and_commits(file)
     assert not any("b" in line["roles"] for line in lines)  # nothing stands behind the end
     commits = [line for line in lines if line["type"] == "commit"]
     assert "".join(piece for line in commits for piece in line["pieces"]) + "\n" == filled.stdout
@@ -79,9 +85,9 @@ def test_a_trace_of_it_plays_again(run: Any, random_folder: Path, tmp_path: Path
 
 def test_a_trace_has_every_step_with_what_is_pinned(run: Any, tmp_path: Path) -> None:
     assert run(*SOLVE, "--trace", tmp_path / "steps").exit_code == 0
-    header, *lines = [json.loads(line) for line in (tmp_path / "steps").read_text().splitlines()]
-    assert header["seed"] == 1
-    *steps, commit = lines
+    *steps, commit = steps_and_commits(tmp_path / "steps")
+    with (tmp_path / "steps").open() as trace:
+        assert json.loads(trace.readline())["seed"] == 1
     for step in steps:
         pinned = [place for place, nats in enumerate(step["entropies"]) if nats == 0.0]
         assert len(pinned) >= 90 - PUZZLE.count(".")
@@ -103,7 +109,7 @@ def test_what_is_pinned_counts_neither_in_the_view_nor_in_a_replay(
     template = "a long text in front [[2]] of two holes [[3]] of few tokens"
     options = ("--model", random_folder, "--seed", 3, "--trace", file, "--json")
     reply = json.loads(run("fill", template, *options).stdout)
-    lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    lines = steps_and_commits(file)
     recording = read_recording(file)
     scene = recording.scene()
     for frame, line in zip(recording.frames, lines, strict=True):
@@ -121,7 +127,7 @@ def test_what_is_pinned_counts_neither_in_the_view_nor_in_a_replay(
 
 @pytest.mark.parametrize(
     ("number", "key", "value"),
-    [(1, "pinned", [0]), (1, "pinned", [1] * 90), (-1, "holes", [0]), (-1, "holes", None)],
+    [(2, "pinned", [0]), (2, "pinned", [1] * 90), (-1, "holes", [0]), (-1, "holes", None)],
 )
 def test_a_damaged_trace_of_a_template_is_one_line(
     run: Any, tmp_path: Path, number: int, key: str, value: Any
