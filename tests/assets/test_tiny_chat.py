@@ -218,10 +218,10 @@ def test_unpacked_weights_answer_as_the_packed_do(session: dg.Session) -> None:
     with unpacked(FOLDER) as folder:
         plain = dg.load(folder)
     pairs = [
-        (answer(session, example, "denoised", seed), answer(plain, example, "denoised", seed))
+        (answer(session, example, "denoised", 0), answer(plain, example, "denoised", 0))
         for skill in SKILLS
-        for seed, example in enumerate(three(skill))
+        for example in held_out(skill, 1)
     ]
     equal = sum(one[0].token_ids == other[0].token_ids for one, other in pairs)
-    assert equal >= 0.9 * len(pairs), f"{equal} of {len(pairs)}"
-    assert abs(sum(one[1] for one, _ in pairs) - sum(other[1] for _, other in pairs)) <= 3
+    assert equal >= 0.8 * len(pairs), f"{equal} of {len(pairs)}"
+    assert abs(sum(one[1] for one, _ in pairs) - sum(other[1] for _, other in pairs)) <= 2
