@@ -23,6 +23,7 @@ from .matrices import matrix as matrix  # the checks of kernels/experts take it 
 # Rows of all experts together, from which they are sorted by expert, or computed in tiles of 32 by
 # this project's kernels. Of fewer an expert has one or two: MLX's vector kernel reads no more.
 SORT_FROM_ROWS = 64
+KEPT_ROWS = 256  # of a canvas, and fewer
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,21 @@ def mix(
     return combine(outputs, weights)
 
 
-@lru_cache(maxsize=16)
 def slots(rows: int, top_k: int) -> tuple[mx.array, mx.array]:
     """The numbers of the row and of the slot of each choice, [L, K] uint32 both.
 
-    MLX makes such numbers anew at every product that is given none: a launch each.
+    MLX makes such numbers anew at every product that is given none: a launch each. Those of a token
+    or a canvas are kept; a prompt's would hold memory that nobody plans.
     """
+    return (_kept_slots if rows <= KEPT_ROWS else _slots)(rows, top_k)
+
+
+def _slots(rows: int, top_k: int) -> tuple[mx.array, mx.array]:
     numbers = np.arange(rows * top_k, dtype=np.uint32).reshape(rows, top_k)
     return mx.array(numbers // top_k), mx.array(numbers)
+
+
+_kept_slots = lru_cache(maxsize=16)(_slots)
 
 
 def gate_up_sorted(x: mx.array, gate_up: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:
