@@ -175,13 +175,14 @@ def test_the_loop_takes_what_the_contract_says_and_a_cache() -> None:
 def test_a_question_takes_its_options_by_name() -> None:
     options = ["settings=", "system=", "think=", "raw=", "progress="]
     options += ["images=", "video=", "image_tokens="]
-    assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options]
+    assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options, "fields"]
 
 
 def test_a_template_takes_its_options_by_name() -> None:
     options = ["prompt", "gaps", "settings", "system", "raw", "progress"]
     options += ["images", "video", "image_tokens"]
-    assert list(FillOptions.__annotations__) == options
+    settings = [field.name for field in fields(dg.Settings)]
+    assert list(FillOptions.__annotations__) == [*settings, *options]
 
 
 @pytest.mark.parametrize(
