@@ -84,6 +84,19 @@ while True:
 """
 
 
+def wait_asleep(pid: int, seconds: float = 10) -> None:
+    """Returns when a process waits in the kernel.
+
+    A signal just before that is noticed when the wait ends, and not before: Python's handlers run
+    between two bytecodes.
+    """
+    stat, end = Path(f"/proc/{pid}/stat"), time.monotonic() + seconds
+    time.sleep(0.1)
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < end, f"process {pid} does not wait"
+        time.sleep(0.01)
+
+
 class Tty:
     """A Python process whose three streams are a terminal; a context manager that ends it."""
 

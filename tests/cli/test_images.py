@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 from PIL import Image
-from pseudo_terminal import PROGRAM, Tty
+from pseudo_terminal import PROGRAM, Tty, wait_asleep
 from puzzle import SOLVE, assert_one_line
 
 PICTURES = Path(__file__).parents[1] / "assets" / "data" / "pictures"
@@ -260,6 +260,7 @@ def test_ctrl_c_while_an_image_is_waited_for(seeing_folder: Path, tmp_path: Path
     with open(pipe, "wb") as writer:  # opens once the other end is read
         writer.write(b"\x89PNG")
         writer.flush()
+        wait_asleep(child.pid)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=30)
     assert (child.returncode, out, err) == (130, b"", b"interrupted.\n")

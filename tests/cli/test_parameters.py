@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mlx_diffgemma.cli.convert.options import PackingOptions
 from mlx_diffgemma.cli.explain import OPTION_OF, explain
-from mlx_diffgemma.cli.options import MediaOptions, SamplerOptions
+from mlx_diffgemma.cli.options import MediaOptions, ModeOptions, SamplerOptions
 from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
 from mlx_diffgemma.convert.quantize import RecipeOptions
 from mlx_diffgemma.errors import CheckpointError, PromptError, Setting, SettingsError
@@ -74,10 +74,14 @@ def test_given_options_are_those_that_differ_from_their_defaults(
 
 
 @pytest.mark.parametrize(
-    ("group", "python"), [(SamplerOptions, Settings), (PackingOptions, RecipeOptions)]
+    ("groups", "python"),
+    [((SamplerOptions, ModeOptions), Settings), ((PackingOptions,), RecipeOptions)],
 )
-def test_a_group_has_the_fields_of_what_it_makes(group: type[Any], python: type[Any]) -> None:
-    assert [field.name for field in fields(group)] == [field.name for field in fields(python)]
+def test_groups_have_the_fields_of_what_they_make(
+    groups: tuple[type[Any], ...], python: type[Any]
+) -> None:
+    options = [field.name for group in groups for field in fields(group)]
+    assert options == [field.name for field in fields(python)]
 
 
 def test_errors_name_options_and_keep_words() -> None:
@@ -91,7 +95,7 @@ def test_errors_name_options_and_keep_words() -> None:
 
 def test_every_setting_that_takes_a_value_has_its_option() -> None:
     """Seed and stop once had none: they are words too."""
-    for group in (SamplerOptions, MediaOptions, PackingOptions):
+    for group in (SamplerOptions, ModeOptions, MediaOptions, PackingOptions):
         names = {
             each.name for each in fields(group) if bool not in (each.type, *get_args(each.type))
         }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 from PIL import Image
-from pseudo_terminal import PROGRAM, Tty
+from pseudo_terminal import PROGRAM, Tty, wait_asleep
 from puzzle import assert_one_line
 
 from mlx_diffgemma.cli.chat import slash
@@ -186,6 +186,7 @@ def test_ctrl_c_while_an_image_is_waited_for(seeing_folder: Path, tmp_path: Path
     with Tty(*PROGRAM, *chat(seeing_folder)) as tty:
         prompted(tty, "0% >").type(f"/image {pipe}\r")
         with open(pipe, "wb"):  # opens once the other end is read
+            wait_asleep(tty.process.pid)
             tty.type("\x03")
             tty.until("Ctrl-D or /quit leaves.")
         prompted(tty, "0% >").type("/seed\r")
