@@ -13,8 +13,8 @@ from facts import assert_says
 from numpy.typing import NDArray
 from puzzle import SOLUTION, SOLVE, assert_one_line
 
+from mlx_diffgemma.autoregressive.generate import generate
 from mlx_diffgemma.cli.explain import kernel_warnings_said
-from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
@@ -237,7 +237,7 @@ def test_a_warning_about_kernels_is_one_line(
 ) -> None:
     def warned(*arguments: Any, **options: Any) -> Any:
         warnings.warn("experts: no good\n here.", KernelWarning, stacklevel=2)
-        return denoise(*arguments, **options)
+        return generate(*arguments, **options)
 
     monkeypatch.setattr("mlx_diffgemma.conversation.turn.generate", warned)
     with warnings.catch_warnings():
