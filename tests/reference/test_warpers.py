@@ -30,7 +30,9 @@ def warpers(sampler: TokenDefaults) -> LogitsProcessorList:
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_the_kept_sets_are_those_of_the_warpers(sampler: TokenDefaults) -> None:
     logits = random_rows()
-    scores = warpers(sampler)(torch.zeros((ROWS, 1), dtype=torch.long), torch.from_numpy(logits))
+    scores = warpers(sampler)(
+        torch.zeros((ROWS, 1), dtype=torch.long), torch.from_numpy(logits.copy())
+    )
     expected = [set(np.flatnonzero(row).tolist()) for row in torch.isfinite(scores).numpy()]
     assert kept_sets(logits, sampler) == expected
 
