@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..diffusion.canvas import AllPositions, Denoiser
 from ..diffusion.denoise import denoise
 from ..errors import SettingsError
-from ..generation.frame import Frame, committed
+from ..generation.frame import Frame, committed, ended
 from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
 from ..generation.settings import Resolved, Settings
@@ -105,11 +103,8 @@ class _Auto:
                     number, written, min(C, left), prefix, progress=progress
                 )
             tokens = last.tokens[:left]
-            stops = np.flatnonzero(np.isin(tokens, config.stop_ids))
-            tokens = tokens[: stops[0] + 1] if stops.size else tokens
+            tokens, reason = ended(tokens, config.stop_ids, is_last=len(tokens) == left)
             written += tokens.tolist()
-            full = len(written) == self.max_tokens
-            reason = "stop" if stops.size else "length" if full else None
             yield committed(last, tokens, reason)
             if reason:
                 return

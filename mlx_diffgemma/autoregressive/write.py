@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.generation import TokenDefaults
-from ..generation.frame import Frame, committed
+from ..generation.frame import Frame, committed, ended
 from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, encode, fitting_prefix, token_budget
 from ..generation.settings import Settings
@@ -69,9 +69,9 @@ def _segments(
         count = min(C, max_tokens - len(written))
         last = yield from writer.segment(number, written, count, prefix, progress=progress)
         written += last.tokens.tolist()
-        stopped = written[-1] in writer.model.config.stop_ids
-        reason = "stop" if stopped else "length" if len(written) == max_tokens else None
-        yield committed(last, last.tokens, reason)
+        is_last = len(written) == max_tokens
+        tokens, reason = ended(last.tokens, writer.model.config.stop_ids, is_last=is_last)
+        yield committed(last, tokens, reason)
         if reason:
             return
 

@@ -134,7 +134,7 @@ class Turn:
             puzzle=self.puzzle,
             mode=self.settings.mode,
             segments=segments.told(),
-            router=self._router_info(),
+            router=self.router_info,
             lookup=self._lookup_info(),
             generated_tokens=count,
             canvases=len(steps),
@@ -226,7 +226,9 @@ class Turn:
         task = self.task
         return task.problem(self.puzzle, self.reply().text) if task and self.puzzle else None
 
-    def _router_info(self) -> RouterInfo | None:
+    @property
+    def router_info(self) -> RouterInfo | None:
+        """The times and decisions of mode auto so far; None in other modes."""
         if self.router is None:
             return None
         times = self.router.times

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from ..generation.frame import Frame, committed
+from ..generation.frame import Frame, committed, ended
 from ..generation.noise import Noise, checked_noise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
 from ..generation.settings import Settings
@@ -85,7 +83,8 @@ class _Loop:
         start: State | None,
         progress: Progress | None,
     ) -> Iterator[Frame]:
-        C = self.denoiser.model.config.canvas_length
+        config = self.denoiser.model.config
+        C = config.canvas_length
         num_canvases = -(-max_tokens // C)
         prefix.reserve(len(self.denoiser.prompt.tokens) + num_canvases * C)
         written: list[int] = []
@@ -94,17 +93,9 @@ class _Loop:
                 number, written, prefix, AllPositions(), start=start, progress=progress
             )
             budget = max_tokens - number * C
-            tokens, reason = self._ended(last.tokens[:budget], is_last=number + 1 == num_canvases)
+            is_last = number + 1 == num_canvases
+            tokens, reason = ended(last.tokens[:budget], config.stop_ids, is_last=is_last)
             yield committed(last, tokens, reason)
             if reason:
                 return
             written, start = last.tokens.tolist(), None
-
-    def _ended(
-        self, tokens: NDArray[np.int32], *, is_last: bool
-    ) -> tuple[NDArray[np.int32], str | None]:
-        """A canvas's tokens, cut after the first stop id, and the finish reason if it is one."""
-        stops = np.flatnonzero(np.isin(tokens, self.denoiser.model.config.stop_ids))
-        if stops.size:
-            return tokens[: stops[0] + 1], "stop"
-        return tokens, "length" if is_last else None

@@ -1,5 +1,6 @@
 """Frames: what a generation shows of itself, a step or a token at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -50,6 +51,19 @@ class Frame:
     def num_accepted(self) -> int:
         """Accepted positions, of `num_denoised`."""
         return int(self.accepted.sum())
+
+
+def ended(
+    tokens: NDArray[np.int32], stop_ids: Sequence[int], *, is_last: bool
+) -> tuple[NDArray[np.int32], str | None]:
+    """A segment's tokens, cut after the first stop id, and the finish reason if it is one.
+
+    is_last: no token may come behind these.
+    """
+    stops = np.flatnonzero(np.isin(tokens, stop_ids))
+    if stops.size:
+        return tokens[: stops[0] + 1], "stop"
+    return tokens, "length" if is_last else None
 
 
 Given = TypeVar("Given", bound=Frame)

@@ -60,6 +60,12 @@ def built(kernel: Kernel) -> Any:
     )
 
 
+def expect_rank(kernel: str, name: str, array: mx.array, rank: int) -> None:
+    """KernelError unless `array` has so many axes."""
+    if array.ndim != rank:
+        raise KernelError(f"{kernel}: {name} has {array.ndim} axes, expected {rank}.")
+
+
 def expect(
     kernel: str, name: str, array: mx.array, shape: tuple[int, ...], *dtypes: mx.Dtype
 ) -> None:

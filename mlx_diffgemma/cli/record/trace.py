@@ -115,7 +115,7 @@ def _segment(frame: Frame, turn: Turn) -> dict[str, Any]:
 
     Both are as `--json` has them.
     """
-    times = asdict(router) if (router := turn.reply().router) else None
+    times = asdict(router) if (router := turn.router_info) else None
     decisions = times.pop("decisions") if times else None
     return {
         "type": "segment",

@@ -7,8 +7,8 @@ import mlx.core as mx
 
 from ...checkpoint.tensors import StoredWeight
 from ...errors import KernelError
-from ..launch import Kernel, expect
-from ..router.launch import expect_rank, expect_sizes
+from ..launch import Kernel, expect, expect_rank
+from ..router.launch import expect_sizes
 from ..weights import DTYPES, packing_template, weight_inputs
 from .plan import Plan, max_tiles
 

@@ -6,7 +6,7 @@ Axes: L rows, E experts, K experts a row.
 import mlx.core as mx
 
 from ...errors import KernelError
-from ..launch import Kernel, expect
+from ..launch import Kernel, expect, expect_rank
 from ..weights import DTYPES
 
 MAX_EXPERTS, MAX_TOP_K = 256, 16  # scores in a lane's registers, a softmax in one simdgroup
@@ -42,9 +42,3 @@ def expect_sizes(kernel: str, scores: mx.array, top_k: int, max_rows: int) -> No
     ):
         if not 1 <= size <= most:
             raise KernelError(f"{kernel}: {size} {what}, expected 1 to {most}.")
-
-
-def expect_rank(kernel: str, name: str, array: mx.array, rank: int) -> None:
-    """KernelError unless `array` has so many axes."""
-    if array.ndim != rank:
-        raise KernelError(f"{kernel}: {name} has {array.ndim} axes, expected {rank}.")
