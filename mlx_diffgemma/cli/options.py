@@ -148,8 +148,8 @@ class ModeOptions:
         "--auto-times",
         "Mode auto: decide by these milliseconds a denoising step and a token; inf: never take "
         "that mode. A third number: those of a commit, else 0.7 of a step. Default: what this "
-        "session has seen or `profile --tune` measured, else arithmetic for a known chip, else what "
-        "is measured before the first answer.",
+        "session has seen or `profile --tune` measured, else arithmetic for a known chip, else "
+        "what is measured before the first answer.",
         "STEP_MS,TOKEN_MS",
     )
 
