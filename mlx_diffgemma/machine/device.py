@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import mlx.core as mx
 import numpy as np
@@ -37,11 +37,39 @@ def compiled_on_gpu(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def in_numpy(function: Callable[..., NDArray[Any]], *inputs: mx.array) -> mx.array:
-    """`function` of float32 arrays, evaluated by numpy: for vocabulary-wide work on the CPU.
+Arrays = tuple[NDArray[Any], ...]
+
+
+def numpy_op(
+    forward: Callable[..., NDArray[Any]], backward: Callable[..., Arrays] | None = None
+) -> Callable[..., mx.array]:
+    """A function of float32 arrays, evaluated at once by numpy: for heavy work on the CPU.
 
     There MLX's exp and tanh go value by value and its BLAS is the reference one: numpy's are 20 to
     40 times as fast, and closer (docs/log.md). What is not finite is found later, by its entropy.
+    backward: (cotangent, output, *inputs) -> a gradient for each input. Without it a gradient is
+    refused with a RuntimeError, never silently 0.
     """
-    with np.errstate(all="ignore"):
-        return mx.array(function(*(np.asarray(x) for x in inputs)))
+
+    def call(*inputs: mx.array) -> mx.array:
+        with np.errstate(all="ignore"):
+            return mx.array(forward(*map(np.asarray, inputs)))
+
+    op = mx.custom_function(call)
+
+    @op.vjp
+    def gradients(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
+        if backward is None:
+            raise RuntimeError("this function of numpy has no gradient; give it one.")
+        inputs = primals if isinstance(primals, list | tuple) else (primals,)
+        with np.errstate(all="ignore"):
+            found = backward(*map(np.asarray, (cotangent, output, *inputs)))
+        arrays = tuple(map(mx.array, found))
+        return arrays if len(inputs) > 1 else arrays[0]
+
+    return cast("Callable[..., mx.array]", op)
+
+
+def in_numpy(function: Callable[..., NDArray[Any]], *inputs: mx.array) -> mx.array:
+    """`function` of float32 arrays by numpy; see `numpy_op`. It has no gradient."""
+    return numpy_op(function)(*inputs)

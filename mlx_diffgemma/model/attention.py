@@ -3,6 +3,7 @@
 Axes: L queries, K keys, D head dimension.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -63,10 +64,10 @@ class Visibility:
         if self._is_plain(queries, range(keys.start - behind, keys.stop - behind)):
             return "causal"
         if self.window is None:
-            return self._dense(queries, keys, behind)
+            return self.dense(queries, keys, behind)
         key = (queries, keys, behind)
         if key not in self.masks:
-            self.masks[key] = self._dense(queries, keys, behind)
+            self.masks[key] = self.dense(queries, keys, behind)
         return self.masks[key]
 
     def _is_plain(self, queries: range, keys: range) -> bool:
@@ -74,7 +75,7 @@ class Visibility:
         in_window = self.window is None or queries.stop - self.window <= keys.start
         return keys.stop == queries.stop and in_window and not self._met(queries)
 
-    def _dense(self, queries: range, keys: range, behind: int) -> mx.array:
+    def dense(self, queries: range, keys: range, behind: int) -> mx.array:
         """Mask [queries, keys], True for what is seen."""
         first, stop = (mx.array(bound)[:, None] for bound in self._seen(queries))
         index = mx.arange(keys.start - behind, keys.stop - behind)
@@ -101,9 +102,24 @@ class Visibility:
 
 ALL = Visibility(causal=False)
 CAUSAL = Visibility(causal=True)
+Core = Callable[[mx.array, mx.array, mx.array, Mask], mx.array]  # queries, keys, values, mask
 
 
-def attend(queries: mx.array, keys: mx.array, values: mx.array, visible: Visibility) -> mx.array:
+def masked(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
+    """queries [B, heads, L, D], keys and values [B, kv heads, K, D] -> [B, heads, L, D]; scale 1.
+
+    mask: [.., L or 1, K], True for what is seen, MLX's name for one, or None for all.
+    """
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask)
+
+
+def attend(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    visible: Visibility,
+    core: Core = masked,
+) -> mx.array:
     """queries [1, heads, L, D], keys and values [1, kv heads, K, D] -> [1, heads, L, D]; scale 1.
 
     One call while the scores are few (scores.MOST_SCORES). Otherwise blocks, each evaluated before
@@ -114,20 +130,25 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, visible: Visibil
     at_once, rows = block_sizes(heads, length, count, visible.reach)
     if (at_once, rows) == (heads, length):
         mask = visible.mask(range(length), range(count), count - length)
-        return _attend(queries, keys, values, mask)
+        return core(queries, keys, values, mask)
     if at_once == heads:
-        return _in_rows(queries, keys, values, visible, rows)
+        return _in_rows(queries, keys, values, visible, rows, core)
     shared = heads // keys.shape[1]
     parts = []
     for head in range(heads):
         own = slice(head // shared, head // shared + 1)
         one = queries[:, head : head + 1]
-        parts.append(_in_rows(one, keys[:, own], values[:, own], visible, rows))
+        parts.append(_in_rows(one, keys[:, own], values[:, own], visible, rows, core))
     return mx.concatenate(parts, axis=1)
 
 
 def _in_rows(
-    queries: mx.array, keys: mx.array, values: mx.array, visible: Visibility, rows: int
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    visible: Visibility,
+    rows: int,
+    core: Core,
 ) -> mx.array:
     """`rows` queries at a time, evaluated."""
     length, count = queries.shape[2], keys.shape[2]
@@ -135,7 +156,7 @@ def _in_rows(
     for first in range(0, length, rows):
         block = range(first, min(first + rows, length))
         seen = visible.keys(block, count - length, count)
-        output = _attend(
+        output = core(
             queries[:, :, block.start : block.stop],
             keys[:, :, seen.start : seen.stop],
             values[:, :, seen.start : seen.stop],
@@ -144,7 +165,3 @@ def _in_rows(
         mx.eval(output)
         parts.append(output)
     return mx.concatenate(parts, axis=2)
-
-
-def _attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask)

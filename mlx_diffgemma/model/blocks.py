@@ -10,10 +10,10 @@ import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
-from .attention import ALL, Visibility, attend
+from .attention import ALL, Core, Visibility, attend, masked
 from .cache import LayerCache
 from .elementwise import geglu
-from .experts import Experts, Router
+from .experts import Activation, Experts, Router
 from .matrices import AnyMatrix, JoinedMatrix
 from .rope import Rope
 
@@ -41,9 +41,13 @@ class Attention:
         norms = [mx.tile(q_norm, (num_heads, 1)), mx.tile(k_norm, (kv_heads, 1))]
         self.norms = mx.concatenate(norms)[:, None]  # [heads, 1, D]
         self.rope = Rope(layer)
+        self.core: Core = masked
 
-    def project(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array, mx.array]:
-        """x [1, L, H] -> q [1, heads, L, D], k and v [1, kv heads, L, D], normed and rotated."""
+    def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """x [B, L, H] -> q [B, heads, L, D], k and v [B, kv heads, L, D], normed and rotated.
+
+        offset: the first position, or that of each of the batch [B].
+        """
         heads = mx.unflatten(self.qkv(x), -1, (-1, self.layer.head_dim))
         heads = mx.fast.rms_norm(heads, None, self.eps).swapaxes(1, 2)  # it would copy a view
         if self.layer.sliding:
@@ -59,19 +63,24 @@ class Attention:
         """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values."""
         queries, keys, values = self.project(x, offset)
         seen = cache.write(keys, values, offset)
-        output = attend(queries, seen.keys, seen.values, visible)
+        output = attend(queries, seen.keys, seen.values, visible, self.core)
         return self.out(output.swapaxes(1, 2).flatten(2))
 
 
 class GatedMLP:
     """down(gelu_tanh(gate(x)) * up(x))."""
 
-    def __init__(self, gate_up: AnyMatrix | JoinedMatrix, down: AnyMatrix) -> None:
-        self.gate_up, self.down = gate_up, down
+    def __init__(
+        self,
+        gate_up: AnyMatrix | JoinedMatrix,
+        down: AnyMatrix,
+        activation: Activation = geglu,
+    ) -> None:
+        self.gate_up, self.down, self.activation = gate_up, down, activation
 
     def __call__(self, x: mx.array) -> mx.array:
         gate, up = mx.split(self.gate_up(x), 2, axis=-1)
-        return self.down(geglu(gate, up))
+        return self.down(self.activation(gate, up))
 
 
 @dataclass

@@ -5,20 +5,24 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from ..machine.device import compiled_on_gpu, in_numpy, on_gpu
+from ..machine.device import compiled_on_gpu, numpy_op, on_gpu
 
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715 * GELU_LINEAR
 
 
 def exp(x: mx.array) -> mx.array:
-    """e^x of a float32 array; on the CPU evaluated at once, and not to be differentiated."""
-    return mx.exp(x) if on_gpu() else in_numpy(np.exp, x)
+    """e^x of a float32 array; on the CPU evaluated at once."""
+    return mx.exp(x) if on_gpu() else _exp(x)
 
 
 def tanh(x: mx.array) -> mx.array:
-    """tanh of a float32 array; on the CPU evaluated at once, and not to be differentiated."""
-    return mx.tanh(x) if on_gpu() else in_numpy(np.tanh, x)
+    """tanh of a float32 array; on the CPU evaluated at once."""
+    return mx.tanh(x) if on_gpu() else _tanh(x)
+
+
+_exp = numpy_op(np.exp, lambda given, out, _: (given * out,))
+_tanh = numpy_op(np.tanh, lambda given, out, _: (given * (1 - out * out),))
 
 
 @compiled_on_gpu

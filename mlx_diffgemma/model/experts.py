@@ -5,6 +5,7 @@ Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a 
 Source: transformers `DiffusionGemmaTextRouter` and `DiffusionGemmaTextExperts`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,6 +25,9 @@ from .matrices import matrix as matrix  # the checks of kernels/experts take it 
 # this project's kernels. Of fewer an expert has one or two: MLX's vector kernel reads no more.
 SORT_FROM_ROWS = 64
 KEPT_ROWS = 256  # of a canvas, and fewer
+
+
+Activation = Callable[[mx.array, mx.array], mx.array]  # gate, up -> inner activations
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,14 @@ class Experts:
     gate_up: AnyMatrix
     down: AnyMatrix
     kernels: Preference = "auto"
+    activation: Activation = geglu
+    in_operations: bool = False  # leave out the kernels, which have no gradient and know no adapter
 
     def __call__(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
-        if not device.has_metal():  # first: the rest costs a hundredth of a small layer's time
+        if (
+            self.in_operations or not device.has_metal()
+        ):  # first: the rest costs a hundredth of a small layer's time
             return self.reference(x, routing)
         if x.shape[0] * routing.top_k < SORT_FROM_ROWS:
             experts, weights = router_kernel.route(routing, route, self.kernels)
@@ -67,7 +75,7 @@ class Experts:
 
     def reference(self, x: mx.array, routing: Routing) -> mx.array:
         """The same sum in MLX operations."""
-        return mix(x, *route(routing), self.gate_up, self.down)
+        return mix(x, *route(routing), self.gate_up, self.down, self.activation)
 
 
 def route(routing: Routing) -> tuple[mx.array, mx.array]:
@@ -76,24 +84,30 @@ def route(routing: Routing) -> tuple[mx.array, mx.array]:
     Ties go to the lowest expert. A softmax over the K chosen scores is the reference's softmax over
     all E followed by its renormalisation.
     """
-    experts = mx.argsort(-routing.scores, axis=-1)[:, : routing.top_k]
+    ranked = mx.stop_gradient(mx.argsort(-routing.scores, axis=-1))  # which ones has no gradient
+    experts = ranked[:, : routing.top_k]
     chosen = mx.take_along_axis(routing.scores, experts, axis=-1).astype(mx.float32)
     return experts, mx.softmax(chosen, axis=-1) * routing.scale[experts]
 
 
 def mix(
-    x: mx.array, experts: mx.array, weights: mx.array, gate_up: AnyMatrix, down: AnyMatrix
+    x: mx.array,
+    experts: mx.array,
+    weights: mx.array,
+    gate_up: AnyMatrix,
+    down: AnyMatrix,
+    activation: Activation = geglu,
 ) -> mx.array:
     """x [L, H], experts and weights [L, K] -> the weighted sum of each row's experts [L, H]."""
-    if on_gpu() and experts.size >= SORT_FROM_ROWS:
+    if gate_up.sorts or (on_gpu() and experts.size >= SORT_FROM_ROWS):
         rows = mx.argsort(experts.flatten())
-        inner = gate_up_sorted(x, gate_up, experts, rows)
+        inner = gate_up_sorted(x, gate_up, experts, rows, activation)
         outputs = mx.unflatten(down_sorted(inner, down, experts, rows), 0, experts.shape)
     else:
         of_x, of_inner = slots(*experts.shape)
         both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
         gate, up = mx.split(both, 2, axis=-1)
-        outputs = down.gather(geglu(gate, up), of_inner, experts).squeeze(2)
+        outputs = down.gather(activation(gate, up), of_inner, experts).squeeze(2)
     return combine(outputs, weights)
 
 
@@ -114,12 +128,18 @@ def _slots(rows: int, top_k: int) -> tuple[mx.array, mx.array]:
 _kept_slots = lru_cache(maxsize=16)(_slots)
 
 
-def gate_up_sorted(x: mx.array, gate_up: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:
+def gate_up_sorted(
+    x: mx.array,
+    gate_up: AnyMatrix,
+    experts: mx.array,
+    rows: mx.array,
+    activation: Activation = geglu,
+) -> mx.array:
     """x [L, H], rows grouped by expert -> the inner activations of each [N, I], in that order."""
     own = mx.expand_dims(mx.take(x, rows // experts.shape[1], axis=0), 1)
     both = gate_up.gather(own, None, mx.take(experts.flatten(), rows))
     gate, up = mx.split(both, 2, axis=-1)
-    return geglu(gate, up).squeeze(1)
+    return activation(gate, up).squeeze(1)
 
 
 def down_sorted(inner: mx.array, down: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:

@@ -3,13 +3,15 @@
 Axes: I inputs, O outputs, E experts, N rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 
 from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.tensors import StoredWeight
 from ..machine.device import on_gpu
+from .products import gather, multiply
 
 
 class DenseMatrix:
@@ -18,6 +20,8 @@ class DenseMatrix:
     Kept as the right-hand operand [I, O]. On the CPU it is laid out that way in memory: the BLAS
     that MLX ships for Linux multiplies a transposed operand at half the speed (docs/log.md).
     """
+
+    sorts = False  # True where rows that are grouped by expert are multiplied faster
 
     def __init__(self, weight: mx.array) -> None:
         self.outputs = weight.shape[-2]
@@ -61,6 +65,8 @@ class DenseMatrix:
 
 class PackedMatrix:
     """A weight quantised by MLX: packed integers, scales and, in affine mode, biases."""
+
+    sorts = False
 
     def __init__(
         self,
@@ -145,7 +151,81 @@ class PackedMatrix:
         )
 
 
-AnyMatrix = DenseMatrix | PackedMatrix
+Drop = Callable[[mx.array], mx.array]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """a [I, R] and b [R, O], or [E, I, R] and [E, R, O] of experts; scale is a plain factor."""
+
+    a: mx.array
+    b: mx.array
+    scale: float
+    drop: Drop | None = None
+
+
+class AdaptedMatrix:
+    """A matrix, or several of one input joined, with an adapter on some of its outputs.
+
+    adapters: one for each of the parts of `widths`, in order, None for a part without.
+    """
+
+    def __init__(
+        self,
+        base: "AnyMatrix | JoinedMatrix",
+        adapters: Sequence[Adapter | None],
+        widths: Sequence[int],
+    ) -> None:
+        self.base, self.adapters, self.widths = base, list(adapters), list(widths)
+        self.outputs: int = sum(widths)
+
+    @property
+    def sorts(self) -> bool:
+        """True where rows that are grouped by expert are multiplied faster."""
+        return not isinstance(self.base, JoinedMatrix) and self.base.sorts
+
+    @property
+    def stored(self) -> StoredWeight:
+        """Refused with a RuntimeError: no one array holds a weight and its adapter."""
+        raise RuntimeError("a matrix with an adapter has no weight of its own; fuse it.")
+
+    def __call__(self, x: mx.array) -> mx.array:
+        output = self.base(x)
+        parts = [
+            mx.zeros((*x.shape[:-1], width), output.dtype)
+            if adapter is None
+            else (adapter.scale * _low_rank(x, adapter)).astype(output.dtype)
+            for adapter, width in zip(self.adapters, self.widths, strict=True)
+        ]
+        return output + (parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1))
+
+    def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
+        """Rows [..., 1, I] times the matrices of `experts`; see `DenseMatrix.gather`."""
+        (adapter,) = self.adapters
+        assert not isinstance(self.base, JoinedMatrix)
+        output = self.base.gather(x, rows, experts)
+        if adapter is None:
+            return output
+        dropped = _dropped(x, adapter)
+        if rows is None:
+            low = gather(gather(dropped, adapter.a, experts), adapter.b, experts)
+        else:
+            inner = mx.gather_mm(dropped, adapter.a, lhs_indices=rows, rhs_indices=experts)
+            own = mx.arange(experts.size, dtype=mx.uint32).reshape(experts.shape)
+            low = mx.gather_mm(inner, adapter.b, lhs_indices=own, rhs_indices=experts)
+        return output + (adapter.scale * low).astype(output.dtype)
+
+
+def _low_rank(x: mx.array, adapter: Adapter) -> mx.array:
+    return multiply(multiply(_dropped(x, adapter), adapter.a), adapter.b)
+
+
+def _dropped(x: mx.array, adapter: Adapter) -> mx.array:
+    x = x.astype(adapter.a.dtype)
+    return adapter.drop(x) if adapter.drop else x
+
+
+AnyMatrix = DenseMatrix | PackedMatrix | AdaptedMatrix
 
 
 def matrix(stored: StoredWeight) -> AnyMatrix:

@@ -26,8 +26,11 @@ class Rope:
         periods = mx.power(mx.array(layer.rope_theta, dtype=mx.float32), exponents)
         self.periods = mx.concatenate([periods, mx.full((pairs - turning,), math.inf)])
 
-    def __call__(self, x: mx.array, offset: int) -> mx.array:
-        """x [1, heads, L, D] at positions offset, offset + 1, ... -> the same, turned."""
+    def __call__(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        """x [B, heads, L, D] at positions offset, offset + 1, ... -> the same, turned.
+
+        offset: one for all, or one for each of the batch [B].
+        """
         return mx.fast.rope(
             x,
             self.head_dim,

@@ -1,6 +1,6 @@
 """The network built from the tensors of a checkpoint folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.shards import shard_files
-from ..checkpoint.tensors import PromisedTensors, Tensors, load_arrays
+from ..checkpoint.tensors import PromisedTensors, StoredWeight, Tensors, load_arrays
 from ..checkpoint.vision import VisionConfig
 from ..images.pixels import PATCH_NUMBERS
 from ..machine.choices import Choices
@@ -30,6 +30,23 @@ class Loaded:
     model: Model
     num_parameters: int  # of the text network, quantised ones counted unpacked
     dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GivenTensors:
+    """Tensors that are at hand, by their names: what a network is made of in training."""
+
+    config: ModelConfig
+    headers: Mapping[str, mx.array]  # by name, as a folder's headers are
+    dtype: mx.Dtype = mx.float32
+
+    def vector(self, name: str, *shape: int) -> mx.array:
+        """The tensor `name`."""
+        return self.headers[name]
+
+    def weight(self, module: str, *shape: int) -> StoredWeight:
+        """The weight of `module`."""
+        return StoredWeight(self.headers[f"{module}.weight"])
 
 
 def load_network(
@@ -102,7 +119,7 @@ def build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
     return Model(tensors.config, embedding, layers, conditioning, final_norm, vision=vision)
 
 
-def build_ends(tensors: Tensors) -> tuple[Embedding, SelfConditioning, mx.array]:
+def build_ends(tensors: Tensors | GivenTensors) -> tuple[Embedding, SelfConditioning, mx.array]:
     """The parts before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
@@ -116,7 +133,7 @@ def build_ends(tensors: Tensors) -> tuple[Embedding, SelfConditioning, mx.array]
     return embedding, conditioning, tensors.vector(f"{decoder}.norm.weight", H)
 
 
-def build_layer(tensors: Tensors, number: int) -> Layer:
+def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
     """Layer `number`, from 0."""
     text = tensors.config.text
     at, H = f"model.decoder.layers.{number}", text.hidden_size
@@ -211,7 +228,7 @@ def _vision_layer(tensors: Tensors, vision: VisionConfig, number: int) -> Vision
     )
 
 
-def _attention(tensors: Tensors, number: int) -> Attention:
+def _attention(tensors: Tensors | GivenTensors, number: int) -> Attention:
     text = tensors.config.text
     layer, at = text.layers[number], f"model.decoder.layers.{number}.self_attn"
     H, D = text.hidden_size, layer.head_dim
@@ -229,20 +246,20 @@ def _attention(tensors: Tensors, number: int) -> Attention:
     )
 
 
-def _mlp(tensors: Tensors, at: str, hidden: int, inner: int) -> GatedMLP:
+def _mlp(tensors: Tensors | GivenTensors, at: str, hidden: int, inner: int) -> GatedMLP:
     gate_up = join(
         [_matrix(tensors, f"{at}.{part}_proj", inner, hidden) for part in ("gate", "up")]
     )
     return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", hidden, inner))
 
 
-def _matrix(tensors: Tensors, module: str, *shape: int) -> AnyMatrix:
+def _matrix(tensors: Tensors | GivenTensors, module: str, *shape: int) -> AnyMatrix:
     """The matrix of `module`, [.., O, I], dense or packed as the folder has it."""
     return matrix(tensors.weight(module, *shape))
 
 
 def _experts(
-    tensors: Tensors, prefix: str, num: int, inner: int, hidden: int
+    tensors: Tensors | GivenTensors, prefix: str, num: int, inner: int, hidden: int
 ) -> tuple[AnyMatrix, AnyMatrix]:
     """gate_up [E, 2I, H] and down [E, H, I], stacked here if the folder has them one by one."""
     if f"{prefix}.0.gate_proj.weight" not in tensors.headers:

@@ -1,0 +1,154 @@
+"""The variables of training, by name, and the parts of the network that are made of them.
+
+A part is made anew of its variables wherever it runs, so that gradients reach them by name, and a
+layer whose activations are computed twice gets the same ones twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import mlx.core as mx
+
+from ..checkpoint.config import ModelConfig
+from ..checkpoint.vision import SIGHTLESS
+from ..errors import CheckpointError
+from ..images.pixels import Pixels
+from ..machine.device import on_gpu
+from ..model.adapters import CONDITIONING, LAYERS, adapted_conditioning, adapted_layer
+from ..model.blocks import Layer, SelfConditioning
+from ..model.embedding import Embedding
+from ..model.host import host_conditioning, host_embedding, host_layer
+from ..model.matrices import Adapter, Drop
+from ..model.text import Model
+from ..model.weights import GivenTensors, build_ends, build_layer
+
+Values = Mapping[str, mx.array]
+
+
+class Ends(NamedTuple):
+    """The parts before and behind the layers."""
+
+    embedding: Embedding
+    conditioning: SelfConditioning
+    final_norm: mx.array
+
+
+class Trained(Protocol):
+    """A network of which some numbers are variables."""
+
+    config: ModelConfig
+
+    def names_of_layer(self, number: int) -> list[str]:
+        """The variables that layer `number` is made of."""
+        ...
+
+    def ends(self, values: Values) -> Ends:
+        """The ends, made of the variables."""
+        ...
+
+    def layer(self, number: int, values: Values) -> Layer:
+        """Layer `number`, made of its variables."""
+        ...
+
+    def features(self, pixels: Pixels) -> mx.array:
+        """The features [soft_tokens, H] of an image: the vision tower is no variable."""
+        ...
+
+
+@dataclass
+class TrainedAdapters:
+    """Adapters on a frozen network: the variables NAME.lora_a and NAME.lora_b.
+
+    drop: the dropout of an adapter's input at this step, None for none.
+    """
+
+    model: Model
+    modules: tuple[str, ...]
+    scale: float
+    drop: Drop | None = None
+    base_ends: Ends = field(init=False)
+    base_layers: list[Layer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        model = self.model
+        self.config = model.config
+        self.base_ends = Ends(model.embedding, model.self_conditioning, model.final_norm)
+        self.base_layers = [_in_operations(layer) for layer in model.layers]
+        if not on_gpu():
+            embedding, conditioning, norm = self.base_ends
+            self.base_ends = Ends(host_embedding(embedding), host_conditioning(conditioning), norm)
+            self.base_layers = [host_layer(layer) for layer in self.base_layers]
+
+    def names_of_layer(self, number: int) -> list[str]:
+        """The variables of the adapters in layer `number`."""
+        inside = f"{LAYERS}.{number}."
+        modules = [module for module in self.modules if module.startswith(inside)]
+        return [f"{module}.{part}" for module in modules for part in ("lora_a", "lora_b")]
+
+    def ends(self, values: Values) -> Ends:
+        """The ends, with the adapters of self-conditioning."""
+        embedding, conditioning, norm = self.base_ends
+        own = self._adapters([m for m in self.modules if m.startswith(CONDITIONING)], values)
+        return Ends(embedding, adapted_conditioning(conditioning, own), norm)
+
+    def layer(self, number: int, values: Values) -> Layer:
+        """Layer `number` with its adapters."""
+        inside = f"{LAYERS}.{number}"
+        own = self._adapters([m for m in self.modules if m.startswith(f"{inside}.")], values)
+        return adapted_layer(self.base_layers[number], inside, own)
+
+    def features(self, pixels: Pixels) -> mx.array:
+        """The features [soft_tokens, H] of an image."""
+        return self.model.image_features([pixels])[0]
+
+    def _adapters(self, modules: list[str], values: Values) -> dict[str, Adapter]:
+        return {
+            module: Adapter(
+                values[f"{module}.lora_a"], values[f"{module}.lora_b"], self.scale, self.drop
+            )
+            for module in modules
+        }
+
+
+@dataclass
+class TrainedWeights:
+    """A network all of whose numbers are variables, under the names of its tensors, float32."""
+
+    config: ModelConfig
+    names: tuple[str, ...]
+    model: Model | None = None  # whose vision tower images go through
+
+    def names_of_layer(self, number: int) -> list[str]:
+        """The tensors of layer `number`; its scalar in the encoder has a name of its own."""
+        inside = f".layers.{number}."
+        return [name for name in self.names if inside in name]
+
+    def ends(self, values: Values) -> Ends:
+        """The ends, made of their tensors."""
+        embedding, conditioning, norm = build_ends(GivenTensors(self.config, values))
+        if on_gpu():
+            return Ends(embedding, conditioning, norm)
+        return Ends(
+            host_embedding(embedding, trained=True),
+            host_conditioning(conditioning, trained=True),
+            norm,
+        )
+
+    def layer(self, number: int, values: Values) -> Layer:
+        """Layer `number`, made of its tensors."""
+        layer = _in_operations(build_layer(GivenTensors(self.config, values), number))
+        return layer if on_gpu() else host_layer(layer, trained=True)
+
+    def features(self, pixels: Pixels) -> mx.array:
+        """The features [soft_tokens, H] of an image; CheckpointError where no tower is given."""
+        if self.model is None:
+            raise CheckpointError(SIGHTLESS)
+        return self.model.image_features([pixels])[0]
+
+
+def _in_operations(layer: Layer) -> Layer:
+    """The layer without kernels, which have no gradient."""
+    after = layer.after_attention
+    experts = replace(after.experts, in_operations=True)
+    return replace(layer, after_attention=replace(after, experts=experts))

@@ -1,0 +1,87 @@
+"""Low-rank adapters on the matrices of the network (LoRA): y = x W + scale * (x A) B.
+
+An adapter stands on a matrix that encoder and decoder share, so that both use it and merging it
+into the weight is exact. Axes: I inputs, O outputs, R rank, E experts.
+"""
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+
+from .blocks import GatedMLP, Layer, SelfConditioning
+from .experts import Experts
+from .matrices import AdaptedMatrix, Adapter, AnyMatrix, JoinedMatrix
+from .text import Model
+
+Adapters = Mapping[str, Adapter]
+"""Adapters by the module they stand on, such as model.decoder.layers.0.self_attn.q_proj."""
+
+
+def adapted(model: Model, adapters: Adapters) -> Model:
+    """`model` with adapters; the weights are shared, and what no adapter touches stays as it is."""
+    made = Model(
+        model.config,
+        model.embedding,
+        [adapted_layer(layer, f"{LAYERS}.{n}", adapters) for n, layer in enumerate(model.layers)],
+        adapted_conditioning(model.self_conditioning, adapters),
+        model.final_norm,
+        model.choices,
+        vision=model.vision,
+    )
+    made.find_non_finite = model.find_non_finite
+    return made
+
+
+LAYERS = "model.decoder.layers"
+CONDITIONING = "model.decoder.self_conditioning"
+
+
+def adapted_layer(layer: Layer, place: str, adapters: Adapters) -> Layer:
+    """A layer with the adapters of the modules at `place`."""
+    attention, after = copy(layer.attention), layer.after_attention
+    D, kv_heads = attention.layer.head_dim, attention.layer.num_key_value_heads
+    widths = {"q_proj": attention.num_heads * D, "k_proj": kv_heads * D}
+    if attention.layer.sliding:
+        widths["v_proj"] = kv_heads * D
+    attention.qkv = _on(attention.qkv, f"{place}.self_attn", widths, adapters)
+    attention.out = _one(attention.out, f"{place}.self_attn.o_proj", adapters)
+    router = copy(after.router)
+    router.projection = _one(router.projection, f"{place}.router.proj", adapters)
+    after = replace(
+        after,
+        mlp=_mlp(after.mlp, f"{place}.mlp", adapters),
+        router=router,
+        experts=_experts(after.experts, f"{place}.experts", adapters),
+    )
+    return replace(layer, attention=attention, after_attention=after)
+
+
+def adapted_conditioning(conditioning: SelfConditioning, adapters: Adapters) -> SelfConditioning:
+    """Self-conditioning with its adapters."""
+    return replace(conditioning, mlp=_mlp(conditioning.mlp, CONDITIONING, adapters))
+
+
+def _experts(experts: Experts, place: str, adapters: Adapters) -> Experts:
+    gate_up = _one(experts.gate_up, f"{place}.gate_up_proj", adapters)
+    down = _one(experts.down, f"{place}.down_proj", adapters)
+    alone = gate_up is experts.gate_up and down is experts.down
+    return experts if alone else replace(experts, gate_up=gate_up, down=down, in_operations=True)
+
+
+def _mlp(mlp: GatedMLP, place: str, adapters: Adapters) -> GatedMLP:
+    half = mlp.gate_up.outputs // 2
+    gate_up = _on(mlp.gate_up, place, {"gate_proj": half, "up_proj": half}, adapters)
+    return GatedMLP(gate_up, _one(mlp.down, f"{place}.down_proj", adapters), mlp.activation)
+
+
+def _on(
+    base: AnyMatrix | JoinedMatrix, place: str, widths: Mapping[str, int], adapters: Adapters
+) -> AnyMatrix | JoinedMatrix:
+    """`base`, with the adapters of its parts where there are any."""
+    own = [adapters.get(f"{place}.{name}") for name in widths]
+    return AdaptedMatrix(base, own, list(widths.values())) if any(own) else base
+
+
+def _one(base: AnyMatrix, module: str, adapters: Adapters) -> AnyMatrix:
+    own = adapters.get(module)
+    return AdaptedMatrix(base, [own], [base.outputs]) if own else base
