@@ -11,7 +11,8 @@
     ├── NumericsError      the weights produce numbers that are not finite
     ├── KernelError        arrays a Metal kernel was not made for
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
-    └── ProfileError       a measurement that cannot be read, or not be compared with another
+    ├── ProfileError       a measurement that cannot be read, or not be compared with another
+    └── TrainingError      a training run that cannot begin, go on or be resumed
 
 A message is one line: what, what was found, what was expected, and what to do next. It names a
 setting as a Setting, a part of its own: Python shows the field's name, the command line the option.
@@ -92,6 +93,10 @@ class ConvertError(DiffGemmaError):
 
 class ProfileError(DiffGemmaError):
     """A measurement that cannot be read, made, or compared with another."""
+
+
+class TrainingError(DiffGemmaError):
+    """A training run whose folder, saved state or disk does not let it begin or go on."""
 
 
 class KernelWarning(UserWarning):
