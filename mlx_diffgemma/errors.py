@@ -11,6 +11,7 @@
     ├── NumericsError      the weights produce numbers that are not finite
     ├── KernelError        arrays a Metal kernel was not made for
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
+    ├── DataError          a line or a file of training data that cannot be used
     ├── ProfileError       a measurement that cannot be read, or not be compared with another
     └── TrainingError      a training run that cannot begin, go on or be resumed
 
@@ -89,6 +90,10 @@ class KernelError(DiffGemmaError, ValueError):
 
 class ConvertError(DiffGemmaError):
     """A conversion whose target cannot be written, or whose result is not what it should be."""
+
+
+class DataError(DiffGemmaError, ValueError):
+    """A file or a line of data to train on or to test with that cannot be used."""
 
 
 class ProfileError(DiffGemmaError):

@@ -20,6 +20,7 @@ NAMES = [
     "Clip",
     "ConvertError",
     "CounterNoise",
+    "DataError",
     "DiffGemmaError",
     "FillFrame",
     "FillTurn",
@@ -41,6 +42,7 @@ NAMES = [
     "Session",
     "Settings",
     "SettingsError",
+    "TrainingError",
     "Turn",
     "TurnError",
     "__version__",
@@ -102,7 +104,9 @@ TREE = {
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
     "ConvertError": Exception,
+    "DataError": ValueError,
     "ProfileError": Exception,
+    "TrainingError": Exception,
 }
 
 

@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import mlx.core as mx
 from ..convert.hashing import hash_file
 from ..convert.write import write_arrays
 from ..errors import TrainingError, brief, counted
-from ..machine.files import json_bytes, parse_json, part_name, read_json, replace_file
+from ..machine.files import WholeFolder, json_bytes, parse_json, read_json, replace_file
 from .parameters import Values
 
 RUN, STATES, METRICS = "run.json", "states", "metrics.jsonl"
@@ -119,18 +118,12 @@ class Keeper:
     def save(self, state: State) -> Path:
         """Write a state; TrainingError, with the states before it kept, where the disk is full."""
         place = self._place(state.step)
-        part = place.with_name(part_name(place.name, os.urandom(4).hex()))
         try:
-            part.mkdir(parents=True)
-            self._fill(part, state)
-            if place.exists():  # a state that was found broken
-                shutil.rmtree(place)
-            os.replace(part, place)
-            _sync(place.parent)
+            with WholeFolder(place) as folder:
+                self._fill(folder.part, state)
+                folder.finish()
         except OSError as error:
             raise self._failed(error) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         self._prune(state)
         return place
 
@@ -301,13 +294,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a rename to the disk, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

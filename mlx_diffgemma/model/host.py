@@ -14,20 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.device import numpy_op
+from ..machine.dtypes import dtype_name
 from .attention import Mask
+from .attention import masked as masked_by_mlx
 from .blocks import GatedMLP, Layer, SelfConditioning
 from .elementwise import GELU_CUBIC, GELU_LINEAR
+from .elementwise import geglu as geglu_by_mlx
 from .embedding import DenseTable, Embedding, PackedTable
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix
 from .products import gather, gather_by, multiply, multiply_by
+from .text import Model
 
 Array = NDArray[Any]  # float32
+FEW_ROWS = 4
+"""Rows up to which MLX's operations run: numpy's are waited for one by one, 60 of them a pass."""
 
 
 class HostMatrix(DenseMatrix):
     """A float32 weight, multiplied by numpy; `trained`: it is a variable, and gets a gradient."""
 
-    sorts = True
+    sorts_from: float = FEW_ROWS + 1
 
     def __init__(self, right: mx.array, trained: bool) -> None:
         self.right, self.outputs, self.trained = right, right.shape[-1], trained
@@ -35,12 +41,14 @@ class HostMatrix(DenseMatrix):
         self._gather_by = None if trained or right.ndim == 2 else gather_by(right)
 
     def __call__(self, x: mx.array) -> mx.array:
+        if x.size <= FEW_ROWS * x.shape[-1]:
+            return x @ self.right
         return self._by(x) if self._by else multiply(x, self.right)
 
     def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
-        """Rows x [N, 1, I] times the matrices of `experts` [N], which ascend -> [N, 1, O]."""
+        """Rows x [..., 1, I] times the matrices of `experts`; see `DenseMatrix.gather`."""
         if rows is not None:
-            raise RuntimeError("a HostMatrix takes rows grouped by expert.")
+            return super().gather(x, rows, experts)
         return self._gather_by(x, experts) if self._gather_by else gather(x, self.right, experts)
 
 
@@ -74,6 +82,26 @@ def host_conditioning(conditioning: SelfConditioning, *, trained: bool = False) 
     return replace(conditioning, mlp=_mlp(conditioning.mlp, trained))
 
 
+def host_model(model: Model) -> Model:
+    """`model` computed by numpy: the same network, in float32 whatever it was packed in.
+
+    Its adapters stay. RuntimeError for a network that computes in 16 bits: its vectors are rounded.
+    """
+    if model.dtype != mx.float32:
+        raise RuntimeError(f"the network computes in {dtype_name(model.dtype)}, expected float32.")
+    made = Model(
+        model.config,
+        host_embedding(model.embedding),
+        [host_layer(layer) for layer in model.layers],
+        host_conditioning(model.self_conditioning),
+        model.final_norm,
+        model.choices,
+        vision=model.vision,
+    )
+    made.find_non_finite = model.find_non_finite
+    return made
+
+
 def host_layer(layer: Layer, *, trained: bool = False) -> Layer:
     """A layer whose products, activations and attention numpy computes."""
     attention = copy(layer.attention)
@@ -92,7 +120,9 @@ def _mlp(mlp: GatedMLP, trained: bool) -> GatedMLP:
     return GatedMLP(_matrix(mlp.gate_up, trained), _matrix(mlp.down, trained), geglu)
 
 
-def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix:
+def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix | AdaptedMatrix:
+    if isinstance(matrix, AdaptedMatrix):
+        return AdaptedMatrix(_matrix(matrix.base, trained), matrix.adapters, matrix.widths)
     if isinstance(matrix, JoinedMatrix):
         rights = [_right(part) for part in matrix.parts]
         return HostMatrix(mx.concatenate(rights, axis=-1), trained)
@@ -101,8 +131,7 @@ def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix:
 
 def _right(matrix: AnyMatrix) -> mx.array:
     """The weight as the right-hand operand [..., I, O], float32."""
-    if isinstance(matrix, AdaptedMatrix):
-        raise RuntimeError("adapters come after the network is numpy's.")
+    assert not isinstance(matrix, AdaptedMatrix)  # nothing joins one to others
     if isinstance(matrix, PackedMatrix):
         return matrix.unpacked(mx.float32).swapaxes(-1, -2)
     return matrix.right.astype(mx.float32)
@@ -110,6 +139,8 @@ def _right(matrix: AnyMatrix) -> mx.array:
 
 def masked(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
     """See `attention.masked`."""
+    if queries.shape[0] * queries.shape[2] <= FEW_ROWS:
+        return masked_by_mlx(queries, keys, values, mask)
     heads, kv_heads = queries.shape[1], keys.shape[1]
     shared = heads // kv_heads
     added = _added(mask, queries.shape[2], keys.shape[2])
@@ -168,4 +199,10 @@ def _geglu_backward(given: Array, out: Array, gate: Array, up: Array) -> tuple[A
     return given * up * (share + slope), given * gate * share
 
 
-geglu = numpy_op(_geglu, _geglu_backward)
+_geglu_by_numpy = numpy_op(_geglu, _geglu_backward)
+
+
+def geglu(gate: mx.array, up: mx.array) -> mx.array:
+    """gelu_tanh(gate) * up."""
+    few = gate.size <= FEW_ROWS * gate.shape[-1]
+    return geglu_by_mlx(gate, up) if few else _geglu_by_numpy(gate, up)
