@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .diffusion.pinned import FillFrame as FillFrame
     from .errors import CheckpointError as CheckpointError
     from .errors import ConvertError as ConvertError
+    from .errors import DataError as DataError
     from .errors import DiffGemmaError as DiffGemmaError
     from .errors import FitError as FitError
     from .errors import HubError as HubError
@@ -56,7 +57,7 @@ _PUBLIC = {
     "diffusion.denoise": ("denoise",),
     "diffusion.pinned": ("FillFrame",),
     "errors": (
-        *("CheckpointError", "ConvertError", "DiffGemmaError", "FitError", "HubError"),
+        *("CheckpointError", "ConvertError", "DataError", "DiffGemmaError", "FitError", "HubError"),
         *(
             "ImageError",
             "KernelError",

@@ -20,6 +20,7 @@ NAMES = [
     "Clip",
     "ConvertError",
     "CounterNoise",
+    "DataError",
     "DiffGemmaError",
     "FillFrame",
     "FillTurn",
@@ -102,6 +103,7 @@ TREE = {
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
     "ConvertError": Exception,
+    "DataError": ValueError,
     "ProfileError": Exception,
 }
 

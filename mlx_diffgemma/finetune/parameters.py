@@ -5,6 +5,7 @@ layer whose activations are computed twice gets the same ones twice.
 """
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -15,11 +16,18 @@ from ..checkpoint.vision import SIGHTLESS
 from ..errors import CheckpointError
 from ..images.pixels import Pixels
 from ..machine.device import on_gpu
-from ..model.adapters import CONDITIONING, LAYERS, adapted_conditioning, adapted_layer
+from ..model.adapters import (
+    CONDITIONING,
+    LAYERS,
+    Dropout,
+    adapted_conditioning,
+    adapted_layer,
+    adapters_of,
+)
 from ..model.blocks import Layer, SelfConditioning
 from ..model.embedding import Embedding
 from ..model.host import host_conditioning, host_embedding, host_layer
-from ..model.matrices import Adapter, Drop
+from ..model.matrices import Adapter
 from ..model.text import Model
 from ..model.weights import GivenTensors, build_ends, build_layer
 
@@ -38,6 +46,10 @@ class Trained(Protocol):
     """A network of which some numbers are variables."""
 
     config: ModelConfig
+
+    def at(self, *moment: int) -> "Trained":
+        """The same network at a step that these numbers name: dropout's zeros follow from them."""
+        ...
 
     def names_of_layer(self, number: int) -> list[str]:
         """The variables that layer `number` is made of."""
@@ -60,13 +72,14 @@ class Trained(Protocol):
 class TrainedAdapters:
     """Adapters on a frozen network: the variables NAME.lora_a and NAME.lora_b.
 
-    drop: the dropout of an adapter's input at this step, None for none.
+    dropout: the share of an adapter's input that is 0, at each step (see `at`) another one.
     """
 
     model: Model
     modules: tuple[str, ...]
     scale: float
-    drop: Drop | None = None
+    dropout: float = 0.0
+    drop: Dropout | None = field(init=False, default=None)
     base_ends: Ends = field(init=False)
     base_layers: list[Layer] = field(init=False)
 
@@ -79,6 +92,14 @@ class TrainedAdapters:
             embedding, conditioning, norm = self.base_ends
             self.base_ends = Ends(host_embedding(embedding), host_conditioning(conditioning), norm)
             self.base_layers = [host_layer(layer) for layer in self.base_layers]
+
+    def at(self, *moment: int) -> "TrainedAdapters":
+        """The network with the dropout of a step, which numbers such as seed and step name."""
+        if not self.dropout:
+            return self
+        made = copy(self)
+        made.drop = Dropout(self.dropout, moment)
+        return made
 
     def names_of_layer(self, number: int) -> list[str]:
         """The variables of the adapters in layer `number`."""
@@ -103,12 +124,7 @@ class TrainedAdapters:
         return self.model.image_features([pixels])[0]
 
     def _adapters(self, modules: list[str], values: Values) -> dict[str, Adapter]:
-        return {
-            module: Adapter(
-                values[f"{module}.lora_a"], values[f"{module}.lora_b"], self.scale, self.drop
-            )
-            for module in modules
-        }
+        return adapters_of(values, modules, self.scale, self.drop)
 
 
 @dataclass
@@ -118,6 +134,10 @@ class TrainedWeights:
     config: ModelConfig
     names: tuple[str, ...]
     model: Model | None = None  # whose vision tower images go through
+
+    def at(self, *moment: int) -> "TrainedWeights":
+        """The network itself: nothing in it is random."""
+        return self
 
     def names_of_layer(self, number: int) -> list[str]:
         """The tensors of layer `number`; its scalar in the encoder has a name of its own."""

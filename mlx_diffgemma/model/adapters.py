@@ -4,9 +4,13 @@ An adapter stands on a matrix that encoder and decoder share, so that both use i
 into the weight is exact. Axes: I inputs, O outputs, R rank, E experts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+
+import mlx.core as mx
 
 from .blocks import GatedMLP, Layer, SelfConditioning
 from .experts import Experts
@@ -15,6 +19,48 @@ from .text import Model
 
 Adapters = Mapping[str, Adapter]
 """Adapters by the module they stand on, such as model.decoder.layers.0.self_attn.q_proj."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Zeros in an adapter's input at random, a share `rate` of it; the rest grows to make up.
+
+    The zeros follow from `moment`, numbers that name a training step, from the module and from the
+    input's shape, so that a layer that is computed again, or a resumed run, has the same.
+    """
+
+    rate: float
+    moment: tuple[int, ...]
+
+    def __call__(self, x: mx.array, module: str) -> mx.array:
+        """x [..., I], the input of the adapter on `module` -> the same with zeros."""
+        key = random_key(*self.moment, module, *x.shape)
+        kept = mx.random.bernoulli(1 - self.rate, x.shape, key)
+        return mx.where(kept, x / (1 - self.rate), 0)
+
+
+def random_key(*named: int | str) -> mx.array:
+    """The key of MLX's random numbers that numbers and names stand for."""
+    digest = sha256("\0".join(map(str, named)).encode()).digest()
+    return mx.array([int.from_bytes(digest[at : at + 4], "little") for at in (0, 4)], mx.uint32)
+
+
+def adapters_of(
+    values: Mapping[str, mx.array],
+    modules: Iterable[str],
+    scale: float,
+    dropout: Dropout | None = None,
+) -> dict[str, Adapter]:
+    """Adapters of the values NAME.lora_a and NAME.lora_b of each of `modules`."""
+    return {
+        module: Adapter(
+            values[f"{module}.lora_a"],
+            values[f"{module}.lora_b"],
+            scale,
+            partial(dropout, module=module) if dropout else None,
+        )
+        for module in modules
+    }
 
 
 def adapted(model: Model, adapters: Adapters) -> Model:

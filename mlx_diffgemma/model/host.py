@@ -12,18 +12,21 @@ from functools import partial
 
 import mlx.core as mx
 
+from ..machine.dtypes import dtype_name
 from . import host_ops
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import DenseTable, Embedding, PackedTable
 from .experts import Experts, Routing
+from .host_ops import FEW_ROWS, few
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix
 from .products import gather, gather_by, multiply, multiply_by
+from .text import Model
 
 
 class HostMatrix(DenseMatrix):
     """A float32 weight, multiplied by numpy; `trained`: it is a variable, and gets a gradient."""
 
-    sorts = True
+    sorts_from: float = FEW_ROWS + 1
 
     def __init__(self, right: mx.array, trained: bool) -> None:
         self.right, self.outputs, self.trained = right, right.shape[-1], trained
@@ -32,12 +35,14 @@ class HostMatrix(DenseMatrix):
         self._gather_by = None if trained or right.ndim == 2 else gather_by(right)
 
     def __call__(self, x: mx.array) -> mx.array:
+        if few(x):
+            return x @ self.right
         return self._by(x) if self._by else multiply(x, self.right)
 
     def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
-        """Rows x [N, 1, I] times the matrices of `experts` [N], which ascend -> [N, 1, O]."""
+        """Rows x [..., 1, I] times the matrices of `experts`; see `DenseMatrix.gather`."""
         if rows is not None:
-            raise RuntimeError("a HostMatrix takes rows grouped by expert.")
+            return super().gather(x, rows, experts)
         return self._gather_by(x, experts) if self._gather_by else gather(x, self.right, experts)
 
 
@@ -73,6 +78,8 @@ class HostAttention(Attention):
 
     def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """x [B, L, H] -> q [B, heads, L, D], k and v [B, kv heads, L, D], normed and rotated."""
+        if few(x):
+            return super().project(x, offset)
         queries, keys, values = host_ops.heads(
             self.qkv(x), self.norms, self.num_heads, self.rope, offset, self.eps
         )
@@ -83,7 +90,7 @@ class HostMLP(GatedMLP):
     """A gated MLP whose products and activation numpy computes."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down(host_ops.geglu(self.gate_up(x)))
+        return super().__call__(x) if few(x) else self.down(host_ops.geglu(self.gate_up(x)))
 
 
 class HostExperts(Experts):
@@ -91,12 +98,11 @@ class HostExperts(Experts):
 
     def reference(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
-        experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
         gate_up, down = self.gate_up, self.down
-        if isinstance(gate_up, HostMatrix) and isinstance(down, HostMatrix):
-            trained = gate_up.trained
-            return host_ops.mix(x, experts, weights, gate_up.right, down.right, trained)
-        return super().reference(x, routing)
+        if few(x) or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
+            return super().reference(x, routing)
+        experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
+        return host_ops.mix(x, experts, weights, gate_up.right, down.right, gate_up.trained)
 
 
 class HostAfterAttention(AfterAttention):
@@ -104,6 +110,8 @@ class HostAfterAttention(AfterAttention):
 
     def feedforward_inputs(self, x: mx.array) -> Sequence[mx.array]:
         """The inputs of dense MLP, experts and router of the residual x [1, L, H]."""
+        if few(x):
+            return super().feedforward_inputs(x)
         return host_ops.rms_norms(x, self.feedforward_norms, self.eps)
 
 
@@ -118,6 +126,26 @@ def host_embedding(embedding: Embedding, *, trained: bool = False) -> Embedding:
 def host_conditioning(conditioning: SelfConditioning, *, trained: bool = False) -> SelfConditioning:
     """Self-conditioning that numpy computes."""
     return replace(conditioning, mlp=_mlp(conditioning.mlp, trained), norm=host_ops.rms_norm)
+
+
+def host_model(model: Model) -> Model:
+    """`model` computed by numpy: the same network, in float32 whatever it was packed in.
+
+    Its adapters stay. RuntimeError for a network that computes in 16 bits: its vectors are rounded.
+    """
+    if model.dtype != mx.float32:
+        raise RuntimeError(f"the network computes in {dtype_name(model.dtype)}, expected float32.")
+    made = Model(
+        model.config,
+        host_embedding(model.embedding),
+        [host_layer(layer) for layer in model.layers],
+        host_conditioning(model.self_conditioning),
+        model.final_norm,
+        model.choices,
+        vision=model.vision,
+    )
+    made.find_non_finite = model.find_non_finite
+    return made
 
 
 def host_layer(layer: Layer, *, trained: bool = False) -> Layer:
@@ -145,7 +173,9 @@ def _mlp(mlp: GatedMLP, trained: bool) -> GatedMLP:
     return HostMLP(_matrix(mlp.gate_up, trained), _matrix(mlp.down, trained), host_ops.gated)
 
 
-def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix:
+def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix | AdaptedMatrix:
+    if isinstance(matrix, AdaptedMatrix):
+        return AdaptedMatrix(_matrix(matrix.base, trained), matrix.adapters, matrix.widths)
     if isinstance(matrix, JoinedMatrix):
         rights = [_right(part) for part in matrix.parts]
         return HostMatrix(mx.concatenate(rights, axis=-1), trained)
@@ -154,8 +184,7 @@ def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix:
 
 def _right(matrix: AnyMatrix) -> mx.array:
     """The weight as the right-hand operand [..., I, O], float32."""
-    if isinstance(matrix, AdaptedMatrix):
-        raise RuntimeError("adapters come after the network is numpy's.")
+    assert not isinstance(matrix, AdaptedMatrix)  # nothing joins one to others
     if isinstance(matrix, PackedMatrix):
         return matrix.unpacked(mx.float32).swapaxes(-1, -2)
     return matrix.right.astype(mx.float32)

@@ -17,16 +17,26 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import kept_op
+from . import attention, elementwise
 from .elementwise import GELU_CUBIC, GELU_LINEAR
 from .matrices import Adapter
 from .rope import Rope
 
 Array = NDArray[Any]  # float32, where nothing else is said
 Arrays = tuple[Array, ...]
+FEW_ROWS = 4
+"""Rows up to which MLX's operations run: numpy's are waited for one by one, 60 of them a pass."""
+
+
+def few(x: mx.array) -> bool:
+    """True for x [.., H] of so few rows that nobody should wait for numpy."""
+    return x.size <= FEW_ROWS * x.shape[-1]
 
 
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
-    """x [.., H] over its root mean square, times weight [H]; see `mx.fast.rms_norm`."""
+    """x [.., H] over its root mean square, times weight [H]; see `blocks.rms_norm`."""
+    if few(x):
+        return mx.fast.rms_norm(x, weight, eps)
 
     def forward(x: Array, *weight: Array) -> tuple[Array, Any]:
         normed, inverse = _normed(x, eps)
@@ -146,6 +156,8 @@ def masked(
     queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | str | None
 ) -> mx.array:
     """See `attention.masked`."""
+    if queries.shape[0] * queries.shape[2] <= FEW_ROWS:
+        return attention.masked(queries, keys, values, mask)
     grouped = (keys.shape[1], queries.shape[1] // keys.shape[1])
     added = _added(mask, queries.shape[2], keys.shape[2])
 
@@ -262,6 +274,8 @@ def geglu(joined: mx.array) -> mx.array:
 
 def gated(gate: mx.array, up: mx.array) -> mx.array:
     """See `elementwise.geglu`."""
+    if few(gate):
+        return elementwise.geglu(gate, up)
     return geglu(mx.concatenate([gate, up], axis=-1))
 
 

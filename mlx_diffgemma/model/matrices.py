@@ -5,6 +5,7 @@ Axes: I inputs, O outputs, E experts, N rows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import mlx.core as mx
 
@@ -21,7 +22,7 @@ class DenseMatrix:
     that MLX ships for Linux multiplies a transposed operand at half the speed (docs/log.md).
     """
 
-    sorts = False  # True where rows that are grouped by expert are multiplied faster
+    sorts_from = inf  # rows from which those that are grouped by expert are multiplied faster
     merged: "Merged | None" = None  # a product with weight and adapters, where that is faster
 
     def __init__(self, weight: mx.array) -> None:
@@ -67,7 +68,7 @@ class DenseMatrix:
 class PackedMatrix:
     """A weight quantised by MLX: packed integers, scales and, in affine mode, biases."""
 
-    sorts = False
+    sorts_from = inf
     merged: "Merged | None" = None
 
     def __init__(
@@ -188,9 +189,9 @@ class AdaptedMatrix:
         self.outputs: int = sum(widths)
 
     @property
-    def sorts(self) -> bool:
-        """True where rows that are grouped by expert are multiplied faster."""
-        return not isinstance(self.base, JoinedMatrix) and self.base.sorts
+    def sorts_from(self) -> float:
+        """Rows from which those that are grouped by expert are multiplied faster."""
+        return inf if isinstance(self.base, JoinedMatrix) else self.base.sorts_from
 
     @property
     def stored(self) -> StoredWeight:
@@ -198,7 +199,8 @@ class AdaptedMatrix:
         raise RuntimeError("a matrix with an adapter has no weight of its own; fuse it.")
 
     def __call__(self, x: mx.array) -> mx.array:
-        if self.base.merged and not any(own and own.drop for own in self.adapters):
+        many = x.size >= self.sorts_from * x.shape[-1]
+        if self.base.merged and many and not any(own and own.drop for own in self.adapters):
             return self.base.merged(x, self.adapters, self.widths)
         output = self.base(x)
         parts = [

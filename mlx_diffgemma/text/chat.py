@@ -8,7 +8,7 @@ answers are always parsed for channels, by token ids: text that merely looks lik
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,6 +126,23 @@ def _same(rendered: str, tokenizer: Tokenizer, messages: Sequence[Message], thin
 
 
 def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> str:
+    turns = [{"role": turn.role, "content": _content(turn)} for turn in messages]
+    return render_text(tokenizer, turns, think=think)
+
+
+def render_text(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, object]],
+    *,
+    tools: Sequence[Mapping[str, object]] = (),
+    think: bool = False,
+    answering: bool = True,
+) -> str:
+    """The text that the template makes of messages as it takes them.
+
+    answering: it ends where the next answer begins. CheckpointError where there is no template;
+    PromptError where it refuses the messages.
+    """
     if tokenizer.chat_template is None:
         raise CheckpointError(
             f"{tokenizer.folder} has no chat template: use --raw, or add chat_template.jinja."
@@ -134,10 +151,10 @@ def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], think: bool) ->
         raise PromptError("no messages, expected at least one; write a prompt.")
     variables: dict[str, object] = {
         **tokenizer.special_tokens,
-        "messages": [{"role": turn.role, "content": _content(turn)} for turn in messages],
-        "tools": None,  # the reference defines both for every template
+        "messages": list(messages),
+        "tools": list(tools) or None,  # the reference defines both for every template
         "documents": None,
-        "add_generation_prompt": True,
+        "add_generation_prompt": answering,
         "enable_thinking": think,
     }
     return render(tokenizer.chat_template, variables, tokenizer.folder)

@@ -29,7 +29,7 @@ import mlx.core as mx
 from report import environment
 
 from mlx_diffgemma.checkpoint.config import FULL, SLIDING, read_config
-from mlx_diffgemma.convert.layout import text_shapes
+from mlx_diffgemma.checkpoint.layout import text_shapes
 from mlx_diffgemma.convert.pack import to_bytes
 from mlx_diffgemma.convert.plan import make_plan
 from mlx_diffgemma.convert.quantize import RecipeOptions, make_recipe

@@ -14,9 +14,9 @@ from converting import SIZES, plan_of
 from facts import raises
 
 from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.checkpoint.layout import text_shapes
 from mlx_diffgemma.checkpoint.tensors import packable_modules
 from mlx_diffgemma.convert.files import target_config
-from mlx_diffgemma.convert.layout import text_shapes
 from mlx_diffgemma.convert.plan import MAX_SHARD_BYTES, Plan, make_plan
 from mlx_diffgemma.convert.quantize import RecipeOptions, make_recipe
 from mlx_diffgemma.convert.read import open_checkpoint
