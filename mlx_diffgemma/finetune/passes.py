@@ -107,18 +107,14 @@ class Passes:
         layers. soft [M, C, H], 0 where a canvas has none.
         """
         ends, config = self.ends(), self.trained.config
-        each = canvases.shape[0] // encoded.keys[0].shape[0]
         x = ends.conditioning(ends.embedding.lookup(mx.array(canvases)), soft)
-        masks = _canvas_masks(starts, encoded.keys[0].shape[2], canvases.shape[1], config)
+        masks = _canvas_masks(starts, encoded.keys[0].shape[2], config)
         counted, offsets = _counted(canvases.shape, None), mx.array(starts)
         uneven = mx.zeros(())
         for number, layer in enumerate(config.text.layers):
-            keys, values = (
-                mx.repeat(part[number], each, axis=0) if each > 1 else part[number]
-                for part in (encoded.keys, encoded.values)
-            )
+            before = encoded.keys[number], encoded.values[number]
             fixed = masks[layer.sliding], counted, offsets
-            x, own = self._run(number, _canvas, (x, keys, values), fixed)
+            x, own = self._run(number, _canvas, (x, *before), fixed)
             uneven = uneven + own
         return Decoded(_normed(self, x, ends), uneven)
 
@@ -175,8 +171,8 @@ def imbalance(routing: Routing, counted: mx.array) -> mx.array:
 
 def _causal(layer: Layer, x: mx.array, mask: mx.array, counted: mx.array) -> tuple[mx.array, ...]:
     """x [B, L, H] -> the layer's output, its imbalance, its keys and its values."""
-    queries, keys, values = layer.attention.project(_before(layer, x), 0)
-    attended = _attended(layer, queries, keys, values, mask)
+    queries, keys, values = layer.attention.project(layer.normed(x), 0)
+    attended = layer.attention.core(queries, keys, values, mask)
     return *_after(layer, x, attended, layer.encoder_scalar, counted), keys, values
 
 
@@ -185,33 +181,24 @@ def _canvas(
     x: mx.array,
     before_keys: mx.array,
     before_values: mx.array,
-    mask: mx.array,
+    seen: mx.array,
     counted: mx.array,
     starts: mx.array,
 ) -> tuple[mx.array, ...]:
-    """x [M, C, H] behind keys and values [M, kv heads, L, D] -> [M, C, H] and the imbalance."""
-    queries, keys, values = layer.attention.project(_before(layer, x), starts)
-    keys = mx.concatenate([before_keys, keys], axis=2)
-    values = mx.concatenate([before_values, values], axis=2)
-    attended = _attended(layer, queries, keys, values, mask)
+    """x [M, C, H] behind keys and values [B, kv heads, L, D] -> [M, C, H] and the imbalance."""
+    own = layer.attention.project(layer.normed(x), starts)
+    attended = layer.attention.behind(*own, before_keys, before_values, seen)
     return _after(layer, x, attended, layer.decoder_scalar, counted)
-
-
-def _before(layer: Layer, x: mx.array) -> mx.array:
-    return mx.fast.rms_norm(x, layer.input_norm, layer.attention.eps)
-
-
-def _attended(
-    layer: Layer, queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array
-) -> mx.array:
-    output = layer.attention.core(queries, keys, values, mask)
-    return layer.attention.out(output.swapaxes(1, 2).flatten(2))
 
 
 def _after(
     layer: Layer, x: mx.array, attended: mx.array, scalar: mx.array, counted: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """The rest of the layer, for which all rows of the batch are one sequence; the imbalance."""
+    """The rest of the layer, for which all rows of the batch are one sequence; the imbalance.
+
+    attended [B, heads, L, D]: what attention made of the rows.
+    """
+    attended = layer.attention.out(attended.swapaxes(1, 2).flatten(2))
     rows, shape, after = (1, -1, x.shape[-1]), x.shape, layer.after_attention
     x = after(x.reshape(rows), attended.reshape(rows), scalar).reshape(shape)
     router = after.router
@@ -255,15 +242,14 @@ def _causal_masks(
 
 
 def _canvas_masks(
-    starts: NDArray[np.int32], length: int, canvas: int, config: ModelConfig
+    starts: NDArray[np.int32], length: int, config: ModelConfig
 ) -> dict[bool, mx.array]:
-    """Masks [M, 1, 1, L + C] of full layers (False) and of sliding ones (True)."""
+    """The positions [M, L] that canvases see on full layers (False) and on sliding ones (True)."""
     position, start = np.arange(length), starts[:, None]
     masks = {}
     for sliding in (False, True):
         seen = position < start
         if sliding:
             seen &= position > start - config.text.sliding_window
-        whole = np.concatenate([seen, np.ones((len(start), canvas), bool)], axis=1)
-        masks[sliding] = mx.array(whole)[:, None, None]
+        masks[sliding] = mx.array(seen)
     return masks

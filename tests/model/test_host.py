@@ -7,12 +7,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
-from facts import raises
 from gradients import assert_gradients, assert_near, random
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.model import attention
-from mlx_diffgemma.model.adapters import adapted_layer
 from mlx_diffgemma.model.blocks import Layer
 from mlx_diffgemma.model.host import (
     HostMatrix,
@@ -20,9 +18,8 @@ from mlx_diffgemma.model.host import (
     host_conditioning,
     host_embedding,
     host_layer,
-    masked,
 )
-from mlx_diffgemma.model.matrices import Adapter
+from mlx_diffgemma.model.host_ops import masked
 
 SEEN = random((3, 4), 3) > -0.3
 SEEN[:, 0] = True  # a query that sees nothing has no softmax
@@ -188,13 +185,3 @@ def test_the_embedding(model: dg.Model) -> None:
     assert_near(host.lookup(ids), plain.lookup(ids), LAYERS, "lookup")
     assert_near(host.head(hidden), plain.head(hidden), LAYERS, "head")
     assert_near(host.soft(logits), plain.soft(logits), LAYERS, "soft embedding")
-
-
-def test_adapters_come_behind(model: dg.Model) -> None:
-    on_q = Adapter(mx.zeros((32, 2)), mx.zeros((2, 32)), 2.0)
-    layer = adapted_layer(model.layers[0], "", {".self_attn.q_proj": on_q})
-    with raises(RuntimeError, "adapters"):
-        host_layer(layer)
-    rows = HostMatrix(mx.zeros((2, 4, 5)), False)
-    with raises(RuntimeError, "grouped by expert"):
-        rows.gather(mx.zeros((3, 1, 1, 4)), mx.zeros((3, 1)), mx.zeros((3, 1)))
