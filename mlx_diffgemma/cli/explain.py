@@ -9,6 +9,7 @@ from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_mem
 from .convert.options import PackingOptions
 from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
 from .eval.options import WayOptions
+from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
 from .options import (
     MediaOptions,
     ModeOptions,
@@ -28,6 +29,10 @@ OPTION_OF = {
         SamplerOptions,
         TemplateOptions,
         PackingOptions,
+        DataOptions,
+        AdapterOptions,
+        CourseOptions,
+        PlaceOptions,
         WayOptions,
     )
     for name, typed in option_names(group)

@@ -17,8 +17,8 @@ class Bar:
     """A progress callback (done, total) that draws on a terminal, and vanishes when all is done.
 
     It appears with the first report that leaves something to do, so short work shows nothing. It
-    draws while it is told something, no thread does: in the background it draws nothing. label: may
-    change between reports; timed: tell the time left.
+    draws while it is told something, no thread does: in the background it draws nothing. The label
+    may change on the way. timed: with the time left.
     """
 
     def __init__(self, label: str, *, in_bytes: bool = False, timed: bool = False) -> None:
@@ -76,7 +76,7 @@ class Bar:
         return progress, progress.add_task(self.label, total=total, completed=done)
 
     def _columns(self) -> "list[ProgressColumn]":
-        """Label, bar and count; for bytes also the rate and the time left."""
+        """Label, bar and count; for bytes also the rate, and the time left where that is asked."""
         from rich import progress as rich
 
         columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), rich.BarColumn()]
