@@ -121,6 +121,7 @@ class Batches:
             **canvases._asdict(),
             canvas_weights=np.full(shape, 1 / (shape[0] * shape[1]), np.float32),
             images=tuple(images),
+            lengths=np.array([len(example.ids) for example in examples], np.int32),
         )
 
     def _canvases(self, examples: Sequence[Example], numbers: range) -> Canvases:

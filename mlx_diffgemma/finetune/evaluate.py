@@ -86,7 +86,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         require_seeds(self.seeds)
         for case in self.cases:
-            with case.line.located():
+            with case.line.read():
                 for way in self.ways:
                     self._turn(case, way, 0)
 

@@ -23,23 +23,13 @@ class Line:
     end: int
 
     @contextmanager
-    def located(self) -> Iterator[None]:
-        """Errors inside name this line."""
+    def read(self) -> Iterator[None]:
+        """Errors inside name this line; but for a checkpoint's they become DataErrors."""
         try:
             yield
         except DiffGemmaError as error:
-            raise type(error)(f"{named(self.file)} line {self.number:,}: ", *error.args) from error
-
-    @contextmanager
-    def read(self) -> Iterator[None]:
-        """Errors inside name this line, and all but a checkpoint's are its data's."""
-        with self.located():
-            try:
-                yield
-            except CheckpointError:
-                raise
-            except DiffGemmaError as error:
-                raise DataError(*error.args) from error
+            kind = CheckpointError if isinstance(error, CheckpointError) else DataError
+            raise kind(f"{named(self.file)} line {self.number:,}: ", *error.args) from error
 
 
 def named(file: Path) -> str:
