@@ -18,5 +18,5 @@ def data_identity(examples: Iterable[Example]) -> str:
             digest.update(np.packbits(example.holes).tobytes())
         for image in example.images:
             digest.update(str(image.span).encode())
-            digest.update(np.ascontiguousarray(image.pixels.patches).tobytes())
+            digest.update(image.digest.encode())
     return digest.hexdigest()[:16]
