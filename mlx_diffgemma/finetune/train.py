@@ -109,6 +109,11 @@ class Training:
         except (KeyboardInterrupt, GeneratorExit):
             self._finish()
             raise
+        except RuntimeError as error:
+            if (lost := self.ranks.lost(error)) is None:
+                raise
+            self._finish()
+            raise lost from error
         self._finish()
 
     def _step(self) -> Progress:
@@ -263,7 +268,10 @@ def train(
     if ranks.number:
         keeper = None
     found = keeper.open(resume=resume, overwrite=overwrite) if keeper else None
-    state = _shared(found or start, ranks)
+    try:
+        state = _shared(found or start, ranks)
+    except RuntimeError as error:
+        raise ranks.lost(error) or error from error
     return Training(
         trained,
         state,
