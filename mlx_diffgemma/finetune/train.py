@@ -8,7 +8,7 @@ cut off goes on as if it had not been.
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,10 @@ from .recipe import Recipe
 from .state import Keeper, State
 
 WINDOW, RECENT, SIGMAS = 50, 5, 3.0  # losses that a rise is measured against, those that rose
+
+
+Loss = Callable[[Trained, Values, Batch], Losses]
+"""What is minimised; see Objective."""
 
 
 class BatchSource(Protocol):
@@ -92,7 +96,7 @@ class Training:
     state: State
     batches: BatchSource
     recipe: Recipe
-    objective: Objective = field(default_factory=Objective)
+    objective: Loss = field(default_factory=Objective)
     valid: Iterable[Batch] = ()
     keeper: Keeper | None = None
     ranks: Ranks = field(default_factory=Ranks)
@@ -173,7 +177,7 @@ class Training:
         if all(map(math.isfinite, found.values())):
             return
         name = next(name for name, number in found.items() if not math.isfinite(number))
-        what = "the gradients' norm" if name == "norm" else f"the {name}".removesuffix(" loss")
+        what = {"norm": "the gradients' norm", "loss": "the loss"}.get(name, f"the {name}'s loss")
         kept = self.keeper.last() if self.keeper else "nothing is saved"
         raise NumericsError(
             f"step {step:,}: {what} is {found[name]}, expected a finite number; {kept}; "
@@ -252,7 +256,7 @@ def train(
     batches: BatchSource,
     recipe: Recipe,
     *,
-    objective: Objective | None = None,
+    objective: Loss | None = None,
     valid: Iterable[Batch] = (),
     keeper: Keeper | None = None,
     resume: bool = False,
@@ -291,7 +295,7 @@ def num_tokens(batch: Batch) -> int:
 
 
 def _differentiated(
-    objective: Objective, trained: Trained, values: Values, batch: Batch
+    objective: Loss, trained: Trained, values: Values, batch: Batch
 ) -> Iterator[tuple[str, mx.array]]:
     """The gradients by name, float32, and the losses as `loss/NAME`."""
 
