@@ -88,7 +88,7 @@ class Progress:
 class Training:
     """A run: iterate over it for its steps.
 
-    Leaving the iteration early saves the last finished step. valid: batches whose loss is taken now
+    Leaving the iteration early saves the last finished step; its folder is free then. valid: batches whose loss is taken now
     and then, without a gradient.
     """
 
@@ -110,6 +110,7 @@ class Training:
         try:
             while self.state.step < self.recipe.steps:
                 yield self._step()
+            self._finish()
         except (KeyboardInterrupt, GeneratorExit):
             self._finish()
             raise
@@ -118,7 +119,9 @@ class Training:
                 raise
             self._finish()
             raise lost from error
-        self._finish()
+        finally:
+            if self.keeper:
+                self.keeper.close()
 
     def _step(self) -> Progress:
         began, step = time.perf_counter(), self.state.step + 1

@@ -89,7 +89,6 @@ def test_numbers_that_are_not_finite_end_the_run(tmp_path: Path, level: float, f
     assert training.state.step == 7
     assert training.keeper
     assert training.keeper.steps() == [3, 6]
-    training.keeper.close()
 
 
 def test_a_rising_loss_is_said_once_a_window() -> None:
@@ -117,7 +116,6 @@ def test_leaving_early_keeps_the_last_step(tmp_path: Path) -> None:
                 break
     assert training.keeper
     assert training.keeper.steps() == [3, 5]
-    training.keeper.close()
     again = run(out, resume=True)
     assert again.state.step == 5
     assert losses(again) == losses(run())[5:]
@@ -133,7 +131,6 @@ def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, optimizer: str) ->
         assert [next(steps).loss for _ in range(7)] == expected[:7]
     assert cut.keeper
     assert cut.keeper.steps()[-2:] == [6, 7]
-    cut.keeper.close()
     again = run(tmp_path / "out", recipe, resume=True)
     assert losses(again) == expected[7:]
     assert same(again.state.arrays, whole.state.arrays)
@@ -146,8 +143,6 @@ def test_a_network_too_goes_on_to_the_bit(tmp_path: Path) -> None:
     cut = run_small(tmp_path / "cut", recipe)
     with closing(iter(cut)) as steps:
         found = [next(steps).loss]
-    assert cut.keeper
-    cut.keeper.close()
     again = run_small(tmp_path / "cut", recipe, resume=True)
     assert [*found, *losses(again)] == expected
     assert same(again.state.arrays, whole.state.arrays)
