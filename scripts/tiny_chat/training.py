@@ -135,7 +135,10 @@ def _opened(rng: random.Random, answer: str, most: int) -> tuple[str, tuple[rang
     chosen = sorted(rng.sample(range(len(words)), min(rng.choice((1, 1, 1, 2)), len(words))))
     text, holes, place = "", list[range](), 0
     for number, first in enumerate(chosen):
-        start, stop = words[first][0], words[min(first + rng.choice((0, 0, 1, 2)), len(words) - 1)][1]
+        start, stop = (
+            words[first][0],
+            words[min(first + rng.choice((0, 0, 1, 2)), len(words) - 1)][1],
+        )
         if number + 1 < len(chosen):
             stop = min(stop, words[chosen[number + 1]][0] - 1)
         if start < place or stop <= start:
