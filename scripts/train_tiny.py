@@ -218,6 +218,7 @@ def report(steps: Sequence[Progress], canvases: int, began: float) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Train, with a line about every few steps."""
     training = training_of(arguments)
     lessons, began, recent = training.batches, time.time(), list[Progress]()
     assert isinstance(lessons, Lessons)
@@ -228,6 +229,8 @@ def run(arguments: argparse.Namespace) -> None:
             if not lessons.ranks.number:
                 print(report(recent, canvases, began), flush=True)
             recent.clear()
+    if training.keeper:
+        training.keeper.close()
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
