@@ -68,7 +68,7 @@ def render_exchange(
     that the template changes, or that would end early; CheckpointError for a template that leaves
     out a tool, a call, or an image.
     """
-    thought, last = _without_thought(dialogue.messages[-1])
+    thought, last = without_thought(dialogue.messages[-1])
     think = bool(thought) if dialogue.think is None else dialogue.think
     earlier, tools = dialogue.messages[:-1], dialogue.tools
     render = partial(render_text, tokenizer, tools=tools, think=think, instead=TEXT)
@@ -106,7 +106,7 @@ def texts_of(message: Turn) -> list[str]:
     return [part["text"] for part in parts if isinstance(part.get("text"), str)]
 
 
-def _without_thought(message: Turn) -> tuple[str, Turn]:
+def without_thought(message: Turn) -> tuple[str, Turn]:
     """The text of an answer's thought, "" for none, and the message without it."""
     rest = {key: value for key, value in message.items() if key not in THOUGHT_KEYS}
     for key in THOUGHT_KEYS:
