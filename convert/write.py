@@ -8,11 +8,14 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+import mlx.core as mx
+import numpy as np
 
 from ..machine.files import WholeFile
 from .hashing import FileRecord
@@ -92,3 +95,16 @@ def write_synced(file: Path, content: bytes) -> FileRecord:
     with WholeFile(file) as out:
         out.write(content)
     return FileRecord(len(content), hashlib.sha256(content).hexdigest())
+
+
+def write_arrays(file: Path, arrays: Mapping[str, mx.array]) -> None:
+    """Write float32 arrays, whole or not at all; OSError where the disk is full.
+
+    mx.save_safetensors says nothing on a full disk and leaves a part of the file.
+    """
+    outputs = [Output(name, "F32", array.shape, 32) for name, array in arrays.items()]
+    with WholeFile(file) as out:
+        out.append(shard_header(outputs))
+        for array in arrays.values():
+            out.append(np.asarray(mx.contiguous(array.astype(mx.float32))).tobytes())
+        out.finish()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .diffusion.pinned import FillFrame as FillFrame
     from .errors import CheckpointError as CheckpointError
     from .errors import ConvertError as ConvertError
+    from .errors import DataError as DataError
     from .errors import DiffGemmaError as DiffGemmaError
     from .errors import FitError as FitError
     from .errors import HubError as HubError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .errors import ProfileError as ProfileError
     from .errors import PromptError as PromptError
     from .errors import SettingsError as SettingsError
+    from .errors import TrainingError as TrainingError
     from .errors import TurnError as TurnError
     from .generation.frame import Frame as Frame
     from .generation.noise import CounterNoise as CounterNoise
@@ -56,7 +58,7 @@ _PUBLIC = {
     "diffusion.denoise": ("denoise",),
     "diffusion.pinned": ("FillFrame",),
     "errors": (
-        *("CheckpointError", "ConvertError", "DiffGemmaError", "FitError", "HubError"),
+        *("CheckpointError", "ConvertError", "DataError", "DiffGemmaError", "FitError", "HubError"),
         *(
             "ImageError",
             "KernelError",
@@ -65,7 +67,7 @@ _PUBLIC = {
             "ProfileError",
             "PromptError",
         ),
-        *("SettingsError", "TurnError"),
+        *("SettingsError", "TrainingError", "TurnError"),
     ),
     "generation.frame": ("Frame",),
     "generation.noise": ("CounterNoise", "Noise"),

@@ -11,7 +11,9 @@
     ├── NumericsError      the weights produce numbers that are not finite
     ├── KernelError        arrays a Metal kernel was not made for
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
-    └── ProfileError       a measurement that cannot be read, or not be compared with another
+    ├── DataError          a line or a file of training data that cannot be used
+    ├── ProfileError       a measurement that cannot be read, or not be compared with another
+    └── TrainingError      a training run that cannot begin, go on or be resumed
 
 A message is one line: what, what was found, what was expected, and what to do next. It names a
 setting as a Setting, a part of its own: Python shows the field's name, the command line the option.
@@ -90,8 +92,16 @@ class ConvertError(DiffGemmaError):
     """A conversion whose target cannot be written, or whose result is not what it should be."""
 
 
+class DataError(DiffGemmaError, ValueError):
+    """A file or a line of data to train on or to test with that cannot be used."""
+
+
 class ProfileError(DiffGemmaError):
     """A measurement that cannot be read, made, or compared with another."""
+
+
+class TrainingError(DiffGemmaError):
+    """A training run whose folder, saved state or disk does not let it begin or go on."""
 
 
 class KernelWarning(UserWarning):

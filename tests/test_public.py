@@ -20,6 +20,7 @@ NAMES = [
     "Clip",
     "ConvertError",
     "CounterNoise",
+    "DataError",
     "DiffGemmaError",
     "FillFrame",
     "FillTurn",
@@ -41,6 +42,7 @@ NAMES = [
     "Session",
     "Settings",
     "SettingsError",
+    "TrainingError",
     "Turn",
     "TurnError",
     "__version__",
@@ -102,7 +104,9 @@ TREE = {
     "NumericsError": ArithmeticError,
     "KernelError": ValueError,
     "ConvertError": Exception,
+    "DataError": ValueError,
     "ProfileError": Exception,
+    "TrainingError": Exception,
 }
 
 
@@ -143,9 +147,12 @@ def parameters(function: object) -> list[str]:
     [
         (
             "load",
-            ["model", "dtype=", "*", "offline=", "force=", "consent=", "progress=", "choices="],
+            [
+                *("model", "dtype=", "*", "offline=", "force=", "consent=", "progress="),
+                *("choices=", "adapter="),
+            ],
         ),
-        ("load_model", ["folder", "dtype="]),
+        ("load_model", ["folder", "dtype=", "adapter="]),
         ("Model.encode", ["self", "tokens", "prefix=", "*", "images=", "chunk=", "progress="]),
         ("Model.image_features", ["self", "images"]),
         ("Model.decode", ["self", "canvas", "prefix", "soft="]),

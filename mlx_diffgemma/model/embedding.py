@@ -16,6 +16,7 @@ import numpy as np
 from ..checkpoint.tensors import StoredWeight
 from ..machine.device import in_numpy, on_gpu
 from .matrices import PackedMatrix
+from .products import multiply
 
 KEPT = 64  # tokens kept a row, at most
 # A token is kept for its share of the row's mass. Shares are looked at in steps of half a binary
@@ -44,18 +45,11 @@ class DenseTable:
 
     def head(self, hidden: mx.array) -> mx.array:
         """[..., C, H] -> [..., C, V]."""
-        if self._for_numpy():
-            return in_numpy(np.matmul, hidden, self.weight.T)
-        return hidden @ self.weight.T
+        return multiply(hidden, self.weight.T)
 
     def mix(self, weights: mx.array) -> mx.array:
         """[..., C, V] -> [..., C, H]."""
-        if self._for_numpy():
-            return in_numpy(np.matmul, weights, self.weight)
-        return weights @ self.weight
-
-    def _for_numpy(self) -> bool:
-        return self.weight.dtype == mx.float32 and not on_gpu()
+        return multiply(weights, self.weight)
 
 
 class PackedTable(PackedMatrix):

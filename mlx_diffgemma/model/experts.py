@@ -99,7 +99,7 @@ def mix(
     activation: Activation = geglu,
 ) -> mx.array:
     """x [L, H], experts and weights [L, K] -> the weighted sum of each row's experts [L, H]."""
-    if gate_up.sorts or (on_gpu() and experts.size >= SORT_FROM_ROWS):
+    if x.shape[0] >= gate_up.sorts_from or (on_gpu() and experts.size >= SORT_FROM_ROWS):
         rows = mx.argsort(experts.flatten())
         inner = gate_up_sorted(x, gate_up, experts, rows, activation)
         outputs = mx.unflatten(down_sorted(inner, down, experts, rows), 0, experts.shape)

@@ -5,6 +5,7 @@ Axes: I inputs, O outputs, E experts, N rows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import mlx.core as mx
 
@@ -21,7 +22,8 @@ class DenseMatrix:
     that MLX ships for Linux multiplies a transposed operand at half the speed (docs/log.md).
     """
 
-    sorts = False  # True where rows that are grouped by expert are multiplied faster
+    sorts_from = inf  # rows from which those that are grouped by expert are multiplied faster
+    merged: "Merged | None" = None  # a product with weight and adapters, where that is faster
 
     def __init__(self, weight: mx.array) -> None:
         self.outputs = weight.shape[-2]
@@ -66,7 +68,8 @@ class DenseMatrix:
 class PackedMatrix:
     """A weight quantised by MLX: packed integers, scales and, in affine mode, biases."""
 
-    sorts = False
+    sorts_from = inf
+    merged: "Merged | None" = None
 
     def __init__(
         self,
@@ -164,11 +167,17 @@ class Adapter:
     drop: Drop | None = None
 
 
+Merged = Callable[[mx.array, Sequence[Adapter | None], Sequence[int]], mx.array]
+"""x [..., I], the adapters of an AdaptedMatrix and its widths -> [..., O]."""
+
+
 class AdaptedMatrix:
     """A matrix, or several of one input joined, with an adapter on some of its outputs.
 
     adapters: one for each of the parts of `widths`, in order, None for a part without.
     """
+
+    merged: "Merged | None" = None
 
     def __init__(
         self,
@@ -180,9 +189,9 @@ class AdaptedMatrix:
         self.outputs: int = sum(widths)
 
     @property
-    def sorts(self) -> bool:
-        """True where rows that are grouped by expert are multiplied faster."""
-        return not isinstance(self.base, JoinedMatrix) and self.base.sorts
+    def sorts_from(self) -> float:
+        """Rows from which those that are grouped by expert are multiplied faster."""
+        return inf if isinstance(self.base, JoinedMatrix) else self.base.sorts_from
 
     @property
     def stored(self) -> StoredWeight:
@@ -190,6 +199,9 @@ class AdaptedMatrix:
         raise RuntimeError("a matrix with an adapter has no weight of its own; fuse it.")
 
     def __call__(self, x: mx.array) -> mx.array:
+        many = x.size >= self.sorts_from * x.shape[-1]
+        if self.base.merged and many and not any(own and own.drop for own in self.adapters):
+            return self.base.merged(x, self.adapters, self.widths)
         output = self.base(x)
         parts = [
             mx.zeros((*x.shape[:-1], width), output.dtype)
@@ -237,6 +249,8 @@ def matrix(stored: StoredWeight) -> AnyMatrix:
 
 class JoinedMatrix:
     """Matrices of one input that cannot become one weight: multiplied apart, outputs joined."""
+
+    merged: "Merged | None" = None
 
     def __init__(self, parts: Sequence[AnyMatrix]) -> None:
         self.parts = list(parts)

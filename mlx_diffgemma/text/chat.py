@@ -8,7 +8,7 @@ answers are always parsed for channels, by token ids: text that merely looks lik
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,8 @@ from ..images.video import Clip
 from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
 from .template import render
 from .tokenizer import Tokenizer
+
+RAW = "use --raw"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,13 @@ def render_prompt(
     if (spelling := find(tokenizer, image_ids)) is None:
         return Encoded(tokenizer.encode(_rendered(tokenizer, messages, think)))
     _refuse_placeholders(messages, spelling)
-    text = _rendered(tokenizer, messages, think)
+    return encoded_text(tokenizer, spelling, _rendered(tokenizer, messages, think), media)
+
+
+def encoded_text(
+    tokenizer: Tokenizer, spelling: Spelling, text: str, media: Sequence[Medium]
+) -> Encoded:
+    """The ids of a rendered text; CheckpointError where it lacks placeholders."""
     if wrong := spelling.differing(text, media):
         raise CheckpointError(
             f"{tokenizer.folder}: the chat template writes {wrong}, expected one each; put a "
@@ -126,21 +134,39 @@ def _same(rendered: str, tokenizer: Tokenizer, messages: Sequence[Message], thin
 
 
 def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> str:
+    turns = [{"role": turn.role, "content": _content(turn)} for turn in messages]
+    return render_text(tokenizer, turns, think=think)
+
+
+def render_text(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, object]],
+    *,
+    tools: Sequence[Mapping[str, object]] = (),
+    think: bool = False,
+    answering: bool = True,
+    instead: str = RAW,
+) -> str:
+    """The text that the template makes of messages as it takes them.
+
+    answering: it ends where the next answer begins. instead: what an error says of doing without a
+    template. CheckpointError where there is none; PromptError where it refuses the messages.
+    """
     if tokenizer.chat_template is None:
         raise CheckpointError(
-            f"{tokenizer.folder} has no chat template: use --raw, or add chat_template.jinja."
+            f"{tokenizer.folder} has no chat template: {instead}, or add chat_template.jinja."
         )
     if not messages:
         raise PromptError("no messages, expected at least one; write a prompt.")
     variables: dict[str, object] = {
         **tokenizer.special_tokens,
-        "messages": [{"role": turn.role, "content": _content(turn)} for turn in messages],
-        "tools": None,  # the reference defines both for every template
+        "messages": list(messages),
+        "tools": list(tools) or None,  # the reference defines both for every template
         "documents": None,
-        "add_generation_prompt": True,
+        "add_generation_prompt": answering,
         "enable_thinking": think,
     }
-    return render(tokenizer.chat_template, variables, tokenizer.folder)
+    return render(tokenizer.chat_template, variables, tokenizer.folder, instead)
 
 
 def _content(message: Message) -> str | list[dict[str, str]]:

@@ -54,6 +54,7 @@ def test_fill_and_chat_take_it(run: Any, random_folder: Path, adapter: Path) -> 
     assert f"adapter: {adapter}" in chat.output
 
 
+@pytest.mark.slow
 def test_profile_says_it(run: Any, tmp_path: Path, random_folder: Path, adapter: Path) -> None:
     """By its last name: paths are nobody's business. Two profiles with different ones differ."""
     few = ("--steps", "2", "--canvases", "5", "--context", "100", "--components")

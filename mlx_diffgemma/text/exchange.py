@@ -1,0 +1,186 @@
+"""A conversation that ends in an answer, as token ids: what asks for it, and the answer itself.
+
+The ids are those that a conversation with the model would hold: the prompt as `render_prompt` asks,
+the tag that begins an answer included, and behind it the answer up to its stop id. Templates leave
+thoughts out of what they write, so that the answer's thought is written here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ..checkpoint.vision import ImageIds
+from ..errors import CheckpointError, PromptError, brief, counted, shown
+from .answer import THOUGHT
+from .chat import encoded_text, render_text
+from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
+from .tokenizer import Tokenizer
+from .tools import CALL_OPENING
+
+OPENING, CLOSING = "<|channel>", "<channel|>"
+EMPTY_THOUGHT = f"{OPENING}{THOUGHT}\n{CLOSING}"  # a template's way to ask for none
+TURN_END = "<turn|>"
+TEXT = 'write the example as {"text": ...}'
+THOUGHT_KEYS = ("thinking", "reasoning_content", "reasoning")
+_WRITTEN_THOUGHT = re.compile(
+    rf"\s*({re.escape(OPENING)}\s*{THOUGHT}\b.*?{re.escape(CLOSING)})", re.DOTALL
+)
+
+Turn = Mapping[str, object]
+"""A message as chat templates take it: role, content, and what else belongs to it."""
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Messages, the last one an assistant's, and what they are rendered with.
+
+    media: the images of all messages, in order. think: ask for a thought; None: where the last
+    message has one.
+    """
+
+    messages: Sequence[Turn]
+    tools: Sequence[Turn] = ()
+    media: tuple[Medium, ...] = ()
+    think: bool | None = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The ids that ask, with the images among them, and those of the answer, its stop id last."""
+
+    prompt: Encoded
+    answer: list[int]
+
+
+def render_exchange(
+    tokenizer: Tokenizer,
+    dialogue: Dialogue,
+    stop_ids: Collection[int],
+    eos: int,
+    image_ids: ImageIds | None = None,
+) -> Exchange:
+    """The Exchange of a dialogue.
+
+    eos: ends the answer where the template's own ending is no stop id. PromptError for an answer
+    that the template changes, or that would end early; CheckpointError for a template that leaves
+    out a tool, a call, or an image.
+    """
+    thought, last = without_thought(dialogue.messages[-1])
+    think = bool(thought) if dialogue.think is None else dialogue.think
+    earlier, tools = dialogue.messages[:-1], dialogue.tools
+    render = partial(render_text, tokenizer, tools=tools, think=think, instead=TEXT)
+    asked, whole = render(earlier), render([*earlier, last], answering=False)
+    written = _behind(asked, whole, tokenizer)
+    _require_all(tokenizer, dialogue, last, asked, written)
+    find = require_spelling if dialogue.media else find_spelling
+    spelling = find(tokenizer, image_ids)
+    prompt = _encoded(tokenizer, spelling, dialogue, asked, thought + written)
+    return Exchange(prompt, _answer(tokenizer, thought + written, stop_ids, eos))
+
+
+def _encoded(
+    tokenizer: Tokenizer, spelling: Spelling | None, dialogue: Dialogue, asked: str, answer: str
+) -> Encoded:
+    """The prompt's ids; errors for placeholders that stand for no image."""
+    if spelling is None:
+        return Encoded(tokenizer.encode(asked))
+    texts = [text for message in dialogue.messages for text in texts_of(message)]
+    for text in (*texts, answer):
+        if marker := spelling.found(text):
+            raise PromptError(
+                f"a message has the text {marker}, which this checkpoint takes for an image or a "
+                "video, expected plain text; write it in another way."
+            )
+    return encoded_text(tokenizer, spelling, asked, dialogue.media)
+
+
+def texts_of(message: Turn) -> list[str]:
+    """The texts of a message's content."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, Sequence) else ()
+    return [part["text"] for part in parts if isinstance(part.get("text"), str)]
+
+
+def without_thought(message: Turn) -> tuple[str, Turn]:
+    """The text of an answer's thought, "" for none, and the message without it."""
+    rest = {key: value for key, value in message.items() if key not in THOUGHT_KEYS}
+    for key in THOUGHT_KEYS:
+        if isinstance(thought := message.get(key), str) and thought.strip():
+            return f"{OPENING}{THOUGHT}\n{thought.strip()}\n{CLOSING}", rest
+    content = rest.get("content")
+    if isinstance(content, str) and (found := _WRITTEN_THOUGHT.match(content)):
+        return found[1], {**rest, "content": content[found.end() :]}
+    return "", rest
+
+
+def _behind(asked: str, whole: str, tokenizer: Tokenizer) -> str:
+    """The part of `whole` that answers `asked`, whose empty thought an answer does not repeat."""
+    for beginning in (asked, asked.removesuffix(EMPTY_THOUGHT)):
+        if whole.startswith(beginning):
+            return whole[len(beginning) :]
+    pairs = enumerate(zip(asked, whole, strict=False))
+    at = next((n for n, (one, other) in pairs if one != other), min(len(asked), len(whole)))
+    raise CheckpointError(
+        f"{tokenizer.folder}: the chat template writes {brief(whole[at : at + 40])} in front of an "
+        f"answer where it asks with {brief(asked[at : at + 40])}, expected the same; put another "
+        f"template into chat_template.jinja, or {TEXT}."
+    )
+
+
+def _require_all(
+    tokenizer: Tokenizer, dialogue: Dialogue, last: Turn, asked: str, written: str
+) -> None:
+    """Errors for what the template was given and left out."""
+    for number, message in enumerate(dialogue.messages[:-1], 1):
+        if message["role"] in ("system", "user"):
+            _require_texts(message, asked, f"the text of message {number}")
+    _require_texts(last, written, "the answer")
+    calls = last.get("tool_calls") or ()
+    wanted, got = len(calls) if isinstance(calls, Sequence) else 0, written.count(CALL_OPENING)
+    if got < wanted:
+        raise CheckpointError(
+            f"{tokenizer.folder}: the chat template writes {got} of "
+            f"{counted(wanted, 'tool call')}; put one that knows tools into chat_template.jinja."
+        )
+    for tool in dialogue.tools:
+        if (name := name_of_tool(tool)) not in asked:
+            raise CheckpointError(
+                f"{tokenizer.folder}: the chat template leaves out the tool {shown(name)}; put one "
+                "that knows tools into chat_template.jinja, or leave tools out."
+            )
+
+
+def name_of_tool(tool: Turn) -> str:
+    """The name of a tool's declaration, bare or inside its `function`; "" where it has none."""
+    about = tool.get("function", tool)
+    name = about.get("name") if isinstance(about, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def _require_texts(message: Turn, rendered: str, place: str) -> None:
+    for text in texts_of(message):
+        if text.strip() not in rendered:
+            raise PromptError(
+                f"the chat template changes or leaves out {place}, {brief(text.strip())}; write it "
+                f"in another way, or {TEXT}."
+            )
+
+
+def _answer(tokenizer: Tokenizer, text: str, stop_ids: Collection[int], eos: int) -> list[int]:
+    """The ids of an answer's text up to the first that ends it, and a stop id behind them."""
+    ids = tokenizer.encode(text)
+    ends = {*stop_ids, tokenizer.id_of(TURN_END)}
+    end = next((n for n, token in enumerate(ids) if token in ends), len(ids))
+    behind = ids[end + 1 :]
+    if tokenizer.decode([token for token in behind if token not in stop_ids], special=True).strip():
+        raise PromptError(
+            f"the answer has the text {tokenizer.token_of(ids[end])} in it, which ends an answer, "
+            "expected it nowhere; write it in another way."
+        )
+    stop = ids[end] if end < len(ids) and ids[end] in stop_ids else eos
+    return [*ids[:end], stop]
