@@ -10,7 +10,6 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -98,14 +97,14 @@ def write_synced(file: Path, content: bytes) -> FileRecord:
     return FileRecord(len(content), hashlib.sha256(content).hexdigest())
 
 
-def write_arrays(file: Path, arrays: Mapping[str, mx.array]) -> FileRecord:
-    """Write float32 arrays to a new file; OSError where the disk is full.
+def write_arrays(file: Path, arrays: Mapping[str, mx.array]) -> None:
+    """Write float32 arrays, whole or not at all; OSError where the disk is full.
 
     mx.save_safetensors says nothing on a full disk and leaves a part of the file.
     """
     outputs = [Output(name, "F32", array.shape, 32) for name, array in arrays.items()]
-    with closing(ShardWriter(file, outputs)) as writer:
+    with WholeFile(file) as out:
+        out.append(shard_header(outputs))
         for array in arrays.values():
-            numbers = np.ascontiguousarray(np.asarray(array.astype(mx.float32)))
-            writer.write(numbers.reshape(-1).view(np.uint8).data)
-        return writer.finish()
+            out.append(np.asarray(mx.contiguous(array.astype(mx.float32))).tobytes())
+        out.finish()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .errors import ProfileError as ProfileError
     from .errors import PromptError as PromptError
     from .errors import SettingsError as SettingsError
+    from .errors import TrainingError as TrainingError
     from .errors import TurnError as TurnError
     from .generation.frame import Frame as Frame
     from .generation.noise import CounterNoise as CounterNoise
@@ -66,7 +67,7 @@ _PUBLIC = {
             "ProfileError",
             "PromptError",
         ),
-        *("SettingsError", "TurnError"),
+        *("SettingsError", "TrainingError", "TurnError"),
     ),
     "generation.frame": ("Frame",),
     "generation.noise": ("CounterNoise", "Noise"),

@@ -42,6 +42,7 @@ NAMES = [
     "Session",
     "Settings",
     "SettingsError",
+    "TrainingError",
     "Turn",
     "TurnError",
     "__version__",
@@ -105,6 +106,7 @@ TREE = {
     "ConvertError": Exception,
     "DataError": ValueError,
     "ProfileError": Exception,
+    "TrainingError": Exception,
 }
 
 

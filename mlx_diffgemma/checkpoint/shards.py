@@ -61,7 +61,7 @@ def read_headers(folder: Path, *, shape_only: bool = False) -> dict[str, TensorI
     """
     found: dict[str, TensorInfo] = {}
     for file in shard_files(folder):
-        for name, info in _read_header(file, shape_only).items():
+        for name, info in read_header(file, shape_only).items():
             if name in found:
                 raise CheckpointError(
                     f"{name} is in both {found[name].file.name} and {file.name}; keep one."
@@ -136,10 +136,13 @@ def _numbered_shards(folder: Path) -> tuple[list[Path], str]:
     return files, files[0].name
 
 
-def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
+def read_header(
+    file: Path, shape_only: bool = False, remedy: str = CONVERT_AGAIN
+) -> dict[str, TensorInfo]:
     """The header of one safetensors file, checked against the file's size.
 
-    Format: 8 bytes little-endian header length, JSON header, data (huggingface/safetensors).
+    remedy: the end of the error about a file that is not whole. Format: 8 bytes little-endian
+    header length, JSON header, data (huggingface/safetensors).
     """
     try:
         size = file.stat().st_size  # fails on a link into a Hub cache that was emptied
@@ -157,12 +160,12 @@ def _read_header(file: Path, shape_only: bool) -> dict[str, TensorInfo]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         reason = one_line(error)
         raise CheckpointError(
-            f"{file}: not a whole safetensors file ({reason}); {CONVERT_AGAIN}."
+            f"{file}: not a whole safetensors file ({reason}); {remedy}."
         ) from None
     if size != expected and not (shape_only and size == start):
         raise CheckpointError(
             f"{file}: {size:,} bytes, expected {expected:,}; the file is "
-            f"{'cut short' if size < expected else 'too long'}, {CONVERT_AGAIN}."
+            f"{'cut short' if size < expected else 'too long'}, {remedy}."
         )
     return tensors
 

@@ -8,6 +8,8 @@ from typing import Any
 from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
 from .convert.options import PackingOptions
 from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
+from .eval.options import WayOptions
+from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
 from .options import (
     MediaOptions,
     ModeOptions,
@@ -27,6 +29,11 @@ OPTION_OF = {
         SamplerOptions,
         TemplateOptions,
         PackingOptions,
+        DataOptions,
+        AdapterOptions,
+        CourseOptions,
+        PlaceOptions,
+        WayOptions,
     )
     for name, typed in option_names(group)
 } | {"soft_tokens": "--image-tokens"}  # as `prepare_image` calls it

@@ -2,14 +2,14 @@
 
 All randomness is the counter noise of `generation.noise`, so that a run that goes on from a step
 draws what an undisturbed one would have drawn, and two processes draw what one of the doubled batch
-would. A draw is one example in one batch; draws are numbered over all steps, parts and processes.
+would: the examples of a run are numbered from 0, step by step, part by part, process by process.
 
 Sources of the noise: google-deepmind/gemma `sft_sudoku` (levels from 1e-4), TRL
 `sft_diffusion_gemma.py` and NeMo AutoModel (from 1e-3, as here).
 Axes: B examples, L positions, M canvases, C canvas positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
 from ..errors import DataError, Setting, SettingsError, brief
-from ..generation.noise import CounterNoise, philox
+from ..generation.noise import CounterNoise, philox_at
+from ..model.images import Placed
 from .data import Example
 from .objective import Batch
 from .order import Epochs, Sources
@@ -27,19 +28,19 @@ from .order import Epochs, Sources
 LEAST_LEVEL = 1e-3  # the share of positions that noise replaces
 MULTIPLE = 32  # of which L is one, so that a run has few shapes
 STREAM_CANVAS, STREAM_NOISE = 19, 20  # of the counter noise, behind those of order.py
-WORD = 2.0**-32
+WORD, HALF = 2.0**-32, 2**31  # of the range of a word, and half of it
 
 Mix = Sequence[tuple[Sequence[Example], float]]
 
 
-class Canvas(NamedTuple):
-    """A canvas [C] of an example, with its noise; fields as in Batch."""
+class Canvases(NamedTuple):
+    """Fields of a Batch, in its order."""
 
     clean: NDArray[np.int32]
     noisy: NDArray[np.int32]
-    start: int
-    conditioned: bool
-    level: float
+    starts: NDArray[np.int32]
+    conditioned: NDArray[np.bool_]
+    levels: NDArray[np.float32]
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Batches:
     """Batches of `size` examples, without end.
 
     canvases: noisy canvases of each example, which share its encoder pass. mask_prompt: the encoder
-    does not learn the prompt. mix: other examples, and the share of draws that are from them.
+    does not learn the prompt. mix: other examples, and the share that is drawn from them.
     parts: batches a step. rank of ranks: the process; each has `parts` batches of `size` a step.
     stratified: the levels of an example's canvases are evenly apart. grouped: the examples of a
     step are of similar length, which leaves less padding.
@@ -100,48 +101,56 @@ class Batches:
     def batch(self, step: int, part: int = 0) -> Batch:
         """The batch of a step, or this part of it; both from 0."""
         first = step * self.a_step + (part * self.ranks + self.rank) * self.size
-        drawn = [(number, self.sources[number]) for number in range(first, first + self.size)]
-        canvases = [each for number, example in drawn for each in self._noised(number, example)]
-        ids, weights = self._rows([example for _, example in drawn])
-        shape = len(canvases), self.config.canvas_length
+        numbers = range(first, first + self.size)
+        examples = [self.sources[number] for number in numbers]
+        ids, weights = self._rows(examples)
+        canvases = self._canvases(examples, numbers)
+        shape = canvases.clean.shape
+        images = (
+            (row, image if isinstance(image, Placed) else image.placed())
+            for row, example in enumerate(examples)
+            for image in example.images
+        )
         return Batch(
-            ids=ids,
-            next_weights=weights,
-            clean=np.stack([each.clean for each in canvases]),
-            noisy=np.stack([each.noisy for each in canvases]),
-            starts=np.array([each.start for each in canvases], np.int32),
-            conditioned=np.array([each.conditioned for each in canvases]),
-            levels=np.array([each.level for each in canvases], np.float32),
+            ids,
+            weights,
+            **canvases._asdict(),
             canvas_weights=np.full(shape, 1 / (shape[0] * shape[1]), np.float32),
-            images=tuple(
-                (row, image) for row, (_, each) in enumerate(drawn) for image in each.images
-            ),
+            images=tuple(images),
         )
 
-    def _noised(self, number: int, example: Example) -> Iterator[Canvas]:
-        """The canvases of a draw, each one of the example's, with a level of its own."""
-        words = philox(self.seed, self.canvases, number, 0, STREAM_CANVAS)
-        levels = words[:, 0] * WORD
-        if self.stratified:
-            levels = (levels[0] + np.arange(self.canvases) / self.canvases) % 1
-        levels = LEAST_LEVEL + (1 - LEAST_LEVEL) * levels
-        canvases = _canvases(example, self.config.canvas_length)
-        for each, level in enumerate(levels):
-            start = int(canvases[below(words[each : each + 1, 1], len(canvases))[0]])
-            clean = example.ids[start : start + self.config.canvas_length]
-            noisy = self._replaced(clean, float(level), number, each)
-            if example.holes is not None:
-                holes = example.holes[start - example.prompt :][: len(clean)]
-                noisy = np.where(holes, noisy, clean)
-            yield Canvas(clean, noisy, start, bool(words[each, 2] >> 31), float(level))
+    def _canvases(self, examples: Sequence[Example], numbers: range) -> Canvases:
+        """Canvases of each example, and their noise, which is that of its number."""
+        each, length, at = self.canvases, self.config.canvas_length, np.array(numbers)[:, None]
+        words = philox_at(self.seed, np.arange(each), at, 0, STREAM_CANVAS)
+        noise = philox_at(self.seed, np.arange(each * length), at, 0, STREAM_NOISE)
+        noise = noise.reshape(-1, length, 4)
+        starts = [
+            _chosen(one, word, length) for one, word in zip(examples, words[:, :, 1], strict=True)
+        ]
+        cut = [
+            _cut(one, start, length)
+            for one, own in zip(examples, starts, strict=True)
+            for start in own
+        ]
+        clean, free = (np.stack(part) for part in zip(*cut, strict=True))
+        levels = self._levels(words[:, :, 0]).reshape(-1)
+        replaced = free & (noise[:, :, 0] * WORD < levels[:, None])
+        ids = below(noise[:, :, 1], self.config.text.vocab_size)
+        return Canvases(
+            clean=clean,
+            noisy=np.where(replaced, ids, clean).astype(np.int32),
+            starts=np.concatenate(starts).astype(np.int32),
+            conditioned=words[:, :, 2].reshape(-1) >= HALF,
+            levels=levels.astype(np.float32),
+        )
 
-    def _replaced(
-        self, clean: NDArray[np.int32], level: float, number: int, canvas: int
-    ) -> NDArray[np.int32]:
-        """clean [C], each id replaced with probability `level` by any of the vocabulary."""
-        words = philox(self.seed, len(clean), number, canvas, STREAM_NOISE)
-        ids = below(words[:, 1], self.config.text.vocab_size)
-        return np.where(words[:, 0] * WORD < level, ids, clean).astype(np.int32)
+    def _levels(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """The levels of canvases [B, K], uniform between LEAST_LEVEL and 1."""
+        uniform = words.astype(np.float64) * WORD
+        if self.stratified:
+            uniform = (uniform[:, :1] + np.arange(self.canvases) / self.canvases) % 1
+        return LEAST_LEVEL + (1 - LEAST_LEVEL) * uniform
 
     def _rows(self, examples: Sequence[Example]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """ids [B, L] and the weights of the encoder's loss, which mean over each example first."""
@@ -189,12 +198,27 @@ def below(words: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
     return ((words.astype(np.uint64) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
-def _canvases(example: Example, canvas: int) -> NDArray[np.int64]:
+def _starts(example: Example, length: int) -> NDArray[np.int64]:
     """The first positions of an example's canvases; where there are holes, of those with one."""
-    starts = np.arange(example.prompt, len(example.ids), canvas)
+    starts = np.arange(example.prompt, len(example.ids), length)
     if example.holes is None:
         return starts
-    return starts[example.holes.reshape(-1, canvas).any(axis=1)]
+    return starts[example.holes.reshape(-1, length).any(axis=1)]
+
+
+def _chosen(example: Example, words: NDArray[np.uint32], length: int) -> NDArray[np.int64]:
+    """The first position of a canvas of the example for each word of noise."""
+    starts = _starts(example, length)
+    chosen: NDArray[np.int64] = starts[below(words, len(starts))]
+    return chosen
+
+
+def _cut(example: Example, start: int, length: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The ids [C] of a canvas, and the positions in it that are noised."""
+    ids = example.ids[start : start + length]
+    if example.holes is None:
+        return ids, np.ones(length, bool)
+    return ids, example.holes[start - example.prompt :][:length]
 
 
 def _require_canvases(examples: Sequence[Example], canvas: int) -> None:
@@ -208,7 +232,7 @@ def _require_canvases(examples: Sequence[Example], canvas: int) -> None:
             response < 1
             or response % canvas
             or holes != response
-            or not len(_canvases(example, canvas))
+            or not len(_starts(example, canvas))
         ):
             raise DataError(
                 f"example {number:,} has {response:,} tokens behind its prompt and "

@@ -5,25 +5,23 @@ Axes: L positions, C canvas positions.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..assets import TASKS
+from ..assets import TASKS, Task
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.vision import require_vision
 from ..errors import DataError, Setting, SettingsError, counted
-from ..images.pixels import Pixels
-from ..images.prepare import prepare_image
 from ..model.images import Placed, placed
 from ..text.exchange import Dialogue, Exchange, render_exchange
 from ..text.placeholders import Encoded
 from ..text.tokenizer import Tokenizer
-from .forms import folder_of, read_form
-from .lines import Line, data_file, read_lines
+from .forms import Asking, read_form
+from .lines import Line, Lines, data_file, named
+from .pictures import ImageFile, Pictures
 
 Progress = Callable[[int, int], None]
 """Is told the bytes of a file that have been read, and all it has."""
@@ -40,7 +38,7 @@ class Example:
 
     ids: NDArray[np.int32]
     prompt: int
-    images: tuple[Placed, ...] = ()
+    images: tuple[Placed | ImageFile, ...] = ()
     skill: str | None = None
     holes: NDArray[np.bool_] | None = None
 
@@ -84,11 +82,11 @@ def read_examples(
     file = data_file(path)
     reader = _Reader(file, tokenizer, config, _limit(config, max_length), truncate)
     size = file.stat().st_size if file.is_file() else 0
-    for line in read_lines(file):
+    for line in (lines := Lines(file)):
         reader.take(line)
         if progress:
             progress(line.end, size)
-    return reader.examples()
+    return reader.examples(lines.blank)
 
 
 def eos_of(tokenizer: Tokenizer, config: ModelConfig) -> int:
@@ -128,18 +126,19 @@ class _Reader:
     unused: Counter[str] = field(default_factory=Counter)
     longest: int = 0
     first_long: int = 0  # the number of a line
-    last: int = 0  # the number of the line read last
 
     def __post_init__(self) -> None:
         self.eos = eos_of(self.tokenizer, self.config)
-        self.task = TASKS[self.config.task]() if self.config.task else None
+        task = TASKS[self.config.task]() if self.config.task else None
+        self.pictures = Pictures(self.config.vision, task)
+        self.asking = Asking(
+            self.file.parent, self.pictures.open, partial(_as_task, task) if task else str
+        )
 
     def take(self, line: Line) -> None:
         """One more line."""
-        self.counts["blank"] += line.number - self.last - 1
-        self.last = line.number
         with line.read():
-            form = read_form(line.values, partial(self._image, folder_of(self.file)))
+            form = read_form(line.values, self.asking)
             self.unused.update(form.unused)
             exchange = self._exchange(form.content)
             example = self._example(exchange, form.skill)
@@ -148,25 +147,24 @@ class _Reader:
         else:
             self.taken.append(example)
 
-    def examples(self) -> Examples:
+    def examples(self, blank: int) -> Examples:
         """All of them; DataError where some are too long, or none is left."""
         if (count := self.counts["long"]) and not self.truncate:
             raise DataError(
-                f"{self.file}: {counted(count, 'example')} of more than {self.limit:,} tokens with "
-                f"prompt, response and fill, the first in line {self.first_long:,}, the longest of "
-                f"{self.longest:,}; raise ",
+                f"{named(self.file)}: {counted(count, 'example')} of more than {self.limit:,} "
+                "tokens, prompt, response and fill, the first in line "
+                f"{self.first_long:,}, the longest of {self.longest:,}; raise ",
                 *(Setting("max_length"), " up to the context, or cut them with "),
                 *(Setting("truncate"), "."),
             )
         if not self.taken:
             raise DataError(
-                f"{self.file}: the prompt of every example leaves no room for a canvas in "
+                f"{named(self.file)}: the prompt of every example leaves no room for a canvas in "
                 f"{self.limit:,} tokens; shorten them, or raise ",
                 *(Setting("max_length"), "."),
             )
-        names = ("blank", "multi_turn", "cut", "dropped")
-        counts = {name: self.counts[name] for name in names}
-        return Examples(self.file, tuple(self.taken), unused=dict(self.unused), **counts)
+        counts = {name: self.counts[name] for name in ("multi_turn", "cut", "dropped")}
+        return Examples(self.file, tuple(self.taken), blank, dict(self.unused), **counts)
 
     def _exchange(self, content: Dialogue | str) -> Exchange:
         if isinstance(content, str):
@@ -182,7 +180,9 @@ class _Reader:
         bos = self.tokenizer.id_of(self.tokenizer.special_tokens.get("bos_token", ""))
         prompt = [] if bos is None else [bos]
         ids = self.tokenizer.encode(text)
-        return Exchange(Encoded(prompt), [*ids[ids[:1] == prompt :], self.eos])
+        if prompt and ids[:1] == prompt:
+            del ids[0]  # written in the text, too
+        return Exchange(Encoded(prompt), [*ids, self.eos])
 
     def _example(self, exchange: Exchange, skill: str | None) -> Example:
         prompt, canvas = exchange.prompt.ids, self.config.canvas_length
@@ -194,7 +194,14 @@ class _Reader:
                 "vocabulary; the tokenizer is another checkpoint's."
             )
         images = placed(prompt, exchange.prompt.images, self.config.image_token_id)
-        return Example(ids.astype(np.int32), len(prompt), tuple(images), skill)
+        if self.config.image_token_id in exchange.answer:
+            raise DataError("an image's placeholder in the text to learn, expected plain text.")
+        files = tuple(self._file(image) for image in images)
+        return Example(ids.astype(np.int32), len(prompt), files, skill)
+
+    def _file(self, image: Placed) -> ImageFile:
+        path = image.pixels.source.path or ""
+        return ImageFile(image.span, path, image.pixels.digest, self.pictures)
 
     def _too_long(self, example: Example, number: int) -> None:
         """Count it; cut or drop it where that was asked for."""
@@ -207,10 +214,9 @@ class _Reader:
         self.counts["cut" if canvases > 0 else "dropped"] += 1
         if canvases > 0:
             end = example.prompt + canvases * self.config.canvas_length
-            self.taken.append(
-                Example(example.ids[:end].copy(), example.prompt, example.images, example.skill)
-            )
+            self.taken.append(replace(example, ids=example.ids[:end].copy()))
 
-    def _image(self, path_of: Callable[[str], str], path: str) -> Pixels:
-        vision = require_vision(self.config.vision)
-        return prepare_image(path_of(path), vision.soft_tokens)
+
+def _as_task(task: Task, text: str) -> str:
+    """A user's text as the engine asks it; nothing beside a picture stays nothing."""
+    return task.prepare(text) if text.strip() else text

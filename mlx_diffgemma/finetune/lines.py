@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, DiffGemmaError, brief, one_line, shown
+from ..errors import CheckpointError, DataError, DiffGemmaError, brief, one_line, shown
 from ..machine.files import parse_json
 
-NAMES = ("train", "valid", "test")  # of a folder's files, each NAME.jsonl
+MOST_NAME = 200  # characters of a path in an error
+MARK = b"\xef\xbb\xbf"  # of UTF-8, in front of a file
 
 
 @dataclass(frozen=True)
@@ -23,61 +24,76 @@ class Line:
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """Errors inside become DataErrors of this line."""
+        """Errors inside name this line; but for a checkpoint's they become DataErrors."""
         try:
             yield
-        except DataError as error:
-            raise DataError(f"{place(self.file, self.number)}: {error}") from error
         except DiffGemmaError as error:
-            raise type(error)(f"{place(self.file, self.number)}: ", *error.args) from error
+            kind = CheckpointError if isinstance(error, CheckpointError) else DataError
+            raise kind(f"{named(self.file)} line {self.number:,}: ", *error.args) from error
 
 
-def place(file: Path, number: int) -> str:
-    """A line as errors name it."""
-    return f"{shown(str(file), 200)} line {number:,}"
+def named(file: Path) -> str:
+    """A file as errors name it."""
+    return shown(str(file), MOST_NAME)
 
 
 def data_file(path: Path, name: str = "train") -> Path:
-    """A file of examples, or the one of this name in a folder; DataError where there is none."""
+    """A file of examples, or NAME.jsonl of a folder; DataError where the folder has none."""
     if not path.is_dir():
         return path
     file = path / f"{name}.jsonl"
     if not file.exists():
-        there = sorted(each.name for each in path.glob("*.jsonl"))
+        there = sorted(each.name for each in path.glob("*.jsonl"))[:3]
         raise DataError(
-            f"{shown(str(path), 200)}: no {file.name} in this folder, which has "
-            f"{', '.join(there[:3]) or 'no file of JSON lines'}; name the file, or add it."
+            f"{named(path)}: this folder has {', '.join(there) or 'no file of JSON lines'}, "
+            f"expected {file.name}; add it, or give the file itself."
         )
     return file
 
 
-def read_lines(file: Path) -> Iterator[Line]:
-    """The objects of a file, blank lines left out; DataError where it has none, or a bad line."""
-    end, empty = 0, True
-    try:
-        with file.open("rb") as stream:
-            for number, content in enumerate(stream, 1):
-                end += len(content)
-                if content.strip():
-                    empty = False
-                    yield Line(file, number, _object(file, number, content), end)
-    except OSError as error:
-        said = error.strerror or one_line(error)
-        raise DataError(
-            f"{shown(str(file), 200)}: {said}, expected a file of JSON lines."
-        ) from error
-    if empty:
-        raise DataError(
-            f"{shown(str(file), 200)}: no line with an example, expected a JSON object a line."
-        )
+@dataclass
+class Lines:
+    """The objects of a file, one after another; count, blank: lines read so far, and the blank.
 
+    DataError where the file cannot be read, has no object, or has a line that is none.
+    """
 
-def _object(file: Path, number: int, content: bytes) -> dict[str, Any]:
-    try:
-        value = parse_json(content.strip())
-    except ValueError as error:
-        said = f"{one_line(error)}, expected a JSON object"
-        raise DataError(f"{place(file, number)}: {said}.") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{place(file, number)}: {brief(value)}, expected a JSON object.")
-    return value
+    file: Path
+    count: int = 0
+    blank: int = 0
+
+    def __iter__(self) -> Iterator[Line]:
+        end = 0
+        try:
+            with self.file.open("rb") as stream:
+                for content in stream:
+                    end += len(content)
+                    if line := self._line(content, end):
+                        yield line
+        except OSError as error:
+            said = error.strerror or one_line(error)
+            raise DataError(
+                f"{named(self.file)}: {said}, expected a file of JSON lines."
+            ) from error
+        if self.blank == self.count:
+            raise DataError(
+                f"{named(self.file)}: no example in it, expected a JSON object in each line."
+            )
+
+    def _line(self, content: bytes, end: int) -> Line | None:
+        """The next line; None for a blank one."""
+        self.count += 1
+        content = content.strip().removeprefix(MARK if self.count == 1 else b"")
+        if not content:
+            self.blank += 1
+            return None
+        try:
+            value = parse_json(content)
+        except ValueError as error:
+            raise self._no_object(one_line(error)) from error
+        if not isinstance(value, dict):
+            raise self._no_object(brief(value))
+        return Line(self.file, self.count, value, end)
+
+    def _no_object(self, got: str) -> DataError:
+        return DataError(f"{named(self.file)} line {self.count:,}: {got}, expected a JSON object.")

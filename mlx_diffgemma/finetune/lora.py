@@ -4,13 +4,20 @@ Axes: I inputs, O outputs, R rank, E experts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import mlx.core as mx
 
+from ..checkpoint.adapter import CONFIG, TENSORS, LoraParameters, config_of, transposed
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.layout import Shapes, matrix_shapes
+from ..convert.pack import to_bytes
+from ..convert.table import Output
+from ..convert.write import shard_header
 from ..errors import Setting, SettingsError, brief
+from ..machine.files import WholeFile, json_bytes
 from ..model.adapters import random_key
 
 GROUPS: Mapping[str, str] = {
@@ -69,6 +76,34 @@ def initial(
     A module's depend on the seed and its name alone. Source: mlx_lm.tuner.lora, LoRALinear.
     """
     return dict(_values(variables(config, modules, rank), seed))
+
+
+def save_adapter(
+    folder: Path, values: Mapping[str, mx.array], parameters: LoraParameters, base: Path, name: str
+) -> None:
+    """Write values, in float32, to a folder that `open_adapter` and mlx-lm read.
+
+    base: the checkpoint that they were trained on, and its name for people. Both files are written
+    before one of them takes an old one's place; OSError where that fails, which changes nothing.
+    """
+    modules = [each.rpartition(".")[0] for each in values if each.endswith(".lora_a")]
+    stored = {each: transposed(array.astype(mx.float32)) for each, array in values.items()}
+    outputs = [Output(each, "F32", array.shape, 32) for each, array in stored.items()]
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with WholeFile(folder / TENSORS) as tensors, WholeFile(folder / CONFIG) as config:
+            config.append(json_bytes(config_of(parameters, modules, base, name), indent=2))
+            tensors.append(shard_header(outputs))
+            for each in list(stored):
+                tensors.append(to_bytes(mx.contiguous(stored.pop(each))).tobytes())
+            tensors.finish()
+            config.finish()
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _values(shapes: Shapes, seed: int) -> Iterator[tuple[str, mx.array]]:

@@ -1,10 +1,10 @@
-"""The order in which examples are drawn, a function of the seed and a draw's number.
+"""The order in which examples are taken, a function of the seed and of a number from 0.
 
-Every example comes once an epoch, in an order of that epoch's own. Beside them a mix draws from
-other examples, evenly spread: of any n draws in a row, its share of n, to within one.
+Every example comes once an epoch, in an order of that epoch's own. A mix takes others between them,
+evenly spread: their share of any n in a row, to within one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,7 +34,7 @@ class Epochs:
     _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, number: int) -> Example:
-        """The example of draw `number` from this source."""
+        """The one that comes after `number` others of this source."""
         epoch, place = divmod(number, len(self.examples))
         if epoch not in self._orders:
             for old in [old for old in self._orders if abs(old - epoch) > 1]:
@@ -64,28 +64,41 @@ class Epochs:
         return np.array([len(example.ids) for example in self.examples])
 
 
-@dataclass(frozen=True)
 class Sources:
-    """The sources of all draws: the data itself, and others with the share of each."""
+    """The data itself, and other examples with the share of each."""
 
-    own: Epochs
-    mixed: tuple[tuple[Epochs, float], ...] = ()
+    def __init__(self, own: Epochs, mixed: Iterable[tuple[Epochs, float]] = ()) -> None:
+        self.own = own
+        self.turns, left = list[Turns](), 1.0
+        for epochs, share in mixed:
+            phase = int(philox(epochs.seed, 1, 0, epochs.source, STREAM_MIX)[0, 0])
+            self.turns.append(Turns(epochs, round(share / left * ONE), phase))
+            left -= share
 
     def __getitem__(self, number: int) -> Example:
-        """The example of draw `number`.
-
-        A source with share q of what the ones before it leave is drawn where floor(n q + phase)
-        rises; the phase is the counter noise's.
-        """
-        left = 1.0
-        for epochs, share in self.mixed:
-            rise, left = round(share / left * ONE), left - share
-            phase = int(philox(epochs.seed, 1, 0, epochs.source, STREAM_MIX)[0, 0])
-            before, behind = ((n * rise + phase) // ONE for n in (number, number + 1))
-            if behind > before:
-                return epochs[before]
+        """The one that comes after `number` others."""
+        for each in self.turns:
+            before = each.count(number)
+            if each.count(number + 1) > before:
+                return each.epochs[before]
             number -= before
         return self.own[number]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A source that has its turn where floor(n q + phase) rises with n.
+
+    rise: q, its share of what the sources before it leave; both it and the phase in parts of ONE.
+    """
+
+    epochs: Epochs
+    rise: int
+    phase: int
+
+    def count(self, number: int) -> int:
+        """Its turns among the first `number`."""
+        return (number * self.rise + self.phase) // ONE
 
 
 def shuffled(

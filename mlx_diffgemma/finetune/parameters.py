@@ -29,7 +29,14 @@ from ..model.embedding import Embedding
 from ..model.host import host_conditioning, host_embedding, host_layer
 from ..model.matrices import Adapter
 from ..model.text import Model
-from ..model.weights import GivenTensors, build_ends, build_layer
+from ..model.weights import (
+    EMBEDDING,
+    ENCODER_LAYERS,
+    GivenTensors,
+    build_embedding,
+    build_ends,
+    build_layer,
+)
 
 Values = Mapping[str, mx.array]
 
@@ -51,8 +58,16 @@ class Trained(Protocol):
         """The same network at a step that these numbers name: dropout's zeros follow from them."""
         ...
 
+    def names_of_embedding(self) -> list[str]:
+        """The variables that the embedding is made of."""
+        ...
+
     def names_of_layer(self, number: int) -> list[str]:
         """The variables that layer `number` is made of."""
+        ...
+
+    def embedding(self, values: Values) -> Embedding:
+        """The embedding, made of its variables: the head and the soft embedding too."""
         ...
 
     def ends(self, values: Values) -> Ends:
@@ -73,12 +88,15 @@ class TrainedAdapters:
     """Adapters on a frozen network: the variables NAME.lora_a and NAME.lora_b.
 
     dropout: the share of an adapter's input that is 0, at each step (see `at`) another one.
+    packed: the weights stay in memory as the model has them, packed or in 16 bits. Otherwise, which
+    only a CPU can do, they are unpacked to float32, by which numpy multiplies.
     """
 
     model: Model
     modules: tuple[str, ...]
     scale: float
     dropout: float = 0.0
+    packed: bool = field(default_factory=on_gpu)
     drop: Dropout | None = field(init=False, default=None)
     base_ends: Ends = field(init=False)
     base_layers: list[Layer] = field(init=False)
@@ -88,7 +106,7 @@ class TrainedAdapters:
         self.config = model.config
         self.base_ends = Ends(model.embedding, model.self_conditioning, model.final_norm)
         self.base_layers = [_in_operations(layer) for layer in model.layers]
-        if not on_gpu():
+        if not self.packed:
             embedding, conditioning, norm = self.base_ends
             self.base_ends = Ends(host_embedding(embedding), host_conditioning(conditioning), norm)
             self.base_layers = [host_layer(layer) for layer in self.base_layers]
@@ -100,6 +118,14 @@ class TrainedAdapters:
         made = copy(self)
         made.drop = Dropout(self.dropout, moment)
         return made
+
+    def names_of_embedding(self) -> list[str]:
+        """None: the embedding has no adapter."""
+        return []
+
+    def embedding(self, values: Values) -> Embedding:
+        """The embedding, which is frozen."""
+        return self.base_ends.embedding
 
     def names_of_layer(self, number: int) -> list[str]:
         """The variables of the adapters in layer `number`."""
@@ -139,21 +165,26 @@ class TrainedWeights:
         """The network itself: nothing in it is random."""
         return self
 
+    def names_of_embedding(self) -> list[str]:
+        """The tensor of the table."""
+        return [f"{EMBEDDING}.weight"]
+
     def names_of_layer(self, number: int) -> list[str]:
         """The tensors of layer `number`; its scalar in the encoder has a name of its own."""
-        inside = f".layers.{number}."
-        return [name for name in self.names if inside in name]
+        inside = (f"{LAYERS}.{number}.", f"{ENCODER_LAYERS}.{number}.")
+        return [name for name in self.names if name.startswith(inside)]
+
+    def embedding(self, values: Values) -> Embedding:
+        """The embedding, made of its tensor."""
+        embedding = build_embedding(GivenTensors(self.config, values))
+        return embedding if on_gpu() else host_embedding(embedding, trained=True)
 
     def ends(self, values: Values) -> Ends:
         """The ends, made of their tensors."""
-        embedding, conditioning, norm = build_ends(GivenTensors(self.config, values))
-        if on_gpu():
-            return Ends(embedding, conditioning, norm)
-        return Ends(
-            host_embedding(embedding, trained=True),
-            host_conditioning(conditioning, trained=True),
-            norm,
-        )
+        _, conditioning, norm = build_ends(GivenTensors(self.config, values))
+        if not on_gpu():
+            conditioning = host_conditioning(conditioning, trained=True)
+        return Ends(self.embedding(values), conditioning, norm)
 
     def layer(self, number: int, values: Values) -> Layer:
         """Layer `number`, made of its tensors."""

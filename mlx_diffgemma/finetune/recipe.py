@@ -42,7 +42,6 @@ class Recipe:
     matrix_lr: float = 0.02
     momentum: float = 0.95
     average: float = 0.0
-    dropout: float = 0.0
     save_every: int = 20
     valid_every: int | None = None
     seed: int = 0
@@ -54,7 +53,7 @@ class Recipe:
             self._require(name, 0 < getattr(self, name) < math.inf, "a number above 0")
         for name in ("weight_decay", "clip"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
-        for name in ("average", "dropout", "momentum"):
+        for name in ("average", "momentum"):
             self._require(name, 0 <= getattr(self, name) < 1, "0 or more and below 1")
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "0 or more and below 1")
         self._require("falling", 0 < self.falling <= 1, "above 0 and at most 1")

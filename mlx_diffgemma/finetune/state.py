@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ import mlx.core as mx
 
 from ..convert.hashing import hash_file
 from ..convert.write import write_arrays
-from ..errors import TrainingError, brief, counted
-from ..machine.files import json_bytes, parse_json, part_name, read_json, replace_file
+from ..errors import Setting, TrainingError, brief, counted
+from ..machine.files import WholeFolder, json_bytes, parse_json, read_json, replace_file
 from .parameters import Values
 
 RUN, STATES, METRICS = "run.json", "states", "metrics.jsonl"
 STATE, ARRAYS = "state.json", "training.safetensors"
 KEPT = 2  # states beside the best one
+MOST_NAMED = 3  # of the differences from a run that is to be resumed
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
 
 Identity = Mapping[str, Any]
@@ -88,16 +88,15 @@ class Keeper:
     """
 
     out: Path
-    identity: Identity
+    identity: Identity = field(default_factory=dict)
     write: Writer | None = None
     notes: list[str] = field(default_factory=list)
     lock: int = -1
 
-    def open(self, *, resume: bool = False, overwrite: bool = False) -> State | None:
-        """Make the folder; the state to go on from, None for a run that begins.
+    def require_free(self, *, resume: bool = False, overwrite: bool = False) -> bool:
+        """True where there is a run to go on with; nothing is written.
 
-        TrainingError for a folder that is another's, and where another run is resumed. `notes` says
-        what was found.
+        TrainingError for a folder that is another's, or holds a run that is not to be replaced.
         """
         there = (self.out / RUN).is_file()
         if self.out.exists() and not there:
@@ -107,10 +106,23 @@ class Keeper:
                 f"{self.out} holds a training run; go on with it by --resume, replace it by "
                 "--overwrite, or take another name."
             )
-        self._lock()
-        if resume and there:
+        return there and resume
+
+    def check(self, *, resume: bool = False, overwrite: bool = False) -> bool:
+        """As `require_free`; TrainingError also where it is another run that is to be resumed."""
+        if continued := self.require_free(resume=resume, overwrite=overwrite):
             self._require_same(_run(self.out / RUN))
+        return continued
+
+    def open(self, *, resume: bool = False, overwrite: bool = False) -> State | None:
+        """Make the folder; the state to go on from, None for a run that begins.
+
+        Errors are those of `check`. `notes` says what was found.
+        """
+        if self.check(resume=resume, overwrite=overwrite):
+            self._lock()
             return self._resumed()
+        self._lock()
         if resume:
             self.notes.append(f"{self.out} holds no training run to resume: a new one begins.")
         self._begin()
@@ -119,18 +131,12 @@ class Keeper:
     def save(self, state: State) -> Path:
         """Write a state; TrainingError, with the states before it kept, where the disk is full."""
         place = self._place(state.step)
-        part = place.with_name(part_name(place.name, os.urandom(4).hex()))
         try:
-            part.mkdir(parents=True)
-            self._fill(part, state)
-            if place.exists():  # a state that was found broken
-                shutil.rmtree(place)
-            os.replace(part, place)
-            _sync(place.parent)
+            with WholeFolder(place) as folder:
+                self._fill(folder.part, state)
+                folder.finish()
         except OSError as error:
             raise self._failed(error) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         self._prune(state)
         return place
 
@@ -237,16 +243,21 @@ class Keeper:
         """TrainingError naming what differs from the run that is to be resumed."""
         now = parse_json(json_bytes(dict(self.identity)))
         differing = [
-            f"{key} was {brief(before.get(key))}, is {brief(now.get(key))}"
-            for key in dict.fromkeys((*before, *now))
-            if before.get(key) != now.get(key)
+            key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)
         ]
-        if differing:
-            more = f", and {counted(len(differing) - 3, 'more')}" if len(differing) > 3 else ""
-            raise TrainingError(
-                f"{self.out} is of another run: {'; '.join(differing[:3])}{more}; resume with what "
-                "it began with, or take another --out."
-            )
+        if not differing:
+            return
+        said: list[str] = []
+        for key in differing[:MOST_NAMED]:
+            was, new = brief(before.get(key)), brief(now.get(key))
+            said += [Setting(key), f" was {was} and is {new}, "]
+        more = len(differing) - MOST_NAMED
+        raise TrainingError(
+            f"{self.out} is of another run: ",
+            *said,
+            f"{counted(more, 'more difference')}; " if more > 0 else "",
+            "resume with what it began with, or take another --out.",
+        )
 
     def _refuse_foreign(self) -> None:
         if not self.out.is_dir():
@@ -301,13 +312,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a rename to the disk, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

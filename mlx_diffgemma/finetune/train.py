@@ -8,7 +8,7 @@ cut off goes on as if it had not been.
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 
-from ..errors import NumericsError
+from ..errors import NumericsError, Setting
 from ..machine.memory import peak_memory
 from .objective import Batch, Losses, Objective
 from .optimizer import Optimizer, averaged, clipped
@@ -102,18 +102,14 @@ class Training:
     quiet_until: int = 0
     saved_step: int = -1
 
-    def __iter__(self) -> Iterator[Progress]:
+    def __iter__(self) -> Generator[Progress]:
         try:
             while self.state.step < self.recipe.steps:
                 yield self._step()
-        finally:
-            self.keep()
+        except (KeyboardInterrupt, GeneratorExit):
+            self._finish()
+            raise
         self._finish()
-
-    def keep(self) -> None:
-        """Save the last finished step, if it is not saved."""
-        if self.keeper and self.state.step not in (0, self.saved_step):
-            self._save()
 
     def _step(self) -> Progress:
         began, step = time.perf_counter(), self.state.step + 1
@@ -173,11 +169,11 @@ class Training:
             return
         name = next(name for name, number in found.items() if not math.isfinite(number))
         what = "the gradients' norm" if name == "norm" else f"the {name}".removesuffix(" loss")
-        self.saved_step = self.state.step  # what led here is not saved
         kept = self.keeper.last() if self.keeper else "nothing is saved"
         raise NumericsError(
             f"step {step:,}: {what} is {found[name]}, expected a finite number; {kept}; "
-            "begin again with a lower --lr, or look for a wrong example in the data."
+            "begin again with a lower ",
+            *(Setting("lr"), ", or look for a wrong example in the data."),
         )
 
     def _watched(self, step: int, loss: float) -> str | None:
@@ -238,7 +234,10 @@ class Training:
         return place
 
     def _finish(self) -> None:
-        if self.keeper:
+        """Save the last finished step, and put its weights in their place."""
+        if self.keeper and self.state.step:
+            if self.state.step != self.saved_step:
+                self._save()
             self.keeper.finish(self.state)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import Setting, SettingsError, brief
 from ..model.given import described
@@ -139,8 +139,15 @@ def philox(
     seed: int, length: int, step: int, canvas: int, stream: int, first: int = 0
 ) -> NDArray[np.uint32]:
     """Four 32-bit words for each of the positions first .. first + length - 1: [length, 4]."""
-    words: list[Any] = [np.arange(first, first + length, dtype=np.uint64)]
-    words += [np.full(length, word, dtype=np.uint64) for word in (step, canvas, stream)]
+    return philox_at(seed, np.arange(first, first + length), step, canvas, stream)
+
+
+def philox_at(
+    seed: int, positions: ArrayLike, steps: ArrayLike, canvases: ArrayLike, streams: ArrayLike
+) -> NDArray[np.uint32]:
+    """Four 32-bit words at each of the counters, numbers or arrays that broadcast: [.., 4]."""
+    given = [np.asarray(word, dtype=np.uint64) for word in (positions, steps, canvases, streams)]
+    words: list[Any] = [*np.broadcast_arrays(*given)]
     low, high = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(_ROUNDS):
         one = words[0] * np.uint64(_MULTIPLIERS[0])
@@ -152,4 +159,4 @@ def philox(
             one & _MASK,
         ]
         low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack(words, axis=1).astype(np.uint32)
+    return np.stack(words, axis=-1).astype(np.uint32)

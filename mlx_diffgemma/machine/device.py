@@ -70,6 +70,32 @@ def numpy_op(
     return cast("Callable[..., mx.array]", op)
 
 
+def kept_op(forward: Callable[..., tuple[Any, Callable[..., Arrays]]]) -> Callable[..., Any]:
+    """A function of float32 arrays by numpy, whose gradient uses what the function kept.
+
+    forward: arrays -> (an output or a tuple of them, backward); backward: a cotangent for each
+    output -> a gradient for each input. To be made anew for each use; see `numpy_op`.
+    """
+    kept: list[Callable[..., Arrays]] = []
+
+    def call(*inputs: mx.array) -> Any:
+        with np.errstate(all="ignore"):
+            outputs, backward = forward(*map(np.asarray, inputs))
+        kept[:] = [backward]
+        return tuple(map(mx.array, outputs)) if isinstance(outputs, tuple) else mx.array(outputs)
+
+    op = mx.custom_function(call)
+
+    @op.vjp
+    def gradients(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        given = cotangents if isinstance(cotangents, list | tuple) else (cotangents,)
+        with np.errstate(all="ignore"):
+            arrays = tuple(map(mx.array, kept[0](*map(np.asarray, given))))
+        return arrays if isinstance(primals, list | tuple) else arrays[0]
+
+    return cast("Callable[..., Any]", op)
+
+
 def in_numpy(function: Callable[..., NDArray[Any]], *inputs: mx.array) -> mx.array:
     """`function` of float32 arrays by numpy; see `numpy_op`. It has no gradient."""
     return numpy_op(function)(*inputs)

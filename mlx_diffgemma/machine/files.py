@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import time
 from collections import Counter
@@ -268,6 +269,36 @@ def _require_room(descriptor: int) -> None:
 def part_name(name: str, mark: str = "*") -> str:
     """The name of a new content beside the file `name`; a pattern for all of them by default."""
     return f".{name}.{mark}.part"
+
+
+class WholeFolder:
+    """A new folder: `finish` puts it in its place, leaving without takes it away.
+
+    `part` is where its files are written. A folder that was there is removed last.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.target = folder
+        self.part = folder.with_name(part_name(folder.name, os.urandom(4).hex()))
+
+    def finish(self) -> None:
+        """Put the folder in its place, and bring that to the disk where the system can."""
+        if self.target.exists():
+            shutil.rmtree(self.target)
+        os.replace(self.part, self.target)
+        descriptor = os.open(self.target.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        self.part.mkdir(parents=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.part, ignore_errors=True)
 
 
 def replace_file(file: Path, content: bytes) -> None:

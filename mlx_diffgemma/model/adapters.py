@@ -117,7 +117,9 @@ def _experts(experts: Experts, place: str, adapters: Adapters) -> Experts:
 def _mlp(mlp: GatedMLP, place: str, adapters: Adapters) -> GatedMLP:
     half = mlp.gate_up.outputs // 2
     gate_up = _on(mlp.gate_up, place, {"gate_proj": half, "up_proj": half}, adapters)
-    return GatedMLP(gate_up, _one(mlp.down, f"{place}.down_proj", adapters), mlp.activation)
+    made = copy(mlp)
+    made.gate_up, made.down = gate_up, _one(mlp.down, f"{place}.down_proj", adapters)
+    return made
 
 
 def _on(

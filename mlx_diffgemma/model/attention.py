@@ -113,6 +113,30 @@ def masked(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask)
 
 
+def behind(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    before_keys: mx.array,
+    before_values: mx.array,
+    seen: mx.array,
+) -> mx.array:
+    """Attention of M canvases, each of which sees itself and what its example has before it.
+
+    queries [M, heads, C, D], keys and values [M, kv heads, C, D]; before_keys and before_values
+    [B, kv heads, L, D], of examples that have as many canvases each, one after another; seen
+    [M, L], True for the positions that a canvas sees -> [M, heads, C, D].
+    """
+    each, length = queries.shape[0] // before_keys.shape[0], keys.shape[2]
+    keys = mx.concatenate([mx.repeat(before_keys, each, axis=0), keys], axis=2)
+    values = mx.concatenate([mx.repeat(before_values, each, axis=0), values], axis=2)
+    mask = mx.pad(seen, [(0, 0), (0, length)], constant_values=True)
+    return masked(queries, keys, values, mask[:, None, None])
+
+
+Behind = Callable[[mx.array, mx.array, mx.array, mx.array, mx.array, mx.array], mx.array]
+
+
 def attend(
     queries: mx.array,
     keys: mx.array,

@@ -4,13 +4,14 @@ Axes: L positions, C canvas positions, H hidden size, D head dimension.
 Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
-from .attention import ALL, Core, Visibility, attend, masked
+from .attention import ALL, Behind, Core, Visibility, attend, behind, masked
 from .cache import LayerCache
 from .elementwise import geglu
 from .experts import Activation, Experts, Router
@@ -20,6 +21,14 @@ from .rope import Rope
 # A GPU traces what follows attention once a number of rows, which pays where it comes again:
 # a canvas, a token, or the few that are checked at once. A piece of a prompt has any length.
 FEW_ROWS = 16
+
+
+Norm = Callable[[mx.array, mx.array | None, float], mx.array]  # x, weight, eps
+
+
+def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+    """x [.., H] over its root mean square, times weight [H] where there is one."""
+    return mx.fast.rms_norm(x, weight, eps)
 
 
 class Attention:
@@ -42,6 +51,7 @@ class Attention:
         self.norms = mx.concatenate(norms)[:, None]  # [heads, 1, D]
         self.rope = Rope(layer)
         self.core: Core = masked
+        self.behind: Behind = behind
 
     def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """x [B, L, H] -> q [B, heads, L, D], k and v [B, kv heads, L, D], normed and rotated.
@@ -102,18 +112,24 @@ class AfterAttention:
     experts_norm: mx.array
     output_norm: mx.array
     eps: float
+    norm: Norm = rms_norm
 
     def __call__(self, x: mx.array, attended: mx.array, scalar: mx.array) -> mx.array:
         """The layer's input x and its attention's output, both [1, L, H] -> [1, L, H]."""
         x = x + self._normed(attended, self.attention_norm)
-        to_mlp, to_experts, to_router = mx.split(self._normed(x) * self.feedforward_norms, 3)
+        to_mlp, to_experts, to_router = self.feedforward_inputs(x)
         dense = self._normed(self.mlp(to_mlp), self.mlp_norm)
         routed = self.experts(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
         update = dense + self._normed(routed, self.experts_norm)
         return (x + self._normed(update, self.output_norm)) * scalar
 
+    def feedforward_inputs(self, x: mx.array) -> Sequence[mx.array]:
+        """The inputs of dense MLP, experts and router of the residual x [1, L, H]."""
+        to_mlp, to_experts, to_router = mx.split(self._normed(x) * self.feedforward_norms, 3)
+        return to_mlp, to_experts, to_router
+
     def _normed(self, x: mx.array, weight: mx.array | None = None) -> mx.array:
-        return mx.fast.rms_norm(x, weight, self.eps)
+        return self.norm(x, weight, self.eps)
 
 
 @dataclass
@@ -125,28 +141,30 @@ class Layer:
     input_norm: mx.array
     decoder_scalar: mx.array
     encoder_scalar: mx.array
+    norm: Norm = rms_norm
 
     def __post_init__(self) -> None:
         self.compiled_after_attention = compiled_on_gpu(self.after_attention)
 
     def encode(self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility) -> mx.array:
         """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
-        attended = self.attention(self._normed(x), cache, offset, visible)
+        attended = self.attention(self.normed(x), cache, offset, visible)
         few = x.shape[1] <= FEW_ROWS
         after_attention = self.compiled_after_attention if few else self.after_attention
         return after_attention(x, attended, self.encoder_scalar)
 
     def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
         """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H]."""
-        attended = self.attention(self._normed(x), cache, offset, ALL)
+        attended = self.attention(self.normed(x), cache, offset, ALL)
         return self.compiled_after_attention(x, attended, self.decoder_scalar)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
         """All that the encoder's last layer is needed for."""
-        return self.attention.project(self._normed(x), offset)[1:]
+        return self.attention.project(self.normed(x), offset)[1:]
 
-    def _normed(self, x: mx.array) -> mx.array:
-        return mx.fast.rms_norm(x, self.input_norm, self.attention.eps)
+    def normed(self, x: mx.array) -> mx.array:
+        """The residual x [1, L, H] as attention takes it."""
+        return self.norm(x, self.input_norm, self.attention.eps)
 
 
 @dataclass
@@ -156,6 +174,7 @@ class SelfConditioning:
     mlp: GatedMLP
     pre_norm: mx.array
     eps: float
+    norm: Norm = rms_norm
 
     def __call__(self, embedded: mx.array, soft: mx.array | None) -> mx.array:
         """embedded [1, C, H], soft [1, C, H] or None on a canvas's first step -> [1, C, H].
@@ -163,5 +182,5 @@ class SelfConditioning:
         Without soft embeddings the MLP's input, and so its output, is exactly 0.
         """
         if soft is not None:
-            embedded = embedded + self.mlp(mx.fast.rms_norm(soft, self.pre_norm, self.eps))
-        return mx.fast.rms_norm(embedded, None, self.eps)
+            embedded = embedded + self.mlp(self.norm(soft, self.pre_norm, self.eps))
+        return self.norm(embedded, None, self.eps)

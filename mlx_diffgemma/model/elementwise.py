@@ -1,9 +1,11 @@
-"""Functions of single values: exponential, tanh, GeGLU, softcap."""
+"""Functions of single values: exponential, tanh, GeGLU, softcap; and of rows: logsumexp."""
 
 import math
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from ..machine.device import compiled_on_gpu, numpy_op, on_gpu
 
@@ -21,6 +23,23 @@ def tanh(x: mx.array) -> mx.array:
     return mx.tanh(x) if on_gpu() else _tanh(x)
 
 
+def logsumexp(x: mx.array) -> mx.array:
+    """log(sum(e^x)) of each row of a float32 array, [..., V] -> [...].
+
+    On the CPU evaluated at once: numpy's sums are pairwise, MLX's there are off by 1e-4.
+    """
+    return mx.logsumexp(x, axis=-1) if on_gpu() else _logsumexp(x)
+
+
+def _row_logsumexp(x: NDArray[Any]) -> NDArray[Any]:
+    largest = x.max(axis=-1)
+    out: NDArray[Any] = np.log(np.exp(x - largest[..., None]).sum(axis=-1)) + largest
+    return out
+
+
+_logsumexp = numpy_op(
+    _row_logsumexp, lambda given, out, x: (given[..., None] * np.exp(x - out[..., None]),)
+)
 _exp = numpy_op(np.exp, lambda given, out, _: (given * out,))
 _tanh = numpy_op(np.tanh, lambda given, out, _: (given * (1 - out * out),))
 

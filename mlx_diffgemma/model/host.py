@@ -2,32 +2,25 @@
 
 For small networks, where MLX's products on Linux take 35 times as long (docs/log.md). Packed
 weights are unpacked; all of it can be differentiated.
-Axes: B batch, L queries, K keys, D head dimension, I inputs, O outputs, E experts, N rows.
+Axes: B batch, L positions, H hidden size, I inputs, O outputs, E experts, N rows.
 """
 
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from functools import partial
 
 import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 
-from ..machine.device import numpy_op
 from ..machine.dtypes import dtype_name
-from .attention import Mask
-from .attention import masked as masked_by_mlx
-from .blocks import GatedMLP, Layer, SelfConditioning
-from .elementwise import GELU_CUBIC, GELU_LINEAR
-from .elementwise import geglu as geglu_by_mlx
+from . import host_ops
+from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import DenseTable, Embedding, PackedTable
+from .experts import Experts, Routing
+from .host_ops import FEW_ROWS, few
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix
 from .products import gather, gather_by, multiply, multiply_by
 from .text import Model
-
-Array = NDArray[Any]  # float32
-FEW_ROWS = 4
-"""Rows up to which MLX's operations run: numpy's are waited for one by one, 60 of them a pass."""
 
 
 class HostMatrix(DenseMatrix):
@@ -37,11 +30,12 @@ class HostMatrix(DenseMatrix):
 
     def __init__(self, right: mx.array, trained: bool) -> None:
         self.right, self.outputs, self.trained = right, right.shape[-1], trained
+        self.merged = None if trained else partial(host_ops.adapted, right)
         self._by = None if trained or right.ndim == 3 else multiply_by(right)
         self._gather_by = None if trained or right.ndim == 2 else gather_by(right)
 
     def __call__(self, x: mx.array) -> mx.array:
-        if x.size <= FEW_ROWS * x.shape[-1]:
+        if few(x):
             return x @ self.right
         return self._by(x) if self._by else multiply(x, self.right)
 
@@ -57,8 +51,13 @@ class HostTable(DenseTable):
 
     def __init__(self, weight: mx.array, trained: bool) -> None:
         super().__init__(weight)
+        self.trained = trained
         right = weight.swapaxes(0, 1)
         self._head, self._mix = HostMatrix(right, trained), HostMatrix(weight, trained)
+
+    def rows(self, ids: mx.array, dtype: mx.Dtype) -> mx.array:
+        """ids [...] -> [..., H]."""
+        return host_ops.rows(self.weight, ids) if self.trained else super().rows(ids, dtype)
 
     def head(self, hidden: mx.array) -> mx.array:
         """[..., C, H] -> [..., C, V]."""
@@ -67,6 +66,53 @@ class HostTable(DenseTable):
     def mix(self, weights: mx.array) -> mx.array:
         """[..., C, V] -> [..., C, H]."""
         return self._mix(weights)
+
+
+class HostAttention(Attention):
+    """Attention whose products, heads and scores numpy computes."""
+
+    def __init__(self, base: Attention, trained: bool) -> None:
+        vars(self).update(vars(base))
+        self.qkv, self.out = _matrix(base.qkv, trained), _matrix(base.out, trained)
+        self.core, self.behind = host_ops.masked, host_ops.behind
+
+    def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """x [B, L, H] -> q [B, heads, L, D], k and v [B, kv heads, L, D], normed and rotated."""
+        if few(x):
+            return super().project(x, offset)
+        queries, keys, values = host_ops.heads(
+            self.qkv(x), self.norms, self.num_heads, self.rope, offset, self.eps
+        )
+        return queries, keys, values
+
+
+class HostMLP(GatedMLP):
+    """A gated MLP whose products and activation numpy computes."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return super().__call__(x) if few(x) else self.down(host_ops.geglu(self.gate_up(x)))
+
+
+class HostExperts(Experts):
+    """Experts that numpy routes and mixes."""
+
+    def reference(self, x: mx.array, routing: Routing) -> mx.array:
+        """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
+        gate_up, down = self.gate_up, self.down
+        if few(x) or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
+            return super().reference(x, routing)
+        experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
+        return host_ops.mix(x, experts, weights, gate_up.right, down.right, gate_up.trained)
+
+
+class HostAfterAttention(AfterAttention):
+    """The rest of a layer, by numpy."""
+
+    def feedforward_inputs(self, x: mx.array) -> Sequence[mx.array]:
+        """The inputs of dense MLP, experts and router of the residual x [1, L, H]."""
+        if few(x):
+            return super().feedforward_inputs(x)
+        return host_ops.rms_norms(x, self.feedforward_norms, self.eps)
 
 
 def host_embedding(embedding: Embedding, *, trained: bool = False) -> Embedding:
@@ -78,8 +124,8 @@ def host_embedding(embedding: Embedding, *, trained: bool = False) -> Embedding:
 
 
 def host_conditioning(conditioning: SelfConditioning, *, trained: bool = False) -> SelfConditioning:
-    """Self-conditioning whose products numpy computes."""
-    return replace(conditioning, mlp=_mlp(conditioning.mlp, trained))
+    """Self-conditioning that numpy computes."""
+    return replace(conditioning, mlp=_mlp(conditioning.mlp, trained), norm=host_ops.rms_norm)
 
 
 def host_model(model: Model) -> Model:
@@ -103,21 +149,28 @@ def host_model(model: Model) -> Model:
 
 
 def host_layer(layer: Layer, *, trained: bool = False) -> Layer:
-    """A layer whose products, activations and attention numpy computes."""
-    attention = copy(layer.attention)
-    attention.qkv, attention.out = (_matrix(m, trained) for m in (attention.qkv, attention.out))
-    attention.core = masked
+    """A layer that numpy computes."""
     after = layer.after_attention
-    router, experts = copy(after.router), after.experts
+    router = copy(after.router)
     router.projection = _matrix(router.projection, trained)
-    gate_up, down = _matrix(experts.gate_up, trained), _matrix(experts.down, trained)
-    experts = replace(experts, gate_up=gate_up, down=down, activation=geglu)
-    after = replace(after, mlp=_mlp(after.mlp, trained), router=router, experts=experts)
-    return replace(layer, attention=attention, after_attention=after)
+    experts = HostExperts(
+        _matrix(after.experts.gate_up, trained),
+        _matrix(after.experts.down, trained),
+        after.experts.kernels,
+        host_ops.gated,
+        after.experts.in_operations,
+    )
+    parts = {field.name: getattr(after, field.name) for field in fields(after)}
+    mlp, norm = _mlp(after.mlp, trained), host_ops.rms_norm
+    made = HostAfterAttention(
+        **parts | {"mlp": mlp, "router": router, "experts": experts, "norm": norm}
+    )
+    attention = HostAttention(layer.attention, trained)
+    return replace(layer, attention=attention, after_attention=made, norm=norm)
 
 
 def _mlp(mlp: GatedMLP, trained: bool) -> GatedMLP:
-    return GatedMLP(_matrix(mlp.gate_up, trained), _matrix(mlp.down, trained), geglu)
+    return HostMLP(_matrix(mlp.gate_up, trained), _matrix(mlp.down, trained), host_ops.gated)
 
 
 def _matrix(matrix: AnyMatrix | JoinedMatrix, trained: bool) -> HostMatrix | AdaptedMatrix:
@@ -135,74 +188,3 @@ def _right(matrix: AnyMatrix) -> mx.array:
     if isinstance(matrix, PackedMatrix):
         return matrix.unpacked(mx.float32).swapaxes(-1, -2)
     return matrix.right.astype(mx.float32)
-
-
-def masked(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    """See `attention.masked`."""
-    if queries.shape[0] * queries.shape[2] <= FEW_ROWS:
-        return masked_by_mlx(queries, keys, values, mask)
-    heads, kv_heads = queries.shape[1], keys.shape[1]
-    shared = heads // kv_heads
-    added = _added(mask, queries.shape[2], keys.shape[2])
-    shares: Array = np.empty(0, np.float32)
-
-    def forward(q: Array, k: Array, v: Array) -> Array:
-        nonlocal shares
-        grouped = q.reshape(q.shape[0], kv_heads, shared, *q.shape[2:])
-        scores = grouped @ k[:, :, None].swapaxes(-1, -2)
-        if added is not None:
-            scores += added
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        shares = scores
-        return (scores @ v[:, :, None]).reshape(*q.shape[:3], v.shape[-1])
-
-    def backward(given: Array, out: Array, q: Array, k: Array, v: Array) -> tuple[Array, ...]:
-        shape = (q.shape[0], kv_heads, shared)
-        grouped, gained = (a.reshape(*shape, *a.shape[2:]) for a in (q, given))
-        of_values = (shares.swapaxes(-1, -2) @ gained).sum(axis=2)
-        of_scores = gained @ v[:, :, None].swapaxes(-1, -2)
-        along = (given * out).sum(axis=-1).reshape(*shape, -1, 1)
-        of_scores -= along
-        of_scores *= shares
-        of_queries = (of_scores @ k[:, :, None]).reshape(q.shape)
-        of_keys = (of_scores.swapaxes(-1, -2) @ grouped).sum(axis=2)
-        return of_queries, of_keys, of_values
-
-    return numpy_op(forward, backward)(queries, keys, values)
-
-
-def _added(mask: Mask, length: int, count: int) -> Array | None:
-    """What is added to scores [B, kv, shared, L, K]: 0 where a key is seen, -inf elsewhere."""
-    if mask is None:
-        return None
-    seen = np.tri(length, count, count - length) if isinstance(mask, str) else np.asarray(mask)
-    added = np.where(seen, np.float32(0), np.float32(-np.inf))
-    return added[:, :, None] if added.ndim == 4 else added
-
-
-def _tanh_part(gate: Array) -> tuple[Array, Array]:
-    """gelu_tanh(gate) / gate and the square of gate; (1 + tanh(y)) / 2 = sigmoid(2 y)."""
-    square = gate * gate
-    inner = gate * (square * np.float32(GELU_CUBIC) + np.float32(GELU_LINEAR))
-    return 0.5 * (1 + np.tanh(0.5 * inner)), square
-
-
-def _geglu(gate: Array, up: Array) -> Array:
-    return gate * _tanh_part(gate)[0] * up
-
-
-def _geglu_backward(given: Array, out: Array, gate: Array, up: Array) -> tuple[Array, Array]:
-    share, square = _tanh_part(gate)
-    slope = share * (1 - share) * gate * (3 * np.float32(GELU_CUBIC) * square + GELU_LINEAR)
-    return given * up * (share + slope), given * gate * share
-
-
-_geglu_by_numpy = numpy_op(_geglu, _geglu_backward)
-
-
-def geglu(gate: mx.array, up: mx.array) -> mx.array:
-    """gelu_tanh(gate) * up."""
-    few = gate.size <= FEW_ROWS * gate.shape[-1]
-    return geglu_by_mlx(gate, up) if few else _geglu_by_numpy(gate, up)

@@ -23,6 +23,7 @@ class DenseMatrix:
     """
 
     sorts_from = inf  # rows from which those that are grouped by expert are multiplied faster
+    merged: "Merged | None" = None  # a product with weight and adapters, where that is faster
 
     def __init__(self, weight: mx.array) -> None:
         self.outputs = weight.shape[-2]
@@ -68,6 +69,7 @@ class PackedMatrix:
     """A weight quantised by MLX: packed integers, scales and, in affine mode, biases."""
 
     sorts_from = inf
+    merged: "Merged | None" = None
 
     def __init__(
         self,
@@ -165,11 +167,17 @@ class Adapter:
     drop: Drop | None = None
 
 
+Merged = Callable[[mx.array, Sequence[Adapter | None], Sequence[int]], mx.array]
+"""x [..., I], the adapters of an AdaptedMatrix and its widths -> [..., O]."""
+
+
 class AdaptedMatrix:
     """A matrix, or several of one input joined, with an adapter on some of its outputs.
 
     adapters: one for each of the parts of `widths`, in order, None for a part without.
     """
+
+    merged: "Merged | None" = None
 
     def __init__(
         self,
@@ -191,6 +199,9 @@ class AdaptedMatrix:
         raise RuntimeError("a matrix with an adapter has no weight of its own; fuse it.")
 
     def __call__(self, x: mx.array) -> mx.array:
+        many = x.size >= self.sorts_from * x.shape[-1]
+        if self.base.merged and many and not any(own and own.drop for own in self.adapters):
+            return self.base.merged(x, self.adapters, self.widths)
         output = self.base(x)
         parts = [
             mx.zeros((*x.shape[:-1], width), output.dtype)
@@ -238,6 +249,8 @@ def matrix(stored: StoredWeight) -> AnyMatrix:
 
 class JoinedMatrix:
     """Matrices of one input that cannot become one weight: multiplied apart, outputs joined."""
+
+    merged: "Merged | None" = None
 
     def __init__(self, parts: Sequence[AnyMatrix]) -> None:
         self.parts = list(parts)

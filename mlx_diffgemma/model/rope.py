@@ -19,7 +19,7 @@ class Rope:
     """
 
     def __init__(self, layer: LayerConfig) -> None:
-        self.head_dim = layer.head_dim
+        self.layer, self.head_dim = layer, layer.head_dim
         pairs = layer.head_dim // 2
         turning = int(layer.rotary_fraction * layer.head_dim // 2)
         exponents = mx.arange(turning, dtype=mx.float32) * (2.0 / layer.head_dim)

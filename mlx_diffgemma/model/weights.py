@@ -22,6 +22,10 @@ from .text import Model, Progress
 from .variants import evaluate, variant
 from .vision import VisionAttention, VisionLayer, VisionTower
 
+EMBEDDING = "model.decoder.embed_tokens"
+ENCODER_LAYERS = "model.encoder.language_model.layers"
+"""Where the encoder's own numbers of a layer stand; the decoder's name all that both share."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -123,14 +127,20 @@ def build_ends(tensors: Tensors | GivenTensors) -> tuple[Embedding, SelfConditio
     """The parts before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
-    stored = tensors.weight(f"{decoder}.embed_tokens", text.vocab_size, H)
-    embedding = Embedding(table(stored), text.vocab_size, H, tensors.dtype)
     conditioning = SelfConditioning(
         _mlp(tensors, f"{decoder}.self_conditioning", H, text.intermediate_size),
         tensors.vector(f"{decoder}.self_conditioning.pre_norm.weight", H),
         text.rms_norm_eps,
     )
-    return embedding, conditioning, tensors.vector(f"{decoder}.norm.weight", H)
+    norm = tensors.vector(f"{decoder}.norm.weight", H)
+    return build_embedding(tensors), conditioning, norm
+
+
+def build_embedding(tensors: Tensors | GivenTensors) -> Embedding:
+    """The embedding, which is the head too."""
+    text = tensors.config.text
+    stored = tensors.weight(EMBEDDING, text.vocab_size, text.hidden_size)
+    return Embedding(table(stored), text.vocab_size, text.hidden_size, tensors.dtype)
 
 
 def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
@@ -164,7 +174,7 @@ def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
         output_norm=norm("post_feedforward_layernorm"),
         eps=text.rms_norm_eps,
     )
-    encoder_scalar = f"model.encoder.language_model.layers.{number}.layer_scalar"
+    encoder_scalar = f"{ENCODER_LAYERS}.{number}.layer_scalar"
     return Layer(
         attention=_attention(tensors, number),
         after_attention=after_attention,

@@ -19,6 +19,8 @@ from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spel
 from .template import render
 from .tokenizer import Tokenizer
 
+RAW = "use --raw"
+
 
 @dataclass(frozen=True)
 class Message:
@@ -60,7 +62,13 @@ def render_prompt(
     if (spelling := find(tokenizer, image_ids)) is None:
         return Encoded(tokenizer.encode(_rendered(tokenizer, messages, think)))
     _refuse_placeholders(messages, spelling)
-    text = _rendered(tokenizer, messages, think)
+    return encoded_text(tokenizer, spelling, _rendered(tokenizer, messages, think), media)
+
+
+def encoded_text(
+    tokenizer: Tokenizer, spelling: Spelling, text: str, media: Sequence[Medium]
+) -> Encoded:
+    """The ids of a rendered text; CheckpointError where it lacks placeholders."""
     if wrong := spelling.differing(text, media):
         raise CheckpointError(
             f"{tokenizer.folder}: the chat template writes {wrong}, expected one each; put a "
@@ -137,15 +145,16 @@ def render_text(
     tools: Sequence[Mapping[str, object]] = (),
     think: bool = False,
     answering: bool = True,
+    instead: str = RAW,
 ) -> str:
     """The text that the template makes of messages as it takes them.
 
-    answering: it ends where the next answer begins. CheckpointError where there is no template;
-    PromptError where it refuses the messages.
+    answering: it ends where the next answer begins. instead: what an error says of doing without a
+    template. CheckpointError where there is none; PromptError where it refuses the messages.
     """
     if tokenizer.chat_template is None:
         raise CheckpointError(
-            f"{tokenizer.folder} has no chat template: use --raw, or add chat_template.jinja."
+            f"{tokenizer.folder} has no chat template: {instead}, or add chat_template.jinja."
         )
     if not messages:
         raise PromptError("no messages, expected at least one; write a prompt.")
@@ -157,7 +166,7 @@ def render_text(
         "add_generation_prompt": answering,
         "enable_thinking": think,
     }
-    return render(tokenizer.chat_template, variables, tokenizer.folder)
+    return render(tokenizer.chat_template, variables, tokenizer.folder, instead)
 
 
 def _content(message: Message) -> str | list[dict[str, str]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..checkpoint.vision import ImageIds
-from ..errors import CheckpointError, PromptError, counted, shown
+from ..errors import CheckpointError, PromptError, brief, counted, shown
 from .answer import THOUGHT
-from .chat import render_text
+from .chat import encoded_text, render_text
 from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
 from .tokenizer import Tokenizer
 from .tools import CALL_OPENING
@@ -22,6 +23,7 @@ from .tools import CALL_OPENING
 OPENING, CLOSING = "<|channel>", "<channel|>"
 EMPTY_THOUGHT = f"{OPENING}{THOUGHT}\n{CLOSING}"  # a template's way to ask for none
 TURN_END = "<turn|>"
+TEXT = 'write the example as {"text": ...}'
 THOUGHT_KEYS = ("thinking", "reasoning_content", "reasoning")
 _WRITTEN_THOUGHT = re.compile(
     rf"\s*({re.escape(OPENING)}\s*{THOUGHT}\b.*?{re.escape(CLOSING)})", re.DOTALL
@@ -66,11 +68,11 @@ def render_exchange(
     that the template changes, or that would end early; CheckpointError for a template that leaves
     out a tool, a call, or an image.
     """
-    thought, last = _without_thought(dialogue.messages[-1])
+    thought, last = without_thought(dialogue.messages[-1])
     think = bool(thought) if dialogue.think is None else dialogue.think
     earlier, tools = dialogue.messages[:-1], dialogue.tools
-    asked = render_text(tokenizer, earlier, tools=tools, think=think)
-    whole = render_text(tokenizer, [*earlier, last], tools=tools, think=think, answering=False)
+    render = partial(render_text, tokenizer, tools=tools, think=think, instead=TEXT)
+    asked, whole = render(earlier), render([*earlier, last], answering=False)
     written = _behind(asked, whole, tokenizer)
     _require_all(tokenizer, dialogue, last, asked, written)
     find = require_spelling if dialogue.media else find_spelling
@@ -92,12 +94,7 @@ def _encoded(
                 f"a message has the text {marker}, which this checkpoint takes for an image or a "
                 "video, expected plain text; write it in another way."
             )
-    if wrong := spelling.differing(asked, dialogue.media):
-        raise CheckpointError(
-            f"{tokenizer.folder}: the chat template writes {wrong}, expected one each; put a "
-            "template that writes them into chat_template.jinja, or leave them out."
-        )
-    return spelling.encoded(tokenizer, asked, dialogue.media)
+    return encoded_text(tokenizer, spelling, asked, dialogue.media)
 
 
 def texts_of(message: Turn) -> list[str]:
@@ -109,7 +106,7 @@ def texts_of(message: Turn) -> list[str]:
     return [part["text"] for part in parts if isinstance(part.get("text"), str)]
 
 
-def _without_thought(message: Turn) -> tuple[str, Turn]:
+def without_thought(message: Turn) -> tuple[str, Turn]:
     """The text of an answer's thought, "" for none, and the message without it."""
     rest = {key: value for key, value in message.items() if key not in THOUGHT_KEYS}
     for key in THOUGHT_KEYS:
@@ -126,13 +123,12 @@ def _behind(asked: str, whole: str, tokenizer: Tokenizer) -> str:
     for beginning in (asked, asked.removesuffix(EMPTY_THOUGHT)):
         if whole.startswith(beginning):
             return whole[len(beginning) :]
-    at = next(
-        n for n, pair in enumerate(zip(asked, whole + "\0", strict=False)) if len({*pair}) > 1
-    )
+    pairs = enumerate(zip(asked, whole, strict=False))
+    at = next((n for n, (one, other) in pairs if one != other), min(len(asked), len(whole)))
     raise CheckpointError(
-        f"{tokenizer.folder}: the chat template writes the messages before an answer in another "
-        f"way than when it asks for it: {shown(whole[at : at + 40])!r} for "
-        f"{shown(asked[at : at + 40])!r}; put another template into chat_template.jinja."
+        f"{tokenizer.folder}: the chat template writes {brief(whole[at : at + 40])} in front of an "
+        f"answer where it asks with {brief(asked[at : at + 40])}, expected the same; put another "
+        f"template into chat_template.jinja, or {TEXT}."
     )
 
 
@@ -142,7 +138,7 @@ def _require_all(
     """Errors for what the template was given and left out."""
     for number, message in enumerate(dialogue.messages[:-1], 1):
         if message["role"] in ("system", "user"):
-            _require_texts(message, asked, f"message {number}")
+            _require_texts(message, asked, f"the text of message {number}")
     _require_texts(last, written, "the answer")
     calls = last.get("tool_calls") or ()
     wanted, got = len(calls) if isinstance(calls, Sequence) else 0, written.count(CALL_OPENING)
@@ -170,8 +166,8 @@ def _require_texts(message: Turn, rendered: str, place: str) -> None:
     for text in texts_of(message):
         if text.strip() not in rendered:
             raise PromptError(
-                f"the chat template changes or leaves out the text of {place}, "
-                f"{shown(text.strip(), 40)!r}; write it in another way, without markers."
+                f"the chat template changes or leaves out {place}, {brief(text.strip())}; write it "
+                f"in another way, or {TEXT}."
             )
 
 

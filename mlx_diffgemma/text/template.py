@@ -56,8 +56,10 @@ def _default_source(path: Path, entry: object) -> str:
     )
 
 
-def render(source: str, variables: Mapping[str, object], folder: Path) -> str:
-    """The template's text for these variables.
+def render(
+    source: str, variables: Mapping[str, object], folder: Path, instead: str = "use --raw"
+) -> str:
+    """The template's text for these variables; instead: what an error says of doing without one.
 
     A template that is no Jinja is the checkpoint's fault; one that raises refuses the messages.
     """
@@ -70,7 +72,7 @@ def render(source: str, variables: Mapping[str, object], folder: Path) -> str:
         reason = shown(one_line(getattr(error, "message", error)), 200)
         raise CheckpointError(
             f"{folder}: chat template{line}: {reason}, "
-            "expected Jinja; download the template again, or use --raw."
+            f"expected Jinja; download the template again, or {instead}."
         ) from error
     try:
         with metered():
@@ -78,13 +80,13 @@ def render(source: str, variables: Mapping[str, object], folder: Path) -> str:
     except TooMuchError as error:
         raise CheckpointError(
             f"{folder}: the chat template takes {error}, expected what a prompt needs; put another "
-            "into chat_template.jinja, or use --raw."
+            f"into chat_template.jinja, or {instead}."
         ) from None
     except Exception as error:  # foreign code: besides TemplateError, whatever an expression raises
         reason = shown(one_line(error) or type(error).__name__, 300)
         raise PromptError(
             f"the chat template refuses these messages: {reason.removesuffix('.')}; "
-            "change them, or use --raw."
+            f"change them, or {instead}."
         ) from error
 
 

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from mlx_diffgemma.cli.app import app
 
-READ = ("--prompt-file", "--template-file", "--load", "--image")
+READ = ("--data", "--prompt-file", "--template-file", "--load", "--image")
 WRITTEN = ("--trace", "--svg", "--html", "--json")  # --json: of profile alone
 SLOW = {"docs/images.md"}  # four pictures through a tower on the CPU; README has one of them
 names = [str(page.relative_to(ROOT)) for page in PAGES]

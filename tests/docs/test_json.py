@@ -50,6 +50,8 @@ def is_of(value: Any, kind: str) -> bool:
         return value is None or is_of(value, kind.removesuffix(" or null"))
     if kind.startswith("list of "):
         return isinstance(value, list) and all(is_of(v, kind[len("list of ") :]) for v in value)
+    if kind == "any":
+        return True
     if isinstance(value, bool):
         return kind == "flag"
     types = {"text": str, "whole": int, "number": (int, float), "list": list, "object": dict}
@@ -150,6 +152,14 @@ def test_a_dry_run(run: Run) -> None:
         json.loads(run("convert", "tiny-sudoku", "--dry-run", "--json")),
         "## `convert --dry-run --json`",
     )
+
+
+def test_an_evaluation_and_its_answers(run: Run, clone: Path) -> None:
+    """A line's `expected` may be any value."""
+    data = ("--data", "docs/examples/cases.jsonl", "--limit", "1", "--max-tokens", "64")
+    evaluation = ("eval", "--model", "tiny-chat", *data, "--out", "answers.jsonl", "--json")
+    check(json.loads(run(*evaluation)), "## `eval --json`")
+    check(json.loads(Path("answers.jsonl").read_text()), "## A line of `eval --out FILE`")
 
 
 def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,18 +18,20 @@ from gradients import assert_gradients, assert_near, random
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.diffusion.sampler import commit
-from mlx_diffgemma.machine.device import in_numpy, numpy_op
+from mlx_diffgemma.machine.device import in_numpy, kept_op, numpy_op
 from mlx_diffgemma.model.embedding import DenseTable, Embedding, PackedTable, total_mass
 from mlx_diffgemma.model.matrices import DenseMatrix, PackedMatrix
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("autoregressive", "diffusion", "finetune", "generation", "kernels", "machine", "model")
-TO_NUMPY = {"numpy_op", "in_numpy", "np.asarray", "np.array"}
+TO_NUMPY = {"numpy_op", "kept_op", "in_numpy", "np.asarray", "np.array"}
 
 FIXED = "weights, measured or unpacked once and frozen by their name"
 INDICES = "positions, masks and experts, which are whole numbers"
 RESULT = "what generation shows or decides, of which nothing is a function"
 CHECK = "a check of kernels"
+DETACHED = "taken out of its graph on purpose: the gradient computes it again"
+DATA = "examples, which are token ids"
 REFUSED = "test_what_has_no_gradient_refuses_it"
 PLACES: dict[tuple[str, str, str], str] = {
     ("machine/device.py", "numpy_op", "np.asarray"): "test_a_function_of_numpy",
@@ -41,15 +43,38 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("model/products.py", "gather", "numpy_op"): "test_rows_times_the_matrix_of_their_expert",
     ("model/products.py", "_multiply", "numpy_op"): "test_a_product",
     ("model/products.py", "_bounds", "np.asarray"): INDICES,
-    ("model/host.py", "masked", "numpy_op"): "test_attention",
-    ("model/host.py", "_added", "np.asarray"): INDICES,
-    ("model/host.py", "geglu", "numpy_op"): "test_geglu",
+    ("machine/device.py", "kept_op", "np.asarray"): "test_a_function_that_keeps",
+    ("model/host_ops.py", "rms_norm", "kept_op"): "test_a_norm",
+    ("model/host_ops.py", "rms_norms", "kept_op"): "test_norms_of_one_input",
+    ("model/host_ops.py", "heads", "kept_op"): "test_heads",
+    ("model/host_ops.py", "heads", "np.asarray"): INDICES,
+    ("model/host_ops.py", "_turn_table", "np.asarray"): FIXED,
+    ("model/host_ops.py", "masked", "kept_op"): "test_attention",
+    ("model/host_ops.py", "behind", "kept_op"): "test_canvases_behind_prefixes",
+    ("model/host_ops.py", "behind", "np.asarray"): INDICES,
+    ("model/host_ops.py", "_added", "np.asarray"): INDICES,
+    ("model/host_ops.py", "geglu", "kept_op"): "test_gate_and_up_side_by_side",
+    ("model/host_ops.py", "route", "kept_op"): "test_weights_of_experts",
+    ("model/host_ops.py", "route", "np.asarray"): INDICES,
+    ("model/host_ops.py", "mix", "kept_op"): "test_a_mixture_of_experts",
+    ("model/host_ops.py", "mix", "np.asarray"): FIXED,
+    ("model/host_ops.py", "rows", "kept_op"): "test_rows_of_a_table",
+    ("model/host_ops.py", "rows", "np.asarray"): INDICES,
+    ("model/host_ops.py", "adapted", "kept_op"): "test_a_product_with_adapters",
+    ("model/host_ops.py", "adapted", "np.asarray"): FIXED,
     ("model/elementwise.py", "_exp", "numpy_op"): "test_exp_and_tanh",
     ("model/elementwise.py", "_tanh", "numpy_op"): "test_exp_and_tanh",
     ("model/embedding.py", "Embedding", "np.array"): FIXED,
     ("model/embedding.py", "total_mass", "in_numpy"): REFUSED,
     ("diffusion/sampler.py", "commit", "in_numpy"): REFUSED,
-    ("finetune/passes.py", "_canvas_masks", "np.asarray"): INDICES,
+    ("model/elementwise.py", "_logsumexp", "numpy_op"): "test_logsumexp",
+    ("finetune/batches.py", "Batches", "np.array"): DATA,
+    ("finetune/data.py", "Example", "np.asarray"): DATA,
+    ("finetune/data.py", "_Reader", "np.array"): DATA,
+    ("finetune/order.py", "Epochs", "np.array"): DATA,
+    ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
+    ("finetune/recomputed.py", "detached", "np.asarray"): DETACHED,
+    ("finetune/train.py", "Training", "np.array"): RESULT,
     ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
     ("diffusion/canvas.py", "_frame", "np.array"): RESULT,
     ("diffusion/infill.py", "_Loop", "np.array"): RESULT,
@@ -104,7 +129,7 @@ def test_the_tests_named_here_are_there() -> None:
 
 def test_an_operation_of_numpy_is_never_without_a_test() -> None:
     for (_, _, call), said in PLACES.items():
-        assert call not in ("numpy_op", "in_numpy") or said.startswith("test_")
+        assert call not in ("numpy_op", "kept_op", "in_numpy") or said.startswith("test_")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +151,21 @@ def test_a_place_is_found(source: str, use: tuple[str, str]) -> None:
 def test_a_function_of_numpy() -> None:
     double = numpy_op(lambda x: 2 * x, lambda given, out, x: (2 * given,))
     assert_gradients(double, lambda x: 2 * x, [random((2, 3), 1)])
+
+
+def test_a_function_that_keeps() -> None:
+    def times(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Callable[..., tuple]]:
+        return x * y, lambda given: (given * y, given * x)
+
+    def sides(x: np.ndarray) -> tuple[tuple[np.ndarray, ...], Callable[..., tuple]]:
+        return (x[0], x[1]), lambda *given: (np.stack(given),)
+
+    def both(x: mx.array, y: mx.array) -> mx.array:
+        first, second = kept_op(sides)(kept_op(times)(x, y))
+        return 2 * first + 3 * second
+
+    inputs = [random((2, 3), seed) for seed in (1, 2)]
+    assert_gradients(both, lambda x, y: 2 * (x * y)[0] + 3 * (x * y)[1], inputs)
 
 
 NONE = mx.zeros(4, mx.int32)  # ids of a canvas

@@ -17,11 +17,12 @@ class Bar:
     """A progress callback (done, total) that draws on a terminal, and vanishes when all is done.
 
     It appears with the first report that leaves something to do, so short work shows nothing. It
-    draws while it is told something, no thread does: in the background it draws nothing.
+    draws while it is told something, no thread does: in the background it draws nothing. The label
+    may change on the way. timed: with the time left.
     """
 
-    def __init__(self, label: str, *, in_bytes: bool = False) -> None:
-        self.label, self.in_bytes = label, in_bytes
+    def __init__(self, label: str, *, in_bytes: bool = False, timed: bool = False) -> None:
+        self.label, self.in_bytes, self.timed = label, in_bytes, timed
         self.wanted = can_draw(sys.stderr)
         self.drawn: tuple[Progress, TaskID] | None = None
         self.drawn_at = 0.0
@@ -33,7 +34,7 @@ class Bar:
         if self.drawn is not None:
             progress, task = self.drawn
             progress.console.quiet = not foreground
-            progress.update(task, completed=done)
+            progress.update(task, completed=done, description=self.label)
             if time.monotonic() - self.drawn_at > REDRAW_SECONDS:
                 progress.refresh()
                 self.drawn_at = time.monotonic()
@@ -75,11 +76,11 @@ class Bar:
         return progress, progress.add_task(self.label, total=total, completed=done)
 
     def _columns(self) -> "list[ProgressColumn]":
-        """Label, bar and count; for bytes also the rate and the time left."""
+        """Label, bar and count; for bytes also the rate, and the time left where that is asked."""
         from rich import progress as rich
 
         columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), rich.BarColumn()]
-        if not self.in_bytes:
-            return [*columns, rich.MofNCompleteColumn()]
         left = rich.TimeRemainingColumn()
+        if not self.in_bytes:
+            return [*columns, rich.MofNCompleteColumn(), *([left] if self.timed else [])]
         return [*columns, rich.DownloadColumn(), rich.TransferSpeedColumn(), left]

@@ -1,0 +1,1 @@
+"""`finetune`: a model trained on examples of its own, with adapters or in all its weights."""

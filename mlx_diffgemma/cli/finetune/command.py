@@ -1,0 +1,29 @@
+"""`finetune`: the arguments checked, and the work begun."""
+
+from ..errors import ArgumentError
+from ..options import ModelOptions, ReportOptions
+from ..parameters import flattened
+from . import options
+
+
+@flattened(without=("no_tune",), last=("dtype", "offline", "force"))
+def command(
+    *,
+    model: ModelOptions,
+    data: options.DataOptions,
+    adapter: options.AdapterOptions,
+    course: options.CourseOptions,
+    place: options.PlaceOptions,
+    output: ReportOptions,
+) -> int:
+    """Train adapters for a model, or all its weights, on examples.
+
+    Each step denoises canvases of some examples and lets the encoder predict their tokens, as the
+    published training does. States are saved on the way: Ctrl-C keeps the last step, --resume goes
+    on. mlx.launch trains with several processes.
+    """
+    if data.data is None:
+        raise ArgumentError("--data is missing, expected a folder with train.jsonl, or a file.")
+    from .work import Job
+
+    return Job(model, data, adapter, course, place).train(output.as_json)

@@ -1,0 +1,147 @@
+"""The work of `finetune`: model and data read, the run made, its steps shown."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...checkpoint.adapter import LoraParameters, identity
+from ...checkpoint.config import ModelConfig, read_config
+from ...checkpoint.hub import Source, find_model
+from ...conversation.loading import name_of
+from ...finetune.chosen import Chosen, ChosenAdapters, ChosenWeights
+from ...finetune.lora import DEFAULT_RANK, DEFAULT_SCALE, DEFAULT_TARGETS
+from ...finetune.objective import Objective
+from ...finetune.ranks import Ranks, launched
+from ...finetune.recipe import Recipe
+from ...finetune.state import Keeper
+from ...finetune.train import Training, train
+from ...machine.dtypes import mlx_dtype
+from ...model.memory import fit_check
+from ...text.tokenizer import load_tokenizer
+from ..answer.consent import ask_on_terminal
+from ..errors import exit_code
+from ..options import ModelOptions
+from ..terminal.output import require_output, write_json, write_lines
+from ..terminal.progress import Bar
+from ..terminal.streams import say
+from . import text
+from .examples import Data, read_data
+from .options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
+from .shown import Shown
+
+FREE = "save_every", "valid_every"  # of a recipe: what may differ where a run is resumed
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, examples, and the way to train the one on the other."""
+
+    model: ModelOptions
+    data: DataOptions
+    adapter: AdapterOptions
+    course: CourseOptions
+    place: PlaceOptions
+
+    def train(self, as_json: bool) -> int:
+        """Train, each step shown; an interrupt keeps the last finished one."""
+        require_output()
+        ranks = launched()
+        training = self._training(ranks)
+        if ranks.number:  # process 0 writes and prints
+            for _ in training:
+                pass
+            return 0
+        code = _shown(training, as_json)
+        full, out = self.adapter.full, self.place.out
+        if as_json:
+            write_json(text.end_json(training, out, full=full))
+        elif training.state.step:
+            write_lines(text.end_lines(training, out, self.model.name, full=full))
+        return code
+
+    def _training(self, ranks: Ranks) -> Training:
+        """The run; all that can be wrong is found before the weights are read."""
+        course, place = self.course, self.place
+        recipe = course.recipe(save_every=place.save_every, valid_every=self.data.valid_every)
+        consent = ask_on_terminal(self.model.dtype)
+        source = find_model(self.model.name, offline=self.model.offline, consent=consent)
+        config = read_config(source.folder)
+        keeper = Keeper(place.out)
+        if not ranks.number:
+            keeper.require_free(resume=place.resume, overwrite=place.overwrite)
+        chosen = self._chosen(source, config)
+        data = read_data(self.data, course, load_tokenizer(source.folder), config, recipe, ranks)
+        keeper.write, keeper.identity = chosen.write, self._identity(source, chosen, recipe, data)
+        if not ranks.number:
+            keeper.check(resume=place.resume, overwrite=place.overwrite)
+        if not self.model.force:
+            fit_check(source.folder, self.model.dtype)(0)
+        with Bar("loading layers") as bar:
+            trained, values = chosen.load(recipe.seed, bar)
+        training = train(
+            trained,
+            values,
+            data.batches,
+            recipe,
+            objective=Objective(course.grad_checkpoint, course.leave_one_out, course.reweighted),
+            valid=data.valid,
+            keeper=keeper,
+            resume=place.resume,
+            overwrite=place.overwrite,
+            ranks=ranks,
+        )
+        for line in keeper.notes:
+            say(line)
+        return training
+
+    def _chosen(self, source: Source, config: ModelConfig) -> Chosen:
+        """The numbers that are trained; SettingsError for unknown targets and a wrong rank."""
+        given, dtype = self.adapter, self.model.dtype
+        if given.full:
+            if config.quantization:
+                say(f"{name_of(source.folder)} is packed; its weights are unpacked to float32.")
+            return ChosenWeights(source.folder, config, seeing=config.vision is not None)
+        lora = LoraParameters(
+            rank=DEFAULT_RANK if given.lora_rank is None else given.lora_rank,
+            scale=DEFAULT_SCALE if given.lora_scale is None else given.lora_scale,
+            dropout=given.lora_dropout or 0.0,
+        )
+        return ChosenAdapters(
+            source.folder,
+            config,
+            self.model.name,
+            lora,
+            tuple(given.targets or DEFAULT_TARGETS),
+            mlx_dtype(dtype) if dtype else None,
+        )
+
+    def _identity(
+        self, source: Source, chosen: Chosen, recipe: Recipe, data: Data
+    ) -> Mapping[str, Any]:
+        """All that decides the numbers of a run, under the names that a user knows."""
+        course = {k: v for k, v in asdict(recipe).items() if k not in FREE}
+        course["warmup"] = recipe.warmup_steps
+        return {
+            "model": identity(source.folder),
+            "dtype": self.model.dtype,
+            **chosen.facts,
+            **data.facts,
+            **course,
+            "leave_one_out": self.course.leave_one_out,
+            "reweighted": self.course.reweighted,
+        }
+
+
+def _shown(training: Training, as_json: bool) -> int:
+    """Train and show each step; the exit code."""
+    try:
+        with Shown(as_json) as shown, closing(iter(training)) as steps:
+            for progress in steps:
+                shown(progress)
+    except KeyboardInterrupt as interrupt:
+        step = training.state.step
+        kept = f"step {step:,} is kept, go on by --resume" if step else "no step was finished"
+        say(f"interrupted; {kept}.")
+        return exit_code(interrupt)
+    return 0
