@@ -1,4 +1,4 @@
-"""Examples as the embedded checkpoint itself was trained: it has almost nothing to learn of them."""
+"""Examples in the embedded checkpoint's own form, of which it has almost nothing to learn."""
 
 import json
 from pathlib import Path
