@@ -69,27 +69,28 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """The object of `finetune --json` and of metrics.jsonl."""
-        numbers = {
+        return {
             "step": self.step,
             "loss": self.loss,
             "decoder_loss": self.decoder_loss,
             "encoder_loss": self.encoder_loss,
+            "valid_loss": self.valid_loss,
             "learning_rate": self.learning_rate,
             "gradient_norm": self.gradient_norm,
             "tokens": self.tokens,
             "tokens_per_second": round(self.tokens_per_second, 1),
             "seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "warning": self.warning,
         }
-        return numbers if self.valid_loss is None else numbers | {"valid_loss": self.valid_loss}
 
 
 @dataclass
 class Training:
     """A run: iterate over it for its steps.
 
-    Leaving the iteration early saves the last finished step; its folder is free then. valid: batches whose loss is taken now
-    and then, without a gradient.
+    Leaving the iteration early saves the last finished step; its folder is free then. valid:
+    batches whose loss is taken now and then, without a gradient.
     """
 
     trained: Trained

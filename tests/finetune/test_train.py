@@ -30,9 +30,7 @@ def test_a_step_says_what_it_did() -> None:
     assert (first.tokens, first.learning_rate) == (num_tokens(batch), 0.1)
     assert rest[-1].learning_rate == pytest.approx(0.01)
     assert min(first.gradient_norm, first.seconds, first.peak_memory_bytes) > 0
-    assert list(first.to_json())[:5] == [
-        *("step", "loss", "decoder_loss", "encoder_loss", "learning_rate")
-    ]
+    assert (first.to_json()["valid_loss"], first.to_json()["warning"]) == (None, None)
 
 
 def test_the_loss_falls() -> None:
@@ -74,7 +72,6 @@ def test_the_loss_on_other_examples_is_taken_without_a_step() -> None:
     assert [each.loss for each in progress] == losses(plain)
     expected = distance(None, other.state.values, batch).total  # type: ignore[arg-type]
     assert progress[-1].valid_loss == pytest.approx(float(expected))
-    assert "valid_loss" in progress[-1].to_json()
 
 
 # --- what stops or warns
