@@ -62,6 +62,15 @@ class Ranks:
 
 
 def launched() -> Ranks:
-    """The processes that were launched together; alone where there are no others."""
-    group = mx.distributed.init()
+    """The processes that were launched together; alone where there are no others.
+
+    TrainingError where they cannot find each other.
+    """
+    try:
+        group = mx.distributed.init()
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"the processes that were launched cannot reach each other ({one_line(error)}); look "
+            "at the hosts that mlx.launch was given."
+        ) from error
     return Ranks(group if group.size() > 1 else None)

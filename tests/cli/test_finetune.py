@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from facts import assert_says
+from pseudo_terminal import PROGRAM, Tty
 from puzzle import assert_one_line
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +153,21 @@ def started(*arguments: object, **env: str) -> subprocess.Popen[str]:
 def losses(out: Path) -> list[tuple[int, float]]:
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     return [(line["step"], line["loss"]) for line in lines]
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_bar_in_one_line(short: list[object], tmp_path: Path) -> None:
+    more = ("--steps", 300, "--save-every", 300)
+    with Tty(*PROGRAM, "finetune", *short, tmp_path / "out", *more) as tty:
+        tty.until(lambda tty: re.search(r"/300 \d:\d\d:\d\d", tty.text()) is not None)
+        shown = [line for line in tty.text().splitlines() if line.strip()]
+        tty.process.send_signal(signal.SIGINT)
+        tty.until("--resume")
+        tty.process.wait(30)
+    (line,) = shown
+    pattern = r"loss \d+\.\d\d \(\d+\.\d\d \+ \d+\.\d\d\) [\d,]+ tokens/s [\d.]+ MB .* \d+/300 "
+    assert re.match(pattern, line)
+    assert "/300" not in tty.text()  # the bar is gone
 
 
 @pytest.mark.slow

@@ -25,6 +25,14 @@ def numbers(progress: Progress) -> str:
     )
 
 
+def label(progress: Progress) -> str:
+    """The same in few columns, for the bar."""
+    return (
+        f"loss {progress.loss:.2f} ({progress.decoder_loss:.2f} + {progress.encoder_loss:.2f}) "
+        f"{progress.tokens_per_second:,.0f} tokens/s {sized(progress.peak_memory_bytes)}"
+    )
+
+
 def end_json(training: Training, out: Path, *, full: bool) -> dict[str, Any]:
     """The last object of `finetune --json`."""
     state = training.state

@@ -71,6 +71,8 @@ class Job:
         if not ranks.number:
             keeper.require_free(resume=place.resume, overwrite=place.overwrite)
         chosen = self._chosen(source, config)
+        if self.adapter.full and config.quantization and not ranks.number:
+            say(f"{name_of(source.folder)} is packed; its weights are unpacked to float32.")
         data = read_data(self.data, course, load_tokenizer(source.folder), config, recipe, ranks)
         keeper.write, keeper.identity = chosen.write, self._identity(source, chosen, recipe, data)
         if not ranks.number:
@@ -99,8 +101,6 @@ class Job:
         """The numbers that are trained; SettingsError for unknown targets and a wrong rank."""
         given, dtype = self.adapter, self.model.dtype
         if given.full:
-            if config.quantization:
-                say(f"{name_of(source.folder)} is packed; its weights are unpacked to float32.")
             return ChosenWeights(source.folder, config, seeing=config.vision is not None)
         lora = LoraParameters(
             rank=DEFAULT_RANK if given.lora_rank is None else given.lora_rank,
