@@ -59,6 +59,11 @@ class AdapterFiles:
         """Numbers in all adapters."""
         return sum(info.num_items for info in self.tensors.values())
 
+    @property
+    def shapes(self) -> Shapes:
+        """The shape in memory of each value by name."""
+        return {name: _in_memory(info.shape) for name, info in self.tensors.items()}
+
     def load(self) -> dict[str, mx.array]:
         """The values by name, in the dtype of the file; CheckpointError for NaN and Inf."""
         arrays = load_arrays(self.folder / TENSORS)
@@ -80,6 +85,21 @@ def transposed(array: mx.array) -> mx.array:
     return array.swapaxes(-1, -2) if array.ndim == 3 else array
 
 
+def _in_memory(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *reversed(shape[1:])) if len(shape) == 3 else shape
+
+
+def require_adapter(folder: Path) -> None:
+    """CheckpointError where a path is no folder with the files of an adapter."""
+    expected = f"expected a folder with {CONFIG} and {TENSORS}"
+    if not os.path.isdir(folder):
+        got = "a file" if os.path.exists(folder) else "not found"
+        raise CheckpointError(f"{folder}: {got}, {expected}.")
+    for name in (CONFIG, TENSORS):
+        if not is_there(folder / name):
+            raise CheckpointError(f"{folder}: no {name}, {expected}; {REMEDY}.")
+
+
 def open_adapter(folder: str | Path, base: Path) -> AdapterFiles:
     """The adapter in `folder`, made for the checkpoint in `base`; no weight is read.
 
@@ -87,7 +107,7 @@ def open_adapter(folder: str | Path, base: Path) -> AdapterFiles:
     another model or another rank.
     """
     folder = Path(folder)
-    _require_folder(folder)
+    require_adapter(folder)
     section = Section(folder / CONFIG, read_object(folder / CONFIG))
     parameters = _parameters(section)
     _require_base(section, base)
@@ -129,16 +149,6 @@ def config_of(
         },
         OWN_KEY: {"base": identity(base)},
     }
-
-
-def _require_folder(folder: Path) -> None:
-    expected = f"expected a folder with {CONFIG} and {TENSORS}"
-    if not os.path.isdir(folder):
-        got = "a file" if os.path.exists(folder) else "not found"
-        raise CheckpointError(f"{folder}: {got}, {expected}.")
-    for name in (CONFIG, TENSORS):
-        if not is_there(folder / name):
-            raise CheckpointError(f"{folder}: no {name}, {expected}; {REMEDY}.")
 
 
 def _parameters(section: Section) -> LoraParameters:
