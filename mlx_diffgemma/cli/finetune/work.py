@@ -86,7 +86,11 @@ class Job:
             values,
             data.batches,
             recipe,
-            objective=Objective(course.grad_checkpoint, course.leave_one_out, course.reweighted),
+            objective=Objective(
+                checkpoint=course.grad_checkpoint,
+                leave_one_out=course.leave_one_out,
+                reweighted=course.reweighted,
+            ),
             valid=data.valid,
             keeper=keeper,
             resume=place.resume,
