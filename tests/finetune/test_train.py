@@ -11,7 +11,7 @@ from compare import assert_close
 from facts import assert_says, raises
 from training import RECIPE, Targets, distance, first_values, losses, run, run_small, same
 
-from mlx_diffgemma.errors import NumericsError, TrainingError
+from mlx_diffgemma.errors import FitError, NumericsError, TrainingError
 from mlx_diffgemma.finetune.objective import Batch
 from mlx_diffgemma.finetune.ranks import Ranks
 from mlx_diffgemma.finetune.recipe import Recipe
@@ -180,4 +180,18 @@ def test_a_lost_process_is_no_bug() -> None:
         losses(training)
     training.ranks = Ranks()
     assert training.ranks.lost(RuntimeError("a bug")) is None
-    assert Two().lost(RuntimeError("[malloc] cannot allocate")) is None
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Two()])
+def test_too_little_memory_keeps_the_step_before(tmp_path: Path, ranks: Ranks) -> None:
+    class Large(Targets):
+        def batch(self, step: int, part: int = 0) -> Batch:
+            if step == 4:
+                raise RuntimeError("[malloc] Unable to allocate 3 bytes")
+            return super().batch(step, part)
+
+    training = run(tmp_path / "out", batches=Large())
+    training.ranks = ranks
+    with raises(FitError, "step 5 ... out of memory; step 4 is kept ... size ... grad_checkpoint"):
+        losses(training)
+    assert run(tmp_path / "out", resume=True).state.step == 4

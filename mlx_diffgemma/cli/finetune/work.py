@@ -17,6 +17,7 @@ from ...finetune.recipe import Recipe
 from ...finetune.state import Keeper
 from ...finetune.train import Training, train
 from ...machine.dtypes import mlx_dtype
+from ...machine.memory import use_all_gpu_memory
 from ...model.memory import fit_check
 from ...text.tokenizer import load_tokenizer
 from ..answer.consent import ask_on_terminal
@@ -81,6 +82,7 @@ class Job:
             fit_check(source.folder, self.model.dtype)(0)
         with Bar("loading layers") as bar:
             trained, values = chosen.load(recipe.seed, bar)
+        use_all_gpu_memory()
         training = train(
             trained,
             values,
