@@ -6,22 +6,20 @@ Axes: L positions, C canvas positions.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..assets import TASKS, Task
 from ..checkpoint.config import ModelConfig
 from ..errors import DataError, Setting, SettingsError, counted
 from ..model.images import Placed, placed
 from ..text.exchange import Dialogue, Exchange, render_exchange
 from ..text.placeholders import Encoded
 from ..text.tokenizer import Tokenizer
-from .forms import Asking, read_form
+from .asking import ImageFile, asking_of
+from .forms import read_form
 from .lines import Line, Lines, data_file, named
-from .pictures import ImageFile, Pictures
 
 Progress = Callable[[int, int], None]
 """Is told the bytes of a file that have been read, and all it has."""
@@ -129,11 +127,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.eos = eos_of(self.tokenizer, self.config)
-        task = TASKS[self.config.task]() if self.config.task else None
-        self.pictures = Pictures(self.config.vision, task)
-        self.asking = Asking(
-            self.file.parent, self.pictures.open, partial(_as_task, task) if task else str
-        )
+        self.asking = asking_of(self.file.parent, self.config)
 
     def take(self, line: Line) -> None:
         """One more line."""
@@ -201,7 +195,7 @@ class _Reader:
 
     def _file(self, image: Placed) -> ImageFile:
         path = image.pixels.source.path or ""
-        return ImageFile(image.span, path, image.pixels.digest, self.pictures)
+        return ImageFile(image.span, path, image.pixels.digest, self.asking)
 
     def _too_long(self, example: Example, number: int) -> None:
         """Count it; cut or drop it where that was asked for."""
@@ -215,8 +209,3 @@ class _Reader:
         if canvases > 0:
             end = example.prompt + canvases * self.config.canvas_length
             self.taken.append(replace(example, ids=example.ids[:end].copy()))
-
-
-def _as_task(task: Task, text: str) -> str:
-    """A user's text as the engine asks it; nothing beside a picture stays nothing."""
-    return task.prepare(text) if text.strip() else text

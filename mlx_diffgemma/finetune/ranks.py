@@ -6,6 +6,8 @@ from itertools import accumulate
 
 import mlx.core as mx
 
+from ..errors import TrainingError, is_out_of_memory, one_line
+
 Arrays = Mapping[str, mx.array]
 
 
@@ -39,6 +41,15 @@ class Ranks:
             n: array if self.number == 0 else mx.zeros_like(array) for n, array in arrays.items()
         }
         return self._sum(sent)
+
+    def lost(self, error: RuntimeError) -> TrainingError | None:
+        """The error for a process that is gone; None where it was no such thing."""
+        if self.count == 1 or is_out_of_memory(error):
+            return None
+        return TrainingError(
+            f"process {self.number} of 0 to {self.count - 1} lost another one "
+            f"({one_line(error)}); see what that one said, then start all of them with --resume."
+        )
 
     def _sum(self, arrays: Arrays) -> dict[str, mx.array]:
         """Float32 arrays added up over the processes, in one message."""

@@ -8,7 +8,7 @@ cut off goes on as if it had not been.
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,10 @@ from .recipe import Recipe
 from .state import Keeper, State
 
 WINDOW, RECENT, SIGMAS = 50, 5, 3.0  # losses that a rise is measured against, those that rose
+
+
+Loss = Callable[[Trained, Values, Batch], Losses]
+"""What is minimised; see Objective."""
 
 
 class BatchSource(Protocol):
@@ -84,7 +88,7 @@ class Progress:
 class Training:
     """A run: iterate over it for its steps.
 
-    Leaving the iteration early saves the last finished step. valid: batches whose loss is taken now
+    Leaving the iteration early saves the last finished step; its folder is free then. valid: batches whose loss is taken now
     and then, without a gradient.
     """
 
@@ -92,7 +96,7 @@ class Training:
     state: State
     batches: BatchSource
     recipe: Recipe
-    objective: Objective = field(default_factory=Objective)
+    objective: Loss = field(default_factory=Objective)
     valid: Iterable[Batch] = ()
     keeper: Keeper | None = None
     ranks: Ranks = field(default_factory=Ranks)
@@ -106,10 +110,18 @@ class Training:
         try:
             while self.state.step < self.recipe.steps:
                 yield self._step()
+            self._finish()
         except (KeyboardInterrupt, GeneratorExit):
             self._finish()
             raise
-        self._finish()
+        except RuntimeError as error:
+            if (lost := self.ranks.lost(error)) is None:
+                raise
+            self._finish()
+            raise lost from error
+        finally:
+            if self.keeper:
+                self.keeper.close()
 
     def _step(self) -> Progress:
         began, step = time.perf_counter(), self.state.step + 1
@@ -168,7 +180,7 @@ class Training:
         if all(map(math.isfinite, found.values())):
             return
         name = next(name for name, number in found.items() if not math.isfinite(number))
-        what = "the gradients' norm" if name == "norm" else f"the {name}".removesuffix(" loss")
+        what = {"norm": "the gradients' norm", "loss": "the loss"}.get(name, f"the {name}'s loss")
         kept = self.keeper.last() if self.keeper else "nothing is saved"
         raise NumericsError(
             f"step {step:,}: {what} is {found[name]}, expected a finite number; {kept}; "
@@ -247,7 +259,7 @@ def train(
     batches: BatchSource,
     recipe: Recipe,
     *,
-    objective: Objective | None = None,
+    objective: Loss | None = None,
     valid: Iterable[Batch] = (),
     keeper: Keeper | None = None,
     resume: bool = False,
@@ -263,7 +275,10 @@ def train(
     if ranks.number:
         keeper = None
     found = keeper.open(resume=resume, overwrite=overwrite) if keeper else None
-    state = _shared(found or start, ranks)
+    try:
+        state = _shared(found or start, ranks)
+    except RuntimeError as error:
+        raise ranks.lost(error) or error from error
     return Training(
         trained,
         state,
@@ -283,7 +298,7 @@ def num_tokens(batch: Batch) -> int:
 
 
 def _differentiated(
-    objective: Objective, trained: Trained, values: Values, batch: Batch
+    objective: Loss, trained: Trained, values: Values, batch: Batch
 ) -> Iterator[tuple[str, mx.array]]:
     """The gradients by name, float32, and the losses as `loss/NAME`."""
 
