@@ -3,8 +3,8 @@
 
     python scripts/make_lesson_table.py FOLDER
 
-FOLDER holds lesson-before.json and lesson-after.json, the same with -ar of mode ar, and
-known-before.json and known-after.json, as scripts/finetune_demo leaves them.
+FOLDER holds lesson-before.json, lesson-after.json, known-before.json and known-after.json, as
+scripts/finetune_demo leaves them.
 """
 
 import argparse
@@ -36,19 +36,11 @@ def table(folder: Path) -> str:
 
 
 def rows_of(folder: Path) -> Iterator[tuple[str, ...]]:
-    """The rows: the lesson by steps and in mode ar, then all else that the model knows."""
-    for name, label in (
-        ("lesson", "lesson"),
-        ("lesson-{}-ar", "lesson"),
-        ("known", "known skills"),
-    ):
-        pattern = name if "{}" in name else f"{name}-{{}}"
-        before, after = (totals(folder / f"{pattern.format(when)}.json") for when in TIMES)
+    """The rows: the lesson in every way, then all else that the model knows."""
+    for name in ("lesson", "known"):
+        before, after = (totals(folder / f"{name}-{when}.json") for when in ("before", "after"))
         for one, other in zip(before, after, strict=True):
-            yield cells(f"{label}, {way(one)}", one, other)
-
-
-TIMES = ("before", "after")
+            yield cells(f"{name}, {way(one)}", one, other)
 
 
 def totals(path: Path) -> list[Row]:
