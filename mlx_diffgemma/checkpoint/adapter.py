@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import CheckpointError, brief, shown
 from ..machine.dtypes import FLOATS
 from .config import OWN_KEY, read_config
-from .files import is_there, read_object, whole
+from .files import MANIFEST, is_there, read_object, read_optional, whole
 from .layout import DECODER, Shapes, matrix_shapes
 from .places import Section
 from .shards import TensorInfo, read_header
@@ -34,7 +34,7 @@ SPELLING = re.compile(r"(model\.)?(decoder|encoder\.language_model|encoder)\.")
 
 @dataclass(frozen=True)
 class LoraParameters:
-    """What adapter_config.json says of all adapters; scale is a plain factor."""
+    """The numbers that adapter_config.json has for all adapters; scale is a plain factor."""
 
     rank: int
     scale: float
@@ -119,9 +119,11 @@ def open_adapter(folder: str | Path, base: Path) -> AdapterFiles:
 def identity(base: Path) -> str:
     """A hash that tells a trained network from another of the same sizes, however it is packed.
 
-    It is that of its norms before attention and at the end, in bfloat16: no packing touches them.
+    It is that of its norms before attention and at the end, in bfloat16, which no packing touches,
+    and of the adapters that were fused into its weights.
     """
     stored, digest = StoredTensors(base, read_config(base)), sha256()
+    digest.update("".join(fused_adapters(base)).encode())
     layers = range(len(stored.config.text.layers))
     files: dict[Path, dict[str, mx.array]] = {}
     for at in (*(f"{DECODER}.layers.{n}.input_layernorm" for n in layers), f"{DECODER}.norm"):
@@ -131,6 +133,12 @@ def identity(base: Path) -> str:
         rounded = files[info.file].pop(info.name).astype(mx.bfloat16).view(mx.uint16)
         digest.update(np.asarray(rounded).astype("<u2").tobytes())
     return digest.hexdigest()
+
+
+def fused_adapters(base: Path) -> list[str]:
+    """The hashes of the adapters that were fused into a checkpoint's weights, in order."""
+    listed = read_optional(base / MANIFEST).get("adapters") or []
+    return [str(key) for key in listed] if isinstance(listed, list) else []
 
 
 def config_of(

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapting import write_adapter
 from pages import ROOT, table
 
+from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.conversation.reply import ImageInfo, VideoInfo
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.denoise.checks import checks as denoise_checks
@@ -143,6 +145,16 @@ def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:
     check(result, CONVERT)
     check(checked, VERIFY)
     check(json.loads(run("convert", "--verify", "out", "--json")), VERIFY)
+    manifest = json.loads(Path("out/conversion.json").read_text())
+    check(manifest, "## `conversion.json` in a converted folder")
+
+
+def test_a_fused_folder(run: Run, clone: Path) -> None:
+    base = embedded_folder("tiny-sudoku")
+    assert base is not None
+    write_adapter(Path("adapter"), base, ["router"])
+    fusing = ("fuse", "--model", "tiny-sudoku", "--adapter", "adapter", "out")
+    check(json.loads(run(*fusing, "--check", "--json")), "## `fuse --json`")
     manifest = json.loads(Path("out/conversion.json").read_text())
     check(manifest, "## `conversion.json` in a converted folder")
 
