@@ -170,12 +170,9 @@ class Keeper:
 
     def last(self) -> str:
         """The last saved state, for a message."""
-        steps = self.steps()
-        return (
-            f"the state of step {steps[-1]:,} is kept in {self._place(steps[-1])}"
-            if steps
-            else ("no state was saved yet")
-        )
+        if steps := self.steps():
+            return f"the state of step {steps[-1]:,} is kept in {self._place(steps[-1])}"
+        return "no state was saved yet"
 
     def _place(self, step: int) -> Path:
         return self.out / STATES / f"{step:06}"
@@ -208,9 +205,15 @@ class Keeper:
                 raise self._failed(error) from error
 
     def _begin(self) -> None:
-        for name in (STATES, METRICS, RUN):
-            _remove(self.out / name)
+        """Take away what an earlier run left, its weights for use too, and say which run this is.
+
+        OUT/run.json is replaced last: until then the folder is still the earlier run's.
+        """
+        states = list(_folders(self.out / STATES))
+        written = {file.name for folder in states for file in folder.iterdir()} - {STATE, ARRAYS}
         try:
+            for name in (METRICS, STATES, *written):
+                _remove(self.out / name)
             replace_file(self.out / RUN, json_bytes(dict(self.identity), indent=2))
         except OSError as error:
             raise self._failed(error) from error

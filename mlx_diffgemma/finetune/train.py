@@ -7,7 +7,6 @@ cut off goes on as if it had not been.
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +23,7 @@ from .parameters import Trained, Values
 from .ranks import Ranks
 from .recipe import Recipe
 from .state import Keeper, State
-
-WINDOW, RECENT, SIGMAS = 50, 5, 3.0  # losses that a rise is measured against, those that rose
-
+from .watch import Watch
 
 Loss = Callable[[Trained, Values, Batch], Losses]
 """What is minimised; see Objective."""
@@ -103,8 +100,7 @@ class Training:
     ranks: Ranks = field(default_factory=Ranks)
     since_saved: list[float] = field(default_factory=list)
     last_valid: float | None = None
-    losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW + RECENT))
-    quiet_until: int = 0
+    watch: Watch = field(default_factory=Watch)
     saved_step: int = -1
 
     def __iter__(self) -> Generator[Progress]:
@@ -201,23 +197,10 @@ class Training:
         )
 
     def _watched(self, step: int, loss: float) -> str | None:
-        """A warning where the last losses are far above those before; once a window."""
-        self.losses.append(loss)
-        if len(self.losses) < WINDOW + RECENT or step < self.quiet_until:
-            return None
-        before, recent = np.array(self.losses)[:-RECENT], np.array(self.losses)[-RECENT:]
-        limit = before.mean() + SIGMAS * before.std()
-        if recent.mean() <= limit:
-            return None
-        self.quiet_until = step + WINDOW
-        kept = (
-            f"; the best state is step {self.state.best_step:,}'s" if self.state.best_step else ""
-        )
-        return (
-            f"the loss rises: {recent.mean():.3f} over the last {RECENT} steps, against "
-            f"{before.mean():.3f} with a deviation of {before.std():.3f} over the {WINDOW} "
-            f"before{kept}."
-        )
+        """A warning where the loss rises, with the state to go back to."""
+        said, best = self.watch(step, loss), self.state.best_step
+        kept = f"; the best state is that of step {best:,}" if best else ""
+        return said and f"{said}{kept}."
 
     def _validated(self, step: int) -> float | None:
         every = self.recipe.valid_every or self.recipe.save_every

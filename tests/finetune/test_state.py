@@ -181,6 +181,15 @@ def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert keeper.steps() == []
 
 
+def test_nothing_of_a_replaced_run_stays_but_what_is_not_its_own(tmp_path: Path) -> None:
+    losses(run_small(tmp_path, Recipe(steps=1)))
+    (tmp_path / "letter.txt").write_text("Dear")
+    keeper = Keeper(tmp_path)
+    keeper.open(overwrite=True)
+    keeper.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["letter.txt", "run.json"]
+
+
 @pytest.mark.parametrize("more", [{}, {"resume": True}, {"overwrite": True}])
 def test_a_foreign_folder_is_left_alone(tmp_path: Path, more: dict[str, bool]) -> None:
     (tmp_path / "letter.txt").write_text("Dear")

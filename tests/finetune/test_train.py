@@ -15,7 +15,7 @@ from mlx_diffgemma.errors import FitError, NumericsError, TrainingError
 from mlx_diffgemma.finetune.objective import Batch
 from mlx_diffgemma.finetune.ranks import Ranks
 from mlx_diffgemma.finetune.recipe import Recipe
-from mlx_diffgemma.finetune.train import WINDOW, num_tokens
+from mlx_diffgemma.finetune.train import num_tokens
 
 # --- a step
 
@@ -90,17 +90,13 @@ def test_numbers_that_are_not_finite_end_the_run(tmp_path: Path, level: float, f
     assert training.keeper.steps() == [3, 6]
 
 
-def test_a_rising_loss_is_said_once_a_window() -> None:
-    rising = {step: (0.0 if step < 60 else 5.0) for step in range(115)}
-    recipe = Recipe(steps=115, lr=1e-6, warmup=0)
-    warned = [each for each in run(recipe=recipe, batches=Targets(rising)) if each.warning]
-    assert [each.step for each in warned] == [61]
-    assert_says(warned[0].warning, "5 steps ... 50")
-
-
-def test_noise_is_no_rise() -> None:
-    recipe = Recipe(steps=2 * WINDOW, lr=1e-6)
-    assert not any(each.warning for each in run(recipe=recipe))
+def test_a_rising_loss_is_a_warning_with_the_best_state(tmp_path: Path) -> None:
+    rising = Targets({step: (0.0 if step < 55 else 5.0) for step in range(60)})
+    recipe = Recipe(steps=60, lr=1e-6, warmup=0)
+    warned = [each for each in run(tmp_path / "out", recipe, batches=rising) if each.warning]
+    assert [each.step for each in warned] == [56]
+    assert_says(warned[0].warning, "5 steps ... 50 before ... step")
+    assert warned[0].to_json()["warning"] == warned[0].warning
 
 
 # --- a run gone on with
