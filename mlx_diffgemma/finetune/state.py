@@ -38,7 +38,8 @@ Writer = Callable[[Path, Values], None]
 class State:
     """A run after `step` steps; nothing else decides how it goes on.
 
-    score: of the best state so far, lower is better; lowest: the lowest loss of a step.
+    score: of the best state so far, lower is better; lowest: the lowest loss of a step; valid: the
+    last one on other examples.
     """
 
     step: int
@@ -48,6 +49,7 @@ class State:
     best_step: int | None = None
     score: float | None = None
     lowest: float | None = None
+    valid: float | None = None
 
     @property
     def result(self) -> Values:
@@ -65,7 +67,7 @@ class State:
     @property
     def numbers(self) -> dict[str, Any]:
         """All but the arrays."""
-        names = "step", "best_step", "score", "lowest"
+        names = "step", "best_step", "score", "lowest", "valid"
         return {name: getattr(self, name) for name in names}
 
     def with_arrays(self, arrays: Values) -> "State":

@@ -76,6 +76,21 @@ def test_the_loss_on_other_examples_is_taken_without_a_step() -> None:
     assert progress[-1].valid_loss == pytest.approx(float(expected))
 
 
+def test_the_best_state_is_that_of_the_lowest_loss_on_other_examples(tmp_path: Path) -> None:
+    """Between two of those losses the last one counts, in a resumed run too."""
+    recipe = replace(RECIPE, valid_every=4, save_every=1)
+    batch = Targets().batch(77)
+    whole = run(tmp_path / "whole", recipe, valid=[batch])
+    valid = {each.step: each.valid_loss for each in whole if each.valid_loss is not None}
+    cut = run(tmp_path / "cut", recipe, valid=[batch])
+    with closing(iter(cut)) as steps:
+        assert [next(steps).step for _ in range(6)][-1] == 6
+    again = run(tmp_path / "cut", recipe, valid=[batch], resume=True)
+    losses(again)
+    assert whole.state.numbers == again.state.numbers
+    assert valid[whole.state.best_step] == whole.state.score == min(valid.values())
+
+
 # --- what stops or warns
 
 
