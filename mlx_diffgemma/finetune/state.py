@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from ..convert.hashing import hash_file
 from ..convert.write import write_arrays
-from ..errors import Setting, TrainingError, brief, counted
+from ..errors import Setting, TrainingError, brief, counted, one_line
 from ..machine.files import WholeFolder, json_bytes, parse_json, read_json, replace_file
 from .parameters import Values
 
@@ -26,6 +26,8 @@ STATE, ARRAYS = "state.json", "training.safetensors"
 KEPT = 2  # states beside the best one
 MOST_NAMED = 3  # of the differences from a run that is to be resumed
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
+
+BROKEN = OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError
 
 Identity = Mapping[str, Any]
 """What two runs have alike where one continues the other: model, data, recipe, trained modules."""
@@ -227,8 +229,9 @@ class Keeper:
         for step in reversed(self.steps()):
             try:
                 state = _read(self._place(step))
-            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-                self.notes.append(f"the state of step {step:,} is broken ({error}): left out.")
+            except BROKEN as error:
+                said = one_line(error)
+                self.notes.append(f"the state of step {step:,} is broken ({said}): left out.")
                 continue
             self._cut_metrics(state.step)
             self.notes.append(f"going on after step {state.step:,}.")
@@ -295,6 +298,8 @@ def _read(folder: Path) -> State:
     for name, record in content.pop("files").items():
         if vars(hash_file(folder / name)) != record:
             raise ValueError(f"{name} is not what was written")
+    if content["step"] != int(folder.name):
+        raise ValueError(f"{STATE} is of step {brief(content['step'])}")
     arrays = mx.load(str(folder / ARRAYS))
     assert isinstance(arrays, dict)
     mx.eval(arrays)  # before the folder is removed
