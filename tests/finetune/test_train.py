@@ -1,8 +1,10 @@
 """The loop: what a step is, parts and processes, what stops a run, and a run gone on with."""
 
 import math
+import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,7 +14,9 @@ from facts import assert_says, raises
 from training import RECIPE, Targets, distance, first_values, losses, run, run_small, same
 
 from mlx_diffgemma.errors import FitError, NumericsError, TrainingError
+from mlx_diffgemma.finetune import chosen
 from mlx_diffgemma.finetune.objective import Batch
+from mlx_diffgemma.finetune.parameters import TrainedAdapters
 from mlx_diffgemma.finetune.ranks import Ranks
 from mlx_diffgemma.finetune.recipe import Recipe
 from mlx_diffgemma.finetune.train import num_tokens
@@ -159,6 +163,19 @@ def test_a_network_too_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert (tmp_path / "cut" / "adapters.safetensors").read_bytes() == (
         tmp_path / "whole" / "adapters.safetensors"
     ).read_bytes()
+
+
+def test_the_form_for_a_gpu_trains_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the loop needs numpy: MLX's operations alone take the same steps."""
+    recipe = Recipe(steps=3, lr=1e-2, optimizer="muon")
+    expected = losses(run_small(tmp_path / "host", recipe))
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu"):
+            monkeypatch.setattr(module, "on_gpu", lambda: True)
+    monkeypatch.setattr(chosen, "TrainedAdapters", partial(TrainedAdapters, packed=True))
+    found = losses(run_small(tmp_path / "gpu", recipe))
+    assert found != expected
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 # --- several processes
