@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..checkpoint.config import MODEL_TYPE
-from ..checkpoint.files import read_object
+from ..checkpoint.files import MANIFEST, read_object
 from ..checkpoint.hub import nearest_folder
 from ..errors import CheckpointError, ConvertError, one_line
 from ..model.memory import sized
 from ..version import __version__
 from .pack import mlx_version
 from .plan import Plan
-from .state import MANIFEST, Workspace, partial_folder
+from .state import Workspace, partial_folder
 from .write import shard_header
 
 SMALL_FILES_ROOM = 64_000_000  # tokenizer, config and the like
@@ -127,6 +127,9 @@ def fingerprint(plan: Plan) -> str:
     stats = {file.name: file.stat() for file in plan.source.files}
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
     shards = [[asdict(output) for output in outputs] for outputs in plan.shard_outputs]
-    sources = [(e.source, asdict(e.unpacking) if e.unpacking else None) for e in plan.entries]
-    everything = [__version__, mlx_version(), asdict(plan.recipe), files, shards, sources]
+    sources = [
+        (e.source, asdict(e.unpacking) if e.unpacking else None, e.added.key if e.added else None)
+        for e in plan.entries
+    ]
+    everything = [__version__, mlx_version(), plan.recipe.told, files, shards, sources]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()

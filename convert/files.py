@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.adapter import fused_adapters
 from ..checkpoint.config import DTYPE_KEYS, FULL, SLIDING
 from ..checkpoint.files import is_there, read_object
 from ..checkpoint.quantization import KEYS as QUANTIZATION
@@ -89,7 +90,8 @@ def manifest(
             "format": MANIFEST_FORMAT,
             "made_by": {"mlx-diffgemma": __version__, "mlx": mlx_version()},
             "source": {"id": source.name, "revision": source.revision, "files": _listed(sources)},
-            "recipe": asdict(plan.recipe),
+            "recipe": plan.recipe.told,
+            "adapters": _adapters(plan),
             "tensor_count": len(plan.outputs),
             "tensor_bytes": plan.tensor_bytes,
             "dropped": list(plan.dropped),
@@ -124,6 +126,12 @@ def _index(plan: Plan, shard_names: list[str]) -> dict[str, Any]:
         "metadata": {"total_size": plan.tensor_bytes},
         "weight_map": dict(sorted(where.items())),
     }
+
+
+def _adapters(plan: Plan) -> list[str]:
+    """Hashes of the adapters in the target's weights: those in the source's, and new ones."""
+    new = {entry.added.key for entry in plan.entries if entry.added}
+    return [*fused_adapters(plan.source.folder), *sorted(new)]
 
 
 def _listed(records: Mapping[str, FileRecord]) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
-"""One decoder pass over a fixed canvas, and one of the vision tower over a fixed image.
+"""Passes over a fixed prompt and canvas, and one of the vision tower over a fixed image.
 
 A single layer is in memory at a time, so that a source three times as large as the memory can be
 compared with the folder made from it.
 Axes: L prompt positions, C canvas positions, V vocabulary, H hidden size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,12 @@ from ..checkpoint.config import ModelConfig, read_config
 from ..checkpoint.tensors import Tensors
 from ..checkpoint.vision import VisionConfig
 from ..images.pixels import POOL, SIDE, Pixels, Source
+from ..model.adapters import LAYERS, Adapters, adapted_conditioning, adapted_layer
 from ..model.attention import CAUSAL
+from ..model.blocks import Layer
 from ..model.cache import LayerCache
 from ..model.elementwise import softcap
+from ..model.text import Progress
 from ..model.vision import VisionLayer
 from ..model.weights import build_ends, build_layer, build_vision
 
@@ -40,23 +43,30 @@ class Distance:
     positions: int
 
 
-def first_step_log_probabilities(
-    folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Rows:
+@dataclass(frozen=True)
+class Logits:
+    """Logits of the encoder [L, V], and of a canvas [C, V] without and with a soft embedding."""
+
+    encoder: Rows
+    decoder: Rows
+    conditioned: Rows
+
+
+def first_step_log_probabilities(folder: Path, progress: Progress = lambda d, t: None) -> Rows:
     """log p [C, V] of a canvas's first step, with activations in float32."""
-    config = read_config(folder)
-    tensors = Tensors(folder, config, mx.float32)
-    x, y = _below_layers(tensors)
-    num_layers = len(config.text.layers)
-    mx.clear_cache()
-    for number in range(num_layers):
-        x, y = _through_layer(tensors, number, x, y)
-        mx.clear_cache()
-        progress(number + 1, num_layers)
-    rows = np.asarray(_above_layers(folder, config, y)).astype(np.float64)
+    _, canvas = _hidden(folder, {}, progress, conditioned=False)
+    (rows,) = _above_layers(folder, [canvas])
     shifted = rows - rows.max(axis=-1, keepdims=True)
     normed: Rows = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normed
+
+
+def pass_logits(folder: Path, adapters: Adapters, progress: Progress = lambda d, t: None) -> Logits:
+    """Logits of both passes, with activations in float32; the soft embedding is that of fixed ids.
+
+    adapters: applied to each layer, in float32.
+    """
+    return Logits(*_above_layers(folder, _hidden(folder, adapters, progress, conditioned=True)))
 
 
 def image_features(folder: Path) -> Rows | None:
@@ -97,39 +107,62 @@ def _ids(config: ModelConfig) -> tuple[mx.array, mx.array]:
     return mx.array(ids[None, :length]), mx.array(ids[None, length:])
 
 
-def _below_layers(tensors: Tensors) -> tuple[mx.array, mx.array]:
-    """Inputs of the first layer, evaluated: prompt [1, L, H] and canvas [1, C, H].
+def _hidden(
+    folder: Path, adapters: Adapters, progress: Progress, *, conditioned: bool
+) -> list[mx.array]:
+    """Outputs [1, L or C, H] of the last layer: prompt, canvas, and the canvas `conditioned`."""
+    tensors = Tensors(folder, read_config(folder), mx.float32)
+    hidden = _below_layers(tensors, adapters, conditioned)
+    num_layers = len(tensors.config.text.layers)
+    mx.clear_cache()
+    for number in range(num_layers):
+        layer = adapted_layer(build_layer(tensors, number), f"{LAYERS}.{number}", adapters)
+        hidden = _through_layer(tensors, layer, hidden)
+        del layer
+        mx.clear_cache()
+        progress(number + 1, num_layers)
+    return hidden
+
+
+def _below_layers(tensors: Tensors, adapters: Adapters, conditioned: bool) -> list[mx.array]:
+    """Inputs of the first layer, evaluated: prompt [1, L, H] and canvases [1, C, H].
 
     The embedding table is let go: as large as a layer, the head reads it again.
     """
     embedding, conditioning, _ = build_ends(tensors)
     prompt, canvas = _ids(tensors.config)
-    x = embedding.lookup(prompt)
-    y = conditioning(embedding.lookup(canvas), None)
-    mx.eval(x, y)
-    return x, y
+    inputs = [embedding.lookup(prompt), conditioning(embedding.lookup(canvas), None)]
+    if conditioned:
+        soft = embedding.lookup(canvas[:, ::-1])
+        with_adapters = adapted_conditioning(conditioning, adapters)
+        inputs.append(with_adapters(embedding.lookup(canvas), soft))
+    mx.eval(inputs)
+    return inputs
 
 
-def _above_layers(folder: Path, config: ModelConfig, y: mx.array) -> mx.array:
-    """Softcapped logits [C, V] of the last layer's output y [1, C, H], evaluated."""
+def _above_layers(folder: Path, hidden: list[mx.array]) -> list[Rows]:
+    """Softcapped logits [L or C, V] of the last layer's outputs [1, L or C, H]."""
+    config = read_config(folder)
     embedding, _, final_norm = build_ends(Tensors(folder, config, mx.float32))
-    hidden = mx.fast.rms_norm(y, final_norm, config.text.rms_norm_eps)
-    logits = softcap(embedding.head(hidden), config.text.final_logit_softcapping)[0]
-    mx.eval(logits)
-    return logits
+    rows = []
+    for each in hidden:
+        normed = mx.fast.rms_norm(each, final_norm, config.text.rms_norm_eps)
+        logits = softcap(embedding.head(normed), config.text.final_logit_softcapping)[0]
+        rows.append(np.asarray(logits).astype(np.float64))
+    return rows
 
 
-def _through_layer(
-    tensors: Tensors, number: int, x: mx.array, y: mx.array
-) -> tuple[mx.array, mx.array]:
-    """Outputs of layer `number`, evaluated: prompt x [1, L, H] and canvas y [1, C, H]."""
-    config = tensors.config.text.layers[number]
-    layer = build_layer(tensors, number)
+def _through_layer(tensors: Tensors, layer: Layer, hidden: list[mx.array]) -> list[mx.array]:
+    """Outputs of a layer, evaluated, for the prompt [1, L, H] and canvases behind it."""
+    prompt, *canvases = hidden
+    config = layer.attention.layer
     cache = LayerCache(tensors.config.text.sliding_window if config.sliding else None)
-    length = x.shape[1]
+    length = prompt.shape[1]
     like = (config.num_key_value_heads, config.head_dim, tensors.dtype)
-    cache.make_room(0, length + y.shape[1], like, 0)
-    x = layer.encode(x, cache, 0, CAUSAL)
-    y = layer.decode(y, cache, length)
-    mx.eval(x, y)
-    return x, y
+    cache.make_room(0, length + canvases[0].shape[1], like, 0)
+    outputs = [layer.encode(prompt, cache, 0, CAUSAL)]
+    mx.eval(outputs)
+    for canvas in canvases:
+        outputs.append(layer.decode(canvas, cache, length))
+        mx.eval(outputs)
+    return outputs

@@ -5,9 +5,10 @@ target tensors, each of those becomes an entry, and entries fill shards. All tha
 names, shapes and dtypes is found on the way, before a number is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from ..checkpoint.quantization import QuantizationConfig
 from ..errors import CheckpointError
@@ -16,7 +17,7 @@ from ..model.work import packed_bits, token_work, total
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint
-from .table import Entry, Output, make_entry
+from .table import Added, Entry, Output, make_entry, module_of
 
 MAX_SHARD_BYTES = 5_000_000_000
 HEADER_SHARE = 1000  # a thousandth of a shard is left for its header
@@ -91,11 +92,15 @@ def make_plan(
     *,
     requantize: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    added: Mapping[str, Added] = MappingProxyType({}),
 ) -> Plan:
-    """The plan for `source`; CheckpointError names a tensor that cannot be converted, and why."""
+    """The plan for `source`; CheckpointError names a tensor that cannot be converted, and why.
+
+    added: numbers to add to those of a module, by its path.
+    """
     _refuse_packed_twice(source, requantize)
     bound, dropped = bind(source)
-    entries = [make_entry(source, recipe, one) for one in bound]
+    entries = [make_entry(source, recipe, one, added.get(module_of(one.name))) for one in bound]
     _refuse_mixed_dtypes(source, entries)
     return Plan(source, recipe, _shards(entries, max_shard_bytes), dropped)
 

@@ -5,11 +5,12 @@ name says, and keeps embedding, attention, dense MLP and router at 8-bit affine 
 Source: mlx-vlm 0.7.10, `models/diffusion_gemma` (quant_predicate) and `quantize_model`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..checkpoint.quantization import MODES, QuantizationConfig
+from ..checkpoint.tensors import StoredTensors
 from ..errors import Setting, SettingsError, brief
 from .layout import VISION_PROJECTION, VISION_TOWER
 
@@ -68,6 +69,43 @@ class Recipe:
         if ".mlp." in module:
             return self.mlp
         return self.kept if is_kept(module) else self.default
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The recipe for a manifest: the packing of each part by its name, None where plain."""
+        told = {each.name: getattr(self, each.name) for each in fields(Recipe)}
+        return {
+            name: vars(value) if isinstance(value, QuantizationConfig) else value
+            for name, value in told.items()
+        }
+
+
+@dataclass(frozen=True)
+class StoredRecipe(Recipe):
+    """The packing that a folder has: each module keeps its own. Parts stand for one module each."""
+
+    of: Callable[[str], QuantizationConfig | None]
+
+    def packing(self, name: str, shape: tuple[int, ...]) -> QuantizationConfig | None:
+        """The packing that the folder has of a tensor; None for plain numbers."""
+        module = name.removesuffix(".weight")
+        return None if module == name else self.of(module)
+
+
+def stored_recipe(source: StoredTensors) -> StoredRecipe:
+    """The recipe under which a folder stays as it is packed."""
+    of, layer = source.packing, "model.decoder.layers.0"
+    return StoredRecipe(
+        name="keep",
+        default=source.config.quantization.default if source.config.quantization else None,
+        embedding=of("model.decoder.embed_tokens"),
+        attention=of(f"{layer}.self_attn.q_proj"),
+        mlp=of(f"{layer}.mlp.gate_proj"),
+        experts=of(f"{layer}.experts.down_proj"),
+        kept=of(f"{layer}.router.proj"),
+        embed_vision=of(VISION_PROJECTION) is not None,
+        of=of,
+    )
 
 
 def is_kept(module: str) -> bool:

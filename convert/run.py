@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.config import read_config
-from ..checkpoint.files import is_there
+from ..checkpoint.files import MANIFEST, is_there
 from ..errors import ConvertError
 from ..machine.memory import peak_memory
 from ..model.text import Progress
@@ -18,7 +18,7 @@ from .files import manifest, small_files
 from .hashing import BackgroundHasher
 from .plan import Plan
 from .read import RowReader
-from .state import MANIFEST, Workspace, unfinished_shards
+from .state import Workspace, unfinished_shards
 from .transfer import small_cache, transfer
 from .write import ShardWriter, write_synced
 

@@ -18,13 +18,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..checkpoint.files import read_object
+from ..checkpoint.files import MANIFEST, read_object
 from ..errors import CheckpointError, ConvertError
 from ..machine.files import part_name
 from .hashing import FileRecord, hash_file
 from .write import write_synced
 
-STATE, MANIFEST = "unfinished.json", "conversion.json"
+STATE = "unfinished.json"
 AT_FDCWD = {"linux": -100, "darwin": -2}
 # Answers of network and foreign file systems that know no locks, or do not sync folders.
 NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)

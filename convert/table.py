@@ -3,6 +3,9 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
 
 from ..checkpoint.quantization import QuantizationConfig
 from ..machine.dtypes import FLOATS, ITEM_BYTES
@@ -27,6 +30,19 @@ class Output:
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
+class Added(Protocol):
+    """Numbers that are added to a tensor's; key: differs where the numbers do."""
+
+    @property
+    def key(self) -> str:
+        """A text that stands for the numbers."""
+        ...
+
+    def rows(self, first: int, count: int) -> mx.array:
+        """Rows [count, width] from `first` on, float32, of the tensor with all rows in one axis."""
+        ...
+
+
 @dataclass(frozen=True)
 class Entry:
     """A tensor of the target: the tensors of the source that make it, and how it is stored.
@@ -43,6 +59,12 @@ class Entry:
     packing: QuantizationConfig | None
     wanted: QuantizationConfig | None  # the recipe's packing, whether or not its groups fit
     outputs: tuple[Output, ...]
+    added: Added | None = None
+
+    @property
+    def is_copied(self) -> bool:
+        """True where stored rows stay as they are: a packing that stays is not made anew."""
+        return self.packing == self.unpacking and self.added is None
 
     @property
     def inputs(self) -> list[tuple[tuple[str, ...], str]]:
@@ -59,7 +81,7 @@ class Entry:
 
     @property
     def module(self) -> str:
-        return self.name.removesuffix(".weight")
+        return module_of(self.name)
 
     @property
     def num_rows(self) -> int:
@@ -76,7 +98,14 @@ class Entry:
         return self.num_rows * self.row_bytes
 
 
-def make_entry(source: SourceCheckpoint, recipe: Recipe, bound: Bound) -> Entry:
+def module_of(name: str) -> str:
+    """The path of the module that a tensor is the weight of."""
+    return name.removesuffix(".weight")
+
+
+def make_entry(
+    source: SourceCheckpoint, recipe: Recipe, bound: Bound, added: Added | None = None
+) -> Entry:
     """The entry of one tensor; CheckpointError for sources of another shape or dtype."""
     unpacking = source.packing(bound.name.removesuffix(".weight"))
     dtype = _checked_dtype(source, bound, unpacking)
@@ -91,6 +120,7 @@ def make_entry(source: SourceCheckpoint, recipe: Recipe, bound: Bound) -> Entry:
         packing=packing,
         wanted=wanted,
         outputs=tuple(packed_outputs(bound.name, dtype, bound.shape, packing)),
+        added=added,
     )
 
 

@@ -14,7 +14,7 @@ from ..machine.dtypes import FLOATS, mlx_dtype
 from .pack import pack, to_array, to_bytes
 from .plan import BLOCK_BYTES
 from .read import Block, RowReader
-from .table import Entry
+from .table import Added, Entry
 from .write import ShardWriter
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ def transfer(shard: tuple[Entry, ...], reader: RowReader, writer: ShardWriter) -
     every = (block for entry in shard for block in read_entry(entry, reader))
     with ThreadPoolExecutor(1, "read") as thread:
         for entry, first, blocks in _ahead(every, thread):
-            weight, *others = converted(entry, blocks)
+            weight, *others = converted(entry, first, blocks)
             writer.write(weight)
             held.append(others)
             rows = len(blocks[0])
@@ -37,15 +37,22 @@ def transfer(shard: tuple[Entry, ...], reader: RowReader, writer: ShardWriter) -
             yield rows * entry.row_bytes
 
 
-def converted(entry: Entry, blocks: list[Block]) -> list[memoryview]:
-    """The rows of each of the entry's outputs, as bytes."""
-    if entry.packing == entry.unpacking:  # plain stays plain; a packing that stays is not made anew
+def converted(entry: Entry, first: int, blocks: list[Block]) -> list[memoryview]:
+    """The rows of each of the entry's outputs, from row `first` on, as bytes."""
+    if entry.is_copied:
         return [block.data.cast("B") for block in blocks]
     numbers = read_numbers(entry, blocks)
+    if entry.added:
+        numbers = with_added(entry.added, first, numbers).astype(numbers.dtype)
     if entry.packing is None:
         mx.eval(numbers)
         return [to_bytes(numbers)]
     return [to_bytes(part) for part in pack(numbers, entry.packing)]
+
+
+def with_added(added: Added, first: int, numbers: mx.array) -> mx.array:
+    """Rows from `first` on with what is added to them, float32."""
+    return numbers.astype(mx.float32) + added.rows(first, len(numbers))
 
 
 def read_numbers(entry: Entry, blocks: list[Block]) -> mx.array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.files import is_there, read_object
+from ..checkpoint.files import MANIFEST, is_there, read_object
 from ..errors import ConvertError
 from ..model.weights import check_network
 from .compare import PartError, compare_weights
@@ -20,7 +20,6 @@ from .passes import Distance, Rows, distance, first_step_log_probabilities, imag
 from .plan import Plan, make_plan
 from .quantize import RecipeOptions, make_recipe
 from .read import open_checkpoint
-from .state import MANIFEST
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
 
@@ -57,12 +56,12 @@ def verify(
     rounding; CheckpointError where the folder would not load.
     """
     hashed = check_hashes(folder, progress)
-    plan = _as_stored(folder)
+    plan = as_stored(folder)
     check_network(folder, plan.source.config).finish()
     parts: tuple[PartError, ...] = ()
     if against is not None:
         parts = compare_weights(
-            plan, _as_stored(against), lambda done, total: progress("comparing", done, total)
+            plan, as_stored(against), lambda done, total: progress("comparing", done, total)
         )
     ours = _log_probabilities(folder, "running the decoder", progress)
     decoder = None
@@ -107,7 +106,7 @@ def _manifest_files(folder: Path) -> list[dict[str, Any]]:
     return files
 
 
-def _as_stored(folder: Path) -> Plan:
+def as_stored(folder: Path) -> Plan:
     """A plan that would unpack all tensors of a folder: their names and shapes are checked."""
     return make_plan(open_checkpoint(folder), make_recipe(RecipeOptions("none")), requantize=True)
 

@@ -147,9 +147,12 @@ def parameters(function: object) -> list[str]:
     [
         (
             "load",
-            ["model", "dtype=", "*", "offline=", "force=", "consent=", "progress=", "choices="],
+            [
+                *("model", "dtype=", "*", "offline=", "force=", "consent=", "progress="),
+                *("choices=", "adapter="),
+            ],
         ),
-        ("load_model", ["folder", "dtype="]),
+        ("load_model", ["folder", "dtype=", "adapter="]),
         ("Model.encode", ["self", "tokens", "prefix=", "*", "images=", "chunk=", "progress="]),
         ("Model.image_features", ["self", "images"]),
         ("Model.decode", ["self", "canvas", "prefix", "soft="]),

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import CheckpointError, brief, shown
 from ..machine.dtypes import FLOATS
 from .config import OWN_KEY, read_config
-from .files import is_there, read_object, whole
+from .files import MANIFEST, is_there, read_object, read_optional, whole
 from .layout import DECODER, Shapes, matrix_shapes
 from .places import Section
 from .shards import TensorInfo, read_header
@@ -34,7 +34,7 @@ SPELLING = re.compile(r"(model\.)?(decoder|encoder\.language_model|encoder)\.")
 
 @dataclass(frozen=True)
 class LoraParameters:
-    """What adapter_config.json says of all adapters; scale is a plain factor."""
+    """The numbers that adapter_config.json has for all adapters; scale is a plain factor."""
 
     rank: int
     scale: float
@@ -59,6 +59,11 @@ class AdapterFiles:
         """Numbers in all adapters."""
         return sum(info.num_items for info in self.tensors.values())
 
+    @property
+    def shapes(self) -> Shapes:
+        """The shape in memory of each value by name."""
+        return {name: _in_memory(info.shape) for name, info in self.tensors.items()}
+
     def load(self) -> dict[str, mx.array]:
         """The values by name, in the dtype of the file; CheckpointError for NaN and Inf."""
         arrays = load_arrays(self.folder / TENSORS)
@@ -80,6 +85,21 @@ def transposed(array: mx.array) -> mx.array:
     return array.swapaxes(-1, -2) if array.ndim == 3 else array
 
 
+def _in_memory(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *reversed(shape[1:])) if len(shape) == 3 else shape
+
+
+def require_adapter(folder: Path) -> None:
+    """CheckpointError where a path is no folder with the files of an adapter."""
+    expected = f"expected a folder with {CONFIG} and {TENSORS}"
+    if not os.path.isdir(folder):
+        got = "a file" if os.path.exists(folder) else "not found"
+        raise CheckpointError(f"{folder}: {got}, {expected}.")
+    for name in (CONFIG, TENSORS):
+        if not is_there(folder / name):
+            raise CheckpointError(f"{folder}: no {name}, {expected}; {REMEDY}.")
+
+
 def open_adapter(folder: str | Path, base: Path) -> AdapterFiles:
     """The adapter in `folder`, made for the checkpoint in `base`; no weight is read.
 
@@ -87,7 +107,7 @@ def open_adapter(folder: str | Path, base: Path) -> AdapterFiles:
     another model or another rank.
     """
     folder = Path(folder)
-    _require_folder(folder)
+    require_adapter(folder)
     section = Section(folder / CONFIG, read_object(folder / CONFIG))
     parameters = _parameters(section)
     _require_base(section, base)
@@ -99,9 +119,11 @@ def open_adapter(folder: str | Path, base: Path) -> AdapterFiles:
 def identity(base: Path) -> str:
     """A hash that tells a trained network from another of the same sizes, however it is packed.
 
-    It is that of its norms before attention and at the end, in bfloat16: no packing touches them.
+    It is that of its norms before attention and at the end, in bfloat16, which no packing touches,
+    and of the adapters that were fused into its weights.
     """
     stored, digest = StoredTensors(base, read_config(base)), sha256()
+    digest.update("".join(fused_adapters(base)).encode())
     layers = range(len(stored.config.text.layers))
     files: dict[Path, dict[str, mx.array]] = {}
     for at in (*(f"{DECODER}.layers.{n}.input_layernorm" for n in layers), f"{DECODER}.norm"):
@@ -111,6 +133,12 @@ def identity(base: Path) -> str:
         rounded = files[info.file].pop(info.name).astype(mx.bfloat16).view(mx.uint16)
         digest.update(np.asarray(rounded).astype("<u2").tobytes())
     return digest.hexdigest()
+
+
+def fused_adapters(base: Path) -> list[str]:
+    """The hashes of the adapters that were fused into a checkpoint's weights, in order."""
+    listed = read_optional(base / MANIFEST).get("adapters") or []
+    return [str(key) for key in listed] if isinstance(listed, list) else []
 
 
 def config_of(
@@ -129,16 +157,6 @@ def config_of(
         },
         OWN_KEY: {"base": identity(base)},
     }
-
-
-def _require_folder(folder: Path) -> None:
-    expected = f"expected a folder with {CONFIG} and {TENSORS}"
-    if not os.path.isdir(folder):
-        got = "a file" if os.path.exists(folder) else "not found"
-        raise CheckpointError(f"{folder}: {got}, {expected}.")
-    for name in (CONFIG, TENSORS):
-        if not is_there(folder / name):
-            raise CheckpointError(f"{folder}: no {name}, {expected}; {REMEDY}.")
 
 
 def _parameters(section: Section) -> LoraParameters:

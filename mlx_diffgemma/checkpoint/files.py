@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import CheckpointError, brief, one_line
 from ..machine.files import decode_utf8, read_bytes, read_json
 
+MANIFEST = "conversion.json"  # what a conversion says of its folder
 MOST_COUNT = (1 << 63) - 1  # of bytes, which the format of shards counts in 64 bits
 
 

@@ -22,6 +22,7 @@ from .errors import (
 from .eval import command as evaluation
 from .explain import explain, kernel_warnings_said
 from .finetune import command as finetune
+from .fuse import command as fuse
 from .info import command as info
 from .profile import command as profile
 from .terminal.signals import default_signals, end_at_first_signal
@@ -85,6 +86,7 @@ app.command("replay", short_help="Play a saved trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("finetune", short_help="Train a model on examples.")(finetune.command)
 app.command("eval", short_help="Measure a model's accuracy on cases.")(evaluation.command)
+app.command("fuse", short_help="Put an adapter into the weights of a new folder.")(fuse.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
 app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)

@@ -31,6 +31,11 @@ class ModelOptions:
     """The model to load, and the way to load it."""
 
     model: str | None = option("--model", MODEL_HELP, "MODEL", place=True)
+    adapter: Path | None = option(
+        "--adapter",
+        "The folder of a trained adapter to apply to the model. Default: none.",
+        "DIR",
+    )
     dtype: FloatName | None = option(
         "--dtype", "What activations are computed in. Default: the checkpoint's."
     )

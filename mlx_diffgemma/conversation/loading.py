@@ -7,6 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..assets import TASKS
+from ..checkpoint.adapter import AdapterFiles, open_adapter, require_adapter
 from ..checkpoint.config import read_config
 from ..checkpoint.hub import Consent, Source, find_model
 from ..errors import CheckpointError
@@ -15,8 +16,10 @@ from ..kernels.verdicts import this_identity
 from ..machine.choices import Choices
 from ..machine.dtypes import dtype_name
 from ..machine.memory import use_all_gpu_memory
+from ..model.adapters import applied
 from ..model.memory import fit_check
 from ..model.text import Model, Progress
+from ..model.variants import evaluate
 from ..model.weights import Loaded, load_network
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .reply import ModelInfo
@@ -32,18 +35,24 @@ def load(
     consent: Consent | None = None,
     progress: Progress | None = None,
     choices: Choices | None = None,
+    adapter: str | Path | None = None,
 ) -> Session:
     """A Session with `model`: a folder, a repository id, "tiny-chat" or "tiny-sudoku".
 
     dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
     without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
-    progress is told of loaded layers. choices: what suits this machine. SettingsError when
+    progress is told of loaded layers. choices: what suits this machine. adapter: the folder of one
+    to apply, CheckpointError where it does not belong to the model. SettingsError when
     $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
     """
     began = time.perf_counter()
     dispatch.require_usable()
+    if adapter is not None:
+        require_adapter(Path(adapter))  # before a download
     source = find_model(model, offline=offline, consent=consent)
-    session = load_source(source, dtype, force=force, progress=progress, choices=choices)
+    session = load_source(
+        source, dtype, force=force, progress=progress, choices=choices, adapter=adapter
+    )
     session.load_seconds = time.perf_counter() - began
     return session
 
@@ -55,32 +64,52 @@ def load_source(
     force: bool = False,
     progress: Progress | None = None,
     choices: Choices | None = None,
+    adapter: str | Path | None = None,
 ) -> Session:
     """A Session with the checkpoint in a folder; for the options see `load`."""
     began = time.perf_counter()
     name = None if dtype is None else dtype_name(dtype)
-    require_room = any_context if force else fit_check(source.folder, name, choices)
+    files = None if adapter is None else open_adapter(adapter, source.folder)
+    require_room = any_context if force else fit_check(source.folder, name, choices, files)
     require_room(0)
     tokenizer = load_tokenizer(source.folder)
     _require_same_vocabulary(source.folder, tokenizer)
     loaded = load_network(source.folder, dtype, progress, choices)
+    model = with_adapter(loaded.model, files) if files else loaded.model
     use_all_gpu_memory()
     return Session(
-        loaded.model,
+        model,
         tokenizer,
         _describe(source, loaded),
-        TASKS[loaded.model.config.task]() if loaded.model.config.task else None,
+        TASKS[model.config.task]() if model.config.task else None,
         load_seconds=time.perf_counter() - began,
         dropped=loaded.dropped,
         tuned=choices,
         require_room=require_room,
         name=name_of(source.folder),
+        adapter=None if files is None else str(files.folder),
     )
 
 
-def load_model(folder: str | Path, dtype: mx.Dtype | None = None) -> Model:
-    """The network of a checkpoint folder alone; no tokenizer is looked for."""
-    return load_network(find_model(folder, offline=True).folder, dtype).model
+def load_model(
+    folder: str | Path, dtype: mx.Dtype | None = None, adapter: str | Path | None = None
+) -> Model:
+    """The network of a checkpoint folder alone; no tokenizer is looked for.
+
+    adapter: the folder of one to apply, CheckpointError where it does not belong to the model.
+    """
+    found = find_model(folder, offline=True).folder
+    files = None if adapter is None else open_adapter(adapter, found)
+    model = load_network(found, dtype).model
+    return with_adapter(model, files) if files else model
+
+
+def with_adapter(model: Model, files: AdapterFiles) -> Model:
+    """`model` with the adapters of a folder; CheckpointError where they are not finite."""
+    made = applied(model, files.load(), files.parameters.scale)
+    for part in (made.self_conditioning, *made.layers):
+        evaluate(part)
+    return made
 
 
 def name_of(folder: Path) -> str:

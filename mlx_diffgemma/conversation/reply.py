@@ -155,8 +155,9 @@ class Reply:
     empty and None without any. tokens_per_step is tokens per decoder pass; tokens_per_second counts
     prefill, positions_per_second whole canvases, None where tokens were written one by one. router:
     of mode auto; lookup: where it was asked for.
-    kernels: "metal" where Metal kernels of this package run, of any family, else "ops". tuned: what
-    was chosen for this machine, None for the engine's own behaviour.
+    kernels: "metal" where Metal kernels of this package run, of any family, else "ops". adapter:
+    the folder of the one that is applied. tuned: what was chosen for this machine, None for the
+    engine's own behaviour.
     """
 
     text: str
@@ -183,6 +184,7 @@ class Reply:
     peak_memory_bytes: int
     sampler: SamplerInfo
     model: ModelInfo
+    adapter: str | None
     tuned: Choices | None
     kernels: str
     version: str

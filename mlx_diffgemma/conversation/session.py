@@ -65,7 +65,8 @@ class Session:
     task: the kind of problem that the checkpoint was trained on; dropped: tensors of the folder
     that the network does not use; tuned: choices for this machine, None for the engine's own
     behaviour; require_room: FitError for positions whose cache does not fit into memory; name: the
-    model's, as a user knows it; clock: the times of both modes, as far as they were seen.
+    model's, as a user knows it; adapter: the folder of the one that is applied; clock: the times of
+    both modes, as far as they were seen.
     """
 
     model: Model
@@ -77,6 +78,7 @@ class Session:
     tuned: Choices | None = None
     require_room: Callable[[int], None] = any_context
     name: str = "this checkpoint"
+    adapter: str | None = None
     clock: Clock = field(default_factory=Clock)
     conversation: Conversation = field(default_factory=Conversation)
 

@@ -146,6 +146,7 @@ class Turn:
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
+            adapter=self.session.adapter,
             tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",
             version=__version__,

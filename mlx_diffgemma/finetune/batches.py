@@ -74,6 +74,10 @@ class Batches:
         for name in ("size", "canvases", "parts", "ranks", "multiple"):
             if (value := getattr(self, name)) < 1:
                 raise SettingsError(Setting(name), f" is {brief(value)}, expected at least 1.")
+        if not 0 <= self.rank < self.ranks:
+            raise SettingsError(
+                Setting("rank"), f" is {brief(self.rank)}, expected 0 to {self.ranks - 1}."
+            )
         shares = [share for _, share in self.mix]
         if not all(0 < share < 1 for share in shares) or sum(shares) >= 1:
             raise SettingsError(
@@ -117,6 +121,7 @@ class Batches:
             **canvases._asdict(),
             canvas_weights=np.full(shape, 1 / (shape[0] * shape[1]), np.float32),
             images=tuple(images),
+            lengths=np.array([len(example.ids) for example in examples], np.int32),
         )
 
     def _canvases(self, examples: Sequence[Example], numbers: range) -> Canvases:

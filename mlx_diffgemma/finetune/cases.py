@@ -4,23 +4,20 @@ A line has one of the forms of training data. What is expected stands in `expect
 last assistant message or the `completion`; `metric` may say how that line is compared.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.vision import require_vision
 from ..errors import DataError, brief
-from ..images.pixels import Pixels
-from ..images.prepare import prepare_image
 from ..text.answer import Answer
 from ..text.exchange import CLOSING, OPENING, Dialogue, Turn, texts_of, without_thought
 from ..text.tools import CALL_CLOSING, CALL_OPENING
-from .forms import OpenImage, folder_of, read_form
-from .lines import Line, data_file, read_lines
+from .asking import Asking
+from .forms import read_form
+from .lines import Line, Lines, data_file
 from .metrics import METRICS, Metric, Test, equal_values
 
 MARKERS = (OPENING, CLOSING, CALL_OPENING, CALL_CLOSING)
@@ -69,21 +66,17 @@ def read_cases(
     metric: of lines that name none. DataError names the line that is wrong.
     """
     file = data_file(path, "test")
-    open_image = partial(_image, folder_of(file), config)
+    asking = Asking(file.parent, config.vision)  # a task's problem is prepared where it is asked
     cases: list[Case] = []
-    for line in islice(read_lines(file), limit):
+    for line in islice(Lines(file), limit):
         with line.read():
-            cases.append(_case(line, metric, open_image))
+            cases.append(_case(line, metric, asking))
     return cases
 
 
-def _image(path_of: Callable[[str], str], config: ModelConfig, path: str) -> Pixels:
-    return prepare_image(path_of(path), require_vision(config.vision).soft_tokens)
-
-
-def _case(line: Line, metric: str, open_image: OpenImage) -> Case:
+def _case(line: Line, metric: str, asking: Asking) -> Case:
     values = line.values
-    form = read_form(_answered(values), open_image)
+    form = read_form(_answered(values), asking)
     if not isinstance(form.content, Dialogue):
         raise DataError("text has no question, expected messages, or prompt and completion.")
     way, dialogue = _metric(values.get("metric", metric)), form.content

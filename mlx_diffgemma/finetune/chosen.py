@@ -1,5 +1,6 @@
 """The numbers of a checkpoint that are trained, adapters or all weights: made, read and written."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import mlx.core as mx
 
 from ..checkpoint.adapter import LoraParameters
 from ..checkpoint.config import ModelConfig
+from ..errors import Setting, SettingsError
 from ..model.text import Progress
 from ..model.weights import load_network
 from .lora import DEFAULT_TARGETS, initial, save_adapter, select, variables
@@ -21,7 +23,7 @@ class Chosen(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What is alike in two runs of which one continues the other."""
+        """All that is alike in two runs of which one continues the other."""
         ...
 
     def load(self, seed: int, progress: Progress | None = None) -> tuple[Trained, Values]:
@@ -35,7 +37,7 @@ class Chosen(Protocol):
 
 @dataclass(frozen=True)
 class ChosenAdapters:
-    """Adapters on modules of a checkpoint; SettingsError for unknown targets and a wrong rank.
+    """Adapters on modules of a checkpoint; SettingsError for unknown targets and wrong numbers.
 
     name: of the checkpoint, for people; dtype: of activations, None for the checkpoint's.
     """
@@ -48,6 +50,13 @@ class ChosenAdapters:
     dtype: mx.Dtype | None = None
 
     def __post_init__(self) -> None:
+        scale, dropout = self.parameters.scale, self.parameters.dropout
+        if not 0 < scale < math.inf:
+            raise SettingsError(Setting("lora_scale"), f" is {scale}, expected a number above 0.")
+        if not 0 <= dropout < 1:
+            raise SettingsError(
+                Setting("lora_dropout"), f" is {dropout}, expected 0 or more and below 1."
+            )
         variables(self.config, self.modules, self.parameters.rank)
 
     @property

@@ -4,24 +4,22 @@ Axes: L positions, C canvas positions.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..assets import TASKS, Task
 from ..checkpoint.config import ModelConfig
 from ..errors import DataError, Setting, SettingsError, counted
 from ..model.images import Placed, placed
 from ..text.exchange import Dialogue, Exchange, render_exchange
 from ..text.placeholders import Encoded
 from ..text.tokenizer import Tokenizer
-from .forms import Asking, read_form
+from .asking import ImageFile, asking_of
+from .forms import read_form
 from .lines import Line, Lines, data_file, named
-from .pictures import ImageFile, Pictures
 
 Progress = Callable[[int, int], None]
 """Is told the bytes of a file that have been read, and all it has."""
@@ -129,11 +127,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.eos = eos_of(self.tokenizer, self.config)
-        task = TASKS[self.config.task]() if self.config.task else None
-        self.pictures = Pictures(self.config.vision, task)
-        self.asking = Asking(
-            self.file.parent, self.pictures.open, partial(_as_task, task) if task else str
-        )
+        self.asking = asking_of(self.file.parent, self.config)
 
     def take(self, line: Line) -> None:
         """One more line."""
@@ -149,19 +143,13 @@ class _Reader:
 
     def examples(self, blank: int) -> Examples:
         """All of them; DataError where some are too long, or none is left."""
-        if (count := self.counts["long"]) and not self.truncate:
-            raise DataError(
-                f"{named(self.file)}: {counted(count, 'example')} of more than {self.limit:,} "
-                "tokens, prompt, response and fill, the first in line "
-                f"{self.first_long:,}, the longest of {self.longest:,}; raise ",
-                *(Setting("max_length"), " up to the context, or cut them with "),
-                *(Setting("truncate"), "."),
-            )
+        if self.counts["long"] and not self.truncate:
+            raise self._too_many()
         if not self.taken:
             raise DataError(
                 f"{named(self.file)}: the prompt of every example leaves no room for a canvas in "
-                f"{self.limit:,} tokens; shorten them, or raise ",
-                *(Setting("max_length"), "."),
+                f"{self.limit:,} tokens; ",
+                *self._remedies(),
             )
         counts = {name: self.counts[name] for name in ("multi_turn", "cut", "dropped")}
         return Examples(self.file, tuple(self.taken), blank, dict(self.unused), **counts)
@@ -201,7 +189,7 @@ class _Reader:
 
     def _file(self, image: Placed) -> ImageFile:
         path = image.pixels.source.path or ""
-        return ImageFile(image.span, path, image.pixels.digest, self.pictures)
+        return ImageFile(image.span, path, image.pixels.digest, self.asking)
 
     def _too_long(self, example: Example, number: int) -> None:
         """Count it; cut or drop it where that was asked for."""
@@ -216,7 +204,21 @@ class _Reader:
             end = example.prompt + canvases * self.config.canvas_length
             self.taken.append(replace(example, ids=example.ids[:end].copy()))
 
+    def _too_many(self) -> DataError:
+        return DataError(
+            f"{named(self.file)}: {counted(self.counts['long'], 'example')} of more than "
+            f"{self.limit:,} tokens, prompt, response and fill, the first in line "
+            f"{self.first_long:,}, the longest of {self.longest:,}; ",
+            *self._remedies(("cut them with ", Setting("truncate"))),
+        )
 
-def _as_task(task: Task, text: str) -> str:
-    """A user's text as the engine asks it; nothing beside a picture stays nothing."""
-    return task.prepare(text) if text.strip() else text
+    def _remedies(self, *more: tuple[str, str]) -> Iterator[str]:
+        """The parts of a sentence about what can be done."""
+        below = self.limit < self.config.text.max_position_embeddings
+        others = [*([("raise ", Setting("max_length"))] if below else []), *more]
+        yield "shorten them"
+        for verb, setting in others:
+            yield ", or " if setting is others[-1][1] else ", "
+            yield verb
+            yield setting
+        yield "."

@@ -9,12 +9,11 @@ a thought, which otherwise the prompt of an answer with a thought does.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, brief, counted
-from ..images.pixels import Pixels
 from ..text.exchange import Dialogue, name_of_tool
+from .asking import Asking
 from .messages import Message, filled, optional, read_content, read_messages, require_answer
 
 BESIDE = ("tools", "images", "think")
@@ -23,23 +22,6 @@ FORMS = {
     "messages": ("messages", *BESIDE),
     "text": ("text",),
 }
-
-
-@dataclass(frozen=True)
-class Asking:
-    """The way in which a checkpoint is asked.
-
-    folder: from which lines name images; image: opens one; text: a user's text as the checkpoint's
-    own task has it.
-    """
-
-    folder: Path
-    image: Callable[[str], Pixels]
-    text: Callable[[str], str] = str
-
-    def open(self, path: str) -> Pixels:
-        """The image that a line names."""
-        return self.image(path if "://" in path else str(self.folder / Path(path).expanduser()))
 
 
 @dataclass(frozen=True)
@@ -76,7 +58,7 @@ def _dialogue(there: Mapping[str, Any], form: str, asking: Asking) -> Dialogue:
     messages = _pair(there) if form == "completion" else read_messages(there["messages"])
     require_answer(messages)
     paths = _placed(messages, _paths(there))
-    media = tuple(asking.open(path) for path in paths)
+    media = tuple(asking.image(path) for path in paths)
     for message in messages:
         if message["role"] == "user":
             message["content"] = _asked(message["content"], asking.text)

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from ..model.images import Placed
 from .data import Example
 
 
@@ -17,6 +18,6 @@ def data_identity(examples: Iterable[Example]) -> str:
         if example.holes is not None:
             digest.update(np.packbits(example.holes).tobytes())
         for image in example.images:
-            digest.update(str(image.span).encode())
-            digest.update(np.ascontiguousarray(image.pixels.patches).tobytes())
+            pixels = image.pixels.digest if isinstance(image, Placed) else image.digest
+            digest.update(f"{image.span} {pixels};".encode())
     return digest.hexdigest()[:16]

@@ -58,7 +58,7 @@ class Recipe:
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "0 or more and below 1")
         self._require("falling", 0 < self.falling <= 1, "above 0 and at most 1")
         self._require("warmup", 0 <= self.warmup_steps <= self.steps, f"0 to {self.steps:,}")
-        self._require("valid_every", (self.valid_every or 1) >= 1, "1 or more")
+        self._require("valid_every", self.valid_every is None or self.valid_every >= 1, "1 or more")
         self._require("seed", 0 <= self.seed < 2**64, "0 or more and below 2**64")
         for name, known in (("schedule", Schedule), ("optimizer", OptimizerName)):
             names = get_args(known)

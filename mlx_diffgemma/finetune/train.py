@@ -8,7 +8,7 @@ cut off goes on as if it had not been.
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 
-from ..errors import NumericsError, Setting
+from ..errors import FitError, NumericsError, Setting, is_out_of_memory
 from ..machine.memory import peak_memory
 from .objective import Batch, Losses, Objective
 from .optimizer import Optimizer, averaged, clipped
@@ -26,6 +26,10 @@ from .recipe import Recipe
 from .state import Keeper, State
 
 WINDOW, RECENT, SIGMAS = 50, 5, 3.0  # losses that a rise is measured against, those that rose
+
+
+Loss = Callable[[Trained, Values, Batch], Losses]
+"""What is minimised; see Objective."""
 
 
 class BatchSource(Protocol):
@@ -65,34 +69,35 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """The object of `finetune --json` and of metrics.jsonl."""
-        numbers = {
+        return {
             "step": self.step,
             "loss": self.loss,
             "decoder_loss": self.decoder_loss,
             "encoder_loss": self.encoder_loss,
+            "valid_loss": self.valid_loss,
             "learning_rate": self.learning_rate,
             "gradient_norm": self.gradient_norm,
             "tokens": self.tokens,
             "tokens_per_second": round(self.tokens_per_second, 1),
             "seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "warning": self.warning,
         }
-        return numbers if self.valid_loss is None else numbers | {"valid_loss": self.valid_loss}
 
 
 @dataclass
 class Training:
     """A run: iterate over it for its steps.
 
-    Leaving the iteration early saves the last finished step. valid: batches whose loss is taken now
-    and then, without a gradient.
+    Leaving the iteration early saves the last finished step; its folder is free then. valid:
+    batches whose loss is taken now and then, without a gradient.
     """
 
     trained: Trained
     state: State
     batches: BatchSource
     recipe: Recipe
-    objective: Objective = field(default_factory=Objective)
+    objective: Loss = field(default_factory=Objective)
     valid: Iterable[Batch] = ()
     keeper: Keeper | None = None
     ranks: Ranks = field(default_factory=Ranks)
@@ -106,15 +111,19 @@ class Training:
         try:
             while self.state.step < self.recipe.steps:
                 yield self._step()
+            self._finish()
         except (KeyboardInterrupt, GeneratorExit):
             self._finish()
             raise
-        except RuntimeError as error:
-            if (lost := self.ranks.lost(error)) is None:
+        except (RuntimeError, MemoryError) as error:
+            known = self._too_large() if is_out_of_memory(error) else self.ranks.lost(error)
+            if known is None:
                 raise
             self._finish()
-            raise lost from error
-        self._finish()
+            raise known from error
+        finally:
+            if self.keeper:
+                self.keeper.close()
 
     def _step(self) -> Progress:
         began, step = time.perf_counter(), self.state.step + 1
@@ -123,6 +132,7 @@ class Training:
         self.state = replace(state, lowest=min(found["loss"], self.state.lowest or math.inf))
         warning = self._watched(step, found["loss"])
         valid = self._validated(step)
+        mx.clear_cache()  # batches have other lengths, and buffers of each would be kept
         seconds = time.perf_counter() - began
         progress = Progress(
             step=step,
@@ -173,12 +183,21 @@ class Training:
         if all(map(math.isfinite, found.values())):
             return
         name = next(name for name, number in found.items() if not math.isfinite(number))
-        what = "the gradients' norm" if name == "norm" else f"the {name}".removesuffix(" loss")
+        what = {"norm": "the gradients' norm", "loss": "the loss"}.get(name, f"the {name}'s loss")
         kept = self.keeper.last() if self.keeper else "nothing is saved"
         raise NumericsError(
             f"step {step:,}: {what} is {found[name]}, expected a finite number; {kept}; "
             "begin again with a lower ",
             *(Setting("lr"), ", or look for a wrong example in the data."),
+        )
+
+    def _too_large(self) -> FitError:
+        step = self.state.step
+        kept = f"step {step:,} is kept; " if self.keeper and step else ""
+        return FitError(
+            f"step {step + 1:,}: out of memory; {kept}take fewer examples by ",
+            *(Setting("size"), ", shorter ones by ", Setting("max_length"), ", or "),
+            *(Setting("grad_checkpoint"), "."),
         )
 
     def _watched(self, step: int, loss: float) -> str | None:
@@ -252,7 +271,7 @@ def train(
     batches: BatchSource,
     recipe: Recipe,
     *,
-    objective: Objective | None = None,
+    objective: Loss | None = None,
     valid: Iterable[Batch] = (),
     keeper: Keeper | None = None,
     resume: bool = False,
@@ -291,7 +310,7 @@ def num_tokens(batch: Batch) -> int:
 
 
 def _differentiated(
-    objective: Objective, trained: Trained, values: Values, batch: Batch
+    objective: Loss, trained: Trained, values: Values, batch: Batch
 ) -> Iterator[tuple[str, mx.array]]:
     """The gradients by name, float32, and the losses as `loss/NAME`."""
 

@@ -4,7 +4,7 @@ An adapter stands on a matrix that encoder and decoder share, so that both use i
 into the weight is exact. Axes: I inputs, O outputs, R rank, E experts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from hashlib import sha256
 
 import mlx.core as mx
 
+from ..machine.device import on_gpu
 from .blocks import GatedMLP, Layer, SelfConditioning
 from .experts import Experts
 from .matrices import AdaptedMatrix, Adapter, AnyMatrix, JoinedMatrix
@@ -63,6 +64,18 @@ def adapters_of(
     }
 
 
+def applied(model: Model, values: Mapping[str, mx.array], scale: float) -> Model:
+    """`model` with adapters of values NAME.lora_a and NAME.lora_b, cast to what it computes in."""
+    modules = [name.rpartition(".")[0] for name in values if name.endswith(".lora_a")]
+    cast = {name: array.astype(_dtype(model, array)) for name, array in values.items()}
+    return adapted(model, adapters_of(cast, modules, scale))
+
+
+def _dtype(model: Model, array: mx.array) -> mx.Dtype:
+    """The model's dtype; on the CPU float32 for experts: gather_mm knows no other there."""
+    return mx.float32 if array.ndim == 3 and not on_gpu() else model.dtype
+
+
 def adapted(model: Model, adapters: Adapters) -> Model:
     """`model` with adapters; the weights are shared, and what no adapter touches stays as it is."""
     made = Model(
@@ -89,7 +102,7 @@ def adapted_layer(layer: Layer, place: str, adapters: Adapters) -> Layer:
     widths = {"q_proj": attention.num_heads * D, "k_proj": kv_heads * D}
     if attention.layer.sliding:
         widths["v_proj"] = kv_heads * D
-    attention.qkv = _on(attention.qkv, f"{place}.self_attn", widths, adapters)
+    attention.qkv = on_parts(attention.qkv, f"{place}.self_attn", widths, adapters)
     attention.out = _one(attention.out, f"{place}.self_attn.o_proj", adapters)
     router = copy(after.router)
     router.projection = _one(router.projection, f"{place}.router.proj", adapters)
@@ -116,18 +129,38 @@ def _experts(experts: Experts, place: str, adapters: Adapters) -> Experts:
 
 def _mlp(mlp: GatedMLP, place: str, adapters: Adapters) -> GatedMLP:
     half = mlp.gate_up.outputs // 2
-    gate_up = _on(mlp.gate_up, place, {"gate_proj": half, "up_proj": half}, adapters)
+    gate_up = on_parts(mlp.gate_up, place, {"gate_proj": half, "up_proj": half}, adapters)
     made = copy(mlp)
     made.gate_up, made.down = gate_up, _one(mlp.down, f"{place}.down_proj", adapters)
     return made
 
 
-def _on(
+def on_parts(
     base: AnyMatrix | JoinedMatrix, place: str, widths: Mapping[str, int], adapters: Adapters
 ) -> AnyMatrix | JoinedMatrix:
     """`base`, with the adapters of its parts where there are any."""
-    own = [adapters.get(f"{place}.{name}") for name in widths]
-    return AdaptedMatrix(base, own, list(widths.values())) if any(own) else base
+    own, each = [adapters.get(f"{place}.{name}") for name in widths], list(widths.values())
+    given = [adapter for adapter in own if adapter]
+    if not given:
+        return base
+    if any(adapter.drop for adapter in given) or len({adapter.scale for adapter in given}) > 1:
+        return AdaptedMatrix(base, own, each)
+    return AdaptedMatrix(base, [_joined(own, each)], [sum(each)])
+
+
+def _joined(own: Sequence[Adapter | None], widths: Sequence[int]) -> Adapter:
+    """One adapter for all parts of a matrix, of the sum of their ranks: fewer, larger products."""
+    total, starts = sum(widths), [sum(widths[:n]) for n in range(len(widths))]
+    parts = [
+        (adapter, mx.pad(adapter.b, [(0, 0), (start, total - start - width)]))
+        for adapter, start, width in zip(own, starts, widths, strict=True)
+        if adapter
+    ]
+    return Adapter(
+        mx.concatenate([adapter.a for adapter, _ in parts], axis=1),
+        mx.concatenate([b for _, b in parts], axis=0),
+        parts[0][0].scale,
+    )
 
 
 def _one(base: AnyMatrix, module: str, adapters: Adapters) -> AnyMatrix:

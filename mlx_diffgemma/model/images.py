@@ -28,6 +28,11 @@ class Placed:
     span: range
     pixels: Pixels
 
+    @property
+    def digest(self) -> str:
+        """The hash of what the tower sees."""
+        return self.pixels.digest
+
     def run(self, offset: int) -> ImageRun:
         """Its run where the ids begin at position `offset`."""
         return ImageRun(self.span.start + offset, self.span.stop + offset, self.pixels.digest)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.config import LayerConfig, ModelConfig, read_config
 from ..errors import FitError
 from ..machine.choices import Choices
@@ -135,15 +136,17 @@ def plan_memory(
     choices: Choices | None = None,
     *,
     shape_only: bool = False,
+    adapter: AdapterFiles | None = None,
 ) -> MemoryPlan:
     """The MemoryPlan of a checkpoint folder on the back end at hand; the folder is read once, here.
 
     dtype: the activations' ("float32", ...); None takes that of `choices`, or the checkpoint's.
-    shape_only: the files may end behind their headers. CheckpointError for what would not load.
+    adapter: one that is applied. shape_only: the files may end behind their headers.
+    CheckpointError for what would not load.
     """
     config, choices = read_config(folder), choices or Choices()
     computed = mlx_dtype(dtype) if dtype else chosen_dtype(config, choices)
-    weights = weigh(folder, config, computed, choices, shape_only=shape_only)
+    weights = weigh(folder, config, computed, choices, shape_only=shape_only, adapter=adapter)
     pieces = [choices.prefill_chunk or PREFILL_CHUNK, config.canvas_length]
     if weights.vision is not None:
         pieces.append(weights.vision.budgets[-1])  # an image is never cut
@@ -151,10 +154,14 @@ def plan_memory(
 
 
 def fit_check(
-    folder: Path, dtype: str | None = None, choices: Choices | None = None
+    folder: Path,
+    dtype: str | None = None,
+    choices: Choices | None = None,
+    adapter: AdapterFiles | None = None,
 ) -> Callable[[int], None]:
     """FitError, with the numbers, for a context whose cache cannot fit beside the weights."""
-    plan, tuned = plan_memory(folder, dtype, choices), choices is not None and choices.alter
+    plan = plan_memory(folder, dtype, choices, adapter=adapter)
+    tuned = choices is not None and choices.alter
     without = ", leave out what was tuned with --no-tune" if tuned else ""
 
     def check(context: int) -> None:

@@ -10,7 +10,7 @@ from ..errors import SettingsError
 from ..machine.choices import Choices
 from .blocks import Attention, GatedMLP, Layer
 from .embedding import DenseTable, Embedding, PackedTable
-from .matrices import AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
+from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
 from .text import Model, distinct_arrays
 
 Evaluate = Callable[[object], None]
@@ -84,10 +84,14 @@ def _unpacked_mlp(mlp: GatedMLP, dtype: mx.Dtype) -> GatedMLP:
 
 def _unpacked(matrix: AnyMatrix | JoinedMatrix, dtype: mx.Dtype) -> AnyMatrix | JoinedMatrix:
     """The same weight as floating-point numbers of `dtype`; parts become one matrix."""
+    if isinstance(matrix, AdaptedMatrix):
+        return AdaptedMatrix(_unpacked(matrix.base, dtype), matrix.adapters, matrix.widths)
     if isinstance(matrix, JoinedMatrix):
         return join([_single(part, dtype) for part in matrix.parts])
     return _single(matrix, dtype)
 
 
 def _single(matrix: AnyMatrix, dtype: mx.Dtype) -> AnyMatrix:
+    if isinstance(matrix, AdaptedMatrix):
+        return AdaptedMatrix(_unpacked(matrix.base, dtype), matrix.adapters, matrix.widths)
     return DenseMatrix(matrix.unpacked(dtype)) if isinstance(matrix, PackedMatrix) else matrix

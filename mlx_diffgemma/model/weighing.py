@@ -9,12 +9,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import PromisedTensors
 from ..checkpoint.vision import VisionConfig
 from ..machine.choices import Choices
 from ..machine.device import on_gpu
 from ..machine.dtypes import MLX_NAMES, mlx_dtype
+from .adapters import applied
 from .text import distinct_arrays
 from .variants import variant
 from .weights import build
@@ -46,20 +48,25 @@ def weigh(
     choices: Choices,
     *,
     shape_only: bool = False,
+    adapter: AdapterFiles | None = None,
 ) -> Weights:
     """The bytes that `load_network` will hold of `folder` on the back end at hand.
 
     Counted are all arrays of the built network, the vision tower with it, in the dtypes and layouts
     that it computes with. Files are read into memory of MLX's own, not mapped. While loading,
     copies of the array at hand stand beside those that are there (an upper bound), and all packed
-    weights beside the unpacked ones. shape_only: the files may end behind their headers.
-    CheckpointError for a folder that would not load.
+    weights beside the unpacked ones. adapter: one that is applied. shape_only: the
+    files may end behind their headers. CheckpointError for a folder that would not load.
     """
     tensors = PromisedTensors(folder, config, dtype, shape_only=shape_only)
     scales = _Scales(tensors)
     model = build(tensors, lambda layer, part: scales.add(part, MAKING))
     unpacking = MAKING if on_gpu() else UNPACKING_ON_CPU
     made = variant(model, choices, lambda part: scales.add(part, unpacking))
+    if adapter:
+        values = {name: mx.zeros(shape) for name, shape in adapter.shapes.items()}
+        made = applied(made, values, adapter.parameters.scale)
+        scales.add([values, made], MAKING)
     held = sum(array.nbytes for array in distinct_arrays(made))
     return Weights(held, scales.peak_bytes, tensors.vision)
 

@@ -165,6 +165,7 @@ def _conditions(profile: Profile) -> dict[str, Any]:
     return {
         **{f"sampler.{name}": value for name, value in profile["sampler"].items()},
         **{f"model.{name}": model[name] for name in (*sizes, "quantization", "dtype")},
+        "adapter": profile.get("adapter"),
         "workload.context": _context(workload),
         **{f"workload.{name}": workload[name] for name in names},
     }

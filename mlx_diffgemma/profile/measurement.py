@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..conversation.session import Session
@@ -91,6 +92,12 @@ class Measurement:
     baseline: Baseline | None = None
     written: Written | None = None
     encoder_head: dict[str, Any] | None = None
+
+    @property
+    def adapter(self) -> str | None:
+        """The last part of the adapter's folder, None where none is applied."""
+        adapter = self.session.adapter
+        return None if adapter is None else Path(adapter).resolve().name
 
     @property
     def canvases(self) -> list[CanvasRecord]:

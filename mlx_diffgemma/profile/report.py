@@ -42,6 +42,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
             "after": asdict(measured.after) if measured.after else None,
         },
         "model": _model(measured),
+        "adapter": measured.adapter,
         "sampler": {**asdict(sampler), "stop": list(sampler.stop)},
         "workload": _workload(measured),
         **figures,

@@ -108,6 +108,7 @@ PROFILE = {
         "quantization": {"*": ["text"]},
         "kernels": "text",
     },
+    "adapter": "text?",
     "sampler": kinds(SamplerInfo),
     "workload": {
         "kind": "text",
@@ -222,7 +223,15 @@ PROFILE = {
 }
 
 ADDED = frozenset(
-    {"complete", "sampler.ar", "model.modes", "ar", "baseline.source", "baseline.ar_ratio"}
+    {
+        "complete",
+        "adapter",
+        "sampler.ar",
+        "model.modes",
+        "ar",
+        "baseline.source",
+        "baseline.ar_ratio",
+    }
 )  # keys that files of version 1 from before them lack
 
 

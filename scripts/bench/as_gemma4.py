@@ -30,7 +30,7 @@ from gemma4_layout import (
     quantization_object,
 )
 
-from mlx_diffgemma.checkpoint.files import is_there
+from mlx_diffgemma.checkpoint.files import MANIFEST, is_there
 from mlx_diffgemma.checkpoint.hub import known_folder
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.convert.bind import bind
@@ -40,7 +40,7 @@ from mlx_diffgemma.convert.pack import to_array, to_bytes
 from mlx_diffgemma.convert.plan import BLOCK_BYTES, MAX_SHARD_BYTES
 from mlx_diffgemma.convert.read import RowReader, SourceCheckpoint, open_checkpoint
 from mlx_diffgemma.convert.run import shard_names
-from mlx_diffgemma.convert.state import MANIFEST, Workspace
+from mlx_diffgemma.convert.state import Workspace
 from mlx_diffgemma.convert.table import Output, packed_outputs
 from mlx_diffgemma.convert.transfer import small_cache
 from mlx_diffgemma.convert.write import ShardWriter, write_synced

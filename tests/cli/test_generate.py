@@ -37,6 +37,7 @@ KEYS = [
     "peak_memory_bytes",
     "sampler",
     "model",
+    "adapter",
     "tuned",
     "kernels",
     "version",

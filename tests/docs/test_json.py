@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapting import write_adapter
 from pages import ROOT, table
 
+from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.conversation.reply import ImageInfo, VideoInfo
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.denoise.checks import checks as denoise_checks
@@ -147,6 +149,16 @@ def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:
     check(manifest, "## `conversion.json` in a converted folder")
 
 
+def test_a_fused_folder(run: Run, clone: Path) -> None:
+    base = embedded_folder("tiny-sudoku")
+    assert base is not None
+    write_adapter(Path("adapter"), base, ["router"])
+    fusing = ("fuse", "--model", "tiny-sudoku", "--adapter", "adapter", "out")
+    check(json.loads(run(*fusing, "--check", "--json")), "## `fuse --json`")
+    manifest = json.loads(Path("out/conversion.json").read_text())
+    check(manifest, "## `conversion.json` in a converted folder")
+
+
 def test_a_dry_run(run: Run) -> None:
     check(
         json.loads(run("convert", "tiny-sudoku", "--dry-run", "--json")),
@@ -160,6 +172,15 @@ def test_an_evaluation_and_its_answers(run: Run, clone: Path) -> None:
     evaluation = ("eval", "--model", "tiny-chat", *data, "--out", "answers.jsonl", "--json")
     check(json.loads(run(*evaluation)), "## `eval --json`")
     check(json.loads(Path("answers.jsonl").read_text()), "## A line of `eval --out FILE`")
+
+
+def test_a_training_run(run: Run, clone: Path) -> None:
+    """A step is printed as it is written."""
+    data = ("--data", "docs/examples/lessons.jsonl", "--steps", "1", "--batch", "1")
+    step, end = run("finetune", "--model", "tiny-chat", *data, "--json").splitlines()
+    check(json.loads(step), "## A step of `finetune --json`")
+    check(json.loads(end), "## The end of `finetune --json`")
+    assert Path("finetuned/metrics.jsonl").read_text() == f"{step}\n"
 
 
 def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_parts_and_processes_make_up_the_larger_batch(grouped: bool) -> None:
     for step in (0, 1, 7):
         wanted = whole.batch(step)
         got = [parts[rank].batch(step, part) for part in range(2) for rank in range(2)]
-        for name in ("clean", "noisy", "starts", "conditioned", "levels"):
+        for name in ("clean", "noisy", "starts", "conditioned", "levels", "lengths"):
             joined = np.concatenate([getattr(each, name) for each in got])
             assert np.array_equal(joined, getattr(wanted, name))
         for name, scale in (("ids", 1), ("next_weights", 0.25)):
@@ -99,6 +99,8 @@ def test_rows_are_padded_to_a_multiple() -> None:
     short, long = example(3, 1), example(10, 3)
     batch = batches([short, long], 2, multiple=16).batch(0)
     assert batch.ids.shape == batch.next_weights.shape == (2, 48)
+    assert batch.lengths is not None
+    assert sorted(batch.lengths) == [11, 34]
     for row, weights in zip(batch.ids, batch.next_weights, strict=True):
         one = short if row[11] == 0 else long
         assert np.array_equal(row[: len(one.ids)], one.ids)

@@ -16,8 +16,8 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import ModelConfig, read_config
 from mlx_diffgemma.errors import CheckpointError, DataError, SettingsError
+from mlx_diffgemma.finetune.asking import ImageFile
 from mlx_diffgemma.finetune.data import Example, Examples, read_examples
-from mlx_diffgemma.finetune.pictures import ImageFile
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 
 QUESTION, ANSWER = "What is 17 + 25?", "17 + 25 = 42."
@@ -268,7 +268,7 @@ def test_no_example_is_left(read: Read) -> None:
 
 
 def test_the_context_is_the_limit(read: Read) -> None:
-    with raises(DataError, "1 example ... 2,048 tokens ... line 1 ... 2,058"):
+    with raises(DataError, "1 example ... 2,048 tokens ... line 1 ... 2,058; shorten ... truncate"):
         read({"prompt": "a", "completion": "b" * 2000})
 
 

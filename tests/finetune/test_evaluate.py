@@ -10,7 +10,7 @@ import pytest
 from facts import raises
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.errors import CheckpointError, PromptError, SettingsError
+from mlx_diffgemma.errors import CheckpointError, DataError, SettingsError
 from mlx_diffgemma.finetune.cases import Case, read_cases
 from mlx_diffgemma.finetune.evaluate import (
     Evaluation,
@@ -115,7 +115,7 @@ def test_tools_thoughts_and_the_system_text_reach_the_prompt(
 
 def test_a_prompt_that_does_not_fit_names_its_line(session: dg.Session, tmp_path: Path) -> None:
     found = cases(session, tmp_path, SUM, {**SUM, "prompt": "a" * 3000})
-    with raises(PromptError, "line 2", "2,048"):
+    with raises(DataError, "line 2", "2,048"):
         Evaluation(session, found, ways_of(["diffusion"], [None], {}))
 
 
@@ -137,7 +137,7 @@ def test_a_task_is_asked_its_problem(tmp_path: Path) -> None:
         session, cases(session, tmp_path, line), ways_of(["diffusion"], [8], {})
     )
     assert outcome.correct
-    with raises(PromptError, "line 1"):
+    with raises(DataError, "line 1"):
         Evaluation(session, cases(session, tmp_path, SUM), ways_of(["diffusion"], [8], {}))
 
 

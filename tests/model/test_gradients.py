@@ -81,6 +81,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/soft.py", "missing_rows", "np.array"): RESULT,
     ("diffusion/step.py", "advance", "np.array"): RESULT,
+    ("generation/noise.py", "philox_at", "np.asarray"): INDICES,
     ("kernels/check.py", "as_float64", "np.asarray"): CHECK,
     ("kernels/check.py", "unpacked_exactly", "np.asarray"): CHECK,
     ("kernels/denoise/checks.py", "CommitCase", "np.array"): CHECK,

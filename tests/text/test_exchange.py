@@ -57,6 +57,8 @@ def test_the_prompt_is_the_engines_own(with_template: Load, template: str) -> No
     messages = [Message("system", "Be brief."), Message("user", "the sky?")]
     assert found.prompt == render_prompt(tokenizer, messages)
     assert found.answer == tokenizer.encode("Blue.<turn|>")
+    whole = tokenizer.decode(found.prompt.ids, special=True) + "Blue.<turn|>"
+    assert found.prompt.ids + found.answer == tokenizer.encode(whole)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

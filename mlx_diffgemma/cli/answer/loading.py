@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ...checkpoint.adapter import require_adapter
 from ...checkpoint.config import read_config
 from ...checkpoint.hub import Source, find_model
 from ...conversation import loading
@@ -24,6 +25,8 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
     """The session; what cannot work is found before a download, or before the weights are read."""
     require_output()
     require_usable()
+    if options.adapter is not None:
+        require_adapter(options.adapter)
     consent = ask_on_terminal(options.dtype)
     source = find_model(options.name, offline=options.offline, consent=consent)
     config = read_config(source.folder)
@@ -35,7 +38,12 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
     choices = None if options.no_tune else recalled(source, options.dtype)
     with Bar("loading layers") as bar:
         return loading.load_source(
-            source, dtype, force=options.force, progress=bar, choices=choices
+            source,
+            dtype,
+            force=options.force,
+            progress=bar,
+            choices=choices,
+            adapter=options.adapter,
         )
 
 

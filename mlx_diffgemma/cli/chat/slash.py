@@ -175,6 +175,8 @@ def _seed(talk: Talk, argument: str) -> None:
 def _stats(talk: Talk, argument: str) -> None:
     used, length = talk.session.context_used, talk.session.context_length
     say(f"context: {used:,} of {length:,} positions ({used / length:.1%})")
+    if talk.session.adapter:
+        say(f"adapter: {talk.session.adapter}")
     reply = talk.last
     if reply is None:
         say("no answer yet.")

@@ -79,7 +79,7 @@ class Run:
         job, session = self.job, self.evaluation.session
         return {
             "model": asdict(session.info),
-            "adapter": getattr(job.model, "adapter", None),
+            "adapter": session.adapter,
             "data": str(job.cases.file),
             "metric": job.metric,
             "cases": len(self.evaluation.cases),

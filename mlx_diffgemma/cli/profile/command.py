@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
-@flattened(without=("no_tune",), last=("dtype", "offline", "force"))
+@flattened(without=("no_tune",), last=("adapter", "dtype", "offline", "force"))
 def command(
     ctx: typer.Context,
     *,
@@ -55,7 +55,7 @@ def _tune(ctx: typer.Context, model: ModelOptions, tuning: options.TuneOptions) 
         raise ArgumentError("--tune-dtype goes with --tune; give both.")
     allowed = {field.name for group in (model, tuning) for field in fields(group)}
     for name in _given(ctx):
-        if name not in allowed:
+        if name not in allowed or name == "adapter":
             raise ArgumentError(f"{_typed(ctx, name)} and --tune measure apart; leave one out.")
     return tune(replace(model, no_tune=True), tune_dtype=tuning.tune_dtype)
 

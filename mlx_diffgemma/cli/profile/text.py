@@ -52,6 +52,8 @@ def _what(profile: Values) -> Iterator[tuple[str, str]]:
     model, sampler, workload = profile["model"], profile["sampler"], profile["workload"]
     revision = f" (revision {model['revision']})" if model["revision"] else ""
     yield "model", f"{model['name']}{revision}, {counted(model['layers'], 'layer')}"
+    if profile["adapter"]:
+        yield "adapter", profile["adapter"]
     packings = sorted({name for names in model["quantization"].values() for name in names})
     yield "weights", f"{' + '.join(packings)}; computes in {model['dtype']}, {model['kernels']}"
     yield (

@@ -74,6 +74,7 @@ class Trace:
                 "format": FORMAT,
                 "version": __version__,
                 "model": asdict(session.info),
+                "adapter": session.adapter,
                 "mode": turn.settings.mode,
                 "sampler": asdict(turn.sampler),
                 "seed": turn.settings.seed,

@@ -1,0 +1,121 @@
+"""Answer forms that tiny-chat lacks, to be taught: YAML, and Roman numerals.
+
+Contents of the tests are never trained on: records of one class of twelve, as everywhere here, and
+every seventh number from 11 on.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, parse_tool_call
+
+from .example import CALL_END, Example, Maker, Message, asked, assistant
+from .simple import plain, to_json
+from .skills import MAKERS, SKILLS, held_out
+
+LARGEST = 99
+SIGNS = ((90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
+SEVERAL_ANSWERS = ("story",)  # skills whose right answers are many, which no comparison knows
+
+
+def to_yaml(rng: random.Random) -> Example:
+    """A record as lines of YAML. tiny-chat knows such records, and writes them as JSON."""
+    record = json.loads(to_json(rng).answer)
+    listed = ", ".join(f"{key} {value}" for key, value in record.items())
+    question = asked(rng, ["Make YAML: {l}.", "Write as YAML: {l}.", "YAML for {l}."], l=listed)
+    answer = "\n".join(f"{key}: {value}" for key, value in record.items())
+    return plain("YAML", question, answer, json.dumps(record), "")
+
+
+def roman(n: int) -> str:
+    """A number from 1 to 99 in Roman numerals."""
+    letters = ""
+    for value, sign in SIGNS:
+        count, n = divmod(n, value)
+        letters += sign * count
+    return letters
+
+
+def to_roman(rng: random.Random) -> Example:
+    """A number in Roman numerals."""
+    n = rng.randint(1, LARGEST)
+    wordings = ["Write {n} in Roman numerals.", "What is {n} in Roman numerals?"]
+    question = asked(rng, [*wordings, "{n} as a Roman numeral?", "Roman numeral of {n}?"], n=n)
+    return plain("Roman numerals", question, f"{n} is {roman(n)}.", str(n), "")
+
+
+LESSONS: dict[str, Maker] = {"yaml": to_yaml, "roman": to_roman}
+
+
+def is_kept(example: Example) -> bool:
+    """True for a content that is kept for tests."""
+    if example.skill == "Roman numerals":
+        n = int(example.key or 0)
+        return n % 7 == 4 and n > 4
+    return example.key is not None and example.held_out
+
+
+def learned(lesson: str, number: int, seed: int) -> list[Example]:
+    """Examples of a lesson; where there are few different ones, some come again."""
+    return _drawn([LESSONS[lesson]], number, seed)
+
+
+def known(number: int, seed: int) -> list[Example]:
+    """Examples of what tiny-chat knows, as its own training had them: without longer histories."""
+    return [_thinking(example, seed + n) for n, example in enumerate(_drawn(MAKERS, number, seed))]
+
+
+def questions(lesson: str, number: int) -> list[Example]:
+    """Different prompts of a lesson, of contents that are not trained on."""
+    rng, found = random.Random(f"test of {lesson}"), dict[str, Example]()
+    while len(found) < number:
+        example = LESSONS[lesson](rng)
+        if is_kept(example):
+            found.setdefault(example.messages[-1]["content"], example)
+    return list(found.values())
+
+
+def known_tests(number: int) -> list[Example]:
+    """At most `number` prompts of each skill that has one right answer."""
+    skills = (skill for skill in SKILLS if skill not in SEVERAL_ANSWERS)
+    return [example for skill in skills for example in held_out(skill, number)]
+
+
+def line(example: Example) -> dict[str, Any]:
+    """The example as a line of training data, its answer the last message."""
+    system = [{"role": "system", "content": example.system}] if example.system else []
+    values: dict[str, Any] = {"messages": [*system, *example.messages, _answer(example)]}
+    if example.tools:
+        values["tools"] = list(example.tools)
+    return values | {"skill": example.skill}
+
+
+def _answer(example: Example) -> Message:
+    thought = {"reasoning": example.thought} if example.think else {}
+    if example.end != CALL_END:
+        return assistant(example.answer) | thought
+    call = parse_tool_call(example.answer.removeprefix(CALL_OPENING).removesuffix(CALL_CLOSING))
+    assert call is not None
+    function = {"name": call.name, "arguments": call.arguments}
+    made = {"type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [made]} | thought
+
+
+def _drawn(makers: Sequence[Maker], number: int, seed: int) -> list[Example]:
+    """Examples whose contents no test has."""
+    rng, found = random.Random(f"examples {seed}"), list[Example]()
+    while len(found) < number:
+        example = rng.choice(makers)(rng)
+        if not is_kept(example):
+            found.append(example)
+    return found
+
+
+def _thinking(example: Example, seed: int) -> Example:
+    """The example, now and then with its thought, as often as in training."""
+    often = 0.4 if example.skill == "arithmetic" else 0.1
+    think = bool(example.thought) and random.Random(f"thought {seed}").random() < often
+    return replace(example, think=think)
