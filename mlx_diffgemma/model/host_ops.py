@@ -7,8 +7,8 @@ Axes: B examples, M canvases, L positions, C canvas positions, K keys, D head di
 size, I inner size, E experts, N rows.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, reduce
 from typing import Any
 
 import mlx.core as mx
@@ -60,7 +60,7 @@ def rms_norms(x: mx.array, weights: mx.array, eps: float) -> Sequence[mx.array]:
         normed, inverse = _normed(x, eps)
 
         def backward(*given: Array) -> Arrays:
-            along = sum(g * w for g, w in zip(given, weights, strict=True))
+            along = _sum(g * w for g, w in zip(given, weights, strict=True))
             own = [_over_rows(g, normed)[None] for g in given]
             return _normed_backward(along, normed, inverse), np.stack(own)
 
@@ -79,8 +79,14 @@ def _normed(x: Array, eps: float) -> tuple[Array, Array]:
 
 def _normed_backward(given: Array, normed: Array, inverse: Array) -> Array:
     along = np.einsum("...h,...h->...", given, normed)[..., None]
-    gradient: Array = (given - normed * (along / np.float32(given.shape[-1]))) * inverse
+    gradient: Array = normed * (along / np.float32(-given.shape[-1]))
+    gradient += given
+    gradient *= inverse
     return gradient
+
+
+def _sum(arrays: Iterable[Array]) -> Array:
+    return reduce(np.add, arrays)
 
 
 def _over_rows(given: Array, normed: Array) -> Array:
@@ -128,17 +134,16 @@ def heads(
 
 
 def _turned(x: Array, cos: Array, sin: Array) -> Array:
-    """Pairs (d, d + D/2) of x [B, heads, L, D], turned."""
+    """Pairs (d, d + D/2) of x [B, heads, L, D], turned; sin is negative for the first of a pair."""
     half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    out = np.empty_like(x)
-    np.subtract(first * cos, second * sin, out=out[..., :half])
-    np.add(second * cos, first * sin, out=out[..., half:])
-    return out
+    crossed = np.concatenate([x[..., half:], x[..., :half]], axis=-1)
+    crossed *= sin
+    crossed += x * cos
+    return crossed
 
 
 def _turns(layer: LayerConfig, offset: Array, length: int) -> Arrays:
-    """Cosines and sines [B or 1, 1, L, D/2] of positions offset, offset + 1, ..."""
+    """Cosines and sines [B or 1, 1, L, D] of positions offset, offset + 1, ...; see `_turned`."""
     places = offset.reshape(-1, 1) + np.arange(length)
     table = _turn_table(layer, 1 << int(places.max()).bit_length())
     cos, sin = (part[places][:, None] for part in table)
@@ -147,9 +152,10 @@ def _turns(layer: LayerConfig, offset: Array, length: int) -> Arrays:
 
 @lru_cache(maxsize=16)
 def _turn_table(layer: LayerConfig, length: int) -> Arrays:
-    """Cosines and sines [length, D/2]."""
+    """Cosines and sines [length, D]."""
     angles = np.arange(length)[:, None] / np.asarray(Rope(layer).periods, np.float64)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return np.concatenate([cos, cos], axis=-1), np.concatenate([-sin, sin], axis=-1)
 
 
 def masked(
@@ -356,13 +362,13 @@ def mix(
             given *= shares
             (of_both,) = inner_backward(grouped(given, second.swapaxes(1, 2), bounds))
             of_own = grouped(of_both, first.swapaxes(1, 2), bounds)
-            gradients = (sum(of_own[at] for at in of_slot), of_weights)
+            gradients = (_sum(of_own[at] for at in of_slot), of_weights)
             if not trained:
                 return gradients
             return *gradients, grouped_own(own, of_both, bounds), grouped_own(inner, given, bounds)
 
         weighed = outputs * shares
-        return sum(weighed[at] for at in of_slot), backward
+        return _sum(weighed[at] for at in of_slot), backward
 
     found: mx.array = kept_op(forward)(x, weights, *([gate_up, down] if trained else []))
     return found
