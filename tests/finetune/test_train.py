@@ -51,6 +51,8 @@ def test_parts_of_a_step_are_averaged() -> None:
     """The gradient of a square is linear: two parts move the values as their mean does."""
     parts, whole = run(recipe=replace(RECIPE, accumulate=2)), run(batches=Doubled())
     first, second = list(parts), list(whole)
+    each = [distance(None, first_values(), Targets().batch(0, part)).total for part in (0, 1)]  # type: ignore[arg-type]
+    assert first[0].loss == pytest.approx(float(sum(each)) / 2)
     assert first[0].tokens == 2 * second[0].tokens
     for name, value in whole.state.values.items():
         assert_close(parts.state.values[name], value, 1e-5, name)
