@@ -39,7 +39,7 @@ from mlx_diffgemma.finetune.whole import write_checkpoint
 from mlx_diffgemma.text.chat import Message, render_prompt
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 
-WINDOW = 16  # steps whose examples are made at once, and grouped by length
+WINDOW = 32  # steps whose examples are made at once, and grouped by length
 BALANCE = 0.01  # weight of the experts' imbalance
 
 Maker = Callable[[random.Random], Example]

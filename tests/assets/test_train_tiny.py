@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_batches() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sudoku, "puzzle", puzzle_of)
         first, again, other = (
-            train_tiny.Lessons(make, config, kind, seed, Ranks()).batch(17) for seed in (1, 1, 2)
+            train_tiny.Lessons(make, config, kind, seed, Ranks()).batch(33) for seed in (1, 1, 2)
         )
     assert (first.noisy == again.noisy).all()
     assert (first.ids == again.ids).all()
