@@ -76,13 +76,14 @@ def merged(tensors: Tensors, values: Values, scale: float) -> Tensors:
 
 
 def passes(model: Model) -> Iterator[tuple[str, mx.array]]:
-    """Logits of the encoder, of the decoder behind nothing, and behind a prompt, conditioned."""
+    """Logits of the encoder, of the decoder alone and behind a prompt, and of a token."""
     yield "encoder", model.logits(model.encode_hidden(PROMPT, model.new_prefix()))
     yield "decoder", model.logits(model.decode(CANVAS, model.new_prefix()))
     prefix = model.encode(PROMPT)
     first = model.logits(model.decode(CANVAS, prefix))
     soft = model.soft_embedding(first)
     yield "conditioned decoder", model.logits(model.decode(CANVAS, prefix, soft))
+    yield "token", model.step(5, prefix)
 
 
 @pytest.mark.parametrize("target", TARGETS)
