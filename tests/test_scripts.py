@@ -21,7 +21,10 @@ from mlx_diffgemma.assets.sudoku import SudokuTask
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "scripts/bench/results/tiny-chat-linux-2core.json"
-COMMANDS = [".ci/newest", ".ci/run", "scripts/check", "scripts/demo", "scripts/test"]
+COMMANDS = [
+    *(".ci/newest", ".ci/run"),
+    *("scripts/check", "scripts/demo", "scripts/finetune_demo", "scripts/test"),
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -75,7 +78,22 @@ if [[ $* == "-m venv "* ]]; then
   cp "$0" "$3/bin/python"
 fi
 """
-PROGRAMS = ("bash", "cat", "cp", "dirname", "env", "fold", "grep", "mkdir", "mktemp", "rm", "stty")
+PROGRAMS = (
+    *(
+        "bash",
+        "cat",
+        "cp",
+        "dirname",
+        "env",
+        "fold",
+        "grep",
+        "mkdir",
+        "mktemp",
+        "rm",
+        "sed",
+        "stty",
+    ),
+)
 BROKEN_PYTHON = "#!/bin/bash\necho 'no such version' >&2\nexit 127\n"
 
 
@@ -310,6 +328,40 @@ def test_demo_does_not_play_where_nobody_sees_it(
     first, *others = calls(demo)
     assert "--visual" in first.split()
     assert len(others) == (0 if arguments else 2)
+
+
+def test_finetune_demo_measures_before_and_after_training(demo: Checkout, tmp_path: Path) -> None:
+    """The same questions both times, and then what the model knew."""
+    ran = demo.run("scripts/finetune_demo", "--quick", TMPDIR=str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    lines = demo.log.read_text().splitlines()
+    commands = [line for line in lines if line.split()[0] in ("eval", "finetune", "fuse")]
+    words = [line.split()[0] for line in commands]
+    assert words == ["eval", "eval", "finetune", "eval", "eval", "fuse"]
+    before, after = commands[:2], commands[3:5]
+    for one, other in zip(before, after, strict=True):
+        assert one == other[: other.index(" --adapter ")]
+    assert "--mix" in commands[2]
+    assert "--check" in commands[5]
+    made, table = (line.partition("/scripts/")[2] for line in lines if "/scripts/" in line)
+    assert made.startswith("make_lesson.py yaml ")
+    assert table.startswith("make_lesson_table.py ")
+    assert_says(ran.stderr.splitlines()[-1], "Next:", "generate --model", "YAML", most=500)
+
+
+def test_finetune_demo_leaves_a_folder_alone_that_is_there(demo: Checkout, tmp_path: Path) -> None:
+    ran = demo.run("scripts/finetune_demo", str(tmp_path))
+    assert ran.returncode == 1
+    assert_says(ran.stderr.splitlines()[-1], "error:", str(tmp_path), "new folder")
+
+
+def test_finetune_demo_says_how_it_is_called(demo: Checkout) -> None:
+    ran = demo.run("scripts/finetune_demo", "--help")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert_says(" ".join(ran.stdout.split()), "YAML", "[FOLDER]", "--quick", most=500)
+    wrong = demo.run("scripts/finetune_demo", "--fast")
+    assert wrong.returncode == 2
+    assert_says(wrong.stderr.strip(), "--fast", "--quick")
 
 
 def test_check_runs_every_gate_and_names_those_that_failed(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Chosen(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What is alike in two runs of which one continues the other."""
+        """All that is alike in two runs of which one continues the other."""
         ...
 
     def load(self, seed: int, progress: Progress | None = None) -> tuple[Trained, Values]:

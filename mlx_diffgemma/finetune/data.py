@@ -4,7 +4,7 @@ Axes: L positions, C canvas positions.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -143,19 +143,13 @@ class _Reader:
 
     def examples(self, blank: int) -> Examples:
         """All of them; DataError where some are too long, or none is left."""
-        if (count := self.counts["long"]) and not self.truncate:
-            raise DataError(
-                f"{named(self.file)}: {counted(count, 'example')} of more than {self.limit:,} "
-                "tokens, prompt, response and fill, the first in line "
-                f"{self.first_long:,}, the longest of {self.longest:,}; raise ",
-                *(Setting("max_length"), " up to the context, or cut them with "),
-                *(Setting("truncate"), "."),
-            )
+        if self.counts["long"] and not self.truncate:
+            raise self._too_many()
         if not self.taken:
             raise DataError(
                 f"{named(self.file)}: the prompt of every example leaves no room for a canvas in "
-                f"{self.limit:,} tokens; shorten them, or raise ",
-                *(Setting("max_length"), "."),
+                f"{self.limit:,} tokens; ",
+                *self._remedies(),
             )
         counts = {name: self.counts[name] for name in ("multi_turn", "cut", "dropped")}
         return Examples(self.file, tuple(self.taken), blank, dict(self.unused), **counts)
@@ -209,3 +203,22 @@ class _Reader:
         if canvases > 0:
             end = example.prompt + canvases * self.config.canvas_length
             self.taken.append(replace(example, ids=example.ids[:end].copy()))
+
+    def _too_many(self) -> DataError:
+        return DataError(
+            f"{named(self.file)}: {counted(self.counts['long'], 'example')} of more than "
+            f"{self.limit:,} tokens, prompt, response and fill, the first in line "
+            f"{self.first_long:,}, the longest of {self.longest:,}; ",
+            *self._remedies(("cut them with ", Setting("truncate"))),
+        )
+
+    def _remedies(self, *more: tuple[str, str]) -> Iterator[str]:
+        """The parts of a sentence about what can be done."""
+        below = self.limit < self.config.text.max_position_embeddings
+        others = [*([("raise ", Setting("max_length"))] if below else []), *more]
+        yield "shorten them"
+        for verb, setting in others:
+            yield ", or " if setting is others[-1][1] else ", "
+            yield verb
+            yield setting
+        yield "."

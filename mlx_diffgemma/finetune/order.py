@@ -15,7 +15,8 @@ from ..generation.noise import philox
 from .data import Example
 
 STREAM_ORDER, STREAM_GROUPS, STREAM_MIX = 16, 17, 18  # of the counter noise
-WINDOW = 32  # batches' worth of examples that are sorted by length together
+WINDOW = 32  # blocks of examples at most that are sorted by length together
+PARTS = 4  # windows of an epoch at least, or the same examples would always meet
 ONE = 1 << 32  # shares are counted in parts of it
 
 
@@ -49,7 +50,8 @@ class Epochs:
     def _grouped(self, order: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
         """The order with blocks of similar lengths, which begin where batches do."""
         head = -epoch * len(order) % self.block
-        pieces, size = [order[:head]], WINDOW * self.block
+        most = max(1, min(WINDOW, len(order) // (PARTS * self.block)))
+        pieces, size = [order[:head]], most * self.block
         for first in range(head, len(order), size):
             window = order[first : first + size]
             window = window[np.argsort(self._lengths[window], kind="stable")]

@@ -7,7 +7,7 @@ layer whose activations are computed twice gets the same ones twice.
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import mlx.core as mx
 
@@ -39,6 +39,7 @@ from ..model.weights import (
 )
 
 Values = Mapping[str, mx.array]
+Part = TypeVar("Part")
 
 
 class Ends(NamedTuple):
@@ -108,8 +109,9 @@ class TrainedAdapters:
         self.base_layers = [_in_operations(layer) for layer in model.layers]
         if not self.packed:
             embedding, conditioning, norm = self.base_ends
-            self.base_ends = Ends(host_embedding(embedding), host_conditioning(conditioning), norm)
-            self.base_layers = [host_layer(layer) for layer in self.base_layers]
+            conditioning = host_conditioning(_widened(conditioning))
+            self.base_ends = Ends(host_embedding(embedding), conditioning, norm)
+            self.base_layers = [host_layer(_widened_layer(layer)) for layer in self.base_layers]
 
     def at(self, *moment: int) -> "TrainedAdapters":
         """The network with the dropout of a step, which numbers such as seed and step name."""
@@ -203,3 +205,18 @@ def _in_operations(layer: Layer) -> Layer:
     after = layer.after_attention
     experts = replace(after.experts, in_operations=True)
     return replace(layer, after_attention=replace(after, experts=experts))
+
+
+def _widened_layer(layer: Layer) -> Layer:
+    """The layer with norms and scalars in float32, as what numpy computes."""
+    after = _widened(layer.after_attention)
+    return replace(_widened(layer), attention=_widened(layer.attention), after_attention=after)
+
+
+def _widened(part: Part) -> Part:
+    """`part` with the arrays of its own in float32; its parts keep theirs."""
+    made = copy(part)
+    for name, array in vars(part).items():
+        if isinstance(array, mx.array):
+            setattr(made, name, array.astype(mx.float32))
+    return made

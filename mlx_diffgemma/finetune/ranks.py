@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import mlx.core as mx
 
-from ..errors import TrainingError, is_out_of_memory, one_line
+from ..errors import TrainingError, one_line
 
 Arrays = Mapping[str, mx.array]
 
@@ -42,9 +42,9 @@ class Ranks:
         }
         return self._sum(sent)
 
-    def lost(self, error: RuntimeError) -> TrainingError | None:
-        """The error for a process that is gone; None where it was no such thing."""
-        if self.count == 1 or is_out_of_memory(error):
+    def lost(self, error: Exception) -> TrainingError | None:
+        """The error for a process that is gone; None where there is no other."""
+        if self.count == 1:
             return None
         return TrainingError(
             f"process {self.number} of 0 to {self.count - 1} lost another one "
@@ -62,6 +62,15 @@ class Ranks:
 
 
 def launched() -> Ranks:
-    """The processes that were launched together; alone where there are no others."""
-    group = mx.distributed.init()
+    """The processes that were launched together; alone where there are no others.
+
+    TrainingError where they cannot find each other.
+    """
+    try:
+        group = mx.distributed.init()
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"the processes that were launched cannot reach each other ({one_line(error)}); look "
+            "at the hosts that mlx.launch was given."
+        ) from error
     return Ranks(group if group.size() > 1 else None)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 
-from ..errors import NumericsError, Setting
+from ..errors import FitError, NumericsError, Setting, is_out_of_memory
 from ..machine.memory import peak_memory
 from .objective import Batch, Losses, Objective
 from .optimizer import Optimizer, averaged, clipped
@@ -69,27 +69,28 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """The object of `finetune --json` and of metrics.jsonl."""
-        numbers = {
+        return {
             "step": self.step,
             "loss": self.loss,
             "decoder_loss": self.decoder_loss,
             "encoder_loss": self.encoder_loss,
+            "valid_loss": self.valid_loss,
             "learning_rate": self.learning_rate,
             "gradient_norm": self.gradient_norm,
             "tokens": self.tokens,
             "tokens_per_second": round(self.tokens_per_second, 1),
             "seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "warning": self.warning,
         }
-        return numbers if self.valid_loss is None else numbers | {"valid_loss": self.valid_loss}
 
 
 @dataclass
 class Training:
     """A run: iterate over it for its steps.
 
-    Leaving the iteration early saves the last finished step; its folder is free then. valid: batches whose loss is taken now
-    and then, without a gradient.
+    Leaving the iteration early saves the last finished step; its folder is free then. valid:
+    batches whose loss is taken now and then, without a gradient.
     """
 
     trained: Trained
@@ -114,11 +115,12 @@ class Training:
         except (KeyboardInterrupt, GeneratorExit):
             self._finish()
             raise
-        except RuntimeError as error:
-            if (lost := self.ranks.lost(error)) is None:
+        except (RuntimeError, MemoryError) as error:
+            known = self._too_large() if is_out_of_memory(error) else self.ranks.lost(error)
+            if known is None:
                 raise
             self._finish()
-            raise lost from error
+            raise known from error
         finally:
             if self.keeper:
                 self.keeper.close()
@@ -130,6 +132,7 @@ class Training:
         self.state = replace(state, lowest=min(found["loss"], self.state.lowest or math.inf))
         warning = self._watched(step, found["loss"])
         valid = self._validated(step)
+        mx.clear_cache()  # batches have other lengths, and buffers of each would be kept
         seconds = time.perf_counter() - began
         progress = Progress(
             step=step,
@@ -186,6 +189,15 @@ class Training:
             f"step {step:,}: {what} is {found[name]}, expected a finite number; {kept}; "
             "begin again with a lower ",
             *(Setting("lr"), ", or look for a wrong example in the data."),
+        )
+
+    def _too_large(self) -> FitError:
+        step = self.state.step
+        kept = f"step {step:,} is kept; " if self.keeper and step else ""
+        return FitError(
+            f"step {step + 1:,}: out of memory; {kept}take fewer examples by ",
+            *(Setting("size"), ", shorter ones by ", Setting("max_length"), ", or "),
+            *(Setting("grad_checkpoint"), "."),
         )
 
     def _watched(self, step: int, loss: float) -> str | None:

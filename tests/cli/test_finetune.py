@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 from facts import assert_says
+from pseudo_terminal import PROGRAM, Tty
 from puzzle import assert_one_line
 
 ROOT = Path(__file__).parents[2]
 KEYS = [
-    *("step", "loss", "decoder_loss", "encoder_loss", "learning_rate", "gradient_norm", "tokens"),
-    *("tokens_per_second", "seconds", "peak_memory_bytes"),
+    *("step", "loss", "decoder_loss", "encoder_loss", "valid_loss", "learning_rate"),
+    *("gradient_norm", "tokens", "tokens_per_second", "seconds", "peak_memory_bytes", "warning"),
 ]
 END = ["steps", "best_loss", "adapter", "checkpoint", "best_step", "finished"]
 
@@ -51,7 +53,8 @@ def test_a_run_prints_a_line_a_step_and_its_end(
     done = run("finetune", *short, out, *valid, "--json")
     assert (done.exit_code, done.stderr) == (0, "")
     *steps, end = map(json.loads, done.stdout.splitlines())
-    assert [[*step] for step in steps] == [KEYS, [*KEYS, "valid_loss"], [*KEYS, "valid_loss"]]
+    assert [[*step] for step in steps] == [KEYS] * 3
+    assert [step["step"] for step in steps if step["valid_loss"] is not None] == [2, 3]
     assert [*end] == END
     assert (end["steps"], end["adapter"], end["finished"]) == (3, str(out), True)
     assert end["best_loss"] == min(step["loss"] for step in steps)
@@ -150,6 +153,21 @@ def started(*arguments: object, **env: str) -> subprocess.Popen[str]:
 def losses(out: Path) -> list[tuple[int, float]]:
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     return [(line["step"], line["loss"]) for line in lines]
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_bar_in_one_line(short: list[object], tmp_path: Path) -> None:
+    more = ("--steps", 300, "--save-every", 300)
+    with Tty(*PROGRAM, "finetune", *short, tmp_path / "out", *more) as tty:
+        tty.until(lambda tty: re.search(r"/300 \d:\d\d:\d\d", tty.text()) is not None)
+        shown = [line for line in tty.text().splitlines() if line.strip()]
+        tty.process.send_signal(signal.SIGINT)
+        tty.until("--resume")
+        tty.process.wait(30)
+    (line,) = shown
+    pattern = r"loss \d+\.\d\d \(\d+\.\d\d \+ \d+\.\d\d\) [\d,]+ tokens/s [\d.]+ MB .* \d+/300 "
+    assert re.match(pattern, line)
+    assert "/300" not in tty.text()  # the bar is gone
 
 
 @pytest.mark.slow

@@ -174,6 +174,15 @@ def test_an_evaluation_and_its_answers(run: Run, clone: Path) -> None:
     check(json.loads(Path("answers.jsonl").read_text()), "## A line of `eval --out FILE`")
 
 
+def test_a_training_run(run: Run, clone: Path) -> None:
+    """A step is printed as it is written."""
+    data = ("--data", "docs/examples/lessons.jsonl", "--steps", "1", "--batch", "1")
+    step, end = run("finetune", "--model", "tiny-chat", *data, "--json").splitlines()
+    check(json.loads(step), "## A step of `finetune --json`")
+    check(json.loads(end), "## The end of `finetune --json`")
+    assert Path("finetuned/metrics.jsonl").read_text() == f"{step}\n"
+
+
 def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One family of kernels says what all say."""
     monkeypatch.setattr(selftest.References, "checks", lambda self: denoise_checks(self.denoise))

@@ -268,7 +268,7 @@ def test_no_example_is_left(read: Read) -> None:
 
 
 def test_the_context_is_the_limit(read: Read) -> None:
-    with raises(DataError, "1 example ... 2,048 tokens ... line 1 ... 2,058"):
+    with raises(DataError, "1 example ... 2,048 tokens ... line 1 ... 2,058; shorten ... truncate"):
         read({"prompt": "a", "completion": "b" * 2000})
 
 

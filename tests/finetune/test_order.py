@@ -45,16 +45,25 @@ def test_an_order_is_uniform() -> None:
     assert len(seen) == 24
 
 
+def spreads(epochs: Epochs, block: int) -> list[int]:
+    """The difference between the longest and the shortest example of each of 100 blocks."""
+    lengths = [len(epochs[number].ids) for number in range(100 * block)]
+    return [int(np.ptp(lengths[first : first + block])) for first in range(0, len(lengths), block)]
+
+
 def test_blocks_hold_similar_lengths_and_begin_where_batches_do() -> None:
     """Also in later epochs, whose first example stands inside a batch."""
-    epochs = Epochs(examples(101), seed=0, block=8)
-    spread = [
-        np.ptp([len(epochs[number].ids) for number in range(first, first + 8)])
-        for first in range(0, 808, 8)
-    ]
-    assert np.mean(spread) < 1.5
-    plain = Epochs(examples(101), seed=0)
-    assert np.ptp([len(plain[number].ids) for number in range(8)]) >= 5
+    grouped = spreads(Epochs(examples(301), seed=0, block=8), 8)
+    assert np.mean(grouped) < 2
+    assert np.mean(spreads(Epochs(examples(301), seed=0), 8)) > 6
+
+
+def test_the_same_examples_do_not_always_meet() -> None:
+    """A window over all of few examples would make the same blocks in each epoch."""
+    epochs = Epochs([Example(np.zeros(n), n) for n in range(1, 65)], seed=0, block=8)
+    orders = [np.array(taken(epochs, range(64 * e, 64 * e + 64))).reshape(8, 8) for e in range(9)]
+    met = {tuple(sorted(block)) for order in orders for block in order}
+    assert len(met) > 60
 
 
 def test_blocks_are_not_sorted_by_length() -> None:

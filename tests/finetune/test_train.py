@@ -11,7 +11,7 @@ from compare import assert_close
 from facts import assert_says, raises
 from training import RECIPE, Targets, distance, first_values, losses, run, run_small, same
 
-from mlx_diffgemma.errors import NumericsError, TrainingError
+from mlx_diffgemma.errors import FitError, NumericsError, TrainingError
 from mlx_diffgemma.finetune.objective import Batch
 from mlx_diffgemma.finetune.ranks import Ranks
 from mlx_diffgemma.finetune.recipe import Recipe
@@ -30,9 +30,7 @@ def test_a_step_says_what_it_did() -> None:
     assert (first.tokens, first.learning_rate) == (num_tokens(batch), 0.1)
     assert rest[-1].learning_rate == pytest.approx(0.01)
     assert min(first.gradient_norm, first.seconds, first.peak_memory_bytes) > 0
-    assert list(first.to_json())[:5] == [
-        *("step", "loss", "decoder_loss", "encoder_loss", "learning_rate")
-    ]
+    assert (first.to_json()["valid_loss"], first.to_json()["warning"]) == (None, None)
 
 
 def test_the_loss_falls() -> None:
@@ -53,6 +51,8 @@ def test_parts_of_a_step_are_averaged() -> None:
     """The gradient of a square is linear: two parts move the values as their mean does."""
     parts, whole = run(recipe=replace(RECIPE, accumulate=2)), run(batches=Doubled())
     first, second = list(parts), list(whole)
+    each = [distance(None, first_values(), Targets().batch(0, part)).total for part in (0, 1)]  # type: ignore[arg-type]
+    assert first[0].loss == pytest.approx(float(sum(each)) / 2)
     assert first[0].tokens == 2 * second[0].tokens
     for name, value in whole.state.values.items():
         assert_close(parts.state.values[name], value, 1e-5, name)
@@ -74,7 +74,6 @@ def test_the_loss_on_other_examples_is_taken_without_a_step() -> None:
     assert [each.loss for each in progress] == losses(plain)
     expected = distance(None, other.state.values, batch).total  # type: ignore[arg-type]
     assert progress[-1].valid_loss == pytest.approx(float(expected))
-    assert "valid_loss" in progress[-1].to_json()
 
 
 # --- what stops or warns
@@ -183,4 +182,18 @@ def test_a_lost_process_is_no_bug() -> None:
         losses(training)
     training.ranks = Ranks()
     assert training.ranks.lost(RuntimeError("a bug")) is None
-    assert Two().lost(RuntimeError("[malloc] cannot allocate")) is None
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Two()])
+def test_too_little_memory_keeps_the_step_before(tmp_path: Path, ranks: Ranks) -> None:
+    class Large(Targets):
+        def batch(self, step: int, part: int = 0) -> Batch:
+            if step == 4:
+                raise RuntimeError("[malloc] Unable to allocate 3 bytes")
+            return super().batch(step, part)
+
+    training = run(tmp_path / "out", batches=Large())
+    training.ranks = ranks
+    with raises(FitError, "step 5 ... out of memory; step 4 is kept ... size ... grad_checkpoint"):
+        losses(training)
+    assert run(tmp_path / "out", resume=True).state.step == 4

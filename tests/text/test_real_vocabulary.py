@@ -22,6 +22,7 @@ from mlx_diffgemma.images.video import Clip
 from mlx_diffgemma.text.answer import Answer
 from mlx_diffgemma.text.chat import Message, render_prompt
 from mlx_diffgemma.text.decoder import Decoder
+from mlx_diffgemma.text.exchange import Dialogue, render_exchange
 from mlx_diffgemma.text.holes import read_template
 from mlx_diffgemma.text.reader import AnswerReader, Stop, parse_answer
 from mlx_diffgemma.text.tokenizer import CHAT_MARKERS, Tokenizer, load_tokenizer
@@ -303,3 +304,27 @@ def test_the_script_leaves_what_is_there(real_folder: Path, tmp_path: Path) -> N
     again = subprocess.run([*script, str(real_folder)], capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (0, "")
     assert (real_folder / "tokenizer.json").stat() == before
+
+
+# --- answers to learn
+
+
+@pytest.mark.parametrize("name", ["launch.jinja", "second.jinja", "third.jinja"])
+@pytest.mark.parametrize("thinking", [None, "7 + 5 = 12,\n carry 1."])
+def test_prompt_and_answer_are_what_one_text_would_be(
+    real: Tokenizer, name: str, thinking: str | None
+) -> None:
+    """No token reaches from the prompt into the answer, nor from a thought into the text."""
+    tokenizer = template(real, name)
+    for text in TEXTS:
+        said = {"role": "assistant", "content": text, "thinking": thinking}
+        dialogue = Dialogue([{"role": "user", "content": text}, said])
+        found = render_exchange(tokenizer, dialogue, STOP, 1)
+        asked = render_prompt(tokenizer, [Message("user", text)], think=thinking is not None)
+        assert found.prompt == asked
+        thought = f"<|channel>thought\n{thinking}\n<channel|>" if thinking else ""
+        written = f"{tokenizer.decode(asked.ids, special=True)}{thought}{text.strip()}<turn|>"
+        assert [*found.prompt.ids, *found.answer] == real.encode(written)
+        answer = parse_answer(tokenizer, found.answer, STOP)
+        shown = text.strip().replace("<unk>", "")  # a control token, wherever it stands
+        assert (answer.text, answer.thinking) == (shown, thinking)

@@ -8,7 +8,7 @@ from ..terminal.output import write_json
 from ..terminal.progress import Bar
 from ..terminal.screen import can_draw
 from ..terminal.streams import say
-from .text import numbers, step_line
+from .text import label, step_line
 
 EVERY = 10  # steps from one line to the next where no bar can be drawn
 
@@ -27,7 +27,7 @@ class Shown:
     def __call__(self, progress: Progress) -> None:
         if self.as_json:
             write_json(progress.to_json())
-        self.bar.label = numbers(progress)
+        self.bar.label = label(progress)
         self.bar(progress.step, progress.steps)
         if progress.warning:
             say(f"warning: {progress.warning}")

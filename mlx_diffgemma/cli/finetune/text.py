@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ...errors import counted
@@ -25,6 +26,14 @@ def numbers(progress: Progress) -> str:
     )
 
 
+def label(progress: Progress) -> str:
+    """The same in few columns, for the bar."""
+    return (
+        f"loss {progress.loss:.2f} ({progress.decoder_loss:.2f} + {progress.encoder_loss:.2f}) "
+        f"{progress.tokens_per_second:,.0f} tokens/s {sized(progress.peak_memory_bytes)}"
+    )
+
+
 def end_json(training: Training, out: Path, *, full: bool) -> dict[str, Any]:
     """The last object of `finetune --json`."""
     state = training.state
@@ -41,18 +50,19 @@ def end_json(training: Training, out: Path, *, full: bool) -> dict[str, Any]:
 
 def end_lines(training: Training, out: Path, model: str, *, full: bool) -> Iterator[str]:
     """The end of a run, and what to try next."""
-    state = training.state
+    state, place, named = training.state, quote(str(out)), quote(model)
     lowest = "" if state.lowest is None else f", the lowest loss of a step {state.lowest:.3f}"
     best = "" if state.best_step is None else f", the best state that of step {state.best_step:,}"
     yield f"trained  {counted(state.step, 'step')}{lowest}{best}"
     if full:
         yield f"written  {out}, a checkpoint in float32"
-        yield f'try it   mlx-diffgemma generate --model {out} "..."'
-        yield f"pack it  mlx-diffgemma convert {out} {out}-4bit"
+        yield f'try it   mlx-diffgemma generate --model {place} "..."'
+        yield f"pack it  mlx-diffgemma convert {place} {quote(f'{out}-4bit')}"
         return
     yield f"adapter  {out}"
-    yield f'try it   mlx-diffgemma generate --model {model} --adapter {out} "..."'
-    yield f"fuse it  mlx-diffgemma fuse --model {model} --adapter {out} {out}-fused"
+    yield f'try it   mlx-diffgemma generate --model {named} --adapter {place} "..."'
+    fused = quote(f"{out}-fused")
+    yield f"fuse it  mlx-diffgemma fuse --model {named} --adapter {place} {fused}"
 
 
 def notes(examples: Examples) -> Iterator[str]:

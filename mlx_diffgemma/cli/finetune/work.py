@@ -17,6 +17,7 @@ from ...finetune.recipe import Recipe
 from ...finetune.state import Keeper
 from ...finetune.train import Training, train
 from ...machine.dtypes import mlx_dtype
+from ...machine.memory import use_all_gpu_memory
 from ...model.memory import fit_check
 from ...text.tokenizer import load_tokenizer
 from ..answer.consent import ask_on_terminal
@@ -71,6 +72,8 @@ class Job:
         if not ranks.number:
             keeper.require_free(resume=place.resume, overwrite=place.overwrite)
         chosen = self._chosen(source, config)
+        if self.adapter.full and config.quantization and not ranks.number:
+            say(f"{name_of(source.folder)} is packed; its weights are unpacked to float32.")
         data = read_data(self.data, course, load_tokenizer(source.folder), config, recipe, ranks)
         keeper.write, keeper.identity = chosen.write, self._identity(source, chosen, recipe, data)
         if not ranks.number:
@@ -79,12 +82,17 @@ class Job:
             fit_check(source.folder, self.model.dtype)(0)
         with Bar("loading layers") as bar:
             trained, values = chosen.load(recipe.seed, bar)
+        use_all_gpu_memory()
         training = train(
             trained,
             values,
             data.batches,
             recipe,
-            objective=Objective(course.grad_checkpoint, course.leave_one_out, course.reweighted),
+            objective=Objective(
+                checkpoint=course.grad_checkpoint,
+                leave_one_out=course.leave_one_out,
+                reweighted=course.reweighted,
+            ),
             valid=data.valid,
             keeper=keeper,
             resume=place.resume,
@@ -99,8 +107,6 @@ class Job:
         """The numbers that are trained; SettingsError for unknown targets and a wrong rank."""
         given, dtype = self.adapter, self.model.dtype
         if given.full:
-            if config.quantization:
-                say(f"{name_of(source.folder)} is packed; its weights are unpacked to float32.")
             return ChosenWeights(source.folder, config, seeing=config.vision is not None)
         lora = LoraParameters(
             rank=DEFAULT_RANK if given.lora_rank is None else given.lora_rank,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 REDRAW_SECONDS = 0.1
+WIDE, NARROW = 40, 10  # columns of the bar itself; narrow where the label says much
 
 
 class Bar:
@@ -79,7 +80,8 @@ class Bar:
         """Label, bar and count; for bytes also the rate, and the time left where that is asked."""
         from rich import progress as rich
 
-        columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), rich.BarColumn()]
+        bar = rich.BarColumn(NARROW if self.timed else WIDE)
+        columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), bar]
         left = rich.TimeRemainingColumn()
         if not self.in_bytes:
             return [*columns, rich.MofNCompleteColumn(), *([left] if self.timed else [])]
