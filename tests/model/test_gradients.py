@@ -31,7 +31,6 @@ INDICES = "positions, masks and experts, which are whole numbers"
 RESULT = "what generation shows or decides, of which nothing is a function"
 CHECK = "a check of kernels"
 DETACHED = "taken out of its graph on purpose: the gradient computes it again"
-DATA = "examples, which are token ids"
 REFUSED = "test_what_has_no_gradient_refuses_it"
 PLACES: dict[tuple[str, str, str], str] = {
     ("machine/device.py", "numpy_op", "np.asarray"): "test_a_function_of_numpy",
@@ -68,16 +67,10 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("model/embedding.py", "total_mass", "in_numpy"): REFUSED,
     ("diffusion/sampler.py", "commit", "in_numpy"): REFUSED,
     ("model/elementwise.py", "_logsumexp", "numpy_op"): "test_logsumexp",
-    ("finetune/batches.py", "Batches", "np.array"): DATA,
-    ("finetune/data.py", "Example", "np.asarray"): DATA,
-    ("finetune/data.py", "_Reader", "np.array"): DATA,
-    ("finetune/order.py", "Epochs", "np.array"): DATA,
     ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
     ("finetune/recomputed.py", "detached", "np.asarray"): DETACHED,
-    ("finetune/train.py", "Training", "np.array"): RESULT,
     ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
     ("diffusion/canvas.py", "_frame", "np.array"): RESULT,
-    ("diffusion/infill.py", "_Loop", "np.array"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/soft.py", "missing_rows", "np.array"): RESULT,
     ("diffusion/step.py", "advance", "np.array"): RESULT,
@@ -98,8 +91,15 @@ def uses(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """What at the top of a module hands arrays to numpy, and the call."""
     for top in tree.body:
         for node in ast.walk(top):
-            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in TO_NUMPY:
-                yield name_of(top), ast.unparse(node)
+            if (call := said(node)) in TO_NUMPY:
+                yield name_of(top), call
+
+
+def said(node: ast.AST) -> str:
+    """A name, or one of a module's names."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def name_of(top: ast.stmt) -> str:
@@ -107,12 +107,18 @@ def name_of(top: ast.stmt) -> str:
 
 
 def found() -> set[tuple[str, str, str]]:
+    """The places of all modules that know MLX; what the others have of it are no arrays."""
     package = ROOT / "mlx_diffgemma"
-    return {
-        (str(file.relative_to(package)), *use)
+    texts = {
+        file: file.read_text(encoding="utf-8")
         for room in ROOMS
-        for file in sorted((package / room).rglob("*.py"))
-        for use in uses(ast.parse(file.read_text(encoding="utf-8")))
+        for file in (package / room).rglob("*.py")
+    }
+    return {
+        (file.relative_to(package).as_posix(), *use)
+        for file, text in texts.items()
+        if "import mlx" in text
+        for use in uses(ast.parse(text))
     }
 
 

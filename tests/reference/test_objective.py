@@ -229,7 +229,7 @@ def assert_loss(got: mx.array, want: torch.Tensor, what: str) -> None:
 def assert_gradients(found: Mapping[str, mx.array], leaves: Tensors, kind: str) -> None:
     """Each gradient is right to a share of its largest number, or of FLOOR of the largest of all.
 
-    A layer's scalar has one number, a sum of many that cancel: next to 0 where a norm takes it away.
+    A layer's scalar is one number, a sum of many that cancel: near 0 where a norm takes it away.
     """
     theirs = {
         name: np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy()
