@@ -40,6 +40,7 @@ from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weights import GivenTensors, build_ends, build_layer
 
 TABLES = Path(__file__).parents[2] / "tests" / "model" / "data" / "published.json.gz"
+CANVAS = 64  # positions, so that a step takes minutes
 KEPT_LAYERS = {0: 0, 5: 1}  # of the published network -> here: the first sliding, the first full
 
 
@@ -95,6 +96,7 @@ def write_two_layers(folder: Path) -> Path:
     text["num_hidden_layers"] = len(KEPT_LAYERS)
     config.pop("vision_config", None)
     config["dtype"] = text["dtype"] = "float32"
+    config["canvas_length"] = CANVAS
     (folder / "config.json").write_text(json.dumps(config))
     header, end = {}, 0
     for name, (_, shape) in source["tensors"].items():
@@ -119,10 +121,11 @@ def renumbered(name: str) -> str | None:
 
 
 class RandomTensors(Mapping[str, mx.array]):
-    """Random numbers for every tensor that is asked for; none is kept here."""
+    """A million random numbers over and over, for every tensor that is asked for."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes, self.rng = shapes, np.random.default_rng(0)
+        self.shapes = shapes
+        self.numbers = np.random.default_rng(0).random(1 << 20, np.float32)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -132,7 +135,7 @@ class RandomTensors(Mapping[str, mx.array]):
 
     def __getitem__(self, name: str) -> mx.array:
         shape = self.shapes[name]
-        numbers = self.rng.random(shape, np.float32)
+        numbers = np.resize(self.numbers, shape)
         if len(shape) == 1:
             numbers += 0.5
         else:
@@ -280,7 +283,7 @@ def small_sizes(layers: str, changed: dict[str, int]) -> Sizes:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=("real", "small"))
-    parser.add_argument("--length", type=int, default=512, help="tokens of the example [512]")
+    parser.add_argument("--length", type=int, default=192, help="tokens of the example [192]")
     parser.add_argument("--grad-checkpoint", action="store_true")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="file for the figures")
     return parser.parse_args()
