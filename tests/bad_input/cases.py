@@ -46,13 +46,15 @@ class Case:
 class Good:
     """Whole files in one place, to be damaged: three checkpoint folders, two traces and so on.
 
-    trace: of a puzzle; tokens: of mode auto, with a canvas and then tokens of mode ar.
+    adapter: one for `plain`; trace: of a puzzle; tokens: of mode auto, with a canvas and tokens of
+    mode ar behind it.
     """
 
     place: Path
     plain: Path
     packed: Path
     shards: Path
+    adapter: Path
     trace: Path
     tokens: Path
     profile: Path
@@ -126,6 +128,21 @@ def bad_index(rng: random.Random, place: Path, good: Good) -> Case:
     folder = copied(good.shards, place / "model")
     odd_file(rng, folder / "model.safetensors.index.json", odd_json)
     return on_folder(rng, folder, place)
+
+
+def bad_adapter(rng: random.Random, place: Path, good: Good) -> Case:
+    """Any text is an answer: numbers of an adapter may change without a trace of it."""
+    folder = Path(shutil.copytree(good.adapter, place / "adapter"))
+    if rng.random() < 0.5:
+        odd_file(rng, folder / "adapter_config.json", odd_json)
+    else:
+        file = folder / "adapters.safetensors"
+        file.write_bytes(odd_shard(rng, file.read_bytes()))
+    given: list[Argument] = ["--model", good.plain, "--adapter", folder]
+    if rng.random() < 0.3:
+        recipe = rng.choice(("keep", "none", "8bit"))
+        return Case(["fuse", *given, place / "out", "--quantize", recipe], answer=None)
+    return Case(["generate", PUZZLE, *given, *SHORT], answer=None)
 
 
 def bad_template(rng: random.Random, place: Path, good: Good) -> Case:
@@ -363,6 +380,7 @@ KINDS: Mapping[str, tuple[Kind, int]] = {
     "generation_config": (bad_generation_config, 400),
     "shard": (bad_shard, 600),
     "index": (bad_index, 300),
+    "adapter": (bad_adapter, 200),
     "template": (bad_template, 350),
     "tokenizer": (bad_tokenizer, 400),
     "trace": (bad_trace, 500),
@@ -375,7 +393,7 @@ KINDS: Mapping[str, tuple[Kind, int]] = {
     "value": (bad_value, 50),
     "image": (bad_image, 400),
 }
-"""Kinds of bad input and how many of each are made: 5,400 in all."""
+"""Kinds of bad input and how many of each are made: 5,600 in all."""
 
 
 def made(kind: str, number: int, place: Path, good: Good) -> Case:

@@ -1,4 +1,4 @@
-"""5,400 generated bad inputs: no traceback, no hang, no wrong answer, and no input is changed."""
+"""5,600 generated bad inputs: no traceback, no hang, no wrong answer, and no input is changed."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import cast
 
 import mlx.core as mx
 import pytest
+from adapting import write_adapter
 from cases import KINDS, Argument, Case, Good, copied, made
 from puzzle import PUZZLE
 from running import Ended, TooSlowError, contents, faults, in_a_process, in_process
@@ -18,7 +19,7 @@ from mlx_diffgemma.assets import embedded_folder
 
 SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 BATCH = 50
-AS_PROCESS = 25  # each such case is a process of its own: 216 of 5,400
+AS_PROCESS = 25  # each such case is a process of its own: 224 of 5,600
 BATCHES = [
     pytest.param(kind, start, id=f"{kind}-{start}")
     for kind, (_, count) in KINDS.items()
@@ -48,7 +49,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
     stdin = f"{PUZZLE}\n/save {conversation}\n".encode()
     ended = in_process(Case(["chat", *model], stdin=stdin), home / "chat", seconds=60)
     assert ended.code == 0, ended
-    return Good(place, plain, packed, shards, trace, tokens, profile, conversation)
+    adapter = place / "adapter"
+    write_adapter(adapter, plain, ["q_proj", "router"])
+    return Good(place, plain, packed, shards, adapter, trace, tokens, profile, conversation)
 
 
 def in_shards(folder: Path, place: Path) -> Path:

@@ -76,13 +76,14 @@ def merged(tensors: Tensors, values: Values, scale: float) -> Tensors:
 
 
 def passes(model: Model) -> Iterator[tuple[str, mx.array]]:
-    """Logits of the encoder, of the decoder behind nothing, and behind a prompt, conditioned."""
+    """Logits of the encoder, of the decoder alone and behind a prompt, and of a token."""
     yield "encoder", model.logits(model.encode_hidden(PROMPT, model.new_prefix()))
     yield "decoder", model.logits(model.decode(CANVAS, model.new_prefix()))
     prefix = model.encode(PROMPT)
     first = model.logits(model.decode(CANVAS, prefix))
     soft = model.soft_embedding(first)
     yield "conditioned decoder", model.logits(model.decode(CANVAS, prefix, soft))
+    yield "token", model.step(5, prefix)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -169,11 +170,14 @@ def test_experts_without_an_adapter_keep_their_kernels(folder: Path) -> None:
     assert [each.in_operations for each in experts] == [True, False]
 
 
-def test_the_weights_are_shared(folder: Path) -> None:
+def test_the_weights_are_shared_and_the_base_stays(folder: Path) -> None:
     model = dg.load_model(folder)
+    before = dict(passes(model))
     made = applied(model, random_values(folder), SCALE)
     own = {id(array) for array in distinct_arrays(made.layers)}
     assert {id(array) for array in distinct_arrays(model.layers)} <= own
+    for name, logits in passes(model):
+        assert bool(mx.array_equal(logits, before[name])), name
 
 
 def test_unpacked_weights_beside_an_adapter(packed: Path) -> None:
