@@ -51,7 +51,8 @@ KEPT_CHOICE = 0.9  # [rows, H] for each expert that a row uses
 KEPT_SCORES = 2.0  # [heads, queries, keys], and a mask of a byte
 KEPT_CHECKPOINT = 6.2, 2.2  # bytes, and items, of [rows, H + kv heads * D] with checkpointing
 IN_WORK = 2.0  # a layer in whose gradient MLX is, over what is kept of it
-CHUNK_ARRAYS = 5  # float32 logits [n, V] of the head that exist at a time
+IN_WORK_AGAIN = 1.6  # the same with checkpointing, its activations computed again among it
+CHUNK_ARRAYS = 8  # float32 logits [n, V] of the head that exist at a time
 """Factors as measured. Arrays count 4 bytes a number in 16 bits too: adapters, and what is not
 linear, are computed in float32, and both forms are kept: 0.94 to 0.99 of what float32 keeps."""
 
@@ -147,8 +148,7 @@ def plan(
             "kept of the decoder": layers.decoder_kept,
         },
         {
-            "a layer in work": layers.in_work,
-            "the head": layers.head,
+            "a layer and the head in work": layers.in_work + layers.head,
             "the update": round(FLOAT * trained * (1 + MOMENTS[load.optimizer])),
         },
         trained,
@@ -192,9 +192,9 @@ class Layers:
         """
         layers = self.config.text.layers
         most = max(map(self._decoder, layers))
-        if self.load.checkpoint:
-            most = max(most, *map(self._encoder, layers))
-        return round(IN_WORK * most)
+        if not self.load.checkpoint:
+            return round(IN_WORK * most)
+        return round(IN_WORK_AGAIN * max(most, *map(self._encoder, layers)))
 
     @property
     def head(self) -> int:

@@ -7,9 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from repository import ROOT
 
-SCRIPT = ROOT / "scripts" / "make_eval_picture.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "make_eval_picture.py"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
