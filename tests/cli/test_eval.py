@@ -5,10 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from facts import assert_says
 
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.checkpoint.adapter import LoraParameters
+from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.finetune.evaluate import Evaluation, Outcome
+from mlx_diffgemma.finetune.lora import initial, save_adapter, select
 from mlx_diffgemma.machine import device
 
 Run = Callable[..., Any]
@@ -59,6 +64,20 @@ def test_one_object_and_a_line_an_answer(run: Run, data: Path, tmp_path: Path) -
     again = run(*CHAT, "--data", data, "--limit", 1, "--steps", 1, "--out", out)
     assert again.exit_code == 0, again.stderr
     assert len(out.read_text().splitlines()) == 1
+
+
+def test_an_adapter_is_applied(run: Run, data: Path, tmp_path: Path) -> None:
+    """One of noise on every matrix: nothing is right any more."""
+    base = embedded_folder("tiny-chat")
+    assert base is not None
+    config = read_config(base)
+    first = initial(config, select(config, ["all"]), 2, 0)
+    values = {name: mx.random.normal(v.shape, key=mx.random.key(0)) for name, v in first.items()}
+    save_adapter(tmp_path / "adapter", values, LoraParameters(2, 50.0), base, "tiny-chat")
+    given = ("--adapter", tmp_path / "adapter", "--limit", 1, "--steps", 1, "--json")
+    result = json.loads(run(*CHAT, "--data", data, *given).stdout)
+    assert result["adapter"] == str(tmp_path / "adapter")
+    assert [row["accuracy"] for row in result["results"]] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
