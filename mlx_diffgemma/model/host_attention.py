@@ -214,7 +214,7 @@ def _joined(x: Array) -> Array:
 
 
 def _added(mask: mx.array | str | None, length: int, count: int) -> Array | None:
-    """What is added to scores [B, kv, shared, L, K]: 0 where a key is seen, -inf elsewhere."""
+    """Numbers to add to scores [B, kv, shared, L, K]: 0 where a key is seen, -inf elsewhere."""
     if mask is None:
         return None
     seen = np.tri(length, count, count - length) if isinstance(mask, str) else np.asarray(mask)

@@ -74,7 +74,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("finetune/order.py", "Epochs", "np.array"): DATA,
     ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
     ("finetune/recomputed.py", "detached", "np.asarray"): DETACHED,
-    ("finetune/train.py", "Training", "np.array"): RESULT,
+    ("finetune/watch.py", "Watch", "np.array"): RESULT,
     ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
     ("diffusion/canvas.py", "_frame", "np.array"): RESULT,
     ("diffusion/infill.py", "_Loop", "np.array"): RESULT,
