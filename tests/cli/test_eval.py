@@ -1,6 +1,9 @@
 """`eval`: table, JSON, the file of answers, bad arguments and data, and Ctrl-C."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +155,35 @@ def test_a_file_of_another_kind_stays(run: Run, data: Path, tmp_path: Path) -> N
     assert done.exit_code == 1
     assert_says(done.stderr.strip(), "notes.txt ... --overwrite")
     assert other.read_text() == "mine"
+
+
+def test_ctrl_c_in_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
+    """The first answer is done, the second takes a minute."""
+    slow = """
+import sys, time
+from mlx_diffgemma.finetune.evaluate import Evaluation
+whole = Evaluation.__iter__
+
+def slow(self):
+    for number, outcome in enumerate(whole(self)):
+        if number:
+            print("SLOW", file=sys.stderr, flush=True)
+            time.sleep(60)
+        yield outcome
+
+Evaluation.__iter__ = slow
+sys.argv = ["mlx-diffgemma", *sys.argv[1:]]
+from mlx_diffgemma.cli.app import main
+main()
+"""
+    out = tmp_path / "answers.jsonl"
+    command = [sys.executable, "-c", slow, *map(str, CHAT), "--data", data, "--out", out]
+    with subprocess.Popen([*command, "--steps", "1"], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "SLOW\n"
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert_says(said.strip(), "1 ... 2 answers")
+    assert_says(printed.splitlines()[-1], "1 of 2 cases")
+    assert len(out.read_text().splitlines()) == 1
