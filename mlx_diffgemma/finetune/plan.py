@@ -137,10 +137,12 @@ def plan(
     chip = chip or this_chip()
     bits = stored_bits(folder, config, item, shape_only=shape_only)
     work = step_of_training(config, load, bits)
+    merged = {} if on_gpu() else {"merged weights": _merged(config, load)}
     return Plan(
         load,
         {
             "weights": _weights(folder, config, load, dtype, shape_only=shape_only),
+            **merged,
             "variables": FLOAT * trained * (2 if load.average else 1),
             "gradients": FLOAT * trained * (2 if load.accumulate > 1 else 1),
             "moments": round(FLOAT * trained * MOMENTS[load.optimizer]),
@@ -148,7 +150,7 @@ def plan(
             "kept of the decoder": layers.decoder_kept,
         },
         {
-            "a layer and the head in work": layers.in_work + layers.head,
+            "layer and head in work": layers.in_work + layers.head,
             "the update": round(FLOAT * trained * (1 + MOMENTS[load.optimizer])),
         },
         trained,
@@ -289,6 +291,33 @@ def _weights(
         return held
     numbers = sum(map(math.prod, matrices.values())) + text.vocab_size * text.hidden_size
     return held + FLOAT * numbers
+
+
+def _merged(config: ModelConfig, load: Load) -> int:
+    """Bytes of weights with their adapters added, which numpy multiplies by and the gradient keeps.
+
+    Of both passes, with checkpointing of the layer in work alone; those of experts are not added.
+    """
+    shapes = matrix_shapes(config.text)
+    whole = {_joined(module): 0 for module in load.modules or () if ".experts." not in module}
+    for module, shape in shapes.items():
+        if (name := _joined(module)) in whole:
+            whole[name] += math.prod(shape)
+    if not load.checkpoint:
+        return 2 * FLOAT * sum(whole.values())
+    layers: dict[str, int] = {}
+    for name, numbers in whole.items():
+        place = name.rpartition(".")[0].rpartition(".")[0]
+        layers[place] = layers.get(place, 0) + numbers
+    return FLOAT * max(layers.values(), default=0)
+
+
+def _joined(module: str) -> str:
+    """The name of the matrix that a module is a part of: those of one input are joined."""
+    at, _, name = module.rpartition(".")
+    if name in ("q_proj", "k_proj", "v_proj"):
+        return f"{at}.qkv"
+    return f"{at}.gate_up" if name in ("gate_proj", "up_proj") else module
 
 
 def load_of(config: ModelConfig, targets: Sequence[str] = DEFAULT_TARGETS, **given: object) -> Load:

@@ -84,6 +84,8 @@ def real(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "planned": planned.needed_bytes,
         "parts": {**planned.parts, **{f"or {k}": v for k, v in planned.instead.items()}},
         "process_over_plan": peak_memory() / planned.needed_bytes,
+        "mlx_over_plan_without_merged": mx.get_peak_memory()
+        / (planned.needed_bytes - planned.parts["merged weights"]),
     }
 
 

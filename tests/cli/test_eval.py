@@ -1,14 +1,22 @@
 """`eval`: table, JSON, the file of answers, bad arguments and data, and Ctrl-C."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from facts import assert_says
 
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.checkpoint.adapter import LoraParameters
+from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.finetune.evaluate import Evaluation, Outcome
+from mlx_diffgemma.finetune.lora import initial, save_adapter, select
 from mlx_diffgemma.machine import device
 
 Run = Callable[..., Any]
@@ -59,6 +67,20 @@ def test_one_object_and_a_line_an_answer(run: Run, data: Path, tmp_path: Path) -
     again = run(*CHAT, "--data", data, "--limit", 1, "--steps", 1, "--out", out)
     assert again.exit_code == 0, again.stderr
     assert len(out.read_text().splitlines()) == 1
+
+
+def test_an_adapter_is_applied(run: Run, data: Path, tmp_path: Path) -> None:
+    """One of noise on every matrix: nothing is right any more."""
+    base = embedded_folder("tiny-chat")
+    assert base is not None
+    config = read_config(base)
+    first = initial(config, select(config, ["all"]), 2, 0)
+    values = {name: mx.random.normal(v.shape, key=mx.random.key(0)) for name, v in first.items()}
+    save_adapter(tmp_path / "adapter", values, LoraParameters(2, 50.0), base, "tiny-chat")
+    given = ("--adapter", tmp_path / "adapter", "--limit", 1, "--steps", 1, "--json")
+    result = json.loads(run(*CHAT, "--data", data, *given).stdout)
+    assert result["adapter"] == str(tmp_path / "adapter")
+    assert [row["accuracy"] for row in result["results"]] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -133,3 +155,35 @@ def test_a_file_of_another_kind_stays(run: Run, data: Path, tmp_path: Path) -> N
     assert done.exit_code == 1
     assert_says(done.stderr.strip(), "notes.txt ... --overwrite")
     assert other.read_text() == "mine"
+
+
+def test_ctrl_c_in_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
+    """The first answer is done, the second takes a minute."""
+    slow = """
+import sys, time
+from mlx_diffgemma.finetune.evaluate import Evaluation
+whole = Evaluation.__iter__
+
+def slow(self):
+    for number, outcome in enumerate(whole(self)):
+        if number:
+            print("SLOW", file=sys.stderr, flush=True)
+            time.sleep(60)
+        yield outcome
+
+Evaluation.__iter__ = slow
+sys.argv = ["mlx-diffgemma", *sys.argv[1:]]
+from mlx_diffgemma.cli.app import main
+main()
+"""
+    out = tmp_path / "answers.jsonl"
+    command = [sys.executable, "-c", slow, *map(str, CHAT), "--data", data, "--out", out]
+    with subprocess.Popen([*command, "--steps", "1"], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "SLOW\n"
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert_says(said.strip(), "1 ... 2 answers")
+    assert_says(printed.splitlines()[-1], "1 of 2 cases")
+    assert len(out.read_text().splitlines()) == 1

@@ -20,6 +20,7 @@ from ..options import ModelOptions
 from ..record.outfile import Kind, OutFile
 from ..terminal.output import show
 from ..terminal.progress import Bar
+from ..terminal.signals import signals_held
 from ..terminal.streams import say
 from .options import CaseOptions
 from .text import lines
@@ -144,9 +145,10 @@ def _answers(run: Run, out: OutFile | None) -> None:
         total = run.evaluation.total
         bar(0, total)
         for done, outcome in enumerate(run.evaluation, 1):
-            run.scores.add(outcome)
-            if out:
-                out.write_line(answer_line(outcome))
+            with signals_held():  # counted and written, or neither
+                if out:
+                    out.write_line(answer_line(outcome))
+                run.scores.add(outcome)
             whole = run.scores.whole
             bar.label = f"{whole.accuracy:.0%} right"
             bar(done, total)
