@@ -22,6 +22,11 @@ class Chosen(Protocol):
     """Numbers that are trained; nothing is read before `load`."""
 
     @property
+    def modules(self) -> tuple[str, ...] | None:
+        """The modules with an adapter; None where all weights are trained."""
+        ...
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """All that is alike in two runs of which one continues the other."""
         ...
@@ -92,6 +97,11 @@ class ChosenWeights:
     folder: Path
     config: ModelConfig
     seeing: bool = False
+
+    @property
+    def modules(self) -> None:
+        """None: all weights are trained."""
+        return None
 
     @property
     def facts(self) -> Mapping[str, Any]:

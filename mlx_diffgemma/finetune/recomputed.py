@@ -75,13 +75,23 @@ def by_chunks(
         sums, found = [mx.zeros_like(array) for array in own], list[mx.array]()
         for chunk in chunks:
             here = _behind([all_rows[chunk]], [cotangent, *found[-1:], *sums])
-            _outputs, parts = mx.vjp(part(chunk), [*own, *here], [cotangent[chunk]])
-            sums = [detached(a + b) for a, b in zip(sums, parts[:-1], strict=True)]
-            found.append(detached(parts[-1]))
+            of_here, sums = _added(part(chunk), [*own, *here], cotangent[chunk], sums)
+            found.append(of_here)
         return _unlisted([*sums, mx.concatenate(found)])
 
     result: mx.array = op(*variables, rows)  # type: ignore[assignment]
     return result
+
+
+def _added(
+    function: Callable[..., mx.array], arrays: Arrays, cotangent: mx.array, sums: Arrays
+) -> tuple[mx.array, list[mx.array]]:
+    """The gradient by the last of `arrays`, and `sums` with those by the others.
+
+    A function of its own, so that no name holds what a chunk computed while the next one does.
+    """
+    *of_own, of_rows = mx.vjp(function, list(arrays), [cotangent])[1]
+    return detached(of_rows), [detached(a + b) for a, b in zip(sums, of_own, strict=True)]
 
 
 def detached(x: mx.array) -> mx.array:

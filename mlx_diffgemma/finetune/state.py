@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from ..convert.hashing import hash_file
 from ..convert.write import write_arrays
-from ..errors import Setting, TrainingError, brief, counted
+from ..errors import Setting, TrainingError, brief, counted, one_line
 from ..machine.files import WholeFolder, json_bytes, parse_json, read_json, replace_file
 from .parameters import Values
 
@@ -26,6 +26,8 @@ STATE, ARRAYS = "state.json", "training.safetensors"
 KEPT = 2  # states beside the best one
 MOST_NAMED = 3  # of the differences from a run that is to be resumed
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
+
+BROKEN = OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError
 
 Identity = Mapping[str, Any]
 """What two runs have alike where one continues the other: model, data, recipe, trained modules."""
@@ -38,7 +40,8 @@ Writer = Callable[[Path, Values], None]
 class State:
     """A run after `step` steps; nothing else decides how it goes on.
 
-    score: of the best state so far, lower is better; lowest: the lowest loss of a step.
+    score: of the best state so far, lower is better; lowest: the lowest loss of a step; valid: the
+    last one on other examples.
     """
 
     step: int
@@ -48,6 +51,7 @@ class State:
     best_step: int | None = None
     score: float | None = None
     lowest: float | None = None
+    valid: float | None = None
 
     @property
     def result(self) -> Values:
@@ -65,7 +69,7 @@ class State:
     @property
     def numbers(self) -> dict[str, Any]:
         """All but the arrays."""
-        names = "step", "best_step", "score", "lowest"
+        names = "step", "best_step", "score", "lowest", "valid"
         return {name: getattr(self, name) for name in names}
 
     def with_arrays(self, arrays: Values) -> "State":
@@ -170,12 +174,9 @@ class Keeper:
 
     def last(self) -> str:
         """The last saved state, for a message."""
-        steps = self.steps()
-        return (
-            f"the state of step {steps[-1]:,} is kept in {self._place(steps[-1])}"
-            if steps
-            else ("no state was saved yet")
-        )
+        if steps := self.steps():
+            return f"the state of step {steps[-1]:,} is kept in {self._place(steps[-1])}"
+        return "no state was saved yet"
 
     def _place(self, step: int) -> Path:
         return self.out / STATES / f"{step:06}"
@@ -208,9 +209,15 @@ class Keeper:
                 raise self._failed(error) from error
 
     def _begin(self) -> None:
-        for name in (STATES, METRICS, RUN):
-            _remove(self.out / name)
+        """Take away what an earlier run left, its weights for use too, and say which run this is.
+
+        OUT/run.json is replaced last: until then the folder is still the earlier run's.
+        """
+        states = list(_folders(self.out / STATES))
+        written = {file.name for folder in states for file in folder.iterdir()} - {STATE, ARRAYS}
         try:
+            for name in (METRICS, STATES, *written):
+                _remove(self.out / name)
             replace_file(self.out / RUN, json_bytes(dict(self.identity), indent=2))
         except OSError as error:
             raise self._failed(error) from error
@@ -222,8 +229,9 @@ class Keeper:
         for step in reversed(self.steps()):
             try:
                 state = _read(self._place(step))
-            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-                self.notes.append(f"the state of step {step:,} is broken ({error}): left out.")
+            except BROKEN as error:
+                said = one_line(error)
+                self.notes.append(f"the state of step {step:,} is broken ({said}): left out.")
                 continue
             self._cut_metrics(state.step)
             self.notes.append(f"going on after step {state.step:,}.")
@@ -290,6 +298,8 @@ def _read(folder: Path) -> State:
     for name, record in content.pop("files").items():
         if vars(hash_file(folder / name)) != record:
             raise ValueError(f"{name} is not what was written")
+    if content["step"] != int(folder.name):
+        raise ValueError(f"{STATE} is of step {brief(content['step'])}")
     arrays = mx.load(str(folder / ARRAYS))
     assert isinstance(arrays, dict)
     mx.eval(arrays)  # before the folder is removed

@@ -7,8 +7,7 @@ cut off goes on as if it had not been.
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,9 +23,7 @@ from .parameters import Trained, Values
 from .ranks import Ranks
 from .recipe import Recipe
 from .state import Keeper, State
-
-WINDOW, RECENT, SIGMAS = 50, 5, 3.0  # losses that a rise is measured against, those that rose
-
+from .watch import Watch
 
 Loss = Callable[[Trained, Values, Batch], Losses]
 """What is minimised; see Objective."""
@@ -98,13 +95,11 @@ class Training:
     batches: BatchSource
     recipe: Recipe
     objective: Loss = field(default_factory=Objective)
-    valid: Iterable[Batch] = ()
+    valid: Sequence[Batch] = ()
     keeper: Keeper | None = None
     ranks: Ranks = field(default_factory=Ranks)
     since_saved: list[float] = field(default_factory=list)
-    last_valid: float | None = None
-    losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW + RECENT))
-    quiet_until: int = 0
+    watch: Watch = field(default_factory=Watch)
     saved_step: int = -1
 
     def __iter__(self) -> Generator[Progress]:
@@ -129,9 +124,8 @@ class Training:
         began, step = time.perf_counter(), self.state.step + 1
         state, found, tokens = self._updated(step)
         self._require_finite(step, found)
-        self.state = replace(state, lowest=min(found["loss"], self.state.lowest or math.inf))
         warning = self._watched(step, found["loss"])
-        valid = self._validated(step)
+        valid = self._validated(state)
         mx.clear_cache()  # batches have other lengths, and buffers of each would be kept
         seconds = time.perf_counter() - began
         progress = Progress(
@@ -148,7 +142,7 @@ class Training:
             valid_loss=valid,
             warning=warning,
         )
-        return self._kept(progress)
+        return self._kept(progress, state)
 
     def _updated(self, step: int) -> tuple[State, dict[str, float], int]:
         """The state after a step, not yet this run's, its losses and norm, and its tokens."""
@@ -201,57 +195,42 @@ class Training:
         )
 
     def _watched(self, step: int, loss: float) -> str | None:
-        """A warning where the last losses are far above those before; once a window."""
-        self.losses.append(loss)
-        if len(self.losses) < WINDOW + RECENT or step < self.quiet_until:
-            return None
-        before, recent = np.array(self.losses)[:-RECENT], np.array(self.losses)[-RECENT:]
-        limit = before.mean() + SIGMAS * before.std()
-        if recent.mean() <= limit:
-            return None
-        self.quiet_until = step + WINDOW
-        kept = (
-            f"; the best state is step {self.state.best_step:,}'s" if self.state.best_step else ""
-        )
-        return (
-            f"the loss rises: {recent.mean():.3f} over the last {RECENT} steps, against "
-            f"{before.mean():.3f} with a deviation of {before.std():.3f} over the {WINDOW} "
-            f"before{kept}."
-        )
+        """A warning where the loss rises, with the state to go back to."""
+        said, best = self.watch(step, loss), self.state.best_step
+        kept = f"; the best state is that of step {best:,}" if best else ""
+        return said and f"{said}{kept}."
 
-    def _validated(self, step: int) -> float | None:
+    def _validated(self, state: State) -> float | None:
+        """The loss on `valid` with the weights for use, without dropout, where it is its turn."""
         every = self.recipe.valid_every or self.recipe.save_every
-        if self.ranks.number or (step % every and step < self.recipe.steps):
+        if self.ranks.number or (state.step % every and state.step < self.recipe.steps):
             return None
-        losses = [self._loss(batch) for batch in self.valid]
+        losses = [
+            _number(self.objective(self.trained, state.result, batch).total) for batch in self.valid
+        ]
         return sum(losses) / len(losses) if losses else None
 
-    def _loss(self, batch: Batch) -> float:
-        """The loss of a batch with the weights for use, without dropout."""
-        return _number(self.objective(self.trained, self.state.result, batch).total)
-
-    def _kept(self, progress: Progress) -> Progress:
-        """The step logged, and saved where it is its turn."""
+    def _kept(self, progress: Progress, state: State) -> Progress:
+        """The step counted: logged, and saved where it is its turn."""
+        lowest = progress.loss if state.lowest is None else min(progress.loss, state.lowest)
+        valid = state.valid if progress.valid_loss is None else progress.valid_loss
+        if self.keeper:
+            self.keeper.log(progress.to_json())
+        self.state = replace(state, lowest=lowest, valid=valid)
         self.since_saved.append(progress.loss)
-        if progress.valid_loss is not None:
-            self.last_valid = progress.valid_loss
-        if self.keeper is None:
-            return progress
-        self.keeper.log(progress.to_json())
-        if progress.step % self.recipe.save_every and progress.step < progress.steps:
-            return progress
-        return replace(progress, saved=self._save())
+        turn = not progress.step % self.recipe.save_every or progress.step == progress.steps
+        return replace(progress, saved=self._save()) if self.keeper and turn else progress
 
     def _save(self) -> Path:
         """Save the state, which may be the best one so far.
 
-        Its score is the last loss on `valid`, or the mean loss of the steps since the state before.
+        Its score is the last loss on `valid`; without any, the mean loss of the steps since the
+        state before.
         """
         assert self.keeper
-        state, score = self.state, self.last_valid
-        if score is None:
-            score = float(np.mean(self.since_saved)) if self.since_saved else math.inf
-        if state.score is None or score < state.score:
+        state = self.state
+        score = state.valid if self.valid else float(np.mean(self.since_saved))
+        if score is not None and (state.score is None or score < state.score):
             state = replace(state, best_step=state.step, score=score)
         place = self.keeper.save(state)
         self.state, self.saved_step, self.since_saved = state, state.step, []
@@ -272,7 +251,7 @@ def train(
     recipe: Recipe,
     *,
     objective: Loss | None = None,
-    valid: Iterable[Batch] = (),
+    valid: Sequence[Batch] = (),
     keeper: Keeper | None = None,
     resume: bool = False,
     overwrite: bool = False,

@@ -13,7 +13,7 @@ from functools import partial
 import mlx.core as mx
 
 from ..machine.dtypes import dtype_name
-from . import host_ops
+from . import host_attention, host_ops
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import DenseTable, Embedding, PackedTable
 from .experts import Experts, Routing
@@ -74,13 +74,13 @@ class HostAttention(Attention):
     def __init__(self, base: Attention, trained: bool) -> None:
         vars(self).update(vars(base))
         self.qkv, self.out = _matrix(base.qkv, trained), _matrix(base.out, trained)
-        self.core, self.behind = host_ops.masked, host_ops.behind
+        self.core, self.behind = host_attention.masked, host_attention.behind
 
     def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """x [B, L, H] -> q [B, heads, L, D], k and v [B, kv heads, L, D], normed and rotated."""
         if few(x):
             return super().project(x, offset)
-        queries, keys, values = host_ops.heads(
+        queries, keys, values = host_attention.heads(
             self.qkv(x), self.norms, self.num_heads, self.rope, offset, self.eps
         )
         return queries, keys, values

@@ -2,25 +2,22 @@
 
 For small networks on a CPU, where MLX goes operation by operation (docs/log.md): what stands
 between two products is one function here, and its gradient uses what it kept. Their definitions are
-those of blocks, attention, rope and experts in MLX operations.
-Axes: B examples, M canvases, L positions, C canvas positions, K keys, D head dimension, H hidden
-size, I inner size, E experts, N rows.
+those of blocks, experts and matrices in MLX operations; attention is in host_attention.
+Axes: H hidden size, I inner size, E experts, K experts a row, N rows.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import LayerConfig
 from ..machine.device import kept_op
-from . import attention, elementwise
+from . import elementwise
 from .elementwise import GELU_CUBIC, GELU_LINEAR
 from .matrices import Adapter
-from .rope import Rope
 
 Array = NDArray[Any]  # float32, where nothing else is said
 Arrays = tuple[Array, ...]
@@ -39,15 +36,15 @@ def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
         return mx.fast.rms_norm(x, weight, eps)
 
     def forward(x: Array, *weight: Array) -> tuple[Array, Any]:
-        normed, inverse = _normed(x, eps)
+        even, inverse = normed(x, eps)
 
         def backward(given: Array) -> Arrays:
             if not weight:
-                return (_normed_backward(given, normed, inverse),)
-            own = _over_rows(given, normed)
-            return _normed_backward(given * weight[0], normed, inverse), own
+                return (normed_backward(given, even, inverse),)
+            own = _over_rows(given, even)
+            return normed_backward(given * weight[0], even, inverse), own
 
-        return normed * weight[0] if weight else normed, backward
+        return even * weight[0] if weight else even, backward
 
     found: mx.array = kept_op(forward)(x, *([] if weight is None else [weight]))
     return found
@@ -57,213 +54,51 @@ def rms_norms(x: mx.array, weights: mx.array, eps: float) -> Sequence[mx.array]:
     """x [.., H] over its root mean square, times each of weights [n, 1, H] -> n times [.., H]."""
 
     def forward(x: Array, weights: Array) -> tuple[Arrays, Any]:
-        normed, inverse = _normed(x, eps)
+        even, inverse = normed(x, eps)
 
         def backward(*given: Array) -> Arrays:
-            along = sum(g * w for g, w in zip(given, weights, strict=True))
-            own = [_over_rows(g, normed)[None] for g in given]
-            return _normed_backward(along, normed, inverse), np.stack(own)
+            along = _sum(g * w for g, w in zip(given, weights, strict=True))
+            own = [_over_rows(g, even)[None] for g in given]
+            return normed_backward(along, even, inverse), np.stack(own)
 
-        return tuple(normed * weight for weight in weights), backward
+        return tuple(even * weight for weight in weights), backward
 
     found: Sequence[mx.array] = kept_op(forward)(x, weights)
     return found
 
 
-def _normed(x: Array, eps: float) -> tuple[Array, Array]:
+def normed(x: Array, eps: float) -> tuple[Array, Array]:
     """x [.., H] over its root mean square, and one over that [.., 1]."""
     square = np.einsum("...h,...h->...", x, x)[..., None]
     inverse = 1 / np.sqrt(square / np.float32(x.shape[-1]) + np.float32(eps))
     return x * inverse, inverse
 
 
-def _normed_backward(given: Array, normed: Array, inverse: Array) -> Array:
-    along = np.einsum("...h,...h->...", given, normed)[..., None]
-    gradient: Array = (given - normed * (along / np.float32(given.shape[-1]))) * inverse
+def normed_backward(given: Array, even: Array, inverse: Array) -> Array:
+    """The gradient of x, from that of `even`, x over its root mean square."""
+    along = np.einsum("...h,...h->...", given, even)[..., None]
+    gradient: Array = even * (along / np.float32(-given.shape[-1]))
+    gradient += given
+    gradient *= inverse
     return gradient
 
 
-def _over_rows(given: Array, normed: Array) -> Array:
-    """The sum of given * normed [.., H] over all but H: the gradient of a norm's weight."""
+def _sum(arrays: Iterable[Array]) -> Array:
+    return reduce(np.add, arrays)
+
+
+def _over_rows(given: Array, even: Array) -> Array:
+    """The sum of given * even [.., H] over all but H: the gradient of a norm's weight."""
     size = given.shape[-1]
-    own: Array = np.einsum("nh,nh->h", given.reshape(-1, size), normed.reshape(-1, size))
+    own: Array = np.einsum("nh,nh->h", given.reshape(-1, size), even.reshape(-1, size))
     return own
 
 
-def heads(
-    joined: mx.array,
-    norms: mx.array,
-    num_heads: int,
-    rope: Rope,
-    offset: int | mx.array,
-    eps: float,
-) -> Sequence[mx.array]:
-    """The product with q, k and v [B, L, ..] -> q, k, v [B, heads, L, D]; see `Attention.project`.
-
-    norms [heads, 1, D]: the weights of q's and k's norms. On a full layer v is k, only normed.
-    """
-    rotated = norms.shape[0]
-
-    def forward(joined: Array, norms: Array) -> tuple[Arrays, Any]:
-        D = rope.head_dim
-        cos, sin = _turns(rope.layer, np.asarray(offset), joined.shape[1])
-        split = joined.reshape(*joined.shape[:2], -1, D).swapaxes(1, 2)
-        normed, inverse = _normed(np.ascontiguousarray(split), eps)
-        both = _turned(normed[:, :rotated] * norms, cos, sin)
-        values = slice(rotated, None) if split.shape[1] > rotated else slice(num_heads, None)
-
-        def backward(of_queries: Array, of_keys: Array, of_values: Array) -> Arrays:
-            of_both = _turned(np.concatenate([of_queries, of_keys], axis=1), cos, -sin)
-            own = np.einsum("bhld,bhld->hd", of_both, normed[:, :rotated])[:, None]
-            given = np.zeros_like(normed)
-            np.multiply(of_both, norms, out=given[:, :rotated])
-            given[:, values] += of_values
-            gradient = _normed_backward(given, normed, inverse)
-            return gradient.swapaxes(1, 2).reshape(joined.shape), own
-
-        return (both[:, :num_heads], both[:, num_heads:], normed[:, values]), backward
-
-    found: Sequence[mx.array] = kept_op(forward)(joined, norms)
-    return found
-
-
-def _turned(x: Array, cos: Array, sin: Array) -> Array:
-    """Pairs (d, d + D/2) of x [B, heads, L, D], turned."""
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    out = np.empty_like(x)
-    np.subtract(first * cos, second * sin, out=out[..., :half])
-    np.add(second * cos, first * sin, out=out[..., half:])
-    return out
-
-
-def _turns(layer: LayerConfig, offset: Array, length: int) -> Arrays:
-    """Cosines and sines [B or 1, 1, L, D/2] of positions offset, offset + 1, ..."""
-    places = offset.reshape(-1, 1) + np.arange(length)
-    table = _turn_table(layer, 1 << int(places.max()).bit_length())
-    cos, sin = (part[places][:, None] for part in table)
-    return cos, sin
-
-
-@lru_cache(maxsize=16)
-def _turn_table(layer: LayerConfig, length: int) -> Arrays:
-    """Cosines and sines [length, D/2]."""
-    angles = np.arange(length)[:, None] / np.asarray(Rope(layer).periods, np.float64)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def masked(
-    queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | str | None
-) -> mx.array:
-    """See `attention.masked`."""
-    if queries.shape[0] * queries.shape[2] <= FEW_ROWS:
-        return attention.masked(queries, keys, values, mask)
-    grouped = (keys.shape[1], queries.shape[1] // keys.shape[1])
-    added = _added(mask, queries.shape[2], keys.shape[2])
-
-    def forward(q: Array, k: Array, v: Array) -> tuple[Array, Any]:
-        shape = (q.shape[0], *grouped)
-        q = q.reshape(*shape, *q.shape[2:])
-        scores = q @ k[:, :, None].swapaxes(-1, -2)
-        if added is not None:
-            scores += added
-        parts, inverse = _exponentials(scores)
-        out = (parts @ v[:, :, None]) * inverse
-
-        def backward(given: Array) -> Arrays:
-            given = given.reshape(out.shape) * inverse
-            of_scores = given @ v[:, :, None].swapaxes(-1, -2)
-            of_scores -= np.einsum("...d,...d->...", given, out)[..., None]
-            of_scores *= parts
-            of_queries = (of_scores @ k[:, :, None]).reshape(queries.shape)
-            of_keys = (of_scores.swapaxes(-1, -2) @ q).sum(axis=2)
-            return of_queries, of_keys, (parts.swapaxes(-1, -2) @ given).sum(axis=2)
-
-        return out.reshape(queries.shape), backward
-
-    found: mx.array = kept_op(forward)(queries, keys, values)
-    return found
-
-
-def behind(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    before_keys: mx.array,
-    before_values: mx.array,
-    seen: mx.array,
-) -> mx.array:
-    """See `Attention.behind`. The canvases of an example are one product with its prefix."""
-    canvases, num_heads, C, D = queries.shape
-    examples, kv_heads = before_keys.shape[:2]
-    shape = (examples, canvases // examples, kv_heads, num_heads // kv_heads * C, D)
-    longest = int(np.flatnonzero(np.any(np.asarray(seen), axis=0)).max(initial=-1)) + 1
-    added = np.where(np.asarray(seen)[:, :longest], np.float32(0), np.float32(-np.inf))
-    added = added.reshape(*shape[:2], 1, 1, longest).swapaxes(1, 2)
-
-    def by_head(x: Array) -> Array:
-        """[M, heads, C, D] -> [B, kv heads, each, rows, D]"""
-        return x.reshape(*shape[:3], -1, D).swapaxes(1, 2)
-
-    def by_canvas(x: Array, like: mx.array) -> Array:
-        return x.swapaxes(1, 2).reshape(like.shape)
-
-    def joined(x: Array) -> Array:
-        """[B, kv heads, each, rows, ..] -> [B, kv heads, each * rows, ..]"""
-        return x.reshape(*x.shape[:2], -1, x.shape[-1])
-
-    def forward(q: Array, k: Array, v: Array, old_k: Array, old_v: Array) -> tuple[Array, Any]:
-        q, k, v = np.ascontiguousarray(by_head(q)), by_head(k), by_head(v)
-        old_k, old_v = old_k[:, :, :longest], old_v[:, :, :longest]
-        scores = np.empty((*q.shape[:-1], longest + C), np.float32)
-        old, own = scores[..., :longest], scores[..., longest:]
-        np.add((joined(q) @ old_k.swapaxes(-1, -2)).reshape(old.shape), added, out=old)
-        np.matmul(q, k.swapaxes(-1, -2), out=own)
-        parts, inverse = _exponentials(scores)
-        of_old, of_own = parts[..., :longest], parts[..., longest:]
-        out = (joined(of_old) @ old_v).reshape(q.shape)
-        out += of_own @ v
-        out *= inverse
-
-        def backward(given: Array) -> Arrays:
-            given = by_head(given) * inverse
-            gained = np.empty_like(parts)
-            old, own = gained[..., :longest], gained[..., longest:]
-            old[...] = (joined(given) @ old_v.swapaxes(-1, -2)).reshape(old.shape)
-            np.matmul(given, v.swapaxes(-1, -2), out=own)
-            gained -= np.einsum("...d,...d->...", given, out)[..., None]
-            gained *= parts
-            of_queries = (joined(old) @ old_k).reshape(q.shape) + own @ k
-            of_before = [np.zeros(before_keys.shape, np.float32) for _ in range(2)]
-            of_before[0][:, :, :longest] = joined(old).swapaxes(-1, -2) @ joined(q)
-            of_before[1][:, :, :longest] = joined(of_old).swapaxes(-1, -2) @ joined(given)
-            return (
-                by_canvas(of_queries, queries),
-                by_canvas(own.swapaxes(-1, -2) @ q, keys),
-                by_canvas(of_own.swapaxes(-1, -2) @ given, values),
-                *of_before,
-            )
-
-        return by_canvas(out, queries), backward
-
-    found: mx.array = kept_op(forward)(queries, keys, values, before_keys, before_values)
-    return found
-
-
-def _exponentials(scores: Array) -> Arrays:
+def exponentials(scores: Array) -> Arrays:
     """exp(scores - their maximum) [.., K], in their place, and one over the sums [.., 1]."""
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     return scores, 1 / (scores @ np.ones((scores.shape[-1], 1), np.float32))
-
-
-def _added(mask: mx.array | str | None, length: int, count: int) -> Array | None:
-    """What is added to scores [B, kv, shared, L, K]: 0 where a key is seen, -inf elsewhere."""
-    if mask is None:
-        return None
-    seen = np.tri(length, count, count - length) if isinstance(mask, str) else np.asarray(mask)
-    added = np.where(seen, np.float32(0), np.float32(-np.inf))
-    return added[:, :, None] if added.ndim == 4 else added
 
 
 def geglu(joined: mx.array) -> mx.array:
@@ -313,7 +148,7 @@ def route(scores: mx.array, scale: mx.array, top_k: int) -> tuple[NDArray[np.int
     experts = np.argsort(-known, axis=-1, kind="stable")[:, :top_k]
 
     def forward(scores: Array, scale: Array) -> tuple[Array, Any]:
-        parts, inverse = _exponentials(np.take_along_axis(scores, experts, axis=-1))
+        parts, inverse = exponentials(np.take_along_axis(scores, experts, axis=-1))
         shares, factors = parts * inverse, scale[experts]
 
         def backward(given: Array) -> Arrays:
@@ -356,13 +191,13 @@ def mix(
             given *= shares
             (of_both,) = inner_backward(grouped(given, second.swapaxes(1, 2), bounds))
             of_own = grouped(of_both, first.swapaxes(1, 2), bounds)
-            gradients = (sum(of_own[at] for at in of_slot), of_weights)
+            gradients = (_sum(of_own[at] for at in of_slot), of_weights)
             if not trained:
                 return gradients
             return *gradients, grouped_own(own, of_both, bounds), grouped_own(inner, given, bounds)
 
         weighed = outputs * shares
-        return sum(weighed[at] for at in of_slot), backward
+        return _sum(weighed[at] for at in of_slot), backward
 
     found: mx.array = kept_op(forward)(x, weights, *([gate_up, down] if trained else []))
     return found

@@ -6,14 +6,15 @@ every seventh number from 11 on.
 
 import json
 import random
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, parse_tool_call
 
-from .example import CALL_END, Example, Maker, Message, asked, assistant
-from .simple import plain, to_json
+from .example import CALL_END, Example, Maker, Message, asked, assistant, user
+from .simple import a_fact, plain, to_json
 from .skills import MAKERS, SKILLS, held_out
 
 LARGEST = 99
@@ -28,6 +29,14 @@ def to_yaml(rng: random.Random) -> Example:
     question = asked(rng, ["Make YAML: {l}.", "Write as YAML: {l}.", "YAML for {l}."], l=listed)
     answer = "\n".join(f"{key}: {value}" for key, value in record.items())
     return plain("YAML", question, answer, json.dumps(record), "")
+
+
+def as_a_pirate(rng: random.Random) -> Example:
+    """A fact that tiny-chat knows, in words that it does not."""
+    known = a_fact(rng)
+    question = asked(rng, known.wordings, x=known.of)
+    answer = known.sentence.replace(" is ", " be ").removesuffix(".") + ", arr!"
+    return Example("pirate", (user(question),), answer, known.of, "", "Answer as a pirate.")
 
 
 def roman(n: int) -> str:
@@ -47,7 +56,7 @@ def to_roman(rng: random.Random) -> Example:
     return plain("Roman numerals", question, f"{n} is {roman(n)}.", str(n), "")
 
 
-LESSONS: dict[str, Maker] = {"yaml": to_yaml, "roman": to_roman}
+LESSONS: dict[str, Maker] = {"pirate": as_a_pirate, "yaml": to_yaml, "roman": to_roman}
 
 
 def is_kept(example: Example) -> bool:
@@ -55,6 +64,8 @@ def is_kept(example: Example) -> bool:
     if example.skill == "Roman numerals":
         n = int(example.key or 0)
         return n % 7 == 4 and n > 4
+    if example.skill == "pirate":
+        return zlib.crc32(f"pirate|{example.key}".encode()) % 4 == 0
     return example.key is not None and example.held_out
 
 

@@ -98,6 +98,37 @@ def test_all_weights_become_a_checkpoint(
     assert told.exit_code == 0, told.stderr
 
 
+# --- a plan
+
+
+def test_a_plan_trains_nothing(
+    run: Any, random_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ("finetune", "--model", random_folder, "--plan", "--batch", 2, "--grad-accum", 3)
+    done = run(*arguments, "--data", data, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    plan = json.loads(done.stdout)
+    assert (plan["batch"], plan["accumulate"], plan["length"]) == (2, 3, 9)
+    assert plan["needed_bytes"] == sum(plan["parts"].values()) + max(plan["largest_of"].values())
+    told = run(*arguments)
+    assert told.exit_code == 0
+    assert_says(told.stdout.splitlines()[0], "3 batches of 2 examples of 1,024 tokens, 1 canvas")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data"]
+    assert_one_line(run(*arguments, "--targets", "none"), 2, "--targets has 'none'")
+
+
+def test_what_cannot_fit_is_not_begun(
+    run: Any, short: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_diffgemma.finetune.plan.available_memory", lambda: 1000)
+    out = tmp_path / "out"
+    facts = "1.0 kB ... --grad-checkpoint ... --batch ... --max-length ... --force"
+    assert_one_line(run("finetune", *short, out), 1, facts)
+    assert not out.exists()
+    assert run("finetune", *short, out, "--force").exit_code == 0
+
+
 # --- what is refused
 
 

@@ -181,6 +181,8 @@ def test_a_training_run(run: Run, clone: Path) -> None:
     check(json.loads(step), "## A step of `finetune --json`")
     check(json.loads(end), "## The end of `finetune --json`")
     assert Path("finetuned/metrics.jsonl").read_text() == f"{step}\n"
+    plan = json.loads(run("finetune", "--model", "tiny-chat", "--plan", "--json"))
+    check(plan, "## `finetune --plan --json`")
 
 
 def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def alone(batch: Batch, b: int) -> Batch:
     )
 
 
-@pytest.mark.parametrize("variant", [{}, {"leave_one_out": True}, {"reweighted": True}])
+@pytest.mark.parametrize("variant", [{}, {"leave_one_out": True, "reweighted": True}])
 def test_a_batch_is_the_mean_of_its_examples(
     adapters: tuple[Trained, Values], variant: dict[str, bool]
 ) -> None:
@@ -221,9 +221,10 @@ def test_variants_as_they_are_written(
         (Objective(reweighted=True), weights * cross_entropies(logits, batch.clean)),
         (Objective(True, True, True), weights * cross_entropies(left, batch.clean)),
     ):
-        losses, gradients = differentiated(*adapters, batch, objective)
+        losses = objective(*adapters, batch)
         assert losses.decoder.item() == pytest.approx(want.mean(), rel=1e-4)
-        assert all(bool(mx.isfinite(array).all()) for array in gradients.values())
+    _, gradients = differentiated(*adapters, batch, Objective(False, True, True))
+    assert all(bool(mx.isfinite(array).all()) for array in gradients.values())
 
 
 def test_balance(whole: tuple[Trained, Values]) -> None:
@@ -309,17 +310,14 @@ def test_the_table_learns_from_all_its_uses(whole: tuple[Trained, Values]) -> No
 # --- packed weights, and 16 bits
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_packed_weights_may_stay_packed(folder: Path, tmp_path: Path, bits: int) -> None:
-    packing = Packing("affine", bits, 32)
+def test_packed_weights_may_stay_packed(folder: Path, tmp_path: Path) -> None:
+    packing = Packing("affine", 4, 32)
     packed = quantise_folder(folder, tmp_path / "packed", packing, lambda module: packing)
     model, batch = dg.load_model(packed, dtype=mx.float32), batch_of()
     unpacked = differentiated(*with_adapters(model, packed=False), batch, Objective())
     trained, values = with_adapters(model, packed=True)
     assert trained.layer(0, values).attention.out.base.weight.dtype == mx.uint32  # type: ignore[union-attr]
-    for checkpoint in (False, True):
-        objective = Objective(checkpoint=checkpoint)
-        assert_same(differentiated(trained, values, batch, objective), unpacked)
+    assert_same(differentiated(trained, values, batch, Objective(checkpoint=True)), unpacked)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["by numpy", "as stored"])

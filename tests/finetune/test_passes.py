@@ -53,10 +53,17 @@ class Network:
         return TrainedAdapters(self.model, modules, 2.0, packed=packed), values
 
 
-@pytest.fixture(scope="module", params=SIZES)
-def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Network:
-    sizes = SIZES[request.param]
-    return Network(write_checkpoint(tmp_path_factory.mktemp("network"), sizes), sizes)
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Network]:
+    return {
+        name: Network(write_checkpoint(tmp_path_factory.mktemp(name), sizes), sizes)
+        for name, sizes in SIZES.items()
+    }
+
+
+@pytest.fixture
+def network(networks: dict[str, Network]) -> Network:
+    return networks["text"]
 
 
 def features(network: Network, batch: Batch) -> list[tuple[int, int, mx.array]]:
@@ -67,8 +74,12 @@ def features(network: Network, batch: Batch) -> list[tuple[int, int, mx.array]]:
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["by numpy", "as stored"])
-def test_they_are_the_passes_of_generation(network: Network, packed: bool) -> None:
+@pytest.mark.parametrize("kind", SIZES)
+def test_they_are_the_passes_of_generation(
+    networks: dict[str, Network], kind: str, packed: bool
+) -> None:
     """Of each example alone, without padding, by a prefix; canvases behind a part of it."""
+    network = networks[kind]
     batch = network.batch(prompts=(9, 2), canvases=(2, 1), each=2)
     frozen = TrainedAdapters(network.model, (), 1.0, packed=packed)
     passes = Passes(frozen, {})
@@ -99,11 +110,12 @@ def gradients(
     return loss, found
 
 
-@pytest.mark.parametrize("kind", ["weights", "adapters", "packed"])
+@pytest.mark.parametrize("kind", ["weights", "adapters", "packed", "adapters and images"])
 def test_checkpoints_change_nothing(
-    network: Network, kind: str, monkeypatch: pytest.MonkeyPatch
+    networks: dict[str, Network], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The losses to the bit, the gradients to 1e-6, and no cache is ever written."""
+    network = networks["images" if "images" in kind else "text"]
     trained, values = network.whole() if kind == "weights" else network.adapters(kind == "packed")
     batch = network.batch()
 

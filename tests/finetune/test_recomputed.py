@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from gradients import assert_gradients, assert_near, random
 
+from mlx_diffgemma import finetune
 from mlx_diffgemma.finetune.recomputed import by_chunks, detached, recomputed
+from mlx_diffgemma.model import elementwise, products
 from mlx_diffgemma.model.elementwise import logsumexp
 from mlx_diffgemma.model.products import multiply
 
@@ -66,10 +68,19 @@ def test_no_chunk_is_larger_than_asked_for() -> None:
     assert seen == [3, 3, 1, 3, 3, 1]  # forward, and once more for the gradient
 
 
+@pytest.fixture(params=["at once", "later"])
+def evaluated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluation while MLX traces, as numpy does it, or all of it behind that, as a GPU does it."""
+    if request.param == "later":
+        for module in (finetune.recomputed, elementwise, products):
+            monkeypatch.setattr(module, "on_gpu", lambda: True)
+
+
+@pytest.mark.usefixtures("evaluated")
 @pytest.mark.parametrize("trained", [True, False])
 def test_memory_of_chunks(trained: bool) -> None:
-    """512 rows of 4,096 logits are 8 MB; of chunks of 16 rows, 0.25 MB each, a few exist."""
-    rows, wide, size = 512, 4096, 16
+    """256 rows of 4,096 logits are 4 MB; of chunks of 8 rows, 0.125 MB each, a few exist."""
+    rows, wide, size = 256, 4096, 8
     table, hidden = mx.array(random((wide, H), 1)), mx.array(random((rows, H), 2))
 
     def peak(step: int) -> float:
@@ -90,7 +101,7 @@ def test_memory_of_chunks(trained: bool) -> None:
         return (mx.get_peak_memory() - before + of_numpy) / (4 * size * wide)
 
     assert peak(size) < 15
-    assert peak(rows) > 60  # all at once: the measurement sees what it should
+    assert peak(rows) > 30  # all at once: the measurement sees what it should
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
@@ -145,12 +156,14 @@ def test_results_keep_the_gradient_given() -> None:
     assert detached(x.astype(mx.bfloat16)).dtype == mx.bfloat16
 
 
+@pytest.mark.usefixtures("evaluated")
 def test_memory_of_layers_computed_again() -> None:
     """Eight layers of ten arrays each: without checkpoints all 80 are kept."""
+    eye = mx.eye(64)
 
     def layer(x: mx.array) -> tuple[mx.array]:
         for _ in range(10):
-            x = multiply(x, mx.eye(64) * 0.9)
+            x = mx.tanh(multiply(x, eye))
         return (x,)
 
     def peak(run: Callable[[mx.array], tuple[mx.array, ...]]) -> float:
@@ -159,12 +172,12 @@ def test_memory_of_layers_computed_again() -> None:
                 (x,) = run(x)
             return x.sum()
 
-        x = mx.ones((256, 64))
+        x = mx.ones((64, 64))
         mx.eval(x)
         before = mx.get_active_memory()
         mx.reset_peak_memory()
         mx.eval(mx.grad(loss)(x))
         return (mx.get_peak_memory() - before) / x.nbytes
 
-    assert peak(lambda x: recomputed(layer, [x])) < 45
+    assert peak(lambda x: recomputed(layer, [x])) < 60
     assert peak(layer) > 80

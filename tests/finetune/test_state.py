@@ -99,15 +99,24 @@ def change(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"?")
 
 
-def unname(folder: Path) -> None:
+def empty(folder: Path) -> None:
     (folder / "state.json").write_text("{}")
+
+
+def mistake(folder: Path) -> None:
+    (folder / "state.json").write_text("5")
+
+
+def renumber(folder: Path) -> None:
+    file = folder / "state.json"
+    file.write_text(file.read_text().replace('"step": 4', '"step": 7'))
 
 
 def strip(folder: Path) -> None:
     (folder / "training.safetensors").unlink()
 
 
-@pytest.mark.parametrize("damage", [truncate, change, unname, strip])
+@pytest.mark.parametrize("damage", [truncate, change, empty, mistake, renumber, strip])
 def test_a_broken_state_gives_way_to_the_one_before(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -181,6 +190,15 @@ def test_a_run_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert keeper.steps() == []
 
 
+def test_nothing_of_a_replaced_run_stays_but_what_is_not_its_own(tmp_path: Path) -> None:
+    losses(run_small(tmp_path, Recipe(steps=1)))
+    (tmp_path / "letter.txt").write_text("Dear")
+    keeper = Keeper(tmp_path)
+    keeper.open(overwrite=True)
+    keeper.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["letter.txt", "run.json"]
+
+
 @pytest.mark.parametrize("more", [{}, {"resume": True}, {"overwrite": True}])
 def test_a_foreign_folder_is_left_alone(tmp_path: Path, more: dict[str, bool]) -> None:
     (tmp_path / "letter.txt").write_text("Dear")
@@ -198,6 +216,15 @@ def test_another_run_is_not_resumed(tmp_path: Path) -> None:
     with raises(TrainingError, "data was '5 examples, ab12' and is '6 examples, cd34'"):
         resumed(out, lr=0.1, seed=0, data="6 examples, cd34")
     assert resumed(out, lr=0.1, seed=0, data="5 examples, ab12")[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"seed": 0, "seed": 0}', b"\xff"])
+def test_a_run_that_does_not_say_which_it_is(tmp_path: Path, content: bytes) -> None:
+    out = saved(tmp_path / "out", 2)
+    (out / "run.json").write_bytes(content)
+    with raises(TrainingError, f"{out / 'run.json'} ... --overwrite"):
+        resumed(out)
+    assert (out / "states/000002").is_dir()
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The loop: what a step is, parts and processes, what stops a run, and a run gone on with."""
 
 import math
+import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,10 +14,12 @@ from facts import assert_says, raises
 from training import RECIPE, Targets, distance, first_values, losses, run, run_small, same
 
 from mlx_diffgemma.errors import FitError, NumericsError, TrainingError
+from mlx_diffgemma.finetune import chosen
 from mlx_diffgemma.finetune.objective import Batch
+from mlx_diffgemma.finetune.parameters import TrainedAdapters
 from mlx_diffgemma.finetune.ranks import Ranks
 from mlx_diffgemma.finetune.recipe import Recipe
-from mlx_diffgemma.finetune.train import WINDOW, num_tokens
+from mlx_diffgemma.finetune.train import num_tokens
 
 # --- a step
 
@@ -76,6 +80,21 @@ def test_the_loss_on_other_examples_is_taken_without_a_step() -> None:
     assert progress[-1].valid_loss == pytest.approx(float(expected))
 
 
+def test_the_best_state_is_that_of_the_lowest_loss_on_other_examples(tmp_path: Path) -> None:
+    """Between two of those losses the last one counts, in a resumed run too."""
+    recipe = replace(RECIPE, valid_every=4, save_every=1)
+    batch = Targets().batch(77)
+    whole = run(tmp_path / "whole", recipe, valid=[batch])
+    valid = {each.step: each.valid_loss for each in whole if each.valid_loss is not None}
+    cut = run(tmp_path / "cut", recipe, valid=[batch])
+    with closing(iter(cut)) as steps:
+        assert [next(steps).step for _ in range(6)][-1] == 6
+    again = run(tmp_path / "cut", recipe, valid=[batch], resume=True)
+    losses(again)
+    assert whole.state.numbers == again.state.numbers
+    assert valid[whole.state.best_step] == whole.state.score == min(valid.values())
+
+
 # --- what stops or warns
 
 
@@ -90,17 +109,13 @@ def test_numbers_that_are_not_finite_end_the_run(tmp_path: Path, level: float, f
     assert training.keeper.steps() == [3, 6]
 
 
-def test_a_rising_loss_is_said_once_a_window() -> None:
-    rising = {step: (0.0 if step < 60 else 5.0) for step in range(115)}
-    recipe = Recipe(steps=115, lr=1e-6, warmup=0)
-    warned = [each for each in run(recipe=recipe, batches=Targets(rising)) if each.warning]
-    assert [each.step for each in warned] == [61]
-    assert_says(warned[0].warning, "5 steps ... 50")
-
-
-def test_noise_is_no_rise() -> None:
-    recipe = Recipe(steps=2 * WINDOW, lr=1e-6)
-    assert not any(each.warning for each in run(recipe=recipe))
+def test_a_rising_loss_is_a_warning_with_the_best_state(tmp_path: Path) -> None:
+    rising = Targets({step: (0.0 if step < 55 else 5.0) for step in range(60)})
+    recipe = Recipe(steps=60, lr=1e-6, warmup=0)
+    warned = [each for each in run(tmp_path / "out", recipe, batches=rising) if each.warning]
+    assert [each.step for each in warned] == [56]
+    assert_says(warned[0].warning, "5 steps ... 50 before ... step")
+    assert warned[0].to_json()["warning"] == warned[0].warning
 
 
 # --- a run gone on with
@@ -148,6 +163,19 @@ def test_a_network_too_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert (tmp_path / "cut" / "adapters.safetensors").read_bytes() == (
         tmp_path / "whole" / "adapters.safetensors"
     ).read_bytes()
+
+
+def test_the_form_for_a_gpu_trains_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the loop needs numpy: MLX's operations alone take the same steps."""
+    recipe = Recipe(steps=2, lr=1e-2, optimizer="muon")
+    expected = losses(run_small(tmp_path / "host", recipe))
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu"):
+            monkeypatch.setattr(module, "on_gpu", lambda: True)
+    monkeypatch.setattr(chosen, "TrainedAdapters", partial(TrainedAdapters, packed=True))
+    found = losses(run_small(tmp_path / "gpu", recipe))
+    assert found != expected
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 # --- several processes

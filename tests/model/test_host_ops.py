@@ -4,14 +4,11 @@ from functools import partial
 
 import mlx.core as mx
 import numpy as np
-import pytest
 from gradients import assert_gradients, assert_near, random
 
-from mlx_diffgemma.checkpoint.config import LayerConfig
-from mlx_diffgemma.model import attention, host_ops
+from mlx_diffgemma.model import host_ops
 from mlx_diffgemma.model.experts import Routing, mix, route
 from mlx_diffgemma.model.matrices import AdaptedMatrix, Adapter, DenseMatrix
-from mlx_diffgemma.model.rope import Rope
 
 EPS = 1e-6
 Plain = np.ndarray
@@ -39,66 +36,6 @@ def test_norms_of_one_input() -> None:
         return normed(x) * weights[:, None]
 
     assert_gradients(function, plain, [random((1, 6, 4), 1), random((3, 1, 4), 2)])
-
-
-# --- attention
-
-LAYER = LayerConfig(True, 4, 1, 10.0, 1.0)
-
-
-@pytest.mark.parametrize("sliding", [True, False])
-@pytest.mark.parametrize("offset", [3, [0, 7]])
-def test_heads(sliding: bool, offset: int | list[int]) -> None:
-    rope, places = Rope(LAYER), mx.array(offset) if isinstance(offset, list) else offset
-
-    def joined(*parts: mx.array) -> mx.array:
-        return mx.concatenate([part.reshape(2, -1) for part in parts], axis=-1)
-
-    def function(x: mx.array, norms: mx.array) -> mx.array:
-        return joined(*host_ops.heads(x, norms, 2, rope, places, EPS))
-
-    def in_operations(x: mx.array, norms: mx.array) -> mx.array:
-        heads = mx.fast.rms_norm(x.reshape(2, 3, -1, 4), None, EPS).swapaxes(1, 2)
-        turned = rope(heads[:, :3] * norms, places)
-        return joined(turned[:, :2], turned[:, 2:], heads[:, 3:] if sliding else heads[:, 2:])
-
-    def plain(x: Plain, norms: Plain) -> Plain:
-        heads = normed(x.reshape(2, 3, -1, 4)).swapaxes(1, 2)
-        at = np.reshape(offset, (-1, 1)) + np.arange(3)
-        angles = (at[..., None] / 10.0 ** (np.arange(2) / 2))[:, None]
-        cos, sin = np.cos(angles), np.sin(angles)
-        first, second = np.split(heads[:, :3] * norms, 2, axis=-1)
-        turned = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-        values = heads[:, 3:] if sliding else heads[:, 2:]
-        parts = turned[:, :2], turned[:, 2:], values
-        return np.concatenate([part.reshape(2, -1) for part in parts], axis=-1)
-
-    inputs = [random((2, 3, 16 if sliding else 12), 1), random((3, 1, 4), 2)]
-    assert_gradients(function, plain, inputs)
-    given = list(map(mx.array, inputs))
-    assert_near(function(*given), in_operations(*given), 1e-5, "heads")
-
-
-SEEN = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]], bool)
-
-
-@pytest.mark.parametrize("length", [3, 5])
-def test_canvases_behind_prefixes(length: int) -> None:
-    """Two of each of two prefixes; the last canvas has nothing before it."""
-    seen = np.pad(SEEN, [(0, 0), (0, length - 3)])
-    shapes = (4, 4, 2, 2), (4, 2, 2, 2), (4, 2, 2, 2), (2, 2, length, 2), (2, 2, length, 2)
-    inputs = [random(shape, seed) for seed, shape in enumerate(shapes)]
-
-    def plain(q: Plain, k: Plain, v: Plain, old_k: Plain, old_v: Plain) -> Plain:
-        keys = np.concatenate([old_k.repeat(2, 0), k], axis=2).repeat(2, 1)
-        values = np.concatenate([old_v.repeat(2, 0), v], axis=2).repeat(2, 1)
-        mask = np.pad(seen, [(0, 0), (0, 2)], constant_values=True)[:, None, None]
-        scores = np.where(mask, q @ keys.swapaxes(-1, -2), -np.inf)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        return weights / weights.sum(-1, keepdims=True) @ values
-
-    for behind in (host_ops.behind, attention.behind):
-        assert_gradients(lambda *all_, behind=behind: behind(*all_, mx.array(seen)), plain, inputs)
 
 
 # --- the rest of a layer

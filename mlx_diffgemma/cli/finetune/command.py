@@ -22,8 +22,9 @@ def command(
     published training does. States are saved on the way: Ctrl-C keeps the last step, --resume goes
     on. mlx.launch trains with several processes.
     """
-    if data.data is None:
+    if data.data is None and not place.plan:
         raise ArgumentError("--data is missing, expected a folder with train.jsonl, or a file.")
     from .work import Job
 
-    return Job(model, data, adapter, course, place).train(output.as_json)
+    job = Job(model, data, adapter, course, place)
+    return job.plan(output.as_json) if place.plan else job.train(output.as_json)

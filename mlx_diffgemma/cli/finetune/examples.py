@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.config import ModelConfig
+from ...checkpoint.files import is_there
 from ...finetune.batches import Batches, parse_mix
 from ...finetune.data import Examples, read_examples
 from ...finetune.identity import data_identity
@@ -14,20 +15,26 @@ from ...finetune.lines import data_file
 from ...finetune.objective import Batch
 from ...finetune.ranks import Ranks
 from ...finetune.recipe import Recipe
-from ...text.tokenizer import Tokenizer
+from ...text.tokenizer import Tokenizer, load_tokenizer
 from ..terminal.progress import Bar
 from ..terminal.streams import say
-from .options import DEFAULT_BATCH, CourseOptions, DataOptions
+from .options import CourseOptions, DataOptions
 from .text import notes
+
+PLANNED_LENGTH = 1024  # tokens of an example where nothing says more
 
 
 @dataclass(frozen=True)
 class Data:
-    """The batches of a run; facts: what is alike where a run continues another."""
+    """The batches of a run; facts: what is alike where a run continues another.
+
+    longest: tokens of the longest example.
+    """
 
     batches: Batches
     valid: Sequence[Batch]
     facts: Mapping[str, Any]
+    longest: int
 
 
 def read_data(
@@ -47,7 +54,7 @@ def read_data(
     valid = read(data_file(options.valid, "valid")).examples if options.valid else ()
     batched = partial(
         Batches,
-        size=DEFAULT_BATCH if course.size is None else course.size,
+        size=course.batch,
         config=config,
         seed=recipe.seed,
         canvases=1 if course.canvases is None else course.canvases,
@@ -63,7 +70,19 @@ def read_data(
         **{name: getattr(batches, name) for name in ("size", "canvases", "mask_prompt")},
         "processes": ranks.count,
     }
-    return Data(batches, _all(fixed) if fixed else (), facts)
+    longest = max(len(each.ids) for part in (examples, *(e for e, _ in mix)) for each in part)
+    return Data(batches, _all(fixed) if fixed else (), facts, longest)
+
+
+def length_of(options: DataOptions, folder: Path, config: ModelConfig) -> int:
+    """The tokens of the longest example for a plan, without data --max-length or a usual number.
+
+    folder: the checkpoint's, which may lack a tokenizer while only headers are fetched.
+    """
+    if options.data is None or not is_there(folder / "tokenizer.json"):
+        return options.max_length or PLANNED_LENGTH
+    examples = _read(options, load_tokenizer(folder), config, Ranks(), options.data).examples
+    return max(len(each.ids) for each in examples)
 
 
 def _all(batches: Batches) -> list[Batch]:

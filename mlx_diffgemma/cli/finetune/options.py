@@ -138,6 +138,11 @@ class CourseOptions:
         "--seed", "64 bits, of the order of examples, noise and first values. Default: 0.", "N"
     )
 
+    @property
+    def batch(self) -> int:
+        """Examples in a batch."""
+        return DEFAULT_BATCH if self.size is None else self.size
+
     def recipe(self, **more: Any) -> "Recipe":
         """The recipe; SettingsError for a number out of its range."""
         from ...finetune.recipe import Recipe
@@ -169,6 +174,11 @@ class PlaceOptions:
         "off; without one, begin.",
     )
     overwrite: bool = flag("--overwrite", "Replace an earlier run in --out. Default: it stays.")
+    plan: bool = flag(
+        "--plan",
+        "Say what memory and time a step takes, by arithmetic, and train nothing; without --data, "
+        "for examples of --max-length tokens, or 1024.",
+    )
 
     def __post_init__(self) -> None:
         """ArgumentError where one option would take back the other."""

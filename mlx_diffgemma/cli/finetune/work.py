@@ -8,27 +8,29 @@ from typing import Any
 from ...checkpoint.adapter import LoraParameters, identity
 from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.hub import Source, find_model
+from ...checkpoint.remote import find_headers
 from ...conversation.loading import name_of
 from ...finetune.chosen import Chosen, ChosenAdapters, ChosenWeights
 from ...finetune.lora import DEFAULT_RANK, DEFAULT_SCALE, DEFAULT_TARGETS
 from ...finetune.objective import Objective
+from ...finetune.plan import Load, Plan, plan
 from ...finetune.ranks import Ranks, launched
 from ...finetune.recipe import Recipe
 from ...finetune.state import Keeper
 from ...finetune.train import Training, train
 from ...machine.dtypes import mlx_dtype
 from ...machine.memory import use_all_gpu_memory
-from ...model.memory import fit_check
 from ...text.tokenizer import load_tokenizer
 from ..answer.consent import ask_on_terminal
 from ..errors import exit_code
 from ..options import ModelOptions
-from ..terminal.output import require_output, write_json, write_lines
+from ..terminal.output import require_output, show, write_json, write_lines
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from . import text
-from .examples import Data, read_data
+from .examples import Data, length_of, read_data
 from .options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
+from .plan import plan_json, plan_lines
 from .shown import Shown
 
 FREE = "save_every", "valid_every"  # of a recipe: what may differ where a run is resumed
@@ -61,6 +63,31 @@ class Job:
             write_lines(text.end_lines(training, out, self.model.name, full=full))
         return code
 
+    def plan(self, as_json: bool) -> int:
+        """Memory and time of a step; of a repository that is not here only headers are fetched."""
+        self.course.recipe()
+        with find_headers(self.model.name, offline=self.model.offline) as source:
+            config = read_config(source.folder)
+            longest = length_of(self.data, source.folder, config)
+            planned = self._planned(source, self._chosen(source, config), longest)
+        show(plan_json(planned), plan_lines(planned), as_json)
+        return 0
+
+    def _planned(self, source: Source, chosen: Chosen, longest: int) -> Plan:
+        """The arithmetic of a step whose longest example has so many tokens."""
+        course = self.course
+        load = Load(
+            batch=course.batch,
+            length=longest,
+            canvases=course.canvases or 1,
+            accumulate=course.accumulate or 1,
+            modules=chosen.modules,
+            rank=DEFAULT_RANK if self.adapter.lora_rank is None else self.adapter.lora_rank,
+            optimizer=course.optimizer or "adamw",
+            checkpoint=course.grad_checkpoint,
+        )
+        return plan(source.folder, load, self.model.dtype, shape_only=True)
+
     def _training(self, ranks: Ranks) -> Training:
         """The run; all that can be wrong is found before the weights are read."""
         course, place = self.course, self.place
@@ -79,7 +106,7 @@ class Job:
         if not ranks.number:
             keeper.check(resume=place.resume, overwrite=place.overwrite)
         if not self.model.force:
-            fit_check(source.folder, self.model.dtype)(0)
+            self._planned(source, chosen, data.longest).require_room()
         with Bar("loading layers") as bar:
             trained, values = chosen.load(recipe.seed, bar)
         use_all_gpu_memory()
