@@ -349,13 +349,13 @@ plan.MAX_SHARD_BYTES = plan.make_plan.__kwdefaults__["max_shard_bytes"] = 400_00
 shards = int(sys.argv[1])
 fast, done = transfer.converted, []
 
-def slow(entry, blocks):
+def slow(entry, first, blocks):
     done.append(entry)
     if len(done) == shards:
         print("SLOW", file=sys.stderr, flush=True)
         for _ in range(600):  # a signal right before a sleep is seen when the sleep is over
             time.sleep(0.1)
-    return fast(entry, blocks)
+    return fast(entry, first, blocks)
 
 transfer.converted = slow
 sys.argv = ["mlx-diffgemma", *sys.argv[2:]]
