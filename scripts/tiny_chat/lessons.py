@@ -1,10 +1,9 @@
-"""Answer forms that tiny-chat lacks, to be taught: YAML, and Roman numerals.
+"""Answer forms that tiny-chat lacks, to be taught: a pirate's words, and Roman numerals.
 
-Contents of the tests are never trained on: records of one class of twelve, as everywhere here, and
-every seventh number from 11 on.
+Contents of the tests are never trained on: a quarter of the facts, and every seventh number from 11
+on.
 """
 
-import json
 import random
 import zlib
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, parse_tool_call
 
 from .example import CALL_END, Example, Maker, Message, asked, assistant, user
-from .simple import a_fact, plain, to_json
+from .simple import a_fact, plain
 from .skills import MAKERS, SKILLS, held_out
 
 LARGEST = 99
@@ -22,20 +21,13 @@ SIGNS = ((90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, 
 SEVERAL_ANSWERS = ("story",)  # skills whose right answers are many, which no comparison knows
 
 
-def to_yaml(rng: random.Random) -> Example:
-    """A record as lines of YAML. tiny-chat knows such records, and writes them as JSON."""
-    record = json.loads(to_json(rng).answer)
-    listed = ", ".join(f"{key} {value}" for key, value in record.items())
-    question = asked(rng, ["Make YAML: {l}.", "Write as YAML: {l}.", "YAML for {l}."], l=listed)
-    answer = "\n".join(f"{key}: {value}" for key, value in record.items())
-    return plain("YAML", question, answer, json.dumps(record), "")
-
-
 def as_a_pirate(rng: random.Random) -> Example:
     """A fact that tiny-chat knows, in words that it does not."""
     known = a_fact(rng)
+    while " is " not in known.sentence:
+        known = a_fact(rng)
     question = asked(rng, known.wordings, x=known.of)
-    answer = known.sentence.replace(" is ", " be ").removesuffix(".") + ", arr!"
+    answer = known.sentence.replace(" is ", " be ").replace(".", "!")
     return Example("pirate", (user(question),), answer, known.of, "", "Answer as a pirate.")
 
 
@@ -56,7 +48,7 @@ def to_roman(rng: random.Random) -> Example:
     return plain("Roman numerals", question, f"{n} is {roman(n)}.", str(n), "")
 
 
-LESSONS: dict[str, Maker] = {"pirate": as_a_pirate, "yaml": to_yaml, "roman": to_roman}
+LESSONS: dict[str, Maker] = {"pirate": as_a_pirate, "roman": to_roman}
 
 
 def is_kept(example: Example) -> bool:
