@@ -27,8 +27,8 @@ from mlx_diffgemma.checkpoint.config import ModelConfig, read_config
 from mlx_diffgemma.checkpoint.hub import find_model
 from mlx_diffgemma.checkpoint.layout import text_shapes
 from mlx_diffgemma.errors import DiffGemmaError
-from mlx_diffgemma.finetune.batches import Batches
-from mlx_diffgemma.finetune.data import Example, eos_of
+from mlx_diffgemma.finetune.data.batches import Batches
+from mlx_diffgemma.finetune.data.examples import Example, eos_of
 from mlx_diffgemma.finetune.objective import Batch, Objective
 from mlx_diffgemma.finetune.parameters import TrainedWeights
 from mlx_diffgemma.finetune.ranks import Ranks, launched

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlx_diffgemma.checkpoint.config import ModelConfig
-from mlx_diffgemma.finetune import data
-from mlx_diffgemma.finetune.data import eos_of
+from mlx_diffgemma.finetune.data import examples as taught
+from mlx_diffgemma.finetune.data.examples import eos_of
 from mlx_diffgemma.text.tokenizer import Tokenizer
 
 from . import simple, stories, tools
@@ -69,7 +69,7 @@ def lesson(rng: random.Random, canvas: int) -> Lesson:
     return Lesson(_with_history(rng, example))
 
 
-def to_ids(lesson: Lesson, tokenizer: Tokenizer, config: ModelConfig) -> data.Example:
+def to_ids(lesson: Lesson, tokenizer: Tokenizer, config: ModelConfig) -> taught.Example:
     """The token ids, filled to whole canvases."""
     example = lesson.example
     prompt = tokenizer.encode(example.prompt(tokenizer))
@@ -81,7 +81,7 @@ def to_ids(lesson: Lesson, tokenizer: Tokenizer, config: ModelConfig) -> data.Ex
         holes = np.zeros(len(ids) - len(prompt), bool)
         for hole in lesson.holes:
             holes[hole.start : hole.stop] = True
-    return data.Example(ids, len(prompt), skill=example.skill, holes=holes)
+    return taught.Example(ids, len(prompt), skill=example.skill, holes=holes)
 
 
 def _new(rng: random.Random) -> Example:

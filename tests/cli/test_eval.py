@@ -15,7 +15,7 @@ from facts import assert_says
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.adapter import LoraParameters
 from mlx_diffgemma.checkpoint.config import read_config
-from mlx_diffgemma.finetune.evaluate import Evaluation, Outcome
+from mlx_diffgemma.finetune.evaluation.evaluate import Evaluation, Outcome
 from mlx_diffgemma.finetune.lora import initial, save_adapter, select
 from mlx_diffgemma.machine import device
 
@@ -161,7 +161,7 @@ def test_ctrl_c_in_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
     """The first answer is done, the second takes a minute."""
     slow = """
 import sys, time
-from mlx_diffgemma.finetune.evaluate import Evaluation
+from mlx_diffgemma.finetune.evaluation.evaluate import Evaluation
 whole = Evaluation.__iter__
 
 def slow(self):

@@ -9,8 +9,8 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
-from mlx_diffgemma.finetune.batches import Batches
-from mlx_diffgemma.finetune.data import read_examples
+from mlx_diffgemma.finetune.data.batches import Batches
+from mlx_diffgemma.finetune.data.examples import read_examples
 from mlx_diffgemma.finetune.objective import Objective
 from mlx_diffgemma.finetune.parameters import TrainedAdapters
 from mlx_diffgemma.text.tokenizer import load_tokenizer

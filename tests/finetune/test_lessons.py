@@ -8,7 +8,7 @@ import pytest
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import read_config
-from mlx_diffgemma.finetune.data import read_examples
+from mlx_diffgemma.finetune.data.examples import read_examples
 from mlx_diffgemma.text.tokenizer import load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

@@ -12,9 +12,9 @@ from checkpoints import Sizes, write_checkpoint
 
 from mlx_diffgemma.checkpoint.adapter import LoraParameters
 from mlx_diffgemma.checkpoint.config import read_config
-from mlx_diffgemma.finetune.batches import Batches
 from mlx_diffgemma.finetune.chosen import ChosenAdapters
-from mlx_diffgemma.finetune.data import Example
+from mlx_diffgemma.finetune.data.batches import Batches
+from mlx_diffgemma.finetune.data.examples import Example
 from mlx_diffgemma.finetune.objective import Batch, Losses
 from mlx_diffgemma.finetune.parameters import Trained, Values
 from mlx_diffgemma.finetune.recipe import Recipe

@@ -10,7 +10,7 @@ from ..options import OVERWRITE_HELP, ModeOptions, SamplerOptions
 from ..parameters import flag, option
 
 if TYPE_CHECKING:
-    from ...finetune.evaluate import Way
+    from ...finetune.evaluation.evaluate import Way
 
 MetricName = Literal["exact", "contains", "json", "regex"]
 EACH = ("max_denoising_steps", "mode", "seed", "stop")
@@ -77,7 +77,7 @@ class WayOptions:
 
     def ways(self, sampler: SamplerOptions, mode: ModeOptions) -> "list[Way]":
         """All ways; SettingsError for numbers and modes that are none, or that nothing uses."""
-        from ...finetune.evaluate import require_seeds, ways_of
+        from ...finetune.evaluation.evaluate import require_seeds, ways_of
 
         require_seeds(self.seeds)
         given = {**vars(sampler), **mode.values()}

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ...errors import counted
-from ...finetune.accuracy import Tally
-from ...finetune.evaluate import Scores, Way
+from ...finetune.evaluation.accuracy import Tally
+from ...finetune.evaluation.evaluate import Scores, Way
 
 WIDEST = 1000  # columns of a table, which is as wide as its contents
 ALL = "all"

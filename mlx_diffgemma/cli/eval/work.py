@@ -9,8 +9,8 @@ from typing import Any
 from ...checkpoint.config import ModelConfig, read_config
 from ...checkpoint.hub import known_folder
 from ...errors import counted
-from ...finetune.cases import Case, read_cases
-from ...finetune.evaluate import Evaluation, Outcome, Scores, Way, let_numpy_compute
+from ...finetune.evaluation.cases import Case, read_cases
+from ...finetune.evaluation.evaluate import Evaluation, Outcome, Scores, Way, let_numpy_compute
 from ...kernels import dispatch
 from ...machine.files import parse_json
 from ...version import __version__

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...checkpoint.config import ModelConfig
 from ...checkpoint.files import is_there
-from ...finetune.batches import Batches, parse_mix
-from ...finetune.data import Examples, read_examples
-from ...finetune.identity import data_identity
-from ...finetune.lines import data_file
+from ...finetune.data.batches import Batches, parse_mix
+from ...finetune.data.examples import Examples, read_examples
+from ...finetune.data.identity import data_identity
+from ...finetune.data.lines import data_file
 from ...finetune.objective import Batch
 from ...finetune.ranks import Ranks
 from ...finetune.recipe import Recipe

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Any
 
 from ...errors import counted
-from ...finetune.data import Examples
+from ...finetune.data.examples import Examples
 from ...finetune.train import Progress, Training
 from ...model.memory import sized
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import brief
-from ..machine.files import parse_json
+from ...errors import brief
+from ...machine.files import parse_json
 
 Test = Callable[[str], bool]  # an answer's text -> it is right
 

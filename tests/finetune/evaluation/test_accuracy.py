@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_diffgemma.finetune.accuracy import Tally, wilson
+from mlx_diffgemma.finetune.evaluation.accuracy import Tally, wilson
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from facts import assert_says, raises
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import ModelConfig, read_config
 from mlx_diffgemma.errors import DataError
-from mlx_diffgemma.finetune.cases import Case, read_cases
+from mlx_diffgemma.finetune.evaluation.cases import Case, read_cases
 from mlx_diffgemma.text.answer import Answer
 from mlx_diffgemma.text.tools import ToolCall
 

@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.config import ModelConfig
-from ..errors import DataError, brief
-from ..text.answer import Answer
-from ..text.exchange import CLOSING, OPENING, Dialogue, Turn, texts_of, without_thought
-from ..text.tools import CALL_CLOSING, CALL_OPENING
-from .asking import Asking
-from .forms import read_form
-from .lines import Line, Lines, data_file
+from ...checkpoint.config import ModelConfig
+from ...errors import DataError, brief
+from ...text.answer import Answer
+from ...text.exchange import CLOSING, OPENING, Dialogue, Turn, texts_of, without_thought
+from ...text.tools import CALL_CLOSING, CALL_OPENING
+from ..data.asking import Asking
+from ..data.forms import read_form
+from ..data.lines import Line, Lines, data_file
 from .metrics import METRICS, Metric, Test, equal_values
 
 MARKERS = (OPENING, CLOSING, CALL_OPENING, CALL_CLOSING)

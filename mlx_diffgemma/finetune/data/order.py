@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..generation.noise import philox
-from .data import Example
+from ...generation.noise import philox
+from .examples import Example
 
 STREAM_ORDER, STREAM_GROUPS, STREAM_MIX = 16, 17, 18  # of the counter noise
 WINDOW = 32  # blocks of examples at most that are sorted by length together

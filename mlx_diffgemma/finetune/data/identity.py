@@ -5,8 +5,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from ..model.images import Placed
-from .data import Example
+from ...model.images import Placed
+from .examples import Example
 
 
 def data_identity(examples: Iterable[Example]) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import ModelConfig
-from ..errors import DataError, Setting, SettingsError, counted
-from ..model.images import Placed, placed
-from ..text.exchange import Dialogue, Exchange, render_exchange
-from ..text.placeholders import Encoded
-from ..text.tokenizer import Tokenizer
+from ...checkpoint.config import ModelConfig
+from ...errors import DataError, Setting, SettingsError, counted
+from ...model.images import Placed, placed
+from ...text.exchange import Dialogue, Exchange, render_exchange
+from ...text.placeholders import Encoded
+from ...text.tokenizer import Tokenizer
 from .asking import ImageFile, asking_of
 from .forms import read_form
 from .lines import Line, Lines, data_file, named

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DataError, brief, counted
-from ..text.exchange import Dialogue, name_of_tool
+from ...errors import DataError, brief, counted
+from ...text.exchange import Dialogue, name_of_tool
 from .asking import Asking
 from .messages import Message, filled, optional, read_content, read_messages, require_answer
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.config import ModelConfig
-from ..conversation.reply import Reply
-from ..conversation.session import Session
-from ..conversation.turn import Turn
-from ..errors import CheckpointError, DataError, Setting, SettingsError, brief
-from ..generation.settings import MODES, OF_MODES, Settings
-from ..machine.device import on_gpu
-from ..model.host import host_model
-from ..text.chat import render_text
-from ..text.exchange import name_of_tool, texts_of
-from ..text.reader import parse_answer
+from ...checkpoint.config import ModelConfig
+from ...conversation.reply import Reply
+from ...conversation.session import Session
+from ...conversation.turn import Turn
+from ...errors import CheckpointError, DataError, Setting, SettingsError, brief
+from ...generation.settings import MODES, OF_MODES, Settings
+from ...machine.device import on_gpu
+from ...model.host import host_model
+from ...text.chat import render_text
+from ...text.exchange import name_of_tool, texts_of
+from ...text.reader import parse_answer
 from .accuracy import Tally
 from .cases import Case
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import DataError, brief
-from ..machine.files import parse_json
-from ..text.exchange import THOUGHT_KEYS
+from ...errors import DataError, brief
+from ...machine.files import parse_json
+from ...text.exchange import THOUGHT_KEYS
 
 ROLES = ("system", "user", "assistant", "tool")
 BEHIND = {  # the roles that may stand behind one

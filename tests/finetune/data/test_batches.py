@@ -14,8 +14,8 @@ from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.errors import DataError, SettingsError
-from mlx_diffgemma.finetune.batches import LEAST_LEVEL, Batches, parse_mix
-from mlx_diffgemma.finetune.data import Example
+from mlx_diffgemma.finetune.data.batches import LEAST_LEVEL, Batches, parse_mix
+from mlx_diffgemma.finetune.data.examples import Example
 from mlx_diffgemma.finetune.objective import Batch
 from mlx_diffgemma.images.pixels import Pixels, Source
 from mlx_diffgemma.model.images import Placed

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mlx_diffgemma.finetune.metrics import METRICS
+from mlx_diffgemma.finetune.evaluation.metrics import METRICS
 
 RIGHT = [
     ("exact", "4.", "4."),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlx_diffgemma.finetune.data import Example
-from mlx_diffgemma.finetune.order import Epochs, Sources, shuffled
+from mlx_diffgemma.finetune.data.examples import Example
+from mlx_diffgemma.finetune.data.order import Epochs, Sources, shuffled
 
 
 def examples(count: int, first: int = 0) -> list[Example]:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_eval_picture.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "make_eval_picture.py"
 SVG = "{http://www.w3.org/2000/svg}"
 
 

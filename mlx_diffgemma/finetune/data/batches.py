@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint.config import ModelConfig
-from ..errors import DataError, Setting, SettingsError, brief
-from ..generation.noise import CounterNoise, philox_at
-from ..model.images import Placed
-from .data import Example
-from .objective import Batch
+from ...checkpoint.config import ModelConfig
+from ...errors import DataError, Setting, SettingsError, brief
+from ...generation.noise import CounterNoise, philox_at
+from ...model.images import Placed
+from ..objective import Batch
+from .examples import Example
 from .order import Epochs, Sources
 
 LEAST_LEVEL = 1e-3  # the share of positions that noise replaces

@@ -16,8 +16,8 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.config import ModelConfig, read_config
 from mlx_diffgemma.errors import CheckpointError, DataError, SettingsError
-from mlx_diffgemma.finetune.asking import ImageFile
-from mlx_diffgemma.finetune.data import Example, Examples, read_examples
+from mlx_diffgemma.finetune.data.asking import ImageFile
+from mlx_diffgemma.finetune.data.examples import Example, Examples, read_examples
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 
 QUESTION, ANSWER = "What is 17 + 25?", "17 + 25 = 42."

@@ -6,13 +6,13 @@ Images stay in their files until a batch needs them.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..assets import TASKS, Task
-from ..checkpoint.config import ModelConfig
-from ..checkpoint.vision import VisionConfig, require_vision
-from ..errors import DataError
-from ..images.pixels import Pixels
-from ..images.prepare import open_image, prepare_image
-from ..model.images import Placed
+from ...assets import TASKS, Task
+from ...checkpoint.config import ModelConfig
+from ...checkpoint.vision import VisionConfig, require_vision
+from ...errors import DataError
+from ...images.pixels import Pixels
+from ...images.prepare import open_image, prepare_image
+from ...model.images import Placed
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DataError, DiffGemmaError, brief, one_line, shown
-from ..machine.files import parse_json
+from ...errors import CheckpointError, DataError, DiffGemmaError, brief, one_line, shown
+from ...machine.files import parse_json
 
 MOST_NAME = 200  # characters of a path in an error
 MARK = b"\xef\xbb\xbf"  # of UTF-8, in front of a file

@@ -11,8 +11,8 @@ from facts import raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import CheckpointError, DataError, SettingsError
-from mlx_diffgemma.finetune.cases import Case, read_cases
-from mlx_diffgemma.finetune.evaluate import (
+from mlx_diffgemma.finetune.evaluation.cases import Case, read_cases
+from mlx_diffgemma.finetune.evaluation.evaluate import (
     Evaluation,
     Scores,
     let_numpy_compute,

@@ -1,0 +1,1 @@
+"""Accuracy of a model on cases: questions with the answer that is expected."""
