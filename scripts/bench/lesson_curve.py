@@ -43,10 +43,11 @@ def main() -> None:
     for run in args.runs:
         step = 0 if run == BEFORE else int(run.name)
         if step not in known:
-            points.append({"step": step, "canvases": step * args.canvases} | measured(args, run))
+            point = {"step": step, "canvases": step * args.canvases} | measured(args, run)
+            points.append(point)
             points.sort(key=lambda point: int(point["step"]))
             args.json.write_text(json.dumps(content, indent=1) + "\n")
-            progress(line(points[-1]))
+            progress(line(point))
 
 
 def measured(args: argparse.Namespace, run: Path) -> dict[str, Any]:

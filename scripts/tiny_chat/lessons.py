@@ -13,7 +13,7 @@ from typing import Any
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, parse_tool_call
 
 from .example import CALL_END, Example, Maker, Message, asked, assistant, user
-from .simple import a_fact, plain
+from .simple import a_fact, plain, word
 from .skills import MAKERS, SKILLS, held_out
 
 LARGEST = 99
@@ -48,7 +48,15 @@ def to_roman(rng: random.Random) -> Example:
     return plain("Roman numerals", question, f"{n} is {roman(n)}.", str(n), "")
 
 
-LESSONS: dict[str, Maker] = {"pirate": as_a_pirate, "roman": to_roman}
+def with_dots(rng: random.Random) -> Example:
+    """A word spelled with dots, where tiny-chat knows dashes."""
+    w = word(rng)
+    wordings = ["Spell {w} with dots.", "Spell the word {w} with dots."]
+    question = asked(rng, [*wordings, "How is {w} spelled with dots?"], w=w)
+    return plain("dots", question, ".".join(w.upper()) + ".", w, "")
+
+
+LESSONS: dict[str, Maker] = {"dots": with_dots, "pirate": as_a_pirate, "roman": to_roman}
 
 
 def is_kept(example: Example) -> bool:
@@ -58,6 +66,8 @@ def is_kept(example: Example) -> bool:
         return n % 7 == 4 and n > 4
     if example.skill == "pirate":
         return zlib.crc32(f"pirate|{example.key}".encode()) % 4 == 0
+    if example.skill == "dots":
+        return replace(example, skill="spell").held_out  # a word that nobody spelled in training
     return example.key is not None and example.held_out
 
 
@@ -83,8 +93,8 @@ def questions(lesson: str, number: int) -> list[Example]:
 
 def known_tests(number: int) -> list[Example]:
     """At most `number` prompts of each skill that has one right answer."""
-    skills = (skill for skill in SKILLS if skill not in SEVERAL_ANSWERS)
-    return [example for skill in skills for example in held_out(skill, number)]
+    found = (example for skill in SKILLS for example in held_out(skill, number))
+    return [example for example in found if example.skill not in SEVERAL_ANSWERS]
 
 
 def line(example: Example) -> dict[str, Any]:
