@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Data that teaches tiny-chat an answer form which it lacks, and tests of it, as JSON lines.
 
-    python scripts/make_lesson.py pirate FOLDER
+    python scripts/make_lesson.py dots FOLDER
     mlx-diffgemma finetune --model tiny-chat --data FOLDER --mix FOLDER/known.jsonl:0.5 --out OUT
 
 FOLDER gets train.jsonl, examples of the lesson; test.jsonl, prompts of contents that are not in it;
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "lesson",
         choices=LESSONS,
-        help="pirate: facts that it knows, in other words; roman: numbers up to 99",
+        help="dots: words spelled with dots; roman: numbers up to 99",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go")
     parser.add_argument("--number", type=int, default=2000, help="examples of each kind [2000]")

@@ -344,9 +344,9 @@ def test_finetune_demo_measures_before_and_after_training(demo: Checkout, tmp_pa
     assert "--mix" in commands[2]
     assert "--check" in commands[5]
     made, table = (line.partition("/scripts/")[2] for line in lines if "/scripts/" in line)
-    assert made.startswith("make_lesson.py pirate ")
+    assert made.startswith("make_lesson.py dots ")
     assert table.startswith("make_lesson_table.py ")
-    assert_says(ran.stderr.splitlines()[-1], "Next:", "generate --model", "pirate", most=500)
+    assert_says(ran.stderr.splitlines()[-1], "Next:", "generate --model", "dots", most=500)
 
 
 def test_finetune_demo_leaves_a_folder_alone_that_is_there(demo: Checkout, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_finetune_demo_leaves_a_folder_alone_that_is_there(demo: Checkout, tmp_p
 def test_finetune_demo_says_how_it_is_called(demo: Checkout) -> None:
     ran = demo.run("scripts/finetune_demo", "--help")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert_says(" ".join(ran.stdout.split()), "pirate", "[FOLDER]", "--quick", most=500)
+    assert_says(" ".join(ran.stdout.split()), "dots", "[FOLDER]", "--quick", most=500)
     wrong = demo.run("scripts/finetune_demo", "--fast")
     assert wrong.returncode == 2
     assert_says(wrong.stderr.strip(), "--fast", "--quick")

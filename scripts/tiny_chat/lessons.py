@@ -1,19 +1,18 @@
-"""Answer forms that tiny-chat lacks, to be taught: a pirate's words, and Roman numerals.
+"""Answer forms that tiny-chat lacks, to be taught: spelling with dots, and Roman numerals.
 
-Contents of the tests are never trained on: a quarter of the facts, and every seventh number from 11
-on.
+Contents of the tests are never trained on: words of the class of twelve that tiny-chat's own
+training kept out of spelling, and every seventh number from 11 on.
 """
 
 import random
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, parse_tool_call
 
-from .example import CALL_END, Example, Maker, Message, asked, assistant, user
-from .simple import a_fact, plain, word
+from .example import CALL_END, Example, Maker, Message, asked, assistant
+from .simple import plain, word
 from .skills import MAKERS, SKILLS, held_out
 
 LARGEST = 99
@@ -21,14 +20,12 @@ SIGNS = ((90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, 
 SEVERAL_ANSWERS = ("story",)  # skills whose right answers are many, which no comparison knows
 
 
-def as_a_pirate(rng: random.Random) -> Example:
-    """A fact that tiny-chat knows, in words that it does not."""
-    known = a_fact(rng)
-    while " is " not in known.sentence:
-        known = a_fact(rng)
-    question = asked(rng, known.wordings, x=known.of)
-    answer = known.sentence.replace(" is ", " be ").replace(".", "!")
-    return Example("pirate", (user(question),), answer, known.of, "", "Answer as a pirate.")
+def with_dots(rng: random.Random) -> Example:
+    """A word spelled with dots, where tiny-chat knows dashes."""
+    w = word(rng)
+    wordings = ["Spell {w} with dots.", "Spell the word {w} with dots."]
+    question = asked(rng, [*wordings, "How is {w} spelled with dots?"], w=w)
+    return plain("dots", question, ".".join(w.upper()) + ".", w, "")
 
 
 def roman(n: int) -> str:
@@ -48,15 +45,7 @@ def to_roman(rng: random.Random) -> Example:
     return plain("Roman numerals", question, f"{n} is {roman(n)}.", str(n), "")
 
 
-def with_dots(rng: random.Random) -> Example:
-    """A word spelled with dots, where tiny-chat knows dashes."""
-    w = word(rng)
-    wordings = ["Spell {w} with dots.", "Spell the word {w} with dots."]
-    question = asked(rng, [*wordings, "How is {w} spelled with dots?"], w=w)
-    return plain("dots", question, ".".join(w.upper()) + ".", w, "")
-
-
-LESSONS: dict[str, Maker] = {"dots": with_dots, "pirate": as_a_pirate, "roman": to_roman}
+LESSONS: dict[str, Maker] = {"dots": with_dots, "roman": to_roman}
 
 
 def is_kept(example: Example) -> bool:
@@ -64,8 +53,6 @@ def is_kept(example: Example) -> bool:
     if example.skill == "Roman numerals":
         n = int(example.key or 0)
         return n % 7 == 4 and n > 4
-    if example.skill == "pirate":
-        return zlib.crc32(f"pirate|{example.key}".encode()) % 4 == 0
     if example.skill == "dots":
         return replace(example, skill="spell").held_out  # a word that nobody spelled in training
     return example.key is not None and example.held_out

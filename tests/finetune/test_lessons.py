@@ -72,7 +72,7 @@ def test_what_is_known_has_all_skills_and_its_tests_one_right_answer() -> None:
 
 def test_lines_are_read_as_the_checkpoint_was_trained(tmp_path: Path) -> None:
     """Prompt and answer as its own texts: thoughts, tools, calls and results among them."""
-    examples = [*known(60, 0), *known_tests(1), *learned("pirate", 3, 0), *learned("roman", 3, 0)]
+    examples = [*known(60, 0), *known_tests(1), *learned("dots", 3, 0), *learned("roman", 3, 0)]
     assert {"tool call", "tool answer"} <= {example.skill for example in examples}
     assert any(example.think for example in examples)
     file, tokenizer = tmp_path / "train.jsonl", load_tokenizer(FOLDER)
@@ -94,12 +94,12 @@ def test_the_same_seed_makes_the_same_files(
     made = []
     for name in ("one", "two"):
         numbers = ["--number", "5", "--tests", "2", "--known-tests", "1", "--seed", "3"]
-        monkeypatch.setattr(sys, "argv", ["x", "pirate", str(tmp_path / name), *numbers])
+        monkeypatch.setattr(sys, "argv", ["x", "dots", str(tmp_path / name), *numbers])
         make_lesson.main()
         made.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
     assert sorted(made[0]) == ["known-test.jsonl", "known.jsonl", "test.jsonl", "train.jsonl"]
     assert made[0] == made[1]
     first = json.loads(made[0]["train.jsonl"].splitlines()[0])
-    assert first["skill"] == "pirate"
+    assert first["skill"] == "dots"
     assert first["messages"][-1]["role"] == "assistant"
-    assert first == line(learned("pirate", 1, 3)[0]) != line(learned("pirate", 1, 4)[0])
+    assert first == line(learned("dots", 1, 3)[0]) != line(learned("dots", 1, 4)[0])
