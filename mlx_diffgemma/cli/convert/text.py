@@ -152,6 +152,15 @@ def describe_result(plan: Plan, result: Result, checked: Verification | None) ->
 # --- a check
 
 
+def interrupted_line(kept: int, plan: Plan) -> str:
+    """The line of an interruption that found `kept` shards finished."""
+    if kept:
+        return (
+            f"interrupted; {kept} of {len(plan.shards)} shards are kept: the same command goes on."
+        )
+    return "interrupted; nothing is left behind, the same command starts again."
+
+
 def check_lines(checked: Verification) -> Iterator[str]:
     """A small table; a check that fails is an error and never comes here."""
     yield f"hashes       {_hashes(checked.hashed_files)}"

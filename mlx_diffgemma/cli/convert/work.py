@@ -53,12 +53,7 @@ class Job:
                 overwrite = self.options.overwrite
                 result = convert(plan, out, overwrite=overwrite, reports=Reports(bar, say))
         except KeyboardInterrupt as interrupt:
-            kept, count = unfinished_shards(out), len(plan.shards)
-            say(
-                f"interrupted; {kept} of {count} shards are kept: the same command goes on."
-                if kept
-                else "interrupted; nothing is left behind, the same command starts again."
-            )
+            say(text.interrupted_line(unfinished_shards(out), plan))
             return exit_code(interrupt)
         checked = _verified(out, against) if check.verify else None
         show(

@@ -16,6 +16,7 @@ from ...errors import counted
 from ...finetune.fuse import FuseCheck, check_fused, fuse_plan
 from ...model.memory import sized
 from ..answer.consent import ask_on_terminal
+from ..convert.text import interrupted_line
 from ..errors import exit_code
 from ..options import ModelOptions
 from ..terminal.output import show
@@ -41,12 +42,7 @@ def fuse(
         with Bar("fusing", in_bytes=True) as bar:
             result = convert(plan, out, overwrite=options.overwrite, reports=Reports(bar, say))
     except KeyboardInterrupt as interrupt:
-        kept, count = unfinished_shards(out), len(plan.shards)
-        say(
-            f"interrupted; {kept} of {count} shards are kept: the same command goes on."
-            if kept
-            else "interrupted; nothing is left behind, the same command starts again."
-        )
+        say(interrupted_line(unfinished_shards(out), plan))
         return exit_code(interrupt)
     checked = None
     if options.check:
