@@ -25,7 +25,7 @@ from .finetune import command as finetune
 from .fuse import command as fuse
 from .info import command as info
 from .profile import command as profile
-from .terminal.signals import default_signals, end_at_first_signal
+from .terminal.signals import default_signals, end_at_first_signal, forget_interrupts
 from .terminal.streams import detach, say
 
 PROGRAM = "mlx-diffgemma"
@@ -49,6 +49,7 @@ class Commands(TyperGroup):
         sys.exit(_flushed(code))
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
+        forget_interrupts()
         try:
             with kernel_warnings_said(), self.make_context(PROGRAM, args, **extra) as context:
                 return self.invoke(context) or 0

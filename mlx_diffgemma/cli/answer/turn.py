@@ -11,6 +11,7 @@ from ..options import OutputOptions
 from ..record.trace import Trace
 from ..terminal.output import Printer, write_json
 from ..terminal.progress import Bar
+from ..terminal.signals import raise_lost
 from ..terminal.steps import View
 from ..terminal.streams import say
 from ..terminal.view import Display, choose_display, open_view
@@ -61,6 +62,7 @@ class Answer:
             self.trace.begin(self.turn)
         with self.bar, self.view:  # gone before anything else is said
             for frame in self.turn:
+                raise_lost()
                 if self.trace:
                     self.trace.write(frame)
                 self.draft.take(frame)

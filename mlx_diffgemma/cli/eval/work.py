@@ -20,7 +20,7 @@ from ..options import ModelOptions
 from ..record.outfile import Kind, OutFile
 from ..terminal.output import show
 from ..terminal.progress import Bar
-from ..terminal.signals import signals_held
+from ..terminal.signals import raise_lost, signals_held
 from ..terminal.streams import say
 from .options import CaseOptions
 from .text import lines
@@ -152,6 +152,7 @@ def _answers(run: Run, out: OutFile | None) -> None:
             whole = run.scores.whole
             bar.label = f"{whole.accuracy:.0%} right"
             bar(done, total)
+            raise_lost()
 
 
 def answer_line(outcome: Outcome) -> dict[str, Any]:

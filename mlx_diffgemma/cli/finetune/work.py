@@ -26,6 +26,7 @@ from ..errors import exit_code
 from ..options import ModelOptions
 from ..terminal.output import require_output, show, write_json, write_lines
 from ..terminal.progress import Bar
+from ..terminal.signals import raise_lost
 from ..terminal.streams import say
 from . import text
 from .examples import Data, length_of, read_data
@@ -172,6 +173,7 @@ def _shown(training: Training, as_json: bool) -> int:
         with Shown(as_json) as shown, closing(iter(training)) as steps:
             for progress in steps:
                 shown(progress)
+                raise_lost()
     except KeyboardInterrupt as interrupt:
         step = training.state.step
         kept = f"step {step:,} is kept, go on by --resume" if step else "no step was finished"

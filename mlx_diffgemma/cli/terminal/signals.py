@@ -18,6 +18,23 @@ HELD = signal.SIGINT, signal.SIGTERM
 PATIENCE = 1.0  # seconds between a first Ctrl-C and one that does not wait any longer
 SHOW_CURSOR = b"\x1b[?25h"
 
+_raised: list[type[KeyboardInterrupt]] = []  # by a handler, since interrupts were last let through
+
+
+def raise_lost() -> None:
+    """Raise the interrupt that a handler has raised and nobody got: for loops, between two steps.
+
+    A signal that arrives while MLX takes over an array of numpy raises inside C++ (nanobind), which
+    clears the error of one way to convert before it tries the next; seen once in about 40 runs.
+    """
+    if _raised:
+        raise _raised[0]
+
+
+def forget_interrupts() -> None:
+    """Let nothing be raised for what was interrupted before: another command begins."""
+    _raised.clear()
+
 
 @contextmanager
 def signals_held(hurry: Callable[[], None] | None = None) -> Iterator[list[int]]:
@@ -73,6 +90,7 @@ class Interrupts:
     @contextmanager
     def allowed(self) -> Iterator[None]:
         """KeyboardInterrupt may be raised inside; at once where Ctrl-C has waited for it."""
+        forget_interrupts()
         try:
             self._allowed = True
             if self._waiting:
@@ -85,6 +103,7 @@ class Interrupts:
         self._waiting = not self._allowed
         if self._allowed:
             self._allowed = False
+            _raised.append(KeyboardInterrupt)
             raise KeyboardInterrupt
 
 
@@ -96,11 +115,13 @@ def end_at_first_signal() -> None:
     up may hang, on a pipe that nobody reads.
     """
     first: list[float] = []
+    forget_interrupts()
 
     def arrived(number: int, frame: FrameType | None) -> None:
         if not first:
             first.append(time.monotonic())
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            _raised.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+            raise _raised[0]
         if time.monotonic() > first[0] + PATIENCE:
             _end_now(number)
 

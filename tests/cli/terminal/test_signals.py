@@ -5,11 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from pseudo_terminal import Tty
 
-from mlx_diffgemma.cli.terminal.signals import Interrupts, signals_held
+from mlx_diffgemma.cli.terminal.signals import (
+    HELD,
+    Interrupts,
+    end_at_first_signal,
+    forget_interrupts,
+    raise_lost,
+    signals_held,
+)
 
 CTRL_C = signal.SIGINT
 
@@ -130,3 +138,30 @@ def test_a_later_one_does_not_wait_for_clearing_up() -> None:
         assert tty.wait(10) == -CTRL_C
         tty.assert_given_back()
         assert "CLEAR" not in tty.text()
+
+
+def test_an_interrupt_that_gets_lost_is_raised_again() -> None:
+    before = {number: signal.getsignal(number) for number in HELD}
+    try:
+        end_at_first_signal()
+        raise_lost()
+        with suppress(KeyboardInterrupt):  # as C++ does with an error of its first attempt
+            signal.raise_signal(CTRL_C)
+        with pytest.raises(KeyboardInterrupt):
+            raise_lost()
+        forget_interrupts()
+        raise_lost()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_chat_gets_a_lost_interrupt_in_the_answer_that_it_was_meant_for() -> None:
+    with Interrupts() as interrupts:
+        with interrupts.allowed():
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(CTRL_C)
+            with pytest.raises(KeyboardInterrupt):
+                raise_lost()
+        with interrupts.allowed():
+            raise_lost()
