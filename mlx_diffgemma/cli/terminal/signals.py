@@ -25,7 +25,7 @@ def raise_lost() -> None:
     """Raise the interrupt that a handler has raised and nobody got: for loops, between two steps.
 
     A signal that arrives while MLX takes over an array of numpy raises inside C++ (nanobind), which
-    clears the error of one way to convert before it tries the next; seen once in about 40 runs.
+    clears the error of one way to convert before it tries the next; seen in 3 of about 80 runs.
     """
     if _raised:
         raise _raised[0]
