@@ -66,7 +66,9 @@ def test_people_are_told_what_to_try_next(run: Any, short: list[object], tmp_pat
     out = tmp_path / "out"
     done = run("finetune", *short, out)
     assert done.exit_code == 0
-    assert_says(done.stderr.splitlines()[0], "step 1 of 3 ... loss ... decoder ... encoder ... MB")
+    assert_says(
+        done.stderr.splitlines()[0], "step 1 of 3 ... loss ... decoder ... encoder ... tokens/s"
+    )
     facts = "3 steps", f"generate --model {short[1]} --adapter {out}", f"fuse --model {short[1]}"
     assert_says(done.stdout.replace("\n", " "), *facts, most=1000)
 

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from facts import assert_says, raises
-from training import losses, run, run_small, same, small
+from training_runs import losses, run, run_small, same, small
 
 from mlx_diffgemma.checkpoint.adapter import open_adapter
 from mlx_diffgemma.errors import TrainingError

@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 from compare import assert_close
 from facts import assert_says, raises
-from training import RECIPE, Targets, distance, first_values, losses, run, run_small, same
+from training_runs import RECIPE, Targets, distance, first_values, losses, run, run_small, same
 
 from mlx_diffgemma.errors import FitError, NumericsError, TrainingError
 from mlx_diffgemma.finetune import chosen
