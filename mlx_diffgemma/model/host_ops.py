@@ -18,6 +18,7 @@ from ..machine.device import kept_op
 from . import elementwise
 from .elementwise import GELU_CUBIC, GELU_LINEAR
 from .matrices import Adapter
+from .products import expert_bounds, grouped, grouped_own
 
 Array = NDArray[Any]  # float32, where nothing else is said
 Arrays = tuple[Array, ...]
@@ -201,25 +202,6 @@ def mix(
 
     found: mx.array = kept_op(forward)(x, weights, *([gate_up, down] if trained else []))
     return found
-
-
-def expert_bounds(experts: NDArray[np.integer[Any]], count: int) -> list[tuple[int, int]]:
-    """The first row of each expert, and the one behind its last, of experts that ascend."""
-    ends = np.searchsorted(experts, np.arange(count + 1))
-    return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
-
-
-def grouped(x: Array, weight: Array, bounds: list[tuple[int, int]]) -> Array:
-    """Rows x [N, I] of each expert times its matrix of weight [E, I, O] -> [N, O]."""
-    out = np.empty((len(x), weight.shape[-1]), np.float32)
-    for matrix, (a, b) in zip(weight, bounds, strict=True):
-        np.matmul(x[a:b], matrix, out=out[a:b])
-    return out
-
-
-def grouped_own(x: Array, given: Array, bounds: list[tuple[int, int]]) -> Array:
-    """The gradients [E, I, O] of the matrices of `grouped`, from rows x [N, I] and given [N, O]."""
-    return np.stack([x[a:b].T @ given[a:b] for a, b in bounds])
 
 
 def rows(weight: mx.array, ids: mx.array) -> mx.array:

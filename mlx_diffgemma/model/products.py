@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..machine.device import numpy_op, on_gpu
 
 Array = NDArray[Any]  # float32
+Bounds = list[tuple[int, int]]
 
 
 def multiply(x: mx.array, right: mx.array) -> mx.array:
@@ -37,8 +38,8 @@ def gather_by(right: mx.array) -> Callable[[mx.array, mx.array], mx.array]:
     def gathered(x: mx.array, experts: mx.array) -> mx.array:
         bounds = _bounds(experts, len(weight))
         return numpy_op(
-            lambda x: _grouped(x, weight, bounds),
-            lambda given, out, x: (_grouped(given, weight.swapaxes(1, 2), bounds),),
+            lambda x: _rows(x, weight, bounds),
+            lambda given, out, x: (_rows(given, weight.swapaxes(1, 2), bounds),),
         )(x)
 
     return gathered
@@ -51,10 +52,10 @@ def gather(x: mx.array, right: mx.array, experts: mx.array) -> mx.array:
     bounds = _bounds(experts, right.shape[0])
 
     def backward(given: Array, out: Array, x: Array, weight: Array) -> tuple[Array, Array]:
-        own = [x[a:b, 0].T @ given[a:b, 0] for a, b in bounds]
-        return _grouped(given, weight.swapaxes(1, 2), bounds), np.stack(own)
+        own = grouped_own(x[:, 0], given[:, 0], bounds)
+        return _rows(given, weight.swapaxes(1, 2), bounds), own
 
-    return numpy_op(lambda x, weight: _grouped(x, weight, bounds), backward)(x, right)
+    return numpy_op(lambda x, weight: _rows(x, weight, bounds), backward)(x, right)
 
 
 def _flat(x: Array, weight: Array) -> Array:
@@ -71,15 +72,29 @@ def _backward(given: Array, out: Array, x: Array, weight: Array) -> tuple[Array,
 _multiply = numpy_op(_flat, _backward)
 
 
-def _bounds(experts: mx.array, count: int) -> list[tuple[int, int]]:
-    """The first row of each expert, and the one behind its last."""
-    ends = np.searchsorted(np.asarray(experts), np.arange(count + 1))
+def _bounds(experts: mx.array, count: int) -> Bounds:
+    return expert_bounds(np.asarray(experts), count)
+
+
+def _rows(x: Array, weight: Array, bounds: Bounds) -> Array:
+    """`grouped` of rows as MLX's products of experts have them: x [N, 1, I] -> [N, 1, O]."""
+    return grouped(x[:, 0], weight, bounds)[:, None]
+
+
+def expert_bounds(experts: NDArray[np.integer[Any]], count: int) -> Bounds:
+    """The first row of each expert, and the one behind its last, of experts that ascend."""
+    ends = np.searchsorted(experts, np.arange(count + 1))
     return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
 
 
-def _grouped(x: Array, weight: Array, bounds: list[tuple[int, int]]) -> Array:
-    """Rows x [N, 1, I] of each expert times its matrix of weight [E, I, O] -> [N, 1, O]."""
-    out = np.empty((*x.shape[:-1], weight.shape[-1]), np.float32)
+def grouped(x: Array, weight: Array, bounds: Bounds) -> Array:
+    """Rows x [N, I] of each expert times its matrix of weight [E, I, O] -> [N, O]."""
+    out = np.empty((len(x), weight.shape[-1]), np.float32)
     for matrix, (a, b) in zip(weight, bounds, strict=True):
-        np.matmul(x[a:b, 0], matrix, out=out[a:b, 0])
+        np.matmul(x[a:b], matrix, out=out[a:b])
     return out
+
+
+def grouped_own(x: Array, given: Array, bounds: Bounds) -> Array:
+    """The gradients [E, I, O] of the matrices of `grouped`, from rows x [N, I] and given [N, O]."""
+    return np.stack([x[a:b].T @ given[a:b] for a, b in bounds])

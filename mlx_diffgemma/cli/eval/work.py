@@ -149,8 +149,7 @@ def _answers(run: Run, out: OutFile | None) -> None:
                 if out:
                     out.write_line(answer_line(outcome))
                 run.scores.add(outcome)
-            whole = run.scores.whole
-            bar.label = f"{whole.accuracy:.0%} right"
+            bar.label = f"{run.scores.accuracy:.0%} right"
             bar(done, total)
             raise_lost()
 

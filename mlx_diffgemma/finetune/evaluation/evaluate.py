@@ -229,6 +229,12 @@ class Scores:
         """All answers so far."""
         return Tally.together(self.tallies.values())
 
+    @property
+    def accuracy(self) -> float:
+        """That of all answers so far, for a look at each of them: `whole` gathers their cases."""
+        tallies = self.tallies.values()
+        return sum(t.correct for t in tallies) / max(1, sum(t.n for t in tallies))
+
 
 def _problem(case: Case) -> str:
     """The text of a problem that the session's task knows."""
