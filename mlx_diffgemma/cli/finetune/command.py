@@ -1,7 +1,7 @@
 """`finetune`: the arguments checked, and the work begun."""
 
 from ..errors import ArgumentError
-from ..options import ModelOptions, ReportOptions
+from ..options import ModelOptions
 from ..parameters import flattened
 from . import options
 
@@ -14,7 +14,7 @@ def command(
     adapter: options.AdapterOptions,
     course: options.CourseOptions,
     place: options.PlaceOptions,
-    output: ReportOptions,
+    output: options.StepsReport,
 ) -> int:
     """Train adapters for a model, or all its weights, on examples.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ArgumentError
+from ..options import ReportOptions
 from ..parameters import flag, option
 
 if TYPE_CHECKING:
@@ -150,6 +151,17 @@ class CourseOptions:
         names = ("steps", "accumulate", "lr", "warmup", "schedule", "optimizer", "seed")
         given = {name: getattr(self, name) for name in names} | more
         return Recipe(**{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class StepsReport(ReportOptions):
+    """The form in which a run is printed."""
+
+    as_json: bool = flag(
+        "--json",
+        "Print JSON lines instead of the text: an object for each step, and one at the end; with "
+        "--plan, one object.",
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,15 @@ FusePacking = Literal["keep", "4bit", "5bit", "6bit", "8bit", "mxfp4", "mxfp8", 
 
 
 @dataclass(frozen=True)
+class AdaptedModel(ModelOptions):
+    """A model and the adapter that it is made one with."""
+
+    adapter: Path | None = option(
+        "--adapter", "The folder of the trained adapter, which must be given.", "DIR"
+    )
+
+
+@dataclass(frozen=True)
 class FuseOptions:
     """The folder to make, and the form of its weights."""
 
@@ -35,7 +44,7 @@ class FuseOptions:
 
 
 @flattened(without=("dtype", "force", "no_tune"), last=("offline",))
-def command(given: FuseOptions, model: ModelOptions, output: ReportOptions) -> int:
+def command(given: FuseOptions, model: AdaptedModel, output: ReportOptions) -> int:
     """Make a folder OUT of a model and its adapter, which needs no --adapter any more.
 
     The adapter is added to the weights; tokenizer and templates are copied. Memory stays below a
