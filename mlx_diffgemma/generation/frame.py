@@ -15,12 +15,13 @@ class Frame:
     canvas, step: numbers from 0, in mode ar of the segment and of its token; a committed frame
     carries its last step's. tokens [C] int32: the argmax canvas or the tokens so far; committed,
     those that the segment ends with, cut after the stop id and at max_tokens. entropies [C] float32
-    nats; accepted [C] bool: kept for the next step; temperature of the step; seconds from its submission
-    until it was read, caller_seconds of them while the caller had the frame before; encode_seconds
-    the encoder took before this segment; second_tier_rows: positions whose next soft embedding is
-    gathered from more tokens than usual; dense_rows: those that take the whole product. finish_reason ("stop" or "length") is set on the last frame
-    of all. text is filled where a tokenizer is known. mode: "diffusion" or "ar"; there entropies
-    are NaN where nobody looks at them, and top_probability, the last token's, is None.
+    nats; accepted [C] bool: kept for the next step; temperature of the step. seconds: from the
+    step's submission until it was read, caller_seconds of them while the caller had the frame
+    before; encode_seconds the encoder took before this segment. second_tier_rows: positions whose
+    next soft embedding is gathered from more tokens than usual; dense_rows: those that take the
+    whole product. finish_reason ("stop" or "length") is set on the last frame of all. text is
+    filled where a tokenizer is known. mode: "diffusion" or "ar"; there entropies are NaN where
+    nobody looks at them, and top_probability, the last token's, is None.
     """
 
     canvas: int
