@@ -1,15 +1,15 @@
-// The second half of the experts: W h for every (row, slot), written where its row stands.
+// The second half of the experts: W h for every (row, slot), in the order of the plan's rows.
 //
-//   outputs[rows[i]] = W inner[i], W that of its expert
+//   outputs[i] = W inner[i], W that of its expert
 //
 // Inputs
-//   inner   [L * TOP_K, INNER] T, in the order of `rows`: as moe_gate_up writes it
+//   inner   [L * TOP_K, INNER] T, in the order of the plan's rows: as moe_gate_up writes it
 //   weight  [E, HIDDEN, INNER]: float (BITS 0), or words of BITS-bit values
 //   scales  [E, HIDDEN, INNER / GROUP] T and
 //   biases  likewise; for BITS 0 the weight once more, which is not read as such
-//   rows    [L * TOP_K] uint32, tiles [B, 3] int32: as moe_plan writes them
+//   tiles   [B, 3] int32: as moe_plan writes them
 // Output
-//   outputs [L * TOP_K, HIDDEN] T, row * TOP_K + slot
+//   outputs [L * TOP_K, HIDDEN] T, in the order of the plan's rows
 // Template  T (float, half, bfloat), HIDDEN, INNER (a multiple of 32), BITS 0, 4 or 8,
 //           GROUP 32, 64 or 128 (32 for BITS 0)
 // Grid      (ceil(HIDDEN / 128), B) threadgroups of 128; each makes 128 outputs
@@ -49,7 +49,7 @@
     for (int i = 0; i < FRAGMENTS; i++) {
       const int row = 8 * i + place.row;
       if (row < count) {
-        const size_t at = static_cast<size_t>(rows[first + row]) * HIDDEN;
+        const size_t at = static_cast<size_t>(first + row) * HIDDEN;
         for (int f = 0; f < FRAGMENTS; f++) {
           for (int j = 0; j < 2; j++) {
             if (column + 8 * f + j < HIDDEN) {

@@ -98,7 +98,7 @@ class Choices:
 
 
 KERNELS = ("experts_kernels", "denoise_kernels", "soft_gather_kernels")
-"""The choices about Metal kernels, one a family."""
+"""The choices about Metal kernels; that of the experts is for router, plan and products alike."""
 
 ALLOWED: Mapping[str, tuple[str | None, ...]] = {
     "dense_weights": get_args(DenseWeights),

@@ -165,12 +165,13 @@ def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
             text.top_k_experts,
         ),
         experts=Experts(
-            *_experts(tensors, f"{at}.experts", text.num_experts, text.moe_intermediate_size, H)
+            *_experts(tensors, f"{at}.experts", text.num_experts, text.moe_intermediate_size, H),
+            norm_weight=norm("post_feedforward_layernorm_2"),
+            eps=text.rms_norm_eps,
         ),
         attention_norm=norm("post_attention_layernorm"),
         feedforward_norms=mx.stack(feedforward_norms)[:, None],
         mlp_norm=norm("post_feedforward_layernorm_1"),
-        experts_norm=norm("post_feedforward_layernorm_2"),
         output_norm=norm("post_feedforward_layernorm"),
         eps=text.rms_norm_eps,
     )

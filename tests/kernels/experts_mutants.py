@@ -25,7 +25,14 @@ def runs(case: type[PlanCase], *sizes: Sizes) -> Sequence[Run]:
 PLANS = partial(runs, PlanCase, sized(512, 80, 2, 0, 0), sized(33, 1, 1, 0, 0))
 GATES = partial(runs, GateUpCase, sized(41, 3, 2, 64, 96, bits=4), sized(41, 1, 1, 64, 32))
 DOWNS = partial(runs, DownCase, sized(41, 3, 2, 160, 64, bits=8), sized(41, 1, 1, 32, 32))
-SUMS = partial(runs, CombineCase, sized(5, 3, 2, 132, 0))
+# Two simdgroups; more values than 1024 threads make at once; a sum that is rounded.
+SUMS = partial(
+    runs,
+    CombineCase,
+    sized(5, 3, 2, 132, 0),
+    sized(2, 3, 2, 4100, 0),
+    Sizes(3, 3, 2, 64, 0, dtype=mx.bfloat16),
+)
 
 TILE = faults(  # what moe_gate_up and moe_down share
     barriers(1),
@@ -79,6 +86,7 @@ KERNELS = (
             fault("i < 3 * all_tiles", "i <= 3 * all_tiles", sanitizer="address"),
             fault("3 * tiles_before + lane", "3 * tiles_before + 1 + lane"),
             fault("at += 1", "at += 0"),
+            fault("places[i]", "places[at]"),
         ),
         headers=("top_experts.h",),
     ),
@@ -101,6 +109,7 @@ KERNELS = (
             fault("HIDDEN - 1)", "HIDDEN)", sanitizer="address"),
             fault("+ j < HIDDEN", "+ j <= HIDDEN"),
             fault("+ j < HIDDEN", "+ j < HIDDEN - 1"),
+            fault("(first + row)", "row"),
         ),
         headers=("unpack.h", "expert_tile.h"),
     ),
@@ -108,12 +117,26 @@ KERNELS = (
         "moe_combine",
         SUMS,
         faults(
-            fault("column < HIDDEN", "column <= HIDDEN"),
-            fault("column < HIDDEN", "column < HIDDEN - 4"),
+            barriers(1),
+            shortened(squares="SIMDGROUPS"),
+            fault("column < HIDDEN", "column <= HIDDEN", 1, 2),
+            fault("column < HIDDEN", "column < HIDDEN - 4", 1, 2),
             fault("slot < TOP_K", "slot < TOP_K - 1"),
             fault("slot < TOP_K", "slot <= TOP_K"),
-            fault("i < 4", "i < 3", 1),
-            fault("i < 4", "i < 5", 2, sanitizer="address"),
+            fault("places[row * TOP_K + slot]", "(row * TOP_K + slot)"),
+            fault("+ 4 * THREADS - 1)", ")"),
+            fault("part < PARTS", "part < PARTS - 1", 1, 2),
+            fault("i < 4 *", "i < 3 *", 1, 2),
+            fault("i < 4;", "i < 3;", 1, 2),
+            fault("i < 4;", "i < 5;", 2, sanitizer="address"),
+            fault("static_cast<float>(static_cast<T>(sums[i]))", "sums[i]"),
+            fault("group < SIMDGROUPS", "group < SIMDGROUPS - 1"),
+            fault("group < SIMDGROUPS", "group <= SIMDGROUPS", sanitizer="address"),
+            fault("thread_index_in_simdgroup == 0", "thread_index_in_simdgroup == 32"),
+            fault("static_cast<float>(HIDDEN)", "static_cast<float>(4 * THREADS)"),
+            fault("+ eps[0]", ""),
+            fault("norm[column + i]", "norm[i]"),
+            fault("static_cast<T>(sums[4 * part + i] * inverse)", "(sums[4 * part + i] * inverse)"),
         ),
     ),
 )

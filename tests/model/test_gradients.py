@@ -77,7 +77,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("kernels/check.py", "unpacked_exactly", "np.asarray"): CHECK,
     ("kernels/denoise/checks.py", "CommitCase", "np.array"): CHECK,
     ("kernels/denoise/checks.py", "SampleCase", "np.array"): CHECK,
-    ("kernels/experts/cases.py", "DownCase", "np.asarray"): CHECK,
+    ("kernels/experts/cases.py", "CombineCase", "np.asarray"): CHECK,
     ("kernels/experts/cases.py", "GateUpCase", "np.asarray"): CHECK,
     ("kernels/experts/cases.py", "products", "np.asarray"): CHECK,
     ("kernels/soft_gather/checks.py", "GatherCase", "np.array"): CHECK,
