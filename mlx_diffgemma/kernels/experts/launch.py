@@ -14,9 +14,12 @@ from .plan import Plan, max_tiles
 
 MAX_ROWS = 512  # what moe_plan has threadgroup memory for
 MAX_VALUES = 2**31  # of one weight: kernels count them in 32 bits
-STEP = 32  # inputs that are multiplied at a time
+STEP = 32  # rows are whole steps of so many values
 NEIGHBOURS = 4  # values that a thread of moe_combine makes side by side
 MAX_SIMDGROUPS = 32  # of a threadgroup
+
+# The products read rows 16 bytes at a time. Arrays begin at a multiple of that, and so do views of
+# whole rows, since a row is a multiple of 64 bytes: only a view from within a row would not.
 
 PLAN = Kernel(
     "moe_plan",
