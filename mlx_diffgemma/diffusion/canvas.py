@@ -179,5 +179,6 @@ def _frame(
         temperature=given.temperature,
         seconds=time.perf_counter() - began,
         encode_seconds=encode_seconds,
+        second_tier_rows=done.soft.second_tier_rows,
         dense_rows=done.soft.dense_rows,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.soft_gather import trial as kernels
+from ..kernels.soft_gather.tiers import PRODUCT, SECOND
 from ..model.text import Model
 from .predictions import Predictions
 from .sampler import Logits
@@ -30,10 +31,10 @@ class Dense:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Soft embeddings [R, H] from few tokens; not to be used where suffices [R] bool is false."""
+    """Soft embeddings [R, H] from few tokens; not to be used where the tier [R] is PRODUCT."""
 
     rows: mx.array
-    suffices: mx.array
+    tier: mx.array
     logits: Logits
 
 
@@ -53,7 +54,7 @@ def arrays(part: Part) -> list[mx.array]:
         case Dense():
             return [part.rows]
         case Gathered():
-            return [part.rows, part.suffices, part.logits.raw]
+            return [part.rows, part.tier, part.logits.raw]
         case Deferred():
             return [part.logits.raw]
 
@@ -64,7 +65,7 @@ def missing_rows(part: Part) -> Rows:
         case Dense():
             return np.arange(0)
         case Gathered():
-            return np.flatnonzero(~np.array(part.suffices))
+            return np.flatnonzero(np.array(part.tier) == PRODUCT)
         case Deferred():
             return np.arange(part.logits.raw.shape[0])
 
@@ -83,8 +84,8 @@ def completed(part: Part, missing: Rows, products: mx.array) -> mx.array:
 def soft_part(model: Model, seen: Predictions, exact: bool) -> Part:
     """Soft embeddings of R rows in the cheapest form that is right; exact: never gathered."""
     if model.gathers and not exact:
-        soft, _, suffices = gathered(model, seen)
-        return Gathered(soft, suffices, seen.logits)
+        soft, _, tier = gathered(model, seen)
+        return Gathered(soft, tier, seen.logits)
     if seen.statistics is None:
         return Deferred(seen.logits)
     if model.dtype == mx.float32:  # the same weights again: spares a second pass of exponentials
@@ -93,7 +94,7 @@ def soft_part(model: Model, seen: Predictions, exact: bool) -> Part:
 
 
 def gathered(model: Model, seen: Predictions) -> tuple[mx.array, mx.array, mx.array]:
-    """Soft embeddings [R, H] from few tokens, the mass left out [R], and where they suffice [R]."""
+    """Soft embeddings [R, H] from few tokens, the mass left out [R], and the tiers [R]."""
     if seen.slices is None:
         return model.gathered_embedding(seen.processed())
     return kernels.gather(
@@ -119,6 +120,12 @@ class SoftEmbeddings:
             part.rows.shape[0] if isinstance(part, Dense) else missing_rows(part).size
             for part in self.parts
         )
+
+    @property
+    def second_tier_rows(self) -> int:
+        """Number of rows that are gathered from more tokens than the first tier keeps."""
+        tiers = [np.array(part.tier) for part in self.parts if isinstance(part, Gathered)]
+        return sum(int(np.count_nonzero(tier == SECOND)) for tier in tiers)
 
     def completed(self, model: Model) -> mx.array:
         """Soft embeddings [1, F, H]; the rows that need it take the product here."""

@@ -9,8 +9,9 @@ import mlx.core as mx
 from ..errors import SettingsError
 from ..machine.choices import Choices
 from .blocks import Attention, GatedMLP, Layer
-from .embedding import DenseTable, Embedding, PackedTable
+from .embedding import Embedding
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
+from .tables import DenseTable, PackedTable
 from .text import Model, distinct_arrays
 
 Evaluate = Callable[[object], None]

@@ -11,7 +11,7 @@ from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.kernels.denoise.launch import stats
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes, random_table
 from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel
-from mlx_diffgemma.model import embedding
+from mlx_diffgemma.model import soft_gather
 
 
 def gathers_of(vocab: int, bits: int) -> Sequence[Run]:
@@ -35,7 +35,7 @@ def gathers() -> Sequence[Run]:
 
 def gather(raw: mx.array, sizes: Sizes) -> Iterable[mx.array]:
     logits = Logits(raw, 30.0, 0.6)
-    return gather_in_kernel(logits, stats(logits), random_table(sizes, embedding))
+    return gather_in_kernel(logits, stats(logits), random_table(sizes, soft_gather))
 
 
 KERNELS = (

@@ -10,9 +10,9 @@ from checkpoints import Packing, Sizes, published, quantise_folder, write_checkp
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.machine.choices import Choices
-from mlx_diffgemma.model.embedding import DenseTable
 from mlx_diffgemma.model.matrices import DenseMatrix, PackedMatrix
 from mlx_diffgemma.model.memory import fit_check, plan_memory
+from mlx_diffgemma.model.tables import DenseTable
 from mlx_diffgemma.model.text import Model, distinct_arrays
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.model.weights import load_network
