@@ -98,11 +98,12 @@ def test_equal_tokens_are_kept_up_to_the_number_of_a_tier() -> None:
     assert_tiers_of_equal_tokens(gathered(rows, table))
 
 
+@pytest.mark.parametrize("kept", [(64,), (1, 64)])
 @pytest.mark.parametrize("level", [1, 2, 5, 8])
-def test_levels_are_powers_of_the_root_of_a_half(level: int) -> None:
-    raw, kept = row_at_level(level)
-    table = random_table(Sizes(0, 5003, 64, mx.float16))
-    assert_tail_of_level(gathered(seen(raw, mx.float16), table), kept)
+def test_levels_are_powers_of_the_root_of_a_half(level: int, kept: tuple[int, ...]) -> None:
+    raw, share = row_at_level(level)
+    table = random_table(Sizes(0, 5003, 64, mx.float16, kept=kept))
+    assert_tail_of_level(gathered(seen(raw, mx.float16), table), share)
 
 
 def test_a_row_that_is_not_finite_does_not_suffice_and_harms_no_other() -> None:
