@@ -197,10 +197,10 @@ for (uint i = 0; i < BLOCKS_PER; i++) {
 
 Embedding<BITS, GROUP, WIDTH> embedding;
 float left = 1.0f;
-uint reached = NONE, turn = 0;
+uint reached = NONE;
+uint turn = 0;  // of the rooms: a call's barrier is behind all reads of the room before
 for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
   const uint most = attempt == 0 ? KEPT : MORE;
-  // A search takes both rooms in turn: who writes one is behind the barrier after its last reads.
 
   // Blocks that may hold a token to keep, in order.
   uint level = 0;
@@ -208,15 +208,14 @@ for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
     const uint step = pass == 0 ? STEPS + 1 : 1;
     uint counts[STEPS] = {0};
     count_reaching<BLOCKS_PER, STEPS>(counts, heaviest, level, step, mass);
-    threadgroup uint* room = rooms + turn++ % 2 * SEARCH;
-    level += step * counts_within<STEPS, SIMDGROUPS>(counts, most, room, lane, group);
+    level += step * counts_within<STEPS, SIMDGROUPS>(
+        counts, most, rooms + turn++ % 2 * SEARCH, lane, group);
   }
   const uint block_level = level;
   const float block_least = share_of_level(block_level) * mass;
   uint block_count = 0;
-  threadgroup uint* block_room = rooms + turn++ % 2 * SEARCH;
   uint place = count_before<BLOCKS_PER, SIMDGROUPS>(
-      heaviest, block_least, block_room, lane, group, block_count);
+      heaviest, block_least, rooms + turn++ % 2 * SEARCH, lane, group, block_count);
 #pragma clang loop unroll(full)
   for (uint i = 0; i < BLOCKS_PER; i++) {
     if (heaviest[i] >= block_least && place < most) {
@@ -259,9 +258,9 @@ for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
         continue;
       }
       uint in_round = 0;
-      threadgroup uint* room = rooms + turn++ % 2 * SEARCH;
       place = token_count +
-          count_before<PER, SIMDGROUPS>(weights, least, room, lane, group, in_round);
+          count_before<PER, SIMDGROUPS>(
+                  weights, least, rooms + turn++ % 2 * SEARCH, lane, group, in_round);
       token_count += in_round;
 #pragma clang loop unroll(full)
       for (uint i = 0; i < PER; i++) {
@@ -275,8 +274,8 @@ for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
       }
     }
     if (pass < 2) {
-      threadgroup uint* room = rooms + turn++ % 2 * SEARCH;
-      level += step * counts_within<STEPS, SIMDGROUPS>(counts, most, room, lane, group);
+      level += step * counts_within<STEPS, SIMDGROUPS>(
+          counts, most, rooms + turn++ % 2 * SEARCH, lane, group);
     }
   }
   kept = simd_sum(kept);
