@@ -43,7 +43,7 @@ def near_the_bound(vocab: int) -> Iterable[Floats]:
 
 
 def at_level_17(vocab: int) -> Floats:
-    """A heavy token and 20 others above level 17, alone in their blocks; too many behind level 18."""
+    """A heavy token, 20 others above level 17, alone in their blocks, and too many behind it."""
     row = np.full(vocab, -60.0)
     row[: 128 * 21 : 128] = 9.0 + TEMPERATURE * np.log(1.2 * 2.0**-8.5 / 0.4)
     row[200] = 9.0
