@@ -24,8 +24,8 @@ BLOCK = 32  # ids that share one maximum when the heaviest tokens are looked for
 
 # Half an ulp at 1 of the dtypes in which what the gather leaves out can be measured at all.
 HALF_ULP = {mx.bfloat16: 2.0**-9, mx.float16: 2.0**-12}
-PIECE = 16_384  # table rows at a time when mean and norms are measured
-GATHERED = 2**14  # table rows that exist at a time while they are gathered: 92 MB of 2,816 numbers
+PIECE = 8192  # table rows at a time when mean and norms are measured
+GATHERED = 2**13  # table rows that exist at a time while they are gathered: 46 MB of 2,816 numbers
 
 
 def tiers_of(vocab: int) -> tuple[int, ...]:
