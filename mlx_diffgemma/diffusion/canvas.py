@@ -139,5 +139,6 @@ class Denoiser:
             seconds=steps.seconds,
             caller_seconds=lent,
             encode_seconds=encode_seconds,
+            second_tier_rows=seen.second_tier_rows,
             dense_rows=seen.dense_rows,
         )

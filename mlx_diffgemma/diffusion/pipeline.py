@@ -89,7 +89,7 @@ class Pipeline:
     def _build_ahead(self, running: Submitted) -> None:
         """Build the decoder behind the step that runs, of arrays that nobody has read."""
         built = running.built
-        if any(part.suffices is None for part in built.parts):
+        if any(part.tier is None for part in built.parts):
             return  # all rows wait for a product
         self._held = self.prefix.buffers()
         soft = self.positions.soft(self.model, joined(built.parts))

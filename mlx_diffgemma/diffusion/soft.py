@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..kernels.soft_gather import trial as kernels
 from ..kernels.soft_gather.launch import gather_in_kernel
+from ..kernels.soft_gather.tiers import PRODUCT, SECOND
 from ..model.text import Model
 from .predictions import Predictions
 from .sampler import Logits
@@ -27,18 +28,18 @@ PRODUCT_ROWS = 64
 class Part:
     """Soft embeddings of R rows.
 
-    rows [R, H], None where all of them wait for the product; suffices [R] bool: those whose gather
-    was enough, None where none was gathered; logits: of the rows that may wait, else None.
+    rows [R, H], None where all of them wait for the product; tier [R] uint8: what is enough for
+    each, None where none was gathered; logits: of the rows that may wait, else None.
     """
 
     rows: mx.array | None
-    suffices: mx.array | None = None
+    tier: mx.array | None = None
     logits: Logits | None = None
 
     @property
     def arrays(self) -> list[mx.array]:
         """The arrays that are kept for the next step; in 16 bits the raw logits among them."""
-        kept = (self.rows, self.suffices, self.logits.raw if self.logits else None)
+        kept = (self.rows, self.tier, self.logits.raw if self.logits else None)
         return [array for array in kept if array is not None]
 
 
@@ -48,8 +49,8 @@ def soft_part(model: Model, seen: Predictions, *, gathers: bool, in_kernel: bool
     gathers: from few tokens; in_kernel: by soft_gather.
     """
     if gathers:
-        soft, _, suffices = gathered(model, seen, in_kernel)
-        return Part(soft, suffices, seen.logits)
+        soft, _, tier = gathered(model, seen, in_kernel)
+        return Part(soft, tier, seen.logits)
     if seen.statistics is None:
         return Part(None, logits=seen.logits)
     if model.dtype == mx.float32:  # the same weights again: spares a second pass of exponentials
@@ -60,7 +61,7 @@ def soft_part(model: Model, seen: Predictions, *, gathers: bool, in_kernel: bool
 def gathered(
     model: Model, seen: Predictions, in_kernel: bool
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Soft embeddings [R, H] from few tokens, the mass left out [R], and where they suffice [R]."""
+    """Soft embeddings [R, H] from few tokens, the mass left out [R], and the tiers [R]."""
     if in_kernel and seen.slices is not None:
         return gather_in_kernel(seen.logits, seen.slices, model.embedding.gather_table)
     return model.gathered_embedding(seen.processed())
@@ -80,29 +81,34 @@ def gathers_in_kernel(model: Model, logits: Logits) -> bool:
 class SoftEmbeddings:
     """Soft embeddings of a canvas, whose parts follow each other.
 
-    suffices [F] bool: rows that were gathered and need no product, as the host has read it.
+    tiers [F] uint8: what is enough for each row, as the host has read it.
     """
 
     parts: Sequence[Part]
-    suffices: NDArray[np.bool_]
+    tiers: NDArray[np.uint8]
 
     @property
     def dense_rows(self) -> int:
         """Number of rows that take, or took, the product with the whole embedding."""
-        return int((~self.suffices).sum())
+        return int((self.tiers == PRODUCT).sum())
+
+    @property
+    def second_tier_rows(self) -> int:
+        """Number of rows that are gathered from more tokens than the first tier keeps."""
+        return int((self.tiers == SECOND).sum())
 
     @property
     def is_complete(self) -> bool:
         """True where no row waits for the product."""
-        return bool(self.suffices.all()) or all(part.logits is None for part in self.parts)
+        return not self.dense_rows or all(part.logits is None for part in self.parts)
 
     def completed(self, model: Model) -> mx.array:
         """Soft embeddings [1, F, H]; the rows that wait for the product take it here."""
         if self.is_complete:
             return joined(self.parts)
-        missing = np.flatnonzero(~self.suffices)
+        missing = np.flatnonzero(self.tiers == PRODUCT)
         products = mx.concatenate(list(self._products(model, missing)))
-        if missing.size == self.suffices.size:
+        if missing.size == self.tiers.size:
             return products[None]
         soft = joined(self.parts)
         soft[:, mx.array(missing)] = products

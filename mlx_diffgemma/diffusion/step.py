@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.denoise import trial as kernels
+from ..kernels.soft_gather.tiers import PRODUCT
 from ..machine.device import on_gpu
 from ..model.cache import Prefix
 from ..model.given import Ids, Unread
@@ -64,12 +65,14 @@ class StepInputs:
 class Outcome:
     """All of a step that is read.
 
-    mean_entropy in nats; unchanged: best is what it was one step before; dense_rows: rows whose
-    soft embedding takes the whole product; best [F] int32; entropy [F] nats; accepted [F] bool.
+    mean_entropy in nats; unchanged: best is what it was one step before; second_tier_rows,
+    dense_rows: rows whose soft embedding takes more tokens, or the whole product; best [F] int32;
+    entropy [F] nats; accepted [F] bool.
     """
 
     mean_entropy: float
     unchanged: bool
+    second_tier_rows: int
     dense_rows: int
     best: NDArray[np.int32]
     entropy: NDArray[np.float32]
@@ -125,11 +128,12 @@ def read(step: "Submitted") -> Step:
     mx.eval(built.arrays)
     numbers = np.array(built.summary)
     best, entropy, accepted = np.array(built.shown)
-    suffices = numbers[2:] > 0 if numbers.size > 2 else np.zeros(best.size, np.bool_)
-    soft = SoftEmbeddings(built.parts, suffices)
+    tiers = numbers[2:] if numbers.size > 2 else np.full(best.size, PRODUCT)
+    soft = SoftEmbeddings(built.parts, tiers.astype(np.uint8))
     outcome = Outcome(
         float(numbers[0]),
         bool(numbers[1]),
+        soft.second_tier_rows,
         soft.dense_rows,
         best,
         entropy.view(np.float32),
@@ -162,8 +166,8 @@ class Readers:
 class Built:
     """The graph of a step behind its decoder, evaluated or not.
 
-    summary [2] or [2 + F] float32: mean entropy in nats, 1 where nothing changed, and where a
-    gather was enough; shown [3, F] int32: best, the bits of the entropy,
+    summary [2] or [2 + F] float32: mean entropy in nats, 1 where nothing changed, and the rows'
+    tiers where they were gathered; shown [3, F] int32: best, the bits of the entropy,
     and accepted.
     """
 
@@ -219,9 +223,9 @@ class Submitted:
             sampler.commit,
             self.model.choices.denoise_kernels,
         )
-        enough = [part.suffices.astype(mx.float32) for part in parts if part.suffices is not None]
+        tiers = [part.tier.astype(mx.float32) for part in parts if part.tier is not None]
         shown = (best, entropy.view(mx.int32), accepted.astype(mx.int32))
-        summary = mx.concatenate([numbers, *enough])
+        summary = mx.concatenate([numbers, *tiers])
         return Built(best, next_canvas, summary, mx.stack(list(shown)), parts)
 
     def _chunks(self) -> Iterator[tuple[mx.array, mx.array, mx.array, Part]]:

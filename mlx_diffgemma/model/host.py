@@ -16,11 +16,12 @@ import mlx.core as mx
 from ..machine.dtypes import dtype_name
 from . import host_attention, host_ops
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
-from .embedding import DenseTable, Embedding, PackedTable
+from .embedding import Embedding
 from .experts import Experts, Routing
 from .host_ops import FEW_ROWS, few
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix
 from .products import gather, gather_by, multiply, multiply_by
+from .tables import DenseTable, PackedTable
 from .text import Model
 
 

@@ -18,9 +18,10 @@ from .attention import ALL, Visibility
 from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
-from .embedding import Embedding, Gathered
+from .embedding import Embedding
 from .given import Floats, Ids, Unread, canvas_ids, floats, image_list, one_id, token_ids
 from .images import Placed, pieces, placed
+from .soft_gather import Gathered
 from .vision import VisionTower
 
 Progress = Callable[[int, int], None]  # done, total
@@ -151,7 +152,7 @@ class Model:
         return self.embedding.gathers
 
     def gathered_embedding(self, processed: mx.array) -> Gathered:
-        """Soft embeddings of processed logits [R, V] from few tokens; see `embedding.gather`."""
+        """Soft embeddings of processed logits [R, V] from few tokens; see `soft_gather.gather`."""
         return self.embedding.gathered(processed)
 
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:

@@ -15,9 +15,10 @@ from ..images.pixels import PATCH_NUMBERS
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
-from .embedding import Embedding, table
+from .embedding import Embedding
 from .experts import Experts, Router
 from .matrices import AnyMatrix, DenseMatrix, join, matrix
+from .tables import table
 from .text import Model, Progress
 from .variants import evaluate, variant
 from .vision import VisionAttention, VisionLayer, VisionTower

@@ -19,8 +19,10 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.diffusion.sampler import commit
 from mlx_diffgemma.machine.device import in_numpy, kept_op, numpy_op
-from mlx_diffgemma.model.embedding import DenseTable, Embedding, PackedTable, total_mass
+from mlx_diffgemma.model.embedding import Embedding
 from mlx_diffgemma.model.matrices import DenseMatrix, PackedMatrix
+from mlx_diffgemma.model.soft_gather import total_mass
+from mlx_diffgemma.model.tables import DenseTable, PackedTable
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("autoregressive", "diffusion", "finetune", "generation", "kernels", "machine", "model")
@@ -64,7 +66,9 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("model/elementwise.py", "_exp", "numpy_op"): "test_exp_and_tanh",
     ("model/elementwise.py", "_tanh", "numpy_op"): "test_exp_and_tanh",
     ("model/embedding.py", "Embedding", "np.array"): FIXED,
-    ("model/embedding.py", "total_mass", "in_numpy"): REFUSED,
+    ("model/soft_gather.py", "total_mass", "in_numpy"): REFUSED,
+    ("model/soft_gather.py", "measured", "np.array"): FIXED,
+    ("model/soft_gather.py", "gather", "np.array"): RESULT,
     ("diffusion/sampler.py", "commit", "in_numpy"): REFUSED,
     ("model/elementwise.py", "_logsumexp", "numpy_op"): "test_logsumexp",
     ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
