@@ -60,6 +60,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "ar": ar,
         "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
         "encoder_head": measured.encoder_head,
+        "verdicts": [asdict(row) for row in dispatch.used_verdicts()],
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],
     }

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..checkpoint.generation import TokenDefaults
 from ..conversation.reply import SamplerInfo
+from ..kernels.verdicts import VerdictRow
 from ..machine.chips import Chip
 from ..machine.identity import Machine
 from ..model.roofline import Bound
@@ -218,6 +219,7 @@ PROFILE = {
             "token_ms_samples": ["number"],
         }
     ),
+    "verdicts": [kinds(VerdictRow)],
     "warnings": ["text"],
     "answers": [ANSWER],
 }
@@ -231,6 +233,7 @@ ADDED = frozenset(
         "ar",
         "baseline.source",
         "baseline.ar_ratio",
+        "verdicts",
     }
 )  # keys that files of version 1 from before them lack
 
