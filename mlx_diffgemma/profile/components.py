@@ -21,6 +21,7 @@ import mlx.core as mx
 
 from ..diffusion import canvas as loop
 from ..diffusion import soft
+from ..model.experts import Routing
 from ..model.text import Model
 from ..model.work import (
     ATTENTION,
@@ -32,6 +33,7 @@ from ..model.work import (
     SELF_CONDITIONING,
 )
 from .measurement import Span, StepParts
+from .routing import rows_per_expert
 
 T = TypeVar("T")
 
@@ -52,33 +54,53 @@ COMPONENTS = (
 
 
 class Fences:
-    """A clock that divides the time between `begin` and `end` among the wrapped parts."""
+    """A clock that divides the time between `begin` and `end` among the wrapped parts.
+
+    A step ends when the loop's step returns, and there the next one begins: a loop may compute a
+    step before it shows the frame of the one before. What was computed when the encoder is called,
+    and the encoder itself, is in no step.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.stack: list[str] = []
+        self.steps: list[StepParts] = []
+        self._new_step()
 
     def begin(self) -> None:
-        """Start a step: time is the host's until a part is entered."""
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.fences: Counter[str] = Counter()
-        self.spans: list[Span] = []
+        """Count from here on: time is the host's until a part is entered."""
         self.stack = [HOST]
         self.last = self.clock()
 
     def end(self) -> None:
-        """End the step: no time is counted until the next one begins."""
+        """Count no time until it begins again."""
         self._count()
         self.stack = []
 
-    def take(self) -> StepParts:
-        """The times between `begin` and `end`; without the encoder, which is no part of a step."""
+    def take(self) -> list[StepParts]:
+        """The steps that have ended since this was last asked."""
+        steps, self.steps = self.steps, []
+        return steps
+
+    def _new_step(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.fences: Counter[str] = Counter()
+        self.spans: list[Span] = []
+        self.routings: list[Routing] = []
+        self.last = self.clock()
+
+    def _end_step(self) -> None:
+        """Keep the step; counting the rows of its experts takes no time of any step."""
         names = [name for name in COMPONENTS if name in self.seconds]
-        return StepParts(
-            {name: self.seconds[name] for name in names},
-            {name: self.fences[name] for name in names},
-            tuple(span for span in self.spans if span.name != ENCODER),
+        self.steps.append(
+            StepParts(
+                {name: self.seconds[name] for name in names},
+                {name: self.fences[name] for name in names},
+                tuple(self.spans),
+                rows_per_expert(self.routings),
+            )
         )
+        self._new_step()
 
     def part(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` with fences: what is pending before the call counts for the part around it."""
@@ -95,6 +117,12 @@ class Fences:
             finally:
                 self.stack.pop()
             self.spans.append(Span(name, began, self.last - began))
+            if name == ROUTER:
+                self.routings.append(result)
+            elif name == SAMPLER:
+                self._end_step()
+            elif name == ENCODER:
+                self._new_step()
             return result
 
         return run

@@ -2,15 +2,21 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
 from facts import assert_says
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import canvas as loop
+from mlx_diffgemma.diffusion import denoise
+from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile import race
@@ -136,6 +142,8 @@ def test_figures_follow_from_the_samples(fixed: Measurement) -> None:
     assert profile["commit_ms"] > 0
     assert profile["peak_memory_bytes"] > 1_000_000
     assert profile["dense_rows_per_step"] == 8  # float32 gathers nothing
+    assert (profile["gathered_rows_per_step"], profile["second_tier_rows_per_step"]) == (0, 0)
+    assert (profile["tokens_per_forward"], profile["effective_steps"]) == (40 / 20, 4)
 
 
 def test_components_sum_to_the_step(fixed: Measurement) -> None:
@@ -149,6 +157,20 @@ def test_components_sum_to_the_step(fixed: Measurement) -> None:
         assert min(part["ms"], part["gflop"], part["bytes"]) > 0
     gflop = sum(part["gflop"] for part in profile["components"].values())
     assert gflop == pytest.approx(profile["work"]["gflop"])
+
+
+def test_experts_are_counted_with_the_parts(fixed: Measurement, puzzles: Measurement) -> None:
+    profile, text = to_json(fixed), fixed.session.model.config.text
+    found = profile["routing"]
+    assert (found["experts"], found["used"]) == (text.num_experts, text.top_k_experts)
+    assert len(found["touched_by_step"]) == 4
+    assert found["touched"]["least"] >= text.top_k_experts
+    assert sum(row["experts"] for row in found["rows_per_expert"]) == pytest.approx(
+        text.num_experts
+    )
+    assert found["expert_bytes"] < profile["components"]["experts"]["bytes"] * 1.0001
+    assert profile["work"]["text_bytes"] < profile["work"]["bytes"]
+    assert to_json(puzzles)["routing"] is None
 
 
 def test_a_single_step_conditions_on_nothing(shallow: Session) -> None:
@@ -177,6 +199,93 @@ def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.Mo
     canvas = meter.answer(question, commit_last=True).canvases[0]
     assert min(canvas.step_seconds) > asleep
     assert min(part.seconds["sampler"] for part in canvas.parts) > asleep
+
+
+class Ahead:
+    """A loop on a clock of its own, whose steps take 10 s of a machine that works by itself.
+
+    As long as its caller has a frame, the next step is computed already. The loop that Fences
+    repeat takes 40 s a step, which it waits for, and 3 s to build a step that is not needed.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.free = 100.0, 0.0
+        monkeypatch.setattr(loop, "advance", lambda: self.passes(40.0))
+        monkeypatch.setattr(denoise, "denoise", self.denoise)
+        monkeypatch.setattr(mx, "synchronize", self.wait)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    def wait(self) -> None:
+        self.now = max(self.now, self.free)
+
+    def submit(self, fenced: bool) -> None:
+        if fenced:
+            loop.advance()  # type: ignore[call-arg]
+        else:
+            self.free = max(self.now, self.free) + 10.0
+
+    def denoise(
+        self, model: Any, tokens: Any, settings: Any, prefix: Any = None
+    ) -> Iterator[Frame]:
+        fenced, held, row = prefix is None, 0.0, np.zeros(8, np.int32)
+        for canvas in range(2):
+            self.passes(5.0)  # the encoder
+            self.submit(fenced)
+            for step in range(3):
+                self.wait()
+                if step < 2:
+                    self.submit(fenced)
+                elif fenced:
+                    self.passes(3.0)
+                before = self.now
+                numbers = row.astype(np.float32), row > 0
+                yield Frame(
+                    canvas,
+                    step,
+                    row,
+                    *numbers,
+                    caller_seconds=held,
+                    encode_seconds=0.0 if step else 5.0,
+                )
+                held = self.now - before if step < 2 else 0.0
+            yield Frame(canvas, step, row, *numbers, committed=True, finish_reason="length")
+
+
+@pytest.mark.parametrize("caller_seconds", [0.0, 2.0, 14.0])
+def test_steps_that_run_while_the_caller_looks(
+    shallow: Session, monkeypatch: pytest.MonkeyPatch, caller_seconds: float
+) -> None:
+    """From frame to frame: what the caller takes is hidden until it takes longer than a step."""
+    question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    clock = Ahead(monkeypatch)
+    meter = Meter(shallow.model, lambda: clock.passes(caller_seconds), clock)
+    record = meter.answer(question, commit_last=False)
+    for canvas in record.canvases:
+        assert canvas.step_seconds == [10.0, *[max(10.0, caller_seconds)] * 2]
+        assert canvas.caller_seconds == [0.0, caller_seconds, caller_seconds]
+    assert record.seconds == clock.now - 100
+
+
+def test_a_repetition_takes_no_time_of_the_steps_that_run_ahead(
+    shallow: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    clock = Ahead(monkeypatch)
+    meter = Meter(shallow.model, lambda: None, clock, Fences(clock))
+    record = meter.answer(question, commit_last=False)
+    for canvas in record.canvases:
+        assert canvas.step_seconds == [10.0] * 3
+        assert canvas.caller_seconds == [0.0] * 3
+        assert [part.seconds["sampler"] for part in canvas.parts] == [40.0] * 3
+    assert record.seconds == 2 * (5 + 30)
+    steps = [span for span in record.spans if span.name == "step"]
+    for earlier, later in pairwise(steps):
+        assert earlier.began + earlier.seconds <= later.began
 
 
 # --- mode ar
@@ -248,6 +357,7 @@ def test_a_known_chip_has_bounds(fixed: Measurement) -> None:
     assert (bound["name"], bound["tflops"]) == ("M4 Pro", pytest.approx(7.36))
     assert bound["compute_ms"] == pytest.approx(profile["work"]["gflop"] / 7.36)
     assert bound["memory_ms"] == pytest.approx(profile["work"]["bytes"] / 273e6)
+    assert bound["text_memory_ms"] == pytest.approx(profile["work"]["text_bytes"] / 273e6)
     least = max(bound["compute_ms"], bound["memory_ms"])
     assert bound["share"] == pytest.approx(least / profile["step_ms"]["p50"])
     assert 0 < bound["prefill_share"] < 1
@@ -377,3 +487,12 @@ def test_the_schema_finds_what_is_wrong(fixed: Measurement) -> None:
     ):
         assert_says(problem, facts)
     assert list(problems([])) == ["the file is [], expected an object"]
+
+
+def test_a_file_from_before_keys_of_canvases_were_added(fixed: Measurement) -> None:
+    profile = to_json(fixed)
+    for name in ("caller_ms", "second_tier_rows"):
+        del profile["answers"][1]["canvases"][0][name]
+    assert list(problems(profile)) == []
+    del profile["answers"][1]["canvases"][0]["dense_rows"]
+    assert list(problems(profile)) == ["answers[1].canvases[0].dense_rows is missing"]
