@@ -19,7 +19,7 @@ from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding, Gathered
-from .given import Floats, Ids, canvas_ids, floats, image_list, one_id, token_ids
+from .given import Floats, Ids, Unread, canvas_ids, floats, image_list, one_id, token_ids
 from .images import Placed, pieces, placed
 from .vision import VisionTower
 
@@ -112,7 +112,7 @@ class Model:
         tower = self._tower()
         return [self._features(tower, pixels) for pixels in image_list(images)]
 
-    def decode(self, canvas: Ids, prefix: Prefix, soft: Floats | None = None) -> mx.array:
+    def decode(self, canvas: Ids | Unread, prefix: Prefix, soft: Floats | None = None) -> mx.array:
         """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
 
         Every position sees the whole canvas and the prefix (its last window - 1 positions on

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from ..diffusion import canvas as loop
+from ..diffusion import pipeline as loop
 from ..diffusion import soft
 from ..model.experts import Routing
 from ..model.text import Model
@@ -54,53 +54,38 @@ COMPONENTS = (
 
 
 class Fences:
-    """A clock that divides the time between `begin` and `end` among the wrapped parts.
-
-    A step ends when the loop's step returns, and there the next one begins: a loop may compute a
-    step before it shows the frame of the one before. What was computed when the encoder is called,
-    and the encoder itself, is in no step.
-    """
+    """A clock that divides the time between `begin` and `end` among the wrapped parts."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.stack: list[str] = []
-        self.steps: list[StepParts] = []
-        self._new_step()
 
     def begin(self) -> None:
-        """Count from here on: time is the host's until a part is entered."""
-        self.stack = [HOST]
-        self.last = self.clock()
-
-    def end(self) -> None:
-        """Count no time until it begins again."""
-        self._count()
-        self.stack = []
-
-    def take(self) -> list[StepParts]:
-        """The steps that have ended since this was last asked."""
-        steps, self.steps = self.steps, []
-        return steps
-
-    def _new_step(self) -> None:
+        """Start a step: time is the host's until a part is entered."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.fences: Counter[str] = Counter()
         self.spans: list[Span] = []
         self.routings: list[Routing] = []
+        self.stack = [HOST]
         self.last = self.clock()
 
-    def _end_step(self) -> None:
-        """Keep the step; counting the rows of its experts takes no time of any step."""
+    def end(self) -> None:
+        """End the step: no time is counted until the next one begins."""
+        self._count()
+        self.stack = []
+
+    def take(self) -> StepParts:
+        """The times between `begin` and `end`, without the encoder, which is no part of a step.
+
+        The rows of the experts are counted here, which takes no time of any part.
+        """
         names = [name for name in COMPONENTS if name in self.seconds]
-        self.steps.append(
-            StepParts(
-                {name: self.seconds[name] for name in names},
-                {name: self.fences[name] for name in names},
-                tuple(self.spans),
-                rows_per_expert(self.routings),
-            )
+        return StepParts(
+            {name: self.seconds[name] for name in names},
+            {name: self.fences[name] for name in names},
+            tuple(span for span in self.spans if span.name != ENCODER),
+            rows_per_expert(self.routings),
         )
-        self._new_step()
 
     def part(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` with fences: what is pending before the call counts for the part around it."""
@@ -119,10 +104,6 @@ class Fences:
             self.spans.append(Span(name, began, self.last - began))
             if name == ROUTER:
                 self.routings.append(result)
-            elif name == SAMPLER:
-                self._end_step()
-            elif name == ENCODER:
-                self._new_step()
             return result
 
         return run
@@ -144,11 +125,12 @@ class Fences:
         """Wrap the parts of `model` and the loop's step, and take the wrappers off again.
 
         On a GPU the rest of a layer behind attention is compiled whole; with fences inside, the
-        uncompiled function runs.
+        uncompiled function runs. No step is built ahead.
         """
         with ExitStack() as undo:
             for layer in model.layers:
                 self._swap(undo, layer, "compiled_after_attention", layer.after_attention)
+            self._swap(undo, loop, "runs_ahead", lambda: False)
             for owner, attribute, name in _wrapped(model):
                 part = getattr(owner, attribute)
                 self._swap(undo, owner, attribute, _Fenced(part, self.part(name, part)))
@@ -178,7 +160,8 @@ class _Fenced:
 
 def _wrapped(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Owner, attribute and component of each part to wrap."""
-    yield loop, "advance", SAMPLER
+    for name in ("submit", "read"):
+        yield loop, name, SAMPLER
     yield model, "encode", ENCODER
     yield model, "decode", NORMS
     yield model, "self_conditioning", SELF_CONDITIONING

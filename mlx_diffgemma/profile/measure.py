@@ -1,9 +1,9 @@
 """The meter: answers of a model, each with the times of its prefill, steps and commits.
 
-A step's time runs from one frame to the next, all work on the host included: the loop computes a
-step while its caller has the frame before, so that the caller's time is within the step's, and the
-times of all frames add up to the answer's. Prompt and canvases are encoded anew for every answer,
-so that each answer brings a sample of prefill and commit.
+A step's time runs from one frame to the next, all work on the host included: a device may compute
+a step while the loop's caller has the frame before, so that the caller's time is within the step's,
+and the times of all frames add up to the answer's. Prompt and canvases are encoded anew for every
+answer, so that each answer brings a sample of prefill and commit.
 """
 
 import time
@@ -92,15 +92,16 @@ class Meter:
         if self.fences is None:
             return
         frames = loop.denoise(self.model, question.tokens, question.settings)
-        more = True
-        while more:
+        while True:
             with self.fences.around(self.model):
                 self.fences.begin()
-                more = next(frames, None) is not None
+                frame = next(frames, None)
                 self.fences.end()
-            for parts in self.fences.take():
+            if frame is None:
+                return
+            if not frame.committed:
                 self.on_step()
-                yield parts
+                yield self.fences.take()
 
     def _step(self, record: AnswerRecord, shown: _Shown) -> None:
         frame, taken = shown.frame, shown.seconds

@@ -139,7 +139,8 @@ def test_the_kernel_runs_where_it_is_on(
     logits, slices = seen(distributions(5003), mx.bfloat16)
     ours = partial(gathered_by_definition, table=table)
     with simulated() as run:
-        _, tail, _ = soft_gather.gather(logits, slices, table, ours)
+        assert soft_gather.runs(logits, table, ours)
+        _, tail, _ = gather_in_kernel(logits, slices, table)
     assert len(run.launches) == 1
     assert_close(tail, ours(logits).tail, 2e-5, "tail")
     with simulated():
@@ -176,11 +177,11 @@ def test_what_the_kernel_does_not_cover_is_said_and_refused(table: Table, reason
 def test_what_is_not_covered_falls_back_and_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
     dispatch.forget()
-    rows, table = seen(distributions(5003)[:2], mx.bfloat16), wide(66)
+    (logits, _), table = seen(distributions(5003)[:2], mx.bfloat16), wide(66)
     ours = partial(gathered_by_definition, table=table)
     with simulated() as run:
-        soft_gather.gather(*rows, table, ours)
-        soft_gather.gather(*rows, table, ours)
+        assert not soft_gather.runs(logits, table, ours)
+        assert not soft_gather.runs(logits, table, ours)
     assert run.launches == []
     (line,) = dispatch.unused()
     assert_says(line, "soft_gather ... not cover ... a width of 66, not a multiple of 4")

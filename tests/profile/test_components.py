@@ -65,19 +65,13 @@ def test_every_second_belongs_to_the_innermost_part() -> None:
     clock.passes(200)
     fences.end()
     clock.passes(1000)
-    assert fences.take() == []
-    fences.begin()
-    fences.part(SAMPLER, lambda: clock.passes(7))()
-    clock.passes(4000)
-    fences.end()
-    (step,) = fences.take()
-    assert step.seconds == {EXPERTS: 3, NORMS: 30, SAMPLER: 7, HOST: 300}
-    assert step.total == 340
-    assert step.fences == {EXPERTS: 1, NORMS: 2, SAMPLER: 0, HOST: 1}
+    step = fences.take()
+    assert step.seconds == {EXPERTS: 3, NORMS: 30, HOST: 300}
+    assert step.total == 333
+    assert step.fences == {EXPERTS: 1, NORMS: 2, HOST: 1}
     assert [(s.name, s.began, s.seconds) for s in step.spans] == [
         (EXPERTS, 213, 3),
         (NORMS, 203, 33),
-        (SAMPLER, 1436, 7),
     ]
 
 
@@ -86,19 +80,14 @@ def test_a_new_step_begins_from_nothing_and_encoding_is_no_part_of_it() -> None:
     fences = Fences(clock)
     experts = fences.part(EXPERTS, lambda: clock.passes(5))
     encode = fences.part("encoder", lambda: (clock.passes(50), experts()))
-    advance = fences.part(SAMPLER, experts)
     fences.begin()
-    experts()  # of a step that was begun ahead, and is not needed
     encode()
     experts()
-    advance()
-    clock.passes(3)
-    advance()
     fences.end()
-    first, second = fences.take()
-    assert first.seconds == {EXPERTS: 10, SAMPLER: 0, HOST: 0}
-    assert second.seconds == {EXPERTS: 5, SAMPLER: 0, HOST: 3}
-    assert fences.take() == []
+    assert fences.take().seconds == {EXPERTS: 5, HOST: 0}
+    fences.begin()
+    fences.end()
+    assert fences.take() == StepParts({HOST: 0.0}, {HOST: 0})
 
 
 def test_a_part_that_fails_is_left() -> None:
@@ -112,9 +101,8 @@ def test_a_part_that_fails_is_left() -> None:
     with pytest.raises(ArithmeticError):
         fences.part(EXPERTS, fail)()
     clock.passes(7)
-    fences.part(SAMPLER, lambda: None)()
     fences.end()
-    assert fences.take()[0].seconds[HOST] == 7
+    assert fences.take().seconds[HOST] == 7
 
 
 def one_step(session: Session) -> StepParts:
@@ -132,7 +120,11 @@ def test_counts_of_a_step(deep: Session) -> None:
     assert {name: calls[name] for name in (ATTENTION, EXPERTS, DENSE_MLP, ROUTER)} == dict.fromkeys(
         (ATTENTION, EXPERTS, DENSE_MLP, ROUTER), layers
     )
-    assert (calls[NORMS], calls[SAMPLER], calls[HEAD]) == (1, 1, 1)
+    assert (calls[NORMS], calls[SAMPLER], calls[HEAD]) == (1, 2, 1)  # submitted, and read
+    text = deep.model.config.text
+    assert step.expert_rows.shape == (layers, text.num_experts)
+    rows = deep.model.config.canvas_length * text.top_k_experts
+    assert step.expert_rows.sum(axis=1).tolist() == [rows] * layers
     assert calls[SELF_CONDITIONING] == 2  # the MLP on what came before, and the mix for what comes
     assert set(step.seconds) == set(COMPONENTS)
 

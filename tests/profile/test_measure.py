@@ -14,8 +14,8 @@ from facts import assert_says
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.diffusion import canvas as loop
 from mlx_diffgemma.diffusion import denoise
+from mlx_diffgemma.diffusion import pipeline as loop
 from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
@@ -187,7 +187,7 @@ def test_a_single_step_conditions_on_nothing(shallow: Session) -> None:
 
 def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleep in the loop's step shows in the sampler and in the step."""
-    asleep, fast = 0.05, loop.advance
+    asleep, fast = 0.05, loop.submit
 
     def slow(*arguments: Any, **options: Any) -> Any:
         time.sleep(asleep)
@@ -195,22 +195,22 @@ def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.Mo
 
     question = first_questions(shallow, Workload(steps=3, context=150))[0]
     meter = Meter(shallow.model, fences=Fences())
-    monkeypatch.setattr(loop, "advance", slow)
+    monkeypatch.setattr(loop, "submit", slow)
     canvas = meter.answer(question, commit_last=True).canvases[0]
     assert min(canvas.step_seconds) > asleep
     assert min(part.seconds["sampler"] for part in canvas.parts) > asleep
 
 
 class Ahead:
-    """A loop on a clock of its own, whose steps take 10 s of a machine that works by itself.
+    """A loop on a clock of its own, whose steps take 10 s of a device that works by itself.
 
-    As long as its caller has a frame, the next step is computed already. The loop that Fences
-    repeat takes 40 s a step, which it waits for, and 3 s to build a step that is not needed.
+    It begins a step before it hands out the frame of the one before. The loop that fences repeat
+    waits: each of its steps takes 40 s when it is asked for.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.free = 100.0, 0.0
-        monkeypatch.setattr(loop, "advance", lambda: self.passes(40.0))
+        monkeypatch.setattr(loop, "submit", lambda: self.passes(40.0))
         monkeypatch.setattr(denoise, "denoise", self.denoise)
         monkeypatch.setattr(mx, "synchronize", self.wait)
 
@@ -223,37 +223,27 @@ class Ahead:
     def wait(self) -> None:
         self.now = max(self.now, self.free)
 
-    def submit(self, fenced: bool) -> None:
-        if fenced:
-            loop.advance()  # type: ignore[call-arg]
-        else:
-            self.free = max(self.now, self.free) + 10.0
+    def begin(self) -> None:
+        self.free = max(self.now, self.free) + 10.0
 
     def denoise(
         self, model: Any, tokens: Any, settings: Any, prefix: Any = None
     ) -> Iterator[Frame]:
-        fenced, held, row = prefix is None, 0.0, np.zeros(8, np.int32)
+        ahead, lent, row = loop.runs_ahead(), 0.0, np.zeros(8, np.int32)
+        assert ahead == (prefix is not None)
         for canvas in range(2):
             self.passes(5.0)  # the encoder
-            self.submit(fenced)
+            if ahead:
+                self.begin()
             for step in range(3):
-                self.wait()
-                if step < 2:
-                    self.submit(fenced)
-                elif fenced:
-                    self.passes(3.0)
-                before = self.now
-                numbers = row.astype(np.float32), row > 0
-                yield Frame(
-                    canvas,
-                    step,
-                    row,
-                    *numbers,
-                    caller_seconds=held,
-                    encode_seconds=0.0 if step else 5.0,
-                )
-                held = self.now - before if step < 2 else 0.0
-            yield Frame(canvas, step, row, *numbers, committed=True, finish_reason="length")
+                self.wait() if ahead else loop.submit()  # type: ignore[call-arg]
+                if ahead and step < 2:
+                    self.begin()
+                before, encoded = self.now, 0.0 if step else 5.0
+                frame = Frame(canvas, step, row, row.astype(np.float32), row > 0)
+                yield replace(frame, caller_seconds=lent, encode_seconds=encoded)
+                lent = self.now - before if ahead and step < 2 else 0.0
+            yield replace(frame, committed=True, finish_reason="length")
 
 
 @pytest.mark.parametrize("caller_seconds", [0.0, 2.0, 14.0])
@@ -262,6 +252,7 @@ def test_steps_that_run_while_the_caller_looks(
 ) -> None:
     """From frame to frame: what the caller takes is hidden until it takes longer than a step."""
     question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    monkeypatch.setattr(loop, "runs_ahead", lambda: True)
     clock = Ahead(monkeypatch)
     meter = Meter(shallow.model, lambda: clock.passes(caller_seconds), clock)
     record = meter.answer(question, commit_last=False)
@@ -275,6 +266,7 @@ def test_a_repetition_takes_no_time_of_the_steps_that_run_ahead(
     shallow: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    monkeypatch.setattr(loop, "runs_ahead", lambda: True)
     clock = Ahead(monkeypatch)
     meter = Meter(shallow.model, lambda: None, clock, Fences(clock))
     record = meter.answer(question, commit_last=False)

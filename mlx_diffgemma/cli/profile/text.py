@@ -24,7 +24,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield from _components(profile)
     if profile["routing"]:
         yield ""
-        yield from _routing(profile["routing"], profile["work"])
+        yield from routing_lines(profile["routing"], profile["work"])
     if profile["sustained"]:
         yield ""
         yield from _sustained(profile["sustained"], profile["answers"])
@@ -117,10 +117,10 @@ def _rates(profile: Values) -> Iterator[tuple[str, str]]:
     yield "tokens/s", f"{profile['tokens_per_second']:.4g} ({without:.4g} without prefill)"
     yield "positions/s", f"{profile['positions_per_second']:.4g}, whole canvases: not tokens"
     yield "peak memory", sized(profile["peak_memory_bytes"])
-    yield from _inside(profile)
+    yield from inside(profile)
 
 
-def _inside(profile: Values) -> Iterator[tuple[str, str]]:
+def inside(profile: Values) -> Iterator[tuple[str, str]]:
     """A step's soft embeddings by what they are made of, the caller's time, and the verdicts."""
     first, second, dense = (
         profile[f"{tier}_rows_per_step"] for tier in ("gathered", "second_tier", "dense")
@@ -177,7 +177,8 @@ def waiting(fences: Values) -> str:
     )
 
 
-def _routing(routing: Values, work: Values) -> Iterator[str]:
+def routing_lines(routing: Values, work: Values) -> Iterator[str]:
+    """The router's choices: experts that are used, their rows, tiles and bytes."""
     touched, by_step = routing["touched"], routing["touched_by_step"]
     yield (
         f"experts of a layer used in a step: {touched['mean']:.4g} of {routing['experts']} "

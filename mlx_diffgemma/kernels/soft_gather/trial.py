@@ -4,6 +4,7 @@ Axes: R rows, V vocabulary, H hidden size.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import mlx.core as mx
 
@@ -11,7 +12,7 @@ from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance, absolute_error, mismatches, row_error
-from ..denoise.launch import L, Logits, Slices, stats
+from ..denoise.launch import L, Logits, stats
 from ..denoise.trial import described, instead_of
 from ..trial import Trial
 from .launch import Gathered, Table, gather_in_kernel, not_covered
@@ -19,24 +20,21 @@ from .launch import Gathered, Table, gather_in_kernel, not_covered
 FAMILY = "soft_gather"
 
 
-def gather(
+def runs(
     logits: L,
-    slices: Slices,
     table: Table,
     reference: Callable[[L], Gathered],
     preference: Preference = "auto",
-) -> Gathered:
-    """Soft embeddings of rows [R, V] that denoise_stats saw, by the kernel or by `reference`."""
+) -> bool:
+    """True where the kernel gathers for rows like these [R, V], once denoise_stats has seen them.
+
+    reference: the same in MLX operations.
+    """
     if (reason := not_covered(logits.raw.shape[1], table)) is not None:
         dispatch.unsupported(FAMILY, reason)
-    elif dispatch.chosen(
-        FAMILY,
-        instantiation(logits, table),
-        lambda: trial(logits, table, reference),
-        preference,
-    ):
-        return gather_in_kernel(logits, slices, table)
-    return reference(logits)
+        return False
+    tried = partial(trial, logits, table, reference)
+    return dispatch.chosen(FAMILY, instantiation(logits, table), tried, preference)
 
 
 def instantiation(logits: Logits, table: Table) -> str:
