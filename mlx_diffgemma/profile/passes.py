@@ -45,6 +45,6 @@ def too_many_steps(measured: Measurement, steps: float) -> str | None:
         return None
     return (
         f"{steps:.1f} effective steps a canvas, where a healthy engine takes 9 to 17, and prose "
-        f"alone {MOST_EFFECTIVE_STEPS:.0f}: weights packed too coarsely, or a bug; try another "
-        "recipe, and `mlx-diffgemma selftest`; docs/benchmarks.md has the published figures"
+        f"alone {MOST_EFFECTIVE_STEPS:.0f} (published): weights packed too coarsely, or a bug; try "
+        "a recipe of more bits, and `mlx-diffgemma selftest`"
     )

@@ -13,6 +13,7 @@ import pytest
 from facts import assert_says
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.cli.profile.text import lines
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion import denoise
 from mlx_diffgemma.diffusion import pipeline as loop
@@ -356,6 +357,9 @@ def test_a_known_chip_has_bounds(fixed: Measurement) -> None:
     assert 0 < bound["commit_share"] < 1
     assert 0 < profile["components"]["experts"]["bound_share"] < 1
     assert profile["components"]["host"]["bound_share"] is None
+    (line,) = (line for line in lines(profile) if "(assumed)" in line)
+    said = f"all {profile['work']['experts']} experts ... {bound['text_memory_ms']:.4g} ms with"
+    assert_says(line, said, profile["work"]["text_experts"], "published for text")
     on_cpu = replace(fixed.machine, chip="Apple M4 Pro", device="cpu")
     assert to_json(replace(fixed, machine=on_cpu))["bound"] is None
 
