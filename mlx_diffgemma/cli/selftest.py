@@ -1,7 +1,7 @@
 """`selftest`: every Metal kernel compiled, compared and timed on this machine."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,26 @@ from .options import ReportOptions
 from .parameters import flattened
 from .terminal.output import show
 from .terminal.streams import say
+from .verdicts import summary
 
 if TYPE_CHECKING:
     from ..kernels.selftest import Finding, Plan
+    from ..kernels.verdicts import VerdictRow
     from ..machine.identity import Identity
 
 SHARE = 2  # the checks may take one part in this many of the memory there is
 FLOPS_A_BYTE = 16  # from here on arithmetic, not memory, is what limits a kernel on these chips
 WIDEST = 10_000  # characters: more than any table, so that no cell is folded
+
+
+@dataclass(frozen=True)
+class Tested:
+    """All that a selftest reports; verdicts: those that are kept, which it does not ask."""
+
+    machine: "Identity"
+    plan: "Plan"
+    found: "Sequence[Finding]"
+    verdicts: "Sequence[VerdictRow]"
 
 
 @flattened()
@@ -30,6 +42,7 @@ def command(output: ReportOptions) -> int:
     Metal device only what runs in its place is compared. Exit code 1 when a result is wrong.
     """
     from ..diffusion import sampler
+    from ..kernels.dispatch import stored_verdicts
     from ..kernels.selftest import References, findings, plan
     from ..kernels.verdicts import this_identity
     from ..machine.memory import available_memory
@@ -51,8 +64,8 @@ def command(output: ReportOptions) -> int:
     except KeyboardInterrupt as interrupt:
         say(f"interrupted: {len(found)} of {len(planned.checks)} checks finished.")
         code = exit_code(interrupt)
-    machine = this_identity()
-    show(to_json(machine, planned, found), report(machine, planned, found), output.as_json)
+    tested = Tested(this_identity(), planned, found, stored_verdicts())
+    show(to_json(tested), report(tested), output.as_json)
     return code or _verdict(found)
 
 
@@ -68,13 +81,14 @@ def _verdict(found: "Sequence[Finding]") -> int:
     return FAILED
 
 
-def to_json(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> dict[str, Any]:
+def to_json(tested: Tested) -> dict[str, Any]:
     """The object of `selftest --json`; an error that is not finite is null."""
     from ..machine import device
 
+    plan, found = tested.plan, tested.found
     return {
         "metal": device.has_metal(),
-        "machine": asdict(machine),
+        "machine": asdict(tested.machine),
         "memory_bytes": plan.memory_bytes,
         "memory_limit_bytes": plan.limit_bytes,
         "planned": len(plan.checks),
@@ -82,6 +96,7 @@ def to_json(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> di
         "finished": len(found),
         "failed": sum(finding.failed for finding in found),
         "checks": [_finite(finding.to_json()) for finding in found],
+        "verdicts": [asdict(row) for row in tested.verdicts],
     }
 
 
@@ -92,22 +107,24 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
+def report(tested: Tested) -> Iterator[str]:
     """The whole text, ready for an issue: nothing in it is cut, however wide it gets."""
-    yield from _head(machine, plan, found)
+    yield from _head(tested)
     yield ""
-    yield from _table(found)
-    yield from _notes(found)
+    yield from _table(tested.found)
+    yield from _notes(tested.found)
 
 
-def _head(machine: "Identity", plan: "Plan", found: "Sequence[Finding]") -> Iterator[str]:
+def _head(tested: Tested) -> Iterator[str]:
     from ..machine import device
 
+    machine, plan, found = tested.machine, tested.plan, tested.found
     yield f"device    {machine.device} ({machine.architecture})"
     yield f"system    {machine.system}"
     yield f"versions  mlx-diffgemma {machine.package}, MLX {machine.mlx}, kernels {machine.kernels}"
     yield f"memory    {_memory(plan)}"
     yield f"checks    {_counts(plan, found)}"
+    yield f"verdicts  kept: {summary([asdict(row) for row in tested.verdicts])}"
     if not device.has_metal():
         yield "No Metal device here: no kernel ran; what runs in its place was checked, not timed."
         if plan.real_shapes:

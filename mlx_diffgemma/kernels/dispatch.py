@@ -14,7 +14,8 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from threading import RLock
@@ -27,15 +28,17 @@ from ..machine.choices import Preference
 from .trial import Outcome, Trial, Verdict, run_trial
 from .verdicts import (
     UnreadableError,
+    VerdictRow,
     read_verdicts,
+    rows,
     this_identity,
     verdicts_file,
     write_verdict,
 )
 
 __all__ = [
-    *("Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "unsupported"),
-    "unused",
+    *("Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "stored_verdicts"),
+    *("unsupported", "unused", "used_verdicts"),
 ]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
@@ -69,6 +72,11 @@ class Known:
 known = Known()
 lock = RLock()  # one trial at a time: two would spoil each other's times
 clock = time.perf_counter
+
+
+def now() -> datetime:
+    """The time at which a verdict is found."""
+    return datetime.now(UTC)
 
 
 def mode() -> Mode:
@@ -132,6 +140,19 @@ def running() -> bool:
     return bool(known.running) and mode() is not Mode.OFF and device.has_metal()
 
 
+def used_verdicts() -> list[VerdictRow]:
+    """The verdicts by which this process chose, in the order in which they were asked for."""
+    found = {(family, key): verdict for (_, family, key), verdict in known.verdicts.items()}
+    return rows(found, now())
+
+
+def stored_verdicts() -> list[VerdictRow]:
+    """The verdicts that are kept for this machine."""
+    kept = _recalled().items()
+    found = {(family, key): verdict for family, keys in kept for key, verdict in keys.items()}
+    return rows(found, now())
+
+
 def forget() -> None:
     """Forget what this process has found out and said; verdicts on disk stay."""
     global known
@@ -145,13 +166,19 @@ def _verdict(
         place = (wanted, family, key)
         if place not in known.verdicts:
             stored = None if wanted is Mode.CHECK else _recalled().get(family, {}).get(key)
-            verdict = stored or run_trial(trial, clock)
+            verdict = stored if stored and stored.settled else _tried(family, key, trial, stored)
             known.verdicts[place] = verdict
-            if stored is None and verdict.lasting:
-                _remember(family, key, verdict)
             if verdict.outcome not in enough:
                 _report(family, key, verdict)
         return known.verdicts[place]
+
+
+def _tried(family: str, key: str, trial: Callable[[], Trial], earlier: Verdict | None) -> Verdict:
+    """The verdict of a trial that is made now, and kept; earlier: an unsteady one on disk."""
+    verdict = replace(run_trial(trial, clock), found=now()).after(earlier)
+    if verdict.lasting:
+        _remember(family, key, verdict)
+    return verdict
 
 
 def _report(family: str, key: str, verdict: Verdict) -> None:

@@ -18,7 +18,7 @@ from .denoise import checks as denoise
 from .experts import checks as experts
 from .router import checks as router
 from .soft_gather import checks as soft_gather
-from .timing import in_turn, wins
+from .timing import in_turn
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,17 @@ def _on_metal(check: Check) -> Finding:
     reference = _deviation(case.reference, right, check.reference_tolerances or check.tolerances)
     if not (kernel.allowed and reference.allowed):
         return _wrong(check, {"the kernel": kernel, "the reference": reference})
-    kernel_seconds, reference_seconds = in_turn((case.kernel, case.reference))
-    status = Status.OK if wins(kernel_seconds, reference_seconds) else Status.SLOWER
+    taken = in_turn(case.kernel, case.reference)
+    status = Status.OK if taken.wins else Status.SLOWER
     return _described(
         check,
         status,
         kernel,
         reference_error=reference.error,
-        kernel_ms=kernel_seconds * 1e3,
-        reference_ms=reference_seconds * 1e3,
-        gigabytes_per_second=check.bytes_moved / kernel_seconds / 1e9,
-        teraflops=check.flops / kernel_seconds / 1e12,
+        kernel_ms=taken.kernel_seconds * 1e3,
+        reference_ms=taken.reference_seconds * 1e3,
+        gigabytes_per_second=check.bytes_moved / taken.kernel_seconds / 1e9,
+        teraflops=check.flops / taken.kernel_seconds / 1e12,
     )
 
 

@@ -1,8 +1,9 @@
-"""Seconds that graphs take to build and run, measured in turn with each other."""
+"""Seconds that a kernel and its reference take to build and run, measured in turn."""
 
 import time
 from collections.abc import Callable, Sequence
-from statistics import median
+from dataclasses import dataclass
+from statistics import median, quantiles
 
 import mlx.core as mx
 
@@ -11,25 +12,60 @@ Compute = Callable[[], Sequence[mx.array]]
 LEAST_SAMPLES, MOST_SAMPLES = 5, 31
 SECONDS = 0.25  # what the samples of one comparison may take, beyond the least number of them
 WIN = 0.98  # a kernel must take less than this part of its reference's time: below 2% is noise
+STEADY = 0.10  # disagreement between the samples of a comparison: with more it is tried again
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Seconds of a kernel and of its reference, sampled in turn: one pair a round."""
+
+    kernel: Sequence[float]
+    reference: Sequence[float]
+
+    @property
+    def kernel_seconds(self) -> float:
+        return median(self.kernel)
+
+    @property
+    def reference_seconds(self) -> float:
+        return median(self.reference)
+
+    @property
+    def wins(self) -> bool:
+        """True where the kernel is faster than its reference by more than noise."""
+        return wins(self.kernel_seconds, self.reference_seconds)
+
+    @property
+    def disagreement(self) -> float:
+        """The range of the middle half of the ratios kernel to reference, by their median.
+
+        A ratio is of one pair: what slows both alike is no disagreement, nor is a single hiccup.
+        """
+        pairs = zip(self.kernel, self.reference, strict=True)
+        low, middle, high = quantiles([k / r for k, r in pairs], n=4, method="inclusive")
+        return (high - low) / middle
 
 
 def in_turn(
-    computations: Sequence[Compute], clock: Callable[[], float] = time.perf_counter
-) -> list[float]:
-    """The median seconds of each, sampled one after the other so that drift hits all alike.
+    kernel: Compute, reference: Compute, clock: Callable[[], float] = time.perf_counter
+) -> Comparison:
+    """The samples of both, taken one after the other so that drift hits both alike.
 
-    All must have run once before, so that nothing is compiled here.
+    Both must have run once before, so that nothing is compiled here.
     """
-    samples: list[list[float]] = [[] for _ in computations]
+    pairs: list[tuple[float, float]] = []
     began = clock()
     for count in range(MOST_SAMPLES):
         if count >= LEAST_SAMPLES and clock() - began > SECONDS:
             break
-        for compute, taken in zip(computations, samples, strict=True):
-            start = clock()
-            mx.eval(compute())
-            taken.append(clock() - start)
-    return [median(taken) for taken in samples]
+        pairs.append((_seconds(kernel, clock), _seconds(reference, clock)))
+    return Comparison(*zip(*pairs, strict=True))
+
+
+def _seconds(compute: Compute, clock: Callable[[], float]) -> float:
+    start = clock()
+    mx.eval(compute())
+    return clock() - start
 
 
 def wins(kernel_seconds: float, reference_seconds: float) -> bool:

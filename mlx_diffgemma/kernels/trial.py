@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -10,9 +11,10 @@ import mlx.core as mx
 
 from ..errors import is_out_of_memory, one_line
 from .check import Tolerance, worst
-from .timing import Compute, in_turn, wins
+from .timing import STEADY, Compute, in_turn
 
 LONGEST_NOTE = 300  # a Metal compiler's message can fill pages
+MOST_TRIES = 3  # of an unsteady verdict, one a process: a machine that is never calm pays no more
 
 
 @dataclass(frozen=True)
@@ -44,25 +46,59 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a trial; note: what differed or was raised; times: where it came to that."""
+    """The outcome of a trial; note: what differed or was raised; times: where it came to that.
+
+    disagreement: between the samples of those times, see `Comparison`; found: when, None where that
+    is not known; tries: trials of which this one is the steadiest.
+    """
 
     outcome: Outcome
     note: str | None = None
     kernel_ms: float | None = None
     reference_ms: float | None = None
+    disagreement: float | None = None
+    found: datetime | None = None
+    tries: int = 1
     lasting: bool = True  # False for what may be gone in another process, like a lack of memory
+
+    @property
+    def steady(self) -> bool:
+        """False where the samples disagree, as they do on a busy machine."""
+        return self.disagreement is None or self.disagreement <= STEADY
+
+    @property
+    def settled(self) -> bool:
+        """False where the next process is to try again."""
+        return self.steady or self.tries >= MOST_TRIES
+
+    def after(self, earlier: "Verdict | None") -> "Verdict":
+        """The verdict that counts behind an earlier, unsteady one: the steadier of both."""
+        if earlier is None or self.steady:
+            return self
+        best = min(self, earlier, key=lambda verdict: verdict.disagreement or 0.0)
+        return replace(best, tries=earlier.tries + 1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the cache on disk."""
-        return {name: value for name, value in asdict(self).items() if name != "lasting"}
+        values = {name: value for name, value in asdict(self).items() if name != "lasting"}
+        return {**values, "found": self.found and self.found.isoformat(timespec="seconds")}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Verdict":
-        """The verdict in the cache; TypeError, KeyError or ValueError where there is none."""
-        note, times = value["note"], (value["kernel_ms"], value["reference_ms"])
-        if not isinstance(note, str | None) or not all(isinstance(t, float | None) for t in times):
-            raise TypeError("a note is a text, times are numbers")
-        return Verdict(Outcome(value["outcome"]), note, *times)
+        """The verdict in the cache; TypeError, KeyError or ValueError where there is none.
+
+        Other keys are left alone; without a time or a disagreement the verdict counts as steady.
+        """
+        note, tries, found = value["note"], value.get("tries", 1), value.get("found")
+        numbers = (value["kernel_ms"], value["reference_ms"], value.get("disagreement"))
+        if not isinstance(note, str | None) or type(tries) is not int:
+            raise TypeError("a note is a text, tries are counted")
+        if not all(isinstance(number, float | None) for number in numbers):
+            raise TypeError("times and their disagreement are numbers")
+        when = None if found is None else datetime.fromisoformat(found)
+        if when and when.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return Verdict(Outcome(value["outcome"]), note, *numbers, when, tries)
 
 
 def rounded_up(rows: int) -> int:
@@ -90,9 +126,10 @@ def _run(trial: Trial, clock: Callable[[], float]) -> Verdict:
     del kernel, reference
     if difference is not None:
         return Verdict(Outcome.WRONG, _shortened(one_line(difference)))
-    kernel_seconds, reference_seconds = in_turn((trial.kernel, trial.reference), clock)
-    outcome = Outcome.FASTER if wins(kernel_seconds, reference_seconds) else Outcome.SLOWER
-    return Verdict(outcome, None, kernel_seconds * 1e3, reference_seconds * 1e3)
+    taken = in_turn(trial.kernel, trial.reference, clock)
+    outcome = Outcome.FASTER if taken.wins else Outcome.SLOWER
+    times_ms = (taken.kernel_seconds * 1e3, taken.reference_seconds * 1e3)
+    return Verdict(outcome, None, *times_ms, taken.disagreement)
 
 
 def _shortened(text: str) -> str:

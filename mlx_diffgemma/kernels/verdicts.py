@@ -1,6 +1,6 @@
 """The verdicts about kernels that outlive a process: ~/.cache/mlx-diffgemma/kernels.json.
 
-    {"schema": 2, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
+    {"schema": 3, "machines": {MACHINE: {FAMILY: {KEY: {"outcome": "faster", ...}}}}}
 
 MACHINE names versions, sources, system and chip (an Identity), so that a verdict counts only where
 it was made. The file is replaced whole: of two processes that write at once the last one wins, and
@@ -8,7 +8,9 @@ what the other had found is found again. An entry that cannot be read costs only
 as none, and stays until its kernels are tried again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,10 +21,27 @@ from ..machine.files import json_bytes, own_file, read_json, replace_file
 from ..machine.identity import Identity, identity, sources_hash
 from .trial import Verdict
 
-SCHEMA = 2
+SCHEMA = 3
+DAY = 86_400  # seconds
 MOST_MACHINES = 8  # versions and machines kept; the one written longest ago goes first
 
 Machines = dict[str, dict[str, dict[str, Verdict]]]
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """A verdict as reports show it; found: UTC; age_days: None where nobody noted when it was."""
+
+    family: str
+    key: str
+    outcome: str
+    kernel_ms: float | None
+    reference_ms: float | None
+    found: str | None
+    age_days: float | None
+    disagreement: float | None
+    steady: bool
+    tries: int
 
 
 class UnreadableError(Exception):
@@ -38,6 +57,25 @@ def this_identity() -> Identity:
 def verdicts_file() -> Path | None:
     """The file of the verdicts; None without a home."""
     return own_file("XDG_CACHE_HOME", ".cache", "kernels.json")
+
+
+def rows(verdicts: Mapping[tuple[str, str], Verdict], now: datetime) -> list[VerdictRow]:
+    """A row for each verdict, given by family and key, as old as it is at the time `now`."""
+    return [
+        VerdictRow(
+            family,
+            key,
+            verdict.outcome.value,
+            verdict.kernel_ms,
+            verdict.reference_ms,
+            verdict.found.isoformat(timespec="seconds") if verdict.found else None,
+            max(0.0, (now - verdict.found).total_seconds() / DAY) if verdict.found else None,
+            verdict.disagreement,
+            verdict.steady,
+            verdict.tries,
+        )
+        for (family, key), verdict in verdicts.items()
+    ]
 
 
 def read_verdicts(file: Path) -> Machines:

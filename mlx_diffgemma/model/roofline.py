@@ -65,8 +65,9 @@ def estimated_times(
 ) -> ModeTimes:
     """Times of both modes behind `context` positions on a chip, where none are measured.
 
-    A denoising step in mid-canvas whose soft embeddings all take the whole product; a token, and
-    passes over ROWS rows, with the launches of a token each. The commit is left to its reader.
+    A denoising step in mid-canvas that uses all experts and whose soft embeddings all take the
+    whole product; a token, and passes over ROWS rows, with the launches of a token each. The commit
+    is left to its reader.
     """
     launches_ms = LAUNCH_MS * token_launches(config)
 

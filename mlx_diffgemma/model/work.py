@@ -25,7 +25,7 @@ LAYER_NORMS = 7  # of the hidden size in a layer, beside those of queries and ke
 EXPERTS_IN_TEXT = 84 / 128
 """The share of a layer's experts that the tokens of a text use between them.
 
-Published for Gemma 4 26B-A4B on PG-19, 84 of 128; taken for other models as well.
+Published for Gemma 4 26B-A4B on PG-19, 84 of 128; taken for other models as well, and for canvases.
 """
 
 STAYS_PACKED = re.compile(r"\.experts\.|\.router\.")  # where dense weights are unpacked at load
@@ -129,18 +129,21 @@ def step_work(
     item_bytes: int = 2,
     dense_rows: float | None = None,
     second_tier_rows: float = 0.0,
+    in_text: bool = False,
 ) -> dict[str, Work]:
     """Work of one denoising step behind `prefix` positions, part by part: a step in mid-canvas.
 
     item_bytes: of a cached number; dense_rows: rows whose soft embedding takes the product with the
     whole table, None for all of them; the others gather 64 of the table's rows, and of them
-    second_tier_rows another 1,024.
+    second_tier_rows another 1,024. in_text: the canvas uses the share EXPERTS_IN_TEXT of a layer's
+    experts, an assumption; else all of them.
     """
     C, V, H = config.canvas_length, config.text.vocab_size, config.text.hidden_size
     work = dict.fromkeys((ATTENTION, EXPERTS, DENSE_MLP, ROUTER), Work())
     for number, layer in enumerate(config.text.layers):
         for matrix in layer_matrices(config, number):
-            work[matrix.part] += matrix.work(C, bits)
+            among = experts_in_text(matrix.experts, matrix.used) if in_text else None
+            work[matrix.part] += matrix.work(C, bits, among)
         keys = C + _visible(config, layer, prefix)
         work[ATTENTION] += _attention(config, layer, C * keys, keys, item_bytes)
     work[HEAD] = Matrix(HEAD, TABLE, V, H).work(C, bits)
@@ -180,6 +183,13 @@ def token_work(
 def experts_in_text(experts: int, used: int) -> int:
     """The experts of a layer that a text uses, at least those of one token."""
     return max(used, round(EXPERTS_IN_TEXT * experts))
+
+
+def expert_bytes(config: ModelConfig, touched: float, bits: BitsOf) -> float:
+    """Bytes of the experts' weights that a pass reads if each layer uses `touched` experts."""
+    matrices = (m for n in range(len(config.text.layers)) for m in layer_matrices(config, n))
+    all_bits = sum(m.size * bits(m.module) for m in matrices if m.part == EXPERTS)
+    return touched / config.text.num_experts * all_bits / 8
 
 
 def encode_work(

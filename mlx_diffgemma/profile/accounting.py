@@ -7,7 +7,15 @@ from typing import Any
 
 from ..machine.chips import Chip, chip_of
 from ..model.roofline import bound
-from ..model.work import SELF_CONDITIONING, Work, encode_work, step_work, stored_bits, total
+from ..model.work import (
+    SELF_CONDITIONING,
+    Work,
+    encode_work,
+    experts_in_text,
+    step_work,
+    stored_bits,
+    total,
+)
 from .components import Components, summarise
 from .measurement import Measurement
 
@@ -25,7 +33,7 @@ def measured_components(measured: Measurement) -> Components | None:
 class Accounting:
     """FLOPs and bytes of a model's step, prefill and commit, and the bounds of its chip.
 
-    The step counted here has the median prefix of the measured steps, and their mean of dense rows.
+    The step counted here has the median prefix of the measured steps, and their mean rows by tier.
     Without self-conditioning where every canvas took one step.
     """
 
@@ -37,17 +45,37 @@ class Accounting:
         canvases = measured.canvases
         self.prefix = round(median(canvas.prefix for canvas in canvases))
         self.prompt = round(median(len(record.question.tokens) for record in measured.records))
-        self.parts = step_work(
+        self.dense_rows = mean(rows for canvas in canvases for rows in canvas.dense_rows)
+        self.second_tier_rows = mean(rows for c in canvases for rows in c.second_tier_rows)
+        self.conditions = any(len(canvas.step_seconds) > 1 for canvas in canvases)
+        self.parts = self._step_work()
+        self.step, self.step_in_text = total(self.parts), total(self._step_work(in_text=True))
+        self.chip = chip_of(machine)
+
+    def _step_work(self, *, in_text: bool = False) -> dict[str, Work]:
+        """Work of a step by part; in_text: with the experts that a text uses, an assumption."""
+        parts = step_work(
             self.config,
             self.prefix,
             self.bits,
             item_bytes=self.item_bytes,
-            dense_rows=mean(rows for canvas in canvases for rows in canvas.dense_rows),
+            dense_rows=self.dense_rows,
+            second_tier_rows=self.second_tier_rows,
+            in_text=in_text,
         )
-        if all(len(canvas.step_seconds) == 1 for canvas in canvases):
-            self.parts[SELF_CONDITIONING] = Work()
-        self.step = total(self.parts)
-        self.chip = chip_of(machine)
+        return parts if self.conditions else {**parts, SELF_CONDITIONING: Work()}
+
+    @property
+    def work_row(self) -> dict[str, Any]:
+        """FLOPs and bytes of a step: with all experts, and with those that a text uses."""
+        text = self.config.text
+        return {
+            "gflop": self.step.flops / 1e9,
+            "bytes": self.step.bytes,
+            "experts": text.num_experts,
+            "text_experts": experts_in_text(text.num_experts, text.top_k_experts),
+            "text_bytes": self.step_in_text.bytes,
+        }
 
     def component_rows(self, components: Components) -> dict[str, Any]:
         """Time, share, FLOPs and bytes of each component."""
@@ -76,6 +104,7 @@ class Accounting:
         return {
             **asdict(chip),
             **asdict(least),
+            "text_memory_ms": bound(self.step_in_text, chip).memory_ms,
             "share": least.ms / figures["step_ms"]["p50"],
             "prefill_share": prefill / prefill_ms,
             "commit_share": commit / commit_ms if commit_ms else None,

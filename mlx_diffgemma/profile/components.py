@@ -21,6 +21,7 @@ import mlx.core as mx
 
 from ..diffusion import pipeline as loop
 from ..diffusion import soft
+from ..model.experts import Routing
 from ..model.text import Model
 from ..model.work import (
     ATTENTION,
@@ -32,6 +33,7 @@ from ..model.work import (
     SELF_CONDITIONING,
 )
 from .measurement import Span, StepParts
+from .routing import rows_per_expert
 
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class Fences:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.fences: Counter[str] = Counter()
         self.spans: list[Span] = []
+        self.routings: list[Routing] = []
         self.stack = [HOST]
         self.last = self.clock()
 
@@ -72,12 +75,16 @@ class Fences:
         self.stack = []
 
     def take(self) -> StepParts:
-        """The times between `begin` and `end`; without the encoder, which is no part of a step."""
+        """The times between `begin` and `end`, without the encoder, which is no part of a step.
+
+        The rows of the experts are counted here, which takes no time of any part.
+        """
         names = [name for name in COMPONENTS if name in self.seconds]
         return StepParts(
             {name: self.seconds[name] for name in names},
             {name: self.fences[name] for name in names},
             tuple(span for span in self.spans if span.name != ENCODER),
+            rows_per_expert(self.routings),
         )
 
     def part(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,6 +102,8 @@ class Fences:
             finally:
                 self.stack.pop()
             self.spans.append(Span(name, began, self.last - began))
+            if name == ROUTER:
+                self.routings.append(result)
             return result
 
         return run

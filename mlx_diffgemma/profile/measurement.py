@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..conversation.session import Session
 from ..machine.identity import Machine
 from .baseline import Baseline
@@ -25,11 +28,17 @@ class Span:
 
 @dataclass(frozen=True)
 class StepParts:
-    """One fenced step: seconds of each component, how often it was waited for, and every call."""
+    """One fenced step: seconds of each component, how often it was waited for, and every call.
+
+    expert_rows [L, E]: the rows that the router gave each expert of each layer.
+    """
 
     seconds: dict[str, float]
     fences: dict[str, int]
     spans: tuple[Span, ...] = ()
+    expert_rows: NDArray[np.uint16] = field(
+        default_factory=lambda: np.zeros((0, 0), np.uint16), compare=False
+    )
 
     @property
     def total(self) -> float:
@@ -39,13 +48,16 @@ class StepParts:
 
 @dataclass
 class CanvasRecord:
-    """One canvas: seconds of its steps, the rows that took the whole product, committed tokens.
+    """One canvas: seconds of its steps, of them those that its reader took, committed tokens.
 
-    commit_seconds: its encoding afterwards, None where it was not encoded; parts: the time of each
-    part in a fenced repetition of the same steps.
+    second_tier_rows, dense_rows of every step: see Frame. commit_seconds: its encoding afterwards,
+    None where it was not encoded; parts: the time of each part in a fenced repetition of the same
+    steps.
     """
 
     step_seconds: list[float] = field(default_factory=list)
+    caller_seconds: list[float] = field(default_factory=list)
+    second_tier_rows: list[int] = field(default_factory=list)
     dense_rows: list[int] = field(default_factory=list)
     tokens: int = 0
     prefix: int = 0

@@ -3,6 +3,7 @@
 docs/profile.md explains each key; schema.py checks that a file has all of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
 from .measurement import AnswerRecord, CanvasRecord, Measurement
 from .modes import ar_row
+from .passes import Counted, effective_steps, tokens_per_forward, too_many_steps
+from .routing import routing_row
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
 
@@ -54,12 +57,14 @@ def to_json(measured: Measurement) -> dict[str, Any]:
             "overhead_share": components.overhead_share,
             "fences_per_step": components.fences,
         },
-        "work": {"gflop": work.step.flops / 1e9, "bytes": work.step.bytes},
+        "routing": routing_row(measured.canvases, work.config, work.bits),
+        "work": work.work_row,
         "bound": work.bound_row(figures),
         "sustained": _sustained(measured),
         "ar": ar,
         "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
         "encoder_head": measured.encoder_head,
+        "verdicts": [asdict(row) for row in dispatch.used_verdicts()],
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],
     }
@@ -86,11 +91,30 @@ def _figures(measured: Measurement) -> dict[str, Any]:
         "share_at_cap": sum(count == cap for count in steps) / len(steps),
         "tokens_per_canvas": [canvas.tokens for canvas in canvases],
         "tokens_per_step": measured.tokens / sum(steps),
+        "tokens_per_forward": tokens_per_forward(canvases_of(records)),
+        "effective_steps": effective_steps(canvases_of(records)),
         "tokens_per_second": measured.tokens / seconds,
         "tokens_per_second_without_prefill": measured.tokens / (seconds - prefill),
         "positions_per_second": length * len(canvases) / seconds,
-        "dense_rows_per_step": mean(rows for canvas in canvases for rows in canvas.dense_rows),
+        **_rows_by_tier(canvases, length),
+        "caller_ms_per_step": 1e3 * mean(s for canvas in canvases for s in canvas.caller_seconds),
         "peak_memory_bytes": measured.peak_memory_bytes,
+    }
+
+
+def canvases_of(records: Sequence[AnswerRecord]) -> list[list[Counted]]:
+    """Tokens and steps of the canvases of each answer."""
+    return [[(c.tokens, len(c.step_seconds)) for c in record.canvases] for record in records]
+
+
+def _rows_by_tier(canvases: Sequence[CanvasRecord], length: int) -> dict[str, float]:
+    """Rows of a step, on average, by what their soft embedding is made of."""
+    second = mean(rows for canvas in canvases for rows in canvas.second_tier_rows)
+    dense = mean(rows for canvas in canvases for rows in canvas.dense_rows)
+    return {
+        "gathered_rows_per_step": length - second - dense,
+        "second_tier_rows_per_step": second,
+        "dense_rows_per_step": dense,
     }
 
 
@@ -155,6 +179,8 @@ def _canvas(canvas: CanvasRecord) -> dict[str, Any]:
         "tokens": canvas.tokens,
         "prefix": canvas.prefix,
         "step_ms": [1e3 * seconds for seconds in canvas.step_seconds],
+        "caller_ms": [1e3 * seconds for seconds in canvas.caller_seconds],
+        "second_tier_rows": canvas.second_tier_rows,
         "dense_rows": canvas.dense_rows,
         "commit_ms": None if canvas.commit_seconds is None else 1e3 * canvas.commit_seconds,
         "parts_ms": [{k: 1e3 * v for k, v in step.seconds.items()} for step in canvas.parts],
@@ -192,6 +218,8 @@ def _warnings(
         found.append(f"only {len(measured.canvases)} canvases: fewer than {FEWEST} are no result")
     if (share := figures["step_spread"]) > MOST_SPREAD and measured.workload.fixed:
         found.append(f"canvases differ by {share:.1%}: close other programs, or let it cool down")
+    if line := too_many_steps(measured, figures["effective_steps"]):
+        found.append(line)
     if components and components.overhead_share > MOST_OVERHEAD:
         found.append(
             f"waiting for parts takes {components.overhead_share:.1%} of a step: no shares shown"

@@ -7,6 +7,7 @@ docs/profile.md explains the same keys to people.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
@@ -14,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..checkpoint.generation import TokenDefaults
 from ..conversation.reply import SamplerInfo
+from ..kernels.verdicts import VerdictRow
 from ..machine.chips import Chip
 from ..machine.identity import Machine
 from ..model.roofline import Bound
@@ -63,6 +65,8 @@ CANVAS = {
     "tokens": "whole",
     "prefix": "whole",
     "step_ms": ["number"],
+    "caller_ms": ["number"],
+    "second_tier_rows": ["whole"],
     "dense_rows": ["whole"],
     "commit_ms": "number?",
     "parts_ms": [{"*": "number"}],
@@ -132,10 +136,15 @@ PROFILE = {
     "share_at_cap": "number",
     "tokens_per_canvas": ["whole"],
     "tokens_per_step": "number",
+    "tokens_per_forward": "number",
+    "effective_steps": "number",
     "tokens_per_second": "number",
     "tokens_per_second_without_prefill": "number",
     "positions_per_second": "number",
+    "gathered_rows_per_step": "number",
+    "second_tier_rows_per_step": "number",
     "dense_rows_per_step": "number",
+    "caller_ms_per_step": "number",
     "peak_memory_bytes": "whole",
     "components": {
         "*": {
@@ -154,11 +163,33 @@ PROFILE = {
             "fences_per_step": "number",
         }
     ),
-    "work": {"gflop": "number", "bytes": "number"},
+    "routing": Optional(
+        {
+            "experts": "whole",
+            "used": "whole",
+            "touched": {"mean": "number", "least": "whole", "most": "whole"},
+            "touched_by_step": ["number"],
+            "rows_per_expert": [{"least": "whole", "most": "whole?", "experts": "number"}],
+            "tile_rows": "whole",
+            "granule_rows": "whole",
+            "tiles": "number",
+            "tile_waste": "number",
+            "granule_waste": "number",
+            "expert_bytes": "number",
+        }
+    ),
+    "work": {
+        "gflop": "number",
+        "bytes": "number",
+        "experts": "whole",
+        "text_experts": "whole",
+        "text_bytes": "number",
+    },
     "bound": Optional(
         {
             **kinds(Chip),
             **kinds(Bound),
+            "text_memory_ms": "number",
             "share": "number",
             "prefill_share": "number",
             "commit_share": "number?",
@@ -218,6 +249,7 @@ PROFILE = {
             "token_ms_samples": ["number"],
         }
     ),
+    "verdicts": [kinds(VerdictRow)],
     "warnings": ["text"],
     "answers": [ANSWER],
 }
@@ -231,8 +263,23 @@ ADDED = frozenset(
         "ar",
         "baseline.source",
         "baseline.ar_ratio",
+        "verdicts",
+        "tokens_per_forward",
+        "effective_steps",
+        "gathered_rows_per_step",
+        "second_tier_rows_per_step",
+        "caller_ms_per_step",
+        "routing",
+        "work.experts",
+        "work.text_experts",
+        "work.text_bytes",
+        "bound.text_memory_ms",
+        "answers[].canvases[].caller_ms",
+        "answers[].canvases[].second_tier_rows",
     }
 )  # keys that files of version 1 from before them lack
+
+INDEX = re.compile(r"\[\d+\]")
 
 
 def problems(value: Any, kind: Any = PROFILE, at: str = "") -> Iterator[str]:
@@ -267,7 +314,7 @@ def _object_problems(value: Any, kinds: Mapping[str, Any], at: str) -> Iterator[
     for name in kinds.keys() | value.keys():
         path = f"{at}.{name}" if at else name
         if name not in value:
-            if path not in ADDED:
+            if INDEX.sub("[]", path) not in ADDED:
                 yield f"{path} is missing"
         elif name not in kinds:
             yield f"{path} is unknown"

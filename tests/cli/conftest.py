@@ -21,7 +21,8 @@ Run = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty local cache, no network, no default model and nothing tuned."""
+    """An empty local cache, no network, no default model, nothing tuned and no verdict."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -136,6 +136,12 @@ def test_a_token_on_a_known_chip(run: Any, monkeypatch: pytest.MonkeyPatch) -> N
     text = run("info", "tiny-chat").stdout
     assert_says(line_of(text, "bound"), "tokens ... M4 Pro (arithmetic)")
     assert_says(line_of(text, "estimated"), "ms ... a step ... ms")
+    assert token["text_experts"] == 5  # of 8
+    assert token["step_bytes"] > token["text_step_bytes"] > 0.6 * token["step_bytes"]
+    assert token["text_step_ms"] <= token["estimated"]["step_ms"]
+    everything, assumed = text.splitlines()[-2:]
+    assert_says(everything, "all its 8 experts; estimated ... ms")
+    assert_says(assumed, "uses 5 ... published for text (assumed); estimated ... ms")
 
 
 def test_a_checkpoint_without_mode_ar_says_so(run: Any) -> None:

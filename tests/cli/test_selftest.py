@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import mlx.core as mx
@@ -16,9 +17,12 @@ from puzzle import SOLUTION, SOLVE, assert_one_line
 from mlx_diffgemma.autoregressive.generate import generate
 from mlx_diffgemma.cli.explain import kernel_warnings_said
 from mlx_diffgemma.errors import KernelWarning
-from mlx_diffgemma.kernels import selftest
+from mlx_diffgemma.kernels import dispatch, selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, Status
+from mlx_diffgemma.kernels.timing import Comparison
+from mlx_diffgemma.kernels.trial import Outcome, Verdict
+from mlx_diffgemma.kernels.verdicts import this_identity, verdicts_file, write_verdict
 from mlx_diffgemma.machine import device, memory
 
 KEYS = [
@@ -31,6 +35,7 @@ KEYS = [
     "finished",
     "failed",
     "checks",
+    "verdicts",
 ]
 CHECK_KEYS = [
     "kernel",
@@ -89,7 +94,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
 @pytest.fixture
 def metal(checks: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "has_metal", lambda: True)
-    monkeypatch.setattr(selftest, "in_turn", lambda _: [0.001, 0.002])
+    monkeypatch.setattr(selftest, "in_turn", lambda *_: Comparison([0.001] * 5, [0.002] * 5))
 
 
 @pytest.mark.usefixtures("checks")
@@ -102,6 +107,7 @@ def test_without_metal_it_says_so_and_passes(run: Any) -> None:
     left = next(line for line in done.stdout.splitlines() if "26B" in line)
     assert_says(left, "1 check ... a Mac")
     assert "checks    1 of 1 done, 1 ok\n" in done.stdout
+    assert "verdicts  kept: none\n" in done.stdout
 
 
 @pytest.mark.usefixtures("metal")
@@ -207,6 +213,40 @@ def test_checks_that_need_too_much_memory_are_left_out(
     assert_says(line, "0 checks ... 0.0 kB")
     left = next(line for line in done.stdout.splitlines() if "more memory" in line)
     assert_says(left, "1 check left out")
+
+
+@pytest.mark.usefixtures("metal")
+def test_kept_verdicts_are_shown_with_their_age(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = datetime(2026, 11, 29, tzinfo=UTC)
+    monkeypatch.setattr(dispatch, "now", lambda: today)
+    dispatch.forget()
+    file = verdicts_file()
+    assert file is not None
+    kept = [
+        Verdict(Outcome.FASTER, None, 1.0, 2.0, 0.02, today - timedelta(days=3)),
+        Verdict(Outcome.SLOWER, None, 2.0, 2.0, 0.31, today - timedelta(days=58), tries=2),
+        Verdict(Outcome.ERROR, "no library"),
+    ]
+    for number, verdict in enumerate(kept):
+        write_verdict(file, str(this_identity()), "experts", f"rows {number}", verdict)
+    (line,) = (part for part in run("selftest").stdout.splitlines() if part.startswith("verdicts"))
+    assert_says(line, "1 faster, 1 slower, 1 error; 3 to 58 days old, 1 of unknown age", "1 found")
+    shown = json.loads(run("selftest", "--json").stdout)["verdicts"]
+    assert [row["age_days"] for row in shown] == [3, 58, None]
+    assert [row["steady"] for row in shown] == [True, False, True]
+    assert shown[1] == {
+        "family": "experts",
+        "key": "rows 1",
+        "outcome": "slower",
+        "kernel_ms": 2.0,
+        "reference_ms": 2.0,
+        "found": "2026-10-02T00:00:00+00:00",
+        "age_days": 58,
+        "disagreement": 0.31,
+        "steady": False,
+        "tries": 2,
+    }
+    dispatch.forget()
 
 
 # --- the environment variable, and what is said about kernels

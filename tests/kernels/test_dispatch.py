@@ -11,7 +11,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,14 @@ from facts import assert_says, raises
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import KernelWarning, SettingsError
 from mlx_diffgemma.kernels import dispatch, timing, verdicts
-from mlx_diffgemma.kernels.trial import Outcome, Verdict, run_trial
+from mlx_diffgemma.kernels.trial import MOST_TRIES, Outcome, Verdict, run_trial
 from mlx_diffgemma.kernels.verdicts import this_identity
 from mlx_diffgemma.machine import device
 from mlx_diffgemma.machine.identity import sources_hash
 
 ROOT = Path(__file__).parents[2]
 KEY = "rows 4 width 8 float32"
+TODAY = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 
 class Clock:
@@ -70,8 +73,9 @@ class FakeTrial:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Clock]:
-    """A Metal device, a clock of our own, an empty cache and a process that knows nothing."""
+    """A Metal device, clocks of our own, an empty cache and a process that knows nothing."""
     fake = Clock()
+    monkeypatch.setattr(dispatch, "now", lambda: TODAY)
     monkeypatch.setattr(device, "has_metal", lambda: True)
     monkeypatch.setattr(dispatch, "clock", fake)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -178,6 +182,9 @@ def test_a_kernel_that_wins_runs_and_is_tried_once(clock: Clock, file: Path) -> 
         "note": None,
         "kernel_ms": 1000.0,
         "reference_ms": 2000.0,
+        "disagreement": 0.0,
+        "found": "2026-11-29T12:00:00+00:00",
+        "tries": 1,
     }
 
 
@@ -378,8 +385,8 @@ def test_running_is_true_from_the_first_kernel_on(
         b"[]",
         pytest.param(b"[" * 100_000, id="nested too deep"),
         b"{}",
-        b'{"schema": 2}',
-        b'{"schema": 2, "machines": [1]}',
+        b'{"schema": 3}',
+        b'{"schema": 3, "machines": [1]}',
     ],
 )
 def test_a_corrupt_file_is_said_once_and_replaced(clock: Clock, file: Path, content: bytes) -> None:
@@ -397,6 +404,20 @@ BAD_VERDICTS: dict[str, Any] = {
         "note": 1,
         "kernel_ms": 1.0,
         "reference_ms": 2.0,
+    },
+    "a day without a zone": {
+        "outcome": "faster",
+        "note": None,
+        "kernel_ms": 1.0,
+        "reference_ms": 2.0,
+        "found": "2026-11-29",
+    },
+    "tries that are none": {
+        "outcome": "faster",
+        "note": None,
+        "kernel_ms": 1.0,
+        "reference_ms": 2.0,
+        "tries": "many",
     },
     "a list": [],
     "nothing": None,
@@ -419,9 +440,12 @@ def test_a_bad_verdict_costs_only_itself(clock: Clock, file: Path, entry: Any) -
     assert json.loads(file.read_text())["machines"]["another"] == {"experts": entry}
 
 
-def test_a_file_of_another_schema_is_replaced_without_a_word(clock: Clock, file: Path) -> None:
+@pytest.mark.parametrize("schema", [2, 4])
+def test_a_file_of_another_schema_is_replaced_without_a_word(
+    clock: Clock, file: Path, schema: int
+) -> None:
     file.parent.mkdir(parents=True)
-    file.write_text('{"schema": 3, "else": true}')
+    file.write_text(json.dumps({"schema": schema, "machines": {"else": {}}}))
     assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
     assert list(stored(file)) == ["experts"]
 
@@ -508,6 +532,108 @@ def test_processes_that_write_at_once_leave_a_whole_file(file: Path) -> None:
     assert [writer.returncode for writer in writers] == [0, 0]
     assert len(verdicts.read_verdicts(file)["M"]) >= 1
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+# --- busy machines, and how old a verdict is
+
+
+class Uneven(FakeTrial):
+    """A trial whose kernel takes the given seconds in turn, once it has been compared."""
+
+    def __init__(self, clock: Clock, *kernel_seconds: float, **options: Any) -> None:
+        super().__init__(clock, **options)
+        self.taken = cycle(kernel_seconds)
+
+    def kernel(self) -> Sequence[mx.array]:
+        self.kernel_seconds = next(self.taken) if self.calls else 1.0
+        return super().kernel()
+
+
+def samples(*seconds: float) -> timing.Comparison:
+    return timing.Comparison(seconds, [2.0] * len(seconds))
+
+
+def test_disagreement_is_that_of_the_middle_half() -> None:
+    assert samples(1.0, 1.0, 1.0, 1.0, 1.0).disagreement == 0
+    assert samples(1.0, 1.0, 1.0, 1.0, 50.0).disagreement == 0  # a hiccup
+    assert samples(0.8, 1.0, 0.9, 1.2, 1.1).disagreement == pytest.approx(0.2)
+    drifting = [1.0, 1.5, 2.0, 4.0, 8.0]
+    both = timing.Comparison(drifting, [2 * seconds for seconds in drifting])
+    assert both.disagreement == pytest.approx(0)
+
+
+def test_an_unsteady_verdict_is_tried_again_in_the_next_process(clock: Clock, file: Path) -> None:
+    """Bug: what was found on a busy GPU was believed for ever."""
+    busy = Uneven(clock, 1.0, 1.4, 3.0, 2.5, 2.2)
+    assert not dispatch.chosen("experts", KEY, lambda: busy)
+    assert not dispatch.chosen("experts", KEY, untried)  # it counts for this process
+    assert stored(file)["experts"][KEY]["outcome"] == "slower"
+    dispatch.forget()
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    entry = stored(file)["experts"][KEY]
+    assert (entry["outcome"], entry["disagreement"], entry["tries"]) == ("faster", 0, 1)
+    dispatch.forget()
+    assert dispatch.chosen("experts", KEY, untried)
+
+
+def test_a_machine_that_is_never_calm_pays_for_three_trials(clock: Clock, file: Path) -> None:
+    """Of the three the steadiest counts from then on."""
+    tries = [(1.0, 1.2, 1.4, 1.6, 1.8), (1.0, 1.1, 1.2, 1.3, 1.4), (3.0, 4.0, 5.0, 6.0, 7.0)]
+    for number, seconds in enumerate(tries, 1):
+        dispatch.forget()
+        trial = Uneven(clock, *seconds)
+        assert dispatch.chosen("experts", KEY, lambda trial=trial: trial)  # type: ignore[misc]
+        assert stored(file)["experts"][KEY]["tries"] == number
+    assert stored(file)["experts"][KEY]["kernel_ms"] == pytest.approx(1200)
+    dispatch.forget()
+    assert dispatch.chosen("experts", KEY, untried)
+    (row,) = dispatch.used_verdicts()
+    assert (row.steady, row.tries) == (False, MOST_TRIES)
+
+
+def test_a_wrong_result_stands_above_an_unsteady_win(clock: Clock, file: Path) -> None:
+    assert dispatch.chosen("experts", KEY, lambda: Uneven(clock, 1.0, 1.2, 1.4, 1.6, 1.8))
+    dispatch.forget()
+    assert len(said(refused("experts", KEY, FakeTrial(clock, difference="sum")))) == 1
+    assert stored(file)["experts"][KEY]["outcome"] == "wrong"
+
+
+def test_a_lack_of_memory_leaves_an_unsteady_verdict_where_it_is(clock: Clock, file: Path) -> None:
+    assert dispatch.chosen("experts", KEY, lambda: Uneven(clock, 1.0, 1.2, 1.4, 1.6, 1.8))
+    before = stored(file)
+    dispatch.forget()
+    error = RuntimeError("[metal::malloc] Attempting to allocate 5 bytes")
+    assert len(said(refused("experts", KEY, FakeTrial(clock, error=error)))) == 1
+    assert stored(file) == before
+
+
+def test_a_verdict_says_how_old_it_is(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    dispatch.forget()
+    assert dispatch.used_verdicts() == []
+    monkeypatch.setattr(dispatch, "now", lambda: TODAY + timedelta(days=9, hours=12))
+    assert dispatch.chosen("experts", KEY, untried)
+    (row,) = dispatch.used_verdicts()
+    assert (row.family, row.key, row.outcome) == ("experts", KEY, "faster")
+    assert (row.found, row.age_days) == ("2026-11-29T12:00:00+00:00", 9.5)
+    assert dispatch.stored_verdicts() == [row]
+    monkeypatch.setattr(dispatch, "now", lambda: TODAY - timedelta(days=9))
+    assert [row.age_days for row in dispatch.used_verdicts()] == [0]  # a clock that was set back
+
+
+def test_a_verdict_with_fields_of_another_version_counts(clock: Clock, file: Path) -> None:
+    """With more than are known, and without those that say when it was found."""
+    assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock))
+    content = json.loads(file.read_text())
+    entry = content["machines"][str(this_identity())]["experts"][KEY]
+    for name in ("found", "disagreement", "tries"):
+        del entry[name]
+    entry["colour"] = "red"
+    file.write_text(json.dumps(content))
+    dispatch.forget()
+    assert dispatch.chosen("experts", KEY, untried)
+    (row,) = dispatch.used_verdicts()
+    assert (row.found, row.age_days, row.steady) == (None, None, True)
 
 
 # --- the machine

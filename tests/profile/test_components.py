@@ -120,7 +120,11 @@ def test_counts_of_a_step(deep: Session) -> None:
     assert {name: calls[name] for name in (ATTENTION, EXPERTS, DENSE_MLP, ROUTER)} == dict.fromkeys(
         (ATTENTION, EXPERTS, DENSE_MLP, ROUTER), layers
     )
-    assert (calls[NORMS], calls[SAMPLER], calls[HEAD]) == (1, 1, 1)
+    assert (calls[NORMS], calls[SAMPLER], calls[HEAD]) == (1, 2, 1)  # submitted, and read
+    text = deep.model.config.text
+    assert step.expert_rows.shape == (layers, text.num_experts)
+    rows = deep.model.config.canvas_length * text.top_k_experts
+    assert step.expert_rows.sum(axis=1).tolist() == [rows] * layers
     assert calls[SELF_CONDITIONING] == 2  # the MLP on what came before, and the mix for what comes
     assert set(step.seconds) == set(COMPONENTS)
 

@@ -2,15 +2,22 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
 from facts import assert_says
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.cli.profile.text import lines
 from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.diffusion import denoise
 from mlx_diffgemma.diffusion import pipeline as loop
+from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile import race
@@ -136,6 +143,8 @@ def test_figures_follow_from_the_samples(fixed: Measurement) -> None:
     assert profile["commit_ms"] > 0
     assert profile["peak_memory_bytes"] > 1_000_000
     assert profile["dense_rows_per_step"] == 8  # float32 gathers nothing
+    assert (profile["gathered_rows_per_step"], profile["second_tier_rows_per_step"]) == (0, 0)
+    assert (profile["tokens_per_forward"], profile["effective_steps"]) == (40 / 20, 4)
 
 
 def test_components_sum_to_the_step(fixed: Measurement) -> None:
@@ -149,6 +158,20 @@ def test_components_sum_to_the_step(fixed: Measurement) -> None:
         assert min(part["ms"], part["gflop"], part["bytes"]) > 0
     gflop = sum(part["gflop"] for part in profile["components"].values())
     assert gflop == pytest.approx(profile["work"]["gflop"])
+
+
+def test_experts_are_counted_with_the_parts(fixed: Measurement, puzzles: Measurement) -> None:
+    profile, text = to_json(fixed), fixed.session.model.config.text
+    found = profile["routing"]
+    assert (found["experts"], found["used"]) == (text.num_experts, text.top_k_experts)
+    assert len(found["touched_by_step"]) == 4
+    assert found["touched"]["least"] >= text.top_k_experts
+    assert sum(row["experts"] for row in found["rows_per_expert"]) == pytest.approx(
+        text.num_experts
+    )
+    assert found["expert_bytes"] < profile["components"]["experts"]["bytes"] * 1.0001
+    assert profile["work"]["text_bytes"] < profile["work"]["bytes"]
+    assert to_json(puzzles)["routing"] is None
 
 
 def test_a_single_step_conditions_on_nothing(shallow: Session) -> None:
@@ -177,6 +200,85 @@ def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.Mo
     canvas = meter.answer(question, commit_last=True).canvases[0]
     assert min(canvas.step_seconds) > asleep
     assert min(part.seconds["sampler"] for part in canvas.parts) > asleep
+
+
+class Ahead:
+    """A loop on a clock of its own, whose steps take 10 s of a device that works by itself.
+
+    It begins a step before it hands out the frame of the one before. The loop that fences repeat
+    waits: each of its steps takes 40 s when it is asked for.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.free = 100.0, 0.0
+        monkeypatch.setattr(loop, "submit", lambda: self.passes(40.0))
+        monkeypatch.setattr(denoise, "denoise", self.denoise)
+        monkeypatch.setattr(mx, "synchronize", self.wait)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    def wait(self) -> None:
+        self.now = max(self.now, self.free)
+
+    def begin(self) -> None:
+        self.free = max(self.now, self.free) + 10.0
+
+    def denoise(
+        self, model: Any, tokens: Any, settings: Any, prefix: Any = None
+    ) -> Iterator[Frame]:
+        ahead, lent, row = loop.runs_ahead(), 0.0, np.zeros(8, np.int32)
+        assert ahead == (prefix is not None)
+        for canvas in range(2):
+            self.passes(5.0)  # the encoder
+            if ahead:
+                self.begin()
+            for step in range(3):
+                self.wait() if ahead else loop.submit()  # type: ignore[call-arg]
+                if ahead and step < 2:
+                    self.begin()
+                before, encoded = self.now, 0.0 if step else 5.0
+                frame = Frame(canvas, step, row, row.astype(np.float32), row > 0)
+                yield replace(frame, caller_seconds=lent, encode_seconds=encoded)
+                lent = self.now - before if ahead and step < 2 else 0.0
+            yield replace(frame, committed=True, finish_reason="length")
+
+
+@pytest.mark.parametrize("caller_seconds", [0.0, 2.0, 14.0])
+def test_steps_that_run_while_the_caller_looks(
+    shallow: Session, monkeypatch: pytest.MonkeyPatch, caller_seconds: float
+) -> None:
+    """From frame to frame: what the caller takes is hidden until it takes longer than a step."""
+    question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    monkeypatch.setattr(loop, "runs_ahead", lambda: True)
+    clock = Ahead(monkeypatch)
+    meter = Meter(shallow.model, lambda: clock.passes(caller_seconds), clock)
+    record = meter.answer(question, commit_last=False)
+    for canvas in record.canvases:
+        assert canvas.step_seconds == [10.0, *[max(10.0, caller_seconds)] * 2]
+        assert canvas.caller_seconds == [0.0, caller_seconds, caller_seconds]
+    assert record.seconds == clock.now - 100
+
+
+def test_a_repetition_takes_no_time_of_the_steps_that_run_ahead(
+    shallow: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = first_questions(shallow, Workload(steps=3, context=150))[0]
+    monkeypatch.setattr(loop, "runs_ahead", lambda: True)
+    clock = Ahead(monkeypatch)
+    meter = Meter(shallow.model, lambda: None, clock, Fences(clock))
+    record = meter.answer(question, commit_last=False)
+    for canvas in record.canvases:
+        assert canvas.step_seconds == [10.0] * 3
+        assert canvas.caller_seconds == [0.0] * 3
+        assert [part.seconds["sampler"] for part in canvas.parts] == [40.0] * 3
+    assert record.seconds == 2 * (5 + 30)
+    steps = [span for span in record.spans if span.name == "step"]
+    for earlier, later in pairwise(steps):
+        assert earlier.began + earlier.seconds <= later.began
 
 
 # --- mode ar
@@ -248,12 +350,16 @@ def test_a_known_chip_has_bounds(fixed: Measurement) -> None:
     assert (bound["name"], bound["tflops"]) == ("M4 Pro", pytest.approx(7.36))
     assert bound["compute_ms"] == pytest.approx(profile["work"]["gflop"] / 7.36)
     assert bound["memory_ms"] == pytest.approx(profile["work"]["bytes"] / 273e6)
+    assert bound["text_memory_ms"] == pytest.approx(profile["work"]["text_bytes"] / 273e6)
     least = max(bound["compute_ms"], bound["memory_ms"])
     assert bound["share"] == pytest.approx(least / profile["step_ms"]["p50"])
     assert 0 < bound["prefill_share"] < 1
     assert 0 < bound["commit_share"] < 1
     assert 0 < profile["components"]["experts"]["bound_share"] < 1
     assert profile["components"]["host"]["bound_share"] is None
+    (line,) = (line for line in lines(profile) if "(assumed)" in line)
+    said = f"all {profile['work']['experts']} experts ... {bound['text_memory_ms']:.4g} ms with"
+    assert_says(line, said, profile["work"]["text_experts"], "published for text")
     on_cpu = replace(fixed.machine, chip="Apple M4 Pro", device="cpu")
     assert to_json(replace(fixed, machine=on_cpu))["bound"] is None
 
@@ -377,3 +483,12 @@ def test_the_schema_finds_what_is_wrong(fixed: Measurement) -> None:
     ):
         assert_says(problem, facts)
     assert list(problems([])) == ["the file is [], expected an object"]
+
+
+def test_a_file_from_before_keys_of_canvases_were_added(fixed: Measurement) -> None:
+    profile = to_json(fixed)
+    for name in ("caller_ms", "second_tier_rows"):
+        del profile["answers"][1]["canvases"][0][name]
+    assert list(problems(profile)) == []
+    del profile["answers"][1]["canvases"][0]["dense_rows"]
+    assert list(problems(profile)) == ["answers[1].canvases[0].dense_rows is missing"]

@@ -147,6 +147,21 @@ def _token(facts: Facts) -> Iterator[str]:
     for source, found in (("estimated", token.estimated), ("measured", times)):
         if found:
             yield f"  {source:<12}{found.token_ms:>9.3g} ms  a step {found.step_ms:.3g} ms"
+    yield from _step(facts, token)
+
+
+def _step(facts: Facts, token: TokenCost) -> Iterator[str]:
+    """Bytes and time of a denoising step with all experts, and with those that a text uses."""
+    experts = facts.config.text.num_experts
+    yield f"a denoising step reads, behind {counted(token.prefix, 'position')}"
+    used = f"if it uses {token.text_experts} of them, the share published for text"
+    all_ms = token.estimated and token.estimated.step_ms
+    for size, ms, said in (
+        (token.step_bytes, all_ms, f"if a layer uses all its {experts} experts"),
+        (token.text_step_bytes, token.text_step_ms, f"{used} (assumed)"),
+    ):
+        estimate = "" if ms is None else f"; estimated {ms:.3g} ms"
+        yield f"  {sized(size):>24}  {said}{estimate}"
 
 
 def _recipes(facts: Facts) -> Iterator[str]:

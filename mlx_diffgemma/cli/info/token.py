@@ -8,8 +8,16 @@ from ...checkpoint.config import ModelConfig
 from ...machine.chips import Chip
 from ...machine.choices import ModeTimes
 from ...machine.dtypes import FLOAT_BYTES
-from ...model.roofline import bound, estimated_times, token_launches
-from ...model.work import HEAD, Work, stored_bits, token_work, total
+from ...model.roofline import bound, estimated_ms, estimated_times, token_launches
+from ...model.work import (
+    HEAD,
+    Work,
+    experts_in_text,
+    step_work,
+    stored_bits,
+    token_work,
+    total,
+)
 
 PREFIX = 1024  # positions behind which a token is counted, where the model holds them
 INVENTORY = {HEAD: "embedding"}  # parts that the table of parts has under another name
@@ -21,6 +29,8 @@ class TokenCost:
 
     launches: of kernels, counted by layers; tokens_per_second: at the full rate of the chip's
     memory, and estimated the times that both modes should take: arithmetic, None without a chip.
+    step_bytes: what a denoising step reads, where every layer uses all of its experts; text_...:
+    where it uses `text_experts`, an assumption.
     """
 
     prefix: int
@@ -31,6 +41,10 @@ class TokenCost:
     chip: str | None
     tokens_per_second: float | None
     estimated: ModeTimes | None
+    step_bytes: int
+    text_experts: int
+    text_step_bytes: int
+    text_step_ms: float | None
 
 
 def token_cost(
@@ -53,6 +67,10 @@ def token_cost(
     prefix = min(PREFIX, config.text.max_position_embeddings - 1)
     parts = token_work(config, prefix, bits, item_bytes=item_bytes)
     work = total(parts)
+    steps = [
+        total(step_work(config, prefix, bits, item_bytes=item_bytes, in_text=in_text))
+        for in_text in (False, True)
+    ]
     return TokenCost(
         prefix,
         round(work.weight_bytes),
@@ -62,6 +80,10 @@ def token_cost(
         chip.name if chip else None,
         1e3 / bound(work, chip).ms if chip else None,
         estimated_times(config, bits, chip, prefix, item_bytes=item_bytes) if chip else None,
+        round(steps[0].bytes),
+        experts_in_text(config.text.num_experts, config.text.top_k_experts),
+        round(steps[1].bytes),
+        estimated_ms(steps[1], chip) if chip else None,
     )
 
 

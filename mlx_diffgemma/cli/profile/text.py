@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import counted
+from ...kernels.soft_gather.tiers import FIRST, KEPT, SECOND
 from ...model.memory import sized
 from ...profile.comparison import Row, is_complete
+from ..verdicts import summary
 from . import modes
 
 Values = Mapping[str, Any]
@@ -20,6 +22,9 @@ def lines(profile: Values) -> Iterator[str]:
     if profile["components"]:
         yield ""
         yield from _components(profile)
+    if profile["routing"]:
+        yield ""
+        yield from routing_lines(profile["routing"], profile["work"])
     if profile["sustained"]:
         yield ""
         yield from _sustained(profile["sustained"], profile["answers"])
@@ -89,6 +94,12 @@ def _times(profile: Values) -> Iterator[tuple[str, str]]:
         limits = f"arithmetic {bound['compute_ms']:.4g} ms, memory {bound['memory_ms']:.4g} ms"
         estimate = ", estimated" if bound["estimated"] else ""
         yield "bound of a step", f"{limits} ({bound['name']}{estimate})"
+        work = profile["work"]
+        yield (
+            "",
+            f"with all {work['experts']} experts of a layer; memory {bound['text_memory_ms']:.4g} "
+            f"ms with {work['text_experts']}, the share published for text (assumed)",
+        )
     else:
         yield "bound of a step", "none: this chip is not in the table"
 
@@ -99,10 +110,31 @@ def _rates(profile: Values) -> Iterator[tuple[str, str]]:
     yield "steps a canvas", f"{histogram(steps)}{cap}"
     asked = ", for the steps asked for" if profile["workload"]["kind"] == "fixed" else ""
     yield "tokens a step", f"{profile['tokens_per_step']:.2f}, to the stop id{asked}"
+    forward, effective = profile["tokens_per_forward"], profile["effective_steps"]
+    yield "tokens a forward", f"{forward:.2f} = tokens / (steps + canvases - 1){asked}"
+    yield "effective steps", f"{effective:.2f} a canvas, weighted by its tokens{asked}"
     without = profile["tokens_per_second_without_prefill"]
     yield "tokens/s", f"{profile['tokens_per_second']:.4g} ({without:.4g} without prefill)"
     yield "positions/s", f"{profile['positions_per_second']:.4g}, whole canvases: not tokens"
     yield "peak memory", sized(profile["peak_memory_bytes"])
+    yield from inside(profile)
+
+
+def inside(profile: Values) -> Iterator[tuple[str, str]]:
+    """A step's soft embeddings by what they are made of, the caller's time, and the verdicts."""
+    first, second, dense = (
+        profile[f"{tier}_rows_per_step"] for tier in ("gathered", "second_tier", "dense")
+    )
+    yield (
+        "soft embeddings",
+        f"{first:.4g} rows a step from {KEPT[FIRST]} tokens, {second:.4g} from {KEPT[SECOND]:,}, "
+        f"{dense:.4g} by the whole product",
+    )
+    if profile["caller_ms_per_step"]:
+        hidden = f"{profile['caller_ms_per_step']:.3g} ms a step"
+        yield "caller's time", f"{hidden} with the frame before, while the step already ran"
+    if profile["verdicts"]:
+        yield "kernel verdicts", summary(profile["verdicts"])
 
 
 def histogram(steps: list[int]) -> str:
@@ -143,6 +175,30 @@ def waiting(fences: Values) -> str:
         f"waiting {times} a step took {fences['overhead_ms']:.3g} ms "
         f"({fences['overhead_share']:.1%} of it), taken off above"
     )
+
+
+def routing_lines(routing: Values, work: Values) -> Iterator[str]:
+    """The router's choices: experts that are used, their rows, tiles and bytes."""
+    touched, by_step = routing["touched"], routing["touched_by_step"]
+    yield (
+        f"experts of a layer used in a step: {touched['mean']:.4g} of {routing['experts']} "
+        f"({touched['least']} to {touched['most']}; {by_step[0]:.4g} in a canvas's first step, "
+        f"{by_step[-1]:.4g} in the last; {work['text_experts']} is the share published for text)"
+    )
+    rows = (f"{row['experts']:.3g} x {_span(row)}" for row in routing["rows_per_expert"])
+    yield f"  experts by rows       {', '.join(rows)}"
+    yield (
+        f"  tiles of {routing['tile_rows']} rows      {routing['tiles']:.4g} a layer; "
+        f"{routing['tile_waste']:.0%} of their rows are empty, {routing['granule_waste']:.0%} in "
+        f"steps of {routing['granule_rows']}"
+    )
+    yield f"  their weights         {sized(round(routing['expert_bytes']))} a step, read once"
+
+
+def _span(row: Values) -> str:
+    if row["most"] is None:
+        return f"{row['least']}+"
+    return f"{row['least']}" if row["least"] == row["most"] else f"{row['least']}-{row['most']}"
 
 
 def _sustained(sustained: Values, answers: Sequence[Values]) -> Iterator[str]:

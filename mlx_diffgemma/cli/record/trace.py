@@ -173,6 +173,8 @@ def _step(frame: Frame) -> dict[str, Any]:
         "tokens": frame.tokens.tolist(),
         "entropies": frame.entropies.tolist(),
         "seconds": frame.seconds,
+        "caller_seconds": frame.caller_seconds,
+        "second_tier_rows": frame.second_tier_rows,
         "dense_rows": frame.dense_rows,
         "encode_seconds": frame.encode_seconds,
     }

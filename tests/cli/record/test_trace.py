@@ -12,7 +12,8 @@ from puzzle import SOLVE, assert_one_line
 
 STEP = [
     *("type", "canvas", "step", "temperature", "mean_entropy", "accepted", "tokens"),
-    *("entropies", "seconds", "dense_rows", "encode_seconds", "pieces", "roles"),
+    *("entropies", "seconds", "caller_seconds", "second_tier_rows", "dense_rows"),
+    *("encode_seconds", "pieces", "roles"),
 ]
 
 
