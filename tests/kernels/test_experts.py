@@ -18,6 +18,7 @@ from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import Check, as_float64, row_error, worst
 from mlx_diffgemma.kernels.experts import launch as experts_launch
 from mlx_diffgemma.kernels.experts.cases import (
+    EPS,
     CombineCase,
     DownCase,
     GateUpCase,
@@ -28,6 +29,7 @@ from mlx_diffgemma.kernels.experts.cases import (
 )
 from mlx_diffgemma.kernels.experts.checks import LIMITS, NORMED_LIMITS, checks
 from mlx_diffgemma.kernels.experts.plan import Plan
+from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import experts as reference
 
 SMALL = [check for check in checks(reference) if check.size == "small"]
@@ -156,6 +158,19 @@ def test_all_rows_on_one_expert(top_k: int) -> None:
     for case in (GateUpCase(sizes, reference), DownCase(sizes, reference)):
         case.plan = plan
         assert_right(case, mx.float32)
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=dtype_name)
+def test_the_norm_rounds_where_mlx_does(dtype: mx.Dtype) -> None:
+    """One expert a row with a weight of 1 makes an exact sum.
+
+    Without the rounding before the norm's weight a quarter of the values differ.
+    """
+    case = CombineCase(Sizes(L=16, E=4, K=1, H=704, I=0, dtype=dtype), reference)
+    case.weights = mx.ones((16, 1))
+    (got,) = in_all_schedules(case.kernel)
+    want = as_float64(mx.fast.rms_norm(case.outputs[case.places[:, 0]], case.norm, EPS))
+    assert np.mean(got != want) < 1e-3
 
 
 # --- wrappers refuse before a launch -------------------------------------------------------------
