@@ -22,6 +22,10 @@ Three ways to look at a kernel see different mistakes:
 - `run_sanitized`: every access outside a buffer or an array (address), every data race (thread).
 - the text alone: `address_space_errors` and `subset_errors`.
 
+A launch records what it did: barriers, matrix products, and with `simulated(count_loads=True)` how
+often it read device memory. Counted are the loads that the text has, in a build that merges none: a
+vector is one, a compiler may need fewer. Atomic reads, and a kernel's own structs, are not counted.
+
 A right result here is no proof for a Mac: Apple's compiler, registers, speed, transcendental
 functions to the last bit and the order of sums in matrix products are not simulated. Nor is which
 memory a barrier orders: any mem_flags but mem_none order all of it. A kernel that waits for another

@@ -19,13 +19,14 @@ UNSIGNED = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}
 class Buffer:
     """A buffer: its name among the kernel's parameters, its bytes, whether the kernel writes it.
 
-    copied_bytes: what MLX would copy to make it, in bytes.
+    copied_bytes: what MLX would copy to make it, in bytes. in_device: not in constant memory.
     """
 
     name: str
     values: NDArray[Any]
     written: bool = False
     copied_bytes: int = 0
+    in_device: bool = True
 
 
 def input_buffers(name: str, array: mx.array, *, contiguous: bool) -> list[Buffer]:

@@ -39,6 +39,15 @@ NUMERICS = [
     "-fno-strict-aliasing",
     "-ftrivial-auto-var-init=pattern",
 ]
+# A build that counts loads: those that the text contains, none merged, dropped or made wider. The
+# last two are for zig, which without optimisation adds checks that want a library.
+COUNTING = [
+    "-O0",
+    "-DMETAL_SIM_COUNT",
+    "-fsanitize-coverage=func,trace-loads",
+    "-fno-sanitize=undefined",
+    "-fno-stack-protector",
+]
 # Of clang's warnings, those that mean an error on a GPU too.
 WARNINGS = ["-Wno-everything"] + [
     f"-Werror={warning}"
@@ -111,10 +120,10 @@ def mlx_headers() -> Path:
     return Path(str(mx.__file__)).parent / "include"
 
 
-def kernel_library(text: str, sanitizer: Sanitizer | None) -> Path:
+def kernel_library(text: str, sanitizer: Sanitizer | None, *, count_loads: bool = False) -> Path:
     """The shared library of one kernel's C++ text; SimError where it does not compile."""
     flags = ["-std=c++14", *WARNINGS, *_includes(), *_sanitizer_flags(sanitizer)]
-    return _library(text, flags)
+    return _library(text, [*flags, *(COUNTING if count_loads else [])])
 
 
 def runtime_library(sanitizer: Sanitizer | None) -> Path:
@@ -160,9 +169,14 @@ def _library(text: str, flags: list[str]) -> Path:
             said = compile_text(text, [*flags, *_processor(), "-c", "-o", str(compiled)])
             if not compiled.exists():
                 raise SimError(f"does not compile:\n{said}")
-            _link(compiled, linked, [flag for flag in flags if "san" in flag])
+            _link(compiled, linked, _linked_sanitizer(flags))
             linked.replace(library)
     return library
+
+
+def _linked_sanitizer(flags: list[str]) -> list[str]:
+    """The flags that link a sanitizer's runtime; coverage needs none, its functions are ours."""
+    return [flag for flag in flags if "san" in flag and flag not in COUNTING]
 
 
 def _processor() -> list[str]:

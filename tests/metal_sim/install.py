@@ -25,17 +25,20 @@ def simulated(
     sanitizer: Sanitizer | None = None,
     mutate: Mutation | None = None,
     stack_bytes: int = STACK_BYTES,
+    count_loads: bool = False,
 ) -> Iterator[Simulation]:
     """Inside, custom Metal kernels are simulated: each runs at once when it is called.
 
     order, seed: the order in which threads run. sanitizer: only in a process that `run_sanitized`
     started, where it is the default. mutate: changes the generated text before it is compiled.
-    stack_bytes: the private memory of a thread. The package's own kernels are built anew inside,
-    and again after; `device.has_metal` answers True. Nothing may be called inside mx.compile.
+    stack_bytes: the private memory of a thread. count_loads: compiles kernels as they are written,
+    slow, so that launches say how often they read device memory. The package's own kernels are
+    built anew inside, and again after; `device.has_metal` answers True. Nothing may be called
+    inside mx.compile.
     """
     if sanitizer not in (None, inherited()):
         raise SimError(f"the {sanitizer} sanitizer is not in this process: use run_sanitized")
-    simulation = Simulation(Schedule(order, seed, stack_bytes), inherited(), mutate)
+    simulation = Simulation(Schedule(order, seed, stack_bytes, count_loads), inherited(), mutate)
     replacement = simulated_metal_kernel(mx.fast.metal_kernel, simulation)
     launch.built.cache_clear()
     try:

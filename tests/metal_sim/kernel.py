@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -25,7 +25,10 @@ class Launch:
     input_bytes, output_bytes: of the arrays; copied_bytes: of the inputs that MLX would copy
     because they are not contiguous. threadgroup_bytes: the memory of one threadgroup. barriers
     counts threadgroup_barrier, once a threadgroup; collectives counts simdgroup operations and
-    simdgroup_barrier, once a simdgroup. text: the Metal text that MLX generated, mutated or not.
+    simdgroup_barrier, once a simdgroup; matrix_products, simdgroup_multiply and its like alone, and
+    simdgroup_products those of the simdgroup with most. device_loads: loads from device memory by
+    all threads, and lane_loads by the one with most, None where they were not counted. text: the
+    Metal text that MLX generated, mutated or not.
     """
 
     name: str
@@ -35,6 +38,10 @@ class Launch:
     threadgroups: int
     barriers: int
     collectives: int
+    matrix_products: int
+    simdgroup_products: int
+    device_loads: int | None
+    lane_loads: int | None
     threadgroup_bytes: int
     input_bytes: int
     output_bytes: int
@@ -122,6 +129,7 @@ class SimulatedKernel:
         buffers = {buffer.name: buffer for buffer in [*given, *made]}
         dispatch = self._run(text, buffers, grid, threadgroup)
         inputs = [buffer for buffer in given if buffer.name in self.input_names]
+        counted = self.simulation.schedule.count_loads
         self.simulation.launches.append(
             Launch(
                 name=self.name,
@@ -131,6 +139,10 @@ class SimulatedKernel:
                 threadgroups=dispatch.threadgroups,
                 barriers=dispatch.barriers,
                 collectives=dispatch.collectives,
+                matrix_products=dispatch.matrix_products,
+                simdgroup_products=dispatch.simdgroup_products,
+                device_loads=dispatch.device_loads if counted else None,
+                lane_loads=dispatch.lane_loads if counted else None,
                 threadgroup_bytes=dispatch.shared_bytes,
                 input_bytes=sum(buffer.values.nbytes for buffer in inputs),
                 output_bytes=sum(buffer.values.nbytes for buffer in made),
@@ -145,7 +157,10 @@ class SimulatedKernel:
         """Lowers, compiles and runs the text; a SimError says which kernel's."""
         schedule, sanitizer = self.simulation.schedule, self.simulation.sanitizer
         try:
-            wanted = [buffers[name] for name in kernel_of(without_comments(text)).buffers]
+            wanted = [
+                replace(buffers[parameter.name], in_device=parameter.in_device)
+                for parameter in kernel_of(without_comments(text)).buffers
+            ]
             code = lowered(text, self.name)
             return run(code, wanted, grid, threadgroup, schedule, sanitizer)
         except SimError as error:

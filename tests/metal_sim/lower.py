@@ -7,6 +7,7 @@ share, and the line that instantiates the template. Lines keep their numbers.
 import re
 from dataclasses import dataclass
 from itertools import count
+from operator import itemgetter
 
 from .errors import SimError
 
@@ -37,6 +38,11 @@ class Parameter:
     buffer: int | None
 
     @property
+    def in_device(self) -> bool:
+        """Whether it is a buffer in device memory; MLX makes short inputs `constant`."""
+        return bool(re.search(r"\bdevice\b", self.type))
+
+    @property
     def argument(self) -> str:
         """The C++ expression for its value."""
         if self.buffer is None:
@@ -56,10 +62,10 @@ class Kernel:
     parameters: tuple[Parameter, ...]
 
     @property
-    def buffers(self) -> list[str]:
-        """The names of its buffers, in order."""
-        found = [(p.buffer, p.name) for p in self.parameters if p.buffer is not None]
-        return [name for _, name in sorted(found)]
+    def buffers(self) -> list[Parameter]:
+        """Its buffers, in order."""
+        found = [(p.buffer, p) for p in self.parameters if p.buffer is not None]
+        return [parameter for _, parameter in sorted(found, key=itemgetter(0))]
 
 
 def without_comments(text: str) -> str:

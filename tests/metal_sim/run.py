@@ -26,6 +26,12 @@ ONE_AT_A_TIME = Lock()  # the scheduler's state is global
 NEAR = 2 << 14  # bytes: so far a buffer's guards reach
 
 
+class Region(ctypes.Structure):
+    """`struct Region` of runtime/thread.h."""
+
+    _fields_ = [("begin", ctypes.c_uint64), ("end", ctypes.c_uint64)]
+
+
 class Dispatch(ctypes.Structure):
     """`struct Dispatch` of runtime/thread.h."""
 
@@ -36,10 +42,16 @@ class Dispatch(ctypes.Structure):
         ("seed", ctypes.c_uint32),
         ("stack_bytes", ctypes.c_uint64),
         ("reports", ctypes.c_char_p),
+        ("device", ctypes.POINTER(Region)),
+        ("device_buffers", ctypes.c_uint64),
         ("threadgroups", ctypes.c_uint64),
         ("threads", ctypes.c_uint64),
         ("barriers", ctypes.c_uint64),
         ("collectives", ctypes.c_uint64),
+        ("matrix_products", ctypes.c_uint64),
+        ("simdgroup_products", ctypes.c_uint64),
+        ("device_loads", ctypes.c_uint64),
+        ("lane_loads", ctypes.c_uint64),
         ("shared_bytes", ctypes.c_uint64),
         ("fault", ctypes.c_uint64),
         ("error", ctypes.c_char * 512),
@@ -48,11 +60,12 @@ class Dispatch(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The order in which threads run."""
+    """How threads run: in which order, with how much private memory, with their loads counted."""
 
     order: Order = "forward"
     seed: int = 0
     stack_bytes: int = STACK_BYTES
+    count_loads: bool = False
 
 
 @cache
@@ -85,7 +98,8 @@ def run(
 ) -> Dispatch:
     """Compiles and runs a lowered kernel; buffers that are written are written in place."""
     check_sizes(grid, threadgroup)
-    kernel = loaded(kernel_library(text, sanitizer), sanitizer)
+    compiled = kernel_library(text, sanitizer, count_loads=schedule.count_loads)
+    kernel = loaded(compiled, sanitizer)
     library = scheduler(sanitizer)
     reports = report_file()
     dispatch = Dispatch(
@@ -98,6 +112,8 @@ def run(
     )
     written = len(reported(reports))
     with ONE_AT_A_TIME, in_memory(library, buffers) as addresses:
+        counted = regions(addresses, buffers)
+        dispatch.device, dispatch.device_buffers = counted, len(counted)
         failed = library.metal_sim_dispatch(
             ctypes.byref(dispatch),
             ctypes.cast(kernel.metal_sim_kernel, ctypes.c_void_p),
@@ -127,6 +143,16 @@ def in_memory(library: Any, buffers: Sequence[Buffer]) -> Iterator[list[int]]:
     finally:
         for address, size in zip(addresses, sizes, strict=True):
             library.metal_sim_free(address, size)
+
+
+def regions(addresses: Sequence[int], buffers: Sequence[Buffer]) -> "ctypes.Array[Region]":
+    """Where the buffers in device memory lie."""
+    found = [
+        Region(address, address + buffer.values.nbytes)
+        for address, buffer in zip(addresses, buffers, strict=True)
+        if buffer.in_device
+    ]
+    return (Region * len(found))(*found)
 
 
 def check_sizes(grid: Size, threadgroup: Size) -> None:

@@ -46,15 +46,21 @@ using Combine = void (*)(void** io, uint32_t present);
 
 struct Runtime {
   Thread* thread;  // the one that runs
+  void (*loaded)(const void* from);  // called before every load of a build that counts them
   void (*meet)(Meeting kind, Combine combine, void* io, int mem_flags, Site site);
   void* (*shared)(int index, size_t bytes);  // the threadgroup's copy of variable `index`
 };
 
 using Body = void (*)(void** buffers);
 
+// Addresses of a buffer in device memory.
+struct Region {
+  uint64_t begin, end;
+};
+
 enum class Order : uint32_t { kForward, kReverse, kRandom };
 
-// One dispatch. Filled by the caller up to `stack_bytes`, by the scheduler from there.
+// One dispatch. Filled by the caller up to `device_buffers`, by the scheduler from there.
 struct Dispatch {
   uint32_t grid[3];  // threads
   uint32_t threadgroup[3];  // threads
@@ -62,10 +68,16 @@ struct Dispatch {
   uint32_t seed;
   uint64_t stack_bytes;  // private memory of a thread
   const char* reports;  // the file that a sanitizer writes to, or null
+  const Region* device;  // the buffers whose loads are counted
+  uint64_t device_buffers;
   uint64_t threadgroups;
   uint64_t threads;
   uint64_t barriers;  // threadgroup_barrier, one a threadgroup
   uint64_t collectives;  // simdgroup operations and barriers, one a simdgroup
+  uint64_t matrix_products;  // of the collectives, those that multiply matrices
+  uint64_t simdgroup_products;  // the most of these of one simdgroup
+  uint64_t device_loads;  // of all threads, in a build that counts them
+  uint64_t lane_loads;  // the most of one thread
   uint64_t shared_bytes;  // most threadgroup memory of a threadgroup
   uint64_t fault;  // the address of a forbidden access
   char error[512];

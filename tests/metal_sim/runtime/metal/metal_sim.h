@@ -12,6 +12,7 @@
 #include "atomics.h"
 #include "attributes.h"
 #include "functions.h"
+#include "loads.h"
 #include "matrix.h"
 #include "simdgroup.h"
 #include "types.h"

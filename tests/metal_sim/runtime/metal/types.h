@@ -35,6 +35,13 @@ struct bfloat {
   uint16_t bits;
 
   bfloat() = default;
+#ifdef METAL_SIM_COUNT
+  constexpr bfloat(const bfloat& other) : bits(other.bits) {}
+  bfloat& operator=(const bfloat& other) {
+    bits = other.bits;
+    return *this;
+  }
+#endif
   template <class T, class = std::enable_if_t<std::is_arithmetic<T>::value ||
                                               std::is_same<T, half>::value>>
   explicit constexpr bfloat(T value)
@@ -181,7 +188,20 @@ using vec = T __attribute__((ext_vector_type(N)));
 template <class T, int N>
 struct vec;
 
+// A build that counts loads sees a copy of a whole object only where it is written as a load.
+#ifdef METAL_SIM_COUNT
+#define SIM_COPIES(N)                                                                        \
+  typedef T Whole __attribute__((ext_vector_type(N)));                                       \
+  vec(const vec& other) { *this = other; }                                                   \
+  vec& operator=(const vec& other) {                                                         \
+    *reinterpret_cast<Whole*>(&x) = *reinterpret_cast<const Whole*>(&other.x);               \
+    return *this;                                                                            \
+  }
+#else
+#define SIM_COPIES(N)
+#endif
 #define SIM_VECTOR(N)                              \
+  SIM_COPIES(N)                                    \
   vec() = default;                                 \
   T& operator[](int i) { return (&x)[i]; }         \
   const T& operator[](int i) const { return (&x)[i]; } \
@@ -212,6 +232,7 @@ struct alignas(4 * sizeof(T)) vec<T, 4> {
   vec(T a, T b, T c, T d) : x(a), y(b), z(c), w(d) {}
 };
 #undef SIM_VECTOR
+#undef SIM_COPIES
 
 #define SIM_ARITHMETIC(op)                                                    \
   template <class T, int N>                                                   \

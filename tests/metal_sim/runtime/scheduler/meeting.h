@@ -1,13 +1,14 @@
 // How threads meet: the lanes of a simdgroup at its operations, a threadgroup at its barriers. The
 // last to come lets the others go on, so that a meeting costs one switch of fibers a thread.
 #pragma once
+#include "counts.h"
 #include "threadgroup_memory.h"
 
 namespace metal_sim {
 namespace {
 
 void meet(Meeting, Combine, void*, int, Site);
-Runtime runtime = {nullptr, meet, shared};
+Runtime runtime = {nullptr, loaded, meet, shared};
 
 Worker* lanes;  // of the simdgroup that runs
 int lane_count;
@@ -79,6 +80,7 @@ bool complete_simdgroup() {
     if (present >> i & 1) lanes[i].state = State::kReady;
   }
   dispatch->collectives++;
+  if (matrix) count_product(lanes[0]);
   return true;
 }
 

@@ -83,6 +83,7 @@ void place(Worker& worker, const uint32_t* group, const uint32_t* size, uint32_t
   worker.state = State::kReady;
   worker.site = Site{};
   worker.barriers = worker.simdgroup_barriers = 0;
+  worker.loads = worker.products = 0;
 }
 
 // What a sanitizer has written so far: more after a threadgroup means that this one did something.

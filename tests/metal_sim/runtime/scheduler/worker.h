@@ -22,6 +22,8 @@ struct Worker {
   void* io;
   Site site;
   uint32_t barriers, simdgroup_barriers;  // passed so far, of those that order memory
+  uint64_t loads;  // from device memory so far
+  uint64_t products;  // of matrices; a simdgroup's first lane has them
 };
 
 Worker workers[kMaxThreads];
