@@ -15,30 +15,33 @@ import shlex
 import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from unittest import mock
 
 import mlx.core as mx
-import numpy as np
-from checkpoint import EMBEDDING, EMBEDDING_STD, Sizes, narrow_checkpoint, write_checkpoint
+from checkpoint import Sizes
+from counted_canvas import (
+    PROMPT,
+    FixedNoise,
+    dense_rows,
+    run_canvas,
+    waits,
+    write_sure_checkpoint,
+)
 from engines import Ours
 from graphs import as_on_a_gpu, build_seconds, count_nodes, working_nodes
 from report import environment, progress
-from round_trips import RoundTrips, counted
-from simulated_gpu import SIMULATOR, with_kernels
+from simulated_gpu import macs_per_device_load, with_kernels
 
-import mlx_diffgemma as dg
-from mlx_diffgemma.generation.noise import CounterNoise
 from mlx_diffgemma.kernels import launch
 from mlx_diffgemma.machine.device import on_gpu
-from mlx_diffgemma.model.embedding import AnyTable
 
 # Narrow, since all that is counted is the same at any width; the vocabulary is the real one.
 SIZES = Sizes(
@@ -50,176 +53,30 @@ SIZES = Sizes(
     kv_heads=2,
     full_kv_heads=1,
 )
-PROMPT = 20  # tokens
-SURE_STD = 0.4  # of the embedding: a token's own logit is far above all others
-ADDED = 0.1  # of what the layers add: the network predicts the tokens that it sees
-UPDATES = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
-BLANK = 64  # first ids, whose embedding is 0: nothing is known of a position with one
-SOME = 20  # positions with a blank token, spread over the canvas
-PRODUCT_ROWS = 64  # of a product of dense rows, at most
+BLANKS = 20  # uncertain positions, spread over the canvas
 
 
 @dataclass(frozen=True)
 class Options:
     """The sizes of the checkpoint, and how much is run.
 
-    steps: of a canvas; depths: numbers of layers, the first two of which give what a layer adds;
-    graphs: built for one median of the host's time; repeats: medians of each depth, in turn.
+    steps: of a canvas; blanks: its uncertain positions where some rows are dense. depths: numbers
+    of layers whose difference gives what a layer adds; graphs: built for one median of the host's
+    time; repeats: medians of each depth, in turn.
     """
 
     sizes: Sizes = SIZES
-    steps: int = 5
-    some: int = SOME
+    steps: int = 6
+    blanks: int = BLANKS
     depths: tuple[int, int] = (6, 12)
     graphs: int = 50
     repeats: int = 5
 
-
-# --- the checkpoint and its canvases
-
-
-def write_sure_checkpoint(folder: Path, sizes: Sizes) -> Path:
-    """A checkpoint in bfloat16 that believes what it sees, and knows nothing of blank tokens."""
-    dense, narrow = folder / "float32", folder / "bfloat16"
-    dense.mkdir(parents=True)
-    write_checkpoint(dense, sizes)
-    narrow_checkpoint(dense, narrow, _sure)
-    return narrow
-
-
-def _sure(name: str, array: mx.array) -> mx.array:
-    if name == EMBEDDING:
-        blank = mx.arange(array.shape[0])[:, None] < BLANK
-        return mx.where(blank, 0.0, array * (SURE_STD / EMBEDDING_STD))
-    return array * ADDED if name.endswith(UPDATES) else array
-
-
-@dataclass(frozen=True)
-class FixedNoise:
-    """Noise with a blank token at so many positions, evenly spread, and sure ones at the others."""
-
-    blanks: int
-
-    def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
-        return self._ids(length, vocab)
-
-    def renoise(self, canvas: int, step: int, length: int, vocab: int) -> mx.array:
-        return self._ids(length, vocab)
-
-    def uniforms(self, canvas: int, step: int, length: int) -> mx.array:
-        return CounterNoise(0).uniforms(canvas, step, length)
-
-    def _ids(self, length: int, vocab: int) -> mx.array:
-        at = np.arange(length)
-        blank = at * self.blanks // length != (at + 1) * self.blanks // length
-        ids = np.where(blank, at % BLANK, BLANK + at % (vocab - BLANK))
-        return mx.array(ids.astype(np.int32))
-
-
-# --- a canvas, step by step
-
-
-@dataclass(frozen=True)
-class Interval:
-    """All that happened until a frame was handed out, since the one before was.
-
-    dense_rows: of the frame; waits: of the host, by place; products: the rows of each product with
-    the whole embedding.
-    """
-
-    dense_rows: int
-    committed: bool
-    waits: Counter[str]
-    products: tuple[int, ...]
-
-
-def run_canvas(model: dg.Model, steps: int, noise: dg.Noise) -> list[Interval]:
-    """One canvas of exactly so many steps, counted; the last interval is the commit's."""
-    settings = dg.Settings(
-        max_tokens=model.config.canvas_length,
-        max_denoising_steps=steps,
-        seed=0,
-        entropy_bound=1e-9,  # no draw at a blank position is kept: each step has as many
-        t_min=0.40,
-        t_max=0.41,
-        stability_threshold=steps,
-    )
-    prompt = [BLANK + number for number in range(PROMPT)]
-    with with_kernels(), _products() as products, counted([SIMULATOR]) as trips:
-        frames = dg.denoise(model, prompt, settings, noise)
-        intervals = [_interval(frame, trips, products) for frame in frames]
-    ran = sum(not interval.committed for interval in intervals)
-    if ran != steps:
-        raise SystemExit(f"the canvas took {ran} steps, expected {steps}: nothing was counted.")
-    return intervals
-
-
-def _interval(frame: dg.Frame, trips: RoundTrips, products: list[int]) -> Interval:
-    seen = Interval(frame.dense_rows, frame.committed, trips.take(), tuple(products))
-    products.clear()
-    progress(f"{'commit' if frame.committed else f'step {frame.step}'}: {seen.dense_rows} rows")
-    return seen
-
-
-@contextmanager
-def _products() -> Iterator[list[int]]:
-    """The rows of each product with the whole embedding from here on."""
-    rows: list[int] = []
-
-    def watched(table: type[Any]) -> Any:
-        mix = table.mix
-
-        def run(self: Any, weights: mx.array) -> mx.array:
-            rows.append(weights.size // weights.shape[-1])
-            mixed: mx.array = mix(self, weights)
-            return mixed
-
-        return mock.patch.object(table, "mix", run)
-
-    first, second = get_args(AnyTable)
-    with watched(first), watched(second):
-        yield rows
-
-
-@dataclass(frozen=True)
-class Waits:
-    """The host's waits in each steady step without dense rows, and where those of the worst are."""
-
-    steps: tuple[int, ...]
-    places: dict[str, int]
-
-
-def waits(intervals: Sequence[Interval]) -> Waits:
-    """Those between two frames without dense rows; the first frame has the prompt before it."""
-    pairs = pairwise(intervals)
-    steady = [
-        after.waits
-        for before, after in pairs
-        if not (before.dense_rows or after.dense_rows or after.committed)
-    ]
-    if not steady:
-        raise SystemExit("every step has dense rows, expected some without: nothing was counted.")
-    worst = max(steady, key=Counter.total)
-    return Waits(tuple(each.total() for each in steady), dict(worst.most_common()))
-
-
-@dataclass(frozen=True)
-class DenseRows:
-    """Dense rows after each step of a canvas, the products that they took, and their bound.
-
-    products: the rows of each. bound: of PRODUCT_ROWS rows a product; what the last step would hand
-    on is needed nowhere.
-    """
-
-    rows: tuple[int, ...]
-    products: tuple[int, ...]
-    bound: int
-
-
-def dense_rows(intervals: Sequence[Interval]) -> DenseRows:
-    rows = tuple(interval.dense_rows for interval in intervals if not interval.committed)
-    products = tuple(count for interval in intervals for count in interval.products)
-    return DenseRows(rows, products, sum(-(-count // PRODUCT_ROWS) for count in rows[:-1]))
+    @property
+    def canvases(self) -> dict[str, tuple[int, int]]:
+        """The canvases that are run, by how many of their rows are dense: steps and blanks."""
+        canvas = self.sizes.canvas
+        return {"none": (self.steps, 0), "some": (self.steps, self.blanks), "all": (2, canvas)}
 
 
 # --- the graph of a decoder pass
@@ -243,10 +100,13 @@ class Pass:
 
     @staticmethod
     def of(folder: Path, sizes: Sizes) -> "Pass":
-        engine = Ours(folder, range(PROMPT), dtype=None)
-        canvas = mx.arange(sizes.canvas, dtype=mx.int32)
-        soft = mx.zeros((1, sizes.canvas, sizes.hidden), engine.model.dtype)
-        mx.eval(canvas, soft)
+        """The checkpoint loaded as on a GPU, and a prompt read with kernels."""
+        with with_kernels():
+            engine = Ours(folder, PROMPT, dtype=None)
+            canvas = mx.arange(sizes.canvas, dtype=mx.int32)
+            soft = mx.zeros((1, sizes.canvas, sizes.hidden), engine.model.dtype)
+            mx.eval(canvas, soft)
+            engine.decoder(canvas, soft)
         return Pass(engine, canvas, soft)
 
     def graph(self) -> Graph:
@@ -258,9 +118,11 @@ class Pass:
         return Graph(working_nodes(nodes), launches)
 
     def milliseconds(self, graphs: int) -> float:
-        """Median of the host's time to build so many graphs."""
+        """Median over so many graphs of the processor time of the thread that builds one."""
         prepare = partial(self.engine.decoder, self.canvas, self.soft)
-        return 1000 * statistics.median(build_seconds(prepare) for _ in range(graphs))
+        return 1000 * statistics.median(
+            build_seconds(prepare, time.thread_time) for _ in range(graphs)
+        )
 
 
 @contextmanager
@@ -309,39 +171,35 @@ def graphs(passes: dict[int, Pass], options: Options) -> Graphs:
 # --- the report
 
 
-def report(folder: Path, options: Options) -> dict[str, Any]:
+def counters(folder: Path, options: Options) -> dict[str, Any]:
     """All counters; the last key holds what they are made from."""
     sizes = options.sizes
-    progress(f"making checkpoints of {sizes.layers} layers and {sizes.vocab:,} tokens")
-    folders = {
-        layers: write_sure_checkpoint(folder / str(layers), replace(sizes, layers=layers))
-        for layers in sorted({*options.depths, sizes.layers})
+    layers = sorted({*options.depths, sizes.layers})
+    progress(f"making checkpoints of {layers} layers and {sizes.vocab:,} tokens")
+    passes = {
+        depth: Pass.of(write_sure_checkpoint(folder / str(depth), made), made)
+        for depth, made in ((depth, replace(sizes, layers=depth)) for depth in layers)
     }
-    passes = {layers: Pass.of(place, sizes) for layers, place in folders.items()}
-    counts = graphs(passes, options)
-    nodes, launches = counts.a_layer(options.depths)
+    counted = graphs(passes, options)
     model = passes[sizes.layers].engine.model
-    run = {
+    runs = {
         name: run_canvas(model, steps, FixedNoise(blanks))
-        for name, steps, blanks in (
-            ("none", options.steps, 0),
-            ("some", options.steps + 1, options.some),
-            ("all", 2, sizes.canvas),
-        )
+        for name, (steps, blanks) in options.canvases.items()
     }
-    host = waits(run["none"])
-    dense = {name: dense_rows(intervals) for name, intervals in run.items()}
+    host, dense = waits(runs["none"]), {name: dense_rows(run) for name, run in runs.items()}
+    nodes, launches = counted.a_layer(options.depths)
     return {
         "host_round_trips": max(host.steps),
         "dense_products_per_canvas": len(dense["some"].products),
-        "graph_nodes": counts.graphs[sizes.layers].nodes,
-        "build_ms": round(min(counts.milliseconds[sizes.layers]), 4),
+        "graph_nodes": counted.graphs[sizes.layers].nodes,
+        "build_ms": round(min(counted.milliseconds[sizes.layers]), 4),
         "launches_per_layer": nodes,
+        "macs_per_device_load": macs_per_device_load(),
         "details": {
             "host_round_trips": asdict(host),
             "dense_rows": {name: asdict(rows) for name, rows in dense.items()},
-            "graph_nodes": {layers: graph.nodes for layers, graph in counts.graphs.items()},
-            "build_ms": counts.milliseconds,
+            "graph_nodes": {depth: graph.nodes for depth, graph in counted.graphs.items()},
+            "build_ms": counted.milliseconds,
             "kernels_per_layer": launches,
         },
     }
@@ -352,9 +210,9 @@ def main() -> None:
     sizes = replace(SIZES, vocab=args.vocab, layers=args.layers)
     options = Options(sizes, steps=args.steps, graphs=args.graphs, repeats=args.repeats)
     with tempfile.TemporaryDirectory() as folder:
-        counters = report(Path(folder), options)
+        found = counters(Path(folder), options)
     content = {
-        **counters,
+        **found,
         "command": shlex.join(["scripts/bench/step_counters.py", *sys.argv[1:]]),
         **environment("mlx", "mlx-diffgemma", "numpy"),
         "options": asdict(options),
@@ -362,13 +220,13 @@ def main() -> None:
     text = json.dumps(content, indent=1)
     if args.json and args.json != "-":
         Path(args.json).write_text(f"{text}\n")
-    print(text if args.json == "-" else _lines(counters))
+    print(text if args.json == "-" else _lines(found))
 
 
-def _lines(counters: dict[str, Any]) -> str:
-    details = counters["details"]
-    named = {name: value for name, value in counters.items() if name != "details"}
-    places = details["host_round_trips"]["places"]
+def _lines(found: dict[str, Any]) -> str:
+    """The counters, and where the host waits in a step, a line each."""
+    named = {name: value for name, value in found.items() if name != "details"}
+    places = found["details"]["host_round_trips"]["places"]
     return "\n".join(f"{name}: {value}" for name, value in {**named, **places}.items())
 
 
@@ -376,7 +234,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--vocab", type=int, default=SIZES.vocab, help=f"[{SIZES.vocab}]")
     parser.add_argument("--layers", type=int, default=SIZES.layers, help=f"[{SIZES.layers}]")
-    parser.add_argument("--steps", type=int, default=5, help="steps without dense rows [5]")
+    parser.add_argument("--steps", type=int, default=6, help="steps of a canvas [6]")
     parser.add_argument("--graphs", type=int, default=50, help="graphs a median is of [50]")
     parser.add_argument("--repeats", type=int, default=5, help="medians of each depth [5]")
     parser.add_argument(
