@@ -16,7 +16,7 @@ from unittest import mock
 
 import mlx.core as mx
 import numpy as np
-from checkpoint import EMBEDDING, EMBEDDING_STD, Sizes, narrow_checkpoint, write_checkpoint
+from checkpoint import EMBEDDING, Sizes, narrow_checkpoint, write_checkpoint
 from report import progress
 from round_trips import RoundTrips, counted
 from simulated_gpu import STAND_INS, with_kernels
@@ -25,7 +25,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.generation.noise import CounterNoise
 from mlx_diffgemma.model.embedding import AnyTable
 
-SURE_STD = 0.3  # of the embedding: a token's own logit is far above all others
+SURE = 19.0  # a token's own logit, before the cap: far above all others
 ADDED = 0.1  # of what the layers add: the network predicts the tokens that it sees
 UPDATES = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
 BLANK = 64  # first ids, whose embedding is 0: nothing is known of a position with one
@@ -49,7 +49,8 @@ def write_sure_checkpoint(folder: Path, sizes: Sizes) -> Path:
 def _sure(name: str, array: mx.array) -> mx.array:
     if name == EMBEDDING:
         blank = mx.arange(array.shape[0])[:, None] < BLANK
-        return mx.where(blank, 0.0, array * (SURE_STD / EMBEDDING_STD))
+        length = mx.linalg.norm(array, axis=-1, keepdims=True)
+        return mx.where(blank, 0.0, array / length * (SURE / array.shape[1] ** 0.5))
     return array * ADDED if name.endswith(UPDATES) else array
 
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -156,9 +156,7 @@ class Graphs:
 
 def graphs(passes: dict[int, Pass], options: Options) -> Graphs:
     """Count the graphs of passes by number of layers; measure them in turn."""
-    surroundings: AbstractContextManager[None] = (
-        nullcontext() if on_gpu() else as_on_a_gpu(kernels=True)
-    )
+    surroundings = with_kernels() if on_gpu() else as_on_a_gpu(kernels=True)
     taken: dict[int, list[float]] = {depth: [] for depth in passes}
     with surroundings:
         made = {depth: each.graph() for depth, each in passes.items()}
