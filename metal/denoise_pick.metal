@@ -72,6 +72,7 @@ const float peak = records[(at + chosen) * 4];
 const uint begin = chosen * SLICE + t * PER;
 float weights[PER];
 float mine = 0.0f;
+#pragma clang loop unroll(full)
 for (uint j = 0; j < PER; j++) {
   weights[j] = 0.0f;
   if (begin + j < VOCAB) {
@@ -115,6 +116,7 @@ if (t == winner) {
   float sum = before_group + before_in_group;
   uint token = chosen * SLICE;
   bool reached = false;
+#pragma clang loop unroll(full)
   for (uint j = 0; j < PER; j++) {
     sum += weights[j];
     if (!reached && weights[j] > 0.0f) {

@@ -38,8 +38,10 @@ const uint begin = slice * SLICE;
 float values[4 * QUADS];
 float largest = -INFINITY;
 uint mine = begin;
+#pragma clang loop unroll(full)
 for (uint quad = 0; quad < QUADS; quad++) {
   float peak = -INFINITY;
+#pragma clang loop unroll(full)
   for (uint j = 0; j < 4; j++) {
     const uint id = begin + (quad * THREADS + t) * 4 + j;
     float x = -INFINITY;
@@ -81,6 +83,7 @@ for (uint g = 1; g < GROUPS; g++) {
 }
 
 float mass = 0.0f, moment = 0.0f, rounded = 0.0f;
+#pragma clang loop unroll(full)
 for (uint i = 0; i < 4 * QUADS; i++) {
   if (begin + ((i / 4) * THREADS + t) * 4 + i % 4 < VOCAB) {
     const float below = values[i] - largest;

@@ -1,15 +1,16 @@
-// The second half of the experts: W h for every (row, slot), written where its row stands.
+// The second half of the experts: W h for every (row, slot), in the order of the plan's rows.
 //
-//   outputs[rows[i]] = W inner[i], W that of its expert
+//   outputs[i] = W inner[i], W that of its expert
 //
 // Inputs
-//   inner   [L * TOP_K, INNER] T, in the order of `rows`: as moe_gate_up writes it
+//   inner   [L * TOP_K, INNER] T, in the order of the plan's rows, at a multiple of 16 bytes: as
+//           moe_gate_up writes it
 //   weight  [E, HIDDEN, INNER]: float (BITS 0), or words of BITS-bit values
 //   scales  [E, HIDDEN, INNER / GROUP] T and
 //   biases  likewise; for BITS 0 the weight once more, which is not read as such
-//   rows    [L * TOP_K] uint32, tiles [B, 3] int32: as moe_plan writes them
+//   tiles   [B, 3] int32: as moe_plan writes them
 // Output
-//   outputs [L * TOP_K, HIDDEN] T, row * TOP_K + slot
+//   outputs [L * TOP_K, HIDDEN] T, in the order of the plan's rows
 // Template  T (float, half, bfloat), HIDDEN, INNER (a multiple of 32), BITS 0, 4 or 8,
 //           GROUP 32, 64 or 128 (32 for BITS 0)
 // Grid      (ceil(HIDDEN / 128), B) threadgroups of 128; each makes 128 outputs
@@ -17,8 +18,8 @@
 // Accuracy  products in float32, rounded once. float32: 1e-5 of the row's largest value.
 
 // kernel
-    constexpr int STAGED = staged_values<T>();
-    threadgroup T staged[STAGED];
+    constexpr int STAGED = staged_words<T, BITS>();
+    threadgroup uint staged[STAGED];
     const int tile = 3 * static_cast<int>(threadgroup_position_in_grid.y);
     const int expert = tiles[tile];
     const int first = tiles[tile + 1];
@@ -27,30 +28,41 @@
       return;  // all threads: a tile that the plan did not need
     }
     // Rows beyond the last repeat it; what they give is not stored.
-    const int own = metal::min(static_cast<int>(thread_index_in_threadgroup / 4), count - 1);
-    const device T* source = inner + static_cast<size_t>(first + own) * INNER;
+    constexpr int UNITS = units_of_thread<T, BITS>();
+    uint source_rows[UNITS];
+#pragma clang loop unroll(full)
+    for (int u = 0; u < UNITS; u++) {
+      const int own = metal::min(row_of_unit<T, BITS>(thread_index_in_threadgroup, u), count - 1);
+      source_rows[u] = static_cast<uint>(first + own);
+    }
     const Place place = place_of(thread_index_in_simdgroup);
     const int column = static_cast<int>(
         threadgroup_position_in_grid.x * 128 + simdgroup_index_in_threadgroup * 32) + place.column;
     uint weight_rows[2 * FRAGMENTS];
+#pragma clang loop unroll(full)
     for (int f = 0; f < FRAGMENTS; f++) {
+#pragma clang loop unroll(full)
       for (int j = 0; j < 2; j++) {
         const int output = metal::min(column + 8 * f + j, HIDDEN - 1);
         weight_rows[2 * f + j] = static_cast<uint>(expert * HIDDEN + output);
       }
     }
     float sums[2 * FRAGMENTS * FRAGMENTS];
+#pragma clang loop unroll(full)
     for (int i = 0; i < 2 * FRAGMENTS * FRAGMENTS; i++) {
       sums[i] = 0.0f;
     }
     multiply_tile<T, BITS, GROUP, INNER>(
-        sums, staged, source, weight, scales, biases, weight_rows, (count + 7) / 8,
-        thread_index_in_threadgroup, place);
+        sums, staged, inner, source_rows, weight, scales, biases, weight_rows,
+        (count + 7) / 8, thread_index_in_threadgroup, place);
+#pragma clang loop unroll(full)
     for (int i = 0; i < FRAGMENTS; i++) {
       const int row = 8 * i + place.row;
       if (row < count) {
-        const size_t at = static_cast<size_t>(rows[first + row]) * HIDDEN;
+        const size_t at = static_cast<size_t>(first + row) * HIDDEN;
+#pragma clang loop unroll(full)
         for (int f = 0; f < FRAGMENTS; f++) {
+#pragma clang loop unroll(full)
           for (int j = 0; j < 2; j++) {
             if (column + 8 * f + j < HIDDEN) {
               outputs[at + column + 8 * f + j] =

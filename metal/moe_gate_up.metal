@@ -4,7 +4,7 @@
 //   inner[i] = gelu_tanh(Wg x) * (Wu x), x row rows[i] / TOP_K, Wg and Wu those of its expert
 //
 // Inputs
-//   x       [L, HIDDEN] T
+//   x       [L, HIDDEN] T, at a multiple of 16 bytes
 //   weight  [E, 2 * INNER, HIDDEN], gate above up: float (BITS 0), or words of BITS-bit values
 //   scales  [E, 2 * INNER, HIDDEN / GROUP] T and
 //   biases  likewise; for BITS 0 the weight once more, which is not read as such
@@ -25,8 +25,8 @@ inline float geglu(float gate, float up) {
 }
 
 // kernel
-    constexpr int STAGED = staged_values<T>();
-    threadgroup T staged[STAGED];
+    constexpr int STAGED = staged_words<T, BITS>();
+    threadgroup uint staged[STAGED];
     const int tile = 3 * static_cast<int>(threadgroup_position_in_grid.y);
     const int expert = tiles[tile];
     const int first = tiles[tile + 1];
@@ -35,13 +35,20 @@ inline float geglu(float gate, float up) {
       return;  // all threads: a tile that the plan did not need
     }
     // Rows beyond the last repeat it; what they give is not stored.
-    const int own = metal::min(static_cast<int>(thread_index_in_threadgroup / 4), count - 1);
-    const device T* source = x + static_cast<size_t>(rows[first + own] / TOP_K) * HIDDEN;
+    constexpr int UNITS = units_of_thread<T, BITS>();
+    uint source_rows[UNITS];
+#pragma clang loop unroll(full)
+    for (int u = 0; u < UNITS; u++) {
+      const int own = metal::min(row_of_unit<T, BITS>(thread_index_in_threadgroup, u), count - 1);
+      source_rows[u] = rows[first + own] / TOP_K;
+    }
     const Place place = place_of(thread_index_in_simdgroup);
     const int column = static_cast<int>(
         threadgroup_position_in_grid.x * 64 + simdgroup_index_in_threadgroup * 16) + place.column;
     uint weight_rows[2 * FRAGMENTS];  // two fragments of gates, then their ups
+#pragma clang loop unroll(full)
     for (int c = 0; c < 2; c++) {
+#pragma clang loop unroll(full)
       for (int j = 0; j < 2; j++) {
         const int gate = expert * 2 * INNER + metal::min(column + 8 * c + j, INNER - 1);
         weight_rows[2 * c + j] = static_cast<uint>(gate);
@@ -49,15 +56,19 @@ inline float geglu(float gate, float up) {
       }
     }
     float sums[2 * FRAGMENTS * FRAGMENTS];
+#pragma clang loop unroll(full)
     for (int i = 0; i < 2 * FRAGMENTS * FRAGMENTS; i++) {
       sums[i] = 0.0f;
     }
     multiply_tile<T, BITS, GROUP, HIDDEN>(
-        sums, staged, source, weight, scales, biases, weight_rows, (count + 7) / 8,
-        thread_index_in_threadgroup, place);
+        sums, staged, x, source_rows, weight, scales, biases, weight_rows,
+        (count + 7) / 8, thread_index_in_threadgroup, place);
+#pragma clang loop unroll(full)
     for (int i = 0; i < FRAGMENTS; i++) {
       const int row = 8 * i + place.row;
+#pragma clang loop unroll(full)
       for (int c = 0; c < 2; c++) {
+#pragma clang loop unroll(full)
         for (int j = 0; j < 2; j++) {
           if (row < count && column + 8 * c + j < INNER) {
             const float gate = sums[2 * (FRAGMENTS * i + c) + j];

@@ -10,13 +10,14 @@
 //   experts [L, TOP_K] uint32, the highest score first
 //   weights [L, TOP_K] float
 //   rows    [L * TOP_K] uint32: every row * TOP_K + slot, by expert, ascending within one
+//   places  [L, TOP_K] uint32: where row * TOP_K + slot stands in `rows`
 //   tiles   [B, 3] int32: (expert, first in rows, count), at most 32 rows of one expert each; B is
 //           what any choice fits into, (n + 31 min(E, n)) / 32 for n = L * TOP_K; tiles that this
 //           one does not need are (0, 0, 0)
 // Template  E up to 256, TOP_K up to 16 and E; L up to 512
 // Grid      one threadgroup of 512
 // Reference model/experts.py, `route`, and kernels/experts/plan.py, `plan_of`
-// Accuracy  experts, rows and tiles equal; weights to 1e-5 of the row's largest.
+// Accuracy  experts, rows, places and tiles equal; weights to 1e-5 of the row's largest.
 
 // kernel
     constexpr int PER_LANE = (E + 31) / 32;
@@ -33,6 +34,7 @@
     // A simdgroup a row.
     for (int row = group; row < rows_in; row += 16) {
       float own_scores[PER_LANE];
+#pragma clang loop unroll(full)
       for (int i = 0; i < PER_LANE; i++) {
         const int expert = 32 * i + lane;
         own_scores[i] = expert < E ? static_cast<float>(scores[row * E + expert]) : -INFINITY;
@@ -98,6 +100,7 @@
       for (int i = begin; i < end; i++) {
         if (static_cast<int>(chosen[i]) == expert) {
           rows[at] = static_cast<uint>(i);
+          places[i] = static_cast<uint>(at);
           at += 1;
         }
       }

@@ -19,6 +19,7 @@
     const int lane = static_cast<int>(thread_index_in_simdgroup);
     const int row = static_cast<int>(threadgroup_position_in_grid.x);
     float own_scores[PER_LANE];
+#pragma clang loop unroll(full)
     for (int i = 0; i < PER_LANE; i++) {
       const int expert = 32 * i + lane;
       own_scores[i] = expert < E ? static_cast<float>(scores[row * E + expert]) : -INFINITY;

@@ -1,28 +1,31 @@
 // soft_gather: a row's soft embedding from the tokens that carry weight, straight from the (packed)
-// embedding, and whether that is enough.
+// embedding, and how many tokens that takes.
 //
 // inputs   logits [R, V] T, T half or bfloat   the head's output, before the softcap
 //          records [R, S, 4] float32, peaks [R, B] float32: of denoise_stats
 //          weight [V, WIDTH]: float, half or bfloat (BITS 0), or words of BITS-bit values
 //          scales, biases [V, WIDTH / GROUP]; for BITS 0 the weight once more, not read as such
-//          scalars [5] float32: softcap, temperature, scale (sqrt(WIDTH) rounded to T), reach
-//                               (the embedding's largest row norm * scale), half an ulp of T
-// outputs  soft [R, WIDTH] T      sum over kept tokens of T(share) * row, rounded to T; times
-//                                 scale, rounded again
+//          mean [WIDTH] T: the embedding that stands for what is left out
+//          scalars [6] float32: softcap, temperature, scale (sqrt(WIDTH) rounded to T), reach (the
+//                               largest distance of an embedding from the mean * scale), half an
+//                               ulp of T, longest (no soft embedding is longer)
+// outputs  soft [R, WIDTH] T      sum over kept tokens of T(share) * row, and T(tail) * mean,
+//                                 rounded to T; times scale, rounded again; 0 in tier 2
 //          tail [R] float32       1 - the sum of the kept shares
-//          suffices [R] bool      tail * reach <= half an ulp * ||soft||
-// template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128
+//          tier [R] uint8         0: at most KEPT tokens suffice; 1: at most MORE do; 2: neither
+// template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128; KEPT; MORE > KEPT, 0 for no tier 1
 // grid     R threadgroups of 256 threads
-// reference  model/embedding.py gather
+// reference  model/soft_gather.py gather
 // tolerance  soft 2 ulp of the row's largest value from the float64 mean of the tokens kept, tail
 //            1e-5; other tokens are kept only where a share is a level's to within rounding
 //
 // A token's share is that of its logit rounded to T, as the reference rounds before the softmax.
-// Kept are the tokens of at least the share 2^(-j/2), j <= 63 the largest at which at most 64 are
-// that heavy. That level is found twice: among the largest shares of blocks of 128 ids, since more
-// than 64 such blocks hold more than 64 such tokens; then among the tokens of the at most 64 blocks
-// left, 32 neighbouring ids a thread. Nothing else of the logits is read. Tokens are added in order
-// of id.
+// Tokens suffice where tail * reach <= half an ulp * ||soft||. Kept are those of at least the share
+// 2^(-j/2), j <= 63 the largest at which at most KEPT, or MORE, are that heavy. That level is found
+// twice: among the largest shares of blocks of 128 ids, since more than KEPT such blocks hold more
+// than KEPT such tokens; then among the tokens of the at most KEPT blocks left, 64 blocks at a time,
+// 32 neighbouring ids a thread. Nothing else of the logits is read. Tokens are added in order of
+// id; a row whose tail is too large for a soft embedding of any length is not added up.
 
 // The share 2^(-level / 2).
 inline float share_of_level(uint level) {
@@ -30,46 +33,48 @@ inline float share_of_level(uint level) {
   return level % 2 == 0 ? whole : whole * 0.70710678f;
 }
 
-// Number of the threadgroup's values, COUNT a thread, that are at least `least`.
-//   room  a number a simdgroup, used by this call only
-template <uint COUNT, uint SIMDGROUPS>
-inline uint count_at_least(
-    const thread float* values, float least, threadgroup uint* room, uint lane, uint group) {
-  uint mine = 0;
-  for (uint i = 0; i < COUNT; i++) {
-    mine += values[i] >= least ? 1u : 0u;
-  }
-  const uint together = simd_sum(mine);
-  if (lane == 0) {
-    room[group] = together;
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  uint count = 0;
-  for (uint g = 0; g < SIMDGROUPS; g++) {
-    count += room[g];
-  }
-  return count;
-}
-
-// The last of 64 levels at which at most KEPT of the threadgroup's values reach its share of mass.
-//   room  6 * SIMDGROUPS numbers, used by this call only
-template <uint COUNT, uint KEPT, uint SIMDGROUPS>
-inline uint last_level(
-    const thread float* values, float mass, threadgroup uint* room, uint lane, uint group) {
-  uint level = 0;
-  for (uint n = 0; n < 6; n++) {
-    const uint step = 32u >> n;
-    const float least = share_of_level(level + step) * mass;
-    threadgroup uint* own = room + n * SIMDGROUPS;
-    if (count_at_least<COUNT, SIMDGROUPS>(values, least, own, lane, group) <= KEPT) {
-      level += step;
+// counts[j] += number of the thread's COUNT values that reach the share of level
+// from + step * (j + 1) of mass.
+template <uint COUNT, uint STEPS>
+inline void count_reaching(
+    thread uint* counts, const thread float* values, uint from, uint step, float mass) {
+#pragma clang loop unroll(full)
+  for (uint j = 0; j < STEPS; j++) {
+    const float least = share_of_level(from + step * (j + 1)) * mass;
+#pragma clang loop unroll(full)
+    for (uint i = 0; i < COUNT; i++) {
+      counts[j] += values[i] >= least ? 1u : 0u;
     }
   }
-  return level;
+}
+
+// Number of the counts that are, summed over the threadgroup, at most `most`.
+//   room  STEPS * SIMDGROUPS numbers, used by this call only
+template <uint STEPS, uint SIMDGROUPS>
+inline uint counts_within(
+    const thread uint* counts, uint most, threadgroup uint* room, uint lane, uint group) {
+#pragma clang loop unroll(full)
+  for (uint j = 0; j < STEPS; j++) {
+    const uint together = simd_sum(counts[j]);
+    if (lane == 0) {
+      room[j * SIMDGROUPS + group] = together;
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  uint within = 0;
+  for (uint j = 0; j < STEPS; j++) {
+    uint count = 0;
+    for (uint g = 0; g < SIMDGROUPS; g++) {
+      count += room[j * SIMDGROUPS + g];
+    }
+    within += count <= most ? 1u : 0u;
+  }
+  return within;
 }
 
 // Number of the threadgroup's values in the threads before this one that are at least `least`;
 // `all`: of those in all threads.
+//   room  a number a simdgroup, used by this call only
 template <uint COUNT, uint SIMDGROUPS>
 inline uint count_before(
     const thread float* values,
@@ -79,6 +84,7 @@ inline uint count_before(
     uint group,
     thread uint& all) {
   uint mine = 0;
+#pragma clang loop unroll(full)
   for (uint i = 0; i < COUNT; i++) {
     mine += values[i] >= least ? 1u : 0u;
   }
@@ -114,6 +120,7 @@ struct Embedding {
     const size_t at = id * (WIDTH / GROUP) + unit * VALUES / GROUP;
     const float scale = static_cast<float>(scales[at]);
     const float bias = static_cast<float>(biases[at]);
+#pragma clang loop unroll(full)
     for (int i = 0; i < VALUES; i++) {
       sums[i] += share * unpacked<BITS>(word, i, scale, bias);
     }
@@ -132,6 +139,7 @@ struct Embedding<0, GROUP, WIDTH> {
       const device S* biases,
       size_t id,
       uint unit) {
+#pragma clang loop unroll(full)
     for (int i = 0; i < 4; i++) {
       sums[i] += share * static_cast<float>(weight[id * WIDTH + unit * 4 + i]);
     }
@@ -139,20 +147,19 @@ struct Embedding<0, GROUP, WIDTH> {
 };
 
 // kernel
-constexpr uint SLICE = 4096, BLOCK = 128, KEPT = 64;  // tokens at most; blocks, too
-constexpr uint SIMDGROUPS = 8, THREADS = 32 * SIMDGROUPS, PER = KEPT * BLOCK / THREADS;
-constexpr uint VOCAB = V;
+constexpr uint SLICE = 4096, BLOCK = 128;
+constexpr uint SIMDGROUPS = 8, THREADS = 32 * SIMDGROUPS, PER = 32;
+constexpr uint NONE = 2, TIERS = MORE > 0 ? 2 : 1, MOST = MORE > 0 ? MORE : KEPT;
+constexpr uint VOCAB = V, TOGETHER = THREADS * PER / BLOCK;  // blocks whose tokens are read at once
 constexpr uint SLICES = (VOCAB + SLICE - 1) / SLICE, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK;
-constexpr uint BLOCKS_PER = (BLOCKS + THREADS - 1) / THREADS, SEARCH = 6 * SIMDGROUPS;
+constexpr uint BLOCKS_PER = (BLOCKS + THREADS - 1) / THREADS;
+constexpr uint STEPS = 7, SEARCH = STEPS * SIMDGROUPS;  // 64 levels in steps of 8, then of 1
 constexpr uint VALUES = 32 / (BITS == 0 ? 8 : BITS), UNITS = WIDTH / VALUES;
 threadgroup float masses[SLICES];
-threadgroup uint block_room[SEARCH];
-threadgroup uint block_places[SIMDGROUPS];
-threadgroup uint blocks[KEPT];
-threadgroup uint token_room[SEARCH];
-threadgroup uint token_places[SIMDGROUPS];
-threadgroup uint ids[KEPT];
-threadgroup float shares[KEPT];
+threadgroup uint rooms[2 * SEARCH];
+threadgroup uint blocks[MOST];
+threadgroup uint ids[MOST];
+threadgroup float shares[MOST];
 threadgroup float group_share[SIMDGROUPS];
 threadgroup float group_square[SIMDGROUPS];
 
@@ -176,8 +183,9 @@ for (uint k = 0; k < SLICES; k++) {
   mass += masses[k];
 }
 
-// Blocks that may hold a token to keep, in order.
+// The heaviest token of each block.
 float heaviest[BLOCKS_PER];
+#pragma clang loop unroll(full)
 for (uint i = 0; i < BLOCKS_PER; i++) {
   heaviest[i] = -1.0f;
   const uint block = t * BLOCKS_PER + i;
@@ -186,84 +194,145 @@ for (uint i = 0; i < BLOCKS_PER; i++) {
     heaviest[i] = metal::precise::exp(static_cast<float>(peak) - largest);
   }
 }
-const uint block_level =
-    last_level<BLOCKS_PER, KEPT, SIMDGROUPS>(heaviest, mass, block_room, lane, group);
-const float block_least = share_of_level(block_level) * mass;
-uint block_count = 0;
-uint place = count_before<BLOCKS_PER, SIMDGROUPS>(
-    heaviest, block_least, block_places, lane, group, block_count);
-for (uint i = 0; i < BLOCKS_PER; i++) {
-  if (heaviest[i] >= block_least && place < KEPT) {
-    blocks[place] = t * BLOCKS_PER + i;
-    place += 1;
-  }
-}
-threadgroup_barrier(mem_flags::mem_threadgroup);
 
-// Their tokens, in order: four threads a block.
-const uint own = t / (BLOCK / PER);
-const bool holds = own < metal::min(block_count, KEPT);
-const uint begin = (holds ? blocks[own] : 0u) * BLOCK + (t % (BLOCK / PER)) * PER;
-float weights[PER];
-for (uint i = 0; i < PER; i++) {
-  weights[i] = -1.0f;
-  if (holds && begin + i < VOCAB) {
-    const float raw = static_cast<float>(logits[static_cast<size_t>(row) * VOCAB + begin + i]);
-    const T x = static_cast<T>(processed_logit(raw, scalars[0], scalars[1]));
-    weights[i] = metal::precise::exp(static_cast<float>(x) - largest);
-  }
-}
-const uint token_level = last_level<PER, KEPT, SIMDGROUPS>(weights, mass, token_room, lane, group);
-const float least = share_of_level(metal::min(token_level, block_level)) * mass;
-uint token_count = 0;
-place = count_before<PER, SIMDGROUPS>(weights, least, token_places, lane, group, token_count);
-float kept = 0.0f;
-for (uint i = 0; i < PER; i++) {
-  if (weights[i] >= least && place < KEPT) {
-    const float share = weights[i] / mass;
-    ids[place] = begin + i;
-    shares[place] = static_cast<float>(static_cast<T>(share));
-    kept += share;
-    place += 1;
-  }
-}
-kept = simd_sum(kept);
-if (lane == 0) {
-  group_share[group] = kept;
-}
-threadgroup_barrier(mem_flags::mem_threadgroup);
-
-// Their rows of the embedding.
 Embedding<BITS, GROUP, WIDTH> embedding;
-const uint count = metal::min(token_count, KEPT);
-float square = 0.0f;
-for (uint unit = t; unit < UNITS; unit += THREADS) {
-  float sums[VALUES];
-  for (uint i = 0; i < VALUES; i++) {
-    sums[i] = 0.0f;
+float left = 1.0f;
+uint reached = NONE;
+uint turn = 0;  // of the rooms: a call's barrier is behind all reads of the room before
+for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
+  const uint most = attempt == 0 ? KEPT : MORE;
+
+  // Blocks that may hold a token to keep, in order.
+  uint level = 0;
+  for (uint pass = 0; pass < 2; pass++) {
+    const uint step = pass == 0 ? STEPS + 1 : 1;
+    uint counts[STEPS] = {0};
+    count_reaching<BLOCKS_PER, STEPS>(counts, heaviest, level, step, mass);
+    level += step * counts_within<STEPS, SIMDGROUPS>(
+        counts, most, rooms + turn++ % 2 * SEARCH, lane, group);
   }
-  for (uint k = 0; k < count; k++) {
-    embedding.add(sums, shares[k], weight, scales, biases, ids[k], unit);
+  const uint block_level = level;
+  const float block_least = share_of_level(block_level) * mass;
+  uint block_count = 0;
+  uint place = count_before<BLOCKS_PER, SIMDGROUPS>(
+      heaviest, block_least, rooms + turn++ % 2 * SEARCH, lane, group, block_count);
+#pragma clang loop unroll(full)
+  for (uint i = 0; i < BLOCKS_PER; i++) {
+    if (heaviest[i] >= block_least && place < most) {
+      blocks[place] = t * BLOCKS_PER + i;
+      place += 1;
+    }
   }
-  for (uint i = 0; i < VALUES; i++) {
-    const T mixed = static_cast<T>(sums[i]);
-    const T scaled = static_cast<T>(static_cast<float>(mixed) * scalars[2]);
-    soft[static_cast<size_t>(row) * WIDTH + unit * VALUES + i] = scaled;
-    square += static_cast<float>(scaled) * static_cast<float>(scaled);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  // Their tokens, in order, four threads a block: counted twice for the level, then kept. Those of
+  // one round stay in registers.
+  const uint all_blocks = metal::min(block_count, most);
+  const uint rounds = (all_blocks + TOGETHER - 1) / TOGETHER;
+  float weights[PER];
+  uint token_count = 0;
+  float kept = 0.0f;
+  level = 0;
+  for (uint pass = 0; pass < 3; pass++) {
+    const uint step = pass == 0 ? STEPS + 1 : 1;
+    const float least = share_of_level(metal::min(level, block_level)) * mass;
+    uint counts[STEPS] = {0};
+    for (uint round = 0; round < rounds; round++) {
+      const uint own = round * TOGETHER + t / (BLOCK / PER);
+      const bool holds = own < all_blocks;
+      const uint begin = (holds ? blocks[own] : 0u) * BLOCK + (t % (BLOCK / PER)) * PER;
+      if (pass == 0 || rounds > 1) {
+#pragma clang loop unroll(full)
+        for (uint i = 0; i < PER; i++) {
+          weights[i] = -1.0f;
+          if (holds && begin + i < VOCAB) {
+            const size_t at = static_cast<size_t>(row) * VOCAB + begin + i;
+            const float raw = static_cast<float>(logits[at]);
+            const T x = static_cast<T>(processed_logit(raw, scalars[0], scalars[1]));
+            weights[i] = metal::precise::exp(static_cast<float>(x) - largest);
+          }
+        }
+      }
+      if (pass < 2) {
+        count_reaching<PER, STEPS>(counts, weights, level, step, mass);
+        continue;
+      }
+      uint in_round = 0;
+      place = token_count +
+          count_before<PER, SIMDGROUPS>(
+                  weights, least, rooms + turn++ % 2 * SEARCH, lane, group, in_round);
+      token_count += in_round;
+#pragma clang loop unroll(full)
+      for (uint i = 0; i < PER; i++) {
+        if (weights[i] >= least && place < most) {
+          const float share = weights[i] / mass;
+          ids[place] = begin + i;
+          shares[place] = static_cast<float>(static_cast<T>(share));
+          kept += share;
+          place += 1;
+        }
+      }
+    }
+    if (pass < 2) {
+      level += step * counts_within<STEPS, SIMDGROUPS>(
+          counts, most, rooms + turn++ % 2 * SEARCH, lane, group);
+    }
   }
-}
-square = simd_sum(square);
-if (lane == 0) {
-  group_square[group] = square;
-}
-threadgroup_barrier(mem_flags::mem_threadgroup);
-if (t == 0) {
-  float together = 0.0f, size = 0.0f;
+  kept = simd_sum(kept);
+  if (lane == 0) {
+    group_share[group] = kept;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  kept = 0.0f;
   for (uint g = 0; g < SIMDGROUPS; g++) {
-    together += group_share[g];
-    size += group_square[g];
+    kept += group_share[g];
   }
-  const float left = metal::isnan(together) ? together : metal::max(1.0f - together, 0.0f);
+  left = metal::isnan(kept) ? kept : metal::max(1.0f - kept, 0.0f);
+  if (!(left * scalars[3] <= scalars[4] * scalars[5])) {
+    continue;
+  }
+
+  // Their rows of the embedding, and the mean for the others.
+  const uint count = metal::min(token_count, most);
+  float square = 0.0f;
+  for (uint unit = t; unit < UNITS; unit += THREADS) {
+    float sums[VALUES] = {0.0f};
+    for (uint k = 0; k < count; k++) {
+      embedding.add(sums, shares[k], weight, scales, biases, ids[k], unit);
+    }
+#pragma clang loop unroll(full)
+    for (uint i = 0; i < VALUES; i++) {
+      const uint at = unit * VALUES + i;
+      const float rest = static_cast<float>(static_cast<T>(left)) * static_cast<float>(mean[at]);
+      const T mixed = static_cast<T>(sums[i] + rest);
+      const T scaled = static_cast<T>(static_cast<float>(mixed) * scalars[2]);
+      soft[static_cast<size_t>(row) * WIDTH + at] = scaled;
+      square += static_cast<float>(scaled) * static_cast<float>(scaled);
+    }
+  }
+  square = simd_sum(square);
+  if (lane == 0) {
+    group_square[group] = square;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  square = 0.0f;
+  for (uint g = 0; g < SIMDGROUPS; g++) {
+    square += group_square[g];
+  }
+  if (left * scalars[3] <= scalars[4] * metal::precise::sqrt(square)) {
+    reached = attempt;
+  }
+}
+
+// What is not to be used is 0. Each thread writes where it has written before.
+if (reached == NONE) {
+  for (uint unit = t; unit < UNITS; unit += THREADS) {
+    for (uint i = 0; i < VALUES; i++) {
+      soft[static_cast<size_t>(row) * WIDTH + unit * VALUES + i] = static_cast<T>(0.0f);
+    }
+  }
+}
+if (t == 0) {
   tail[row] = left;
-  suffices[row] = left * scalars[3] <= scalars[4] * metal::precise::sqrt(size);
+  tier[row] = static_cast<uint8_t>(reached);
 }

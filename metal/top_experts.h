@@ -8,6 +8,7 @@ template <int E, int TOP_K>
 inline int chosen_expert(const thread float* scores, int lane, thread float& share) {
   constexpr int PER_LANE = (E + 31) / 32;
   bool open[PER_LANE];
+#pragma clang loop unroll(full)
   for (int i = 0; i < PER_LANE; i++) {
     open[i] = 32 * i + lane < E;
   }
@@ -18,6 +19,7 @@ inline int chosen_expert(const thread float* scores, int lane, thread float& sha
     int candidate = E;
     float best = -INFINITY;
     float found = 0.0f;
+#pragma clang loop unroll(full)
     for (int i = 0; i < PER_LANE; i++) {
       const float rank = metal::isnan(scores[i]) ? -INFINITY : scores[i];
       if (open[i] && (candidate == E || rank > best)) {
@@ -29,6 +31,7 @@ inline int chosen_expert(const thread float* scores, int lane, thread float& sha
     const float top = simd_max(best);
     const int winner = simd_min(best == top ? candidate : E);
     const float score = simd_sum(candidate == winner ? found : 0.0f);  // NaN, if it is
+#pragma clang loop unroll(full)
     for (int i = 0; i < PER_LANE; i++) {
       open[i] = open[i] && 32 * i + lane != winner;
     }

@@ -12,8 +12,16 @@ from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.kernels.check import as_float64, unpacked_exactly
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes
 from mlx_diffgemma.kernels.soft_gather.checks import random_table as random_embedding
-from mlx_diffgemma.model import embedding
-from mlx_diffgemma.model.embedding import HALF_ULP, KEPT, Gathered, Table, gather
+from mlx_diffgemma.model import soft_gather
+from mlx_diffgemma.model.soft_gather import (
+    FIRST,
+    HALF_ULP,
+    PRODUCT,
+    SECOND,
+    Gathered,
+    Table,
+    gather,
+)
 
 DTYPES = (mx.float16, mx.bfloat16)
 PACKINGS = [(0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)]
@@ -28,7 +36,7 @@ def logits_of(raw: NDArray[np.floating], dtype: mx.Dtype) -> Logits:
 
 
 def random_table(sizes: Sizes) -> Table:
-    table: Table = random_embedding(sizes, embedding)
+    table: Table = random_embedding(sizes, soft_gather)
     return table
 
 
@@ -41,12 +49,12 @@ def distributions(vocab: int) -> NDArray[np.float32]:
     """Raw logits [R, V] from flat to peaked, and some with as many equal tokens as it comes to."""
     random = np.random.default_rng(vocab)
     rows = [step * random.exponential(1, vocab) for step in (0.0, 0.3, 1.0, 2.0, 4.0, 8.0)]
-    for count in (1, 2, 4, 10, 63, 64, 65, 66, 300):
+    for count in (1, 2, 4, 10, 63, 64, 65, 128, 129, 300):
         row = np.full(vocab, -60.0)
         row[random.choice(vocab, min(count, vocab), replace=False)] = 9.0
         rows.append(row)
     close = np.full(vocab, -60.0)  # as many in one place: all in one block, or in two
-    close[100 : 100 + KEPT] = 9.0
+    close[100:164] = 9.0
     rows.append(close)
     return np.array(rows, np.float32)
 
@@ -76,28 +84,36 @@ def dense(logits: Logits, table: Table) -> Floats:
 
 
 def assert_within_tail(gathered: Gathered, logits: Logits, table: Table) -> None:
-    """Of `distributions`: whatever falls on a level to within rounding, the product is as near as
-    the tail says; and where that suffices, within half an ulp and the roundings of share, sum and
-    scaled sum."""
+    """Of `distributions`, and a table that keeps 64 or 128 tokens.
+
+    Whatever falls on a level to within rounding: where the tokens of a tier suffice, the product is
+    as near as the tail says, and within half an ulp and the roundings of share, sum and scaled sum.
+    """
     exact, vocab, u = dense(logits, table), logits.raw.shape[1], HALF_ULP[table.dtype]
     size = np.linalg.norm(exact, axis=1)
     moved = np.linalg.norm(as_float64(gathered.soft) - exact, axis=1)
-    tail, suffices = as_float64(gathered.tail), np.array(gathered.suffices)
+    tail, tier = as_float64(gathered.tail), np.array(gathered.tier)
+    found = tier != PRODUCT
     assert (tail >= 0).all()
     assert (tail <= 1).all()
-    assert (moved <= (tail + 1e-5) * table.reach + 3 * u * size).all()
-    assert (moved <= 4 * u * size)[suffices].all()
-    assert suffices[6:10].all()  # 1, 2, 4 and 10 equal tokens
-    assert vocab < 65 or not suffices[[0, 12, 13, 14]].any()  # all, 65, 66 and 300 of them
+    assert (moved <= (tail + 1e-5) * table.reach + 3 * u * size)[found].all()
+    assert (moved <= 4 * u * size)[found].all()
+    assert (tier[6:10] == FIRST).all()  # 1, 2, 4 and 10 equal tokens
+    assert not as_float64(gathered.soft)[~found].any()
+    if vocab > 300:
+        assert not found[[0, 14, 15]].any()  # all, 129 and 300 of them
 
 
-def assert_64_are_kept_and_65_are_not(gathered: Gathered) -> None:
-    """Of `distributions`: 65 equal tokens reach the same levels; one that 64 may reach they all
-    miss."""
-    tail = np.array(gathered.tail)
-    assert (tail[[11, 15]] < 1e-5).all()
-    assert tail[12] == 1
-    assert not as_float64(gathered.soft[12]).any()
+def assert_tiers_of_equal_tokens(gathered: Gathered) -> None:
+    """Of `distributions`, and a table that keeps 64 or 128 tokens.
+
+    65 equal tokens reach the same levels; one that 64 may reach they all miss.
+    """
+    tier, tail = np.array(gathered.tier), np.array(gathered.tail)
+    assert tier[10:16].tolist() == [FIRST, FIRST, SECOND, SECOND, PRODUCT, PRODUCT]
+    assert tier[16] == FIRST
+    assert (tail[[10, 11, 12, 13, 16]] < 1e-5).all()
+    assert (tail[[14, 15]] == 1).all()
 
 
 def assert_tail_of_level(gathered: Gathered, kept: float) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..diffusion.canvas import AllPositions, Denoiser
+from ..diffusion.canvas import Denoiser
 from ..diffusion.denoise import denoise
+from ..diffusion.positions import AllPositions
 from ..errors import SettingsError
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import CounterNoise, fresh_seed

@@ -33,12 +33,12 @@ def command(output: ReportOptions) -> int:
     from ..kernels.selftest import References, findings, plan
     from ..kernels.verdicts import this_identity
     from ..machine.memory import available_memory
-    from ..model import embedding, experts
+    from ..model import experts, soft_gather
     from ..model.memory import sized
     from .terminal.progress import Bar
 
     available = available_memory()
-    references = References(experts=experts, denoise=sampler, soft_gather=embedding)
+    references = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
     planned = plan(references, None if available is None else available // SHARE)
     say(f"{len(planned.checks)} checks, at most {sized(planned.memory_bytes)} of memory at a time")
     found: list[Finding] = []

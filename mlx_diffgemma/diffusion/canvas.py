@@ -1,19 +1,16 @@
 """One canvas, step after step until it is settled, as Frames.
 
 The positions that are denoised are a part of their own, Positions: all of them, or those that a
-template leaves open (pinned.py). Axes: C canvas positions, F of them denoised, H hidden size.
+template leaves open (pinned.py).
 """
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
-from typing import Protocol, TypeVar
 
 import mlx.core as mx
-import numpy as np
 
 from ..generation.frame import Frame
 from ..generation.noise import Noise
@@ -21,61 +18,11 @@ from ..generation.prompt import Prompt, encode
 from ..generation.settings import Resolved
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, not_finite
+from .pipeline import Pipeline
+from .positions import AnyFrame, Positions
 from .sampler import temperature
-from .step import State, Step, StepInputs, advance
+from .step import Outcome, State, StepInputs
 from .stop import StopRule
-
-AnyFrame = TypeVar("AnyFrame", bound=Frame, covariant=True)
-
-
-class Positions(Protocol[AnyFrame]):
-    """The positions of a canvas that are denoised, and the tokens that stand at the others."""
-
-    @property
-    def rows(self) -> mx.array | None:
-        """The denoised positions [F] int32, ascending; None for all."""
-        ...
-
-    def of(self, values: mx.array) -> mx.array:
-        """The values [F, ...] of the denoised positions, out of [C, ...]."""
-        ...
-
-    def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
-        """Tokens [F] int32 from `draw`, which gives [C] ids, uniform below the number it gets."""
-        ...
-
-    def canvas(self, tokens: mx.array) -> mx.array:
-        """The whole canvas [C] int32, out of tokens [F] of the denoised positions."""
-        ...
-
-    def soft(self, model: Model, soft: mx.array) -> mx.array:
-        """Soft embeddings [1, C, H] of the whole canvas, out of those [1, F, H] denoised."""
-        ...
-
-    def frame(self, frame: Frame) -> AnyFrame:
-        """The frame of the whole canvas, out of one of the denoised positions."""
-        ...
-
-
-class AllPositions:
-    """Every position is denoised."""
-
-    rows = None
-
-    def of(self, values: mx.array) -> mx.array:
-        return values
-
-    def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
-        return draw(vocab).reshape(-1)
-
-    def canvas(self, tokens: mx.array) -> mx.array:
-        return tokens
-
-    def soft(self, model: Model, soft: mx.array) -> mx.array:
-        return soft
-
-    def frame(self, frame: Frame) -> Frame:
-        return frame
 
 
 @dataclass(frozen=True)
@@ -128,36 +75,40 @@ class Denoiser:
         positions: those that are denoised; start: a warm start, else noise.
         """
         rule = StopRule.of(self.resolved.sampler)
-        state = start or self._noise_canvas(number, positions)
-        unchanged = 0  # steps since the argmax canvas last changed
-        for step in count():
-            began = time.perf_counter()
-            given = self._inputs(number, step, positions)
-            done = advance(state, given, self.model, prefix)
-            frame = positions.frame(_frame(number, step, done, given, began, encode_seconds))
-            if not math.isfinite(done.mean_entropy):
-                where = f"canvas {number}, step {step}: the distributions"
-                raise not_finite(self.model, where)
-            yield frame
-            unchanged = unchanged + 1 if done.unchanged else 0
-            if rule.ends(step + 1, unchanged, done.mean_entropy):
-                break
-            soft = positions.soft(self.model, done.soft.completed(self.model))
-            state = State(positions.canvas(done.next_canvas), soft, done.best)
-            del done  # its logits
-        return frame
+        steps = Pipeline(self.model, prefix, positions, partial(self._inputs, number, positions))
+        unchanged, lent = 0, 0.0  # steps since the argmax canvas last changed; the caller's seconds
+        try:
+            steps.begin(start or self._noise_canvas(number, positions))
+            while True:
+                seen = steps.read(is_last=steps.number + 1 == rule.max_steps)
+                self._require_finite(number, steps.number, seen)
+                frame = positions.frame(self._frame(number, steps, seen, lent, encode_seconds))
+                unchanged = unchanged + 1 if seen.unchanged else 0
+                ends = rule.ends(steps.number + 1, unchanged, seen.mean_entropy)
+                ahead = steps.ahead and not ends
+                if ahead:
+                    steps.go_on()
+                handed_out = time.perf_counter()
+                yield frame
+                if ends:
+                    return frame
+                lent = time.perf_counter() - handed_out if ahead else 0.0
+                if not ahead:
+                    steps.go_on()
+        finally:
+            steps.put_back()
 
     def _noise_canvas(self, number: int, positions: Positions[AnyFrame]) -> State:
         """The state before the first step of a canvas: noise."""
         draw = partial(self.noise.canvas, number, self.model.config.canvas_length)
         return State(positions.canvas(positions.noise(draw, self.model.config.text.vocab_size)))
 
-    def _inputs(self, number: int, step: int, positions: Positions[AnyFrame]) -> StepInputs:
+    def _inputs(self, number: int, positions: Positions[Frame], step: int) -> StepInputs:
         """Temperature and noise of a step of canvas `number`."""
         sampler, C = self.resolved.sampler, self.model.config.canvas_length
         renoise = partial(self.noise.renoise, number, step, C)
         return StepInputs(
-            temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max),
+            self._temperature(step),
             sampler.entropy_bound,
             positions.of(self.noise.uniforms(number, step, C)),
             positions.noise(renoise, self.model.config.text.vocab_size),
@@ -165,19 +116,29 @@ class Denoiser:
             self.exact,
         )
 
+    def _temperature(self, step: int) -> float:
+        sampler = self.resolved.sampler
+        return temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max)
 
-def _frame(
-    canvas: int, step: int, done: Step, given: StepInputs, began: float, encode_seconds: float
-) -> Frame:
-    """The frame of the denoised positions after a step that began at a time of perf_counter."""
-    return Frame(
-        canvas=canvas,
-        step=step,
-        tokens=np.array(done.best),
-        entropies=np.array(done.entropy),
-        accepted=np.array(done.accepted),
-        temperature=given.temperature,
-        seconds=time.perf_counter() - began,
-        encode_seconds=encode_seconds,
-        dense_rows=done.soft.dense_rows,
-    )
+    def _require_finite(self, number: int, step: int, seen: Outcome) -> None:
+        if not math.isfinite(seen.mean_entropy):
+            where = f"canvas {number}, step {step}: the distributions"
+            raise not_finite(self.model, where)
+
+    def _frame(
+        self, number: int, steps: Pipeline, seen: Outcome, lent: float, encode_seconds: float
+    ) -> Frame:
+        """The frame of the denoised positions after a step; lent: the caller's seconds of it."""
+        return Frame(
+            canvas=number,
+            step=steps.number,
+            tokens=seen.best,
+            entropies=seen.entropy,
+            accepted=seen.accepted,
+            temperature=self._temperature(steps.number),
+            seconds=steps.seconds,
+            caller_seconds=lent,
+            encode_seconds=encode_seconds,
+            second_tier_rows=seen.second_tier_rows,
+            dense_rows=seen.dense_rows,
+        )

@@ -17,7 +17,8 @@ from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Floats, Ids, floats, token_ids
 from ..model.text import Model, Progress
-from .canvas import AllPositions, Denoiser
+from .canvas import Denoiser
+from .positions import AllPositions
 from .step import State
 
 

@@ -9,7 +9,6 @@ import mlx.core as mx
 
 from ..kernels.denoise import trial as kernels
 from ..kernels.denoise.launch import Slices
-from ..machine.choices import Preference
 from . import sampler
 from .sampler import Logits, LogitStatistics
 
@@ -34,10 +33,10 @@ class Predictions:
         return self.logits.processed() if self.statistics is None else self.statistics.processed
 
 
-def predict(logits: Logits, uniforms: mx.array, preference: Preference = "auto") -> Predictions:
+def predict(logits: Logits, uniforms: mx.array, in_kernels: bool) -> Predictions:
     """Predictions of every row, drawn with uniforms [R, 2] in (0, 1)."""
-    made = kernels.sample(logits, uniforms, sampler.sample, preference)
-    if made is not None:
+    if in_kernels:
+        made = kernels.sample_in_kernels(logits, uniforms)
         return Predictions(logits, *made.arrays, slices=made.slices)
     seen = sampler.statistics(logits.processed())
     drawn = sampler.draw(seen, uniforms)

@@ -1,6 +1,6 @@
 """The next step's soft embeddings: products taken, rows gathered, or logits kept until then.
 
-Axes: R rows of a chunk, F denoised positions of a canvas, V vocabulary, H hidden size. Rows that
+Axes: R rows of a part, F denoised positions of a canvas, V vocabulary, H hidden size. Rows that
 still need the product with the whole embedding get it when the next step asks, all rows of a canvas
 together, so that a canvas's last step never pays for it.
 """
@@ -13,92 +13,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.soft_gather import trial as kernels
+from ..kernels.soft_gather.launch import gather_in_kernel
+from ..kernels.soft_gather.tiers import PRODUCT, SECOND
 from ..model.text import Model
 from .predictions import Predictions
 from .sampler import Logits
 
-Rows = NDArray[np.intp]
-"""Numbers of rows in their part."""
+# Rows that take the product with the whole embedding at a time. A product reads the embedding once,
+# so few rows take as long as 32. More than 64 would gain little, and need memory for their logits.
+PRODUCT_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Dense:
-    """Soft embeddings [R, H] by the product with the whole embedding."""
+class Part:
+    """Soft embeddings of R rows.
 
-    rows: mx.array
+    rows [R, H], None where all of them wait for the product; tier [R] uint8: what is enough for
+    each, None where none was gathered; logits: of the rows that may wait, else None.
+    """
 
+    rows: mx.array | None
+    tier: mx.array | None = None
+    logits: Logits | None = None
 
-@dataclass(frozen=True)
-class Gathered:
-    """Soft embeddings [R, H] from few tokens; not to be used where suffices [R] bool is false."""
-
-    rows: mx.array
-    suffices: mx.array
-    logits: Logits
-
-
-@dataclass(frozen=True)
-class Deferred:
-    """Logits [R, V] whose product is left to the next step."""
-
-    logits: Logits
+    @property
+    def arrays(self) -> list[mx.array]:
+        """The arrays that are kept for the next step; in 16 bits the raw logits among them."""
+        kept = (self.rows, self.tier, self.logits.raw if self.logits else None)
+        return [array for array in kept if array is not None]
 
 
-Part = Dense | Gathered | Deferred
+def soft_part(model: Model, seen: Predictions, *, gathers: bool, in_kernel: bool) -> Part:
+    """Soft embeddings of R rows in the cheapest form that is right.
 
-
-def arrays(part: Part) -> list[mx.array]:
-    """The arrays that a part keeps for the next step; in 16 bits the raw logits among them."""
-    match part:
-        case Dense():
-            return [part.rows]
-        case Gathered():
-            return [part.rows, part.suffices, part.logits.raw]
-        case Deferred():
-            return [part.logits.raw]
-
-
-def missing_rows(part: Part) -> Rows:
-    """The rows of a part that still need the product."""
-    match part:
-        case Dense():
-            return np.arange(0)
-        case Gathered():
-            return np.flatnonzero(~np.array(part.suffices))
-        case Deferred():
-            return np.arange(part.logits.raw.shape[0])
-
-
-def completed(part: Part, missing: Rows, products: mx.array) -> mx.array:
-    """Soft embeddings [R, H] of a part, with the products of its missing rows."""
-    if isinstance(part, Deferred):
-        return products
-    if not missing.size:
-        return part.rows
-    soft = mx.array(part.rows)
-    soft[mx.array(missing)] = products
-    return soft
-
-
-def soft_part(model: Model, seen: Predictions, exact: bool) -> Part:
-    """Soft embeddings of R rows in the cheapest form that is right; exact: never gathered."""
-    if model.gathers and not exact:
-        soft, _, suffices = gathered(model, seen)
-        return Gathered(soft, suffices, seen.logits)
+    gathers: from few tokens; in_kernel: by soft_gather.
+    """
+    if gathers:
+        soft, _, tier = gathered(model, seen, in_kernel)
+        return Part(soft, tier, seen.logits)
     if seen.statistics is None:
-        return Deferred(seen.logits)
+        return Part(None, logits=seen.logits)
     if model.dtype == mx.float32:  # the same weights again: spares a second pass of exponentials
-        return Dense(model.mixed_embedding(seen.statistics.weights, seen.statistics.total))
-    return Dense(model.soft_embedding(seen.processed()))
+        return Part(model.mixed_embedding(seen.statistics.weights, seen.statistics.total))
+    return Part(model.soft_embedding(seen.processed()))
 
 
-def gathered(model: Model, seen: Predictions) -> tuple[mx.array, mx.array, mx.array]:
-    """Soft embeddings [R, H] from few tokens, the mass left out [R], and where they suffice [R]."""
-    if seen.slices is None:
-        return model.gathered_embedding(seen.processed())
-    return kernels.gather(
-        seen.logits,
-        seen.slices,
+def gathered(
+    model: Model, seen: Predictions, in_kernel: bool
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Soft embeddings [R, H] from few tokens, the mass left out [R], and the tiers [R]."""
+    if in_kernel and seen.slices is not None:
+        return gather_in_kernel(seen.logits, seen.slices, model.embedding.gather_table)
+    return model.gathered_embedding(seen.processed())
+
+
+def gathers_in_kernel(model: Model, logits: Logits) -> bool:
+    """True where soft_gather takes rows like these, which denoise_stats has to have seen."""
+    return kernels.runs(
+        logits,
         model.embedding.gather_table,
         lambda logits: model.gathered_embedding(logits.processed()),
         model.choices.soft_gather_kernels,
@@ -107,51 +79,67 @@ def gathered(model: Model, seen: Predictions) -> tuple[mx.array, mx.array, mx.ar
 
 @dataclass(frozen=True)
 class SoftEmbeddings:
-    """Soft embeddings of a canvas in parts; products are taken of `chunk` rows at a time."""
+    """Soft embeddings of a canvas, whose parts follow each other.
 
-    parts: tuple[Part, ...]
-    chunk: int
+    tiers [F] uint8: what is enough for each row, as the host has read it.
+    """
+
+    parts: Sequence[Part]
+    tiers: NDArray[np.uint8]
 
     @property
     def dense_rows(self) -> int:
         """Number of rows that take, or took, the product with the whole embedding."""
-        return sum(
-            part.rows.shape[0] if isinstance(part, Dense) else missing_rows(part).size
-            for part in self.parts
-        )
+        return int((self.tiers == PRODUCT).sum())
+
+    @property
+    def second_tier_rows(self) -> int:
+        """Number of rows that are gathered from more tokens than the first tier keeps."""
+        return int((self.tiers == SECOND).sum())
+
+    @property
+    def is_complete(self) -> bool:
+        """True where no row waits for the product."""
+        return not self.dense_rows or all(part.logits is None for part in self.parts)
 
     def completed(self, model: Model) -> mx.array:
-        """Soft embeddings [1, F, H]; the rows that need it take the product here."""
-        missing = [missing_rows(part) for part in self.parts]
-        ends = np.cumsum([rows.size for rows in missing])
-        products = mx.split(self._products(model, missing), ends[:-1].tolist())
-        parts = zip(self.parts, missing, products, strict=True)
-        return mx.concatenate([completed(part, rows, own) for part, rows, own in parts])[None]
+        """Soft embeddings [1, F, H]; the rows that wait for the product take it here."""
+        if self.is_complete:
+            return joined(self.parts)
+        missing = np.flatnonzero(self.tiers == PRODUCT)
+        products = mx.concatenate(list(self._products(model, missing)))
+        if missing.size == self.tiers.size:
+            return products[None]
+        soft = joined(self.parts)
+        soft[:, mx.array(missing)] = products
+        return soft
 
-    def _products(self, model: Model, missing: Sequence[Rows]) -> mx.array:
-        """The products of all missing rows, in order [M, H].
+    def _products(self, model: Model, missing: NDArray[np.intp]) -> Iterator[mx.array]:
+        """The products of the missing rows, in order, PRODUCT_ROWS at a time.
 
-        One chunk at a time is evaluated: what a product needs is as wide as the vocabulary.
+        Each is evaluated before the next: what it needs is as wide as the vocabulary.
         """
-        done = [mx.zeros((0, model.config.text.hidden_size), model.dtype)]
-        for logits in self._chunks(missing):
-            done.append(model.soft_embedding(logits.processed()))
-            mx.eval(done[-1])
-        return mx.concatenate(done)
+        for first in range(0, missing.size, PRODUCT_ROWS):
+            logits = self._logits(missing[first : first + PRODUCT_ROWS])
+            product = model.soft_embedding(logits.processed())
+            mx.eval(product)
+            yield product
 
-    def _chunks(self, missing: Sequence[Rows]) -> Iterator[Logits]:
-        """The logits of the missing rows, a chunk at a time."""
-        lacking = [
-            (part.logits, rows)
-            for part, rows in zip(self.parts, missing, strict=True)
-            if not isinstance(part, Dense)
-        ]
-        owner = np.repeat(np.arange(len(lacking)), [rows.size for _, rows in lacking])
-        row = np.concatenate([rows for _, rows in lacking]) if lacking else owner
-        for first in range(0, owner.size, self.chunk):
-            piece = slice(first, first + self.chunk)
-            raw = [
-                lacking[number][0].raw[mx.array(row[piece][owner[piece] == number])]
-                for number in np.unique(owner[piece])
+    def _logits(self, rows: NDArray[np.intp]) -> Logits:
+        """The logits of some rows of the canvas, ascending."""
+        kept = [part.logits for part in self.parts if part.logits is not None]
+        ends = np.cumsum([logits.raw.shape[0] for logits in kept])
+        owner = np.searchsorted(ends, rows, side="right")
+        pieces = [
+            kept[number].raw[
+                mx.array(rows[owner == number] - ends[number] + kept[number].raw.shape[0])
             ]
-            yield replace(lacking[0][0], raw=mx.concatenate(raw))
+            for number in np.unique(owner)
+        ]
+        return replace(kept[0], raw=pieces[0] if len(pieces) == 1 else mx.concatenate(pieces))
+
+
+def joined(parts: Sequence[Part]) -> mx.array:
+    """The rows at hand of all parts [1, F, H], those that wait for a product as they are."""
+    rows = [part.rows for part in parts if part.rows is not None]
+    return (rows[0] if len(rows) == 1 else mx.concatenate(rows))[None]

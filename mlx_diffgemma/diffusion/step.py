@@ -1,25 +1,33 @@
-"""One denoising step: decoder, head in row chunks, draw, acceptance, and the next step's input.
+"""One denoising step: decoder, head, draw, acceptance, and the next step's input.
 
-Axes: C canvas positions, F of them denoised (all, where none is pinned), R rows of a chunk,
-V vocabulary, H hidden size.
+A step is built, submitted and read one after the other, so that the next one's decoder can be built
+while a GPU computes and nobody waits more often than once: for its summary, which decides whether
+another step follows. Axes: C canvas positions, F of them denoised (all, where none is pinned), R
+rows of a part, V vocabulary, H hidden size.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.denoise import trial as kernels
+from ..kernels.soft_gather.tiers import PRODUCT
 from ..machine.device import on_gpu
 from ..model.cache import Prefix
+from ..model.given import Ids, Unread
 from ..model.text import Model
 from . import sampler
-from .predictions import Predictions, predict
+from .predictions import predict
 from .sampler import Logits
-from .soft import Part, SoftEmbeddings, arrays, soft_part
+from .soft import Part, SoftEmbeddings, gathers_in_kernel, soft_part
 
-# Logits computed at a time: 64 rows of a vocabulary of 262,144 make one product large enough for
-# a GPU, 16 rows are as fast on the CPU.
+# Logits computed at a time where MLX's operations read them, which need float32 copies of them: 64
+# rows of a vocabulary of 262,144 make one product large enough for a GPU, 16 rows are as fast on
+# the CPU.
 GPU_CHUNK_LOGITS, CPU_CHUNK_LOGITS = 2**24, 2**22
 
 
@@ -54,63 +62,188 @@ class StepInputs:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The outcome of a step; best, next_canvas [F] int32, entropy [F] nats, accepted [F] bool.
+class Outcome:
+    """All of a step that is read.
 
-    mean_entropy in nats; unchanged: best is what it was one step before.
+    mean_entropy in nats; unchanged: best is what it was one step before; second_tier_rows,
+    dense_rows: rows whose soft embedding takes more tokens, or the whole product; best [F] int32;
+    entropy [F] nats; accepted [F] bool.
     """
 
-    best: mx.array
-    entropy: mx.array
-    accepted: mx.array
-    next_canvas: mx.array
     mean_entropy: float
     unchanged: bool
+    second_tier_rows: int
+    dense_rows: int
+    best: NDArray[np.int32]
+    entropy: NDArray[np.float32]
+    accepted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was read, and what the next one is made from: best, next_canvas [F] int32."""
+
+    outcome: Outcome
+    best: mx.array
+    next_canvas: mx.array
     soft: SoftEmbeddings
 
 
 def advance(state: State, given: StepInputs, model: Model, prefix: Prefix) -> Step:
-    """The step after `state`, evaluated; the prefix is not changed.
+    """The step after `state`, read; what the prefix holds is not changed."""
+    hidden = decoded(state.tokens, state.soft, given.rows, model, prefix)
+    return read(submit(hidden, state.best, given, model))
 
-    Logits are computed a chunk of rows at a time. They are dropped with their chunk in float32; in
-    16 bits the raw logits of the whole canvas stay until the next step has its soft embeddings.
-    """
-    hidden = model.decode(state.tokens, prefix, state.soft).squeeze(0)
-    if given.rows is not None:
-        hidden = hidden[given.rows]
-    size = head_rows(model, hidden.shape[0])
-    seen, parts = [], []
-    for first in range(0, hidden.shape[0], size):
-        chunk, part = _chunk(model, hidden, slice(first, first + size), given)
-        seen.append(chunk)
-        parts.append(part)
-    best, entropy, drawn = (mx.concatenate(list(chunks)) for chunks in zip(*seen, strict=True))
-    before = mx.full(best.shape, -1, mx.int32) if state.best is None else state.best
-    accepted, next_canvas, summary = kernels.commit(
-        (best, entropy, drawn, given.renoise.astype(mx.int32), before),
-        given.entropy_bound,
-        sampler.commit,
-        model.choices.denoise_kernels,
-    )
-    mx.eval(best, entropy, accepted, next_canvas, summary)
-    mean, unchanged = np.array(summary)
-    soft = SoftEmbeddings(tuple(parts), size)
-    return Step(best, entropy, accepted, next_canvas, float(mean), bool(unchanged), soft)
+
+def decoded(
+    tokens: Ids | Unread,
+    soft: mx.array | None,
+    rows: mx.array | None,
+    model: Model,
+    prefix: Prefix,
+) -> mx.array:
+    """Hidden states [F, H] of the denoised rows, not evaluated."""
+    hidden = model.decode(tokens, prefix, soft).squeeze(0)
+    return hidden if rows is None else hidden[rows]
 
 
 def head_rows(model: Model, length: int) -> int:
-    """Number of rows of a canvas's `length` whose logits are computed at a time."""
+    """Number of a canvas's `length` rows whose logits MLX's operations read at a time."""
     limit = model.choices.head_chunk_logits or (GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS)
     return max(1, min(length, limit // model.config.text.vocab_size))
 
 
-def _chunk(
-    model: Model, hidden: mx.array, rows: slice, given: StepInputs
-) -> tuple[tuple[mx.array, mx.array, mx.array], Part]:
-    """Best, entropy and drawn [R] of some rows of hidden [F, H], and their soft embeddings."""
-    cap = model.config.text.final_logit_softcapping
-    logits = Logits(model.raw_logits(hidden[rows]), cap, given.temperature)
-    seen: Predictions = predict(logits, given.uniforms[rows], model.choices.denoise_kernels)
-    part = soft_part(model, seen, given.exact)
-    mx.eval(seen.best, seen.entropy, seen.drawn, *arrays(part))
-    return (seen.best, seen.entropy, seen.drawn), part
+def submit(
+    hidden: mx.array, before: mx.array | None, given: StepInputs, model: Model
+) -> "Submitted":
+    """Send off the step of hidden states [F, H]; before [F]: the argmax one step before, if any."""
+    step = Submitted(hidden, before, given, model)
+    mx.async_eval(step.built.arrays if step.is_whole else hidden)
+    return step
+
+
+def read(step: "Submitted") -> Step:
+    """Wait for a step, and read its summary and what a frame shows of it."""
+    built = step.built
+    mx.eval(built.arrays)
+    numbers = np.array(built.summary)
+    best, entropy, accepted = np.array(built.shown)
+    tiers = numbers[2:] if numbers.size > 2 else np.full(best.size, PRODUCT)
+    soft = SoftEmbeddings(built.parts, tiers.astype(np.uint8))
+    outcome = Outcome(
+        float(numbers[0]),
+        bool(numbers[1]),
+        soft.second_tier_rows,
+        soft.dense_rows,
+        best,
+        entropy.view(np.float32),
+        accepted.astype(np.bool_),
+    )
+    return Step(outcome, built.best, built.next_canvas, soft)
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The readers of a step's logits: kernels, or MLX's operations with their float32 copies.
+
+    samples, gathers: kernels draw, and gather soft embeddings; gathering: somebody gathers.
+    """
+
+    samples: bool
+    gathers: bool
+    gathering: bool
+
+    @property
+    def take_the_canvas(self) -> bool:
+        """True where no reader needs a float32 copy, so that a canvas's logits are made at once.
+
+        All raw logits are kept for the soft embeddings in any case.
+        """
+        return self.samples and (self.gathers or not self.gathering)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The graph of a step behind its decoder, evaluated or not.
+
+    summary [2] or [2 + F] float32: mean entropy in nats, 1 where nothing changed, and the rows'
+    tiers where they were gathered; shown [3, F] int32: best, the bits of the entropy,
+    and accepted.
+    """
+
+    best: mx.array
+    next_canvas: mx.array
+    summary: mx.array
+    shown: mx.array
+    parts: tuple[Part, ...]
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All that the next step and the frame are made from."""
+        kept = [array for part in self.parts for array in part.arrays]
+        return [self.best, self.next_canvas, self.summary, self.shown, *kept]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A step that a device may be computing: hidden states [F, H], the last argmax, its inputs."""
+
+    hidden: mx.array
+    before: mx.array | None
+    given: StepInputs
+    model: Model
+
+    @cached_property
+    def readers(self) -> Readers:
+        """The readers of this step's logits; a kernel's first use takes a trial."""
+        model, F = self.model, self.hidden.shape[0]
+        like = (head_rows(model, F), model.config.text.vocab_size)  # a verdict is about a chunk
+        logits = self._logits_of(mx.zeros(like, self.hidden.dtype))
+        gathering = model.gathers and not self.given.exact
+        samples = kernels.samples(logits, sampler.sample, model.choices.denoise_kernels)
+        gathers = gathering and samples and gathers_in_kernel(model, logits)
+        return Readers(samples, gathers, gathering)
+
+    @property
+    def is_whole(self) -> bool:
+        """True where all of the step is on its way, not its decoder alone."""
+        return self.readers.take_the_canvas
+
+    @cached_property
+    def built(self) -> Built:
+        """The graph of the whole step. Where MLX's operations read the logits, a chunk of rows at a
+        time is evaluated here, and its float32 copies are dropped with it."""
+        seen = list(self._chunks())
+        *drawn_of, parts = zip(*seen, strict=True)
+        best, entropy, drawn = map(_joined, drawn_of)
+        before = mx.full(best.shape, -1, mx.int32) if self.before is None else self.before
+        accepted, next_canvas, numbers = kernels.commit(
+            (best, entropy, drawn, self.given.renoise.astype(mx.int32), before),
+            self.given.entropy_bound,
+            sampler.commit,
+            self.model.choices.denoise_kernels,
+        )
+        tiers = [part.tier.astype(mx.float32) for part in parts if part.tier is not None]
+        shown = (best, entropy.view(mx.int32), accepted.astype(mx.int32))
+        summary = mx.concatenate([numbers, *tiers])
+        return Built(best, next_canvas, summary, mx.stack(list(shown)), parts)
+
+    def _chunks(self) -> Iterator[tuple[mx.array, mx.array, mx.array, Part]]:
+        """Best, entropy and drawn [R] of some rows at a time, and their soft embeddings."""
+        readers, length = self.readers, self.hidden.shape[0]
+        size = length if readers.take_the_canvas else head_rows(self.model, length)
+        for first in range(0, length, size):
+            rows = slice(first, first + size)
+            logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
+            seen = predict(logits, self.given.uniforms[rows], readers.samples)
+            part = soft_part(self.model, seen, gathers=readers.gathering, in_kernel=readers.gathers)
+            if not readers.take_the_canvas:
+                mx.eval(seen.best, seen.entropy, seen.drawn, part.arrays)
+            yield seen.best, seen.entropy, seen.drawn, part
+
+    def _logits_of(self, raw: mx.array) -> Logits:
+        return Logits(raw, self.model.config.text.final_logit_softcapping, self.given.temperature)
+
+
+def _joined(parts: Sequence[mx.array]) -> mx.array:
+    return parts[0] if len(parts) == 1 else mx.concatenate(list(parts))

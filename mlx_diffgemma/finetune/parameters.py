@@ -210,6 +210,7 @@ def _in_operations(layer: Layer) -> Layer:
 def _widened_layer(layer: Layer) -> Layer:
     """The layer with norms and scalars in float32, as what numpy computes."""
     after = _widened(layer.after_attention)
+    after.experts = _widened(after.experts)
     return replace(_widened(layer), attention=_widened(layer.attention), after_attention=after)
 
 

@@ -142,6 +142,8 @@ def unpacked_exactly(weight: StoredWeight, ids: mx.array) -> NDArray[np.float64]
     bits, group = weight.packing.bits, weight.packing.group_size
     words = np.asarray(weight.weight[ids])[..., None]
     quanta = (words >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32(2**bits - 1)
-    values = quanta.reshape(*words.shape[:-2], -1).astype(np.float64)
+    values = quanta.reshape(*quanta.shape[:-2], quanta.shape[-2] * quanta.shape[-1])
     scales, biases = as_float64(weight.scales[ids]), as_float64(weight.biases[ids])
-    return values * np.repeat(scales, group, axis=-1) + np.repeat(biases, group, axis=-1)
+    return values.astype(np.float64) * np.repeat(scales, group, axis=-1) + np.repeat(
+        biases, group, axis=-1
+    )

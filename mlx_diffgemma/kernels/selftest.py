@@ -27,7 +27,7 @@ class References:
 
     experts: ModuleType  # model/experts.py
     denoise: ModuleType  # diffusion/sampler.py
-    soft_gather: ModuleType  # model/embedding.py
+    soft_gather: ModuleType  # model/soft_gather.py
 
     def checks(self) -> Iterator[Check]:
         """Every check of every family."""

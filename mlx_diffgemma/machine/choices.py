@@ -10,6 +10,7 @@ from .dtypes import FLOAT_NAMES, FloatName
 Preference = Literal["auto", "on", "off"]
 """Metal kernels of a family: where faster in their own trial; where right; nowhere."""
 DenseWeights = Literal["packed", "16-bit"]
+SoftProduct = Literal["packed", "slices", "16-bit"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,16 @@ class Choices:
 
     prefill_chunk: prompt positions encoded at a time; head_chunk_logits: logits that exist at a
     time; None for the engine's. dense_weights: attention, dense MLP and embedding as the checkpoint
-    packs them, or unpacked once at load. dtype: of activations, None for the checkpoint's. times:
+    packs them, or unpacked once at load. soft_product: distributions that take the product with the
+    whole embedding multiply it packed, slices of it that are unpacked on the way, or a copy of it
+    unpacked once at load. dtype: of activations, None for the checkpoint's. times:
     of both modes, None where they were not measured.
     """
 
     prefill_chunk: int | None = None
     head_chunk_logits: int | None = None
     dense_weights: DenseWeights = "packed"
+    soft_product: SoftProduct = "packed"
     experts_kernels: Preference = "auto"
     denoise_kernels: Preference = "auto"
     soft_gather_kernels: Preference = "auto"
@@ -72,6 +76,11 @@ class Choices:
             if getattr(self, name) not in allowed:
                 expected = ", ".join(str(value) for value in allowed)
                 raise SettingsError(f"{name} is {getattr(self, name)!r}, expected {expected}.")
+        if self.unpacks and self.soft_product != "packed":
+            raise SettingsError(
+                f"soft_product is {self.soft_product!r}, expected 'packed' where dense_weights is "
+                "'16-bit', which unpacks the embedding too; tune again."
+            )
 
     @property
     def alter(self) -> bool:
@@ -97,11 +106,15 @@ class Choices:
         return Choices(**{**value, "times": None if times is None else ModeTimes.from_json(times)})
 
 
+ON_EMBEDDING = ("dense_weights", "soft_product")
+"""The choices about how the embedding lies in memory; one at most is not the engine's own."""
+
 KERNELS = ("experts_kernels", "denoise_kernels", "soft_gather_kernels")
-"""The choices about Metal kernels, one a family."""
+"""The choices about Metal kernels; that of the experts is for router, plan and products alike."""
 
 ALLOWED: Mapping[str, tuple[str | None, ...]] = {
     "dense_weights": get_args(DenseWeights),
+    "soft_product": get_args(SoftProduct),
     **dict.fromkeys(KERNELS, get_args(Preference)),
     "dtype": (*FLOAT_NAMES, None),
 }

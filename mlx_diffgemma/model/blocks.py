@@ -4,7 +4,7 @@ Axes: L positions, C canvas positions, H hidden size, D head dimension.
 Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -13,7 +13,7 @@ from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
 from .attention import ALL, Behind, Core, Visibility, attend, behind, masked
 from .cache import LayerCache
-from .elementwise import geglu
+from .elementwise import Norm, geglu, rms_norm
 from .experts import Activation, Experts, Router
 from .matrices import AnyMatrix, JoinedMatrix
 from .rope import Rope
@@ -21,14 +21,6 @@ from .rope import Rope
 # A GPU traces what follows attention once a number of rows, which pays where it comes again:
 # a canvas, a token, or the few that are checked at once. A piece of a prompt has any length.
 FEW_ROWS = 16
-
-
-Norm = Callable[[mx.array, mx.array | None, float], mx.array]  # x, weight, eps
-
-
-def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
-    """x [.., H] over its root mean square, times weight [H] where there is one."""
-    return mx.fast.rms_norm(x, weight, eps)
 
 
 class Attention:
@@ -97,6 +89,8 @@ class GatedMLP:
 class AfterAttention:
     """The rest of a layer: dense MLP and experts side by side, and the norms around them.
 
+    The norm of what the experts give is theirs.
+
     feedforward_norms [3, 1, H]: the weights of the three norms of the residual, in the order dense
     MLP, experts, router (the router's scale / sqrt(H) acts as its norm's weight). They share one
     statistic. In 16 bits this rounds before the weight, as `mx.fast.rms_norm` does; the reference
@@ -109,7 +103,6 @@ class AfterAttention:
     attention_norm: mx.array
     feedforward_norms: mx.array
     mlp_norm: mx.array
-    experts_norm: mx.array
     output_norm: mx.array
     eps: float
     norm: Norm = rms_norm
@@ -120,8 +113,7 @@ class AfterAttention:
         to_mlp, to_experts, to_router = self.feedforward_inputs(x)
         dense = self._normed(self.mlp(to_mlp), self.mlp_norm)
         routed = self.experts(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
-        update = dense + self._normed(routed, self.experts_norm)
-        return (x + self._normed(update, self.output_norm)) * scalar
+        return (x + self._normed(dense + routed, self.output_norm)) * scalar
 
     def feedforward_inputs(self, x: mx.array) -> Sequence[mx.array]:
         """The inputs of dense MLP, experts and router of the residual x [1, L, H]."""

@@ -8,7 +8,8 @@ stands in `first_kept`, `num_slots` and `most_room`: buffers and the memory plan
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 from weakref import ReferenceType
@@ -155,6 +156,10 @@ class LayerCache:
             self.span = self.saved = None
 
 
+Buffers = list[tuple[LayerCache, Span]]
+"""Layers and what their buffers held at a time."""
+
+
 @dataclass
 class Prefix:
     """The encoded positions: their token ids and every layer's keys and values.
@@ -268,6 +273,19 @@ class Prefix:
         else:
             self.unread.clear()
             del self.known[target:]
+
+    def buffers(self) -> Buffers:
+        """The buffers as they are now, for `put_back`; until it is let go, a write copies them."""
+        return [
+            (layer, replace(layer.span, keys=copy(layer.span.keys), values=copy(layer.span.values)))
+            for layer in self.layers
+            if layer.span is not None
+        ]
+
+    def put_back(self, buffers: Buffers) -> None:
+        """Take back what was written since `buffers`, evaluated or not."""
+        for layer, span in buffers:
+            layer.span = span
 
     def arrays(self) -> list[mx.array]:
         """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""

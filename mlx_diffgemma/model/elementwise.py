@@ -1,6 +1,7 @@
-"""Functions of single values: exponential, tanh, GeGLU, softcap; and of rows: logsumexp."""
+"""Functions of single values: exponential, tanh, GeGLU, softcap; of rows: logsumexp, RMS norm."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,14 @@ from ..machine.device import compiled_on_gpu, numpy_op, on_gpu
 
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715 * GELU_LINEAR
+
+
+Norm = Callable[[mx.array, mx.array | None, float], mx.array]  # x, weight, eps
+
+
+def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
+    """x [.., H] over its root mean square, times weight [H] where there is one."""
+    return mx.fast.rms_norm(x, weight, eps)
 
 
 def exp(x: mx.array) -> mx.array:

@@ -12,12 +12,13 @@ from functools import lru_cache
 import mlx.core as mx
 import numpy as np
 
-from ..kernels.experts import trial as kernels
+from ..kernels.experts.mix import mix as mix_by_kernels
+from ..kernels.experts.mixture import Mixture, Operations
 from ..kernels.router import trial as router_kernel
 from ..machine import device
 from ..machine.choices import Preference
 from ..machine.device import on_gpu
-from .elementwise import geglu
+from .elementwise import Norm, geglu, rms_norm
 from .matrices import AnyMatrix
 from .matrices import matrix as matrix  # the checks of kernels/experts take it from here
 
@@ -53,29 +54,52 @@ class Router:
 
 @dataclass
 class Experts:
-    """E gated MLPs, K for each row: gate_up [E, 2I, H], gate rows first, and down [E, H, I]."""
+    """E gated MLPs, K for each row: gate_up [E, 2I, H], gate rows first, and down [E, H, I].
+
+    norm_weight [H] and eps: of the norm of their sum.
+    """
 
     gate_up: AnyMatrix
     down: AnyMatrix
+    norm_weight: mx.array
+    eps: float
     kernels: Preference = "auto"
     activation: Activation = geglu
     in_operations: bool = False  # leave out the kernels, which have no gradient and know no adapter
+    norm: Norm = rms_norm
 
     def __call__(self, x: mx.array, routing: Routing) -> mx.array:
-        """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
+        """x [L, H] -> the weighted sum of the experts chosen for each row, normed [L, H]."""
         if (
             self.in_operations or not device.has_metal()
         ):  # first: the rest costs a hundredth of a small layer's time
             return self.reference(x, routing)
         if x.shape[0] * routing.top_k < SORT_FROM_ROWS:
             experts, weights = router_kernel.route(routing, route, self.kernels)
-            return mix(x, experts, weights, self.gate_up, self.down)
+            return self._normed(mix(x, experts, weights, self.gate_up, self.down))
+        return mix_by_kernels(self.mixture(x, routing), self.kernels)
+
+    def mixture(self, x: mx.array, routing: Routing) -> Mixture[Routing]:
+        """The mixture of x [L, H] as the kernels take it."""
         gate_up, down = self.gate_up.stored, self.down.stored
-        return kernels.mix(x, routing, gate_up, down, self.reference, self.kernels)
+        operations = Operations(route, self.products, combined, self.reference)
+        return Mixture(x, routing, gate_up, down, self.norm_weight, self.eps, operations)
 
     def reference(self, x: mx.array, routing: Routing) -> mx.array:
-        """The same sum in MLX operations."""
+        """The same in MLX operations."""
+        return self._normed(self.mixed(x, routing))
+
+    def mixed(self, x: mx.array, routing: Routing) -> mx.array:
+        """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
         return mix(x, *route(routing), self.gate_up, self.down, self.activation)
+
+    def products(self, x: mx.array, experts: mx.array, rows: mx.array) -> mx.array:
+        """x [L, H], experts [L, K], rows [N] grouped by expert -> outputs [N, H] in that order."""
+        inner = gate_up_sorted(x, self.gate_up, experts, rows, self.activation)
+        return down_sorted(inner, self.down, experts, rows)
+
+    def _normed(self, mixed: mx.array) -> mx.array:
+        return self.norm(mixed, self.norm_weight, self.eps)
 
 
 def route(routing: Routing) -> tuple[mx.array, mx.array]:
@@ -102,7 +126,8 @@ def mix(
     if x.shape[0] >= gate_up.sorts_from or (on_gpu() and experts.size >= SORT_FROM_ROWS):
         rows = mx.argsort(experts.flatten())
         inner = gate_up_sorted(x, gate_up, experts, rows, activation)
-        outputs = mx.unflatten(down_sorted(inner, down, experts, rows), 0, experts.shape)
+        places = mx.argsort(rows).reshape(experts.shape)
+        outputs = by_slot(down_sorted(inner, down, experts, rows), places)
     else:
         of_x, of_inner = slots(*experts.shape)
         both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
@@ -143,11 +168,26 @@ def gate_up_sorted(
 
 
 def down_sorted(inner: mx.array, down: AnyMatrix, experts: mx.array, rows: mx.array) -> mx.array:
-    """inner [N, I] in the order of `rows` -> [N, H] in the order row * K + slot."""
-    outputs = down.gather(mx.expand_dims(inner, 1), None, mx.take(experts.flatten(), rows))
-    return mx.take(outputs.squeeze(1), mx.argsort(rows), axis=0)
+    """inner [N, I] -> outputs [N, H], both in the order of `rows`."""
+    own = mx.take(experts.flatten(), rows)
+    return down.gather(mx.expand_dims(inner, 1), None, own).squeeze(1)
+
+
+def by_slot(outputs: mx.array, places: mx.array) -> mx.array:
+    """outputs [N, H] in any order, places [L, K] of each choice in it -> [L, K, H]."""
+    return mx.take(outputs, places, axis=0)
 
 
 def combine(outputs: mx.array, weights: mx.array) -> mx.array:
     """outputs [L, K, H] and weights [L, K] float32 -> each row's weighted sum [L, H]."""
     return (mx.expand_dims(weights.astype(outputs.dtype), 1) @ outputs).squeeze(1)
+
+
+def combined(
+    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array, eps: float
+) -> mx.array:
+    """outputs [N, H], places and weights [L, K] -> each row's weighted sum, normed [L, H].
+
+    norm [H]: the norm's weight.
+    """
+    return rms_norm(combine(by_slot(outputs, places), weights), norm, eps)

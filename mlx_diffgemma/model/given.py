@@ -5,6 +5,7 @@ Axes: L positions, C canvas positions.
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -46,12 +47,21 @@ def token_ids(
     return ids
 
 
-def canvas_ids(given: Ids, vocab_size: int) -> mx.array:
+@dataclass(frozen=True)
+class Unread:
+    """Token ids [C] of the vocabulary that a device may still compute: nobody looks at them."""
+
+    ids: mx.array
+
+
+def canvas_ids(given: Ids | Unread, vocab_size: int) -> mx.array:
     """A canvas [C] or [1, C] -> [1, C]; SettingsError for one that holds no token ids.
 
-    Between steps it is evaluated, so that looking at it waits for nothing. While MLX traces a
-    function its ids are not known, and only its form is checked.
+    Unread ids are taken as they are. While MLX traces a function its ids are not known, and only
+    its form is checked.
     """
+    if isinstance(given, Unread):
+        return given.ids.reshape(1, -1)
     known = given
     if isinstance(given, mx.array) and _is_traced(given):
         known = mx.zeros(given.shape, given.dtype)

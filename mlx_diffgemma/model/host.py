@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import fields, replace
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
 from ..machine.dtypes import dtype_name
 from . import host_attention, host_ops
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
-from .embedding import DenseTable, Embedding, PackedTable
+from .embedding import Embedding
 from .experts import Experts, Routing
 from .host_ops import FEW_ROWS, few
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix
 from .products import gather, gather_by, multiply, multiply_by
+from .tables import DenseTable, PackedTable
 from .text import Model
 
 
@@ -96,11 +98,11 @@ class HostMLP(GatedMLP):
 class HostExperts(Experts):
     """Experts that numpy routes and mixes."""
 
-    def reference(self, x: mx.array, routing: Routing) -> mx.array:
+    def mixed(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
         gate_up, down = self.gate_up, self.down
         if few(x) or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
-            return super().reference(x, routing)
+            return super().mixed(x, routing)
         experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
         return host_ops.mix(x, experts, weights, gate_up.right, down.right, gate_up.trained)
 
@@ -153,20 +155,26 @@ def host_layer(layer: Layer, *, trained: bool = False) -> Layer:
     after = layer.after_attention
     router = copy(after.router)
     router.projection = _matrix(router.projection, trained)
+    norm = host_ops.rms_norm
     experts = HostExperts(
-        _matrix(after.experts.gate_up, trained),
-        _matrix(after.experts.down, trained),
-        after.experts.kernels,
-        host_ops.gated,
-        after.experts.in_operations,
+        **_parts(after.experts)
+        | {
+            "gate_up": _matrix(after.experts.gate_up, trained),
+            "down": _matrix(after.experts.down, trained),
+            "activation": host_ops.gated,
+            "norm": norm,
+        }
     )
-    parts = {field.name: getattr(after, field.name) for field in fields(after)}
-    mlp, norm = _mlp(after.mlp, trained), host_ops.rms_norm
+    mlp = _mlp(after.mlp, trained)
     made = HostAfterAttention(
-        **parts | {"mlp": mlp, "router": router, "experts": experts, "norm": norm}
+        **_parts(after) | {"mlp": mlp, "router": router, "experts": experts, "norm": norm}
     )
     attention = HostAttention(layer.attention, trained)
     return replace(layer, attention=attention, after_attention=made, norm=norm)
+
+
+def _parts(part: Experts | AfterAttention) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 def _mlp(mlp: GatedMLP, trained: bool) -> GatedMLP:

@@ -32,7 +32,7 @@ def few(x: mx.array) -> bool:
 
 
 def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
-    """x [.., H] over its root mean square, times weight [H]; see `blocks.rms_norm`."""
+    """x [.., H] over its root mean square, times weight [H]; see `elementwise.rms_norm`."""
     if few(x):
         return mx.fast.rms_norm(x, weight, eps)
 

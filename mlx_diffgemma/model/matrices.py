@@ -130,7 +130,7 @@ class PackedMatrix:
         )
         return whole.astype(dtype)
 
-    def rows(self, ids: mx.array, dtype: mx.Dtype) -> mx.array:
+    def rows(self, ids: mx.array | slice, dtype: mx.Dtype) -> mx.array:
         """The rows `ids` of the weight, unpacked: [...] int -> [..., I]."""
         rows = mx.dequantize(
             self.weight[ids],

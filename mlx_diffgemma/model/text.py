@@ -18,9 +18,10 @@ from .attention import ALL, Visibility
 from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
-from .embedding import Embedding, Gathered
-from .given import Floats, Ids, canvas_ids, floats, image_list, one_id, token_ids
+from .embedding import Embedding
+from .given import Floats, Ids, Unread, canvas_ids, floats, image_list, one_id, token_ids
 from .images import Placed, pieces, placed
+from .soft_gather import Gathered
 from .vision import VisionTower
 
 Progress = Callable[[int, int], None]  # done, total
@@ -112,7 +113,7 @@ class Model:
         tower = self._tower()
         return [self._features(tower, pixels) for pixels in image_list(images)]
 
-    def decode(self, canvas: Ids, prefix: Prefix, soft: Floats | None = None) -> mx.array:
+    def decode(self, canvas: Ids | Unread, prefix: Prefix, soft: Floats | None = None) -> mx.array:
         """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
 
         Every position sees the whole canvas and the prefix (its last window - 1 positions on
@@ -151,7 +152,7 @@ class Model:
         return self.embedding.gathers
 
     def gathered_embedding(self, processed: mx.array) -> Gathered:
-        """Soft embeddings of processed logits [R, V] from few tokens; see `embedding.gather`."""
+        """Soft embeddings of processed logits [R, V] from few tokens; see `soft_gather.gather`."""
         return self.embedding.gathered(processed)
 
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:

@@ -7,10 +7,11 @@ from dataclasses import replace
 import mlx.core as mx
 
 from ..errors import SettingsError
-from ..machine.choices import Choices
+from ..machine.choices import ON_EMBEDDING, Choices
 from .blocks import Attention, GatedMLP, Layer
-from .embedding import DenseTable, Embedding, PackedTable
+from .embedding import Embedding
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
+from .tables import DenseTable, PackedTable, multiplied_by
 from .text import Model, distinct_arrays
 
 Evaluate = Callable[[object], None]
@@ -29,11 +30,12 @@ def variant(model: Model, choices: Choices, evaluate: Evaluate = evaluate) -> Mo
     evaluate: gets each part that is made anew. SettingsError for 16-bit weights under activations
     in float32: each product would widen them.
     """
-    if choices.unpacks and model.dtype == mx.float32:
-        raise SettingsError(
-            "dense_weights is '16-bit', expected 'packed' where activations are float32; tune "
-            "again with `mlx-diffgemma profile --tune`."
-        )
+    for name in ON_EMBEDDING:
+        if getattr(choices, name) == "16-bit" and model.dtype == mx.float32:
+            raise SettingsError(
+                f"{name} is '16-bit', expected 'packed' where activations are float32; tune "
+                "again with `mlx-diffgemma profile --tune`."
+            )
     conditioning = model.self_conditioning
     if choices.unpacks:
         conditioning = replace(conditioning, mlp=_unpacked_mlp(conditioning.mlp, model.dtype))
@@ -53,8 +55,11 @@ def variant(model: Model, choices: Choices, evaluate: Evaluate = evaluate) -> Mo
 
 def _embedding(embedding: Embedding, choices: Choices, evaluate: Evaluate) -> Embedding:
     table = embedding.table
-    if choices.unpacks and isinstance(table, PackedTable):
-        table = DenseTable(table.unpacked(embedding.dtype))
+    if isinstance(table, PackedTable):
+        if choices.unpacks:
+            table = DenseTable(table.unpacked(embedding.dtype))
+        else:
+            table = multiplied_by(table, choices.soft_product, embedding.dtype)
         evaluate(table)
     return Embedding(table, embedding.vocab_size, embedding.hidden_size, embedding.dtype)
 

@@ -15,9 +15,10 @@ from ..images.pixels import PATCH_NUMBERS
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
-from .embedding import Embedding, table
+from .embedding import Embedding
 from .experts import Experts, Router
 from .matrices import AnyMatrix, DenseMatrix, join, matrix
+from .tables import table
 from .text import Model, Progress
 from .variants import evaluate, variant
 from .vision import VisionAttention, VisionLayer, VisionTower
@@ -165,12 +166,13 @@ def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
             text.top_k_experts,
         ),
         experts=Experts(
-            *_experts(tensors, f"{at}.experts", text.num_experts, text.moe_intermediate_size, H)
+            *_experts(tensors, f"{at}.experts", text.num_experts, text.moe_intermediate_size, H),
+            norm_weight=norm("post_feedforward_layernorm_2"),
+            eps=text.rms_norm_eps,
         ),
         attention_norm=norm("post_attention_layernorm"),
         feedforward_norms=mx.stack(feedforward_norms)[:, None],
         mlp_norm=norm("post_feedforward_layernorm_1"),
-        experts_norm=norm("post_feedforward_layernorm_2"),
         output_norm=norm("post_feedforward_layernorm"),
         eps=text.rms_norm_eps,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..checkpoint.config import LayerConfig, ModelConfig
 from ..checkpoint.quantization import QuantizationConfig
 from ..checkpoint.tensors import StoredTensors
+from ..kernels.soft_gather.tiers import FIRST, KEPT, SECOND
 from .text import PREFILL_CHUNK
 
 ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"
@@ -20,7 +21,6 @@ HEAD, SELF_CONDITIONING, NORMS = "head", "self-conditioning", "norms"
 
 DECODER = "model.decoder"
 TABLE = f"{DECODER}.embed_tokens"
-TOKENS_GATHERED = 64  # table rows a position reads where its soft embedding is gathered
 LAYER_NORMS = 7  # of the hidden size in a layer, beside those of queries and keys
 EXPERTS_IN_TEXT = 84 / 128
 """The share of a layer's experts that the tokens of a text use between them.
@@ -128,11 +128,13 @@ def step_work(
     *,
     item_bytes: int = 2,
     dense_rows: float | None = None,
+    second_tier_rows: float = 0.0,
 ) -> dict[str, Work]:
     """Work of one denoising step behind `prefix` positions, part by part: a step in mid-canvas.
 
     item_bytes: of a cached number; dense_rows: rows whose soft embedding takes the product with the
-    whole table, where the others gather 64 of the table's rows; None for all rows.
+    whole table, None for all of them; the others gather 64 of the table's rows, and of them
+    second_tier_rows another 1,024.
     """
     C, V, H = config.canvas_length, config.text.vocab_size, config.text.hidden_size
     work = dict.fromkeys((ATTENTION, EXPERTS, DENSE_MLP, ROUTER), Work())
@@ -144,7 +146,9 @@ def step_work(
     work[HEAD] = Matrix(HEAD, TABLE, V, H).work(C, bits)
     conditioning = f"{DECODER}.self_conditioning"
     mlp = _gated(SELF_CONDITIONING, conditioning, H, config.text.intermediate_size)
-    soft = _soft_embedding(config, C if dense_rows is None else dense_rows, bits)
+    gathered = 0.0 if dense_rows is None else C - dense_rows
+    tokens = gathered * KEPT[FIRST] + second_tier_rows * KEPT[SECOND]
+    soft = _soft_embedding(config, C - gathered, tokens, bits)
     work[SELF_CONDITIONING] = sum((matrix.work(C, bits) for matrix in mlp), soft)
     return work
 
@@ -227,12 +231,11 @@ def _attention(
     return Work(4.0 * pairs * width, 0.0, float(cached * item_bytes))
 
 
-def _soft_embedding(config: ModelConfig, dense_rows: float, bits: BitsOf) -> Work:
+def _soft_embedding(config: ModelConfig, dense_rows: float, tokens: float, bits: BitsOf) -> Work:
+    """Products of some rows with the whole table, and so many tokens gathered for the others."""
     V, H = config.text.vocab_size, config.text.hidden_size
-    gathered = config.canvas_length - dense_rows
-    flops = 2.0 * H * (dense_rows * V + gathered * TOKENS_GATHERED)
-    rows_read = gathered * TOKENS_GATHERED + (V if dense_rows else 0)
-    return Work(flops, rows_read * H * bits(TABLE) / 8)
+    rows_read = tokens + (V if dense_rows else 0)
+    return Work(2.0 * H * (dense_rows * V + tokens), rows_read * H * bits(TABLE) / 8)
 
 
 def stored_bits(

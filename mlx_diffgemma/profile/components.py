@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from ..diffusion import canvas as loop
+from ..diffusion import pipeline as loop
 from ..diffusion import soft
 from ..model.text import Model
 from ..model.work import (
@@ -116,11 +116,12 @@ class Fences:
         """Wrap the parts of `model` and the loop's step, and take the wrappers off again.
 
         On a GPU the rest of a layer behind attention is compiled whole; with fences inside, the
-        uncompiled function runs.
+        uncompiled function runs. No step is built ahead.
         """
         with ExitStack() as undo:
             for layer in model.layers:
                 self._swap(undo, layer, "compiled_after_attention", layer.after_attention)
+            self._swap(undo, loop, "runs_ahead", lambda: False)
             for owner, attribute, name in _wrapped(model):
                 part = getattr(owner, attribute)
                 self._swap(undo, owner, attribute, _Fenced(part, self.part(name, part)))
@@ -150,7 +151,8 @@ class _Fenced:
 
 def _wrapped(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Owner, attribute and component of each part to wrap."""
-    yield loop, "advance", SAMPLER
+    for name in ("submit", "read"):
+        yield loop, name, SAMPLER
     yield model, "encode", ENCODER
     yield model, "decode", NORMS
     yield model, "self_conditioning", SELF_CONDITIONING

@@ -17,7 +17,7 @@ import mlx.core as mx
 from ..conversation.session import Session
 from ..errors import is_out_of_memory
 from ..kernels.timing import wins
-from ..machine.choices import Choices, ModeTimes
+from ..machine.choices import ON_EMBEDDING, Choices, ModeTimes
 from ..model.text import Model, Progress
 from ..model.variants import variant
 from ..model.weights import load_network
@@ -192,9 +192,13 @@ def tune(
 
 
 def _winners(rows: Iterable[Row]) -> dict[str, Any]:
-    """The fastest value of each choice that has one faster than the engine's own."""
+    """The fastest value of each choice that has one faster than the engine's own.
+
+    Of the choices about the embedding the one that gains most.
+    """
     best: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: row.share or 0.0):
-        if row.outcome == "faster":
+        taken = row.name in ON_EMBEDDING and any(name in best for name in ON_EMBEDDING)
+        if row.outcome == "faster" and not taken:
             best.setdefault(row.name, row.value)
     return best

@@ -52,6 +52,12 @@ def candidates(
     unpacked = Choices(dense_weights="16-bit")
     absent = _no_unpacking(model) or _no_room(session, unpacked, force)
     yield Candidate("dense_weights", "16-bit", unpacked, absent)
+    needless = _no_product(model, probe)
+    yield _one("soft_product", "slices", needless)
+    copied = Choices(soft_product="16-bit")
+    wide = "activations are float32" if model.dtype == mx.float32 else None
+    absent = needless or wide or _no_room(session, copied, force)
+    yield Candidate("soft_product", "16-bit", copied, absent)
     for name in KERNELS:
         for preference in ("on", "off"):
             yield _one(name, preference, _no_kernels())
@@ -84,6 +90,15 @@ def _no_unpacking(model: Model) -> str | None:
     packed = any(isinstance(part, PackedMatrix) for group in parts for part in group)
     if not packed and not isinstance(model.embedding.table, PackedMatrix):
         return "the checkpoint's dense weights are not packed"
+    return None
+
+
+def _no_product(model: Model, probe: Probe) -> str | None:
+    """The reason why it does not matter how distributions are multiplied by the embedding."""
+    if not isinstance(model.embedding.table, PackedMatrix):
+        return "the embedding is not packed"
+    if not probe.step(model, model.encode(probe.prompt)).soft.dense_rows:
+        return "no row of the step needs the product with the embedding"
     return None
 
 

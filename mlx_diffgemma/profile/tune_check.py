@@ -62,7 +62,7 @@ class Probe:
         logits = model.logits(hidden[0, :: max(1, C // LOOKED_AT)])
         seen = {
             "the encoder's last keys": prefix.keys[-1][0, 0],
-            "entropies": first.entropy,
+            "entropies": mx.array(first.outcome.entropy),
             "soft embeddings": soft[0],
             "logits": logits,
         }

@@ -19,8 +19,8 @@ from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
-from mlx_diffgemma.model.embedding import Gathered
 from mlx_diffgemma.model.images import Placed, placed
+from mlx_diffgemma.model.soft_gather import FIRST, PRODUCT, Gathered
 
 H = 8
 CAP = 30.0
@@ -135,8 +135,8 @@ class FakeModel:
         """A gather one can tell from the product: all 7; it suffices where the best id is even."""
         rows = processed.shape[0]
         self.events.append(("gathered_embedding", rows))
-        suffices = mx.argmax(processed, axis=-1) % 2 == 0
-        return Gathered(mx.full((rows, H), 7.0), mx.zeros(rows), suffices)
+        odd = mx.argmax(processed, axis=-1) % 2 == 1
+        return Gathered(mx.full((rows, H), 7.0), mx.zeros(rows), mx.where(odd, PRODUCT, FIRST))
 
 
 class CertainModel(FakeModel):

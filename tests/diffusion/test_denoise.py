@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from plain import lively_model, plain_accepted, plain_drawn, plain_soft
 
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
+from mlx_diffgemma.diffusion import soft as soft_embeddings
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import NumericsError, PromptError, SettingsError
 from mlx_diffgemma.generation.frame import Frame
@@ -686,13 +687,23 @@ def test_the_dense_rows_of_the_last_step_are_never_made() -> None:
 
 
 def test_rows_of_all_chunks_take_their_product_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each chunk of two rows lacks one: products of 2 and 1 rows, not three of 1."""
+    """Each chunk of two rows lacks one: a product of 3 rows, not three of 1."""
     set_chunk(monkeypatch, 80)  # 2 rows of 40
     model = scripted(A)
     model.dtype, model.gathers = mx.bfloat16, True
     list(denoise(model, PROMPT, Settings(**STILL)))
     assert model.asked("gathered_embedding") == [2, 2, 2] * 3
+    assert model.asked("soft_embedding") == [3] * 2  # between three steps
+
+
+def test_a_product_has_so_many_rows_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_embeddings, "PRODUCT_ROWS", 2)
+    model = scripted(A)
+    model.dtype, model.gathers = mx.bfloat16, True
+    list(denoise(model, PROMPT, Settings(**STILL)))
     assert model.asked("soft_embedding") == [2, 1] * 2  # between three steps
+    embeddings = model.asked("decode")[1][1]
+    assert_close(embeddings[::2], model.table[[1, 3, 5]] * 8**0.5, 1e-6, "dense rows")
 
 
 def test_rows_that_all_suffice_need_no_product() -> None:
@@ -727,9 +738,9 @@ def test_kernels_leave_the_whole_product_to_the_next_step(
     with simulated() as run:
         frames = list(denoise(model, PROMPT, Settings(**STILL, seed=1)))
     dispatch.forget()
-    assert len(run.launches) == 3 * (2 + 2 + 1)
+    assert len(run.launches) == 3 * (2 + 1)  # the canvas at once: nobody needs float32 copies
     assert paths(model) == {"soft_embedding"}
-    assert model.asked("soft_embedding") == [4, 2] * 2  # between three steps
+    assert model.asked("soft_embedding") == [6] * 2  # between three steps
     assert [frame.dense_rows for frame in steps_of(frames)] == [6, 6, 6]
     for got, want in zip(frames, references, strict=True):
         assert got.tokens.tolist() == want.tokens.tolist()

@@ -11,8 +11,8 @@ from mlx_diffgemma.kernels.experts.cases import CombineCase, DownCase, GateUpCas
 from mlx_diffgemma.model import experts as reference
 
 
-def sized(*numbers: int, bits: int = 0) -> Sizes:
-    return Sizes(*numbers, dtype=mx.float32, bits=bits, group=32 if bits else 0)
+def sized(*numbers: int, bits: int = 0, dtype: mx.Dtype = mx.float32) -> Sizes:
+    return Sizes(*numbers, dtype=dtype, bits=bits, group=32 if bits else 0)
 
 
 @cache
@@ -21,25 +21,67 @@ def runs(case: type[PlanCase], *sizes: Sizes) -> Sequence[Run]:
     return [case(size, reference).kernel for size in sizes]
 
 
-# No bound is left unused: tiles, fragments and blocks of columns in part, 512 rows, unused tiles.
+# No bound is left unused: tiles, fragments, steps and blocks of columns in part, 512 rows, unused
+# tiles; 4 bits, 8 and none; 16-bit rows, of which a word holds two.
 PLANS = partial(runs, PlanCase, sized(512, 80, 2, 0, 0), sized(33, 1, 1, 0, 0))
-GATES = partial(runs, GateUpCase, sized(41, 3, 2, 64, 96, bits=4), sized(41, 1, 1, 64, 32))
-DOWNS = partial(runs, DownCase, sized(41, 3, 2, 160, 64, bits=8), sized(41, 1, 1, 32, 32))
-SUMS = partial(runs, CombineCase, sized(5, 3, 2, 132, 0))
+GATES = partial(
+    runs,
+    GateUpCase,
+    sized(41, 3, 2, 96, 96, bits=4),
+    sized(41, 1, 1, 64, 32),
+    sized(9, 1, 1, 64, 32, bits=8, dtype=mx.bfloat16),
+)
+DOWNS = partial(
+    runs,
+    DownCase,
+    sized(41, 3, 2, 160, 96, bits=4),
+    sized(41, 1, 1, 32, 64),
+    sized(9, 1, 1, 32, 64, bits=8, dtype=mx.float16),
+)
+# Two simdgroups; more values than 1024 threads make at once; a sum that is rounded.
+SUMS = partial(
+    runs,
+    CombineCase,
+    sized(5, 3, 2, 132, 0),
+    sized(2, 3, 2, 4100, 0),
+    Sizes(3, 3, 2, 64, 0, dtype=mx.bfloat16),
+)
 
 TILE = faults(  # what moe_gate_up and moe_down share
     barriers(1),
     fault("staged[STAGED];", "staged[STAGED - 16];", sanitizer="address"),
-    fault("(k0 / TILE_STEP % 2)", "(k0 / TILE_STEP % 1)"),
-    fault("k0 < WIDTH", "k0 < WIDTH - TILE_STEP"),
-    fault("k0 < WIDTH", "k0 <= WIDTH"),
-    fault("k < TILE_STEP", "k < TILE_STEP - 8"),
-    fault("k < TILE_STEP", "k <= TILE_STEP"),
-    fault("< 8 * fragments", "< 8 * fragments - 1"),
-    fault("i < own_values + 8", "i < own_values + 7"),
-    fault("i < own_values + 8", "i < own_values + 9", sanitizer="thread"),
-    fault("n < 2 * FRAGMENTS", "n < 2 * FRAGMENTS - 1", 1),
-    fault("n < 2 * FRAGMENTS", "n < 2 * FRAGMENTS - 1", 2),
+    fault("(k0 / STEP % 2)", "(k0 / STEP % 1)"),
+    fault("k0 < WIDTH", "k0 < WIDTH - STEP"),
+    fault("s < WORD", "s < WORD - 1"),
+    fault("s < WORD", "s <= WORD"),
+    fault("n < 2 * FRAGMENTS", "n < 2 * FRAGMENTS - 1", 1, 2, 3),
+    # The permutation: which word a lane loads, which value of it meets which of a row.
+    fault("k0 / WORD + place.row", "k0 / WORD + place.column"),
+    fault("k0 / WORD + place.row, WIDTH / WORD - 1)", "k0 / WORD + place.row, WIDTH / WORD - 2)"),
+    fault("place.row, WIDTH / WORD - 1)", "place.row, WIDTH / WORD)", sanitizer="address"),
+    fault("words[n], s, scale", "words[n], 0, scale"),
+    fault("own * WORD + s", "own * WORD"),
+    fault("8 * ((first + i) % WORD) + (first + i) / WORD", "first + i"),
+    fault("(first + i) % WORD)", "i % WORD)"),
+    fault("(first + i) / WORD", "first / WORD"),
+    fault("(8 * s + place.column)", "(8 * s + 7 - place.column)"),
+    fault("i % (VALUES / 4)", "0"),
+    fault("units[u][i * 4 / VALUES]", "units[u][0]"),
+    fault("(a[SIZE / 4], 1)", "(a[SIZE / 4], 0)"),
+    fault("(a[SIZE / 4], 1)", "(a[0], 1)"),
+    fault("k0 % GROUP < STEP", "k0 == 0"),
+    fault("weight_rows, own * WORD)", "weight_rows, k0)", 1, 2),
+    # What is fetched ahead: which part of a row, when, and no more than there is.
+    fault("thread_index, 0);", "thread_index, STEP);"),
+    fault("thread_index, k0 + STEP);", "thread_index, k0);"),
+    fault("k0 + part * VALUES", "k0"),
+    fault("k < WIDTH", "k <= WIDTH"),
+    fault("k < WIDTH", "k < WIDTH - VALUES"),
+    fault("< 8 * fragments", "< 8 * fragments - 1", 1, 2),
+    fault("u < units_of_thread<T, BITS>()", "u < units_of_thread<T, BITS>() - 1", 1, 2),
+    fault("u < UNITS", "u < UNITS - 1"),
+    fault("i < VALUES", "i < VALUES - 1"),
+    fault("f < FRAGMENTS", "f < FRAGMENTS - 1", 1),
     fault("i < fragments", "i < fragments - 1"),
     fault("(count + 7) / 8", "(count + 6) / 8"),
     fault("count - 1)", "count)", sanitizer="address"),
@@ -79,6 +121,7 @@ KERNELS = (
             fault("i < 3 * all_tiles", "i <= 3 * all_tiles", sanitizer="address"),
             fault("3 * tiles_before + lane", "3 * tiles_before + 1 + lane"),
             fault("at += 1", "at += 0"),
+            fault("places[i]", "places[at]"),
         ),
         headers=("top_experts.h",),
     ),
@@ -101,6 +144,7 @@ KERNELS = (
             fault("HIDDEN - 1)", "HIDDEN)", sanitizer="address"),
             fault("+ j < HIDDEN", "+ j <= HIDDEN"),
             fault("+ j < HIDDEN", "+ j < HIDDEN - 1"),
+            fault("(first + row)", "row"),
         ),
         headers=("unpack.h", "expert_tile.h"),
     ),
@@ -108,12 +152,26 @@ KERNELS = (
         "moe_combine",
         SUMS,
         faults(
-            fault("column < HIDDEN", "column <= HIDDEN"),
-            fault("column < HIDDEN", "column < HIDDEN - 4"),
+            barriers(1),
+            shortened(squares="SIMDGROUPS"),
+            fault("column < HIDDEN", "column <= HIDDEN", 1, 2),
+            fault("column < HIDDEN", "column < HIDDEN - 4", 1, 2),
             fault("slot < TOP_K", "slot < TOP_K - 1"),
             fault("slot < TOP_K", "slot <= TOP_K"),
-            fault("i < 4", "i < 3", 1),
-            fault("i < 4", "i < 5", 2, sanitizer="address"),
+            fault("places[row * TOP_K + slot]", "(row * TOP_K + slot)"),
+            fault("+ 4 * THREADS - 1)", ")"),
+            fault("part < PARTS", "part < PARTS - 1", 1, 2),
+            fault("i < 4 *", "i < 3 *", 1, 2),
+            fault("i < 4;", "i < 3;", 1, 2),
+            fault("i < 4;", "i < 5;", 2, sanitizer="address"),
+            fault("static_cast<float>(static_cast<T>(sums[i]))", "sums[i]"),
+            fault("group < SIMDGROUPS", "group < SIMDGROUPS - 1"),
+            fault("group < SIMDGROUPS", "group <= SIMDGROUPS", sanitizer="address"),
+            fault("thread_index_in_simdgroup == 0", "thread_index_in_simdgroup == 32"),
+            fault("static_cast<float>(HIDDEN)", "static_cast<float>(4 * THREADS)"),
+            fault("+ eps[0]", ""),
+            fault("norm[column + i]", "norm[i]"),
+            fault("static_cast<T>(sums[4 * part + i] * inverse)", "(sums[4 * part + i] * inverse)"),
         ),
     ),
 )

@@ -23,7 +23,7 @@ from mlx_diffgemma.kernels.router.checks import RouteCase
 from mlx_diffgemma.kernels.router.checks import checks as router_checks
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
-from mlx_diffgemma.model import embedding, experts
+from mlx_diffgemma.model import experts, soft_gather
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 PACKINGS = ((0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128))
@@ -62,7 +62,7 @@ def of_soft_gather() -> Iterator[object]:
         for bits, group in PACKINGS:
             for rows, vocab in ((1, 900), (3, 5003)):
                 sizes = GatherSizes(rows, vocab, 128, dtype, bits, group)
-                yield GatherCase.of(sizes, embedding, sampler).kernel()
+                yield GatherCase.of(sizes, soft_gather, sampler).kernel()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from metal_sim import ORDERS, simulated
 from numpy.typing import NDArray
 
 from mlx_diffgemma.diffusion import sampler
-from mlx_diffgemma.diffusion.predictions import predict
+from mlx_diffgemma.diffusion.predictions import Predictions, predict
 from mlx_diffgemma.diffusion.sampler import SLICE, Logits
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch
@@ -354,6 +354,11 @@ def test_three_launches_and_nothing_as_wide_as_the_vocabulary() -> None:
 # --- who runs
 
 
+def predicted(rows: SampleCase) -> Predictions:
+    """The predictions of rows, by the kernels where they are chosen."""
+    return predict(rows.logits, rows.uniforms, denoise.samples(rows.logits, sampler.sample))
+
+
 def commit(seen: Any) -> Sequence[mx.array]:
     """The commit of a step that drew the argmax."""
     inputs = (seen.best, seen.entropy, seen.best, seen.best, seen.best)
@@ -370,7 +375,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_kernels_run_where_they_are_on_and_leave_slices(on: pytest.MonkeyPatch) -> None:
     trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
-        seen = predict(trial.logits, trial.uniforms)
+        seen = predicted(trial)
         commit(seen)
     assert len(run.launches) == 3
     assert seen.slices is not None
@@ -382,7 +387,7 @@ def test_references_run_where_kernels_are_off(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(dispatch.VARIABLE, "off")
     trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
-        seen = predict(trial.logits, trial.uniforms)
+        seen = predicted(trial)
         commit(seen)
     assert run.launches == []
     assert seen.slices is None
@@ -396,9 +401,9 @@ def test_what_the_kernels_do_not_cover_is_recorded_and_left_to_the_reference(
     on.setattr(denoise, "MAX_POSITIONS", 2)
     trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
-        seen = predict(trial.logits, trial.uniforms)
+        seen = predicted(trial)
         commit(seen)
-        predict(trial.logits, trial.uniforms)
+        predicted(trial)
     assert run.launches == []
     sampling, committing = dispatch.unused()
     assert_says(sampling, "denoise ... not cover ... a vocabulary of 300, more than 299")
@@ -502,7 +507,7 @@ def test_a_verdict_holds_for_numbers_of_rows_up_to_a_power_of_two(
     monkeypatch.setattr(dispatch, "chosen", chosen)
     for rows in (5, 6, 8, 9):
         trial = random_rows((rows, 300), mx.float16)
-        seen = predict(trial.logits, trial.uniforms)
+        seen = predicted(trial)
         commit(seen)
     assert list(trials) == [
         "8 rows of 300 logits, float16",

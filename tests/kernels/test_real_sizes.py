@@ -21,8 +21,8 @@ from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels
 from mlx_diffgemma.kernels.experts.cases import DownCase, GateUpCase, Sizes, gelu_tanh
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
-from mlx_diffgemma.model import embedding, experts
-from mlx_diffgemma.model.embedding import HALF_ULP
+from mlx_diffgemma.model import experts, soft_gather
+from mlx_diffgemma.model.soft_gather import HALF_ULP, KEPT
 
 pytestmark = pytest.mark.slow
 
@@ -70,14 +70,16 @@ def test_a_canvas_of_256_rows_over_262144_tokens() -> None:
 def test_soft_embeddings_at_real_widths(dtype: mx.Dtype, bits: int) -> None:
     """H 2816 over 40,003 tokens: within two roundings of float64."""
     with simulated():
-        case = GatherCase.of(GatherSizes(24, 40_003, 2816, dtype, bits, 64), embedding, sampler)
-        soft, tail, suffices = case.kernel()
+        sizes = GatherSizes(24, 40_003, 2816, dtype, bits, 64, KEPT)
+        case = GatherCase.of(sizes, soft_gather, sampler)
+        soft, tail, tier = case.kernel()
     want = case.exact()
     size = np.abs(want[0]).max(axis=1, keepdims=True)
     got = np.array(soft.astype(mx.float32)) / np.where(size > 0, size, 1)
     assert_close(got, want[0] / np.where(size > 0, size, 1), 4 * HALF_ULP[dtype], "soft")
     assert_close(tail, want[1], 2e-6, "tail")
-    assert np.array_equal(np.array(suffices), want[2])
+    assert np.array_equal(np.array(tier), want[2])
+    assert set(want[2].tolist()) == {0, 1, 2}
 
 
 # --- experts
@@ -115,8 +117,7 @@ def test_experts_at_real_widths_in_16_bits(dtype: mx.Dtype, bits: int, group: in
     gate, up = np.split(dense_product(first.x[own], first.weight, first, dtype), 2, axis=1)
     activated = rounded(rounded(gelu_tanh(gate), dtype) * up, dtype)
     assert_no_worse(inner, activated, first.exact()[0])
-    dense = np.empty(outputs.shape)
-    dense[np.asarray(second.plan.rows)] = dense_product(second.inner, second.weight, second, dtype)
+    dense = dense_product(second.inner, second.weight, second, dtype)
     assert_no_worse(outputs, dense, second.exact()[0])
 
 

@@ -93,7 +93,8 @@ def test_ties_go_to_the_lowest_expert_and_nan_comes_last() -> None:
 def test_a_token_takes_one_launch_and_the_vector_products(rows: int) -> None:
     """Not the plan and its tiles of 32 rows; 8 of 16 experts a row."""
     sizes = Sizes(L=rows, E=16, K=8, H=64, I=32, dtype=mx.float32, bits=4, group=32)
-    experts = Experts(matrix(random_weight(sizes, 64, 64)), matrix(random_weight(sizes, 64, 32)))
+    matrices = [matrix(random_weight(sizes, 64, width)) for width in (64, 32)]
+    experts = Experts(*matrices, norm_weight=mx.ones(64), eps=1e-6)
     x, chosen = random_rows(rows, 64, mx.float32), routing(rows, 16, 8)
     with simulated() as simulation:
         got = experts(x, chosen)

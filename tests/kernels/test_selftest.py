@@ -18,11 +18,11 @@ from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, References, Status, findings, plan
 from mlx_diffgemma.machine import device
 from mlx_diffgemma.metal import names as kernel_names
-from mlx_diffgemma.model import embedding, experts
+from mlx_diffgemma.model import experts, soft_gather
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 RIGHT = np.arange(6.0).reshape(2, 3)
-REFERENCES = References(experts=experts, denoise=sampler, soft_gather=embedding)
+REFERENCES = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
 
 
 class MadeUp:

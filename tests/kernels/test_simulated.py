@@ -14,7 +14,7 @@ from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.kernels import dispatch, trial
 from mlx_diffgemma.kernels.check import Check
 from mlx_diffgemma.kernels.selftest import References, findings
-from mlx_diffgemma.model import embedding, experts
+from mlx_diffgemma.model import experts, soft_gather
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 
@@ -34,7 +34,7 @@ def solved() -> dg.Reply:
 
 
 def small() -> Iterator[Check]:
-    references = References(experts=experts, denoise=sampler, soft_gather=embedding)
+    references = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
     return (check for check in references.checks() if check.size == "small")
 
 

@@ -77,6 +77,10 @@ BAD_ENTRIES: dict[str, tuple[Any, str]] = {
     "a field more": ({**WHOLE, "extra": 1}, "extra"),
     "a field less": ({k: v for k, v in WHOLE.items() if k != "dtype"}, "dtype"),
     "another value": ({**WHOLE, "dense_weights": "8-bit"}, "dense_weights ... 8-bit"),
+    "two that exclude each other": (
+        {**WHOLE, "soft_product": "slices"},
+        "soft_product ... slices ... dense_weights",
+    ),
     "a fraction": ({**WHOLE, "prefill_chunk": 512.0}, "prefill_chunk ... 512.0"),
     "a list": ([WHOLE], "expected an object"),
     "nothing": (None, "None"),

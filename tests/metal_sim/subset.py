@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from .lower import line_of, without_comments
+from .private_arrays import private_array_errors
 
 SPACES = r"(?:device|constant|threadgroup|thread)"
 TYPE = r"[\w:]+(?:\s*<[^<>()]*>)?"
@@ -71,5 +72,5 @@ def subset_errors(text: str) -> list[str]:
         (line_of(plain, match.end() - 1), rule.advice)
         for rule in RULES
         for match in rule.pattern.finditer(plain)
-    }
+    } | {(line_of(plain, at), advice) for at, advice in private_array_errors(plain)}
     return [f"line {n}: {advice}: {lines[n - 1].strip()}" for n, advice in sorted(found)]

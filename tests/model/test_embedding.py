@@ -1,81 +1,16 @@
-"""The soft embedding gathered from few tokens: its definition against float64."""
+"""Lookups among some ids."""
 
 import mlx.core as mx
 import numpy as np
-import pytest
-from compare import assert_close
-from gathering import (
-    DTYPES,
-    PACKINGS,
-    TEMPERATURE,
-    assert_64_are_kept_and_65_are_not,
-    assert_tail_of_level,
-    assert_within_tail,
-    distributions,
-    gathered_by_definition,
-    logits_of,
-    random_table,
-    row_at_level,
-)
 
-from mlx_diffgemma.diffusion.sampler import Logits
-from mlx_diffgemma.kernels.check import as_float64, worst
-from mlx_diffgemma.kernels.denoise.checks import spiked_rows
-from mlx_diffgemma.kernels.soft_gather import trial as soft_gather
-from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
 from mlx_diffgemma.model import embedding
-from mlx_diffgemma.model.embedding import HALF_ULP, LEVELS, heaviest
-
-
-@pytest.mark.parametrize("vocab", [2081, 2112, 5003])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_heaviest_are_the_heaviest_of_all(vocab: int, dtype: mx.Dtype) -> None:
-    logits = mx.array(np.random.default_rng(vocab).normal(0, 9, (7, vocab))).astype(dtype)
-    found, values = heaviest(logits, 65)
-    ids, rows = np.array(found), as_float64(logits)
-    assert ids.shape == values.shape == (7, 65)
-    assert all(len(set(row)) == 65 for row in ids.tolist())
-    assert np.array_equal(np.take_along_axis(rows, ids, axis=-1), as_float64(values))
-    expected = np.sort(rows, axis=-1)[:, ::-1][:, :65]
-    assert np.array_equal(np.sort(as_float64(values), axis=-1)[:, ::-1], expected)
-    assert np.array_equal(as_float64(values)[:, -1], expected[:, -1])
-
-
-@pytest.mark.parametrize(("bits", "group"), PACKINGS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_it_gathers_what_is_defined(dtype: mx.Dtype, bits: int, group: int) -> None:
-    raw, _ = spiked_rows((9, 5003), dtype)
-    table = random_table(Sizes(9, 5003, 256, dtype, bits, group))
-    case = GatherCase(Logits(raw, 30.0, TEMPERATURE), None, table, embedding)
-    tolerances = soft_gather.tolerances(HALF_ULP[dtype], 1)
-    assert worst(case.reference(), case.exact(), tolerances).allowed
-
-
-@pytest.mark.parametrize("vocab", [2081, 4096, 10_003])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_left_out_is_within_the_measured_tail(vocab: int, dtype: mx.Dtype) -> None:
-    table, logits = random_table(Sizes(0, vocab, 64, dtype)), logits_of(distributions(vocab), dtype)
-    assert_within_tail(gathered_by_definition(logits, table), logits, table)
-
-
-def test_64_equal_tokens_are_kept_and_65_are_not() -> None:
-    logits = logits_of(distributions(5003), mx.bfloat16)
-    table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
-    assert_64_are_kept_and_65_are_not(gathered_by_definition(logits, table))
-
-
-@pytest.mark.parametrize("level", [1, 2, 5, 8])
-def test_levels_are_powers_of_the_root_of_a_half(level: int) -> None:
-    raw, kept = row_at_level(level)
-    table = random_table(Sizes(0, 5003, 64, mx.float16))
-    assert_tail_of_level(gathered_by_definition(logits_of(raw, mx.float16), table), kept)
-    assert_close(LEVELS[:4], [1, 0.5**0.5, 0.5, 0.5**1.5], 1e-7, "levels")
+from mlx_diffgemma.model.tables import DenseTable
 
 
 def test_the_nearest_of_some_ids_and_how_far_it_is() -> None:
     """An embedding moved by 40% of the way to the nearest other one is 0.8 of the half way off."""
     weight = mx.array(np.random.default_rng(3).normal(0, 1, (97, 64)).astype(np.float32))
-    table = embedding.Embedding(embedding.DenseTable(weight), 97, 64, mx.float32)
+    table = embedding.Embedding(DenseTable(weight), 97, 64, mx.float32)
     ids = [3, 50, 51, 96]
     rows = np.array(table.lookup(mx.array(ids)))
     apart = np.linalg.norm(rows[:, None] - rows[None], axis=-1) + 1e9 * np.eye(4)

@@ -15,7 +15,7 @@ from facts import assert_says, raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import PromptError, SettingsError
-from mlx_diffgemma.model.given import canvas_ids, floats, token_ids
+from mlx_diffgemma.model.given import Unread, canvas_ids, floats, token_ids
 
 IDS = [3, 0, 39]
 NUMPY = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
@@ -150,6 +150,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> dg.Model:
     return dg.load_model(folder)
+
+
+def test_unread_ids_are_not_looked_at() -> None:
+    """They may not be computed yet; here they would be refused."""
+    assert canvas_ids(Unread(mx.array(IDS) + 40), 40).tolist() == [[i + 40 for i in IDS]]
 
 
 def test_the_network_takes_every_form_and_gives_the_same(model: dg.Model) -> None:

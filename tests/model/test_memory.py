@@ -106,6 +106,7 @@ def test_unpacked_weights_are_planned_beside_the_packed(
     folders: dict[str, Path], shape: str
 ) -> None:
     assert_planned(folders[shape], "bfloat16", Choices(dense_weights="16-bit"))
+    assert_planned(folders[shape], "bfloat16", Choices(soft_product="16-bit"))
 
 
 def assert_planned(folder: Path, dtype: str, choices: Choices) -> None:

@@ -116,6 +116,19 @@ def test_gathering_spares_the_product(published_config: ModelConfig) -> None:
     assert half == pytest.approx((dense + sparse) / 2)
 
 
+def test_a_second_tier_reads_1024_rows_of_the_table_more(published_config: ModelConfig) -> None:
+    one, none = (
+        total(
+            step_work(
+                published_config, 1024, lambda module: 4.5, dense_rows=0, second_tier_rows=rows
+            )
+        )
+        for rows in (1, 0)
+    )
+    assert one.flops - none.flops == 2 * 1024 * 2816
+    assert one.weight_bytes - none.weight_bytes == 1024 * 2816 * 4.5 / 8
+
+
 def test_prefill_and_commit_of_the_published_model(published_config: ModelConfig) -> None:
     one = encode_work(published_config, 1, 0, lambda module: 16.0, whole=True)
     assert one.flops / 1e9 == pytest.approx(6.17, abs=0.005)

@@ -10,7 +10,7 @@ from facts import assert_says
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.diffusion import canvas as loop
+from mlx_diffgemma.diffusion import pipeline as loop
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile import race
@@ -165,7 +165,7 @@ def test_a_single_step_conditions_on_nothing(shallow: Session) -> None:
 
 def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleep in the loop's step shows in the sampler and in the step."""
-    asleep, fast = 0.05, loop.advance
+    asleep, fast = 0.05, loop.submit
 
     def slow(*arguments: Any, **options: Any) -> Any:
         time.sleep(asleep)
@@ -173,7 +173,7 @@ def test_a_slowed_step_is_a_slowed_step(shallow: Session, monkeypatch: pytest.Mo
 
     question = first_questions(shallow, Workload(steps=3, context=150))[0]
     meter = Meter(shallow.model, fences=Fences())
-    monkeypatch.setattr(loop, "advance", slow)
+    monkeypatch.setattr(loop, "submit", slow)
     canvas = meter.answer(question, commit_last=True).canvases[0]
     assert min(canvas.step_seconds) > asleep
     assert min(part.seconds["sampler"] for part in canvas.parts) > asleep

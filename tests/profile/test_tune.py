@@ -14,6 +14,7 @@ from small import SUDOKU
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.diffusion.soft import SoftEmbeddings
 from mlx_diffgemma.diffusion.step import head_rows
 from mlx_diffgemma.machine.choices import Choices, ModeTimes
 from mlx_diffgemma.model.cache import Prefix
@@ -30,6 +31,7 @@ from mlx_diffgemma.profile.tune_check import Probe, probe_of, tolerance, wrong
 Cost = Callable[[Choices, str], float]
 TIMES = ModeTimes(60.0, 15.0, 40.0, ((1, 15.0), (8, 30.0)))
 UNPACKED, HALF = ("dense_weights", "16-bit"), ("dtype", "float16")
+COPIED, SLICED = ("soft_product", "16-bit"), ("soft_product", "slices")
 
 
 class Clock:
@@ -182,6 +184,17 @@ def test_winners_that_do_not_win_together_are_not_kept(session: Session, probe: 
     assert tuned.choices == Choices(prefill_chunk=32)
 
 
+@pytest.mark.parametrize(("dense", "product"), [(0.5, 0.6), (0.6, 0.5)])
+def test_the_embedding_is_unpacked_by_the_choice_that_gains_most(
+    session: Session, probe: Probe, dense: float, product: float
+) -> None:
+    cost = faster(dense_weights=dense, soft_product=product)
+    tuned = tune(session, tuner=timed(session, probe, cost))
+    assert {of(tuned, *name).outcome for name in (UNPACKED, COPIED, SLICED)} == {"faster"}
+    unpacked, sliced = Choices(dense_weights="16-bit"), Choices(soft_product="slices")
+    assert tuned.choices == (unpacked if dense < product else sliced)
+
+
 def test_every_second_round_goes_backwards() -> None:
     order: list[str] = []
     race({name: lambda name=name: order.append(name) for name in "abc"})  # type: ignore[misc]
@@ -264,7 +277,7 @@ def test_what_memory_cannot_hold_is_listed(
     monkeypatch.setattr(tune_candidates, "available_memory", lambda: 1_000)
     tuner = timed(session, probe, faster(dense_weights=0.5))
     tuned = tune(session, tuner=tuner)
-    for value in (UNPACKED, HALF):
+    for value in (UNPACKED, COPIED, HALF):
         assert "there are 1.0 kB" in of(tuned, *value).note
     assert tune(session, force=True, tuner=tuner).choices.unpacks
 
@@ -291,6 +304,15 @@ def test_running_out_of_memory_is_listed_and_a_bug_is_raised(
         fail("a bug")
 
 
+def test_products_that_no_row_takes_are_not_tried(
+    session: Session, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SoftEmbeddings, "dense_rows", 0)
+    tuned = tune(session, tuner=timed(session, probe, faster()))
+    for value in (COPIED, SLICED):
+        assert of(tuned, *value).note == "no row of the step needs the product with the embedding"
+
+
 def test_nothing_can_be_chosen_for_tiny_sudoku_but_the_dtype(
     sudoku: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +321,7 @@ def test_nothing_can_be_chosen_for_tiny_sudoku_but_the_dtype(
     assert [tried.name for tried in tried if tried.absent is None] == ["dtype"]
     notes = {tried.absent for tried in tried}
     assert {"activations are float32", "no Metal device", "90 rows again"} <= notes
+    assert "the embedding is not packed" in notes
 
 
 # --- the check, and the work
@@ -354,7 +377,7 @@ def test_progress_comes_to_its_end(session: Session, probe: Probe) -> None:
         tuner=timed(session, probe, faster()),
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(number, 9) for number in (0, 1, 2, 3, 4, 5, 6, 8, 9)]
+    assert seen == [(number, 10) for number in (0, 1, 2, 3, 4, 5, 6, 7, 9, 10)]
 
 
 # --- times of both modes

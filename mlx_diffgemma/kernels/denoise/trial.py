@@ -5,6 +5,7 @@ Axes: R rows of a chunk, C canvas positions, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -49,21 +50,14 @@ Sampling = Callable[[L, mx.array], Sequence[mx.array]]
 """Logits [R, V] and uniforms [R, 2] in (0, 1) -> best, entropy, drawn [R], in MLX operations."""
 
 
-def sample(
-    logits: L, uniforms: mx.array, reference: Sampling[L], preference: Preference = "auto"
-) -> Sampled | None:
-    """Argmax, entropy and a draw of every row; None where the reference is to be taken."""
+def samples(logits: L, reference: Sampling[L], preference: Preference = "auto") -> bool:
+    """True where the kernels take argmax, entropy and draw of rows like these."""
     vocab = logits.raw.shape[1]
     if vocab > MAX_VOCAB:
         dispatch.unsupported(FAMILY, f"a vocabulary of {vocab}, more than {MAX_VOCAB}")
-    elif dispatch.chosen(
-        FAMILY,
-        described(logits),
-        lambda: sample_trial(logits, reference),
-        preference,
-    ):
-        return sample_in_kernels(logits, uniforms)
-    return None
+        return False
+    trial = partial(sample_trial, logits, reference)
+    return dispatch.chosen(FAMILY, described(logits), trial, preference)
 
 
 def described(logits: Logits) -> str:

@@ -23,6 +23,7 @@ from . import launch
 from .plan import TILE_ROWS, Plan, max_tiles, plan_of
 
 Arrays = Sequence[NDArray[Any]]
+EPS = 1e-6  # of the norm of a sum
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class PlanCase:
     def exact(self) -> Arrays:
         experts, weights = routed_exactly(self.given.Routing(self.scores, self.scale, self.top_k))
         rows = np.argsort(experts.reshape(-1), kind="stable")
-        return experts, weights, rows, tile_table(experts, self.scores.shape[1])
+        places = np.argsort(rows).reshape(experts.shape)
+        return experts, weights, rows, places, tile_table(experts, self.scores.shape[1])
 
 
 class GateUpCase:
@@ -158,31 +160,33 @@ class DownCase:
         return [self.given.down_sorted(self.inner, self.matrix, plan.experts, plan.rows)]
 
     def exact(self) -> Arrays:
-        sums = products(as_float64(self.inner), self.weight, self.plan)
-        outputs = np.empty_like(sums)
-        outputs[np.asarray(self.plan.rows)] = sums
-        return [outputs]
+        return [products(as_float64(self.inner), self.weight, self.plan)]
 
 
 class CombineCase:
-    """moe_combine."""
+    """moe_combine; its outputs lie in any order."""
 
     def __init__(self, sizes: Sizes, reference: ModuleType) -> None:
         self.given = reference
         self.weights = reference.route(reference.Routing(*random_routing(sizes)))[1]
         self.outputs = random_rows(sizes.num_rows, sizes.H, sizes.dtype)
-        mx.eval(self.weights)
+        random = np.random.default_rng(4)
+        places = random.permutation(sizes.num_rows).reshape(self.weights.shape)
+        self.places = mx.array(places.astype(np.uint32))
+        self.norm = mx.array(1 + 0.25 * random.standard_normal(sizes.H)).astype(sizes.dtype)
+        mx.eval(self.weights, self.norm)
 
     def kernel(self) -> Sequence[mx.array]:
-        return [launch.combine(self.outputs, self.weights)]
+        return [launch.combine(self.outputs, self.places, self.weights, self.norm, EPS)]
 
     def reference(self) -> Sequence[mx.array]:
-        outputs = mx.unflatten(self.outputs, 0, self.weights.shape)
-        return [self.given.combine(outputs, self.weights)]
+        return [self.given.combined(self.outputs, self.places, self.weights, self.norm, EPS)]
 
     def exact(self) -> Arrays:
-        outputs = as_float64(self.outputs).reshape(*self.weights.shape, -1)
-        return [np.einsum("lk,lkh->lh", as_float64(self.weights), outputs)]
+        own = as_float64(self.outputs)[np.asarray(self.places)]
+        sums = np.einsum("lk,lkh->lh", as_float64(self.weights), own)
+        squares = np.square(sums).mean(axis=1, keepdims=True)
+        return [sums / np.sqrt(squares + EPS) * as_float64(self.norm)]
 
 
 # --- in float64 ----------------------------------------------------------------------------------

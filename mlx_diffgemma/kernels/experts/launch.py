@@ -14,12 +14,17 @@ from .plan import Plan, max_tiles
 
 MAX_ROWS = 512  # what moe_plan has threadgroup memory for
 MAX_VALUES = 2**31  # of one weight: kernels count them in 32 bits
-STEP = 32  # inputs that are multiplied at a time
+STEP = 32  # rows are whole steps of so many values
+NEIGHBOURS = 4  # values that a thread of moe_combine makes side by side
+MAX_SIMDGROUPS = 32  # of a threadgroup
+
+# The products read rows 16 bytes at a time. Arrays begin at a multiple of that, and so do views of
+# whole rows, since a row is a multiple of 64 bytes: only a view from within a row would not.
 
 PLAN = Kernel(
     "moe_plan",
     ("scores", "scale"),
-    ("experts", "weights", "rows", "tiles"),
+    ("experts", "weights", "rows", "places", "tiles"),
     headers=("top_experts",),
 )
 GATE_UP = Kernel(
@@ -30,11 +35,11 @@ GATE_UP = Kernel(
 )
 DOWN = Kernel(
     "moe_down",
-    ("inner", "weight", "scales", "biases", "rows", "tiles"),
+    ("inner", "weight", "scales", "biases", "tiles"),
     ("outputs",),
     headers=("unpack", "expert_tile"),
 )
-COMBINE = Kernel("moe_combine", ("outputs", "weights"), ("mixed",))
+COMBINE = Kernel("moe_combine", ("outputs", "places", "weights", "norm", "eps"), ("mixed",))
 
 
 def plan(scores: mx.array, scale: mx.array, top_k: int) -> Plan:
@@ -50,6 +55,7 @@ def plan(scores: mx.array, scale: mx.array, top_k: int) -> Plan:
                 ((rows, top_k), mx.uint32),
                 ((rows, top_k), mx.float32),
                 ((rows * top_k,), mx.uint32),
+                ((rows, top_k), mx.uint32),
                 ((max_tiles(rows * top_k, num_experts), 3), mx.int32),
             ],
             template=[("E", num_experts), ("TOP_K", top_k)],
@@ -85,14 +91,14 @@ def gate_up(x: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
 
 
 def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
-    """inner [N, I] in the order of the plan's rows, weight [E, H, I] -> [N, H], row * K + slot."""
+    """inner [N, I] and weight [E, H, I] -> [N, H], all in the order of the plan's rows."""
     expect_rank(DOWN.name, "weight", weight.weight, 3)
     _, hidden, width = weight.shape
     num_rows = made.rows.size
     expect(DOWN.name, "inner", inner, (num_rows, width), *DTYPES)
     _expect_plan(DOWN.name, made, weight)
     (outputs,) = DOWN.launch(
-        (inner, *_inputs(DOWN.name, weight, inner.dtype), made.rows, made.tiles),
+        (inner, *_inputs(DOWN.name, weight, inner.dtype), made.tiles),
         [((num_rows, hidden), inner.dtype)],
         template=[
             ("T", inner.dtype),
@@ -106,21 +112,35 @@ def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
     return outputs
 
 
-def combine(outputs: mx.array, weights: mx.array) -> mx.array:
-    """outputs [N, H] and weights [L, K] float32 -> each row's weighted sum [L, H]."""
-    expect_rank(COMBINE.name, "outputs", outputs, 2)
-    expect_rank(COMBINE.name, "weights", weights, 2)
+def combine(
+    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array, eps: float
+) -> mx.array:
+    """outputs [N, H], places and weights [L, K] -> each row's weighted sum, normed [L, H].
+
+    norm [H]: the norm's weight.
+    """
+    name = COMBINE.name
+    expect_rank(name, "outputs", outputs, 2)
+    expect_rank(name, "weights", weights, 2)
     (rows, top_k), hidden = weights.shape, outputs.shape[1]
-    expect(COMBINE.name, "outputs", outputs, (rows * top_k, hidden), *DTYPES)
-    expect(COMBINE.name, "weights", weights, (rows, top_k), mx.float32)
-    if hidden % 4:
-        raise KernelError(f"{COMBINE.name}: rows of {hidden} values, expected a multiple of 4.")
+    expect(name, "outputs", outputs, (rows * top_k, hidden), *DTYPES)
+    expect(name, "places", places, (rows, top_k), mx.uint32)
+    expect(name, "weights", weights, (rows, top_k), mx.float32)
+    expect(name, "norm", norm, (hidden,), outputs.dtype)
+    if hidden % NEIGHBOURS:
+        raise KernelError(f"{name}: rows of {hidden} values, expected a multiple of {NEIGHBOURS}.")
+    simdgroups = min(MAX_SIMDGROUPS, -(-hidden // (32 * NEIGHBOURS)))
     (mixed,) = COMBINE.launch(
-        (outputs, weights),
+        (outputs, places, weights, norm, mx.array([eps], mx.float32)),
         [((rows, hidden), outputs.dtype)],
-        template=[("T", outputs.dtype), ("TOP_K", top_k), ("HIDDEN", hidden)],
-        groups=(-(-hidden // 1024), rows, 1),  # 4 values a thread
-        threads=(256, 1, 1),
+        template=[
+            ("T", outputs.dtype),
+            ("TOP_K", top_k),
+            ("HIDDEN", hidden),
+            ("SIMDGROUPS", simdgroups),
+        ],
+        groups=(rows, 1, 1),
+        threads=(32 * simdgroups, 1, 1),
     )
     return mixed
 

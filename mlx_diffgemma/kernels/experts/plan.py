@@ -15,13 +15,15 @@ class Plan:
     """The experts of each row, and the rows of each expert.
 
     experts [L, K] uint32 and weights [L, K] float32, the highest score first; rows [N] uint32, each
-    row * K + slot, by expert and ascending within one; tiles [B, 3] int32 (expert, first in rows,
-    count), where B is `max_tiles` and the tiles that this plan does not need are 0.
+    row * K + slot, by expert and ascending within one; places [L, K] uint32, where each choice
+    stands in rows; tiles [B, 3] int32 (expert, first in rows, count), where B is `max_tiles` and
+    the tiles that this plan does not need are 0.
     """
 
     experts: mx.array
     weights: mx.array
     rows: mx.array
+    places: mx.array
     tiles: mx.array
 
     @property
@@ -29,9 +31,9 @@ class Plan:
         return self.experts.shape[1]
 
     @property
-    def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array, mx.array]:
         """The arrays in the order of moe_plan's outputs."""
-        return self.experts, self.weights, self.rows, self.tiles
+        return self.experts, self.weights, self.rows, self.places, self.tiles
 
 
 def max_tiles(num_rows: int, num_experts: int) -> int:
@@ -42,6 +44,7 @@ def max_tiles(num_rows: int, num_experts: int) -> int:
 def plan_of(experts: mx.array, weights: mx.array, num_experts: int) -> Plan:
     """The plan of choices [L, K] that have been made, in MLX operations: moe_plan's reference."""
     rows = mx.argsort(experts.flatten())
+    places = mx.argsort(rows).reshape(experts.shape)
     numbers = mx.arange(num_experts)
     counts = (experts.flatten() == numbers[:, None]).sum(axis=1)
     starts = mx.cumsum(counts) - counts
@@ -54,4 +57,4 @@ def plan_of(experts: mx.array, weights: mx.array, num_experts: int) -> Plan:
     count = mx.minimum(counts[expert] - before, TILE_ROWS)
     tiles = mx.stack([expert, starts[expert] + before, count], axis=1)
     tiles = mx.where((owner < num_experts)[:, None], tiles, 0)
-    return Plan(experts, weights, rows, tiles.astype(mx.int32))
+    return Plan(experts, weights, rows, places, tiles.astype(mx.int32))

@@ -1,13 +1,11 @@
-"""The mixture of experts in four launches, where a trial found them right and faster.
+"""The experts' products in two launches, where a trial found them right and faster.
 
-Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a row.
+Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a row, N = L * K.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Generic
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -17,68 +15,42 @@ from ...machine.choices import Preference
 from ...machine.dtypes import dtype_name
 from .. import dispatch
 from ..check import Tolerance
-from ..router.launch import MAX_EXPERTS, MAX_TOP_K
-from ..router.trial import R, distinct
+from ..router.trial import distinct
 from ..trial import Trial, rounded_up
 from ..weights import packed_as, readable
 from . import launch
 from .launch import MAX_ROWS, MAX_VALUES, STEP
+from .mixture import Mixture
+from .plan import Plan, plan_of
 
 FAMILY = "experts"
 
 # By how much of a row's largest value kernels and MLX operations may differ: the operations round
 # after each product and activation, too, and an M5 multiplies float32 with 11 bits of each factor.
 AGREEMENT = {mx.float32: 2e-3, mx.float16: 4e-3, mx.bfloat16: 3e-2}
+REASON = "MLX's operations round more often"
 
 
-@dataclass(frozen=True)
-class Mixture(Generic[R]):
-    """One mixture: x [L, H], its routing, gate_up [E, 2I, H] with gate rows first, down [E, H, I].
-
-    reference: the same mixture of other rows and another routing, in MLX operations -> [L, H].
-    """
-
-    x: mx.array
-    routing: R
-    gate_up: StoredWeight
-    down: StoredWeight
-    reference: Callable[[mx.array, R], mx.array]
-
-
-def mix(
-    x: mx.array,
-    routing: R,
-    gate_up: StoredWeight,
-    down: StoredWeight,
-    reference: Callable[[mx.array, R], mx.array],
-    preference: Preference = "auto",
-) -> mx.array:
-    """Weighted sum of each row's experts [L, H], by the kernels or by `reference`; see Mixture."""
-    mixture = Mixture(x, routing, gate_up, down, reference)
+def chosen(mixture: Mixture[Any], preference: Preference = "auto") -> bool:
+    """Choose the kernels for the products of a mixture, or not."""
     if (reason := not_covered(mixture)) is not None:
         dispatch.unsupported(FAMILY, reason)
-    elif dispatch.chosen(FAMILY, instantiation(mixture), lambda: trial(mixture), preference):
-        return mix_in_kernels(mixture)
-    return reference(x, routing)
+        return False
+    return dispatch.chosen(FAMILY, instantiation(mixture), lambda: trial(mixture), preference)
 
 
-def mix_in_kernels(mixture: Mixture[Any]) -> mx.array:
-    """The mixture in four launches."""
-    routing = mixture.routing
-    plan = launch.plan(routing.scores, routing.scale, routing.top_k)
-    inner = launch.gate_up(mixture.x, mixture.gate_up, plan)
-    return launch.combine(launch.down(inner, mixture.down, plan), plan.weights)
+def in_kernels(x: mx.array, gate_up: StoredWeight, down: StoredWeight, plan: Plan) -> mx.array:
+    """The outputs of the experts [N, H] in the order of the plan's rows, in two launches."""
+    return launch.down(launch.gate_up(x, gate_up, plan), down, plan)
 
 
 def not_covered(mixture: Mixture[Any]) -> str | None:
-    """The reason why the kernels cannot compute a mixture; None where they can."""
-    num_experts, hidden, inner = mixture.down.shape
+    """The reason why the kernels cannot multiply; None where they can."""
+    hidden, inner = mixture.down.shape[1:]
     if not (readable(mixture.gate_up) and readable(mixture.down)):
         return "experts packed in another way than affine in 4 or 8 bits"
-    if mixture.x.shape[0] > MAX_ROWS:
+    if mixture.x.shape[0] > MAX_ROWS:  # tiles are made for the few rows an expert has of a canvas
         return f"more than {MAX_ROWS} rows at once"
-    if num_experts > MAX_EXPERTS or mixture.routing.top_k > MAX_TOP_K:
-        return f"more than {MAX_EXPERTS} experts, or more than {MAX_TOP_K} a row"
     if hidden % STEP or inner % STEP:
         return f"a hidden size of {hidden} with experts of {inner}, not multiples of {STEP}"
     if math.prod(mixture.gate_up.shape) > MAX_VALUES:
@@ -87,27 +59,20 @@ def not_covered(mixture: Mixture[Any]) -> str | None:
 
 
 def instantiation(mixture: Mixture[Any]) -> str:
-    """Key of a verdict: shapes, dtypes and packing; rows up to the next power of two."""
-    x, routing, gate_up, down = mixture.x, mixture.routing, mixture.gate_up, mixture.down
-    rows, dtypes = rounded_up(x.shape[0]), (x.dtype, routing.scores.dtype)
-    return _described(
-        rows, routing.top_k, down.shape, dtypes, (packed_as(gate_up), packed_as(down))
-    )
+    """Key of a verdict: shapes, dtype and packing; rows up to the next power of two."""
+    x, gate_up, down = mixture.x, mixture.gate_up, mixture.down
+    rows, packings = rounded_up(x.shape[0]), (packed_as(gate_up), packed_as(down))
+    return _described(rows, mixture.routing.top_k, down.shape, x.dtype, packings)
 
 
 @cache
 def _described(
-    rows: int,
-    top_k: int,
-    shape: tuple[int, ...],
-    dtypes: tuple[mx.Dtype, mx.Dtype],
-    packings: tuple[str, str],
+    rows: int, top_k: int, shape: tuple[int, ...], dtype: mx.Dtype, packings: tuple[str, str]
 ) -> str:
     """The key in words, made once: every layer asks for it at every step."""
     num_experts, hidden, inner = shape
-    x, scores = map(dtype_name, dtypes)
     return (
-        f"{rows} rows, {top_k} of {num_experts} experts, {hidden} x {inner}, {x}, scores {scores}, "
+        f"{rows} rows, {top_k} of {num_experts} experts, {hidden} x {inner}, {dtype_name(dtype)}, "
         f"gate and up {packings[0]}, down {packings[1]}"
     )
 
@@ -115,15 +80,16 @@ def _described(
 def trial(mixture: Mixture[Any]) -> Trial:
     """The trial on random rows of the number that a verdict holds for, and the weights at hand.
 
-    All scores differ, so that no tie decides which results are compared.
+    Both sides get a plan.
     """
     random, rows = np.random.default_rng(0), rounded_up(mixture.x.shape[0])
     noise = random.standard_normal((rows, mixture.x.shape[1]), dtype=np.float32)
+    x, operations = mx.array(noise).astype(mixture.x.dtype), mixture.operations
     routing = distinct(mixture.routing, rows, random)
-    tried = replace(mixture, x=mx.array(noise).astype(mixture.x.dtype), routing=routing)
-    reason = "MLX's operations round more often"
+    plan = plan_of(*operations.route(routing), mixture.num_experts)
+    mx.eval(x, plan.arrays)
     return Trial(
-        kernel=lambda: [mix_in_kernels(tried)],
-        reference=lambda: [tried.reference(tried.x, tried.routing)],
-        tolerances=[Tolerance("mixed", AGREEMENT[tried.x.dtype], reason)],
+        kernel=lambda: [in_kernels(x, mixture.gate_up, mixture.down, plan)],
+        reference=lambda: [operations.products(x, plan.experts, plan.rows)],
+        tolerances=[Tolerance("outputs", AGREEMENT[x.dtype], REASON)],
     )

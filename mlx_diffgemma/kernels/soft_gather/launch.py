@@ -19,8 +19,8 @@ DTYPES = (mx.float16, mx.bfloat16)
 
 GATHER = Kernel(
     "soft_gather",
-    ("logits", "records", "peaks", "weight", "scales", "biases", "scalars"),
-    ("soft", "tail", "suffices"),
+    ("logits", "records", "peaks", "weight", "scales", "biases", "mean", "scalars"),
+    ("soft", "tail", "tier"),
     headers=("denoise", "unpack"),
 )
 
@@ -28,8 +28,10 @@ GATHER = Kernel(
 class Table(Protocol):
     """An embedding to gather from, packed or not.
 
-    dtype: of activations; scale: sqrt(H) rounded to it; reach: the distance by which a whole unit
-    of mass could move a soft embedding; half_ulp: half an ulp at 1 of the dtype.
+    dtype: of activations; scale: sqrt(H) rounded to it; mean [H] in the dtype: what stands for the
+    tokens left out; reach: the distance by which a whole unit of their mass could move a soft
+    embedding; longest: no soft embedding is longer; half_ulp: half an ulp at 1 of the dtype; kept:
+    the tokens kept at most, by tier, one tier or two.
     """
 
     @property
@@ -39,13 +41,19 @@ class Table(Protocol):
     @property
     def scale(self) -> float: ...
     @property
+    def mean(self) -> mx.array: ...
+    @property
     def reach(self) -> float: ...
     @property
+    def longest(self) -> float: ...
+    @property
     def half_ulp(self) -> float: ...
+    @property
+    def kept(self) -> tuple[int, ...]: ...
 
 
 Gathered = tuple[mx.array, mx.array, mx.array]
-"""Soft embeddings [R, H], tail [R] float32: the share left out, suffices [R] bool."""
+"""Soft embeddings [R, H], tail [R] float32: the share left out, tier [R] uint8."""
 
 
 def not_covered(vocab: int, table: Table) -> str | None:
@@ -69,13 +77,17 @@ def gather_in_kernel(logits: Logits, slices: Slices, table: Table) -> Gathered:
     stored, width = table.stored, table.stored.shape[1]
     expect("soft_gather", "logits", logits.raw, (rows, vocab), table.dtype)
     expect_slices("soft_gather", slices, rows, vocab)
+    expect("soft_gather", "mean", table.mean, (width,), table.dtype)
     parts = weight_inputs("soft_gather", stored, (vocab, width))
-    numbers = [logits.cap, logits.temperature, table.scale, table.reach, table.half_ulp]
-    soft, tail, suffices = GATHER.launch(
-        (logits.raw, slices.records, slices.peaks, *parts, mx.array(numbers, mx.float32)),
-        [((rows, width), table.dtype), ((rows,), mx.float32), ((rows,), mx.bool_)],
-        template=[("T", table.dtype), ("V", vocab), ("WIDTH", width), *packing_template(stored)],
+    bound = [table.scale, table.reach, table.half_ulp, table.longest]
+    scalars = mx.array([logits.cap, logits.temperature, *bound], mx.float32)
+    first, second = (*table.kept, 0)[:2]
+    sizes = [("V", vocab), ("WIDTH", width), ("KEPT", first), ("MORE", second)]
+    soft, tail, tier = GATHER.launch(
+        (logits.raw, slices.records, slices.peaks, *parts, table.mean, scalars),
+        [((rows, width), table.dtype), ((rows,), mx.float32), ((rows,), mx.uint8)],
+        template=[("T", table.dtype), *sizes, *packing_template(stored)],
         groups=(rows, 1, 1),
         threads=(THREADS, 1, 1),
     )
-    return soft, tail, suffices
+    return soft, tail, tier

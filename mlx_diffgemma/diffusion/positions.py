@@ -1,0 +1,64 @@
+"""The positions of a canvas that are denoised: all, or those that a template leaves open.
+
+Axes: C canvas positions, F of them denoised, H hidden size.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import mlx.core as mx
+
+from ..generation.frame import Frame
+from ..model.text import Model
+
+AnyFrame = TypeVar("AnyFrame", bound=Frame, covariant=True)
+
+
+class Positions(Protocol[AnyFrame]):
+    """The positions of a canvas that are denoised, and the tokens that stand at the others."""
+
+    @property
+    def rows(self) -> mx.array | None:
+        """The denoised positions [F] int32, ascending; None for all."""
+        ...
+
+    def of(self, values: mx.array) -> mx.array:
+        """The values [F, ...] of the denoised positions, out of [C, ...]."""
+        ...
+
+    def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
+        """Tokens [F] int32 from `draw`, which gives [C] ids, uniform below the number it gets."""
+        ...
+
+    def canvas(self, tokens: mx.array) -> mx.array:
+        """The whole canvas [C] int32, out of tokens [F] of the denoised positions."""
+        ...
+
+    def soft(self, model: Model, soft: mx.array) -> mx.array:
+        """Soft embeddings [1, C, H] of the whole canvas, out of those [1, F, H] denoised."""
+        ...
+
+    def frame(self, frame: Frame) -> AnyFrame:
+        """The frame of the whole canvas, out of one of the denoised positions."""
+        ...
+
+
+class AllPositions:
+    """Every position is denoised."""
+
+    rows = None
+
+    def of(self, values: mx.array) -> mx.array:
+        return values
+
+    def noise(self, draw: Callable[[int], mx.array], vocab: int) -> mx.array:
+        return draw(vocab).reshape(-1)
+
+    def canvas(self, tokens: mx.array) -> mx.array:
+        return tokens
+
+    def soft(self, model: Model, soft: mx.array) -> mx.array:
+        return soft
+
+    def frame(self, frame: Frame) -> Frame:
+        return frame

@@ -1,0 +1,34 @@
+"""A mixture of experts by the kernels of two families, of one, or by MLX's operations."""
+
+from typing import Any
+
+import mlx.core as mx
+
+from ...machine.choices import Preference
+from . import launch, plan_trial, trial
+from .mixture import Mixture
+from .plan import plan_of
+
+
+def mix(mixture: Mixture[Any], preference: Preference = "auto") -> mx.array:
+    """The normed weighted sum of each row's experts [L, H]; see Mixture."""
+    planned = plan_trial.chosen(mixture, preference)
+    multiplied = trial.chosen(mixture, preference)
+    if not (planned or multiplied):
+        return mixture.operations.whole(mixture.x, mixture.routing)
+    return mix_by(mixture, planned=planned, multiplied=multiplied)
+
+
+def mix_by(mixture: Mixture[Any], *, planned: bool, multiplied: bool) -> mx.array:
+    """The mixture with plan and combination, and with products, in kernels or in operations."""
+    x, routing, operations = mixture.x, mixture.routing, mixture.operations
+    if planned:
+        plan = launch.plan(routing.scores, routing.scale, routing.top_k)
+    else:
+        plan = plan_of(*operations.route(routing), mixture.num_experts)
+    if multiplied:
+        outputs = trial.in_kernels(x, mixture.gate_up, mixture.down, plan)
+    else:
+        outputs = operations.products(x, plan.experts, plan.rows)
+    combine = launch.combine if planned else operations.combined
+    return combine(outputs, plan.places, plan.weights, mixture.norm, mixture.eps)
