@@ -6,12 +6,11 @@ takes the product with the whole embedding.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
 from unittest import mock
 
 import mlx.core as mx
@@ -23,7 +22,7 @@ from simulated_gpu import STAND_INS, with_kernels
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.generation.noise import CounterNoise
-from mlx_diffgemma.model.embedding import AnyTable
+from mlx_diffgemma.model.embedding import Embedding
 
 SURE = 19.0  # a token's own logit, before the cap: far above all others
 ADDED = 0.1  # of what the layers add: the network predicts the tokens that it sees
@@ -122,21 +121,17 @@ def _interval(frame: dg.Frame, trips: RoundTrips, products: list[int]) -> Interv
 
 @contextmanager
 def _products() -> Iterator[list[int]]:
-    """The rows of each product with the whole embedding from here on."""
+    """The rows of each product with the whole embedding from here on, whatever computes it."""
     rows: list[int] = []
 
-    def watched(table: type[Any]) -> Any:
-        mix = table.mix
-
-        def run(self: Any, weights: mx.array) -> mx.array:
+    def watched(product: Callable[..., mx.array]) -> Callable[..., mx.array]:
+        def run(embedding: Embedding, weights: mx.array, *total: mx.array) -> mx.array:
             rows.append(weights.size // weights.shape[-1])
-            mixed: mx.array = mix(self, weights)
-            return mixed
+            return product(embedding, weights, *total)
 
-        return mock.patch.object(table, "mix", run)
+        return run
 
-    first, second = get_args(AnyTable)
-    with watched(first), watched(second):
+    with mock.patch.multiple(Embedding, soft=watched(Embedding.soft), mix=watched(Embedding.mix)):
         yield rows
 
 

@@ -98,6 +98,10 @@ def working_nodes(nodes: Counter[str]) -> int:
     return sum(count for name, count in nodes.items() if name not in VIEWS)
 
 
+def _yes() -> bool:
+    return True
+
+
 @contextmanager
 def gpu_everywhere() -> Iterator[None]:
     """Let every module of the package take the default device for a GPU.
@@ -107,7 +111,7 @@ def gpu_everywhere() -> Iterator[None]:
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
             if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu"):
-                stack.enter_context(mock.patch.object(module, "on_gpu", lambda: True))
+                stack.enter_context(mock.patch.object(module, "on_gpu", _yes))
         yield
 
 

@@ -20,7 +20,7 @@ from graphs import gpu_everywhere
 
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.machine import device
-from mlx_diffgemma.model.embedding import DenseTable
+from mlx_diffgemma.model.tables import DenseTable
 
 TESTS = Path(__file__).parents[2] / "tests"
 SIMULATOR = TESTS / "metal_sim"

@@ -87,7 +87,7 @@ def test_a_read_more_is_counted(found: dict[str, Any], tmp_path: Path) -> None:
     seen = waits(run_canvas(model, 3, ReadNoise(0)))
     usual = waits(run_canvas(model, 3, FixedNoise(0)))
     assert set(usual.steps) == set(found["details"]["host_round_trips"]["steps"])
-    assert [more - few for more, few in zip(seen.steps, usual.steps, strict=True)] == [1, 1]
+    assert max(seen.steps) == max(usual.steps) + 1  # the last step makes no noise for another
     (place,) = set(seen.places) - set(usual.places)
     assert place.startswith("tests/bench/test_step_counters.py:")
 
