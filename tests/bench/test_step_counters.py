@@ -106,7 +106,7 @@ def test_only_steady_steps_without_dense_rows_count() -> None:
 
 
 def test_the_bound_of_products() -> None:
-    intervals = [interval(64), interval(65, products=(64,)), interval(0, products=(64, 1))]
+    intervals = [interval(64), interval(65, products=(64,)), interval(7, products=(64, 1))]
     assert dense_rows(intervals).bound == 3
     assert dense_rows(intervals).products == (64, 64, 1)
 
