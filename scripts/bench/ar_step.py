@@ -11,9 +11,7 @@ folder says what each figure includes.
 """
 
 import argparse
-import json
 import shlex
-import shutil
 import sys
 import tempfile
 import time
@@ -29,7 +27,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 from as_gemma4 import write_gemma4
-from checkpoint import Sizes, write_checkpoint
+from checkpoint import Sizes, narrow_checkpoint, write_checkpoint
 from graphs import as_on_a_gpu, build_seconds, count_nodes, working_nodes
 from report import Figure, environment, progress, table, write_json
 
@@ -116,13 +114,7 @@ def load_both(folder: Path) -> tuple[Theirs, Ours]:
 def published_mix(folder: Path) -> Path:
     """The checkpoint once more, in bfloat16 and packed as the published one."""
     narrow, packed = folder.with_name("bfloat16"), folder.with_name("packed")
-    narrow.mkdir()
-    arrays: dict[str, mx.array] = mx.load(str(folder / "model.safetensors"))  # type: ignore[assignment]
-    narrowed = {name: array.astype(mx.bfloat16) for name, array in arrays.items()}
-    mx.save_safetensors(str(narrow / "model.safetensors"), narrowed, metadata={"format": "mlx"})
-    config = json.loads((folder / "config.json").read_text()) | {"dtype": "bfloat16"}
-    (narrow / "config.json").write_text(json.dumps(config, indent=1))
-    shutil.copy(folder / "generation_config.json", narrow)
+    narrow_checkpoint(folder, narrow)
     convert(make_plan(open_checkpoint(narrow), make_recipe(RecipeOptions("4bit"))), packed)
     return packed
 

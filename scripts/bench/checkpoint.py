@@ -9,16 +9,20 @@ on the logits, and no canvas converges, so that every step asked for is run.
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 Array = NDArray[np.float32]
+Change = Callable[[str, mx.array], mx.array]
+SHARD = "model.safetensors"
+EMBEDDING = "model.decoder.embed_tokens.weight"
 WEIGHT_STD, EMBEDDING_STD = 0.03, 0.1
 # What a layer adds to the residual is kept small, or rounding grows from layer to layer until a
 # router flips and no two engines agree.
@@ -65,7 +69,18 @@ def write_checkpoint(folder: Path, sizes: Sizes, seed: int = 0) -> None:
     (folder / "config.json").write_text(json.dumps(_config(sizes), indent=1))
     (folder / "generation_config.json").write_text(json.dumps(_generation_config(), indent=1))
     tensors = dict(_tensors(sizes, np.random.default_rng(seed)))
-    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "mlx"})
+    save_file(tensors, str(folder / SHARD), metadata={"format": "mlx"})
+
+
+def narrow_checkpoint(folder: Path, out: Path, change: Change = lambda _, array: array) -> None:
+    """Write the checkpoint in `folder` once more, in bfloat16; change: of the arrays, by name."""
+    out.mkdir()
+    arrays: dict[str, mx.array] = mx.load(str(folder / SHARD))  # type: ignore[assignment]
+    narrowed = {name: change(name, array).astype(mx.bfloat16) for name, array in arrays.items()}
+    mx.save_safetensors(str(out / SHARD), narrowed, metadata={"format": "mlx"})
+    config = json.loads((folder / "config.json").read_text()) | {"dtype": "bfloat16"}
+    (out / "config.json").write_text(json.dumps(config, indent=1))
+    shutil.copy(folder / "generation_config.json", out)
 
 
 def _config(sizes: Sizes) -> dict[str, Any]:
@@ -141,7 +156,7 @@ def _tensors(sizes: Sizes, random: np.random.Generator) -> Iterator[tuple[str, A
         return 1 + normal(*shape)
 
     H = sizes.hidden
-    yield "model.decoder.embed_tokens.weight", normal(sizes.vocab, H, std=EMBEDDING_STD)
+    yield EMBEDDING, normal(sizes.vocab, H, std=EMBEDDING_STD)
     yield "model.decoder.norm.weight", near_one(H)
     conditioning = "model.decoder.self_conditioning"
     yield f"{conditioning}.pre_norm.weight", near_one(H)

@@ -55,8 +55,10 @@ class Ours:
 
     name = "mlx-diffgemma"
 
-    def __init__(self, folder: Path, prompt: Sequence[int]) -> None:
-        self.model, self.prompt = dg.load_model(folder, dtype=mx.float32), list(prompt)
+    def __init__(
+        self, folder: Path, prompt: Sequence[int], dtype: mx.Dtype | None = mx.float32
+    ) -> None:
+        self.model, self.prompt = dg.load_model(folder, dtype), list(prompt)
         self._prefix: dg.Prefix | None = None
 
     def forget_traces(self) -> None:

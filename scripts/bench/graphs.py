@@ -16,10 +16,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mlx.core as mx
 
@@ -97,40 +98,41 @@ def working_nodes(nodes: Counter[str]) -> int:
     return sum(count for name, count in nodes.items() if name not in VIEWS)
 
 
+def _yes() -> bool:
+    return True
+
+
+@contextmanager
+def gpu_everywhere() -> Iterator[None]:
+    """Let every module of the package take the default device for a GPU.
+
+    A plain function says so: a Mock would take most of the time in which a graph is built.
+    """
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu"):
+                stack.enter_context(mock.patch.object(module, "on_gpu", _yes))
+        yield
+
+
 @contextmanager
 def as_on_a_gpu(kernels: bool = False) -> Iterator[None]:
     """Build graphs as on a GPU; those built inside must not be evaluated.
 
     kernels: with this project's Metal kernels, a launch being one primitive.
     """
-    modules = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("mlx_diffgemma.") and hasattr(module, "on_gpu")
+    replaced: list[tuple[Any, str, Any]] = [(mx.fast, *item) for item in STAND_INS.items()]
+    replaced += [
+        (device, "has_metal", lambda: kernels),
+        (launch.Kernel, "launch", _launch),
     ]
-    fast: Any = mx.fast
-    saved: list[tuple[Any, str, Any]] = [(module, "on_gpu", module.on_gpu) for module in modules]
-    saved += [(fast, name, getattr(fast, name)) for name in STAND_INS]
-    saved += [
-        (device, "has_metal", device.has_metal),
-        (launch.Kernel, "launch", launch.Kernel.launch),
-    ]
-    mode = os.environ.get(dispatch.VARIABLE)
-    try:
-        device.has_metal = lambda: kernels
-        os.environ[dispatch.VARIABLE] = "on" if kernels else "off"
-        launch.Kernel.launch = _launch  # type: ignore[method-assign, assignment]
-        for module in modules:
-            module.on_gpu = lambda: True  # type: ignore[attr-defined]
-        for name, stand_in in STAND_INS.items():
-            setattr(fast, name, stand_in)
+    with ExitStack() as stack:
+        stack.enter_context(gpu_everywhere())
+        variable = {dispatch.VARIABLE: "on" if kernels else "off"}
+        stack.enter_context(mock.patch.dict(os.environ, variable))
+        for owner, name, stand_in in replaced:
+            stack.enter_context(mock.patch.object(owner, name, stand_in))
         yield
-    finally:
-        for owner, name, value in saved:
-            setattr(owner, name, value)
-        os.environ.pop(dispatch.VARIABLE)
-        if mode is not None:
-            os.environ[dispatch.VARIABLE] = mode
 
 
 def build_seconds(
