@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.app import app
 from mlx_diffgemma.diffusion import sampler
-from mlx_diffgemma.kernels import dispatch, trial
+from mlx_diffgemma.kernels import dispatch, timing
 from mlx_diffgemma.kernels.check import Check
 from mlx_diffgemma.kernels.selftest import References, findings
 from mlx_diffgemma.model import experts, soft_gather
@@ -42,7 +42,7 @@ def test_kernels_that_win_their_trial_run_and_change_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = solved()
-    monkeypatch.setattr(trial, "wins", lambda kernel_seconds, reference_seconds: True)
+    monkeypatch.setattr(timing, "wins", lambda kernel_seconds, reference_seconds: True)
     with simulated():
         fast = solved()
     assert (plain.kernels, fast.kernels) == ("ops", "metal")
