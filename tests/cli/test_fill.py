@@ -168,7 +168,12 @@ def test_a_template_comes_from_an_argument_a_file_or_standard_input(
         assert (done.exit_code, done.stdout) == (0, expected.stdout + "\n")
 
 
-@pytest.mark.parametrize("ending", ["\n", "\n\n", "\n \n\n", "\r\n", "\r\n\r\n", "]]\n"])
+ENDS = ["\n\n", "\n \n\n", "\r\n", "\r\n\r\n", "]]\n"]
+
+
+@pytest.mark.parametrize(
+    "ending", ["\n", *(pytest.param(end, marks=pytest.mark.slow) for end in ENDS)]
+)
 def test_a_file_comes_out_with_its_own_end(spawn: Any, random_folder: Path, ending: str) -> None:
     options = ("--model", random_folder, "--seed", 3, "--steps", 1)
     for template in ("a [[1]] b", "a [[1]]"):

@@ -70,8 +70,16 @@ def rows_of_mass(present: NDArray[np.bool_]) -> Floats:
 # --- sampling
 
 
+SHAPES = [(1, 1), (1, 5), (1, 128), (6, 5), *((3, vocab) for vocab in VOCABS[3:])]
+QUICK_SHAPES = [(1, 1), (6, 5), (3, SLICE + 1)]  # a vocabulary is a kernel to compile, a dtype
+
+
 @pytest.mark.parametrize(
-    ("rows", "vocab"), [(1, 1), (1, 5), (1, 128), (6, 5), *((3, vocab) for vocab in VOCABS[3:])]
+    ("rows", "vocab"),
+    [
+        pytest.param(*shape, marks=() if shape in QUICK_SHAPES else pytest.mark.slow)
+        for shape in SHAPES
+    ],
 )
 def test_sampling_is_that_of_float64(vocab: int, rows: int) -> None:
     """Kernels and reference; entropies to 2e-6, kernels sum short runs of float32."""

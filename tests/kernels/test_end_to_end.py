@@ -45,7 +45,7 @@ def generated(mode: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_tiny_sudoku_is_solved_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     references = generated("off", seed, monkeypatch)
     with simulated() as run:
@@ -83,7 +83,10 @@ def exact_embedding(vocab: int, width: int, bits: int) -> NDArray[np.float32]:
     return (whole / most / 4).astype(np.float32)
 
 
-@pytest.mark.parametrize("bits", [0, 4, 8])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("bits", [pytest.param(0, marks=SLOW), 4, pytest.param(8, marks=SLOW)])
 def test_a_16_bit_model_with_two_slices_gives_the_same_tokens(
     bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

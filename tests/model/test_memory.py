@@ -92,7 +92,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 SHAPES = ("4bit", "8bit", "mxfp4", "bf16", "per expert", "float32", "tiny-sudoku")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_plan_is_what_mlx_holds_after_loading(
     folders: dict[str, Path], shape: str, dtype: str
@@ -101,7 +101,7 @@ def test_the_plan_is_what_mlx_holds_after_loading(
     assert_planned(folders[shape], dtype, Choices())
 
 
-@pytest.mark.parametrize("shape", ["4bit", "mxfp4"])
+@pytest.mark.parametrize("shape", ["4bit", pytest.param("mxfp4", marks=pytest.mark.slow)])
 def test_unpacked_weights_are_planned_beside_the_packed(
     folders: dict[str, Path], shape: str
 ) -> None:

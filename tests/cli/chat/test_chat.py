@@ -377,7 +377,9 @@ turn.AnswerReader.answer = lambda _: Answer("Hello.", "deep thought", ())
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_signals_at_the_prompt(sent: signal.Signals) -> None:
     with Tty(*PROGRAM, *CHAT) as tty:
         answered(tty, 1)
@@ -419,7 +421,7 @@ def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
     "env",
     [
         {"TERM": "dumb"},
-        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
         pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
         pytest.param({"NO_COLOR": "1"}, marks=pytest.mark.slow),
     ],

@@ -14,7 +14,7 @@ from puzzle import assert_one_line
 from test_interrupt import stopped
 
 from mlx_diffgemma.cli.terminal import output
-from mlx_diffgemma.profile import encoder_head
+from mlx_diffgemma.profile import encoder_head, statistics
 from mlx_diffgemma.profile.schema import problems
 
 FAST = ("--steps", 2, "--context", 130)
@@ -38,6 +38,12 @@ sys.argv = ["mlx-diffgemma", *sys.argv[2:]]
 from mlx_diffgemma.cli.app import main
 main()
 """
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals from a twentieth of the draws: here they are printed, not judged."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
 
 
 @pytest.fixture

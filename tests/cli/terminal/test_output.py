@@ -98,7 +98,7 @@ def test_characters_the_encoding_lacks_are_escaped(spawn: Any) -> None:
         {"NO_COLOR": "1"},
         {"TERM": "dumb"},
         {"COLUMNS": "20"},
-        {"COLUMNS": "1"},
+        pytest.param({"COLUMNS": "1"}, marks=pytest.mark.slow),
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
     ],
     ids=" ".join,
@@ -153,7 +153,10 @@ def test_no_standard_output_at_all_is_one_line(words: Sequence[str]) -> None:
     assert done.stderr.startswith(b"error: standard output is closed")
 
 
-@pytest.mark.parametrize("closing", ["<&-", "2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize(
+    "closing",
+    [pytest.param(closed, marks=pytest.mark.slow) for closed in ("<&-", "2>&-")] + ["<&- 2>&-"],
+)
 def test_a_closed_stream_gives_its_number_to_no_file(closing: str, tmp_path: Path) -> None:
     """MLX could not open the weights as number 0; a trace as number 2 gets all that is said."""
     trace = tmp_path / "steps"

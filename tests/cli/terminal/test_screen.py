@@ -84,7 +84,9 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
     assert shown.split("\ncut at 16 tokens")[0].rstrip() == expected.rstrip()
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 24), (1, 1)])
+@pytest.mark.parametrize(
+    ("columns", "rows"), [pytest.param(40, 24, marks=pytest.mark.slow), (20, 24), (1, 1)]
+)
 def test_small_windows(columns: int, rows: int, log: Path) -> None:
     with paced(0.1, log, *SOLVE, columns=columns, rows=rows) as tty:
         tty.until(lambda tty: tty.alternate and tty.text() != "")
