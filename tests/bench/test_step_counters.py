@@ -40,6 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return step_counters.counters(tmp_path_factory.mktemp("counters"), OPTIONS)
 
 
+@pytest.mark.slow
 def test_the_object_has_every_counter(found: dict[str, Any]) -> None:
     assert list(found) == KEYS
     assert json.loads(json.dumps(found))["macs_per_device_load"] == LOADS

@@ -237,6 +237,7 @@ def other_sudoku(request: pytest.FixtureRequest) -> Path:
     return cast(Path, request.getfixturevalue(name))
 
 
+@pytest.mark.slow
 def test_a_copy_and_a_conversion_know_their_task(run: Any, other_sudoku: Path) -> None:
     """Once they took a puzzle for any text and answered with nonsense, exit code 0."""
     done = run("generate", PUZZLE, "--model", other_sudoku, "--seed", 1)
@@ -267,6 +268,7 @@ def test_a_seed_gives_the_same_answer(run: Any) -> None:
     assert first["seed"] == 1
 
 
+@pytest.mark.slow
 def test_without_a_seed_each_answer_has_its_own(run: Any) -> None:
     base = ("generate", PUZZLE, "--model", "tiny-sudoku", "--json")
     first, second = (as_json(run(*base)) for _ in range(2))

@@ -237,6 +237,7 @@ def test_a_terminal_is_no_image(seeing_folder: Path) -> None:
         assert tty.wait() == 1
 
 
+@pytest.mark.slow
 def test_a_missing_pillow_explains_itself(
     spawn: Any, seeing_folder: Path, photo: Path, tmp_path: Path
 ) -> None:
@@ -277,6 +278,7 @@ def test_an_animation_is_a_video(run: Any, seeing_folder: Path, tmp_path: Path) 
     assert_says(shown.splitlines()[0], "film.gif ... 5.0 s, 5 frames")
 
 
+@pytest.mark.slow
 def test_an_empty_prompt_leaves_standard_input_to_a_loop(
     seeing_folder: Path, photo: Path, tmp_path: Path
 ) -> None:

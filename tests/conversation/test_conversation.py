@@ -240,6 +240,7 @@ def test_long_conversations_go_far_beyond_the_sliding_window(
     assert prompt_end > 500
 
 
+@pytest.mark.slow
 def test_going_back_to_any_earlier_question_is_exact(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,8 @@ from mlx_diffgemma.cli.app import app
 
 READ = ("--data", "--prompt-file", "--template-file", "--load", "--image")
 WRITTEN = ("--trace", "--svg", "--html", "--json")  # --json: of profile alone
-SLOW = {"docs/images.md"}  # four pictures through a tower on the CPU; README has one of them
+# Pages whose commands take seconds; README runs the like of them.
+SLOW = {"docs/images.md", "docs/generate.md", "docs/finetuning.md"}
 names = [str(page.relative_to(ROOT)) for page in PAGES]
 marked = [
     pytest.param(page, marks=pytest.mark.slow if name in SLOW else ())

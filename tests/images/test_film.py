@@ -254,6 +254,7 @@ def test_sound_alone_is_no_video(cover: bool) -> None:
         prepare_video(sound_only(cover))
 
 
+@pytest.mark.slow
 def test_frames_that_the_decoder_had_to_guess_are_not_shown() -> None:
     numbers, base = random.Random(1), film(6, "matroska", size=(128, 96), keyframes=60)
     said = []

@@ -45,7 +45,8 @@ def generated(mode: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_tiny_sudoku_is_solved_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     references = generated("off", seed, monkeypatch)
     with simulated() as run:

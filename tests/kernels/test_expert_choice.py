@@ -133,6 +133,7 @@ def test_one_preference_is_for_both_families(monkeypatch: pytest.MonkeyPatch) ->
     assert error(got, case) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", trial.AGREEMENT, ids=dtype_name)
 def test_products_and_packings_may_differ(dtype: mx.Dtype) -> None:
     """Experts of another packing in each product, as mixed recipes have them."""

@@ -87,7 +87,11 @@ def test_every_instantiation(check: Check) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 31, 32, 33, 65, 128])
-@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [mx.float32, pytest.param(mx.bfloat16, marks=pytest.mark.slow)],
+    ids=["float32", "bfloat16"],
+)
 def test_any_number_of_rows(rows: int, dtype: mx.Dtype) -> None:
     sizes = Sizes(L=rows, E=3, K=1, H=64, I=32, dtype=dtype, bits=4, group=32)
     for case in (
@@ -99,6 +103,7 @@ def test_any_number_of_rows(rows: int, dtype: mx.Dtype) -> None:
         assert_right(case, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hidden", "inner"), [(32, 32), (96, 160), (160, 96), (224, 64)])
 def test_widths_that_fill_no_block(hidden: int, inner: int) -> None:
     """A block has 64 gates and their ups, or 128 outputs."""

@@ -38,6 +38,7 @@ def small() -> Iterator[Check]:
     return (check for check in references.checks() if check.size == "small")
 
 
+@pytest.mark.slow
 def test_kernels_that_win_their_trial_run_and_change_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -50,6 +51,7 @@ def test_kernels_that_win_their_trial_run_and_change_no_token(
     assert {verdict.outcome for verdict in dispatch.known.verdicts.values()} == {"faster"}
 
 
+@pytest.mark.slow
 def test_kernels_that_lose_are_right_and_stay_unused() -> None:
     with simulated():
         reply = solved()  # warnings are errors

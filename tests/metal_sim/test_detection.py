@@ -352,6 +352,7 @@ def test_address_sanitizer(name: str, under_address: dict[str, list[str | None]]
     assert "0 bytes after" in wrong or "out of bounds" in wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RACES)
 def test_thread_sanitizer(name: str, under_thread: dict[str, list[str | None]]) -> None:
     wrong, right = under_thread[name]

@@ -102,6 +102,7 @@ def test_nothing_is_counted_unless_asked() -> None:
     assert (launch.device_loads, launch.lane_loads) == (None, None)
 
 
+@pytest.mark.slow
 def test_products_of_experts_for_each_load() -> None:
     """64 in a step of 64 values, against 8 words, 16 scales and biases and 16 bytes of a row."""
     found = macs_per_device_load()

@@ -101,7 +101,8 @@ def test_the_plan_is_what_mlx_holds_after_loading(
     assert_planned(folders[shape], dtype, Choices())
 
 
-@pytest.mark.parametrize("shape", ["4bit", pytest.param("mxfp4", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["4bit", "mxfp4"])
 def test_unpacked_weights_are_planned_beside_the_packed(
     folders: dict[str, Path], shape: str
 ) -> None:

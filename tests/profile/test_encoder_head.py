@@ -30,6 +30,7 @@ def test_it_extends_the_prefix_as_encoding_does(deep: Session) -> None:
         assert_close(ours, theirs, 2e-5, "keys and values")
 
 
+@pytest.mark.slow
 def test_token_by_token_is_one_pass(deep: Session) -> None:
     model, prefix = deep.model, deep.model.new_prefix()
     whole = model.logits(model.encode_hidden(IDS, model.new_prefix()))[0]

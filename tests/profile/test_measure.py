@@ -78,6 +78,7 @@ def test_adaptive_answers_are_those_of_generate(puzzles: Measurement) -> None:
     assert profile["commit_ms"] is None  # a puzzle is one canvas, and the last is never encoded
 
 
+@pytest.mark.slow
 def test_answers_of_several_canvases(shallow: Session) -> None:
     measured = measurement(shallow, Workload(steps=None, prompts=5, seeds=1, max_tokens=20))
     run(measured, components=True)
@@ -364,6 +365,7 @@ def test_a_known_chip_has_bounds(fixed: Measurement) -> None:
     assert to_json(replace(fixed, machine=on_cpu))["bound"] is None
 
 
+@pytest.mark.slow
 def test_a_sustained_run_goes_on(shallow: Session) -> None:
     measured = measurement(shallow, Workload(steps=2, context=150))
     began = time.perf_counter()

@@ -153,6 +153,7 @@ def test_less_than_two_percent_is_no_win(
     assert (tuned.choices == Choices()) is not kept
 
 
+@pytest.mark.slow
 def test_a_median_that_wins_in_half_the_rounds_is_noise(session: Session, probe: Probe) -> None:
     tuner = timed(session, probe, faster())
     seconds = iter([1.0, *[0.5, 1.6] * ROUNDS])
@@ -174,6 +175,7 @@ def test_a_median_that_wins_in_half_the_rounds_is_noise(session: Session, probe:
     assert row.outcome == "no gain"
 
 
+@pytest.mark.slow
 def test_winners_that_do_not_win_together_are_not_kept(session: Session, probe: Probe) -> None:
     def cost(choices: Choices, name: str) -> float:
         won = (choices.prefill_chunk, choices.head_chunk_logits, choices.unpacks)
@@ -251,6 +253,7 @@ def test_a_chunk_is_checked_on_a_prompt_that_fills_it(session: Session, probe: P
     assert tuned.choices.prefill_chunk != 256
 
 
+@pytest.mark.slow
 def test_float16_that_overflows_cannot_win(session: Session, probe: Probe) -> None:
     tuner = timed(session, probe, faster(dtype=0.1))
     damaged(tuner, session, 1e30, dtype="float16")
@@ -271,6 +274,7 @@ def test_another_dtype_is_kept_only_where_it_is_asked_for(session: Session, prob
     assert of(given, *HALF).outcome == "absent"
 
 
+@pytest.mark.slow
 def test_what_memory_cannot_hold_is_listed(
     session: Session, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +286,7 @@ def test_what_memory_cannot_hold_is_listed(
     assert tune(session, force=True, tuner=tuner).choices.unpacks
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_listed_and_a_bug_is_raised(
     session: Session, probe: Probe
 ) -> None:

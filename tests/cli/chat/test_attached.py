@@ -154,6 +154,7 @@ def prompted(tty: Tty, prompt: str) -> Tty:
     return tty.until(lambda tty: not tty.alternate and tty.text().rstrip().endswith(prompt))
 
 
+@pytest.mark.slow
 def test_paths_dropped_into_a_line(run: Any, seeing_folder: Path, photo: Path) -> None:
     both = ("--image", photo, "--image", photo, "--model", seeing_folder)
     expected = answers(run, "What's this?", *both).strip()

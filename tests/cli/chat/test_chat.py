@@ -313,6 +313,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
     assert json.loads(file.read_text())["messages"][1]["content"] + "\n" == first
 
 
+@pytest.mark.slow
 def test_what_is_typed_while_it_answers_is_the_next_line(tmp_path: Path) -> None:
     """Nothing of it shows in the view, and Enter is Enter."""
     with paced(0.3, tmp_path / "log", *CHAT) as tty:
@@ -353,6 +354,7 @@ def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
         assert tty.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_thought_is_folded(random_folder: Path) -> None:
     """The model is told what to say: the asset has no thoughts."""
     code = THINKING + PACED.partition("import mlx_diffgemma.conversation.turn as turn")[2]
@@ -390,6 +392,7 @@ def test_signals_at_the_prompt(sent: signal.Signals) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_nobody_reads_keeps_no_chat() -> None:
     """A further SIGTERM ends what hangs, and typing in the shell shows again."""
     with Tty(*PROGRAM, *CHAT) as tty:
@@ -462,6 +465,7 @@ def test_a_line_that_is_not_utf8_is_refused_and_the_chat_goes_on(tmp_path: Path)
         assert tty.wait() == 0
 
 
+@pytest.mark.slow
 def test_without_standard_error_the_prompt_is_nowhere() -> None:
     """Standard output is for answers."""
     code = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"

@@ -97,6 +97,7 @@ def test_tiny_sudoku_counts_as_generate_does(run: Any, tmp_path: Path) -> None:
         assert answer["token_ids"] == reply["token_ids"]
 
 
+@pytest.mark.slow
 def test_the_encoder_as_a_next_token_model(profile: Any, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
     done = profile("--encoder-head", "--json", file)
@@ -158,6 +159,7 @@ def test_a_model_that_is_none_is_one_line(run: Any, tmp_path: Path) -> None:
 # --- files and interrupts
 
 
+@pytest.mark.slow
 def test_a_file_is_replaced_whole_or_left(profile: Any, tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("before")

@@ -206,6 +206,7 @@ def test_sigterm_while_paused_gives_the_terminal_back(puzzle: Path) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_the_hint_gives_way_to_the_grid(puzzle: Path) -> None:
     """15 rows have room for one of the two lines below, 14 for none."""
     for rows, hints in ((15, 1), (14, 0)):
@@ -219,6 +220,7 @@ def test_the_hint_gives_way_to_the_grid(puzzle: Path) -> None:
             tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_an_answer_with_escapes_does_not_reach_the_terminal(puzzle: Path, tmp_path: Path) -> None:
     """It could leave the other screen on, which nothing else ever does."""
     file = tmp_path / "evil.jsonl"

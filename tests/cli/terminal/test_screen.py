@@ -69,6 +69,7 @@ def seed_of_a_printable_answer(folder: Path) -> int:
     raise AssertionError("no seed below 50")
 
 
+@pytest.mark.slow
 def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path) -> None:
     seed = seed_of_a_printable_answer(random_folder)
     command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", seed)
@@ -84,9 +85,8 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
     assert shown.split("\ncut at 16 tokens")[0].rstrip() == expected.rstrip()
 
 
-@pytest.mark.parametrize(
-    ("columns", "rows"), [pytest.param(40, 24, marks=pytest.mark.slow), (20, 24), (1, 1)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 24), (1, 1)])
 def test_small_windows(columns: int, rows: int, log: Path) -> None:
     with paced(0.1, log, *SOLVE, columns=columns, rows=rows) as tty:
         tty.until(lambda tty: tty.alternate and tty.text() != "")
@@ -98,6 +98,7 @@ def test_small_windows(columns: int, rows: int, log: Path) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
     with paced(0.1, log, *SOLVE, env={"COLUMNS": "20", "LINES": "4"}) as tty:
         tty.until(lambda tty: tty.alternate and "canvas 1" in tty.text())
@@ -105,6 +106,7 @@ def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
         assert tty.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_seed_is_there_in_forty_columns() -> None:
     """The summary was cut to the window's width."""
     with Tty(*PROGRAM, *SOLVE, columns=40) as tty:
@@ -138,6 +140,7 @@ def test_a_resized_window_is_drawn_anew(log: Path) -> None:
         assert tty.wait() == 0
 
 
+@pytest.mark.slow
 def test_other_encodings_get_ascii(log: Path) -> None:
     with paced(0.1, log, *SOLVE, env={"PYTHONIOENCODING": "latin-1"}) as tty:
         tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
@@ -149,6 +152,7 @@ def test_other_encodings_get_ascii(log: Path) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_the_c_locale_gets_the_answer() -> None:
     with Tty(*PROGRAM, *SOLVE, env={"LC_ALL": "C", "LANG": "C"}) as tty:
         assert tty.wait() == 0
@@ -161,6 +165,7 @@ def test_characters_an_encoding_lacks_are_question_marks() -> None:
     assert encoded("│ é 空", "utf-8") == "│ é 空".encode()
 
 
+@pytest.mark.slow
 def test_no_colour_keeps_bold_and_underline() -> None:
     with Tty(*PROGRAM, *SOLVE, env={"NO_COLOR": "1"}) as tty:
         assert tty.wait() == 0
@@ -184,6 +189,7 @@ def test_a_dumb_terminal_may_have_a_line_a_step() -> None:
         assert tty.scrollback().startswith("canvas 1 step  1/48  accepted  50 of 90")
 
 
+@pytest.mark.slow
 def test_a_redirected_answer_is_clean_below_a_view_that_was_asked_for(tmp_path: Path) -> None:
     out = tmp_path / "answer"
     with open(out, "wb") as file, Tty(*PROGRAM, *SOLVE, "--visual", stdout=file) as tty:
@@ -278,6 +284,7 @@ def test_stopped_and_continued(log: Path) -> None:
         assert tty.scrollback().startswith(SOLUTION)
 
 
+@pytest.mark.slow
 def test_the_background_has_no_view_and_the_foreground_has(log: Path) -> None:
     """`generate ... &` took the terminal from the shell, and so did `bg` after Ctrl-Z."""
     notes = log.with_name("notes")
@@ -306,6 +313,7 @@ def test_the_background_has_no_view_and_the_foreground_has(log: Path) -> None:
     assert notes.read_text() == "SIGTSTP\n"
 
 
+@pytest.mark.slow
 def test_an_answer_from_the_background_is_the_text_alone(log: Path) -> None:
     notes = log.with_name("notes")
     with paced_job(0.01, log, notes, *SOLVE) as tty:
@@ -316,6 +324,7 @@ def test_an_answer_from_the_background_is_the_text_alone(log: Path) -> None:
     assert not notes.exists()
 
 
+@pytest.mark.slow
 def test_a_chat_waits_for_the_foreground(log: Path) -> None:
     """To set the terminal would have stopped it, and to set it back at the end."""
     notes = log.with_name("notes")
@@ -347,6 +356,7 @@ def test_a_terminal_that_closes_ends_it(log: Path) -> None:
         assert tty.process.wait(10) == -signal.SIGHUP
 
 
+@pytest.mark.slow
 def test_a_terminal_that_nobody_reads_keeps_no_process(log: Path) -> None:
     """Ctrl-S has stopped it; a second signal ends the process, and the guard gives it back."""
     with paced(0.05, log, *ENDLESS) as tty:
@@ -365,6 +375,7 @@ def test_a_terminal_that_nobody_reads_keeps_no_process(log: Path) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_does_not_block_is_waited_for(log: Path) -> None:
     """Other programs leave it so; what it does not take at once is still written."""
     with paced(0.01, log, *ENDLESS) as tty:
