@@ -3,7 +3,8 @@
 transformers' encoder, head and softcap are the definition; transformers' Gemma4ForCausalLM and
 mlx-lm's gemma4_text run the same weights from the folder that scripts/bench/as_gemma4.py writes.
 Tolerances: three times the deviations seen of a careful port, float32 on a CPU, 48 tokens; the
-reference is as far from its own float64 run. Prompts stay clear of ties between experts.
+reference is as far from its own float64 run. torch's two classes were the same to the bit on one
+CPU and as far apart as any two ports on another, whose products torch sums in another order. Prompts stay clear of ties between experts.
 """
 
 from collections.abc import Callable
@@ -49,17 +50,16 @@ RATIO = 1.5  # our RMS distance from float32 over the reference's own, in 16 bit
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint, and the deviations from the reference of this engine, Gemma4ForCausalLM and
-    mlx-lm that its tolerances are three times of."""
+    """A checkpoint, and the deviations from the reference of two ports that its tolerances are three
+    times of: of this engine or Gemma4ForCausalLM, and of mlx-lm."""
 
     sizes: Sizes
     ours: float
-    gemma4: float
     mlx_lm: float
 
 
 CASES = {
-    "3 layers": Case(Sizes(), 5.6e-6, 1e-6, 6.1e-6),
+    "3 layers": Case(Sizes(), 5.6e-6, 6.1e-6),
     "12 layers": Case(
         Sizes(
             layers="sssssf" * 2,
@@ -70,7 +70,6 @@ CASES = {
             seed=3,
         ),
         1.9e-5,
-        1.9e-6,
         1.8e-5,
     ),
     "30 layers": Case(
@@ -88,7 +87,6 @@ CASES = {
             seed=5,
         ),
         1.7e-4,
-        3.5e-5,
         2.1e-4,
     ),
     "sharp": Case(
@@ -102,7 +100,6 @@ CASES = {
             seed=9,
         ),
         7.4e-5,
-        1e-6,
         1.1e-4,
     ),
 }
@@ -239,7 +236,7 @@ def test_logits(engines: Engines) -> None:
             ("ours, encoder and head", ours, reference, case.ours),
             ("ours, Gemma4ForCausalLM", ours, gemma4, case.ours),
             ("ours, mlx-lm", ours, mlx_lm, case.mlx_lm),
-            ("Gemma4ForCausalLM, encoder and head", gemma4, reference, case.gemma4),
+            ("Gemma4ForCausalLM, encoder and head", gemma4, reference, case.ours),
             ("mlx-lm, encoder and head", mlx_lm, reference, case.mlx_lm),
             ("mlx-lm one by one, encoder and head", single, reference, case.mlx_lm),
         ):
