@@ -4,7 +4,8 @@ transformers' encoder, head and softcap are the definition; transformers' Gemma4
 mlx-lm's gemma4_text run the same weights from the folder that scripts/bench/as_gemma4.py writes.
 Tolerances: three times the deviations seen of a careful port, float32 on a CPU, 48 tokens; the
 reference is as far from its own float64 run. torch's two classes were the same to the bit on one
-CPU and as far apart as any two ports on another, whose products torch sums in another order. Prompts stay clear of ties between experts.
+CPU and as far apart as any two ports on another, where torch sums products in another order.
+Prompts stay clear of ties between experts.
 """
 
 from collections.abc import Callable
@@ -50,8 +51,10 @@ RATIO = 1.5  # our RMS distance from float32 over the reference's own, in 16 bit
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint, and the deviations from the reference of two ports that its tolerances are three
-    times of: of this engine or Gemma4ForCausalLM, and of mlx-lm."""
+    """A checkpoint, and the deviations from the reference that tolerances are three times of.
+
+    ours: of this engine and Gemma4ForCausalLM; mlx_lm: of mlx-lm.
+    """
 
     sizes: Sizes
     ours: float
