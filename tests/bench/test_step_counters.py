@@ -50,6 +50,7 @@ def test_the_object_has_every_counter(found: dict[str, Any]) -> None:
     assert all(place.startswith("mlx_diffgemma/") for place in host["places"])
 
 
+@pytest.mark.slow
 def test_nodes_grow_by_those_of_a_layer(found: dict[str, Any]) -> None:
     details = found["details"]
     nodes = [details["graph_nodes"][depth] for depth in (1, 2, 3)]
@@ -59,6 +60,7 @@ def test_nodes_grow_by_those_of_a_layer(found: dict[str, Any]) -> None:
     assert 0 < found["build_ms"] <= min(details["build_ms"][3]) + 1e-4
 
 
+@pytest.mark.slow
 def test_products_follow_the_dense_rows(found: dict[str, Any]) -> None:
     """What the last step would hand on is never made."""
     dense = found["details"]["dense_rows"]
@@ -81,6 +83,7 @@ class ReadNoise(FixedNoise):
         return ids
 
 
+@pytest.mark.slow
 def test_a_read_more_is_counted(found: dict[str, Any], tmp_path: Path) -> None:
     folder = counted_canvas.write_sure_checkpoint(tmp_path, replace(SIZES, layers=1))
     with simulated_gpu.with_kernels():
