@@ -6,7 +6,7 @@ another step follows. Axes: C canvas positions, F of them denoised (all, where n
 rows of a part, V vocabulary, H hidden size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -213,7 +213,9 @@ class Submitted:
     def built(self) -> Built:
         """The graph of the whole step. Where MLX's operations read the logits, a chunk of rows at a
         time is evaluated here, and its float32 copies are dropped with it."""
-        seen = list(self._chunks())
+        length = self.hidden.shape[0]
+        size = length if self.is_whole else head_rows(self.model, length)
+        seen = [self._chunk(slice(first, first + size)) for first in range(0, length, size)]
         *drawn_of, parts = zip(*seen, strict=True)
         best, entropy, drawn = map(_joined, drawn_of)
         before = mx.full(best.shape, -1, mx.int32) if self.before is None else self.before
@@ -228,18 +230,18 @@ class Submitted:
         summary = mx.concatenate([numbers, *tiers])
         return Built(best, next_canvas, summary, mx.stack(list(shown)), parts)
 
-    def _chunks(self) -> Iterator[tuple[mx.array, mx.array, mx.array, Part]]:
-        """Best, entropy and drawn [R] of some rows at a time, and their soft embeddings."""
-        readers, length = self.readers, self.hidden.shape[0]
-        size = length if readers.take_the_canvas else head_rows(self.model, length)
-        for first in range(0, length, size):
-            rows = slice(first, first + size)
-            logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
-            seen = predict(logits, self.given.uniforms[rows], readers.samples)
-            part = soft_part(self.model, seen, gathers=readers.gathering, in_kernel=readers.gathers)
-            if not readers.take_the_canvas:
-                mx.eval(seen.best, seen.entropy, seen.drawn, part.arrays)
-            yield seen.best, seen.entropy, seen.drawn, part
+    def _chunk(self, rows: slice) -> tuple[mx.array, mx.array, mx.array, Part]:
+        """Best, entropy and drawn [R] of some rows, and their soft embeddings.
+
+        A function of its own: what it leaves behind is gone before the next chunk is computed.
+        """
+        readers = self.readers
+        logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
+        seen = predict(logits, self.given.uniforms[rows], readers.samples)
+        part = soft_part(self.model, seen, gathers=readers.gathering, in_kernel=readers.gathers)
+        if not readers.take_the_canvas:
+            mx.eval(seen.best, seen.entropy, seen.drawn, part.arrays)
+        return seen.best, seen.entropy, seen.drawn, part
 
     def _logits_of(self, raw: mx.array) -> Logits:
         return Logits(raw, self.model.config.text.final_logit_softcapping, self.given.temperature)
