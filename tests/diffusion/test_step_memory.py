@@ -1,0 +1,28 @@
+"""Memory of a denoising step on MLX's operations, which make float32 copies of a chunk's logits."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from checkpoints import Sizes, random_tensors, write_checkpoint
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.diffusion import step
+
+VOCAB, ROWS = 20_000, 4
+
+
+def test_a_chunks_logits_are_gone_before_the_next_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a generator kept its last chunk while the next was computed: 7 arrays in place of 4."""
+    monkeypatch.setattr(step, "CPU_CHUNK_LOGITS", ROWS * VOCAB)
+    sizes = Sizes("f", vocab_size=VOCAB, hidden_size=32, canvas_length=6 * ROWS)
+    folder = write_checkpoint(tmp_path / "model", sizes, tensors=random_tensors(sizes))
+    model, settings = dg.load_model(folder), dg.Settings(max_tokens=24, max_denoising_steps=2)
+    list(dg.denoise(model, [1, 2], settings))
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    list(dg.denoise(model, [1, 2], settings))
+    chunk = ROWS * VOCAB * mx.float32.size
+    assert (mx.get_peak_memory() - before) / chunk < 5.5
