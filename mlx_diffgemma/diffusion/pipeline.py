@@ -58,7 +58,7 @@ class Pipeline:
         """Wait for the step that runs; unless it is the last one, with the next decoder built."""
         if self._running is None:
             raise RuntimeError("begin or go_on comes before read")
-        if self.ahead and not is_last and self._running.is_whole:
+        if self.ahead and not is_last and self._running.readers.take_the_canvas:
             self._build_ahead(self._running)
         self._done = read(self._running)
         self.seconds = time.perf_counter() - self._began

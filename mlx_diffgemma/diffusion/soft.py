@@ -136,10 +136,10 @@ class SoftEmbeddings:
             ]
             for number in np.unique(owner)
         ]
-        return replace(kept[0], raw=pieces[0] if len(pieces) == 1 else mx.concatenate(pieces))
+        return replace(kept[0], raw=mx.concatenate(pieces))
 
 
 def joined(parts: Sequence[Part]) -> mx.array:
     """The rows at hand of all parts [1, F, H], those that wait for a product as they are."""
     rows = [part.rows for part in parts if part.rows is not None]
-    return (rows[0] if len(rows) == 1 else mx.concatenate(rows))[None]
+    return mx.concatenate(rows)[None]

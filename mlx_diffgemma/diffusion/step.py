@@ -6,7 +6,6 @@ another step follows. Axes: C canvas positions, F of them denoised (all, where n
 rows of a part, V vocabulary, H hidden size.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,7 +117,7 @@ def submit(
 ) -> "Submitted":
     """Send off the step of hidden states [F, H]; before [F]: the argmax one step before, if any."""
     step = Submitted(hidden, before, given, model)
-    mx.async_eval(step.built.arrays if step.is_whole else hidden)
+    mx.async_eval(step.built.arrays if step.readers.take_the_canvas else hidden)
     return step
 
 
@@ -204,20 +203,15 @@ class Submitted:
         gathers = gathering and samples and gathers_in_kernel(model, logits)
         return Readers(samples, gathers, gathering)
 
-    @property
-    def is_whole(self) -> bool:
-        """True where all of the step is on its way, not its decoder alone."""
-        return self.readers.take_the_canvas
-
     @cached_property
     def built(self) -> Built:
         """The graph of the whole step. Where MLX's operations read the logits, a chunk of rows at a
         time is evaluated here, and its float32 copies are dropped with it."""
         length = self.hidden.shape[0]
-        size = length if self.is_whole else head_rows(self.model, length)
+        size = length if self.readers.take_the_canvas else head_rows(self.model, length)
         seen = [self._chunk(slice(first, first + size)) for first in range(0, length, size)]
         *drawn_of, parts = zip(*seen, strict=True)
-        best, entropy, drawn = map(_joined, drawn_of)
+        best, entropy, drawn = (mx.concatenate(list(chunks)) for chunks in drawn_of)
         before = mx.full(best.shape, -1, mx.int32) if self.before is None else self.before
         accepted, next_canvas, numbers = kernels.commit(
             (best, entropy, drawn, self.given.renoise.astype(mx.int32), before),
@@ -245,7 +239,3 @@ class Submitted:
 
     def _logits_of(self, raw: mx.array) -> Logits:
         return Logits(raw, self.model.config.text.final_logit_softcapping, self.given.temperature)
-
-
-def _joined(parts: Sequence[mx.array]) -> mx.array:
-    return parts[0] if len(parts) == 1 else mx.concatenate(list(parts))
