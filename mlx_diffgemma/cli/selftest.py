@@ -39,7 +39,8 @@ def command(output: ReportOptions) -> int:
 
     Every kernel is compiled, compared with float64 and timed against MLX's own operations, on small
     shapes and on those of the 26B model, with random weights; no checkpoint is needed. Without a
-    Metal device only what runs in its place is compared. Exit code 1 when a result is wrong.
+    Metal device only what runs in its place is compared. The verdicts that are kept for
+    this machine are summed up with their age. Exit code 1 when a result is wrong.
     """
     from ..diffusion import sampler
     from ..kernels.dispatch import stored_verdicts

@@ -82,7 +82,8 @@ class MeasureOptions:
 
     components: bool = flag(
         "--components",
-        "Repeat every canvas waiting for each part: a step's time by part, with the overhead.",
+        "Repeat every canvas waiting for each part: a step's time by part, with the overhead, and "
+        "the experts that it uses.",
     )
     sustained: str | None = option(
         "--sustained", "Go on for this long, such as 10m, 90s or 1h: does heat slow it?", "TIME"
@@ -122,8 +123,8 @@ class TuneOptions:
 
     tune: bool = flag(
         "--tune",
-        "Time what depends on the machine (chunks, dense weights, Metal kernels), checked first, "
-        "and keep the fastest for generate, chat and fill.",
+        "Time what depends on the machine (chunks, dense weights, the product with the embedding, "
+        "Metal kernels), checked first, and keep the fastest for generate, chat and fill.",
     )
     tune_dtype: bool = flag(
         "--tune-dtype",
