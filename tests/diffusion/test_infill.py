@@ -161,7 +161,7 @@ def test_a_canvas_is_the_plain_loops(bound: float, steps: int, confidence: float
 
 def test_every_canvas_the_network_sees_holds_the_pinned_tokens() -> None:
     model = lively_model(canvas=8)
-    list(fill(model, PROMPT, ONE_CANVAS, FEW))
+    list(fill(model, PROMPT, ONE_CANVAS, FEW, CounterNoise(3)))
     decodes = model.asked("decode")
     assert len(decodes) == 5
     for ids, _ in decodes:
@@ -171,7 +171,7 @@ def test_every_canvas_the_network_sees_holds_the_pinned_tokens() -> None:
 
 def test_the_soft_embedding_of_a_pinned_token_is_its_own() -> None:
     model = lively_model(canvas=8)
-    list(fill(model, PROMPT, ONE_CANVAS, FEW))
+    list(fill(model, PROMPT, ONE_CANVAS, FEW, CounterNoise(3)))
     (_, first), *later = model.asked("decode")
     assert first is None
     for _, soft in later:
@@ -181,7 +181,7 @@ def test_the_soft_embedding_of_a_pinned_token_is_its_own() -> None:
 
 def test_no_logits_are_made_for_what_is_pinned() -> None:
     model = lively_model(canvas=8)
-    list(fill(model, PROMPT, ONE_CANVAS, FEW))
+    list(fill(model, PROMPT, ONE_CANVAS, FEW, CounterNoise(3)))
     assert set(model.asked("logits")) == {3}
     assert set(model.asked("mixed_embedding")) == {3}
 
@@ -189,7 +189,7 @@ def test_no_logits_are_made_for_what_is_pinned() -> None:
 def test_16_bits_gather_for_free_positions_only() -> None:
     model = lively_model(canvas=8)
     model.dtype, model.gathers = mx.bfloat16, True
-    frames = list(fill(model, PROMPT, ONE_CANVAS, FEW))
+    frames = list(fill(model, PROMPT, ONE_CANVAS, FEW, CounterNoise(3)))
     assert set(model.asked("gathered_embedding")) == {3}
     for frame, (_, soft) in zip(frames, model.asked("decode")[1:], strict=False):
         for place in (2, 3, 5):
@@ -213,7 +213,15 @@ def test_noise_repeats_nothing_that_is_pinned() -> None:
 def test_where_every_id_is_pinned_noise_may_be_any() -> None:
     model = CertainModel(tiny_config(vocab=5, canvas=8), lambda *_: wanting([1] * 8))
     everything = TokenTemplate(((0, 1, 2, 3, 4), ()), (2,), (4,), 4, frozenset())
-    assert committed(list(fill(model, PROMPT[:4], everything, FEW))) == [0, 1, 2, 3, 4, 1, 1]
+    assert committed(list(fill(model, PROMPT[:4], everything, FEW, CounterNoise(3)))) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        1,
+        1,
+    ]
 
 
 def test_pinned_tokens_take_nothing_of_the_entropy_bound_and_do_not_count_in_the_mean() -> None:
@@ -234,7 +242,7 @@ def test_numbers_that_are_not_finite_are_found_in_a_template_too() -> None:
     model = CertainModel(tiny_config(canvas=8), lambda *_: wanting([1] * 8))
     model.gap = float("nan")
     with pytest.raises(NumericsError, match="canvas 0, step 0"):
-        list(fill(model, PROMPT, ONE_CANVAS, FEW))
+        list(fill(model, PROMPT, ONE_CANVAS, FEW, CounterNoise(3)))
 
 
 # --- several canvases
@@ -255,7 +263,7 @@ LONG = form([1] * 5, 3, [2] * 9, 12, [3] * 20, 2, [4] * 11, 1, [5, 6])  # 65 pos
 def test_a_template_longer_than_a_canvas_is_filled_canvas_by_canvas() -> None:
     model = CertainModel(tiny_config(canvas=8), lambda *_: np.zeros(0, np.float32))
     reading(model)
-    frames = list(fill(model, PROMPT, LONG, FEW))
+    frames = list(fill(model, PROMPT, LONG, FEW, CounterNoise(3)))
     wanted = [*[1] * 5, *[-1] * 3, *[2] * 9, *[-1] * 12, *[3] * 20, *[-1] * 2, *[4] * 11, -1, 5, 6]
     whole = [10 + i % 15 if token == -1 else token for i, token in enumerate(wanted)]
     assert committed(frames) == whole
@@ -269,7 +277,7 @@ def test_a_template_longer_than_a_canvas_is_filled_canvas_by_canvas() -> None:
 def test_what_is_settled_is_encoded_once_and_in_order() -> None:
     model = CertainModel(tiny_config(canvas=8), lambda *_: np.zeros(0, np.float32))
     reading(model)
-    frames = list(fill(model, PROMPT, LONG, FEW))
+    frames = list(fill(model, PROMPT, LONG, FEW, CounterNoise(3)))
     encoded = list(chain.from_iterable(model.asked("encode")))
     assert encoded == [*PROMPT, *committed(frames)][: len(encoded)]
     assert len(encoded) == len(PROMPT) + 65 + 1 - 8  # the last canvas is full, END and all
@@ -292,7 +300,7 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
 
 
 def test_frames_count_canvases_and_steps() -> None:
-    frames = list(fill(lively_model(canvas=8), PROMPT, LONG, FEW))
+    frames = list(fill(lively_model(canvas=8), PROMPT, LONG, FEW, CounterNoise(3)))
     for before, after in pairwise(frames):
         if before.committed:
             assert (after.canvas, after.step) == (before.canvas + 1, 0)
@@ -308,7 +316,7 @@ def test_a_filler_ends_a_hole_and_goes_with_all_behind_it(place: int) -> None:
     script = [10, 11, 12, 13]
     script[place] = FILLER
     model = CertainModel(tiny_config(canvas=8), lambda *_: wanting([1, *script, 1, 1, 1]))
-    frames = list(fill(model, PROMPT, form([7], 4, [8]), FEW))
+    frames = list(fill(model, PROMPT, form([7], 4, [8]), FEW, CounterNoise(3)))
     assert committed(frames) == [7, *script[:place], 8]
     assert frames[-1].holes.tolist() == [TEXT, *[0] * place, TEXT]
     assert frames[-2].tokens.tolist() == [7, *script, 8, END, PAD]
@@ -320,7 +328,7 @@ def test_a_hole_of_several_canvases_may_end_in_any_of_them() -> None:
         return wanting([FILLER if done + i == 10 else 10 for i in range(canvas.size)])
 
     model = CertainModel(tiny_config(canvas=8), network)
-    frames = list(fill(model, PROMPT, form([7], 30, [8, 9]), FEW))
+    frames = list(fill(model, PROMPT, form([7], 30, [8, 9]), FEW, CounterNoise(3)))
     assert committed(frames) == [7, *[10] * 9, 8, 9]
 
 
@@ -344,7 +352,7 @@ def test_a_short_template_needs_a_whole_canvas_all_the_same() -> None:
 
 def test_no_canvas_reaches_behind_what_was_asked_for() -> None:
     model = lively_model(canvas=8, context=71)
-    list(fill(model, PROMPT, LONG, FEW))
+    list(fill(model, PROMPT, LONG, FEW, CounterNoise(3)))
     assert len(list(chain.from_iterable(model.asked("encode")))) + 8 == 71
 
 
