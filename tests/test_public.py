@@ -149,7 +149,7 @@ def parameters(function: object) -> list[str]:
             "load",
             [
                 *("model", "dtype=", "*", "offline=", "force=", "consent=", "progress="),
-                *("choices=", "adapter="),
+                *("choices=", "adapter=", "gentle="),
             ],
         ),
         ("load_model", ["folder", "dtype=", "adapter="]),

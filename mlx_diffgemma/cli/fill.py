@@ -10,7 +10,7 @@ from . import options
 from .parameters import flattened
 
 
-@flattened(without=("think", "max_tokens", "stop"), last=("no_tune",))
+@flattened(without=("think", "max_tokens", "stop"), last=("no_tune", "gentle"))
 def command(
     ctx: typer.Context,
     given: options.TemplateOptions,

@@ -45,6 +45,12 @@ class ModelOptions:
         "--no-tune", "Leave out what `profile --tune` found to be fastest on this machine."
     )
 
+    gentle: bool = flag(
+        "--gentle",
+        "Leave the GPU free for a fifth of the time, in short pauses, so that the screen does not "
+        "lag: the same text, about a quarter later. `profile --gentle` measures it. Default: off.",
+    )
+
     @property
     def name(self) -> str:
         """The model's name, which is the default's where none is given."""

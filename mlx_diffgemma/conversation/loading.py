@@ -16,6 +16,7 @@ from ..kernels.verdicts import this_identity
 from ..machine.choices import Choices
 from ..machine.dtypes import dtype_name
 from ..machine.memory import use_all_gpu_memory
+from ..machine.pauses import Pauses
 from ..model.adapters import applied
 from ..model.memory import fit_check
 from ..model.text import Model, Progress
@@ -36,13 +37,15 @@ def load(
     progress: Progress | None = None,
     choices: Choices | None = None,
     adapter: str | Path | None = None,
+    gentle: bool = False,
 ) -> Session:
     """A Session with `model`: a folder, a repository id, "tiny-chat" or "tiny-sudoku".
 
     dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
     without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
     progress is told of loaded layers. choices: what suits this machine. adapter: the folder of one
-    to apply, CheckpointError where it does not belong to the model. SettingsError when
+    to apply, CheckpointError where it does not belong to the model. gentle: pauses leave the GPU to
+    others for a fifth of the time; the texts stay the same. SettingsError when
     $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
     """
     began = time.perf_counter()
@@ -51,7 +54,13 @@ def load(
         require_adapter(Path(adapter))  # before a download
     source = find_model(model, offline=offline, consent=consent)
     session = load_source(
-        source, dtype, force=force, progress=progress, choices=choices, adapter=adapter
+        source,
+        dtype,
+        force=force,
+        progress=progress,
+        choices=choices,
+        adapter=adapter,
+        gentle=gentle,
     )
     session.load_seconds = time.perf_counter() - began
     return session
@@ -65,6 +74,7 @@ def load_source(
     progress: Progress | None = None,
     choices: Choices | None = None,
     adapter: str | Path | None = None,
+    gentle: bool = False,
 ) -> Session:
     """A Session with the checkpoint in a folder; for the options see `load`."""
     began = time.perf_counter()
@@ -76,6 +86,8 @@ def load_source(
     _require_same_vocabulary(source.folder, tokenizer)
     loaded = load_network(source.folder, dtype, progress, choices)
     model = with_adapter(loaded.model, files) if files else loaded.model
+    if gentle:
+        model.pauses = Pauses()
     use_all_gpu_memory()
     return Session(
         model,

@@ -33,7 +33,8 @@ class Pipeline:
 
     inputs: a step's number -> its inputs. number: of the step that runs, or was read last, and its
     seconds from its submission until it was read. ahead: steps are submitted before frames are
-    handed out, by whoever calls.
+    handed out, by whoever calls; never of a model with pauses, whose layers are
+    computed while they are built.
     """
 
     model: Model
@@ -48,6 +49,9 @@ class Pipeline:
     _done: Step | None = None
     _ahead: mx.array | None = None  # hidden [F, H] of the next step, if no row waits for a product
     _held: Buffers | None = None  # the prefix's buffers without it
+
+    def __post_init__(self) -> None:
+        self.ahead = self.ahead and self.model.pauses is None
 
     def begin(self, state: State) -> None:
         """Submit the first step."""

@@ -124,7 +124,7 @@ def submit(
 def read(step: "Submitted") -> Step:
     """Wait for a step, and read its summary and what a frame shows of it."""
     built = step.built
-    mx.eval(built.arrays)
+    step.model.evaluate(built.arrays)
     numbers = np.array(built.summary)
     best, entropy, accepted = np.array(built.shown)
     tiers = numbers[2:] if numbers.size > 2 else np.full(best.size, PRODUCT)

@@ -5,6 +5,7 @@ Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from weakref import ref
 
 import mlx.core as mx
@@ -14,6 +15,7 @@ from ..checkpoint.vision import SIGHTLESS
 from ..errors import CheckpointError, NumericsError, PromptError
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
+from ..machine.pauses import Pauses
 from .attention import ALL, Visibility
 from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
@@ -33,7 +35,8 @@ class Model:
     """The network alone: token ids in, logits out. No tokenizer, no sampler.
 
     `encode` builds a Prefix, `decode` denoises a canvas behind it, `logits` and `soft_embedding`
-    turn the result into a distribution and back into an input.
+    turn the result into a distribution and back into an input. pauses: work is done in pieces with
+    the GPU left free between them; None for as fast as it goes.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Model:
         self.final_norm = final_norm
         self.choices = choices or Choices()
         self.vision = vision
+        self.pauses: Pauses | None = None
         self.find_non_finite: Callable[[], str | None] = lambda: None  # names a broken weight
 
     @property
@@ -92,7 +96,7 @@ class Model:
         for piece in pieces(len(ids), chunk, [image.span for image in inside]):
             own = [image.within(piece) for image in inside if image.span.start in piece]
             self._encode_piece(ids[piece.start : piece.stop], own, prefix)
-            mx.eval(prefix.arrays())
+            self.evaluate(prefix.arrays())
             mx.clear_cache()
             if progress:
                 progress(piece.stop, len(ids))
@@ -127,7 +131,7 @@ class Model:
         self._make_room(own_prefix(prefix, self), C)
         x = self.self_conditioning(self.embedding.lookup(canvas), soft)
         for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = layer.decode(x, cache, prefix.length)
+            x = self._paused(layer.decode(x, cache, prefix.length))
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -185,10 +189,18 @@ class Model:
         self._make_room(own_prefix(prefix, self), 1)
         x, position = self.embedding.lookup(ids[None]), prefix.length
         for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = layer.encode(x, cache, position, ALL)
+            x = self._paused(layer.encode(x, cache, position, ALL))
         prefix.extend_unread(ids)
         hidden = mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
         return self.logits(hidden)[0]
+
+    def evaluate(self, *work: Any) -> None:
+        """Compute arrays, with a pause behind them where there are pauses."""
+        (mx.eval if self.pauses is None else self.pauses.evaluate)(*work)
+
+    def _paused(self, x: mx.array) -> mx.array:
+        """A layer's result; some are computed at once, with a pause behind them."""
+        return x if self.pauses is None else self.pauses.after_layer(x)
 
     def _ahead(
         self, ids: Sequence[int], images: Sequence[Pixels] | None, prefix: Prefix
@@ -245,7 +257,8 @@ class Model:
         full = Visibility(causal=True, runs=runs)
         sliding = Visibility(causal=True, window=self.config.text.sliding_window, runs=runs)
         for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
-            x = layer.encode(x, cache, prefix.length, full if cache.window is None else sliding)
+            visible = full if cache.window is None else sliding
+            x = self._paused(layer.encode(x, cache, prefix.length, visible))
         return x, full
 
     def _make_room(self, prefix: Prefix, count: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from .baseline import Baseline
 from .condition import Condition
 from .tokens import Written
 from .workload import Question, Workload
+
+if TYPE_CHECKING:
+    from .gentle import Gentle
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Measurement:
     """All that was measured, and the machine's condition before and after.
 
     sustained_seconds: for how long it is to go on; complete: all that was asked for is measured;
-    written: mode ar's tokens, None where the mode is not measured.
+    written: mode ar's tokens, gentle: answers with pauses, None where they are not measured.
     """
 
     session: Session
@@ -103,6 +106,7 @@ class Measurement:
     complete: bool = False
     baseline: Baseline | None = None
     written: Written | None = None
+    gentle: "Gentle | None" = None
     encoder_head: dict[str, Any] | None = None
 
     @property

@@ -32,6 +32,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
     """The JSON object of `profile --json`."""
     work, figures = Accounting(measured), _figures(measured)
     components, baseline = measured_components(measured), measured.baseline
+    gentle = measured.gentle
     ar = ar_row(measured, work, figures)
     sampler = measured.records[0].question.sampler
     return {
@@ -63,6 +64,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "sustained": _sustained(measured),
         "ar": ar,
         "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
+        "gentle": gentle.to_json(figures) if gentle and gentle.records else None,
         "encoder_head": measured.encoder_head,
         "verdicts": [asdict(row) for row in dispatch.used_verdicts()],
         "warnings": _warnings(measured, figures, components),

@@ -9,6 +9,7 @@ from ..model.text import Progress
 from .baseline import Baseline
 from .components import Fences
 from .condition import condition
+from .gentle import Gentle
 from .measure import Meter
 from .measurement import Measurement
 from .tokens import Written
@@ -19,14 +20,15 @@ def run(
     measured: Measurement,
     *,
     components: bool = False,
+    gentle: bool = False,
     sustained: float | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
     """Fill `measured` answer by answer: after an interrupt it holds the finished ones.
 
-    components: repeat every step with fences; sustained: go on for so many seconds; progress:
-    called for each step where their number is fixed, else for each answer. A workload that cannot
-    be asked raises before anything is computed.
+    components: repeat every step with fences; gentle: also measure answers with pauses; sustained:
+    go on for so many seconds; progress: called for each step where their number is fixed, else for
+    each answer. A workload that cannot be asked raises before anything is computed.
     """
     session, workload = measured.session, measured.workload
     measured.sustained_seconds = sustained
@@ -34,6 +36,8 @@ def run(
     (first, *_) = first_questions(session, workload)
     if sustained is None and "ar" in session.model.config.modes:
         measured.written = Written(session.model)
+    if gentle:
+        measured.gentle = Gentle(session.model)
     total, done = workload.answers, count(1)
     if workload.steps is not None:
         total = (WARM_UP + total) * workload.steps * (2 if components else 1)
@@ -73,6 +77,8 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
             measured.baseline.answer(measured.session, workload, question)
         if measured.written:
             measured.written.answer(question.tokens, question.seed)
+        if measured.gentle:
+            measured.gentle.warm_up(question)
         if canvases >= WARM_UP:
             break
     if not workload.fixed:
@@ -84,10 +90,12 @@ def _warm_up(measured: Measurement, meter: Meter) -> None:
 
 def _measure(measured: Measurement, meter: Meter, question: Question) -> None:
     """Measure an answer of each mode and of the baseline, in the order ABBA: drift cancels."""
-    baseline, written = measured.baseline, measured.written
+    baseline, written, gentle = measured.baseline, measured.written, measured.gentle
     works = [partial(_answer, measured, meter, question)]
     if written:
         works.append(partial(_write, written, question))
+    if gentle:
+        works.append(partial(gentle.answer, question))
     if baseline:
         works.append(partial(_compare, measured, baseline, question))
     for work in works[:: -1 if len(measured.records) % 2 else 1]:

@@ -237,6 +237,9 @@ PROFILE = {
             "answers_token_ms": [["number"]],
         }
     ),
+    "gentle": Optional(
+        {"answers": "whole", "step_ms": PERCENTILES, "ratio": "number", "free_share": "number"}
+    ),
     "encoder_head": Optional(
         {
             "prompt_perplexity": "number",
@@ -269,6 +272,7 @@ ADDED = frozenset(
         "gathered_rows_per_step",
         "second_tier_rows_per_step",
         "caller_ms_per_step",
+        "gentle",
         "routing",
         "work.experts",
         "work.text_experts",

@@ -70,6 +70,7 @@ class FakeModel:
     dtype: mx.Dtype = mx.float32
     gathers: bool = False
     choices: Choices = field(default_factory=Choices)
+    pauses: None = None
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -84,6 +85,9 @@ class FakeModel:
 
     def find_non_finite(self) -> str | None:
         return None
+
+    def evaluate(self, *work: Any) -> None:
+        mx.eval(*work)
 
     def new_prefix(self) -> Prefix:
         return TokenPrefix([], model=ref(self))

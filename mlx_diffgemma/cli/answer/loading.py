@@ -44,6 +44,7 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
             progress=bar,
             choices=choices,
             adapter=options.adapter,
+            gentle=options.gentle,
         )
 
 

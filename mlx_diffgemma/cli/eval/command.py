@@ -5,7 +5,7 @@ from ..parameters import flattened
 from . import options
 
 
-@flattened(without=options.EACH, last=("dtype", "offline", "force", "no_tune"))
+@flattened(without=options.EACH, last=("dtype", "offline", "force", "no_tune", "gentle"))
 def command(
     model: shared.ModelOptions,
     cases: options.CaseOptions,

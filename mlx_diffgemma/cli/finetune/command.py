@@ -6,7 +6,7 @@ from ..parameters import flattened
 from . import options
 
 
-@flattened(without=("adapter", "no_tune"), last=("dtype", "offline", "force"))
+@flattened(without=("adapter", "no_tune", "gentle"), last=("dtype", "offline", "force"))
 def command(
     *,
     model: ModelOptions,

@@ -43,7 +43,7 @@ class FuseOptions:
     )
 
 
-@flattened(without=("dtype", "force", "no_tune"), last=("offline",))
+@flattened(without=("dtype", "force", "no_tune", "gentle"), last=("offline",))
 def command(given: FuseOptions, model: AdaptedModel, output: ReportOptions) -> int:
     """Make a folder OUT of a model and its adapter, which needs no --adapter any more.
 

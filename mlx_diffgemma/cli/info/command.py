@@ -19,7 +19,7 @@ class InfoOptions:
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
 
 
-@flattened(without=("model", "adapter", "force"), last=("offline", "no_tune"))
+@flattened(without=("model", "adapter", "force", "gentle"), last=("offline", "no_tune"))
 def command(given: InfoOptions, model: options.ModelOptions, output: options.ReportOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
-@flattened(without=("no_tune",), last=("adapter", "dtype", "offline", "force"))
+@flattened(without=("no_tune",), last=("adapter", "dtype", "offline", "force", "gentle"))
 def command(
     ctx: typer.Context,
     *,
@@ -37,15 +37,16 @@ def command(
     from ..record.outfile import Wanted, open_files, taken_by
     from .measure import EVENTS, PROFILE, Plan, measure_model
 
-    untuned = replace(model, no_tune=True)  # figures that machines are compared by
-    plan = Plan(workload.workload(), measure, measure.sustained_seconds())
+    # Figures that machines are compared by: untuned, and pauses measured apart.
+    plain = replace(model, no_tune=True, gentle=False)
+    plan = Plan(workload.workload(), measure, measure.sustained_seconds(), model.gentle)
     wanted = [
         Wanted("--json", files.json_file, PROFILE) if files.json_file else None,
         Wanted("--trace", files.trace, EVENTS) if files.trace else None,
     ]
     reads = [place for name in (model.name, measure.baseline) if name for place in taken_by(name)]
     with open_files(wanted, reads, overwrite=files.overwrite) as outputs:
-        return measure_model(untuned, plan, outputs)
+        return measure_model(plain, plan, outputs)
 
 
 def _tune(ctx: typer.Context, model: ModelOptions, tuning: options.TuneOptions) -> int:
@@ -55,7 +56,7 @@ def _tune(ctx: typer.Context, model: ModelOptions, tuning: options.TuneOptions) 
         raise ArgumentError("--tune-dtype goes with --tune; give both.")
     allowed = {field.name for group in (model, tuning) for field in fields(group)}
     for name in _given(ctx):
-        if name not in allowed or name == "adapter":
+        if name not in allowed or name in ("adapter", "gentle"):
             raise ArgumentError(f"{_typed(ctx, name)} and --tune measure apart; leave one out.")
     return tune(replace(model, no_tune=True), tune_dtype=tuning.tune_dtype)
 

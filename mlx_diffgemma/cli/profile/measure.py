@@ -42,11 +42,12 @@ PROFILE, EVENTS = Kind("profile", _is_profile), Kind("Chrome trace", _is_events)
 
 @dataclass(frozen=True)
 class Plan:
-    """A measurement to make; sustained_seconds: how long it goes on."""
+    """A measurement to make; sustained_seconds: how long it goes on; gentle: with pauses, too."""
 
     workload: Workload
     measure: MeasureOptions
     sustained_seconds: float | None
+    gentle: bool = False
 
 
 def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | None]) -> int:
@@ -96,6 +97,7 @@ def _run(measured: Measurement, plan: Plan) -> None:
         run(
             measured,
             components=asked.components,
+            gentle=plan.gentle,
             sustained=plan.sustained_seconds,
             progress=bar,
         )

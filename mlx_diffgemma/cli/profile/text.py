@@ -118,6 +118,12 @@ def _rates(profile: Values) -> Iterator[tuple[str, str]]:
     yield "positions/s", f"{profile['positions_per_second']:.4g}, whole canvases: not tokens"
     yield "peak memory", sized(profile["peak_memory_bytes"])
     yield from inside(profile)
+    if gentle := profile["gentle"]:
+        yield (
+            "with --gentle",
+            f"{gentle['step_ms']['p50']:.4g} ms a step, {gentle['ratio']:.3g} times as long; the "
+            f"GPU free for {gentle['free_share']:.0%} of the time",
+        )
 
 
 def inside(profile: Values) -> Iterator[tuple[str, str]]:

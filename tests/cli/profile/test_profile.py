@@ -107,6 +107,17 @@ def test_the_encoder_as_a_next_token_model(profile: Any, tmp_path: Path) -> None
     assert "agrees with canvases" in done.stdout
 
 
+@pytest.mark.slow
+def test_pauses_are_measured_beside_the_same_steps(profile: Any, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    done = profile("--gentle", "--json", file)
+    assert (done.exit_code, done.stderr) == (0, "")
+    found = written(file)["gentle"]
+    assert found["answers"] == len(written(file)["answers"])
+    assert 0 < found["free_share"] <= 0.25  # of small models the host does much outside of pieces
+    assert f"{found['ratio']:.3g} times as long" in done.stdout
+
+
 def test_no_diffusion_model_is_a_baseline(profile: Any, tmp_path: Path) -> None:
     facts = "--baseline tiny-sudoku ... DiffusionGemma ... expected an autoregressive"
     assert_one_line(profile("--baseline", "tiny-sudoku"), 1, facts)

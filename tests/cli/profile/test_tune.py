@@ -178,6 +178,7 @@ def test_options_reach_the_tuning(run: Any, found: list[dict[str, Any]]) -> None
     ("options", "part"),
     [
         (["--tune", "--steps", "4"], "--steps and --tune measure apart"),
+        (["--tune", "--gentle"], "--gentle and --tune measure apart"),
         (["--tune", "--json", "x"], "--json and --tune"),
         (["--tune", "--components"], "--components and --tune"),
         (["--tune-dtype"], "--tune-dtype goes with --tune"),
