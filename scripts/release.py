@@ -3,7 +3,7 @@
 
     python scripts/release.py check [--no-network]   # everything, which is scripts/release_check
     python scripts/release.py files WHEEL            # the contents and the size of a wheel
-    python scripts/release.py try WHEEL              # an installation elsewhere, and the demo with it
+    python scripts/release.py try WHEEL              # an installation elsewhere, and its demo
     python scripts/release.py notes TAG              # the tag's section of CHANGELOG.md
 
 Of other packages only `check` needs one: it builds with the setuptools at hand.
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mlx_diffgemma"
 PROGRAM = "mlx-diffgemma"
 MAX_WHEEL_BYTES = 12_000_000
-SHOWN = 3  # names in an error
+SHOWN, MOST_SAID = 3, 500  # names, and characters of a program's output, in an error
 # What would lead an installation astray that is to be tried alone.
 OWN_SETTINGS = re.compile(r"PYTHON(PATH|HOME)|VIRTUAL_ENV|MLX_DIFFGEMMA_|XDG_")
 # Links of Markdown and HTML that name a file of the repository.
@@ -114,7 +114,7 @@ def tracked(root: Path, *folders: str) -> list[str]:
 def git(root: Path, *arguments: str) -> str:
     ran = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     if ran.returncode:
-        raise ReleaseError(f"git {arguments[0]} fails: {ran.stderr.strip()}")
+        raise ReleaseError(f"git {arguments[0]} fails: {last_words(ran.stderr)}")
     return ran.stdout
 
 
@@ -135,7 +135,7 @@ def build(kind: str, source: Path, out: Path) -> Path:
         [sys.executable, "-c", code, str(out)], cwd=source, capture_output=True, text=True
     )
     if ran.returncode:
-        raise ReleaseError(f"the {kind} cannot be built: {ran.stderr.strip()[-500:]}")
+        raise ReleaseError(f"the {kind} cannot be built: {last_words(ran.stderr)}")
     return out / ran.stdout.splitlines()[-1]
 
 
@@ -219,6 +219,11 @@ def require_metadata(found: Message, table: Mapping[str, Any], readme: str) -> N
         raise ReleaseError("the metadata's description is not README.md")
 
 
+def last_words(output: str) -> str:
+    """The end of what a program wrote, in one line."""
+    return " ".join(output.split())[-MOST_SAID:]
+
+
 def shown(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -257,7 +262,7 @@ def demo(program: Path, work: Path, environment: Mapping[str, str]) -> None:
     with_program = {**environment, "DEMO_PROGRAM": str(program), "CI": "true"}
     answers = run([ROOT / "scripts/demo"], work, with_program)
     if not re.search(r"(?:[1-9]\s*){81}", answers):
-        raise ReleaseError(f"the demo solved no sudoku: {answers.strip()[-200:]!r}")
+        raise ReleaseError(f"the demo solved no sudoku: {last_words(answers)}")
 
 
 def alone(work: Path) -> dict[str, str]:
@@ -272,8 +277,8 @@ def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, s
     words = [str(word) for word in command]
     ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     if ran.returncode:
-        last = (ran.stderr.strip() or ran.stdout.strip())[-500:]
-        raise ReleaseError(f"{' '.join(words[:4])} ends with {ran.returncode}: {last}")
+        said = last_words(ran.stderr.strip() or ran.stdout)
+        raise ReleaseError(f"{' '.join(words[:4])} ends with {ran.returncode}: {said}")
     return ran.stdout
 
 
