@@ -36,6 +36,8 @@ KEYS = [
     "failed",
     "checks",
     "verdicts",
+    "verdict",
+    "line",
 ]
 CHECK_KEYS = [
     "kernel",
@@ -132,6 +134,16 @@ def test_the_table_can_be_pasted(run: Any) -> None:
     for part in ("device ", "system ", "versions  mlx-diffgemma ", ", MLX ", "at most 2.31 GB"):
         assert part in done.stdout
     assert not any(line != line.rstrip() for line in done.stdout.splitlines())
+
+
+@pytest.mark.usefixtures("metal")
+def test_it_ends_with_its_verdict_and_a_line_to_paste(run: Any) -> None:
+    verdict, how, line = run("selftest").stdout.splitlines()[-3:]
+    assert_says(verdict, "verdict ... all kernels agree ... 2 checks")
+    assert_says(how, "paste")
+    assert_says(line, "| MLX ... | 2 checks, none off | moe_plan on 2.00x, moe_down on 2.00x")
+    found = json.loads(run("selftest", "--json").stdout)
+    assert (found["line"], verdict.endswith(found["verdict"])) == (line, True)
 
 
 @pytest.mark.usefixtures("metal")
