@@ -23,7 +23,7 @@ def report(ran: Run) -> Iterator[str]:
     yield from _table(ran.found)
     yield from _notes(ran.found)
     yield ""
-    yield broken(f"verdict   {sentence(ran)}")
+    yield broken(f"verdict   {sentence(ran)}", indent=10)
     yield "To paste, as a row of a table or as it is:"
     yield line(ran)
 

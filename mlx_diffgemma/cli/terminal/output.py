@@ -95,13 +95,16 @@ def write_lines(lines: Iterable[str]) -> None:
     write_out("\n".join(lines) + "\n")
 
 
-def broken(line: str) -> str:
-    """A sentence with breaks between its words where standard output is a terminal."""
+def broken(line: str, indent: int = 2) -> str:
+    """A sentence with breaks between its words where standard output is a terminal.
+
+    indent: blanks in front of its further rows.
+    """
     if not is_terminal(sys.stdout):
         return line
     from .wrap import word_wrapped  # imported late: it brings Rich along
 
-    return word_wrapped(line, window()[0])
+    return word_wrapped(line, window()[0], indent)
 
 
 def write_json(value: Mapping[str, Any]) -> None:
