@@ -14,6 +14,7 @@ from .parts import component_lines, routing_lines
 from .summary import sentences
 
 Values = Mapping[str, Any]
+NAMES = 18  # columns that the names of figures take
 
 
 def lines(profile: Values) -> Iterator[str]:
@@ -22,7 +23,7 @@ def lines(profile: Values) -> Iterator[str]:
     yield ""
     blocks = (_machine, _what, _times, _rates, modes.rows)
     for name, value in (line for block in blocks for line in block(profile)):
-        yield f"{name:<18}{value}"
+        yield broken(f"{name:<{NAMES}}{value}", indent=NAMES)
     if profile["components"]:
         yield ""
         yield from component_lines(profile)
@@ -39,7 +40,7 @@ def lines(profile: Values) -> Iterator[str]:
         yield ""
         yield from _encoder_head(profile["encoder_head"])
     for warning in profile["warnings"]:
-        yield f"warning: {warning}"
+        yield broken(f"warning: {warning}")
 
 
 def _machine(profile: Values) -> Iterator[tuple[str, str]]:
