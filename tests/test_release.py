@@ -15,8 +15,9 @@ SCRIPTS = str(ROOT / "scripts")
 if SCRIPTS not in sys.path:
     sys.path.append(SCRIPTS)
 
+import distribution  # noqa: E402
 import release  # noqa: E402
-from release import ReleaseError  # noqa: E402
+from distribution import ReleaseError  # noqa: E402
 
 PYPROJECT = """
 [project]
@@ -85,7 +86,7 @@ def _listed(values: Any) -> list[str]:
 
 
 def test_a_whole_wheel_is_described(clone: Path, tmp_path: Path) -> None:
-    assert_says(release.require_files(wheel(tmp_path), clone), "bytes ... all 2 files")
+    assert_says(distribution.require_files(wheel(tmp_path), clone), "bytes ... all 2 files")
 
 
 @pytest.mark.parametrize(
@@ -103,17 +104,17 @@ def test_a_wheel_that_is_not_whole_is_refused(
     names: Any, changes: Mapping[str, Any], facts: str, clone: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ReleaseError) as caught:
-        release.require_files(wheel(tmp_path, names, **changes), clone)
+        distribution.require_files(wheel(tmp_path, names, **changes), clone)
     assert_says(str(caught.value), facts)
 
 
 def test_a_wheel_that_is_too_large_is_refused(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert release.MAX_WHEEL_BYTES == 12_000_000
-    monkeypatch.setattr(release, "MAX_WHEEL_BYTES", 100)
+    assert distribution.MAX_WHEEL_BYTES == 12_000_000
+    monkeypatch.setattr(distribution, "MAX_WHEEL_BYTES", 100)
     with pytest.raises(ReleaseError) as caught:
-        release.require_files(wheel(tmp_path), clone)
+        distribution.require_files(wheel(tmp_path), clone)
     assert_says(str(caught.value), "allowed are 100")
 
 
@@ -121,10 +122,10 @@ def test_a_wheel_made_of_the_sdist_must_be_the_same(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     one, other = wheel(tmp_path / "one"), wheel(tmp_path / "other")
-    release.require_same(one, other)
+    distribution.require_same(one, other)
     other = wheel(tmp_path / "other", PACKED[:1])
     with pytest.raises(ReleaseError) as caught:
-        release.require_same(one, other)
+        distribution.require_same(one, other)
     assert_says(str(caught.value), "differs in mlx_diffgemma/metal/kernel.metal")
 
 
@@ -132,7 +133,7 @@ def test_what_git_does_not_know_is_not_packed(clone: Path, tmp_path: Path) -> No
     """A build packs whatever lies in the folder, such as build/ of the one before it."""
     (clone / "mlx_diffgemma/leftover.py").write_text("")
     (clone / "metal/kernel.metal").unlink()
-    copy = release.copied(clone, tmp_path / "copy")
+    copy = distribution.copied(clone, tmp_path / "copy")
     assert not (copy / "mlx_diffgemma/leftover.py").exists()
     assert not (copy / "metal/kernel.metal").exists()
     assert (copy / "mlx_diffgemma/metal").is_symlink()
@@ -191,6 +192,9 @@ def test_an_error_ends_the_script_in_one_line() -> None:
     with pytest.raises(SystemExit) as caught:
         release.main(["notes", "v0"])
     assert_says(str(caught.value), "error: the tag is v0")
+    with pytest.raises(SystemExit) as caught:
+        release.main(["files", "dist/*.whl"])  # where a shell finds none
+    assert_says(str(caught.value), "error: ... No such file ... dist/*.whl")
 
 
 # --- this repository
