@@ -25,7 +25,7 @@ from ..terminal.output import write_lines
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from .options import MeasureOptions
-from .send import where_to_post
+from .send import short_name, where_to_post
 from .text import lines
 
 
@@ -74,9 +74,7 @@ def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | N
     return 0
 
 
-def _hand_over(
-    measured: Measurement, outputs: Sequence[OutFile | None], *, send: bool = False
-) -> None:
+def _hand_over(measured: Measurement, outputs: Sequence[OutFile | None], *, send: bool) -> None:
     """Print the report and write the files, each whatever becomes of the others.
 
     Nobody may be reading what is printed: what was measured is kept all the same. A file on
@@ -123,15 +121,11 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
     if baseline is not None:
         consent = ask_on_terminal(foreign=True)
         other = find_model(baseline, offline=model.offline, consent=consent).folder
-        require_autoregressive(_short(baseline), other)
+        require_autoregressive(short_name(baseline), other)
     session = load_session(model, plan.workload.settings)
-    measured = Measurement(session, _short(model.name), plan.workload, plan.machine, condition())
+    measured = Measurement(
+        session, short_name(model.name), plan.workload, plan.machine, condition()
+    )
     if baseline is not None and other:
-        measured.baseline = load_baseline(_short(baseline), other, session, force=model.force)
+        measured.baseline = load_baseline(short_name(baseline), other, session, force=model.force)
     return measured
-
-
-def _short(name: str) -> str:
-    """A model's name; of a folder its last part: paths are nobody's business."""
-    folder = Path(name)
-    return folder.resolve().name if folder.exists() else name

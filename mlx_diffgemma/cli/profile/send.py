@@ -17,12 +17,18 @@ PAGE = 'docs/benchmarks.md has more under "Sending one in"'
 def file_to_send(machine: "Machine", model: str, kind: str) -> Path:
     """A name in the present folder that no file has: chip, model, workload and date.
 
-    model: as the user calls it, of which the last part counts; kind: fixed or adaptive.
+    model: as the user calls it; kind: fixed or adaptive.
     """
-    parts = (machine.chip or "unknown chip", model.rpartition("/")[2], kind)
+    parts = (machine.chip or "unknown chip", short_name(model).rpartition("/")[2], kind)
     date = datetime.now(UTC).date().isoformat()
     stem = "-".join(("profile", *map(_plain, parts), date))
     return next(file for file in _numbered(stem) if not file.is_symlink() and not file.exists())
+
+
+def short_name(model: str) -> str:
+    """A model's name; of a folder its last part: paths are nobody's business."""
+    folder = Path(model)
+    return folder.resolve().name if folder.exists() else model
 
 
 def _numbered(stem: str) -> Iterator[Path]:

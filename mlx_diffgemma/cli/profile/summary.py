@@ -48,7 +48,7 @@ def _largest_part(profile: Values) -> Iterator[str]:
     shares = {name: part["share"] for name, part in profile["components"].items() if part["share"]}
     if shares:
         name = max(shares, key=lambda part: shares[part])
-        yield f"Most of a step's time goes to: {name}, {shares[name]:.0%}."
+        yield f"The largest part of a step: {name}, {shares[name]:.0%}."
 
 
 def _tokens(profile: Values) -> str:

@@ -1,11 +1,9 @@
 """`selftest`: every Metal kernel compiled, compared and timed on this machine."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ...errors import counted
 from ..errors import FAILED, exit_code
 from ..options import ReportOptions
 from ..parameters import flattened
@@ -56,17 +54,15 @@ def command(output: ReportOptions) -> int:
         code = exit_code(interrupt)
     ran = Run(this_identity(), this_machine(), planned, found, stored_verdicts())
     show(to_json(ran), report(ran), output.as_json)
-    return code or _verdict(found)
+    return code or _failure(ran)
 
 
-def _verdict(found: "Sequence[Finding]") -> int:
-    failed = [finding.kernel for finding in found if finding.failed]
-    if not failed:
+def _failure(ran: Run) -> int:
+    if not ran.off:
         return 0
-    kernels = ", ".join(dict.fromkeys(failed))
     say(
-        f"error: {len(failed)} of {counted(len(found), 'check')} failed ({kernels}); "
-        "please report the output above; MLX_DIFFGEMMA_KERNELS=off runs without the kernels."
+        f"error: {ran.failures}; please report the output above; MLX_DIFFGEMMA_KERNELS=off runs "
+        "without the kernels."
     )
     return FAILED
 

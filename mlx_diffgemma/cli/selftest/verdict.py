@@ -29,6 +29,13 @@ class Run:
         """The kernels of checks that failed, each once."""
         return list(dict.fromkeys(finding.kernel for finding in self.found if finding.failed))
 
+    @property
+    def failures(self) -> str:
+        """How many checks failed, and of which kernels."""
+        failed = sum(finding.failed for finding in self.found)
+        checks = counted(len(self.found), "check")
+        return f"{failed:,} of {checks} failed ({', '.join(self.off)})"
+
 
 def sentence(ran: Run) -> str:
     """The verdict: kernels agree, or which are off and what that means, or that none ran."""
@@ -44,15 +51,16 @@ def sentence(ran: Run) -> str:
 def _off(ran: Run) -> str:
     from ...machine import device
 
-    failed = sum(finding.failed for finding in ran.found)
-    what = f"{failed:,} of {counted(len(ran.found), 'check')} failed ({', '.join(ran.off)}): "
     if device.has_metal():
         return (
-            f"{what}these kernels do not compute here what their reference implementations do. An "
-            "answer uses a kernel only after a trial of its own, and none with "
-            "MLX_DIFFGEMMA_KERNELS=off."
+            f"{ran.failures}: these kernels do not compute here what their reference "
+            "implementations do. An answer uses a kernel only after a trial of its own, and none "
+            "with MLX_DIFFGEMMA_KERNELS=off."
         )
-    return f"{what}what runs in the kernels' place is off on this machine, and answers may be too."
+    return (
+        f"{ran.failures}: what runs in the kernels' place is off on this machine, and answers may "
+        "be too."
+    )
 
 
 def _agree(ran: Run) -> str:
