@@ -205,4 +205,7 @@ def test_this_tree_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
     """Built twice, looked into, installed elsewhere and used there, with borrowed dependencies."""
     release.check(ROOT, network=False)
     said = capsys.readouterr().err
-    assert_says(said, "bytes, ... of what is allowed ... sound: ... git tag v")
+    (size,) = (line for line in said.splitlines() if ".whl: " in line)
+    assert_says(size, "bytes, ... of what is allowed; all")
+    assert "sound: " in said
+    assert_says(said.splitlines()[-1], "git tag v", "release.yml")
