@@ -72,15 +72,15 @@ def check(root: Path, *, network: bool) -> None:
     """The whole check of the working tree; ReleaseError with the first thing that is wrong."""
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        with timed("sdist and wheel built"):
+        with timed("building sdist and wheel"):
             source = copied(root, work / "source")
             sdist, wheel = build("sdist", source, work / "sdist"), build("wheel", source, work)
-        with timed("the same wheel built from the sdist"):
+        with timed("building the wheel from the sdist, and comparing"):
             unpacked = unpack(sdist, work / "unpacked")
             require_same(wheel, build("wheel", unpacked, work / "second"))
         say(f"  {sdist.name}: {sdist.stat().st_size:,} bytes")
         say(f"  {require_files(wheel, root)}")
-        with timed("wheel installed in an empty venv, and the demo run from there"):
+        with timed("installing the wheel into an empty venv, and running the demo from there"):
             try_wheel(wheel, project(root)["version"], network=network)
     say("sound: sdist and wheel can be built, installed and used")
     for line in ("", "To release:", *(f"- {step}" for step in to_do(root))):
@@ -93,9 +93,11 @@ def say(line: str) -> None:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    say(what)
     began = time.monotonic()
     yield
-    say(f"{what}: {time.monotonic() - began:.1f} s")
+    say(f"  done in {time.monotonic() - began:.1f} s")
 
 
 # --- trying a wheel

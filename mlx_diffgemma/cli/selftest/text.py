@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from ...errors import counted
@@ -20,7 +21,7 @@ def report(ran: Run) -> Iterator[str]:
     """The whole text, ready for an issue: nothing in it is cut, however wide it gets."""
     yield from _head(ran)
     yield ""
-    yield from _table(ran.found)
+    yield from table(ran.found)
     yield from _notes(ran.found)
     yield ""
     yield broken(f"verdict   {sentence(ran)}", indent=10)
@@ -59,7 +60,7 @@ def _counts(plan: "Plan", found: "Sequence[Finding]") -> str:
     return ", ".join([f"{len(found)} of {len(plan.checks)} done", *counts])
 
 
-def _table(found: "Sequence[Finding]") -> list[str]:
+def table(found: "Sequence[Finding]") -> list[str]:
     """A Markdown table as wide as its contents."""
     from rich import box
     from rich.console import Console
@@ -70,10 +71,9 @@ def _table(found: "Sequence[Finding]") -> list[str]:
         table.add_column(heading, justify="right")
     for finding in found:
         table.add_row(*_row(finding))
-    console = Console(width=WIDEST, color_system=None, markup=False, emoji=False)
-    with console.capture() as captured:
-        console.print(table)
-    return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
+    drawn = StringIO()  # a captured console would still touch standard output
+    Console(file=drawn, width=WIDEST, color_system=None, markup=False, emoji=False).print(table)
+    return [line.rstrip() for line in drawn.getvalue().splitlines() if line.strip()]
 
 
 def _row(finding: "Finding") -> tuple[str, ...]:
