@@ -37,18 +37,8 @@ from .verdicts import (
 )
 
 __all__ = [
-    *(
-        "Mode",
-        "Trial",
-        "chosen",
-        "covered_and_chosen",
-        "forget",
-        "mode",
-        "require_usable",
-        "running",
-        "stored_verdicts",
-    ),
-    *("unsupported", "unused", "used_verdicts"),
+    *("Mode", "Trial", "chosen", "covered_and_chosen", "forget", "mode", "require_usable"),
+    *("running", "stored_verdicts", "unsupported", "unused", "used_verdicts"),
 ]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"

@@ -29,12 +29,8 @@ FAMILY = "expert_plan"
 
 def chosen(mixture: Mixture[Any], preference: Preference = "auto") -> bool:
     """Choose the kernels for plan and combination of a mixture, or not."""
-    reason, key, tried = (
-        not_covered(mixture),
-        partial(instantiation, mixture),
-        partial(trial, mixture),
-    )
-    return dispatch.covered_and_chosen(FAMILY, reason, key, tried, preference)
+    key, tried = partial(instantiation, mixture), partial(trial, mixture)
+    return dispatch.covered_and_chosen(FAMILY, not_covered(mixture), key, tried, preference)
 
 
 def not_covered(mixture: Mixture[Any]) -> str | None:

@@ -33,12 +33,8 @@ REASON = "MLX's operations round more often"
 
 def chosen(mixture: Mixture[Any], preference: Preference = "auto") -> bool:
     """Choose the kernels for the products of a mixture, or not."""
-    reason, key, tried = (
-        not_covered(mixture),
-        partial(instantiation, mixture),
-        partial(trial, mixture),
-    )
-    return dispatch.covered_and_chosen(FAMILY, reason, key, tried, preference)
+    key, tried = partial(instantiation, mixture), partial(trial, mixture)
+    return dispatch.covered_and_chosen(FAMILY, not_covered(mixture), key, tried, preference)
 
 
 def in_kernels(x: mx.array, gate_up: StoredWeight, down: StoredWeight, plan: Plan) -> mx.array:
