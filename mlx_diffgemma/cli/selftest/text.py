@@ -25,7 +25,7 @@ def report(ran: Run) -> Iterator[str]:
     yield from _notes(ran.found)
     yield ""
     yield broken(f"verdict   {sentence(ran)}", indent=10)
-    yield "To paste, as a row of a table or as it is:"
+    yield "To paste, also as a row of a table:"
     yield line(ran)
 
 
