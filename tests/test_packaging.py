@@ -2,12 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +20,7 @@ CHECKPOINT = [
 ]
 HEAVY = {"PIL", "av", "huggingface_hub", "mlx", "mlx_lm", "torch", "transformers"}
 EMBEDDED = ("tiny-chat", "tiny-sudoku")
-MAX_CHECKPOINT_BYTES, MAX_WHEEL_BYTES = 8_000_000, 8_000_000  # of both checkpoints; of all
+MAX_CHECKPOINT_BYTES = 8_000_000  # of both
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Packages that stand at the top level; inside the package there are links to them.
@@ -78,59 +75,6 @@ def test_both_checkpoints_together_are_small() -> None:
 
 def test_types_are_marked() -> None:
     assert (PACKAGE / "py.typed").is_file()
-
-
-# --- a distribution, built without the network
-
-
-def build(kind: str, source: Path, out: Path) -> Path:
-    """Calls the build back-end in `source`; `kind` is sdist or wheel."""
-    code = f"import sys, setuptools.build_meta as b; b.build_{kind}(sys.argv[1])"
-    out.mkdir()
-    subprocess.run(
-        [sys.executable, "-c", code, str(out)], cwd=source, check=True, capture_output=True
-    )
-    (built,) = out.iterdir()
-    return built
-
-
-def unpack(archive: Path, into: Path) -> Path:
-    with tarfile.open(archive) as tar:
-        # Python 3.11.2, in Debian 12, knows no filters; 3.12 and 3.13 warn where none is set.
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)
-        tar.extractall(into)
-    (folder,) = into.iterdir()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the sdist, and that from a copy: a build leaves folders where it runs."""
-    work = tmp_path_factory.mktemp("build")
-    copy = work / "copy"
-    copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for name in (PACKAGE.name, *OUTSIDE.values()):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, copy / name, ignore=ignored, symlinks=True)
-    source = unpack(build("sdist", copy, work / "sdist"), work / "unpacked")
-    return build("wheel", source, work / "wheel")
-
-
-@pytest.mark.slow
-def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
-    names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {path.relative_to(ROOT).as_posix() for path in package_files()}
-    weights = {f"mlx_diffgemma/assets/{name}/model.safetensors" for name in EMBEDDED}
-    assert {"mlx_diffgemma/py.typed", *weights} < wanted
-    assert sorted(wanted - names) == []
-    assert sorted(name for name in names - wanted if ".dist-info/" not in name) == []
-
-
-@pytest.mark.slow
-def test_wheel_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size < MAX_WHEEL_BYTES
 
 
 # --- imports

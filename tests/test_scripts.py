@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "scripts/bench/results/tiny-chat-linux-2core.json"
 COMMANDS = [
     *(".ci/newest", ".ci/run"),
-    *("scripts/check", "scripts/demo", "scripts/finetune_demo", "scripts/test"),
+    *("scripts/check", "scripts/demo", "scripts/finetune_demo", "scripts/release_check"),
+    "scripts/test",
 ]
 
 
@@ -298,6 +299,24 @@ def test_demo_plays_its_steps_on_a_terminal(demo: Checkout, tmp_path: Path) -> N
 
 
 NO_PILLOW = FAKE_PYTHON + "[[ $* != *'import PIL'* && $* != *'[image]'* ]]\n"
+
+
+def test_demo_shows_another_installation_and_installs_nothing(demo: Checkout) -> None:
+    """A wheel is tried with the demo's own answers, where no clone lies."""
+    other = demo.bin / "mlx-diffgemma"
+    demo.add(other.name, FAKE_PROGRAM.replace("printf", 'pwd >>"$LOG"\nprintf', 1))
+    shutil.rmtree(demo.root / ".venv")
+    ran = demo.run("scripts/demo", DEMO_PROGRAM=str(other))
+    assert (ran.returncode, ran.stdout) == (0, "answer\n" * 3)
+    assert (len(calls(demo)), demo.asked()) == (3, [])
+    assert str(demo.root) not in demo.log.read_text()
+
+
+def test_release_check_hands_its_options_on(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path, python3=FAKE_PYTHON)
+    ran = checkout.run("scripts/release_check", "--no-network")
+    assert ran.returncode == 0, ran.stderr
+    assert checkout.log.read_text().splitlines()[-1] == "scripts/release.py check --no-network"
 
 
 def test_demo_goes_on_without_pillow(tmp_path: Path) -> None:

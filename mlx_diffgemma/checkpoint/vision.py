@@ -27,6 +27,10 @@ SIGHTLESS = (
     "this checkpoint has no vision tower and sees no images; leave them out, or take one that has, "
     "such as google/diffusiongemma-26B-A4B-it."
 )
+NO_IMAGE_IDS = (
+    f"has no {IMAGE_KEY}, expected the id that stands for an image in a prompt; copy it, "
+    "boi_token_id and eoi_token_id from the original checkpoint, or leave images out."
+)  # behind the file's name
 COUNTS = (
     *("hidden_size", "intermediate_size", "num_attention_heads", "head_dim"),
     "position_embedding_size",

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import one_line
-from . import fill, generate, replay, selftest
+from . import fill, generate, replay
 from .chat import command as chat
 from .convert import command as convert
 from .errors import (
@@ -25,6 +25,7 @@ from .finetune import command as finetune
 from .fuse import command as fuse
 from .info import command as info
 from .profile import command as profile
+from .selftest import command as selftest
 from .terminal.signals import default_signals, end_at_first_signal, forget_interrupts
 from .terminal.streams import detach, say
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..assets import Task
 from ..checkpoint.vision import ImageIds
+from ..errors import PromptError, brief
 from ..images.pixels import Pixels
 from ..model.images import ImageRun, placed
 from ..text.chat import Message, encode_raw, ignored, render_prompt
@@ -39,6 +40,12 @@ class Prompt:
         """The positions of each image."""
         soft = image_ids.soft if image_ids and self.images else None
         return [image.run(0) for image in placed(self.ids, self.images, soft)]
+
+
+def require_text(given: object, what: str = "prompt") -> None:
+    """PromptError for a question or a template that is no text, as None where a file was empty."""
+    if not isinstance(given, str):
+        raise PromptError(f"the {what} is {brief(given)}, expected a text; give a str.")
 
 
 def messages_for(

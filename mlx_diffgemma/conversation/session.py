@@ -24,7 +24,7 @@ from ..text.tokenizer import Tokenizer
 from .conversation import Conversation
 from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
 from .media import Given, require_sight
-from .prompt import Prompt, as_it_is, messages_for, rendered
+from .prompt import Prompt, as_it_is, messages_for, rendered, require_text
 from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
 from .times import Clock, estimate, measure
@@ -125,6 +125,7 @@ class Session:
         not trained for, a setting given twice, or system or think beside raw; for what may be wrong
         with images see `Given.prepared`.
         """
+        require_text(prompt)
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
         given = Given(images, video, image_tokens)
@@ -225,6 +226,8 @@ class Session:
         PromptError when it is no template, or does not fit into the context; FitError when it does
         not fit into memory; SettingsError for system beside raw; with images as for a question.
         """
+        require_text(template, "template")
+        require_text(prompt)
         settings = seeded(merged(settings, fields))
         require_fillable(settings)
         given = Given(images, video, image_tokens)

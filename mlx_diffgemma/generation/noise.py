@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import Setting, SettingsError, brief
 from ..model.given import described
+from .settings import RANGES
 
 STREAM_CANVAS, STREAM_RENOISE, STREAM_DRAW, STREAM_TOKENS = 0, 1, 2, 3
 
@@ -49,11 +50,9 @@ class CounterNoise:
     """The product's noise, from a 64-bit seed."""
 
     def __init__(self, seed: int) -> None:
-        if not 0 <= seed < 2**64:
-            raise SettingsError(
-                Setting("seed"),
-                f" is {brief(seed)}, expected a whole number from 0 to {2**64 - 1}.",
-            )
+        seed = int(seed) if isinstance(seed, np.integer) else seed
+        if seed not in RANGES["seed"]:
+            raise SettingsError(Setting("seed"), f" is {brief(seed)}, expected {RANGES['seed']}.")
         self.seed = seed
 
     def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:

@@ -37,8 +37,8 @@ from .verdicts import (
 )
 
 __all__ = [
-    *("Mode", "Trial", "chosen", "forget", "mode", "require_usable", "running", "stored_verdicts"),
-    *("unsupported", "unused", "used_verdicts"),
+    *("Mode", "Trial", "chosen", "covered_and_chosen", "forget", "mode", "require_usable"),
+    *("running", "stored_verdicts", "unsupported", "unused", "used_verdicts"),
 ]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
@@ -121,6 +121,20 @@ def chosen(
     if runs:
         known.running.add(family)
     return runs
+
+
+def covered_and_chosen(
+    family: str,
+    reason: str | None,
+    key: Callable[[], str],
+    trial: Callable[[], Trial],
+    preference: Preference = "auto",
+) -> bool:
+    """`chosen`, but never for a case that the kernels do not cover for a `reason`: that is kept."""
+    if reason is not None:
+        unsupported(family, reason)
+        return False
+    return chosen(family, key(), trial, preference)
 
 
 def unsupported(family: str, reason: str) -> None:

@@ -11,7 +11,7 @@ from weakref import ref
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.vision import SIGHTLESS
+from ..checkpoint.vision import NO_IMAGE_IDS, SIGHTLESS
 from ..errors import CheckpointError, NumericsError, PromptError
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
@@ -220,10 +220,7 @@ class Model:
         if self.vision is None:
             raise CheckpointError(SIGHTLESS)
         if self.config.image_token_id is None:
-            raise CheckpointError(
-                "config.json: image_token_id is missing, expected the id that stands for an image "
-                "in a prompt; copy it, boi_token_id and eoi_token_id from the original checkpoint."
-            )
+            raise CheckpointError(f"config.json {NO_IMAGE_IDS}")
         return self.vision
 
     def _features(self, tower: VisionTower, pixels: Pixels) -> mx.array:

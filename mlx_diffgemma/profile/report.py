@@ -18,7 +18,7 @@ from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
 from .measurement import AnswerRecord, CanvasRecord, Measurement
 from .modes import ar_row
-from .passes import Counted, effective_steps, tokens_per_forward, too_many_steps
+from .passes import Counted, effective_steps, healthy, tokens_per_forward, too_many_steps
 from .routing import routing_row
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
@@ -66,10 +66,17 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
         "gentle": gentle.to_json(figures) if gentle and gentle.records else None,
         "encoder_head": measured.encoder_head,
+        "healthy": healthy(measured, figures["effective_steps"]),
         "verdicts": [asdict(row) for row in dispatch.used_verdicts()],
         "warnings": _warnings(measured, figures, components),
         "answers": [_answer(record) for record in measured.records],
     }
+
+
+def without_prompts(profile: dict[str, Any]) -> dict[str, Any]:
+    """A profile to hand in: the prompts have their names, and none its text."""
+    answers = [{k: v for k, v in answer.items() if k != "prompt"} for answer in profile["answers"]]
+    return {**profile, "answers": answers}
 
 
 def _figures(measured: Measurement) -> dict[str, Any]:

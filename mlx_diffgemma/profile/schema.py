@@ -252,6 +252,7 @@ PROFILE = {
             "token_ms_samples": ["number"],
         }
     ),
+    "healthy": "flag?",
     "verdicts": [kinds(VerdictRow)],
     "warnings": ["text"],
     "answers": [ANSWER],
@@ -267,6 +268,7 @@ ADDED = frozenset(
         "baseline.source",
         "baseline.ar_ratio",
         "verdicts",
+        "healthy",
         "tokens_per_forward",
         "effective_steps",
         "gathered_rows_per_step",
@@ -278,10 +280,11 @@ ADDED = frozenset(
         "work.text_experts",
         "work.text_bytes",
         "bound.text_memory_ms",
+        "answers[].prompt",
         "answers[].canvases[].caller_ms",
         "answers[].canvases[].second_tier_rows",
     }
-)  # keys that files of version 1 from before them lack
+)  # keys that files of version 1 from before them lack, and `prompt`, which --send leaves out
 
 INDEX = re.compile(r"\[\d+\]")
 

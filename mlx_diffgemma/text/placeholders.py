@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..checkpoint.vision import ImageIds
+from ..checkpoint.vision import NO_IMAGE_IDS, ImageIds
 from ..errors import CheckpointError, counted
 from ..images.pixels import Pixels
 from ..images.video import Clip
@@ -88,10 +88,7 @@ def find_spelling(tokenizer: Tokenizer, ids: ImageIds | None) -> Spelling | None
 def require_spelling(tokenizer: Tokenizer, ids: ImageIds | None) -> Spelling:
     """The Spelling of a checkpoint's image ids; CheckpointError where no prompt can hold images."""
     if ids is None:
-        raise CheckpointError(
-            f"{tokenizer.folder / 'config.json'} has no image_token_id, expected one beside a "
-            "vision tower; leave images out, or download the file again."
-        )
+        raise CheckpointError(f"{tokenizer.folder / 'config.json'} {NO_IMAGE_IDS}")
     wanted = [ids.begin, ids.soft, ids.end]
     spelling = find_spelling(tokenizer, ids)
     if spelling is None or tokenizer.encode("".join(vars(spelling).values())) != wanted:

@@ -385,6 +385,17 @@ def test_an_empty_prompt_is_refused(session: Session, prompt: str, raw: bool) ->
         session.ask(prompt, raw=raw)
 
 
+@pytest.mark.parametrize("prompt", [None, 42, b"Hello"])
+def test_a_prompt_that_is_no_text_is_refused(session: Session, prompt: Any) -> None:
+    """Bug: `ask(None)` was an AttributeError."""
+    for ask in (session.ask, session.stream, session.fill):
+        with raises(PromptError, f"is {prompt!r}, expected a text"):
+            ask(prompt)
+    with raises(PromptError, f"prompt is {prompt!r}, expected a text"):
+        session.fill("[[...]]", prompt=prompt)
+    assert session.history == []
+
+
 def test_a_prompt_that_does_not_fit_is_refused_and_the_conversation_goes_on(
     session: Session,
 ) -> None:

@@ -149,6 +149,17 @@ def test_a_seed_of_more_than_64_bits_is_refused(seed: int) -> None:
         CounterNoise(seed)
 
 
+@pytest.mark.parametrize("seed", [1.5, 7.0, True, None, "7"])
+def test_a_seed_that_is_no_whole_number_is_refused_where_it_is_given(seed: Any) -> None:
+    """Bug: `CounterNoise(1.5)` failed at its first draw, in numpy's words."""
+    with raises(SettingsError, f"seed is {seed!r}, expected a whole number from 0"):
+        CounterNoise(seed)
+
+
+def test_a_seed_may_be_one_of_numpys() -> None:
+    assert type(CounterNoise(np.uint64(7)).seed) is int  # type: ignore[arg-type]
+
+
 def test_noise_has_no_state() -> None:
     noise = CounterNoise(3)
     first = noise.uniforms(0, 0, 16)

@@ -142,6 +142,17 @@ def test_off_tries_nothing_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     dispatch.unsupported("experts", "group size 16")
 
 
+def test_a_case_that_is_not_covered_is_kept_and_never_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even its key is made, whose words may need what the kernels do not cover."""
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    assert not dispatch.covered_and_chosen("experts", "group size 16", untried, untried)
+    (line,) = dispatch.unused()
+    assert_says(line, "experts ... do not cover this: group size 16.")
+    assert dispatch.covered_and_chosen("experts", None, lambda: KEY, untried)
+
+
 def test_on_takes_the_kernels_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "on")
     assert dispatch.chosen("experts", KEY, untried)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,6 +11,9 @@ from ..errors import ArgumentError
 from ..options import ModelOptions
 from ..parameters import flattened
 from . import options
+
+if TYPE_CHECKING:
+    from .measure import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -34,19 +39,37 @@ def command(
         return _refuse_options(ctx)
     if tuning.tune or tuning.tune_dtype:
         return _tune(ctx, model, tuning)
+    from ...machine.identity import this_machine
     from ..record.outfile import Wanted, open_files, taken_by
     from .measure import EVENTS, PROFILE, Plan, measure_model
 
     # Figures that machines are compared by: untuned, and pauses measured apart.
     plain = replace(model, no_tune=True, gentle=False)
-    plan = Plan(workload.workload(), measure, measure.sustained_seconds(), model.gentle)
+    asked, seconds, machine = workload.workload(), measure.sustained_seconds(), this_machine()
+    plan = Plan(asked, measure, seconds, machine, gentle=model.gentle, send=files.send)
+    json_file = _to_send(files, plan, model.name) if files.send else files.json_file
     wanted = [
-        Wanted("--json", files.json_file, PROFILE) if files.json_file else None,
+        Wanted("--json", json_file, PROFILE) if json_file else None,
         Wanted("--trace", files.trace, EVENTS) if files.trace else None,
     ]
     reads = [place for name in (model.name, measure.baseline) if name for place in taken_by(name)]
     with open_files(wanted, reads, overwrite=files.overwrite) as outputs:
         return measure_model(plain, plan, outputs)
+
+
+def _to_send(files: options.FileOptions, plan: "Plan", model: str) -> Path:
+    """The file of --send: that of --json, which has to be one, or a new one."""
+    from ..record.outfile import is_standard_output
+    from .send import file_to_send
+
+    if files.json_file is None:
+        kind = "fixed" if plan.workload.fixed else "adaptive"
+        return file_to_send(plan.machine, model, kind)
+    if is_standard_output(files.json_file):
+        raise ArgumentError(
+            "--send writes a file to post, not standard output; name one to --json."
+        )
+    return files.json_file
 
 
 def _tune(ctx: typer.Context, model: ModelOptions, tuning: options.TuneOptions) -> int:
@@ -70,7 +93,7 @@ def compare_command(given: options.ComparisonOptions) -> int:
     """
     from ...profile.comparison import compare, read_profile, require_comparable
     from ..terminal.output import write_lines
-    from .text import comparison_lines
+    from .comparison import comparison_lines
 
     files = given.first, given.second
     first, second = (read_profile(file) for file in files)

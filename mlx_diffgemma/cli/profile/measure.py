@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint.hub import find_model
-from ...machine.identity import this_machine
+from ...machine.identity import Machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
 from ...profile.chrome_trace import chrome_trace
 from ...profile.condition import condition
 from ...profile.measurement import Measurement
-from ...profile.report import to_json
+from ...profile.report import to_json, without_prompts
 from ...profile.run import run
 from ...profile.workload import Workload
 from ..answer.consent import ask_on_terminal
@@ -25,6 +25,7 @@ from ..terminal.output import write_lines
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from .options import MeasureOptions
+from .send import short_name, where_to_post
 from .text import lines
 
 
@@ -42,12 +43,18 @@ PROFILE, EVENTS = Kind("profile", _is_profile), Kind("Chrome trace", _is_events)
 
 @dataclass(frozen=True)
 class Plan:
-    """A measurement to make; sustained_seconds: how long it goes on; gentle: with pauses, too."""
+    """A measurement to make.
+
+    sustained_seconds: how long it goes on; gentle: answers with pauses, too; send: its figures are
+    written to be handed in.
+    """
 
     workload: Workload
     measure: MeasureOptions
     sustained_seconds: float | None
+    machine: Machine
     gentle: bool = False
+    send: bool = False
 
 
 def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | None]) -> int:
@@ -60,16 +67,16 @@ def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | N
         _run(measured, plan)
     except (KeyboardInterrupt, Exception) as error:  # out of memory after an hour, for one
         measured.complete = False
-        _hand_over(measured, outputs)
+        _hand_over(measured, outputs, send=plan.send)
         if not isinstance(error, KeyboardInterrupt):
             raise
         say(f"interrupted: {measured.progress} measured.")
         return exit_code(error)
-    _hand_over(measured, outputs)
+    _hand_over(measured, outputs, send=plan.send)
     return 0
 
 
-def _hand_over(measured: Measurement, outputs: Sequence[OutFile | None]) -> None:
+def _hand_over(measured: Measurement, outputs: Sequence[OutFile | None], *, send: bool) -> None:
     """Print the report and write the files, each whatever becomes of the others.
 
     Nobody may be reading what is printed: what was measured is kept all the same. A file on
@@ -78,17 +85,20 @@ def _hand_over(measured: Measurement, outputs: Sequence[OutFile | None]) -> None
     if not measured.records:
         return
     profile = to_json(measured)
+    written = without_prompts(profile) if send else profile
     with ExitStack() as stack:
-        for out, content in zip(outputs, (profile, chrome_trace(measured)), strict=True):
+        for out, content in zip(outputs, (written, chrome_trace(measured)), strict=True):
             if out:
-                stack.callback(_write, out, content)
+                stack.callback(_write, out, content, to_post=send and content is written)
         if not any(out and out.is_stdout for out in outputs):
             write_lines(lines(profile))
 
 
-def _write(out: OutFile, content: Mapping[str, Any]) -> None:
+def _write(out: OutFile, content: Mapping[str, Any], *, to_post: bool) -> None:
     out.write_line(content)
     out.finish()
+    if to_post:
+        say(where_to_post(out.file))
 
 
 def _run(measured: Measurement, plan: Plan) -> None:
@@ -114,15 +124,11 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
     if baseline is not None:
         consent = ask_on_terminal(foreign=True)
         other = find_model(baseline, offline=model.offline, consent=consent).folder
-        require_autoregressive(_short(baseline), other)
+        require_autoregressive(short_name(baseline), other)
     session = load_session(model, plan.workload.settings)
-    measured = Measurement(session, _short(model.name), plan.workload, this_machine(), condition())
+    measured = Measurement(
+        session, short_name(model.name), plan.workload, plan.machine, condition()
+    )
     if baseline is not None and other:
-        measured.baseline = load_baseline(_short(baseline), other, session, force=model.force)
+        measured.baseline = load_baseline(short_name(baseline), other, session, force=model.force)
     return measured
-
-
-def _short(name: str) -> str:
-    """A model's name; of a folder its last part: paths are nobody's business."""
-    folder = Path(name)
-    return folder.resolve().name if folder.exists() else name

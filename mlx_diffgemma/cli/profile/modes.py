@@ -13,7 +13,7 @@ def rows(profile: Values) -> Iterator[tuple[str, str]]:
     """The lines of mode ar beside those of a step; one that says why, where there are none."""
     found = profile["ar"]
     if found is None:
-        yield "mode ar", _missing(profile)
+        yield "mode ar", missing(profile)
         return
     token = found["token_ms"]
     share = found["bound_share"]
@@ -43,7 +43,8 @@ def _row(row: Values) -> str:
     return f"{row['rows']}: {row['ms']:.4g} ms{ratio}"
 
 
-def _missing(profile: Values) -> str:
+def missing(profile: Values) -> str:
+    """The reason for which there are no figures of mode ar."""
     if "ar" not in profile["model"]["modes"]:
         return "none: this checkpoint was trained without the next-token loss"
     if profile["sustained"]:
@@ -52,7 +53,7 @@ def _missing(profile: Values) -> str:
 
 
 def sentence(profile: Values) -> Iterator[str]:
-    """The last line of the report: below how many steps diffusion is faster, and if it was here."""
+    """The summary's sentence: below how many steps diffusion is faster, and if it was here."""
     found = profile["ar"]
     if found is None:
         return
@@ -76,8 +77,7 @@ def _limit(profile: Values, found: Values) -> str:
 
 def _measured(found: Values) -> str:
     if found["ratio"] is None:
-        known = found["break_even_steps"] < 1
-        return "" if known else " How many steps answers take is measured by --steps adaptive."
+        return ""
     took = f" The measured answers took {found['steps']:.3g} steps a canvas:"
     if found["faster"] is None:
         return f"{took} as long as their tokens take in mode ar; use either."

@@ -147,6 +147,11 @@ class FileOptions:
         "--trace", "Write Chrome trace events to FILE; - as for --json.", "FILE"
     )
     overwrite: bool = flag("--overwrite", OVERWRITE_HELP)
+    send: bool = flag(
+        "--send",
+        "Write the figures without the prompts' texts, to --json's file or to a new one in this "
+        "folder, and say where to post it. Nothing is sent.",
+    )
 
 
 @dataclass(frozen=True)

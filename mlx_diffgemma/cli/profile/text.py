@@ -1,27 +1,32 @@
-"""The report of `profile` for people: the figures of one measurement in plain aligned lines."""
+"""The report of `profile` for people: a summary, and all figures in plain aligned lines."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import counted
 from ...kernels.soft_gather.tiers import FIRST, KEPT, SECOND
 from ...model.memory import sized
-from ...profile.comparison import Row, is_complete
-from ..verdicts import summary
+from ..hardware import hardware
+from ..terminal.output import broken
+from ..verdicts import summary as verdicts_summary
 from . import modes
+from .parts import component_lines, routing_lines
+from .summary import sentences
 
 Values = Mapping[str, Any]
+NAMES = 18  # columns that the names of figures take
 
 
 def lines(profile: Values) -> Iterator[str]:
     """The whole report, from what `--json` writes."""
+    yield from map(broken, sentences(profile))
+    yield ""
     blocks = (_machine, _what, _times, _rates, modes.rows)
     for name, value in (line for block in blocks for line in block(profile)):
-        yield f"{name:<18}{value}"
+        yield broken(f"{name:<{NAMES}}{value}", indent=NAMES)
     if profile["components"]:
         yield ""
-        yield from _components(profile)
+        yield from component_lines(profile)
     if profile["routing"]:
         yield ""
         yield from routing_lines(profile["routing"], profile["work"])
@@ -35,15 +40,12 @@ def lines(profile: Values) -> Iterator[str]:
         yield ""
         yield from _encoder_head(profile["encoder_head"])
     for warning in profile["warnings"]:
-        yield f"warning: {warning}"
-    yield from modes.sentence(profile)
+        yield broken(f"warning: {warning}")
 
 
 def _machine(profile: Values) -> Iterator[tuple[str, str]]:
     machine = profile["machine"]
-    cores = f", {counted(machine['gpu_cores'], 'GPU core')}" if machine["gpu_cores"] else ""
-    memory = f", {sized(machine['memory_bytes'])}" if machine["memory_bytes"] else ""
-    yield "machine", f"{machine['chip'] or 'unknown chip'}{cores}{memory}"
+    yield "machine", hardware(machine)
     versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
     yield "system", f"{machine['system']}, on the {machine['device'].upper()}"
     yield "versions", f"mlx-diffgemma {profile['version']}, {versions}"
@@ -140,7 +142,7 @@ def inside(profile: Values) -> Iterator[tuple[str, str]]:
         hidden = f"{profile['caller_ms_per_step']:.3g} ms a step"
         yield "caller's time", f"{hidden} with the frame before, while the step already ran"
     if profile["verdicts"]:
-        yield "kernel verdicts", summary(profile["verdicts"])
+        yield "kernel verdicts", verdicts_summary(profile["verdicts"])
 
 
 def histogram(steps: list[int]) -> str:
@@ -154,57 +156,6 @@ def histogram(steps: list[int]) -> str:
         if number:
             parts.append(f"{number} x {first}" + (f"-{last}" if last > first else ""))
     return ", ".join(parts)
-
-
-def _components(profile: Values) -> Iterator[str]:
-    fences = profile["fences"]
-    yield f"{'a step by part':<18}{'ms':>10}{'share':>8}{'GFLOP':>10}{'read':>12}{'of bound':>10}"
-    for name, part in profile["components"].items():
-        share = "" if part["share"] is None else f"{part['share']:.1%}"
-        counted = part["gflop"] > 0
-        work = f"{part['gflop']:.4g}" if counted else ""
-        read = sized(round(part["bytes"])) if counted else ""
-        bound = "" if part["bound_share"] is None else f"{part['bound_share']:.0%}"
-        row = f"{name:<18}{part['ms']:>10.4g}{share:>8}{work:>10}{read:>12}{bound:>10}"
-        yield row.rstrip()
-    total = sum(part["ms"] for part in profile["components"].values())
-    yield f"{'sum':<18}{total:>10.4g}   the same steps without fences {fences['plain_step_ms']:.4g}"
-    yield waiting(fences)
-
-
-def waiting(fences: Values) -> str:
-    """The time that fences took: a difference of two times, which noise may make negative."""
-    times = counted(round(fences["fences_per_step"]), "time")
-    if fences["overhead_ms"] <= 0:
-        return f"waiting {times} a step took less than its steps differ by: nothing is taken off"
-    return (
-        f"waiting {times} a step took {fences['overhead_ms']:.3g} ms "
-        f"({fences['overhead_share']:.1%} of it), taken off above"
-    )
-
-
-def routing_lines(routing: Values, work: Values) -> Iterator[str]:
-    """The router's choices: experts that are used, their rows, tiles and bytes."""
-    touched, by_step = routing["touched"], routing["touched_by_step"]
-    yield (
-        f"experts of a layer used in a step: {touched['mean']:.4g} of {routing['experts']} "
-        f"({touched['least']} to {touched['most']}; {by_step[0]:.4g} in a canvas's first step, "
-        f"{by_step[-1]:.4g} in the last; {work['text_experts']} is the share published for text)"
-    )
-    rows = (f"{row['experts']:.3g} x {_span(row)}" for row in routing["rows_per_expert"])
-    yield f"  experts by rows       {', '.join(rows)}"
-    yield (
-        f"  tiles of {routing['tile_rows']} rows      {routing['tiles']:.4g} a layer; "
-        f"{routing['tile_waste']:.0%} of their rows are empty, {routing['granule_waste']:.0%} in "
-        f"steps of {routing['granule_rows']}"
-    )
-    yield f"  their weights         {sized(round(routing['expert_bytes']))} a step, read once"
-
-
-def _span(row: Values) -> str:
-    if row["most"] is None:
-        return f"{row['least']}+"
-    return f"{row['least']}" if row["least"] == row["most"] else f"{row['least']}-{row['most']}"
 
 
 def _sustained(sustained: Values, answers: Sequence[Values]) -> Iterator[str]:
@@ -258,34 +209,3 @@ def _encoder_head(found: Values) -> Iterator[str]:
 def _of_bound(bound: Values | None, name: str) -> str:
     share = bound.get(name) if bound else None
     return "" if share is None else f"; {share:.0%} of the chip's bound"
-
-
-def comparison_lines(rows: Sequence[Row], profiles: Mapping[str, Values]) -> Iterator[str]:
-    """The report of `profile compare`: a line a figure, the step's in words first.
-
-    profiles: the two runs by the letters that they have in the table.
-    """
-    step = next(row for row in rows if row.name == "step")
-    yield f"{_verdict(step)}: a step changes by {_interval(step)}"
-    yield ""
-    yield f"{'':<16}{'A':>12}{'B':>12}  change (95% interval)"
-    for row in rows:
-        name = f"{row.name} [{row.unit}]" if row.unit else row.name
-        yield (
-            f"{name:<20}{row.change.first:>10.4g}{row.change.second:>12.4g}  {_interval(row)}, "
-            f"{row.verdict}"
-        )
-    for letter, profile in profiles.items():
-        if not is_complete(profile):
-            answers = len(profile["answers"])
-            yield f"warning: {letter} is of a run that was not finished: {answers} answers"
-
-
-def _verdict(step: Row) -> str:
-    return {"better": "B is faster", "worse": "B is slower"}.get(step.verdict, step.verdict)
-
-
-def _interval(row: Row) -> str:
-    if not math.isfinite(row.change.high):
-        return f"{row.change.share:+.1%}"
-    return f"{row.change.share:+.1%} ({row.change.low:+.1%} to {row.change.high:+.1%})"

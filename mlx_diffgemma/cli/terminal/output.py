@@ -9,7 +9,7 @@ from typing import Any
 
 from ...text.tools import CALL_OPENING
 from ..errors import FileError, reason
-from .streams import detach, harmless, is_terminal
+from .streams import detach, harmless, is_terminal, window
 
 REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
@@ -93,6 +93,18 @@ def write_out(text: str) -> None:
 def write_lines(lines: Iterable[str]) -> None:
     """Lines to standard output, the last one ended too."""
     write_out("\n".join(lines) + "\n")
+
+
+def broken(line: str, indent: int = 2) -> str:
+    """A sentence with breaks between its words where standard output is a terminal.
+
+    indent: blanks in front of its further rows.
+    """
+    if not is_terminal(sys.stdout):
+        return line
+    from .wrap import word_wrapped  # imported late: it brings Rich along
+
+    return word_wrapped(line, window()[0], indent)
 
 
 def write_json(value: Mapping[str, Any]) -> None:

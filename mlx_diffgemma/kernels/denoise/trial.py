@@ -52,12 +52,14 @@ Sampling = Callable[[L, mx.array], Sequence[mx.array]]
 
 def samples(logits: L, reference: Sampling[L], preference: Preference = "auto") -> bool:
     """True where the kernels take argmax, entropy and draw of rows like these."""
-    vocab = logits.raw.shape[1]
-    if vocab > MAX_VOCAB:
-        dispatch.unsupported(FAMILY, f"a vocabulary of {vocab}, more than {MAX_VOCAB}")
-        return False
-    trial = partial(sample_trial, logits, reference)
-    return dispatch.chosen(FAMILY, described(logits), trial, preference)
+    key, tried = partial(described, logits), partial(sample_trial, logits, reference)
+    reason = too_many("a vocabulary", logits.raw.shape[1], MAX_VOCAB)
+    return dispatch.covered_and_chosen(FAMILY, reason, key, tried, preference)
+
+
+def too_many(what: str, count: int, most: int) -> str | None:
+    """The reason why the kernels cannot take so many; None where they can."""
+    return f"{what} of {count}, more than {most}" if count > most else None
 
 
 def described(logits: Logits) -> str:
@@ -83,12 +85,12 @@ def commit(
     reference: takes the inputs one by one, and the bound.
     """
     positions = inputs[0].shape[0]
-    if positions > MAX_POSITIONS:
-        dispatch.unsupported(FAMILY, f"a canvas of {positions}, more than {MAX_POSITIONS}")
-    elif dispatch.chosen(
+    rows = rounded_up(positions)
+    if dispatch.covered_and_chosen(
         FAMILY,
-        f"commit of {rounded_up(positions)} positions",
-        lambda: commit_trial(rounded_up(positions), reference),
+        too_many("a canvas", positions, MAX_POSITIONS),
+        lambda: f"commit of {rows} positions",
+        partial(commit_trial, rows, reference),
         preference,
     ):
         return commit_in_kernel(inputs, bound)

@@ -5,7 +5,7 @@ a row's outputs, and its norm.
 Axes: L rows, H hidden size, E experts, K experts a row, N = L * K.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
@@ -29,10 +29,8 @@ FAMILY = "expert_plan"
 
 def chosen(mixture: Mixture[Any], preference: Preference = "auto") -> bool:
     """Choose the kernels for plan and combination of a mixture, or not."""
-    if (reason := not_covered(mixture)) is not None:
-        dispatch.unsupported(FAMILY, reason)
-        return False
-    return dispatch.chosen(FAMILY, instantiation(mixture), lambda: trial(mixture), preference)
+    key, tried = partial(instantiation, mixture), partial(trial, mixture)
+    return dispatch.covered_and_chosen(FAMILY, not_covered(mixture), key, tried, preference)
 
 
 def not_covered(mixture: Mixture[Any]) -> str | None:

@@ -4,7 +4,7 @@ Axes: L rows, H hidden size, I inner size of one expert, E experts, K experts a 
 """
 
 import math
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
@@ -33,10 +33,8 @@ REASON = "MLX's operations round more often"
 
 def chosen(mixture: Mixture[Any], preference: Preference = "auto") -> bool:
     """Choose the kernels for the products of a mixture, or not."""
-    if (reason := not_covered(mixture)) is not None:
-        dispatch.unsupported(FAMILY, reason)
-        return False
-    return dispatch.chosen(FAMILY, instantiation(mixture), lambda: trial(mixture), preference)
+    key, tried = partial(instantiation, mixture), partial(trial, mixture)
+    return dispatch.covered_and_chosen(FAMILY, not_covered(mixture), key, tried, preference)
 
 
 def in_kernels(x: mx.array, gate_up: StoredWeight, down: StoredWeight, plan: Plan) -> mx.array:

@@ -5,7 +5,7 @@ Axes: L rows, E experts, K experts a row.
 
 from collections.abc import Callable
 from dataclasses import Field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import mlx.core as mx
@@ -42,11 +42,8 @@ Routed = tuple[mx.array, mx.array]
 
 def route(routing: R, reference: Callable[[R], Routed], preference: Preference = "auto") -> Routed:
     """Experts and weights of each row, by the kernel or by `reference`."""
-    if (reason := not_covered(routing)) is not None:
-        dispatch.unsupported(FAMILY, reason)
-    elif dispatch.chosen(
-        FAMILY, instantiation(routing), lambda: trial(routing, reference), preference
-    ):
+    key, tried = partial(instantiation, routing), partial(trial, routing, reference)
+    if dispatch.covered_and_chosen(FAMILY, not_covered(routing), key, tried, preference):
         return in_kernel(routing)
     return reference(routing)
 

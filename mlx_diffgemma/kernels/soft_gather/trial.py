@@ -32,11 +32,9 @@ def runs(
 
     reference: the same in MLX operations.
     """
-    if (reason := not_covered(logits.raw.shape[1], table)) is not None:
-        dispatch.unsupported(FAMILY, reason)
-        return False
+    reason, key = not_covered(logits.raw.shape[1], table), partial(instantiation, logits, table)
     tried = partial(trial, logits, table, reference)
-    return dispatch.chosen(FAMILY, instantiation(logits, table), tried, preference)
+    return dispatch.covered_and_chosen(FAMILY, reason, key, tried, preference)
 
 
 def instantiation(logits: Logits, table: Table) -> str:

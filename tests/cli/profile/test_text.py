@@ -6,7 +6,8 @@ import pytest
 from facts import assert_says
 
 from mlx_diffgemma.cli.profile import modes
-from mlx_diffgemma.cli.profile.text import inside, routing_lines, waiting
+from mlx_diffgemma.cli.profile.parts import routing_lines, waiting
+from mlx_diffgemma.cli.profile.text import inside
 from mlx_diffgemma.cli.verdicts import summary
 
 
@@ -46,14 +47,14 @@ def two_modes(**found: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("found", "facts"),
     [
-        ({}, "63.3 steps a canvas ... 82.5 ... mode ar above ... --steps adaptive"),
+        ({}, "63.3 steps a canvas ... 82.5 ... mode ar above"),
         ({"steps": 3.7, "ratio": 4.0, "faster": "diffusion"}, "3.7 ... 4x as long; use diffusion"),
         ({"steps": 28.0, "ratio": 0.5, "faster": "ar"}, "28 ... 2x as fast; use ar"),
         ({"steps": 50.0, "ratio": 1.02, "faster": None}, "50 ... as long as ... use either"),
         ({"break_even_steps": -0.3}, "even 1 step takes longer than the 256 tokens ... use ar"),
     ],
 )
-def test_the_last_sentence(found: dict[str, Any], facts: str) -> None:
+def test_the_sentence_on_modes(found: dict[str, Any], facts: str) -> None:
     (line,) = modes.sentence(two_modes(**found))
     assert_says(line, "a token takes 15 ms and a step 60 ms", facts)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from puzzle import SOLUTION, SOLVE
 
-from mlx_diffgemma.cli.terminal.output import Printer, settled, write_json, write_out
+from mlx_diffgemma.cli.terminal import output
+from mlx_diffgemma.cli.terminal.output import Printer, broken, settled, write_json, write_out
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,20 @@ def test_each_part_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_channels_late_name_does_not_lose_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "ana", "The answer") == "ana\nThe answer\n"
+
+
+def test_a_sentence_breaks_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file or a pipe gets it in one line, as programs search for it."""
+    sentence = "A step takes 440 ms, 1.6 times this chip's bound."
+    assert broken(sentence) == sentence
+    monkeypatch.setattr(output, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "24")
+    rows = broken(sentence).splitlines()
+    assert [row.startswith("  ") for row in rows] == [False, True, True]
+    assert max(map(len, rows)) <= 24
+    assert " ".join(row.strip() for row in rows) == sentence
 
 
 # --- kinds of standard output

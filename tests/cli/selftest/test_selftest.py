@@ -1,10 +1,12 @@
 """`selftest` on checks made up here: the table, the JSON, the exit codes, and an interrupt."""
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import mlx.core as mx
@@ -16,6 +18,7 @@ from puzzle import SOLUTION, SOLVE, assert_one_line
 
 from mlx_diffgemma.autoregressive.generate import generate
 from mlx_diffgemma.cli.explain import kernel_warnings_said
+from mlx_diffgemma.cli.selftest import text
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import dispatch, selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
@@ -36,6 +39,8 @@ KEYS = [
     "failed",
     "checks",
     "verdicts",
+    "verdict",
+    "line",
 ]
 CHECK_KEYS = [
     "kernel",
@@ -132,6 +137,28 @@ def test_the_table_can_be_pasted(run: Any) -> None:
     for part in ("device ", "system ", "versions  mlx-diffgemma ", ", MLX ", "at most 2.31 GB"):
         assert part in done.stdout
     assert not any(line != line.rstrip() for line in done.stdout.splitlines())
+
+
+@pytest.mark.usefixtures("metal")
+def test_it_ends_with_its_verdict_and_a_line_to_paste(run: Any) -> None:
+    verdict, how, line = run("selftest").stdout.splitlines()[-3:]
+    assert_says(verdict, "verdict ... all kernels agree ... 2 checks")
+    assert_says(how, "paste")
+    assert_says(line, "| MLX ... | 2 checks, none off | moe_plan on 2.00x, moe_down on 2.00x")
+    found = json.loads(run("selftest", "--json").stdout)
+    assert (found["line"], verdict.endswith(found["verdict"])) == (line, True)
+
+
+def test_the_table_is_drawn_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: its console wrote to a full disk first, and the error did not say to what."""
+
+    class Full(StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    head, _, row = text.table([Finding("moe_plan", "rows 4", "small", Status.OK)])
+    assert (head.count("|"), row.startswith("| moe_plan | rows 4")) == (10, True)
 
 
 @pytest.mark.usefixtures("metal")

@@ -1,0 +1,1 @@
+"""`selftest`: the command, its text, and its verdict."""
