@@ -17,7 +17,7 @@ from .files import MODEL_TYPE, read_object
 
 PREFIX = "models--"  # of the folder of a repository that holds a model
 PART = ".incomplete"  # ends the name of a file of which not all is there
-OUR_LOCK = "mlx-diffgemma.lock"  # held while this program fetches or removes a repository
+OUR_LOCK = "mlx-diffgemma"  # held while this program fetches or removes a repository
 
 
 def cache_folder() -> Path:
@@ -27,8 +27,20 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
+def cache_place() -> Path:
+    """The folder of the local cache, or the one in which it will be made."""
+    return nearest_folder(cache_folder())
+
+
+def nearest_folder(place: Path) -> Path:
+    """`place`, or the first above it that is there."""
+    while not place.exists():
+        place = place.parent
+    return place
+
+
 def cached_names() -> list[str]:
-    """Ids of the cached repositories that are, or may be, DiffusionGemma; cheap and never raises."""
+    """Ids of the cached repositories that are, or may be, DiffusionGemma; never raises."""
     return sorted(
         id_of(folder) for folder in repo_folders() if kind_of(folder) in (None, MODEL_TYPE)
     )
@@ -64,11 +76,6 @@ def kind_of(folder: Path) -> str | None:
     return None
 
 
-def part_files(folder: Path) -> list[Path]:
-    """What interrupted downloads have left of a repository's files."""
-    return sorted(folder.glob(f"blobs/*{PART}"))
-
-
 @contextmanager
 def taken(repo_id: str) -> Iterator[None]:
     """A repository of the cache for this process alone, among those that run this program.
@@ -76,7 +83,7 @@ def taken(repo_id: str) -> Iterator[None]:
     HubError where another one fetches or removes it.
     """
     with ExitStack() as stack:
-        lock = _locks(repo_id) / OUR_LOCK
+        lock = lock_of(repo_id, OUR_LOCK)
         lock.parent.mkdir(parents=True, exist_ok=True)
         if not _acquired(lock, stack):
             raise HubError(
@@ -89,12 +96,14 @@ def taken(repo_id: str) -> Iterator[None]:
 def is_being_fetched(repo_id: str) -> bool:
     """True while a process downloads a file of a repository, by the locks of huggingface_hub."""
     with ExitStack() as stack:
-        locks = [lock for lock in _locks(repo_id).glob("*.lock") if lock.name != OUR_LOCK]
+        ours = lock_of(repo_id, OUR_LOCK)
+        locks = [lock for lock in ours.parent.glob("*.lock") if lock != ours]
         return not all(_acquired(lock, stack) for lock in locks)
 
 
-def _locks(repo_id: str) -> Path:
-    return cache_folder() / ".locks" / repo_folder(repo_id).name
+def lock_of(repo_id: str, blob: str) -> Path:
+    """The file that whoever fetches a blob holds a lock on, by huggingface_hub's rule."""
+    return cache_folder() / ".locks" / repo_folder(repo_id).name / f"{blob}.lock"
 
 
 def _acquired(lock: Path, stack: ExitStack) -> bool:

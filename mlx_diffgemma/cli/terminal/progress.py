@@ -86,3 +86,26 @@ class Bar:
         if not self.in_bytes:
             return [*columns, rich.MofNCompleteColumn(), *([left] if self.timed else [])]
         return [*columns, rich.DownloadColumn(), rich.TransferSpeedColumn(), left]
+
+
+class Bars:
+    """A progress callback (what, done, total) with a Bar for each thing that is told of.
+
+    counted: words in the names of what is counted one by one; all else is counted in bytes.
+    """
+
+    def __init__(self, *counted: str) -> None:
+        self.counted, self.bars = counted, dict[str, Bar]()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self.bars:
+            in_bytes = not any(word in what for word in self.counted)
+            self.bars[what] = Bar(what, in_bytes=in_bytes)
+        self.bars[what](done, total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in self.bars.values():
+            bar.close()
