@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,18 @@ class FakeHub(ThreadingHTTPServer):
     def files(self) -> Iterator[dict[str, Any]]:
         """The files as the Hub's API describes them."""
         for file in sorted(self.folder.iterdir()):
-            content = file.read_bytes()
-            entry: dict[str, Any] = {"size": len(content), "blob": git_hash(content)}
-            if file.name.endswith(LARGE):
-                entry["sha256"] = hashlib.sha256(content).hexdigest()
-            yield {"name": file.name, **entry}
+            yield described(file, file.stat().st_mtime_ns)
 
 
-def git_hash(content: bytes) -> str:
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+@cache
+def described(file: Path, _: int) -> dict[str, Any]:
+    """Name, size and hashes of a file, as long as it stays what it is."""
+    content = file.read_bytes()
+    git = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+    entry = {"name": file.name, "size": len(content), "blob": git}
+    if file.name.endswith(LARGE):
+        entry["sha256"] = hashlib.sha256(content).hexdigest()
+    return entry
 
 
 def _lfs(file: dict[str, Any], key: str) -> dict[str, Any]:

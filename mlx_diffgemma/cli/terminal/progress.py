@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Self
 
 from .keys import in_foreground
 from .screen import can_draw
+from .streams import window
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 REDRAW_SECONDS = 0.1
 WIDE, NARROW = 40, 10  # columns of the bar itself; narrow where the label says much
+ROOMY = 60  # columns of a window that a bar with rate and time left needs
 
 
 class Bar:
@@ -80,6 +82,9 @@ class Bar:
         """Label, bar and count; for bytes also the rate, and the time left where that is asked."""
         from rich import progress as rich
 
+        if self.in_bytes and window()[0] < ROOMY:  # a row of its own for "MB" would stay behind
+            text = rich.TextColumn("{task.description}")
+            return [text, rich.DownloadColumn(), rich.TimeRemainingColumn(compact=True)]
         bar = rich.BarColumn(NARROW if self.timed else WIDE)
         columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), bar]
         left = rich.TimeRemainingColumn()
