@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CheckpointError, HubError, counted, one_line, shown
+from ..errors import CheckpointError, HubError, one_line, shown
 from .cache import (
     cache_folder,
     id_of,
@@ -103,7 +103,8 @@ def _model(folder: Path, repo: "CachedRepoInfo | None", broken: list[str]) -> Ca
             config = read_config(revisions[0].path)
             quantization = config.quantization.default.name if config.quantization else None
         except CheckpointError as error:
-            problem = problem or one_line(error)
+            said = one_line(error).replace(f"{revisions[0].path}/", "")
+            problem = said.rstrip(".")
     return CachedModel(
         id_of(folder),
         folder,
@@ -188,9 +189,10 @@ def plan_removal(model: CachedModel, revision: str | None) -> Removal:
     ]
     if len(found) != 1:
         there = ", ".join(name for r in model.revisions for name in (*r.names, r.commit[:12]))
+        count = "more than one revision" if found else "no revision"
         raise HubError(
-            f"{model.repo_id} has {counted(len(found), 'revision')} {shown(revision)} in the local "
-            f"cache, expected one of: {there or 'none'}."
+            f"{model.repo_id} has {count} {shown(revision)} in the local cache, expected one of: "
+            f"{there or 'none'}."
         )
     if len(model.revisions) == 1:
         return Removal(model.repo_id, model.num_bytes)

@@ -36,11 +36,12 @@ def unheard(what: str, done: int, total: int) -> None:
 class Fetched:
     """A repository's snapshot that is whole: every size, and every hash that the Hub states.
 
-    num_hashes: of its files, those with such a hash; mended: what was wrong with files that lay in
-    the cache or came, and were fetched again.
+    num_bytes: what was fetched; num_hashes: of its files, those with such a hash; mended: what was
+    wrong with files that lay in the cache or came, and were fetched again.
     """
 
     folder: Path
+    num_bytes: int
     num_hashes: int
     mended: tuple[str, ...] = ()
 
@@ -59,8 +60,9 @@ def fetch(download: Download, revision: str | None, progress: Progress = unheard
             folder = _complete(download, revision, progress)
             if still := check(list(wrong), folder, progress):
                 raise HubError(f"{download.repo_id}: {'; '.join(still.values())}, fetched twice.")
+    came = download.missing_bytes + sum(file.num_bytes or 0 for file in wrong)
     hashed = sum(file.blob is not None for file in download.files)
-    return Fetched(folder, hashed, tuple(wrong.values()))
+    return Fetched(folder, came, hashed, tuple(wrong.values()))
 
 
 def _complete(download: Download, revision: str | None, progress: Progress) -> Path:

@@ -4,6 +4,7 @@ A model is an embedded checkpoint's name, a folder, or a Hugging Face repository
 downloaded unless the caller allows it, and then safetensors, JSON and template files only.
 """
 
+import errno
 import os
 import re
 import shlex
@@ -201,6 +202,8 @@ def _refusal(error: Exception, repo_id: str, how: str) -> str:
     if isinstance(error, errors.OfflineModeIsEnabled):
         forbids = f"{repo_id} is not in the local cache and $HF_HUB_OFFLINE forbids fetching it"
         return f"{forbids}; unset it, or {TRY_NOW}."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{repo_id}: the disk is full; make room, and the same command goes on."
     reason = one_line(error)[:200] or type(error).__name__
     return f"{repo_id} cannot be fetched ({reason}); {how}"
 

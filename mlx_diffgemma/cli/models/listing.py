@@ -103,7 +103,7 @@ def _lines(shelf: Shelf, embedded: list[Embedded]) -> Iterator[str]:
         yield _marked(model.repo_id, usual)
         yield f"  {', '.join(_facts(model))}"
         if model.problem:
-            yield f"  broken: {model.problem}; `mlx-diffgemma rm {model.repo_id}` removes it"
+            yield f"  broken: {model.problem}; `{fetch_command(model.repo_id)}` mends it"
         elif not model.is_whole:
             yield f"  in part: `{fetch_command(model.repo_id)}` goes on"
         for revision in model.revisions[1:]:

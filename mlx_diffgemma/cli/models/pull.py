@@ -1,11 +1,10 @@
 """`pull`: a repository fetched and checked, once it is clear what it takes of this machine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from ...assets import EMBEDDED
-from ...checkpoint.cache import cache_folder
+from ...checkpoint.cache import cache_folder, taken
 from ...checkpoint.config import read_config
 from ...checkpoint.download import Download, cached_bytes, survey
 from ...checkpoint.fetch import Fetched, fetch
@@ -24,15 +23,6 @@ from .fit import describe, planned, require_disk
 HOW = f"the same command goes on when the Hub can be reached; {TRY_NOW}."
 
 
-@dataclass(frozen=True)
-class Pulled:
-    """A repository that is whole in the cache, and the bytes that it still took."""
-
-    download: Download
-    fetched: Fetched
-    fetched_bytes: int
-
-
 def pull(name: str, revision: str | None, *, yes: bool, as_json: bool) -> int:
     """Fetch and check; an interrupt keeps what has come."""
     require_output()
@@ -41,6 +31,8 @@ def pull(name: str, revision: str | None, *, yes: bool, as_json: bool) -> int:
         write_lines([f"{name} {what}; there is nothing to pull."])
         return 0
     download = _surveyed(name, revision)
+    with taken(name):  # said before a question, not after it
+        pass
     if not _agreed(download, yes):
         raise HubError(f"{name} was not downloaded; --yes fetches it all the same.")
     try:
@@ -51,8 +43,7 @@ def pull(name: str, revision: str | None, *, yes: bool, as_json: bool) -> int:
         of = sized(download.num_bytes)
         say(f"interrupted; {sized(kept)} of {of} are kept, and the same command goes on.")
         return exit_code(interrupt)
-    pulled = Pulled(download, fetched, download.missing_bytes)
-    show(_described(pulled), _lines(pulled), as_json)
+    show(_described(download, fetched), _lines(download, fetched), as_json)
     return 0
 
 
@@ -93,9 +84,8 @@ def _agreed(download: Download, yes: bool) -> bool:
     return True
 
 
-def _described(pulled: Pulled) -> dict[str, Any]:
+def _described(download: Download, fetched: Fetched) -> dict[str, Any]:
     """The object of `pull --json`."""
-    download, fetched = pulled.download, pulled.fetched
     return {
         "repository": download.repo_id,
         "revision": download.revision,
@@ -103,13 +93,12 @@ def _described(pulled: Pulled) -> dict[str, Any]:
         "files": len(download.files),
         "hashes": fetched.num_hashes,
         "bytes": download.num_bytes,
-        "fetched_bytes": pulled.fetched_bytes,
+        "fetched_bytes": fetched.num_bytes,
         "mended": list(fetched.mended),
     }
 
 
-def _lines(pulled: Pulled) -> Iterator[str]:
-    download, fetched = pulled.download, pulled.fetched
+def _lines(download: Download, fetched: Fetched) -> Iterator[str]:
     for line in fetched.mended:
         yield f"fetched again: {line}"
     yield (

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from checkpoints import Sizes, edit_json, write_checkpoint
 from facts import assert_says, raises
-from mlx_diffgemma.cli.models.fit import describe
 from repository import REPO, refused, serve
 
 from mlx_diffgemma.checkpoint.download import Download
 from mlx_diffgemma.cli.models import fit
+from mlx_diffgemma.cli.models.fit import describe
 from mlx_diffgemma.errors import CheckpointError
 from mlx_diffgemma.model import matrices, memory, weighing
 from mlx_diffgemma.model.memory import MemoryPlan, fit_check, plan_memory
