@@ -1,4 +1,4 @@
-"""Repositories fetched from a Hub on this machine: what goes on, what is checked, what is mended."""
+"""Repositories fetched from a Hub on this machine: what goes on, is checked, or is mended."""
 
 import random
 import time

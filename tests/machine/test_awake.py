@@ -42,9 +42,14 @@ def test_it_holds_as_long_as_the_context_and_watches_this_process(notes: Path) -
 
 
 def test_it_ends_with_an_error_too(notes: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), awake():
-        number = int(wait_for(notes)[0])
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with awake():
+            wait_for(notes)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    number = int(wait_for(notes)[0])
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
 
