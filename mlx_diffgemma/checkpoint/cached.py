@@ -23,6 +23,7 @@ from .cache import (
 )
 from .config import read_config
 from .files import MODEL_TYPE
+from .fetch import quietly
 from .hub import in_cache
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Removal:
 
     def execute(self) -> None:
         """Remove it. HubError, and nothing is removed, where a process works on it."""
-        with taken(self.repo_id):
+        with taken(self.repo_id), quietly():
             if is_being_fetched(self.repo_id):
                 raise HubError(
                     f"{self.repo_id} is being downloaded, and nothing of it was removed; stop the "

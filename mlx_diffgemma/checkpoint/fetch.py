@@ -1,8 +1,8 @@
 """A repository fetched into the Hub's cache: every file goes on where it stopped, and is checked.
 
-huggingface_hub keeps files that are whole and drops those in work, of which this model's have 5 GB
-each. So the large ones, which the Hub knows by their SHA-256, are fetched here, with that library's
-own HTTP, locks and names; small files, links and refs are left to its snapshot_download.
+huggingface_hub begins a file again whose download was stopped, and this model's have 5 GB each.
+So the large ones, which the Hub knows by their SHA-256, are fetched here, with that library's own
+HTTP, locks and names; small files, links and refs are left to its snapshot_download.
 """
 
 import hashlib
@@ -156,8 +156,9 @@ class _Work:
             if blob.is_file():  # another process has brought it meanwhile
                 return
             with part.open("ab") as out:
-                if out.tell() > (file.num_bytes or 0):
-                    out.truncate(0)
+                if out.tell() > (file.num_bytes or 0):  # it is no part of this file
+                    out.seek(0)
+                    out.truncate()
                 http_get(
                     url,
                     out,
@@ -206,14 +207,18 @@ def fetch_large(download: Download, progress: Progress) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     work = _Work(download, {f.name: cached_bytes(download.repo_id, f) for f in large}, missing)
     total = sum(file.num_bytes or 0 for file in large)
-    threads = [
-        threading.Thread(target=work.run, daemon=True) for _ in range(min(AT_ONCE, len(missing)))
-    ]
+    _watch(work, min(AT_ONCE, len(missing)), lambda done: progress(DOWNLOADING, done, total))
+    progress(DOWNLOADING, total, total)
+
+
+def _watch(work: _Work, count: int, tell: Callable[[int], None]) -> None:
+    """Let so many threads work, and tell of their bytes; what ends it early stops all of them."""
+    threads = [threading.Thread(target=work.run, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
         while (running := [t for t in threads if t.is_alive()]) and not work.errors:
-            progress(DOWNLOADING, sum(work.done.values()), total)
+            tell(sum(work.done.values()))
             running[0].join(TICK)
     finally:
         work.stop.set()
@@ -221,7 +226,6 @@ def fetch_large(download: Download, progress: Progress) -> None:
             thread.join(PATIENCE)
     if work.errors:
         raise work.errors[0]
-    progress(DOWNLOADING, total, total)
 
 
 def _blob(download: Download, file: RemoteFile) -> Path:

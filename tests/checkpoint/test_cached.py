@@ -161,6 +161,22 @@ def test_a_revision_that_is_not_there_is_one_line(cache: Cache, revision: str, c
         plan_removal(only(), revision)
 
 
+def test_what_cannot_be_removed_is_one_line(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library goes on with a warning of its own."""
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    cache.add(REPO, FIRST, WHOLE, "main")
+    removal = plan_removal(only(), None)
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.shutil.rmtree", refuse)
+    with raises(HubError, cache.repository(REPO), "cannot be removed"):
+        removal.execute()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("by", ["this program", "the library"])
 def test_nothing_goes_while_it_is_fetched(cache: Cache, by: str) -> None:
     from huggingface_hub.utils import WeakFileLock

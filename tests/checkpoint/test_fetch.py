@@ -73,7 +73,7 @@ def test_all_that_is_wanted_comes_and_is_checked(hub: FakeHub, folder: Path) -> 
 
 
 def test_a_part_of_a_file_goes_on(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
-    """huggingface_hub itself begins the file again, which here has 5 GB."""
+    """huggingface_hub itself begins the file again, of which the real ones have 5 GB."""
     blob = blob_of(tmp_path, SHARDS[0])
     blob.parent.mkdir(parents=True)
     part = blob.with_name(blob.name + PART)
@@ -115,17 +115,18 @@ def test_a_broken_connection_goes_on(
     assert [begin for _, begin in hub.asked if begin] == [131_072]
 
 
+@pytest.mark.parametrize("size", [100_000, 200_000, 200_001])
 def test_a_part_that_is_none_of_the_file_is_found(
-    hub: FakeHub, folder: Path, tmp_path: Path
+    hub: FakeHub, folder: Path, tmp_path: Path, size: int
 ) -> None:
-    """As a disk that was full, or a crash, may leave it."""
+    """As a full disk, or a crash, may leave it; one that is too long is begun again at once."""
     blob = blob_of(tmp_path, SHARDS[1])
     blob.parent.mkdir(parents=True)
-    blob.with_name(blob.name + PART).write_bytes(bytes(100_000))
+    blob.with_name(blob.name + PART).write_bytes(bytes(size))
     fetched = fetch(surveyed(), None)
     assert_whole(fetched, folder)
-    (line,) = fetched.mended
-    assert line.startswith(f"{SHARDS[1]} has the hash")
+    said = [line.startswith(f"{SHARDS[1]} has the hash") for line in fetched.mended]
+    assert said == ([] if size > 200_000 else [True])
 
 
 @pytest.mark.parametrize("name", [SHARDS[0], SMALL[0]])

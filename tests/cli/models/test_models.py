@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,12 +145,15 @@ def test_the_default_is_pulled_where_none_is_named(
 def test_the_question_of_generate_fetches_the_same_way(
     run: Any, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """And goes on in a file that `pull` has begun."""
+    kept_awake = list[bool]()
+    monkeypatch.setattr(consent, "awake", lambda: nullcontext(kept_awake.append(True)))
     monkeypatch.setattr(consent, "can_ask", lambda: True)
     asked = ("generate", "Hi", "-m", REPO, "--max-tokens", 8, "--steps", 1)
     done = run(*asked, input="\n")
     assert done.exit_code == 0, done.stderr
     assert_says(done.stderr.splitlines()[3], f"downloading {REPO}", tmp_path / "cache")
+    assert run(*asked).exit_code == 0
+    assert kept_awake == [True]
 
 
 # --- rm
