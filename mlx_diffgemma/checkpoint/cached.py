@@ -22,8 +22,8 @@ from .cache import (
     taken,
 )
 from .config import read_config
-from .files import MODEL_TYPE
 from .fetch import quietly
+from .files import MODEL_TYPE
 from .hub import in_cache
 
 if TYPE_CHECKING:

@@ -71,12 +71,6 @@ def test_pull_list_and_rm(run: Any, hub: FakeHub, tmp_path: Path) -> None:
     assert run("list").stdout.splitlines()[0] == "tiny-chat"
 
 
-def test_a_pulled_model_answers(run: Any, hub: FakeHub) -> None:
-    run("pull", REPO)
-    asked = ("generate", "Hi", "-m", REPO, "--offline", "--max-tokens", 8, "--steps", 1, "--json")
-    assert json.loads(run(*asked).stdout)["model"]["revision"] == COMMIT
-
-
 def test_another_architecture_is_refused_before_its_weights_are_asked_for(
     run: Any, hub: FakeHub, checkpoint: Path, tmp_path: Path
 ) -> None:
