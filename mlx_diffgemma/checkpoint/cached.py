@@ -64,14 +64,14 @@ class CachedModel:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Stock:
     """The models in the cache, and the number of those of other architectures."""
 
     models: tuple[CachedModel, ...]
     num_others: int
 
 
-def take_stock() -> Shelf:
+def take_stock() -> Stock:
     """The models in the cache that are, or may be, DiffusionGemma."""
     folders = repo_folders()
     ours = [folder for folder in folders if kind_of(folder) in (None, MODEL_TYPE)]
@@ -79,7 +79,7 @@ def take_stock() -> Shelf:
     known = {repo.repo_path.name: repo for repo in scanned.repos} if scanned else {}
     broken = [one_line(warning) for warning in scanned.warnings] if scanned else []
     models = tuple(_model(folder, known.get(folder.name), broken) for folder in ours)
-    return Shelf(models, len(folders) - len(ours))
+    return Stock(models, len(folders) - len(ours))
 
 
 def _scanned() -> "HFCacheInfo | None":

@@ -101,8 +101,8 @@ def test_what_is_broken_is_told_and_the_rest_is_listed(cache: Cache) -> None:
 def test_other_models_are_counted_alone(cache: Cache) -> None:
     snapshot = cache.add("meta/llama", FIRST, WHOLE, "main")
     (snapshot / "config.json").write_text('{"model_type": "llama"}')
-    shelf = take_stock()
-    assert (shelf.models, shelf.num_others) == ((), 1)
+    stock = take_stock()
+    assert (stock.models, stock.num_others) == ((), 1)
 
 
 # --- removal

@@ -147,6 +147,7 @@ def test_models_in_the_cache(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
         use(hub, tmp_path / "cache", monkeypatch)
         check(json.loads(run("pull", "owner/model", "--json")), "## `pull --json`")
         check(json.loads(run("list", "--json")), "## `list --json`")
+    check(json.loads(run("pull", "tiny-chat", "--json")), "## `pull --json`")
 
 
 def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...assets import EMBEDDED, embedded_folder
 from ...checkpoint.cache import cache_folder
-from ...checkpoint.cached import CachedModel, Shelf, take_stock
+from ...checkpoint.cached import CachedModel, Stock, take_stock
 from ...checkpoint.config import read_config
 from ...checkpoint.hub import default_model, fetch_command
 from ...errors import counted
@@ -29,9 +29,9 @@ class Embedded:
 def show_models(as_json: bool) -> int:
     """The list, as lines or as an object."""
     require_output()
-    shelf = take_stock()
+    stock = take_stock()
     embedded = [_embedded(name) for name in EMBEDDED]
-    show(_described(shelf, embedded), _lines(shelf, embedded), as_json)
+    show(_described(stock, embedded), _lines(stock, embedded), as_json)
     return 0
 
 
@@ -42,16 +42,16 @@ def _embedded(name: str) -> Embedded:
     return Embedded(name, folder, size, packing.default.name if packing else None)
 
 
-def _described(shelf: Shelf, embedded: list[Embedded]) -> dict[str, Any]:
+def _described(stock: Stock, embedded: list[Embedded]) -> dict[str, Any]:
     """The object of `list --json`."""
     return {
         "cache": str(cache_folder()),
         "default": default_model(),
         "models": [
-            *(_model_json(model) for model in shelf.models),
+            *(_model_json(model) for model in stock.models),
             *(_embedded_json(model) for model in embedded),
         ],
-        "others": shelf.num_others,
+        "others": stock.num_others,
     }
 
 
@@ -96,10 +96,10 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=0)
 
 
-def _lines(shelf: Shelf, embedded: list[Embedded]) -> Iterator[str]:
+def _lines(stock: Stock, embedded: list[Embedded]) -> Iterator[str]:
     """Two short lines a model, which a narrow terminal has room for."""
     usual = default_model()
-    for model in shelf.models:
+    for model in stock.models:
         yield _marked(model.repo_id, usual)
         yield f"  {', '.join(_facts(model))}"
         if model.problem:
@@ -113,7 +113,7 @@ def _lines(shelf: Shelf, embedded: list[Embedded]) -> Iterator[str]:
         yield _marked(each.name, usual)
         yield f"  {sized(each.num_bytes)}, {each.quantization or 'not quantised'}, embedded"
     yield ""
-    others = f"; {counted(shelf.num_others, 'other model')} there" if shelf.num_others else ""
+    others = f"; {counted(stock.num_others, 'other model')} there" if stock.num_others else ""
     yield f"cache: {cache_folder()}{others}"
 
 

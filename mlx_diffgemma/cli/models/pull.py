@@ -14,7 +14,7 @@ from ...machine.awake import awake
 from ...machine.memory import available_memory
 from ...model.memory import sized
 from ..errors import exit_code
-from ..terminal.output import require_output, show, write_lines
+from ..terminal.output import require_output, show
 from ..terminal.progress import Bars
 from ..terminal.streams import say
 from .consent import announce, can_ask, confirmed
@@ -26,9 +26,10 @@ HOW = f"the same command goes on when the Hub can be reached; {TRY_NOW}."
 def pull(name: str, revision: str | None, *, yes: bool, as_json: bool) -> int:
     """Fetch and check; an interrupt keeps what has come."""
     require_output()
-    if folder_or_repository(name, revision) is not None:
+    if (folder := folder_or_repository(name, revision)) is not None:
         what = "comes with this program" if name in EMBEDDED else "is a folder on this machine"
-        write_lines([f"{name} {what}; there is nothing to pull."])
+        nothing = _described(Download(name, 0, 0), Fetched(folder, 0, 0))
+        show(nothing, [f"{name} {what}; there is nothing to pull."], as_json)
         return 0
     download = _surveyed(name, revision)
     with taken(name):  # said before a question, not after it

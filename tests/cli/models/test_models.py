@@ -115,6 +115,7 @@ def test_what_is_here_needs_no_pull(run: Any, tmp_path: Path, name: str, facts: 
     done = run("pull", name)
     assert (done.exit_code, done.stderr) == (0, "")
     assert_says(done.stdout.strip(), name, facts, "nothing to pull")
+    assert json.loads(run("pull", name, "--json").stdout)["fetched_bytes"] == 0
 
 
 def test_without_a_network_it_is_one_line(
