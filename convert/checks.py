@@ -7,9 +7,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from ..checkpoint.config import MODEL_TYPE
-from ..checkpoint.files import MANIFEST, read_object
-from ..checkpoint.hub import nearest_folder
+from ..checkpoint.cache import nearest_folder
+from ..checkpoint.files import MANIFEST, MODEL_TYPE, read_object
 from ..errors import CheckpointError, ConvertError, one_line
 from ..model.memory import sized
 from ..version import __version__

@@ -20,6 +20,7 @@ ALLOWED = {
     # A file replaced or renamed, or a temporary name for one.
     ("os.replace", PACKAGE + "machine/files.py"): "the one writer of whole files",
     ("os.rename", "convert/state.py"): "a whole folder takes the place of another",
+    ("os.replace", PACKAGE + "checkpoint/fetch.py"): "a whole file in the Hub's cache",
     # Text parsed as JSON.
     ("json.loads", PACKAGE + "machine/files.py"): "the one reader of JSON",
     ("json.loads", PACKAGE + "machine/identity.py"): "what system_profiler prints",

@@ -14,7 +14,7 @@ from typing import Any, cast
 from ..assets import TASKS
 from ..errors import CheckpointError, brief
 from ..machine.dtypes import FLOAT_NAMES, FloatName
-from .files import read_object
+from .files import MODEL_TYPE, read_object
 from .generation import (
     SamplerDefaults,
     TokenDefaults,
@@ -36,7 +36,6 @@ from .vision import (
     read_vision,
 )
 
-MODEL_TYPE = "diffusion_gemma"
 OWN_KEY = "mlx_diffgemma"  # of the object in which a checkpoint says what it was trained for
 MODES = ("diffusion", "ar")
 BIDIRECTIONAL = "use_bidirectional_attention"

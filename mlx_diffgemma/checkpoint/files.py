@@ -13,6 +13,7 @@ from ..errors import CheckpointError, brief, one_line
 from ..machine.files import decode_utf8, read_bytes, read_json
 
 MANIFEST = "conversion.json"  # what a conversion says of its folder
+MODEL_TYPE = "diffusion_gemma"  # what config.json calls the one architecture that is read
 MOST_COUNT = (1 << 63) - 1  # of bytes, which the format of shards counts in 64 bits
 
 

@@ -4,6 +4,7 @@ A model is an embedded checkpoint's name, a folder, or a Hugging Face repository
 downloaded unless the caller allows it, and then safetensors, JSON and template files only.
 """
 
+import errno
 import os
 import re
 import shlex
@@ -11,20 +12,19 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line, shown
+from .download import WANTED_FILES, Download, is_wanted, survey
+from .fetch import Progress, fetch, snapshot_of, unheard
 from .files import is_there, leads_nowhere, read_optional
 from .shards import named_shards
 
 DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
 MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
-WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 TEMPLATE_FILES = (
     "chat_template.jinja",
@@ -35,29 +35,6 @@ SHOWN_FILES = 3
 TRY_NOW = "`--model tiny-chat` works now, without a download"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Download:
-    """A download that may be made: its size, and the room for files that are not cached yet.
-
-    cached_bytes: of files that an interrupted download has finished; revision: the commit, where
-    the Hub says it; names: of all files in the repository.
-    """
-
-    repo_id: str
-    num_bytes: int
-    free_bytes: int
-    cached_bytes: int = 0
-    revision: str | None = field(default=None, compare=False)
-    names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-
-    @property
-    def missing_bytes(self) -> int:
-        """Bytes that are still to be fetched."""
-        return self.num_bytes - self.cached_bytes
-
-
 Consent = Callable[[Download], bool]
 
 
@@ -90,13 +67,25 @@ def find_model(
     offline: bool = False,
     consent: Consent | None = None,
     revision: str | None = None,
+    progress: Progress = unheard,
 ) -> Source:
     """The folder of `model`; asks `consent` before a download, and without one never downloads.
 
-    revision: a repository's branch, tag or commit; None is its main branch.
+    revision: a repository's branch, tag or commit; None is its main branch. progress: of the
+    download.
     CheckpointError: no such folder; HubError: not in the local cache and not to be had.
     """
     name = str(model)
+    if (there := folder_or_repository(name, revision)) is not None:
+        return Source(there)
+    return _from_hub(name, offline, consent, revision, progress)
+
+
+def folder_or_repository(name: str, revision: str | None) -> Path | None:
+    """The folder that a model's name means; None where it can only be a repository's id.
+
+    CheckpointError for what is neither, and for a revision of a folder.
+    """
     if not name:
         raise CheckpointError("the model's name is empty, expected a folder or a repository id.")
     if (there := local_folder(name)) is not None:
@@ -104,13 +93,13 @@ def find_model(
             raise CheckpointError(
                 f"{there} is a folder and has no revision {revision}; leave it out."
             )
-        return Source(there)
+        return there
     folder = Path(os.path.expanduser(name))
     if os.path.exists(folder):
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
         raise _no_such_folder(folder)
-    return _from_hub(name, offline, consent, revision)
+    return None
 
 
 def local_folder(name: str) -> Path | None:
@@ -143,12 +132,14 @@ def _is_repo_id(name: str) -> bool:
     return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")
 
 
-def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: str | None) -> Source:
-    from huggingface_hub import snapshot_download
-
-    patterns = list(WANTED_FILES)
-    fetch = partial(snapshot_download, repo_id, allow_patterns=patterns, revision=revision)
-    cached, state = _in_cache(fetch, repo_id)
+def _from_hub(
+    repo_id: str,
+    offline: bool,
+    consent: Consent | None,
+    revision: str | None,
+    progress: Progress,
+) -> Source:
+    cached, state = in_cache(repo_id, revision)
     if cached and (offline or consent is None or _has_template(cached)):
         return Source(cached, cached.name)
     if cached:
@@ -160,18 +151,19 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
         raise HubError(f"{repo_id} {state}, and --offline forbids fetching it; {how}")
     if consent is None:
         raise HubError(f"{repo_id} {state}; {how}")
-    if not consent(reach(lambda: survey(repo_id, revision), repo_id, how)):
+    download = reach(lambda: survey(repo_id, revision), repo_id, how)
+    if not consent(download):
         raise HubError(f"{repo_id} was not downloaded; {how}")
-    fetched = Path(reach(fetch, repo_id, how))
-    return Source(fetched, fetched.name)
+    fetched = reach(lambda: fetch(download, revision, progress), repo_id, how)
+    return Source(fetched.folder, fetched.folder.name)
 
 
-def _in_cache(fetch: Callable[..., str], repo_id: str) -> tuple[Path | None, str]:
+def in_cache(repo_id: str, revision: str | None) -> tuple[Path | None, str]:
     """The snapshot in the local cache where it is complete, and the state that an error tells."""
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        snapshot = Path(fetch(local_files_only=True))
+        snapshot = snapshot_of(repo_id, revision, local_files_only=True)
     except HFValidationError:
         raise _no_such_folder(repo_id) from None
     except LocalEntryNotFoundError as error:
@@ -210,6 +202,8 @@ def _refusal(error: Exception, repo_id: str, how: str) -> str:
     if isinstance(error, errors.OfflineModeIsEnabled):
         forbids = f"{repo_id} is not in the local cache and $HF_HUB_OFFLINE forbids fetching it"
         return f"{forbids}; unset it, or {TRY_NOW}."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{repo_id}: the disk is full; make room, and the same command goes on."
     reason = one_line(error)[:200] or type(error).__name__
     return f"{repo_id} cannot be fetched ({reason}); {how}"
 
@@ -222,8 +216,8 @@ def _no_such_folder(name: str | Path) -> CheckpointError:
 
 
 def fetch_command(repo_id: str, revision: str | None = None) -> str:
-    """A command that fetches a repository without a question, wherever this package is."""
-    return f"{_hub_tool()} download {repo_id}" + (f" --revision {revision}" if revision else "")
+    """The command of this program that fetches a repository."""
+    return f"mlx-diffgemma pull {repo_id}" + (f" --revision {revision}" if revision else "")
 
 
 def _hub_tool() -> str:
@@ -265,13 +259,7 @@ def _lacking_there(repo_id: str, revision: str | None, folder: Path) -> list[str
         names = survey(repo_id, revision).names
     except Exception:  # offline: with all that is required, the snapshot will do
         return []
-    return [
-        name for name in sorted(names) if _is_wanted(name) and not os.path.exists(folder / name)
-    ]
-
-
-def _is_wanted(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in WANTED_FILES)
+    return [name for name in sorted(names) if is_wanted(name) and not os.path.exists(folder / name)]
 
 
 def _incomplete(missing: Sequence[str]) -> str:
@@ -285,52 +273,3 @@ def _named_by(error: Exception) -> list[str]:
     """The files in the Hub library's own error, which knows a repository's list of them."""
     found = re.search(r"missing \((.+?)\)", str(error))
     return found[1].split(", ") if found else ["some of its files"]
-
-
-def survey(repo_id: str, revision: str | None) -> Download:
-    """Size of a repository and room for it, asked of the Hub."""
-    from huggingface_hub import HfApi
-
-    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
-    files = info.siblings or []
-    names = [f.rfilename for f in files]
-    if not any(name.endswith(".safetensors") for name in names):
-        pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
-        held = f"{pickled} but " if pickled else ""
-        raise HubError(
-            f"{repo_id} holds {held}no *.safetensors, and nothing else is read; give another."
-        )
-    wanted = [f for f in files if _is_wanted(f.rfilename)]
-    num_bytes = sum(f.size or 0 for f in wanted)
-    free = shutil.disk_usage(cache_place()).free
-    cached = _cached_bytes(repo_id, wanted)
-    return Download(repo_id, num_bytes, free, cached, getattr(info, "sha", None), frozenset(names))
-
-
-def cache_place() -> Path:
-    """The folder of the local cache, or the one in which it will be made."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return nearest_folder(Path(HF_HUB_CACHE))
-
-
-def nearest_folder(place: Path) -> Path:
-    """`place`, or the first above it that is there."""
-    while not place.exists():
-        place = place.parent
-    return place
-
-
-def _cached_bytes(repo_id: str, files: Sequence[Any]) -> int:
-    """Bytes of those `files` that are whole in the cache, which keeps them by their hashes."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import repo_folder_name
-
-    blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "blobs"
-    total = 0
-    for file in files:
-        lfs = getattr(file, "lfs", None)
-        name = lfs.sha256 if lfs else getattr(file, "blob_id", None)
-        if name and (blobs / name).is_file():
-            total += file.size or 0
-    return total

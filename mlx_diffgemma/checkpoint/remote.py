@@ -16,7 +16,9 @@ from typing import Any
 
 from ..errors import CheckpointError, HubError
 from .config import read_config
-from .hub import TEMPLATE_FILES, TRY_NOW, Source, find_model, reach, survey
+from .download import survey
+from .fetch import quietly
+from .hub import TEMPLATE_FILES, TRY_NOW, Source, find_model, reach
 from .shards import SIDE_FILE
 
 SMALL_CONFIGS = ("config.json", "generation_config.json", "processor_config.json")
@@ -65,7 +67,7 @@ def fetch_headers(repo_id: str, revision: str | None, folder: Path) -> Source:
     how = f"it is not in the local cache; try again when the Hub can be reached, or {TRY_NOW}."
     download = reach(lambda: survey(repo_id, revision), repo_id, how)
     commit = download.revision or revision
-    with _without_bars():
+    with quietly():
         for name in _small_files(download.names):
             fetch = partial(api.hf_hub_download, repo_id, name, revision=commit)
             shutil.copyfile(reach(fetch, repo_id, how), folder / name)
@@ -90,22 +92,6 @@ def _small_files(names: frozenset[str]) -> list[str]:
     """The small files that describe a model, of those in a repository: configs and template."""
     templates = TEMPLATE_FILES[:1] if TEMPLATE_FILES[0] in names else TEMPLATE_FILES
     return [name for name in (*SMALL_CONFIGS, *templates) if name in names]
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep the Hub's library from drawing bars for what takes a moment."""
-    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    if HF_HUB_DISABLE_PROGRESS_BARS is not None:  # the user has decided
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
 
 
 def write_shapes(file: Path, tensors: Mapping[str, Any]) -> None:

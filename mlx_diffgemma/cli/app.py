@@ -24,6 +24,7 @@ from .explain import explain, kernel_warnings_said
 from .finetune import command as finetune
 from .fuse import command as fuse
 from .info import command as info
+from .models import commands as models
 from .profile import command as profile
 from .selftest import command as selftest
 from .terminal.signals import default_signals, end_at_first_signal, forget_interrupts
@@ -90,6 +91,9 @@ app.command("finetune", short_help="Train a model on examples.")(finetune.comman
 app.command("eval", short_help="Measure a model's accuracy on cases.")(evaluation.command)
 app.command("fuse", short_help="Put an adapter into the weights of a new folder.")(fuse.command)
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
+app.command("pull", short_help="Fetch a model from the Hugging Face Hub.")(models.pull_command)
+app.command("list", short_help="List the models on this machine.")(models.list_command)
+app.command("rm", short_help="Remove a model from the local cache.")(models.rm_command)
 app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
 

@@ -30,7 +30,7 @@ OVERWRITE_HELP = "Replace files that are no earlier output of the same kind. Def
 class ModelOptions:
     """The model to load, and the way to load it."""
 
-    model: str | None = option("--model", MODEL_HELP, "MODEL", place=True)
+    model: str | None = option("--model", MODEL_HELP, "MODEL", place=True, short="-m")
     adapter: Path | None = option(
         "--adapter",
         "The folder of a trained adapter to apply to the model. Default: none.",

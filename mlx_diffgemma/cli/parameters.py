@@ -19,13 +19,21 @@ PLACE = "place"  # the key of what is true of a field for the names of files
 
 
 def option(
-    name: str, text: str, metavar: str | None = None, *, default: Any = None, place: bool = False
+    name: str,
+    text: str,
+    metavar: str | None = None,
+    *,
+    default: Any = None,
+    place: bool = False,
+    short: str | None = None,
 ) -> Any:
     """A field that is an option; its help says the default itself.
 
-    place: its text may be the name of a file or folder, whose bytes need not be UTF-8.
+    place: its text may be the name of a file or folder, whose bytes need not be UTF-8; short: the
+    letter that stands for its name, such as -m.
     """
-    info = typer.Option(..., name, help=text, metavar=metavar, show_default=False)
+    names = (name, short) if short else (name,)
+    info = typer.Option(..., *names, help=text, metavar=metavar, show_default=False)
     return field(default=default, metadata={INFO: info, PLACE: place})
 
 

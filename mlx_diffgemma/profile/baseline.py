@@ -18,8 +18,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.config import MODEL_TYPE
-from ..checkpoint.files import read_object, read_optional
+from ..checkpoint.files import MODEL_TYPE, read_object, read_optional
 from ..checkpoint.shards import read_headers
 from ..conversation.session import Session
 from ..errors import FitError, ProfileError, one_line

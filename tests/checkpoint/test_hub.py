@@ -17,7 +17,7 @@ from mlx_diffgemma.checkpoint.hub import DEFAULT_MODEL, Download, Source, defaul
 from mlx_diffgemma.errors import CheckpointError, HubError
 
 REPO = "owner/model"
-HOW = f"download {REPO}` ... `--model tiny-chat` works now"
+HOW = f"`mlx-diffgemma pull {REPO}` ... `--model tiny-chat` works now"
 REVISION = "0123456789abcdef"
 WANTED = ["*.safetensors", "*.json", "*.jinja"]
 
@@ -148,6 +148,7 @@ class Hub:
             if self.download_fails:
                 raise self.download_fails
             self.fill()
+            self.bring()
         return str(self.snapshot)
 
     def info(self, repo_id: str, *, files_metadata: bool, revision: str | None) -> Any:
@@ -157,6 +158,13 @@ class Hub:
         if self.survey_fails:
             raise self.survey_fails
         return SimpleNamespace(siblings=self.files)
+
+    def bring(self) -> None:
+        """The files that the survey lists, of their sizes and without content."""
+        for file in self.files:
+            if file.size and not file.rfilename.endswith((".bin", ".md")):
+                with (self.snapshot / file.rfilename).open("ab") as stream:
+                    stream.truncate(file.size)
 
     def fill(self, weights: bool = True) -> None:
         self.cached = True
@@ -381,14 +389,14 @@ def test_what_the_hubs_library_knows_to_be_missing_is_named(
 def test_the_command_that_fetches_is_one_that_is_there(
     monkeypatch: pytest.MonkeyPatch, revision: str | None
 ) -> None:
-    """Bug: `hf download` was named where no `hf` was to be found."""
+    """Bug: `hf` was named where no `hf` was to be found."""
     at = f" --revision {revision}" if revision else ""
+    assert hub.fetch_command(REPO, revision) == f"mlx-diffgemma pull {REPO}{at}"
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    assert hub.fetch_command(REPO, revision) == f"hf download {REPO}{at}"
+    assert hub._hub_tool() == "hf"
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(sys, "executable", "/my env/bin/python")
-    python = "'/my env/bin/python' -m huggingface_hub.cli.hf"
-    assert hub.fetch_command(REPO, revision) == f"{python} download {REPO}{at}"
+    assert hub._hub_tool() == "'/my env/bin/python' -m huggingface_hub.cli.hf"
 
 
 def test_the_hubs_command_runs_as_a_module() -> None:

@@ -100,7 +100,7 @@ def test_a_folder_here_is_taken_as_it_is(folder: Path, monkeypatch: pytest.Monke
 
 def test_offline_nothing_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = serve(monkeypatch, folder)
-    says = (REPO, "not in the local cache ... --offline ... download owner/model")
+    says = (REPO, "not in the local cache ... --offline ... pull owner/model")
     with raises(HubError, *says), find_headers(REPO, offline=True):
         pass
     assert repository.asked == []

@@ -289,3 +289,23 @@ def test_a_template_has_no_mode(run: Any, option: str) -> None:
     assert option not in run("fill", "--help").stdout.replace("--model", "")
     assert option in run("generate", "--help").stdout
     assert_one_line(run("fill", "[[...]]", option, "1"), 2, f"No such option: {option}")
+
+
+COMMANDS = ("generate", "chat", "fill", "finetune", "eval", "fuse", "info", "profile")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_m_is_short_for_model(run: Any, command: str) -> None:
+    assert "-m, --model MODEL" in run(command, "--help").stdout
+
+
+def test_the_short_name_means_the_same(run: Any, random_folder: Path) -> None:
+    command = ("generate", "Hi", "--max-tokens", 8, "--seed", 1)
+    assert (
+        run(*command, "-m", random_folder).stdout == run(*command, "--model", random_folder).stdout
+    )
+    assert run("info", "-m", random_folder).stdout == run("info", random_folder).stdout
+
+
+def test_info_takes_one_model(run: Any) -> None:
+    assert_one_line(run("info", "tiny-chat", "-m", "tiny-chat"), 2, "MODEL", "--model")

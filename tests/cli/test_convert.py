@@ -250,7 +250,7 @@ def test_a_repository_is_downloaded_and_named(
     asked = []
 
     def from_hub(
-        name: str, offline: bool, consent: hub.Consent | None, revision: str | None
+        name: str, offline: bool, consent: hub.Consent | None, revision: str | None, _: object
     ) -> Any:
         asked.append((name, revision))
         assert consent is not None
@@ -272,7 +272,7 @@ def test_a_repository_is_downloaded_and_named(
 def test_a_download_that_does_not_fit_is_refused(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def from_hub(name: str, offline: bool, consent: hub.Consent, revision: str | None) -> None:
+    def from_hub(name: str, offline: bool, consent: hub.Consent, *_: object) -> None:
         consent(hub.Download(name, 52_000_000_000, 2_000_000_000))
 
     monkeypatch.setattr(hub, "_from_hub", from_hub)
@@ -286,7 +286,7 @@ def test_a_download_that_leaves_no_room_for_out_is_refused(
     """Before the night of the download, not after it."""
     asked: list[Any] = []
 
-    def from_hub(name: str, offline: bool, consent: hub.Consent, revision: str | None) -> None:
+    def from_hub(name: str, offline: bool, consent: hub.Consent, *_: object) -> None:
         consent(hub.Download(name, 52_000_000_000, 54_000_000_000, 2_000_000_000))
 
     def fetch_headers(name: str, revision: str | None, folder: Path) -> hub.Source:
@@ -311,7 +311,7 @@ def test_what_headers_can_say_is_said_before_a_download(
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"model_type": "gemma4"}))
 
-    def from_hub(name: str, offline: bool, consent: hub.Consent, revision: str | None) -> None:
+    def from_hub(name: str, offline: bool, consent: hub.Consent, *_: object) -> None:
         consent(hub.Download(name, 52_000, 54_000_000_000))
 
     monkeypatch.setattr(hub, "_from_hub", from_hub)

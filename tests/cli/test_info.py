@@ -434,7 +434,7 @@ def test_offline_says_how_to_get_it(
 ) -> None:
     repository = serve(monkeypatch, random_folder)
     done = run("info", REPO, "--offline")
-    assert_one_line(done, 1, REPO, "--offline ... download owner/model")
+    assert_one_line(done, 1, REPO, "--offline ... pull owner/model")
     assert repository.asked == []
 
 

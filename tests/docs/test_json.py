@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from adapting import write_adapter
+from fake_hub import FakeHub, served, use
 from pages import ROOT, table
 
 from mlx_diffgemma.assets import embedded_folder
@@ -136,6 +137,17 @@ def only(keys: Keys, name: str) -> Keys:
 def test_info(run: Run) -> None:
     check(json.loads(run("info", "tiny-sudoku", "--json")), INFO)
     check(json.loads(run("info", "tiny-chat", "--json")), INFO)
+
+
+def test_models_in_the_cache(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a Hub on this machine, which has one of the embedded ones."""
+    folder = embedded_folder("tiny-sudoku")
+    assert folder is not None
+    with served(FakeHub(folder)) as hub:
+        use(hub, tmp_path / "cache", monkeypatch)
+        check(json.loads(run("pull", "owner/model", "--json")), "## `pull --json`")
+        check(json.loads(run("list", "--json")), "## `list --json`")
+    check(json.loads(run("pull", "tiny-chat", "--json")), "## `pull --json`")
 
 
 def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:

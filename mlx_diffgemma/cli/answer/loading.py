@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ...checkpoint.adapter import require_adapter
 from ...checkpoint.config import read_config
-from ...checkpoint.hub import Source, find_model
+from ...checkpoint.hub import Source
 from ...conversation import loading
 from ...conversation.session import Session
 from ...errors import ProfileError
@@ -13,11 +13,11 @@ from ...kernels.dispatch import require_usable
 from ...machine.choices import Choices
 from ...machine.dtypes import mlx_dtype
 from ...machine.tuning import recall
+from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..terminal.output import require_output
 from ..terminal.progress import Bar
 from ..terminal.streams import say
-from .consent import ask_on_terminal
 from .media import Media
 
 
@@ -28,7 +28,7 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
     if options.adapter is not None:
         require_adapter(options.adapter)
     consent = ask_on_terminal(options.dtype)
-    source = find_model(options.name, offline=options.offline, consent=consent)
+    source = find(options.name, offline=options.offline, consent=consent)
     config = read_config(source.folder)
     settings.require_trained(config, loading.name_of(source.folder))
     settings.resolved(config, 0)

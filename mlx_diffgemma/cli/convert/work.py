@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from ...checkpoint import hub, remote
+from ...checkpoint.cache import cache_place, nearest_folder
+from ...checkpoint.download import Download
 from ...convert.checks import check_target, output_bytes, require_room
 from ...convert.plan import Plan, make_plan
 from ...convert.quantize import Recipe
@@ -13,10 +15,12 @@ from ...convert.run import Reports, convert
 from ...convert.state import unfinished_shards
 from ...convert.verify import Verification, verify
 from ...errors import HubError
-from ...model.memory import sized
-from ..errors import FileError, exit_code
+from ...machine.awake import awake
+from ..errors import exit_code
+from ..models.consent import find
+from ..models.fit import require_disk
 from ..terminal.output import show
-from ..terminal.progress import Bar
+from ..terminal.progress import Bar, Bars
 from ..terminal.streams import say
 from . import text
 from .options import CheckOptions, ConversionOptions
@@ -45,11 +49,11 @@ class Job:
         """
         check_target(hub.local_folder(self.source), out, self.options.overwrite)
         consent = partial(self._consent, out)
-        found = hub.find_model(self.source, consent=consent, revision=self.options.revision)
+        found = find(self.source, consent=consent, revision=self.options.revision)
         plan = self._plan(found, shape_only=False)
         against = found.folder if check.against is None else hub.find_model(check.against).folder
         try:
-            with Bar("converting", in_bytes=True) as bar:
+            with awake(), Bar("converting", in_bytes=True) as bar:
                 overwrite = self.options.overwrite
                 result = convert(plan, out, overwrite=overwrite, reports=Reports(bar, say))
         except KeyboardInterrupt as interrupt:
@@ -72,18 +76,13 @@ class Job:
         )
         return make_plan(checkpoint, self.recipe, requantize=self.options.requantize)
 
-    def _consent(self, out: Path, download: hub.Download) -> bool:
+    def _consent(self, out: Path, download: Download) -> bool:
         """True where source and `out` fit on their disks, which is known before the download."""
-        missing, free = download.missing_bytes, download.free_bytes
-        if missing > free:
-            raise FileError(
-                f"{download.repo_id} is {sized(missing)} more to fetch, the disk of the local "
-                f"cache has {sized(free)} free; make room, or set HF_HOME to another disk."
-            )
-        place = hub.nearest_folder(out.resolve().parent)
-        one_disk = place.stat().st_dev == hub.cache_place().stat().st_dev
-        require_room(out, place, self._output_bytes(), missing if one_disk else 0)
-        say(f"downloading {download.repo_id}, {sized(missing)}; Ctrl-C keeps what is there.")
+        require_disk(download)
+        place = nearest_folder(out.resolve().parent)
+        one_disk = place.stat().st_dev == cache_place().stat().st_dev
+        missing = download.missing_bytes if one_disk else 0
+        require_room(out, place, self._output_bytes(), missing)
         return True
 
     def _output_bytes(self) -> int:
@@ -108,15 +107,5 @@ def check_folder(folder: Path, against: str | None, as_json: bool) -> int:
 
 def _verified(folder: Path, against: Path | None) -> Verification:
     """The check with a bar for each of its parts."""
-    bars: dict[str, Bar] = {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        if what not in bars:
-            bars[what] = Bar(what, in_bytes="decoder" not in what)
-        bars[what](done, total)
-
-    try:
-        return verify(folder, against, progress)
-    finally:
-        for bar in bars.values():
-            bar.close()
+    with Bars("decoder") as bars:
+        return verify(folder, against, bars)

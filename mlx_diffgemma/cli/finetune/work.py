@@ -7,7 +7,7 @@ from typing import Any
 
 from ...checkpoint.adapter import LoraParameters, identity
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.hub import Source, find_model
+from ...checkpoint.hub import Source
 from ...checkpoint.remote import find_headers
 from ...conversation.loading import name_of
 from ...finetune.chosen import Chosen, ChosenAdapters, ChosenWeights
@@ -18,11 +18,12 @@ from ...finetune.ranks import Ranks, launched
 from ...finetune.recipe import Recipe
 from ...finetune.state import Keeper
 from ...finetune.train import Training, train
+from ...machine.awake import awake
 from ...machine.dtypes import mlx_dtype
 from ...machine.memory import use_all_gpu_memory
 from ...text.tokenizer import load_tokenizer
-from ..answer.consent import ask_on_terminal
 from ..errors import exit_code
+from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..terminal.output import require_output, show, write_json, write_lines
 from ..terminal.progress import Bar
@@ -94,7 +95,7 @@ class Job:
         course, place = self.course, self.place
         recipe = course.recipe(save_every=place.save_every, valid_every=self.data.valid_every)
         consent = ask_on_terminal(self.model.dtype)
-        source = find_model(self.model.name, offline=self.model.offline, consent=consent)
+        source = find(self.model.name, offline=self.model.offline, consent=consent)
         config = read_config(source.folder)
         keeper = Keeper(place.out)
         if not ranks.number:
@@ -170,7 +171,7 @@ class Job:
 def _shown(training: Training, as_json: bool) -> int:
     """Train and show each step; the exit code."""
     try:
-        with Shown(as_json) as shown, closing(iter(training)) as steps:
+        with awake(), Shown(as_json) as shown, closing(iter(training)) as steps:
             for progress in steps:
                 shown(progress)
                 raise_lost()

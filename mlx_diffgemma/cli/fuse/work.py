@@ -14,10 +14,11 @@ from ...convert.run import Reports, Result, convert
 from ...convert.state import unfinished_shards
 from ...errors import counted
 from ...finetune.fuse import FuseCheck, check_fused, fuse_plan
+from ...machine.awake import awake
 from ...model.memory import sized
-from ..answer.consent import ask_on_terminal
 from ..convert.text import interrupted_line
 from ..errors import exit_code
+from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..terminal.output import show
 from ..terminal.progress import Bar
@@ -33,13 +34,13 @@ def fuse(
     """Make the folder `out`; what is wrong with a path is found before a download."""
     require_adapter(adapter)
     check_target(hub.local_folder(model.name), out, options.overwrite)
-    found = hub.find_model(model.name, offline=model.offline, consent=ask_on_terminal())
+    found = find(model.name, offline=model.offline, consent=ask_on_terminal())
     files = open_adapter(adapter, found.folder)
     name = model.name if found.revision else None
     source = open_checkpoint(found.folder, name=name, revision=found.revision)
     plan = fuse_plan(source, files, options.quantize)
     try:
-        with Bar("fusing", in_bytes=True) as bar:
+        with awake(), Bar("fusing", in_bytes=True) as bar:
             result = convert(plan, out, overwrite=options.overwrite, reports=Reports(bar, say))
     except KeyboardInterrupt as interrupt:
         say(interrupted_line(unfinished_shards(out), plan))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .. import options
+from ..errors import ArgumentError
 from ..parameters import argument, flattened, option
 
 
@@ -19,7 +20,7 @@ class InfoOptions:
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
 
 
-@flattened(without=("model", "adapter", "force", "gentle"), last=("offline", "no_tune"))
+@flattened(without=("adapter", "force", "gentle"), last=("offline", "no_tune"))
 def command(given: InfoOptions, model: options.ModelOptions, output: options.ReportOptions) -> int:
     """Show a model's sizes, packing and memory, and whether this machine can hold it.
 
@@ -32,7 +33,9 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
     from .facts import describe, gather
     from .text import lines
 
-    name = options.ModelOptions(given.described).name
+    if given.described is not None and model.model is not None:
+        raise ArgumentError("MODEL is given twice, as it is and with --model; leave one out.")
+    name = model.name if given.described is None else given.described
     with find_headers(name, offline=model.offline, revision=given.revision) as source:
         here = source.download is None and not model.no_tune
         choices = recalled(source, model.dtype) if here else None

@@ -7,6 +7,7 @@ from ...checkpoint.vision import IMAGE_KEY, VISION
 from ...errors import counted
 from ...kernels.weights import coverage
 from ...model.memory import raising, sized
+from ..models.fit import download_size, longest, verdict
 from .facts import Facts
 from .token import TokenCost
 
@@ -62,11 +63,7 @@ def _place(source: Source) -> Iterator[tuple[str, str]]:
         yield "model", f"{source.folder}{revision}"
         return
     yield "model", f"{download.repo_id}{revision}, not on this machine"
-    missing = f", {sized(download.missing_bytes)} of it missing" if download.cached_bytes else ""
-    yield (
-        "download",
-        f"{sized(download.num_bytes)}{missing}; free disk {sized(download.free_bytes)}",
-    )
+    yield "download", download_size(download)
 
 
 def _tokenizer(facts: Facts) -> str:
@@ -121,10 +118,10 @@ def _memory(facts: Facts) -> Iterator[str]:
     yield f"  weights     {sized(need.weight_bytes):>12}"
     yield f"  cache       {sized(need.cache_bytes):>12}"
     yield f"  workspace   {sized(need.workspace_bytes):>12}"
-    yield f"  needed      {sized(need.needed_bytes):>12}  {_verdict(facts)}"
+    yield f"  needed      {sized(need.needed_bytes):>12}  {verdict(need.fits)}"
     if need.available_bytes is not None:
-        longest = _longest(facts.largest_context)
-        yield f"  available   {sized(need.available_bytes):>12}  {longest}"
+        room = longest(facts.largest_context)
+        yield f"  available   {sized(need.available_bytes):>12}  {room}"
     if command := raising(need):
         yield f"  {command}"
 
@@ -169,19 +166,10 @@ def _recipes(facts: Facts) -> Iterator[str]:
     a_token = ", and what a token of mode ar reads" if reads else ""
     yield f"weights once packed by `convert --quantize`{a_token}"
     for recipe in facts.recipes:
-        longest = "" if recipe.largest_context is None else _longest(recipe.largest_context)
+        room = "" if recipe.largest_context is None else longest(recipe.largest_context)
         read = f"{sized(recipe.token_bytes):>12}" if recipe.token_bytes is not None else ""
-        figures = f"{sized(recipe.weights_bytes):>12}{read}  {longest}".rstrip()
+        figures = f"{sized(recipe.weights_bytes):>12}{read}  {room}".rstrip()
         if len(recipe.name) > RECIPE_WIDTH:
             yield f"  {recipe.name}"
         name = recipe.name if len(recipe.name) <= RECIPE_WIDTH else ""
         yield f"  {name:<{RECIPE_WIDTH}}{figures}"
-
-
-def _verdict(facts: Facts) -> str:
-    known = {True: "fits", False: "does not fit", None: "this machine does not say what it has"}
-    return known[facts.need.fits]
-
-
-def _longest(context: int | None) -> str:
-    return f"enough for a context of {context:,}" if context else "not enough for the weights"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint.hub import find_model
+from ...machine.awake import awake
 from ...machine.identity import Machine
 from ...profile import encoder_head
 from ...profile.baseline import load_baseline, require_autoregressive
@@ -16,9 +16,9 @@ from ...profile.measurement import Measurement
 from ...profile.report import to_json, without_prompts
 from ...profile.run import run
 from ...profile.workload import Workload
-from ..answer.consent import ask_on_terminal
 from ..answer.loading import load_session
 from ..errors import exit_code
+from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..record.outfile import Kind, OutFile, json_object
 from ..terminal.output import write_lines
@@ -64,7 +64,8 @@ def measure_model(model: ModelOptions, plan: Plan, outputs: Sequence[OutFile | N
     """
     measured = _prepared(model, plan)
     try:
-        _run(measured, plan)
+        with awake():
+            _run(measured, plan)
     except (KeyboardInterrupt, Exception) as error:  # out of memory after an hour, for one
         measured.complete = False
         _hand_over(measured, outputs, send=plan.send)
@@ -123,7 +124,7 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
     other, baseline = None, plan.measure.baseline
     if baseline is not None:
         consent = ask_on_terminal(foreign=True)
-        other = find_model(baseline, offline=model.offline, consent=consent).folder
+        other = find(baseline, offline=model.offline, consent=consent).folder
         require_autoregressive(short_name(baseline), other)
     session = load_session(model, plan.workload.settings)
     measured = Measurement(

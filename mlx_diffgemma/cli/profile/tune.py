@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...conversation.loading import place_of
 from ...generation.settings import Settings
+from ...machine.awake import awake
 from ...machine.choices import Choices
 from ...machine.tuning import require_storable, store, unreadable_entries
 from ...profile import tune as search
@@ -25,7 +26,7 @@ def tune(model: ModelOptions, *, tune_dtype: bool) -> int:
     _tell_unreadable(file)
     session = load_session(model, Settings())
     place = place_of(Path(session.info.path), session.info.revision, model.dtype)
-    with Bar("tuning") as bar:
+    with awake(), Bar("tuning") as bar:
         tuned = search.tune(
             session,
             tune_dtype=tune_dtype,

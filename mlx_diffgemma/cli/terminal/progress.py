@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Self
 
 from .keys import in_foreground
 from .screen import can_draw
+from .streams import window
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 REDRAW_SECONDS = 0.1
 WIDE, NARROW = 40, 10  # columns of the bar itself; narrow where the label says much
+ROOMY = 60  # columns of a window that a bar with rate and time left needs
 
 
 class Bar:
@@ -80,9 +82,35 @@ class Bar:
         """Label, bar and count; for bytes also the rate, and the time left where that is asked."""
         from rich import progress as rich
 
+        if self.in_bytes and window()[0] < ROOMY:  # a row of its own for "MB" would stay behind
+            text = rich.TextColumn("{task.description}")
+            return [text, rich.DownloadColumn(), rich.TimeRemainingColumn(compact=True)]
         bar = rich.BarColumn(NARROW if self.timed else WIDE)
         columns: list[ProgressColumn] = [rich.TextColumn("{task.description}"), bar]
         left = rich.TimeRemainingColumn()
         if not self.in_bytes:
             return [*columns, rich.MofNCompleteColumn(), *([left] if self.timed else [])]
         return [*columns, rich.DownloadColumn(), rich.TransferSpeedColumn(), left]
+
+
+class Bars:
+    """A progress callback (what, done, total) with a Bar for each thing that is told of.
+
+    counted: words in the names of what is counted one by one; all else is counted in bytes.
+    """
+
+    def __init__(self, *counted: str) -> None:
+        self.counted, self.bars = counted, dict[str, Bar]()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self.bars:
+            in_bytes = not any(word in what for word in self.counted)
+            self.bars[what] = Bar(what, in_bytes=in_bytes)
+        self.bars[what](done, total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in self.bars.values():
+            bar.close()

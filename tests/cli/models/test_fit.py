@@ -7,9 +7,9 @@ from checkpoints import Sizes, edit_json, write_checkpoint
 from facts import assert_says, raises
 from repository import REPO, refused, serve
 
-from mlx_diffgemma.checkpoint.hub import Download
-from mlx_diffgemma.cli.answer import consent
-from mlx_diffgemma.cli.answer.consent import describe
+from mlx_diffgemma.checkpoint.download import Download
+from mlx_diffgemma.cli.models import fit
+from mlx_diffgemma.cli.models.fit import describe
 from mlx_diffgemma.errors import CheckpointError
 from mlx_diffgemma.model import matrices, memory, weighing
 from mlx_diffgemma.model.memory import MemoryPlan, fit_check, plan_memory
@@ -45,7 +45,7 @@ def test_the_same_is_planned_before_and_after_a_download(
     for user in (matrices, weighing):
         monkeypatch.setattr(user, "on_gpu", lambda: gpu)
     serve(monkeypatch, folder)
-    planned = consent._planned(DOWNLOAD, dtype)  # type: ignore[arg-type]
+    planned = fit.planned(DOWNLOAD, dtype)  # type: ignore[arg-type]
     assert planned == plan_memory(folder, dtype)
 
 
@@ -62,7 +62,7 @@ def test_the_question_and_the_refusal_draw_one_line(
         monkeypatch.setattr(memory, "available_memory", lambda: available)  # noqa: B023
         if fits:
             fit_check(folder)(canvas)
-            assert_says(said, f"up to {plan.largest_context(available):,}")
+            assert_says(said, f"context of {plan.largest_context(available):,}")
         else:
             with raises(memory.FitError, "1.00 GB"):
                 fit_check(folder)(canvas)
@@ -93,9 +93,9 @@ def test_a_mac_is_told_the_setting_that_would_do(
 def test_sizes_alone_are_an_upper_bound(
     monkeypatch: pytest.MonkeyPatch, available: int | None, verdict: str, fits: bool
 ) -> None:
-    monkeypatch.setattr(consent, "on_gpu", lambda: True)
-    said, fit = memory_line(None, available and available * 10**9)
-    assert fit is fits
+    monkeypatch.setattr(fit, "on_gpu", lambda: True)
+    said, verdict_there = memory_line(None, available and available * 10**9)
+    assert verdict_there is fits
     assert_says(said, "at most 16.60 GB ... size of its files")
     assert verdict in said
 
@@ -104,7 +104,7 @@ def test_sizes_alone_are_an_upper_bound(
 def test_an_upper_bound_allows_for_widening(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, dtype: str | None
 ) -> None:
-    monkeypatch.setattr(consent, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(fit, "on_gpu", lambda: gpu)
     lines, fits = describe(DOWNLOAD, None, 30 * 10**9, dtype)  # type: ignore[arg-type]
     assert_says(lines[-1], "at most 32.20 GB")
     assert not fits
@@ -114,7 +114,7 @@ def test_headers_that_cannot_be_had_leave_the_sizes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(monkeypatch, folder, {"headers": refused("OfflineModeIsEnabled")})
-    assert consent._planned(DOWNLOAD, None) is None
+    assert fit.planned(DOWNLOAD, None) is None
 
 
 def test_what_would_not_load_is_refused_before_it_is_fetched(
@@ -123,4 +123,4 @@ def test_what_would_not_load_is_refused_before_it_is_fetched(
     edit_json(folder / "config.json", model_type="gemma4")
     serve(monkeypatch, folder)
     with raises(CheckpointError, "owner/model/config.json ... 'gemma4'"):
-        consent._planned(DOWNLOAD, None)
+        fit.planned(DOWNLOAD, None)
