@@ -90,10 +90,12 @@ def find_model(
     offline: bool = False,
     consent: Consent | None = None,
     revision: str | None = None,
+    instead: str = TRY_NOW,
 ) -> Source:
     """The folder of `model`; asks `consent` before a download, and without one never downloads.
 
-    revision: a repository's branch, tag or commit; None is its main branch.
+    revision: a repository's branch, tag or commit; None is its main branch. instead: what an error
+    says can be done without a download.
     CheckpointError: no such folder; HubError: not in the local cache and not to be had.
     """
     name = str(model)
@@ -110,7 +112,7 @@ def find_model(
         raise CheckpointError(f"{folder} is a file, expected a checkpoint folder.")
     if not _is_repo_id(name):
         raise _no_such_folder(folder)
-    return _from_hub(name, offline, consent, revision)
+    return _from_hub(name, offline, consent, revision, instead)
 
 
 def local_folder(name: str) -> Path | None:
@@ -143,7 +145,9 @@ def _is_repo_id(name: str) -> bool:
     return bool(slash and owner and repo) and "/" not in repo and owner not in (".", "..", "~")
 
 
-def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: str | None) -> Source:
+def _from_hub(
+    repo_id: str, offline: bool, consent: Consent | None, revision: str | None, instead: str
+) -> Source:
     from huggingface_hub import snapshot_download
 
     patterns = list(WANTED_FILES)
@@ -155,7 +159,7 @@ def _from_hub(repo_id: str, offline: bool, consent: Consent | None, revision: st
         if not (missing := _lacking_there(repo_id, revision, cached)):
             return Source(cached, cached.name)
         state = _incomplete(missing)
-    how = f"`{fetch_command(repo_id, revision)}` fetches it; {TRY_NOW}."
+    how = f"`{fetch_command(repo_id, revision)}` fetches it; {instead}."
     if offline:
         raise HubError(f"{repo_id} {state}, and --offline forbids fetching it; {how}")
     if consent is None:
