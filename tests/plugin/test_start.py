@@ -27,7 +27,12 @@ def started(*command: str, **environment: str) -> str:
 
 def test_importing_the_plugin_is_light() -> None:
     """llm imports every plugin at each start, for `llm --help` too."""
-    code = f"import sys, mlx_diffgemma.plugin.model; print(sorted(sys.modules.keys() & {HEAVY}))"
+    code = f"""
+import sys, llm
+before = set(sys.modules)
+import mlx_diffgemma.plugin.model
+print(sorted((sys.modules.keys() - before) & {HEAVY}))
+"""
     assert started("-c", code, LLM_LOAD_PLUGINS="") == "[]\n"
 
 
