@@ -23,6 +23,6 @@ class Numpy:
 
 
 model = dg.load_model("tiny-chat")
-prompt = [2, 17, 25, 4]
-for frame in dg.denoise(model, prompt, dg.Settings(max_tokens=64), Numpy(7)):
+prompt, settings = [2, 17, 25, 4], dg.Settings(max_tokens=64, max_denoising_steps=8)
+for frame in dg.denoise(model, prompt, settings, Numpy(7)):
     print(frame)

@@ -54,7 +54,7 @@ class Frame:
             yield from (counted(len(self.tokens), "token"), "committed")
         elif self.mode == "diffusion":
             yield f"{self.num_accepted} of {self.num_denoised} accepted"
-            yield f"{self.mean_entropy:.3g} nats"
+            yield f"{self.mean_entropy:.4f} nats"
         if self.finish_reason:
             yield self.finish_reason
 

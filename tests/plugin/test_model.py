@@ -191,6 +191,7 @@ def test_a_further_question_encodes_only_what_is_new(
     assert second.token_details == {"cached_tokens": len(asked)}
 
 
+@pytest.mark.slow
 def test_a_conversation_goes_on_in_another_process(run: Run, diffgemma: DiffGemma) -> None:
     """`llm -c` has the log alone, and says what the conversation itself would say."""
     more = "What is the opposite of early?"
