@@ -1,4 +1,4 @@
-"""A conversation: each question sees the ones before it. Any folder or repository takes its place."""
+"""A conversation: each question sees the ones before it."""
 
 import mlx_diffgemma as dg
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from facts import assert_says, raises
+from pages import blocks
 from PIL import Image
 from pydantic import ValidationError
 from small import spell, talker, write_tokenizer
@@ -335,3 +336,10 @@ def test_no_memory_is_one_line(diffgemma: DiffGemma, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(plugin, "_load", lambda name: 1 / 0)
     with raises(ZeroDivisionError):  # a defect is no line
         diffgemma.prompt("Hi").text()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks(ROOT / "docs" / "llm.md", "python")
+    exec(compile(block, "llm.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("17 + 25 = 42.The opposite of early is ")
