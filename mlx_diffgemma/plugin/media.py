@@ -23,7 +23,8 @@ def readable_types() -> frozenset[str]:
 
 def require_readable(kind: str) -> None:
     """ImageError where a library is missing for this MIME type, with the extra that brings it."""
-    require_pillow()
+    if kind in IMAGE_TYPES | HEIC_TYPES | VIDEO_TYPES:
+        require_pillow()
     if kind in HEIC_TYPES:
         require_heif("the attachment")
     if kind in VIDEO_TYPES:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 import llm
@@ -82,7 +82,7 @@ class DiffGemma(llm.Model):
     ) -> Iterator[str | StreamEvent]:
         """The answer: of a canvas when it is finished, in mode ar token by token."""
         with known_errors():
-            options, chain = Options(**vars(prompt.options)), read_chain(prompt)
+            options, chain = cast(Options, prompt.options), read_chain(prompt)
             options.settings()  # refused before anything is loaded
             encoded = Encoded()
             turn = _ask(self.session(), chain, options, encoded)
