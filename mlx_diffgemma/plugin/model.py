@@ -51,15 +51,32 @@ def known_errors() -> Iterator[None]:
         ) from error
 
 
+@dataclass
+class Kept:
+    """The session of this process: llm makes a new model whenever it is asked for one."""
+
+    loaded: "tuple[str, Session] | None" = None
+
+    def session(self) -> "Session":
+        """That of the default model, loaded with the first question."""
+        from ..checkpoint.hub import default_model
+
+        name = default_model()
+        if self.loaded is None or self.loaded[0] != name:
+            self.loaded = None  # its memory first
+            self.loaded = name, _load(name)
+        return self.loaded[1]
+
+
+KEPT = Kept()
+
+
 class DiffGemma(llm.Model):
     """The checkpoint that $MLX_DIFFGEMMA_MODEL or the config file names, as a model of llm's."""
 
     model_id = MODEL_ID
     can_stream = True
     Options = Options
-
-    def __init__(self) -> None:
-        self._loaded: tuple[str, Session] | None = None
 
     @property
     def attachment_types(self) -> frozenset[str]:  # type: ignore[override]
@@ -85,19 +102,9 @@ class DiffGemma(llm.Model):
             options, chain = cast(Options, prompt.options), read_chain(prompt)
             options.settings()  # refused before anything is loaded
             encoded = Encoded()
-            turn = _ask(self.session(), chain, options, encoded)
+            turn = _ask(KEPT.session(), chain, options, encoded)
             yield from answered(turn)
             _describe(response, turn, encoded.positions)
-
-    def session(self) -> "Session":
-        """The session of this process, loaded with the first question."""
-        from ..checkpoint.hub import default_model
-
-        name = default_model()
-        if self._loaded is None or self._loaded[0] != name:
-            self._loaded = None  # its memory first
-            self._loaded = name, _load(name)
-        return self._loaded[1]
 
 
 def _load(name: str) -> "Session":

@@ -16,16 +16,16 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """The plugin of this very source, whatever is installed."""
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin, also where nothing is installed that names it to llm; nothing is loaded."""
     plugins.load_plugins()
-    if (installed := plugins.pm.unregister(name="diffgemma")) is plugin:
-        installed = None
-    plugins.pm.register(plugin, "diffgemma")
+    missing = not plugins.pm.is_registered(plugin)
+    if missing:
+        plugins.pm.register(plugin, "diffgemma")
+    monkeypatch.setattr(plugin, "KEPT", plugin.Kept())
     yield
-    plugins.pm.unregister(name="diffgemma")
-    if installed is not None:
-        plugins.pm.register(installed, "diffgemma")
+    if missing:
+        plugins.pm.unregister(plugin)
 
 
 @pytest.fixture(autouse=True)

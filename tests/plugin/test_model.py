@@ -108,7 +108,7 @@ def test_text_comes_a_token_at_a_time_in_mode_ar(
     monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", str(random_folder))
     pieces = list(diffgemma.prompt("abc", mode="ar", max_tokens=12, seed=3))
     assert len(pieces) > 9
-    assert "".join(pieces) == diffgemma.session().history[-1].content
+    assert "".join(pieces) == plugin.KEPT.session().history[-1].content
 
 
 def test_a_thought_is_reasoning_and_no_text(
@@ -173,7 +173,7 @@ def test_a_further_question_encodes_only_what_is_new(
     diffgemma: DiffGemma, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """llm sends all of it each time; what the session's cache holds is not computed again."""
-    conversation, session = diffgemma.conversation(), diffgemma.session()
+    conversation, session = diffgemma.conversation(), plugin.KEPT.session()
     encoded, encode = list[int](), session.model.encode
 
     def spy(tokens: Any, *more: Any, **options: Any) -> Any:
@@ -193,11 +193,11 @@ def test_a_further_question_encodes_only_what_is_new(
 
 
 @pytest.mark.slow
-def test_a_conversation_goes_on_in_another_process(run: Run, diffgemma: DiffGemma) -> None:
+def test_a_conversation_goes_on_in_another_process(run: Run) -> None:
     """`llm -c` has the log alone, and says what the conversation itself would say."""
     more = "What is the opposite of early?"
     run("-m", "diffgemma", SUM, "-o", "seed", "7")
-    diffgemma._loaded = None
+    plugin.KEPT.loaded = None
     continued = run("-c", more, "-o", "seed", "8")
     session = dg.load("tiny-chat")
     session.ask(SUM, seed=7)
@@ -217,12 +217,19 @@ def test_two_conversations_do_not_mix(
     assert (alone.text(), alone.input_tokens) == (fresh.text, fresh.prompt_tokens)
 
 
-def test_another_model_in_the_environment_is_loaded(
-    diffgemma: DiffGemma, random_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_session_is_kept_until_another_model_is_named(
+    random_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert diffgemma.session() is diffgemma.session()
+    """llm makes a model each time that it is asked for one: weights must not be read again."""
     monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", str(random_folder))
-    assert diffgemma.session().name == random_folder.name
+    one, other = llm.get_model("diffgemma"), llm.get_model("diffgemma")
+    assert one is not other
+    one.prompt("ab", max_tokens=8).text()
+    first = plugin.KEPT.session()
+    other.prompt("ab", max_tokens=8).text()
+    assert plugin.KEPT.session() is first
+    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-sudoku")
+    assert plugin.KEPT.session().name == "tiny-sudoku"
 
 
 # --- attachments
@@ -249,7 +256,7 @@ def test_a_picture_stays_in_the_conversation_and_is_encoded_once(
     conversation.prompt("ab", attachments=[shown], max_tokens=8, seed=1).text()
     second = conversation.prompt("cd", max_tokens=8, seed=1)
     second.text()
-    assert diffgemma.session().history[0].media
+    assert plugin.KEPT.session().history[0].media
     assert (second.token_details or {})["cached_tokens"] > 4  # the soft tokens among them
 
 
