@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
+from ..conversation.fill import FillTurn
 from ..conversation.parts import turn_reader
-from ..conversation.reply import Reply
+from ..conversation.reply import Filled, Reply
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
 from .page import FINISHED, THOUGHT, Run, Shown, canvas_runs, finished_runs, html
@@ -18,6 +19,10 @@ from .page import FINISHED, THOUGHT, Run, Shown, canvas_runs, finished_runs, htm
 EVERY_SECONDS = 0.1  # between two updates: each goes to the browser whole
 
 
+@overload
+def show(turn: FillTurn) -> Filled: ...
+@overload
+def show(turn: Turn) -> Reply: ...
 def show(turn: Turn) -> Reply:
     """The reply of a turn, `session.turn(...)` or `session.fill_turn(...)`, run here.
 
