@@ -144,14 +144,13 @@ def test_ctrl_c_keeps_what_came(
     assert (response.response_json or {})["finish_reason"] == "interrupted"
 
 
-def test_ctrl_c_before_anything_came_ends_llm(
-    run: Run, told: Callable[..., dg.Session], monkeypatch: pytest.MonkeyPatch
+def test_ctrl_c_before_anything_came_goes_on_to_llm(
+    diffgemma: DiffGemma, told: Callable[..., dg.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told([*"One, two, three.", "<end>"])
     interrupt_behind(0, "", monkeypatch)
-    ended = run("-m", "diffgemma", "Count.")
-    assert (ended.exit_code, ended.stdout) == (1, "")
-    assert "Aborted!" in ended.stderr
+    with pytest.raises(KeyboardInterrupt):
+        diffgemma.prompt("Count.").text()
 
 
 def interrupt_behind(canvas: int, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,15 +315,15 @@ def test_an_empty_prompt_is_one_line(diffgemma: DiffGemma) -> None:
 
 
 def test_a_model_that_is_not_there_is_one_line_with_the_way_to_it(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    diffgemma: DiffGemma, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is downloaded: llm asks nobody."""
     monkeypatch.delenv("MLX_DIFFGEMMA_MODEL")
-    refused = run("-m", "diffgemma", "Hi")
-    assert refused.exit_code == 1
+    with pytest.raises(Refusal) as refused:
+        diffgemma.prompt("Hi").text()
     facts = f"not in the local cache; `{fetch_command(DEFAULT_MODEL)}` ... $MLX_DIFFGEMMA_MODEL"
-    assert_says(refused.stderr.strip(), f"{facts} ... tiny-chat")
-    assert "--model" not in refused.stderr  # which is no option of llm's
+    assert_says(refused.value, f"{facts} ... tiny-chat")
+    assert "--model" not in str(refused.value)  # which is no option of llm's
 
 
 def test_a_chat_ends_with_one_line_not_with_a_traceback(run: Run) -> None:
