@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .images.video import prepare_video as prepare_video
     from .model.cache import Prefix as Prefix
     from .model.text import Model as Model
+    from .notebook.show import show as show
     from .version import __version__ as __version__
 
 _PUBLIC = {
@@ -77,6 +78,7 @@ _PUBLIC = {
     "images.video": ("Clip", "prepare_video"),
     "model.cache": ("Prefix",),
     "model.text": ("Model",),
+    "notebook.show": ("show",),
     "version": ("__version__",),
 }
 """A module -> the public names that it defines."""

@@ -51,6 +51,7 @@ NAMES = [
     "load_model",
     "prepare_image",
     "prepare_video",
+    "show",
 ]
 
 
@@ -148,8 +149,8 @@ def parameters(function: object) -> list[str]:
         (
             "load",
             [
-                *("model", "dtype=", "*", "offline=", "force=", "consent=", "progress="),
-                *("choices=", "adapter=", "gentle="),
+                *("model", "dtype=", "*", "offline=", "download=", "force=", "consent="),
+                *("progress=", "choices=", "adapter=", "gentle="),
             ],
         ),
         ("load_model", ["folder", "dtype=", "adapter="]),
@@ -166,6 +167,7 @@ def parameters(function: object) -> list[str]:
         ("CounterNoise.renoise", ["self", "canvas", "step", "length", "vocab"]),
         ("CounterNoise.uniforms", ["self", "canvas", "step", "length"]),
         ("Session.reset", ["self"]),
+        ("show", ["turn"]),
     ],
 )
 def test_functions_take_what_the_contract_says(function: str, expected: list[str]) -> None:

@@ -68,17 +68,18 @@ def find_model(
     consent: Consent | None = None,
     revision: str | None = None,
     progress: Progress = unheard,
+    instead: str = TRY_NOW,
 ) -> Source:
     """The folder of `model`; asks `consent` before a download, and without one never downloads.
 
     revision: a repository's branch, tag or commit; None is its main branch. progress: of the
-    download.
+    download. instead: what an error says can be done without one.
     CheckpointError: no such folder; HubError: not in the local cache and not to be had.
     """
     name = str(model)
     if (there := folder_or_repository(name, revision)) is not None:
         return Source(there)
-    return _from_hub(name, offline, consent, revision, progress)
+    return _from_hub(name, offline, consent, revision, progress, instead)
 
 
 def folder_or_repository(name: str, revision: str | None) -> Path | None:
@@ -138,6 +139,7 @@ def _from_hub(
     consent: Consent | None,
     revision: str | None,
     progress: Progress,
+    instead: str,
 ) -> Source:
     cached, state = in_cache(repo_id, revision)
     if cached and (offline or consent is None or _has_template(cached)):
@@ -146,7 +148,7 @@ def _from_hub(
         if not (missing := _lacking_there(repo_id, revision, cached)):
             return Source(cached, cached.name)
         state = _incomplete(missing)
-    how = f"`{fetch_command(repo_id, revision)}` fetches it; {TRY_NOW}."
+    how = f"`{fetch_command(repo_id, revision)}` fetches it; {instead}."
     if offline:
         raise HubError(f"{repo_id} {state}, and --offline forbids fetching it; {how}")
     if consent is None:

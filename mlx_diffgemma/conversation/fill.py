@@ -106,7 +106,7 @@ def require_fillable(settings: Settings) -> None:
             )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class FillTurn(Turn):
     """A template being filled. Iterate it once for its frames; ask for what it is any time.
 

@@ -10,7 +10,7 @@ from ..assets import TASKS
 from ..checkpoint.adapter import AdapterFiles, open_adapter, require_adapter
 from ..checkpoint.config import read_config
 from ..checkpoint.hub import Consent, Source, find_model
-from ..errors import CheckpointError
+from ..errors import CheckpointError, Setting, SettingsError
 from ..kernels import dispatch
 from ..kernels.verdicts import this_identity
 from ..machine.choices import Choices
@@ -26,12 +26,15 @@ from ..text.tokenizer import Tokenizer, load_tokenizer
 from .reply import ModelInfo
 from .session import Session, any_context
 
+INSTEAD = 'so does load(..., download=True), and "tiny-chat" works now, without a download'
+
 
 def load(
     model: str | Path,
     dtype: mx.Dtype | None = None,
     *,
     offline: bool = False,
+    download: bool = False,
     force: bool = False,
     consent: Consent | None = None,
     progress: Progress | None = None,
@@ -41,8 +44,9 @@ def load(
 ) -> Session:
     """A Session with `model`: a folder, a repository id, "tiny-chat" or "tiny-sudoku".
 
-    dtype: of the activations, None for the checkpoint's own. consent is asked before a download;
-    without it only the local cache is looked at. FitError when it cannot fit, unless `force`.
+    dtype: of the activations, None for the checkpoint's own. download: fetch a repository that is
+    not in the local cache, without a question; consent is asked about it in its place. With neither
+    only the local cache is looked at. FitError when it cannot fit, unless `force`.
     progress is told of loaded layers. choices: what suits this machine. adapter: the folder of one
     to apply, CheckpointError where it does not belong to the model. gentle: pauses leave the GPU to
     others for a fifth of the time; the texts stay the same. SettingsError when
@@ -52,7 +56,8 @@ def load(
     dispatch.require_usable()
     if adapter is not None:
         require_adapter(Path(adapter))  # before a download
-    source = find_model(model, offline=offline, consent=consent)
+    asked = _consent(download, consent, offline)
+    source = find_model(model, offline=offline, consent=asked, instead=INSTEAD)
     session = load_source(
         source,
         dtype,
@@ -64,6 +69,19 @@ def load(
     )
     session.load_seconds = time.perf_counter() - began
     return session
+
+
+def _consent(download: bool, given: Consent | None, offline: bool) -> Consent | None:
+    """The answer to the question before a download; SettingsError for more than one."""
+    if not download:
+        return given
+    if given is not None or offline:
+        other = Setting("consent" if given is not None else "offline")
+        raise SettingsError(
+            *(Setting("download"), " is given beside ", other),
+            ", expected one of them: both say whether to fetch the model; leave one out.",
+        )
+    return lambda download: True
 
 
 def load_source(

@@ -1,12 +1,13 @@
 """Replies: an answer and how it came about, as `generate --json` prints them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..autoregressive.router import Decision
 from ..checkpoint.config import ModelConfig
+from ..errors import brief, counted
 from ..generation.settings import Settings
 from ..machine.choices import Choices
 from ..text.tools import ToolCall
@@ -189,6 +190,19 @@ class Reply:
     kernels: str
     version: str
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._facts())})"
+
+    def _facts(self) -> Iterator[str]:
+        """The text, in short, and what one asks of it first."""
+        yield brief(self.text)
+        yield counted(self.generated_tokens, "token")
+        if self.steps:
+            yield counted(sum(self.steps), "step")
+        if self.mode != "diffusion":
+            yield f"mode {self.mode}"
+        yield self.finish_reason
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, in the order of the fields; what is not finite is None."""
         content: dict[str, Any] = _finite(asdict(self))
@@ -204,7 +218,7 @@ def _finite(value: Any) -> Any:
     return type(value)(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Filled(Reply):
     """A filled template, and how it came about, as `fill --json` prints it.
 
@@ -213,3 +227,7 @@ class Filled(Reply):
     """
 
     holes: tuple[str, ...]
+
+    def _facts(self) -> Iterator[str]:
+        text, *others = super()._facts()
+        yield from (text, counted(len(self.holes), "hole"), *others)

@@ -9,7 +9,7 @@ from ..assets import Task
 from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
-from ..errors import PromptError
+from ..errors import PromptError, brief, counted
 from ..generation.frame import Frame
 from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
@@ -81,6 +81,10 @@ class Session:
     adapter: str | None = None
     clock: Clock = field(default_factory=Clock)
     conversation: Conversation = field(default_factory=Conversation)
+
+    def __repr__(self) -> str:
+        used = f"{self.context_used:,} of {self.context_length:,} positions"
+        return f"Session({brief(self.name)}, {counted(len(self.history), 'message')}, {used})"
 
     def ask(self, prompt: str, **options: Unpack[TurnOptions]) -> Reply:
         """The whole answer to `prompt`; asking again continues the conversation."""

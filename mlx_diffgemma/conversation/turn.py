@@ -14,7 +14,7 @@ from ..autoregressive.generate import generate
 from ..autoregressive.lookup import Lookup, left_off
 from ..autoregressive.repetition import repeats
 from ..autoregressive.router import Router
-from ..errors import TurnError
+from ..errors import TurnError, brief, counted
 from ..generation.frame import Frame, committed
 from ..generation.noise import fresh_seed
 from ..generation.settings import Settings
@@ -65,6 +65,12 @@ class Turn:
 
     def __post_init__(self) -> None:
         self.reader = self._new_reader()  # has read every token that was shown
+
+    def __repr__(self) -> str:
+        settings, come = self.settings, counted(len(self.segments.ids), "token")
+        state = f"{come}, {self.segments.finish_reason or 'not finished'}"
+        facts = (brief(self.prompt), f"mode {settings.mode}", f"seed {settings.seed}")
+        return f"{type(self).__name__}({', '.join(facts)}, {state})"
 
     def __iter__(self) -> Iterator[Frame]:
         if next(self._iterations):

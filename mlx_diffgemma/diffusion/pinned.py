@@ -19,7 +19,7 @@ OPEN = -1  # in place of a token: this position is denoised
 TEXT = -1  # in place of a hole's number: this token belongs to the template
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FillFrame(Frame):
     """A Frame of a template; what is pinned has entropy 0 and is accepted.
 

@@ -1,11 +1,13 @@
 """Frames: what a generation shows of itself, a step or a token at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import counted
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,21 @@ class Frame:
     text: str = ""
     mode: str = "diffusion"
     top_probability: float | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._facts())})"
+
+    def _facts(self) -> Iterator[str]:
+        """Where it stands, and how far it has come."""
+        yield f"canvas {self.canvas}" if self.mode == "diffusion" else f"segment {self.canvas}"
+        yield f"{'step' if self.mode == 'diffusion' else 'token'} {self.step}"
+        if self.committed:
+            yield from (counted(len(self.tokens), "token"), "committed")
+        elif self.mode == "diffusion":
+            yield f"{self.num_accepted} of {self.num_denoised} accepted"
+            yield f"{self.mean_entropy:.4f} nats"
+        if self.finish_reason:
+            yield self.finish_reason
 
     @property
     def mean_entropy(self) -> float:

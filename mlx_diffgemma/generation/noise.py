@@ -55,6 +55,9 @@ class CounterNoise:
             raise SettingsError(Setting("seed"), f" is {brief(seed)}, expected {RANGES['seed']}.")
         self.seed = seed
 
+    def __repr__(self) -> str:
+        return f"CounterNoise({self.seed})"
+
     def canvas(self, canvas: int, length: int, vocab: int) -> mx.array:
         return self._ids(length, 0, canvas, STREAM_CANVAS, vocab)
 

@@ -142,6 +142,11 @@ class Settings:
     lookup: bool = False
     auto_times: tuple[float, ...] | None = None
 
+    def __repr__(self) -> str:
+        unset = {field.name: field.default for field in fields(self)}
+        given = {name: value for name, value in vars(self).items() if value != unset[name]}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
     def __post_init__(self) -> None:
         self._refuse_other_modes()
         if self.auto_times is not None:

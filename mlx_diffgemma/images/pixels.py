@@ -3,12 +3,15 @@
 Axes: P patches. Source: transformers 5.24, `models/gemma4/image_processing_pil_gemma4.py`.
 """
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import brief, counted
 
 PATCH = 16  # pixels along a side
 POOL = 3  # patches along a side of a soft token
@@ -29,6 +32,10 @@ class Source:
     path: str | None
     sha256: str
 
+    def named(self) -> str:
+        """The file's name behind a comma; "" where it came from none."""
+        return "" if self.path is None else f", {brief(os.path.basename(self.path))}"
+
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
@@ -41,6 +48,10 @@ class Pixels:
     width: int
     height: int
     source: Source
+
+    def __repr__(self) -> str:
+        size = f"{self.width} x {self.height} pixels"
+        return f"Pixels({size}, {counted(self.soft_tokens, 'soft token')}{self.source.named()})"
 
     @property
     def soft_tokens(self) -> int:

@@ -11,7 +11,7 @@ from io import BytesIO
 from math import ceil
 from typing import Any, Protocol
 
-from ..errors import ImageError
+from ..errors import ImageError, counted
 from .film import Film
 from .formats import HEAD_BYTES, READABLE, format_of, is_video
 from .libraries import require_pillow
@@ -39,6 +39,10 @@ class Clip:
     seconds: float
     source: Source
     source_frames: int
+
+    def __repr__(self) -> str:
+        frames, tokens = counted(len(self.frames), "frame"), counted(self.soft_tokens, "soft token")
+        return f"Clip({frames}, {tokens}, {self.seconds:.3g} seconds{self.source.named()})"
 
     @property
     def soft_tokens(self) -> int:

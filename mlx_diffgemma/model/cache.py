@@ -16,7 +16,7 @@ from weakref import ReferenceType
 
 import mlx.core as mx
 
-from ..errors import PromptError
+from ..errors import PromptError, counted
 from .images import ImageRun
 
 ROLLBACK = 1024  # positions behind the window that a sliding layer keeps
@@ -178,6 +178,10 @@ class Prefix:
     room: int = 0
     model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
     unread: list[mx.array] = field(default_factory=list, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        images = f", {counted(len(self.images), 'image')}" if self.images else ""
+        return f"Prefix({counted(self.length, 'token')}{images})"
 
     @property
     def tokens(self) -> list[int]:

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.vision import NO_IMAGE_IDS, SIGHTLESS
-from ..errors import CheckpointError, NumericsError, PromptError
+from ..errors import CheckpointError, NumericsError, PromptError, counted
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
 from ..machine.pauses import Pauses
@@ -58,6 +58,12 @@ class Model:
         self.vision = vision
         self.pauses: Pauses | None = None
         self.find_non_finite: Callable[[], str | None] = lambda: None  # names a broken weight
+
+    def __repr__(self) -> str:
+        text, dtype = self.config.text, str(self.dtype).rpartition(".")[2]
+        sizes = f"hidden size {text.hidden_size:,}, vocabulary {text.vocab_size:,}"
+        sight = "" if self.vision is None else ", sees images"
+        return f"Model({counted(len(self.layers), 'layer')}, {sizes}, {dtype}{sight})"
 
     @property
     def dtype(self) -> mx.Dtype:

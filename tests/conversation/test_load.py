@@ -4,17 +4,19 @@ import gc
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
-from facts import raises
+from facts import assert_says, raises
 from small import SIZES, SUDOKU, write_random
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.checkpoint.hub import Download
 from mlx_diffgemma.conversation import loading
 from mlx_diffgemma.conversation.loading import name_of, place_of
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.errors import CheckpointError, FitError
+from mlx_diffgemma.errors import CheckpointError, FitError, HubError, SettingsError
 
 SMALL = 4096  # bytes: an array of a few numbers that one of MLX's threads has not let go of yet
 
@@ -206,3 +208,49 @@ def sudoku_copy(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_bytes((SUDOKU / "config.json").read_bytes())
     return folder
+
+
+# --- a download
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The consent that each model was looked for with; none is found."""
+    given: list[Any] = []
+
+    def look(model: str, *, consent: Any, **options: Any) -> None:
+        given.append(consent)
+        raise HubError("not found.")
+
+    monkeypatch.setattr(loading, "find_model", look)
+    return given
+
+
+def test_nothing_is_fetched_unless_it_is_asked_for(asked: list[Any]) -> None:
+    def consent(download: Download) -> bool:
+        return False
+
+    for options in ({}, {"consent": consent}, {"download": True}):
+        with pytest.raises(HubError):
+            dg.load("owner/model", **options)
+    assert asked[:2] == [None, consent]
+    assert asked[2](Download("owner/model", 9, 9)) is True
+
+
+@pytest.mark.parametrize("other", ["consent", "offline"])
+def test_two_answers_to_one_question_are_refused(other: str, asked: list[Any]) -> None:
+    with raises(SettingsError, f"download is given beside {other}, expected one"):
+        dg.load("owner/model", download=True, **{other: True})
+    assert not asked
+
+
+def test_the_error_names_pythons_ways_to_a_model_that_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line's `--model` is of no use in a script."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(HubError) as caught:
+        dg.load("nobody/has-this")
+    assert_says(caught.value, "nobody/has-this ... local cache ... download=True ... tiny-chat")
+    assert "--model" not in str(caught.value)

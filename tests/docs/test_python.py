@@ -1,9 +1,10 @@
-"""docs/python.md has every public name, and its blocks run, as do the README's and the notebook."""
+"""docs/python.md has every public name; its blocks, the README's, examples and notebooks run."""
 
 import contextlib
 import io
 import json
 import re
+import runpy
 import warnings
 from pathlib import Path
 
@@ -45,11 +46,43 @@ def test_no_other_name_is_used() -> None:
     assert set(re.findall(r"\bdg\.(\w+)", text_of(PYTHON))) <= set(dir(dg))
 
 
+def cells_of(name: str) -> list[str]:
+    """The code of a notebook, which is kept without what it printed."""
+    cells = json.loads((EXAMPLES / name).read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells)
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def test_the_notebook_runs() -> None:
-    notebook = json.loads((EXAMPLES / "sudoku.ipynb").read_text())
-    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    assert "51 holes" in executed(cells, "sudoku.ipynb")
-    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    """Its cells alone; tests/notebook runs all notebooks as Jupyter does."""
+    assert "51 holes" in executed(cells_of("sudoku.ipynb"), "sudoku.ipynb")
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_canvas_runs_where_nothing_is_shown() -> None:
+    assert "17 + 25 = 42. (2,) stop" in executed(cells_of("canvas.ipynb"), "canvas.ipynb")
+
+
+SAID = {
+    "ask": "17 + 25 = 42.",
+    "stream": "step 1: 64 of 64 accepted\nThe opposite of early is late.",
+    "fill": "('late',)",
+    "picture": "solved",
+    "noise": "Frame(canvas 0, step 7, 31 tokens, committed, stop)",
+}
+"""Scripts in docs/examples, and what they print."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_example_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert SAID[name] in capsys.readouterr().out
+
+
+def test_every_example_is_run_and_short() -> None:
+    scripts = {path.stem: path.read_text() for path in EXAMPLES.glob("*.py")}
+    assert scripts.keys() == {*SAID, "mean"}  # a template
+    assert all(len(script.splitlines()) <= 30 for script in scripts.values())
 
 
 def test_the_template_has_holes_of_a_size() -> None:

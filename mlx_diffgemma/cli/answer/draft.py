@@ -5,10 +5,10 @@ Tokens of mode ar are no draft: each is final when it is shown, and belongs to t
 
 import sys
 
+from ...conversation.parts import turn_reader
 from ...conversation.turn import Turn
 from ...generation.frame import Frame
 from ...text.pieces import ANSWER
-from ..terminal.scene import turn_reader
 from ..terminal.screen import colour_system
 from ..terminal.streams import harmless, is_terminal, say, tell
 

@@ -12,7 +12,8 @@ from html import escape
 from rich.cells import cell_len
 from rich.style import Style
 
-from ..terminal.colours import DARK, LEVEL_OF, LIGHT
+from ...generation.certainty import DARK, LIGHT
+from ..terminal.colours import LEVEL_OF
 from ..terminal.live import REDRAWS_PER_SECOND
 from ..terminal.picture import Picture, Size, Snapshot, legend, line_cells, render
 from ..terminal.wrap import Line

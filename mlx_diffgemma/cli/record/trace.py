@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...conversation.parts import turn_reader
 from ...conversation.turn import Turn
 from ...diffusion.pinned import FillFrame
 from ...generation.frame import Frame
@@ -21,7 +22,6 @@ from ...text.pieces import Parts
 from ...version import __version__
 from ..answer.advice import refusal
 from ..options import OutputOptions
-from ..terminal.scene import turn_reader
 from .outfile import STDOUT, Kind, OutFile, Taken, Wanted, open_files
 
 FORMAT = 2  # of the lines; another number where an older reader would go wrong

@@ -8,49 +8,34 @@ with 256 colours has: nothing is rounded there. Pictures know their background: 
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 from rich.style import Style
 
+from ...generation.certainty import CERTAINTIES, Certainty
+
 
 @dataclass(frozen=True)
-class Level:
-    """The colours of tokens that have less entropy than `below` nats, and no lower level.
+class Level(Certainty):
+    """A level of certainty with its colours in a terminal; those on light and dark are a picture's.
 
-    on_both: for terminals, whatever their background; named: for those with 16 colours, whose theme
-    says how a name looks on its background; on_light, on_dark: for pictures. label: in the legend.
+    on_both: whatever the background; named: in terminals with 16 colours, whose theme says how a
+    name looks on its background.
     """
 
-    below: float
-    label: str
     on_both: str
     named: str
-    on_light: str
-    on_dark: str
 
 
-# Mean entropy below 0.005 nats ends denoising; a uniform draw from the whole vocabulary has 12.5.
-LEVELS = (
-    Level(0.05, "<0.05", "#00875f", "green", "#00784f", "#2fb585"),
-    Level(0.3, "<0.3", "#5f8700", "cyan", "#4d7300", "#8fb83a"),
-    Level(1.0, "<1", "#878700", "yellow", "#736a00", "#c9b53a"),
-    Level(3.0, "<3", "#d75f00", "magenta", "#b34d00", "#ff8f45"),
-    Level(float("inf"), "more", "#ff005f", "red", "#cf0048", "#ff7090"),
+_IN_TERMINALS = (
+    ("#00875f", "green"),
+    ("#5f8700", "cyan"),
+    ("#878700", "yellow"),
+    ("#d75f00", "magenta"),
+    ("#ff005f", "red"),
 )
-EDGES = np.array([level.below for level in LEVELS[:-1]], np.float32)
-
-
-@dataclass(frozen=True)
-class Ground:
-    """A picture's background, and on it the colours of text without a certainty."""
-
-    back: str
-    text: str
-    faint: str
-
-
-LIGHT = Ground("#ffffff", "#1f2328", "#636363")
-DARK = Ground("#1e1e1e", "#d6d6d6", "#9a9a9a")
-
+LEVELS = tuple(
+    Level(**vars(certainty), on_both=on_both, named=named)
+    for certainty, (on_both, named) in zip(CERTAINTIES, _IN_TERMINALS, strict=True)
+)
 LEVEL_OF = {level.on_both: level for level in LEVELS}
 
 

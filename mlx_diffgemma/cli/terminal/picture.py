@@ -17,8 +17,9 @@ from rich.segment import Segment
 from rich.style import Style
 
 from ...assets import Layout
+from ...generation.certainty import EDGES
 from ...text.pieces import ANSWER, BEHIND, CONTROL, THINKING
-from .colours import EDGES, LEVELS
+from .colours import LEVELS
 from .status import Numbers, Written, status_line
 from .wrap import DOT, Line, Wrapper, atoms, joined
 

@@ -11,30 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...assets import Layout
-from ...conversation.turn import Turn
+from ...conversation.parts import Reader
 from ...generation.frame import Frame
-from ...text.pieces import Parts
-from ...text.reader import AnswerReader
 from .picture import Run, Snapshot, runs
 from .status import Numbers, Written, steps_to_go
 
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
-
-Reader = Callable[[Frame], Parts]
-"""Texts and roles of a frame's tokens; frames come in order."""
-
-
-def turn_reader(turn: Turn) -> Reader:
-    """The reader of a turn's frames, with the session's tokenizer."""
-    answer = AnswerReader(turn.session.tokenizer, turn.stop_ids)
-
-    def read(frame: Frame) -> Parts:
-        ids = frame.tokens.tolist()
-        if frame.committed:
-            return answer.finish(ids, last=frame.finish_reason is not None)
-        return answer.read(ids, settled=len(ids) if frame.mode == "ar" else 0)
-
-    return read
 
 
 @dataclass

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from ...conversation.parts import turn_reader
 from ...conversation.turn import Turn
 from .live import Live
 from .picture import Run
-from .scene import Scene, turn_reader
+from .scene import Scene
 from .screen import Screen, can_draw
 from .steps import StepLines, View
 from .streams import is_terminal

@@ -17,7 +17,7 @@ from mlx_diffgemma.cli.record.film import Film, make_film, svg
 from mlx_diffgemma.cli.record.pace import Pace
 from mlx_diffgemma.cli.record.page import html
 from mlx_diffgemma.cli.record.recording import read_recording
-from mlx_diffgemma.cli.terminal.colours import DARK, LIGHT
+from mlx_diffgemma.generation.certainty import DARK, LIGHT
 
 EVIL = "</pre></script><script>alert(1)</script>\"'&amp;\x1b[2J\x00\ud800\u2028"
 

@@ -9,9 +9,10 @@ from contrast import contrast
 from rich.color import Color, ColorSystem
 from rich.segment import Segment
 
-from mlx_diffgemma.cli.terminal.colours import DARK, LEVELS, LIGHT, Ground
+from mlx_diffgemma.cli.terminal.colours import LEVELS
 from mlx_diffgemma.cli.terminal.picture import DIM_STYLES, TOKEN_STYLES, legend
 from mlx_diffgemma.cli.terminal.screen import ansi
+from mlx_diffgemma.generation.certainty import DARK, LIGHT, Ground
 
 PAGE = Path(__file__).parents[3] / "docs" / "live-view.md"
 

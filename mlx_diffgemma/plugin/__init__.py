@@ -1,0 +1,1 @@
+"""The model `diffgemma` of the command `llm`: `llm -m diffgemma "Why is the sky blue?"`."""

@@ -1,0 +1,62 @@
+"""An answer as llm takes it: thoughts, and text that stays, whatever comes behind it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm.parts import StreamEvent
+
+from ..errors import PromptError
+
+if TYPE_CHECKING:
+    from ..conversation.turn import Turn
+    from ..generation.frame import Frame
+
+
+def answered(turn: "Turn") -> Iterator[StreamEvent]:
+    """The answer in pieces: of a canvas when it is finished, in mode ar token by token.
+
+    Ctrl-C ends the answer where something of it has come. A puzzle's solution comes as a whole, or
+    as a PromptError: digits that are wrong are no answer.
+    """
+    told = Told(turn)
+    try:
+        for frame in turn:
+            if turn.task is None:
+                yield from told.new(frame)
+    except KeyboardInterrupt:
+        if not turn.kept:
+            raise
+    if problem := turn.problem():
+        raise PromptError(f"not a valid solution: {problem}; try another seed.")
+    yield from told.rest()
+
+
+@dataclass
+class Told:
+    """The text and the thoughts that llm has been given."""
+
+    turn: "Turn"
+    text: str = ""
+    thinking: str = ""
+
+    def new(self, frame: "Frame") -> Iterator[StreamEvent]:
+        """The pieces that a frame adds: thoughts with the first text behind them."""
+        text = self.turn.reader.fresh()
+        if frame.committed or (text and not self.text):
+            yield from self._thoughts(self.turn.reader.answer().thinking)
+        if text:
+            self.text += text
+            yield StreamEvent("text", text)
+
+    def rest(self) -> Iterator[StreamEvent]:
+        """What has waited for more to come, such as blanks that a thought may follow."""
+        reply = self.turn.reply()
+        yield from self._thoughts(reply.thinking)
+        if rest := reply.text[len(self.text) :]:
+            yield StreamEvent("text", rest)
+
+    def _thoughts(self, now: str | None) -> Iterator[StreamEvent]:
+        if new := (now or "")[len(self.thinking) :]:
+            self.thinking += new
+            yield StreamEvent("reasoning", new)
