@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line, shown
+from ..machine.user_config import read_user_config
 from .files import is_there, leads_nowhere, read_optional
 from .shards import named_shards
 
@@ -80,8 +81,13 @@ class Source:
 
 
 def default_model() -> str:
-    """$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."""
-    return os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
+    """$MLX_DIFFGEMMA_MODEL, else `model` of the user's config file, else the published checkpoint.
+
+    ConfigFileError for a file that cannot be used, where it is asked.
+    """
+    if named := os.environ.get(MODEL_VARIABLE):
+        return named
+    return str(read_user_config().values.get("model", DEFAULT_MODEL))
 
 
 def find_model(

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from ..errors import one_line
 from . import fill, generate, replay, selftest
 from .chat import command as chat
+from .configured import ConfiguredCommand
 from .convert import command as convert
 from .errors import (
     BAD_ARGUMENTS,
@@ -76,11 +77,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 UNQUOTED = {"allow_extra_args": True}  # words without quotes: the command says what is missing
-app.command("generate", short_help="Answer one prompt.", context_settings=UNQUOTED)(
+OWN = ConfiguredCommand  # answers as a user likes them; what is measured, or trained, is not
+app.command("generate", cls=OWN, short_help="Answer one prompt.", context_settings=UNQUOTED)(
     generate.command
 )
-app.command("chat", short_help="Talk with a model.")(chat.command)
-app.command("fill", short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
+app.command("chat", cls=OWN, short_help="Talk with a model.")(chat.command)
+app.command("fill", cls=OWN, short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
     fill.command
 )
 app.command("replay", short_help="Play a saved trace.")(replay.command)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from typer.models import OptionInfo
@@ -41,6 +42,21 @@ def argument(metavar: str, text: str, *, default: Any = None, place: bool = Fals
     """
     info = typer.Argument(metavar=metavar, help=text, show_default=False)
     return field(default=default, metadata={INFO: info, PLACE: place})
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The values of a parameter that has few, by its annotation; none for any other."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return next(filter(None, map(choices, get_args(annotation))), ())
+    return ()
+
+
+def source(ctx: typer.Context, name: str) -> str:
+    """Where the value of a parameter is from: COMMANDLINE, DEFAULT_MAP for the config file, ..."""
+    found = ctx.get_parameter_source(name)
+    return "" if found is None else found.name
 
 
 def flattened(
