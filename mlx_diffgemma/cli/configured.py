@@ -4,7 +4,7 @@ A value rests, without a word, where it does not go with what is typed or with t
 who typed nothing wrong is not to be stopped by a default of his own.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,14 +57,16 @@ class ConfiguredCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error about a value of the file's names its place."""
         config: UserConfig = ctx.default_map.config
+        typed = [name for name in ctx.params if source(ctx, name) == "COMMANDLINE"]
+        given = Given(dict(ctx.params), typed)
+        used = [name for name in config.values if source(ctx, name) == "DEFAULT_MAP"]
         for param in self.params:
-            if param.name in ctx.params and rests(param.name, ctx):
+            if param.name in used and given.rests(param.name):
                 ctx.params[param.name] = param.default
         try:
             return super().invoke(ctx)
         except DiffGemmaError as error:
-            names = [name for name in config.values if source(ctx, name) == "DEFAULT_MAP"]
-            raise _blamed(error, {name: config.place(name) for name in names}) from None
+            raise blamed(error, config, used) from None
 
     def _no_choice(self, config: "UserConfig", name: str) -> ConfigFileError:
         found = choices(signature(self.callback).parameters[name].annotation)  # type: ignore[arg-type]
@@ -74,16 +76,19 @@ class ConfiguredCommand(TyperCommand):
         return ConfigFileError(f"{said}, expected {expected}.")
 
 
-def _blamed(error: DiffGemmaError, places: Mapping[str, str]) -> DiffGemmaError:
-    """The error with the place of each setting that is the file's; a wrong one is no wrong usage."""
-    if not any(isinstance(part, Setting) and part in places for part in error.args):
+def blamed(error: DiffGemmaError, config: "UserConfig", used: Collection[str]) -> DiffGemmaError:
+    """The error with the place of each setting that is the file's.
+
+    A value out of its range is then no wrong usage, but a wrong file.
+    """
+    if not any(isinstance(part, Setting) and part in used for part in error.args):
         return error
-    parts = [
-        (f"{part} ({places[part]})" if number else f"{places[part]}: {part}")
-        if isinstance(part, Setting) and part in places
-        else part
-        for number, part in enumerate(error.args)
-    ]
+    parts = []
+    for number, part in enumerate(error.args):
+        if isinstance(part, Setting) and part in used:
+            place = config.place(part)
+            part = f"{part} ({place})" if number else f"{place}: {part}"
+        parts.append(part)
     if isinstance(error, SettingsError):
         return ConfigFileError(*parts)
     error.args = tuple(parts)
@@ -97,6 +102,11 @@ class Given:
     values: Mapping[str, Any]
     typed: Collection[str]
 
+    def rests(self, name: str) -> bool:
+        """True where a value of the file's does not go with what is typed, or with the model."""
+        rule = RESTS.get(name)
+        return rule is not None and rule(self)
+
     @cached_property
     def model(self) -> "ModelConfig | None":
         """The config of the model that is asked for; None where it is not here, or broken."""
@@ -108,14 +118,6 @@ class Given:
         with suppress(CheckpointError):  # the command itself says what is wrong with it
             return None if folder is None else read_config(folder)
         return None
-
-
-def rests(name: str, ctx: Any) -> bool:
-    """True for a value of the file's that does not go with what is typed, or with the model."""
-    if source(ctx, name) != "DEFAULT_MAP" or (rule := RESTS.get(name)) is None:
-        return False
-    typed = [other for other in ctx.params if source(ctx, other) == "COMMANDLINE"]
-    return rule(Given(ctx.params, typed))
 
 
 def _think_rests(given: Given) -> bool:
@@ -143,10 +145,11 @@ def _max_tokens_rests(given: Given) -> bool:
     if (config := given.model) is None:
         return False
     C = config.canvas_length
-    return 1 + -(-given.values["max_tokens"] // C) * C > config.text.max_position_embeddings
+    needed: int = 1 + -(-given.values["max_tokens"] // C) * C
+    return needed > config.text.max_position_embeddings
 
 
-RESTS = {
+RESTS: Mapping[str, Callable[[Given], bool]] = {
     "system": _system_rests,
     "think": _think_rests,
     "mode": _mode_rests,
