@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NoReturn, cast
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -11,6 +12,8 @@ from typer.core import TyperGroup
 from ..errors import one_line
 from . import fill, generate, replay, selftest
 from .chat import command as chat
+from .completion.install import INSTALL, SHOW, install, named_shell
+from .completion.scripts import SCRIPTS, SHELLS, VARIABLE, answer
 from .configured import ConfiguredCommand
 from .convert import command as convert
 from .errors import (
@@ -25,7 +28,9 @@ from .explain import explain, kernel_warnings_said
 from .finetune import command as finetune
 from .fuse import command as fuse
 from .info import command as info
+from .parameters import Values, flag, flattened, option
 from .profile import command as profile
+from .terminal.output import write_lines
 from .terminal.signals import default_signals, end_at_first_signal, forget_interrupts
 from .terminal.streams import detach, say
 
@@ -48,6 +53,12 @@ class Commands(TyperGroup):
         extra.pop("standalone_mode", None)
         code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
         sys.exit(_flushed(code))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's; an option of completion may stand without a shell."""
+        if args[:1] and args[0] in (INSTALL, SHOW) and (len(args) == 1 or args[1].startswith("-")):
+            args = [args[0], "", *args[1:]]
+        return super().parse_args(ctx, args)
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         forget_interrupts()
@@ -95,28 +106,54 @@ app.add_typer(profile.app, name="profile", short_help="Measure a model on this m
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
 
 
+@dataclass(frozen=True)
+class ProgramOptions:
+    """What the program does without a command."""
+
+    version: bool = flag("--version", "Print the version.")
+    install_completion: str | None = option(
+        INSTALL,
+        "Let a shell complete commands, options, models and files: zsh, bash or fish. Default: the "
+        "one in $SHELL.",
+        "[SHELL]",
+        values=Values(lambda: SHELLS),
+    )
+    show_completion: str | None = option(
+        SHOW, f"Print what {INSTALL} would write.", "[SHELL]", values=Values(lambda: SHELLS)
+    )
+
+    def lines(self) -> Sequence[str]:
+        """The lines of the option that is given, which may install something; none without one."""
+        if self.version:
+            from ..version import __version__
+
+            return [f"{PROGRAM} {__version__}"]
+        if self.install_completion is not None:
+            return install(named_shell(INSTALL, self.install_completion))
+        if self.show_completion is not None:
+            return [SCRIPTS[named_shell(SHOW, self.show_completion)].strip("\n")]
+        return []
+
+
 @app.callback(invoke_without_command=True)
-def program(
-    ctx: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", show_default=False)
-    ] = False,
-) -> None:
+@flattened()
+def program(ctx: typer.Context, given: ProgramOptions) -> int:
     """DiffusionGemma on Apple silicon: text by denoising a canvas, seen while it happens.
 
     Try it without a download: mlx-diffgemma generate --model tiny-chat "What is 17 + 25?"
     """
-    if version:
-        from ..version import __version__
-
-        typer.echo(f"{PROGRAM} {__version__}")
+    if lines := given.lines():
+        write_lines(lines)
         raise typer.Exit
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
+    return 0
 
 
 def main() -> None:
-    """The console script."""
+    """The console script; with a shell's name in the environment, what it completes a line with."""
+    if shell := os.environ.get(VARIABLE):
+        sys.exit(answer(app, shell, sys.argv[1:]))
     _keep_standard_numbers()
     # On Linux numpy's BLAS threads wait for each other actively: beside any other process a product
     # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).

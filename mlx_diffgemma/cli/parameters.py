@@ -4,8 +4,8 @@ A field says all there is to an option: its type, its default, the name a user t
 command takes a group as one argument, and `flattened` shows Typer a parameter for each field.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from types import UnionType
@@ -17,17 +17,32 @@ from typer.models import OptionInfo
 Command = Callable[..., int]
 INFO = "typer"  # the key of what Typer is to know of a field, in the field's metadata
 PLACE = "place"  # the key of what is true of a field for the names of files
+VALUES = "values"  # the key of what completion offers for a field
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values that completion offers for a parameter whose type does not tell them."""
+
+    all: Callable[[], Iterable[str]]
 
 
 def option(
-    name: str, text: str, metavar: str | None = None, *, default: Any = None, place: bool = False
+    name: str,
+    text: str,
+    metavar: str | None = None,
+    *,
+    default: Any = None,
+    place: bool = False,
+    values: Values | None = None,
 ) -> Any:
     """A field that is an option; its help says the default itself.
 
-    place: its text may be the name of a file or folder, whose bytes need not be UTF-8.
+    place: its text may be the name of a file or folder, whose bytes need not be UTF-8; values: what
+    completion offers.
     """
     info = typer.Option(..., name, help=text, metavar=metavar, show_default=False)
-    return field(default=default, metadata={INFO: info, PLACE: place})
+    return field(default=default, metadata={INFO: info, PLACE: place, VALUES: values})
 
 
 def flag(name: str, text: str) -> Any:
@@ -35,13 +50,20 @@ def flag(name: str, text: str) -> Any:
     return option(name, text, default=False)
 
 
-def argument(metavar: str, text: str, *, default: Any = None, place: bool = False) -> Any:
+def argument(
+    metavar: str,
+    text: str,
+    *,
+    default: Any = None,
+    place: bool = False,
+    values: Values | None = None,
+) -> Any:
     """A field that is an argument, a required one with MISSING as its default.
 
-    place: as for `option`.
+    place, values: as for `option`.
     """
     info = typer.Argument(metavar=metavar, help=text, show_default=False)
-    return field(default=default, metadata={INFO: info, PLACE: place})
+    return field(default=default, metadata={INFO: info, PLACE: place, VALUES: values})
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
@@ -104,7 +126,9 @@ def _flat(parameters: Mapping[str, Parameter], groups: Mapping[str, Any]) -> dic
 
 def _parameter(field: Field[Any]) -> Parameter:
     default = Parameter.empty if field.default is MISSING else field.default
-    annotation = Annotated[field.type, field.metadata[INFO]]  # type: ignore[name-defined]
+    marks = [PLACE] if field.metadata[PLACE] else []
+    marks += filter(None, [field.metadata[VALUES]])
+    annotation = Annotated[field.type, field.metadata[INFO], *marks]  # type: ignore[name-defined]
     return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
