@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 PREFIX = "models--"  # of the folder of a repository that holds a model
+PART = ".incomplete"  # ends the name of a file of which not all is there
 
 
 def cache_folder() -> Path:
@@ -21,3 +22,8 @@ def cached_names() -> list[str]:
     except OSError:
         return []
     return sorted(name.removeprefix(PREFIX).replace("--", "/") for name in names)
+
+
+def repo_folder(repo_id: str) -> Path:
+    """The folder that a repository has in the cache, or will have."""
+    return cache_folder() / (PREFIX + repo_id.replace("/", "--"))

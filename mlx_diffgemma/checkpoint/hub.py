@@ -19,12 +19,11 @@ from typing import Any, TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line, shown
-from ..machine.user_config import read_user_config
+from .default import DEFAULT_MODEL as DEFAULT_MODEL
+from .default import default_model as default_model
 from .files import is_there, leads_nowhere, read_optional
 from .shards import named_shards
 
-DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
-MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
 WANTED_FILES = ("*.safetensors", "*.json", "*.jinja")
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 TEMPLATE_FILES = (
@@ -78,16 +77,6 @@ class Source:
         if self.download is not None:
             return name in self.download.names
         return is_there(self.folder / name)
-
-
-def default_model() -> str:
-    """$MLX_DIFFGEMMA_MODEL, else `model` of the user's config file, else the published checkpoint.
-
-    ConfigFileError for a file that cannot be used, where it is asked.
-    """
-    if named := os.environ.get(MODEL_VARIABLE):
-        return named
-    return str(read_user_config().values.get("model", DEFAULT_MODEL))
 
 
 def find_model(

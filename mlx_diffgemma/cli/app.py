@@ -26,7 +26,9 @@ from .errors import (
 from .eval import command as evaluation
 from .explain import explain, kernel_warnings_said
 from .finetune import command as finetune
+from .first import first_lines
 from .fuse import command as fuse
+from .help import command as help_command
 from .info import command as info
 from .parameters import Values, flag, flattened, option
 from .profile import command as profile
@@ -104,6 +106,9 @@ app.command("fuse", short_help="Put an adapter into the weights of a new folder.
 app.command("info", short_help="Describe a model and the memory it needs.")(info.command)
 app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
+app.command("help", short_help="Explain a topic, or a command.", context_settings=UNQUOTED)(
+    help_command.command
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def program(ctx: typer.Context, given: ProgramOptions) -> int:
         write_lines(lines)
         raise typer.Exit
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        write_lines(first_lines())
     return 0
 
 

@@ -111,7 +111,8 @@ class Given:
     def model(self) -> "ModelConfig | None":
         """The config of the model that is asked for; None where it is not here, or broken."""
         from ..checkpoint.config import read_config
-        from ..checkpoint.hub import default_model, known_folder
+        from ..checkpoint.default import default_model
+        from ..checkpoint.hub import known_folder
 
         name = self.values.get("model")
         folder = known_folder(default_model() if name is None else name)

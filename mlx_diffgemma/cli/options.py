@@ -48,7 +48,7 @@ class ModelOptions:
     @property
     def name(self) -> str:
         """The model's name, which is the default's where none is given."""
-        from ..checkpoint.hub import default_model
+        from ..checkpoint.default import default_model
 
         return default_model() if self.model is None else self.model
 

@@ -54,14 +54,13 @@ function __mlx_diffgemma_complete
   set -l words (commandline -opc)
   set -l current (commandline -ct)
   set -l answer (env _MLX_DIFFGEMMA_COMPLETE=fish $words "$current" 2>/dev/null)
-  set -l before (string match -r -- '^--[^=]*=' "$current")
-  if test "$answer[1]" = files
-    set -l rest (string replace -- "$before" '' "$current")
-    for name in (complete -C "'' $rest")
-      echo "$before$name"
-    end
-  end
+  set -l kind $answer[1]
   set -e answer[1]
+  set -l before (string match -r -- '^--[^=]*=' "$current")
+  if test "$kind" = files
+    set -l rest (string replace -- "$before" '' "$current")
+    set -a answer (complete -C "'' $rest")
+  end
   for line in $answer
     echo "$before$line"
   end

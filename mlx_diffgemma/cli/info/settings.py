@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...checkpoint.config import ModelConfig, read_config
-from ...checkpoint.hub import MODEL_VARIABLE, default_model, find_model
+from ...checkpoint.default import MODEL_VARIABLE, default_model
+from ...checkpoint.hub import find_model
 from ...errors import HubError, SettingsError, brief
 from ...generation.prompt import DEFAULT_MAX_TOKENS
 from ...generation.settings import FIELDS, SAMPLER, TOKENS, Settings
