@@ -57,7 +57,13 @@ class Commands(TyperGroup):
         sys.exit(_flushed(code))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As click's; an option of completion may stand without a shell."""
+        """As click's; an option of completion may stand without a shell.
+
+        Nothing at all is answered here: Typer's reading of options takes longer than the answer.
+        """
+        if not args:
+            write_lines(first_lines())
+            raise typer.Exit
         if args[:1] and args[0] in (INSTALL, SHOW) and (len(args) == 1 or args[1].startswith("-")):
             args = [args[0], "", *args[1:]]
         return super().parse_args(ctx, args)
@@ -150,7 +156,7 @@ def program(ctx: typer.Context, given: ProgramOptions) -> int:
     if lines := given.lines():
         write_lines(lines)
         raise typer.Exit
-    if ctx.invoked_subcommand is None:
+    if ctx.invoked_subcommand is None:  # behind a lone `--`
         write_lines(first_lines())
     return 0
 

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 
 class Defaults(dict[str, Any]):
-    """What click asks for the default of an option; the file is read at the first question.
-
-    `--help` asks none, so that a broken file cannot keep it away.
-    """
+    """What click asks for the default of an option; the file is read at the first question."""
 
     @cached_property
     def config(self) -> "UserConfig":
@@ -54,19 +51,30 @@ class ConfiguredCommand(TyperCommand):
                 raise
             raise self._no_choice(defaults.config, name) from None
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As Typer's, without the file: a broken one must not keep the help away."""
+        ctx.default_map = None
+        super().format_help(ctx, formatter)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error about a value of the file's names its place."""
         config: UserConfig = ctx.default_map.config
-        typed = [name for name in ctx.params if source(ctx, name) == "COMMANDLINE"]
-        given = Given(dict(ctx.params), typed)
-        used = [name for name in config.values if source(ctx, name) == "DEFAULT_MAP"]
-        for param in self.params:
-            if param.name in used and given.rests(param.name):
-                ctx.params[param.name] = param.default
+        self._let_rest(ctx)
         try:
             return super().invoke(ctx)
         except DiffGemmaError as error:
+            used = [name for name in ctx.params if source(ctx, name) == "DEFAULT_MAP"]
             raise blamed(error, config, used) from None
+
+    def _let_rest(self, ctx: Any) -> None:
+        """Put the program's own default in the place of each value that rests."""
+        typed = [name for name in ctx.params if source(ctx, name) == "COMMANDLINE"]
+        given = Given(dict(ctx.params), typed)
+        for param in self.params:
+            name = param.name
+            if name and source(ctx, name) == "DEFAULT_MAP" and given.rests(name):
+                ctx.params[name] = param.default
+                ctx.set_parameter_source(name, type(ctx.get_parameter_source(name)).DEFAULT)
 
     def _no_choice(self, config: "UserConfig", name: str) -> ConfigFileError:
         found = choices(signature(self.callback).parameters[name].annotation)  # type: ignore[arg-type]

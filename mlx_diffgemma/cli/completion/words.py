@@ -26,7 +26,7 @@ Word = tuple[str, str]
 class Offer:
     """Words for the place at the cursor; files: a file or a folder may stand there too."""
 
-    words: Sequence[Word] = ()
+    words: tuple[Word, ...] = ()
     files: bool = False
 
 
@@ -58,13 +58,16 @@ class Parameter:
     def offer(self) -> Offer:
         """The values of the option or argument."""
         if few := choices(self.annotation):
-            return Offer([(value, "") for value in few])
+            return Offer(tuple((value, "") for value in few))
         for mark in self.marks:
             if isinstance(mark, Values):
-                return Offer([(value, "") for value in mark.all()])
+                return Offer(tuple((value, "") for value in mark.all()))
         placed = PLACE in self.marks
-        words = [(name, "model") for name in _model_names()] if placed and not self.repeats else []
-        return Offer(words, files=placed or Path in _types(self.annotation))
+        names = _model_names() if placed and not self.repeats else []
+        return Offer(
+            tuple((name, "model") for name in names),
+            files=placed or Path in _types(self.annotation),
+        )
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,13 @@ def _options(command: Command, typed: set[str], current: str) -> Offer:
         if option.repeats or typed.isdisjoint(option.names)
         for name in option.names
     ]
-    return Offer([*words, HELP])
+    return Offer((*words, HELP))
 
 
 def _places(command: Command, count: int) -> Offer:
     """The commands below a command, or what the argument behind `count` others may be."""
     if command.commands and not count:
-        return Offer([(name, each.help) for name, each in command.commands.items()])
+        return Offer(tuple((name, each.help) for name, each in command.commands.items()))
     arguments = command.arguments
     return arguments[count].offer() if count < len(arguments) else Offer()
 

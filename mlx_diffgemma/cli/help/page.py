@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-WIDEST, NARROW = 80, 60  # columns of a page at most, and those below which rows are stacked
-INDENT, STACKED = 2, 6
-LONGEST = 36  # characters of a row's first column
+WIDEST = 80  # columns of a page at most
+INDENT = 2  # of rows
+STACKED = 6  # indent of what a word does, where it stands below the word for want of room
+LONGEST = 36  # characters of a word that the others make room for
 
 Row = tuple[str, str]
 Block = str | Sequence[Row]
@@ -15,7 +16,7 @@ Block = str | Sequence[Row]
 def page_lines(blocks: Sequence[Block], columns: int) -> Iterator[str]:
     """The lines of a page for a terminal of so many columns; rows stand below their paragraph.
 
-    The first word of a row, which may be a command, is never broken.
+    No word is broken, nor the first part of a row, which may be a command.
     """
     width = max(min(columns, WIDEST), 10)
     for number, block in enumerate(blocks):
@@ -28,16 +29,17 @@ def page_lines(blocks: Sequence[Block], columns: int) -> Iterator[str]:
 
 
 def _rows(rows: Sequence[Row], width: int) -> Iterator[str]:
-    stacked = width < NARROW
     fitting = [len(word) for word, text in rows if len(word) <= LONGEST and text]
-    column = STACKED if stacked else INDENT + 2 + max(fitting, default=INDENT)
+    column = INDENT + 2 + max(fitting, default=0)
+    if column > width // 2:
+        column = STACKED
     for word, text in rows:
         lines = _broken(text, width - column)
-        if not stacked and len(word) <= LONGEST and lines:
+        if lines and len(word) + INDENT + 2 <= column:
             word = f"{word:<{column - INDENT}}{lines.pop(0)}"
         yield " " * INDENT + word
         yield from (" " * column + line for line in lines)
 
 
 def _broken(text: str, width: int) -> list[str]:
-    return wrap(text, width, break_on_hyphens=False)
+    return wrap(text, width, break_on_hyphens=False, break_long_words=False)
