@@ -15,6 +15,7 @@ from ...machine.user_config import KEYS, UserConfig, read_user_config
 from ..configured import Given, blamed
 from ..explain import OPTION_OF
 
+COLUMN = 17  # where a setting's origin begins
 UNSET = {
     "max_tokens": f"{DEFAULT_MAX_TOKENS}, or what fits",
     "seed": "new for each answer",
@@ -112,12 +113,12 @@ def describe_settings(overview: Overview) -> dict[str, Any]:
 
 def settings_lines(overview: Overview) -> Iterator[str]:
     """The overview for people."""
-    there = "" if overview.config.text is not None else ", which is not there"
-    yield f"config file: {overview.config.file or 'none, without a home'}{there}"
-    yield ""
     for key, setting in overview.settings.items():
         option = OPTION_OF.get(key, f"--{key}").replace("_", "-")
-        yield f"{option:<26}{setting.origin:<12}{_written(key, setting)}"
+        name = f"{option:<{COLUMN - 1}} "  # a long one moves its own line alone
+        yield f"{name}{setting.origin:<11}{_written(key, setting)}"
+    there = "" if overview.config.text is not None else ", which is not there"
+    yield f"config file: {overview.config.file or 'none, without a home'}{there}"
 
 
 def _written(key: str, setting: Effective) -> str:
