@@ -51,7 +51,7 @@ complete -o bashdefault -o default -F _mlx_diffgemma mlx-diffgemma
 
 FISH = r"""
 function __mlx_diffgemma_complete
-  set -l words (commandline -opc)
+  set -l words (commandline -opc | string replace -r -- '^~(?=/)' "$HOME")
   set -l current (commandline -ct)
   set -l answer (env _MLX_DIFFGEMMA_COMPLETE=fish $words "$current" 2>/dev/null)
   set -l kind $answer[1]
