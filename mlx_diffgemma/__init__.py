@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .diffusion.denoise import denoise as denoise
     from .diffusion.pinned import FillFrame as FillFrame
     from .errors import CheckpointError as CheckpointError
+    from .errors import ConfigFileError as ConfigFileError
     from .errors import ConvertError as ConvertError
     from .errors import DataError as DataError
     from .errors import DiffGemmaError as DiffGemmaError
@@ -59,7 +60,8 @@ _PUBLIC = {
     "diffusion.denoise": ("denoise",),
     "diffusion.pinned": ("FillFrame",),
     "errors": (
-        *("CheckpointError", "ConvertError", "DataError", "DiffGemmaError", "FitError", "HubError"),
+        *("CheckpointError", "ConfigFileError", "ConvertError", "DataError", "DiffGemmaError"),
+        *("FitError", "HubError"),
         *(
             "ImageError",
             "KernelError",

@@ -2,6 +2,7 @@
 
     DiffGemmaError
     ├── CheckpointError    a folder cannot be loaded: incomplete, broken or of another model
+    ├── ConfigFileError    the user's config file, or a value in it, cannot be used
     ├── HubError           a repository cannot be fetched: no network, no such repository, offline
     ├── SettingsError      a sampler setting is out of range
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
@@ -54,6 +55,10 @@ class DiffGemmaError(Exception):
 
 class CheckpointError(DiffGemmaError):
     """A checkpoint folder that cannot be loaded."""
+
+
+class ConfigFileError(DiffGemmaError):
+    """A config file of the user's that cannot be read, or a value in it that cannot be used."""
 
 
 class HubError(DiffGemmaError):

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     "CheckpointError",
     "Clip",
+    "ConfigFileError",
     "ConvertError",
     "CounterNoise",
     "DataError",
@@ -96,6 +97,7 @@ def test_importing_the_package_loads_neither_mlx_nor_numpy() -> None:
 
 TREE = {
     "CheckpointError": Exception,
+    "ConfigFileError": Exception,
     "HubError": Exception,
     "SettingsError": ValueError,
     "PromptError": ValueError,

@@ -18,13 +18,13 @@ from typing import TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line, shown
+from .default import DEFAULT_MODEL as DEFAULT_MODEL
+from .default import default_model as default_model
 from .download import WANTED_FILES, Download, is_wanted, survey
 from .fetch import Progress, fetch, snapshot_of, unheard
 from .files import is_there, leads_nowhere, read_optional
 from .shards import named_shards
 
-DEFAULT_MODEL = "mlx-community/diffusiongemma-26B-A4B-it-4bit"
-MODEL_VARIABLE = "MLX_DIFFGEMMA_MODEL"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 TEMPLATE_FILES = (
     "chat_template.jinja",
@@ -54,11 +54,6 @@ class Source:
         if self.download is not None:
             return name in self.download.names
         return is_there(self.folder / name)
-
-
-def default_model() -> str:
-    """$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."""
-    return os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
 
 
 def find_model(

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NoReturn, cast
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -11,6 +12,9 @@ from typer.core import TyperGroup
 from ..errors import one_line
 from . import fill, generate, replay
 from .chat import command as chat
+from .completion.install import INSTALL, SHOW, install, named_shell
+from .completion.scripts import SCRIPTS, SHELLS, VARIABLE, answer
+from .configured import ConfiguredCommand
 from .convert import command as convert
 from .errors import (
     BAD_ARGUMENTS,
@@ -22,11 +26,15 @@ from .errors import (
 from .eval import command as evaluation
 from .explain import explain, kernel_warnings_said
 from .finetune import command as finetune
+from .first import first_lines
 from .fuse import command as fuse
+from .help import command as help_command
 from .info import command as info
 from .models import commands as models
+from .parameters import Values, flag, flattened, option
 from .profile import command as profile
 from .selftest import command as selftest
+from .terminal.output import write_lines
 from .terminal.signals import default_signals, end_at_first_signal, forget_interrupts
 from .terminal.streams import detach, say
 
@@ -49,6 +57,18 @@ class Commands(TyperGroup):
         extra.pop("standalone_mode", None)
         code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
         sys.exit(_flushed(code))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's; an option of completion may stand without a shell.
+
+        Nothing at all is answered here: Typer's reading of options takes longer than the answer.
+        """
+        if not args:
+            write_lines(first_lines())
+            raise typer.Exit
+        if args[:1] and args[0] in (INSTALL, SHOW) and (len(args) == 1 or args[1].startswith("-")):
+            args = [args[0], "", *args[1:]]
+        return super().parse_args(ctx, args)
 
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         forget_interrupts()
@@ -78,11 +98,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 UNQUOTED = {"allow_extra_args": True}  # words without quotes: the command says what is missing
-app.command("generate", short_help="Answer one prompt.", context_settings=UNQUOTED)(
+OWN = ConfiguredCommand  # answers as a user likes them; what is measured, or trained, is not
+app.command("generate", cls=OWN, short_help="Answer one prompt.", context_settings=UNQUOTED)(
     generate.command
 )
-app.command("chat", short_help="Talk with a model.")(chat.command)
-app.command("fill", short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
+app.command("chat", cls=OWN, short_help="Talk with a model.")(chat.command)
+app.command("fill", cls=OWN, short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
     fill.command
 )
 app.command("replay", short_help="Play a saved trace.")(replay.command)
@@ -96,30 +117,59 @@ app.command("list", short_help="List the models on this machine.")(models.list_c
 app.command("rm", short_help="Remove a model from the local cache.")(models.rm_command)
 app.add_typer(profile.app, name="profile", short_help="Measure a model on this machine.")
 app.command("selftest", short_help="Check the Metal kernels on this machine.")(selftest.command)
+app.command("help", short_help="Explain a topic, or a command.", context_settings=UNQUOTED)(
+    help_command.command
+)
+
+
+@dataclass(frozen=True)
+class ProgramOptions:
+    """What the program does without a command."""
+
+    version: bool = flag("--version", "Print the version.")
+    install_completion: str | None = option(
+        INSTALL,
+        "Let a shell complete commands, options, models and files: zsh, bash or fish. Default: the "
+        "one in $SHELL.",
+        "[SHELL]",
+        values=Values(lambda: SHELLS),
+    )
+    show_completion: str | None = option(
+        SHOW, f"Print what {INSTALL} would write.", "[SHELL]", values=Values(lambda: SHELLS)
+    )
+
+    def lines(self) -> Sequence[str]:
+        """The lines of the option that is given, which may install something; none without one."""
+        if self.version:
+            from ..version import __version__
+
+            return [f"{PROGRAM} {__version__}"]
+        if self.install_completion is not None:
+            return install(named_shell(INSTALL, self.install_completion))
+        if self.show_completion is not None:
+            return [SCRIPTS[named_shell(SHOW, self.show_completion)].strip("\n")]
+        return []
 
 
 @app.callback(invoke_without_command=True)
-def program(
-    ctx: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", show_default=False)
-    ] = False,
-) -> None:
+@flattened()
+def program(ctx: typer.Context, given: ProgramOptions) -> int:
     """DiffusionGemma on Apple silicon: text by denoising a canvas, seen while it happens.
 
     Try it without a download: mlx-diffgemma generate --model tiny-chat "What is 17 + 25?"
     """
-    if version:
-        from ..version import __version__
-
-        typer.echo(f"{PROGRAM} {__version__}")
+    if lines := given.lines():
+        write_lines(lines)
         raise typer.Exit
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+    if ctx.invoked_subcommand is None:  # behind a lone `--`
+        write_lines(first_lines())
+    return 0
 
 
 def main() -> None:
-    """The console script."""
+    """The console script; with a shell's name in the environment, what it completes a line with."""
+    if shell := os.environ.get(VARIABLE):
+        sys.exit(answer(app, shell, sys.argv[1:]))
     _keep_standard_numbers()
     # On Linux numpy's BLAS threads wait for each other actively: beside any other process a product
     # may take fifty times as long, and alone one thread is hardly slower (docs/log.md).

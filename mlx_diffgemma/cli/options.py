@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MODEL_HELP = (
     "A folder, a repository of the Hugging Face Hub, tiny-chat or tiny-sudoku. Default: "
-    "$MLX_DIFFGEMMA_MODEL, else the published 4-bit checkpoint."
+    "$MLX_DIFFGEMMA_MODEL, else the config file's, else the published 4-bit checkpoint."
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
 STANDARD_INPUT = Path("-")
@@ -54,7 +54,7 @@ class ModelOptions:
     @property
     def name(self) -> str:
         """The model's name, which is the default's where none is given."""
-        from ..checkpoint.hub import default_model
+        from ..checkpoint.default import default_model
 
         return default_model() if self.model is None else self.model
 

@@ -4,11 +4,12 @@ A field says all there is to an option: its type, its default, the name a user t
 command takes a group as one argument, and `flattened` shows Typer a parameter for each field.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from typer.models import OptionInfo
@@ -16,6 +17,14 @@ from typer.models import OptionInfo
 Command = Callable[..., int]
 INFO = "typer"  # the key of what Typer is to know of a field, in the field's metadata
 PLACE = "place"  # the key of what is true of a field for the names of files
+VALUES = "values"  # the key of what completion offers for a field
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values that completion offers for a parameter whose type does not tell them."""
+
+    all: Callable[[], Iterable[str]]
 
 
 def option(
@@ -26,15 +35,16 @@ def option(
     default: Any = None,
     place: bool = False,
     short: str | None = None,
+    values: Values | None = None,
 ) -> Any:
     """A field that is an option; its help says the default itself.
 
     place: its text may be the name of a file or folder, whose bytes need not be UTF-8; short: the
-    letter that stands for its name, such as -m.
+    letter that stands for its name, such as -m; values: what completion offers.
     """
     names = (name, short) if short else (name,)
     info = typer.Option(..., *names, help=text, metavar=metavar, show_default=False)
-    return field(default=default, metadata={INFO: info, PLACE: place})
+    return field(default=default, metadata={INFO: info, PLACE: place, VALUES: values})
 
 
 def flag(name: str, text: str) -> Any:
@@ -42,13 +52,35 @@ def flag(name: str, text: str) -> Any:
     return option(name, text, default=False)
 
 
-def argument(metavar: str, text: str, *, default: Any = None, place: bool = False) -> Any:
+def argument(
+    metavar: str,
+    text: str,
+    *,
+    default: Any = None,
+    place: bool = False,
+    values: Values | None = None,
+) -> Any:
     """A field that is an argument, a required one with MISSING as its default.
 
-    place: as for `option`.
+    place, values: as for `option`.
     """
     info = typer.Argument(metavar=metavar, help=text, show_default=False)
-    return field(default=default, metadata={INFO: info, PLACE: place})
+    return field(default=default, metadata={INFO: info, PLACE: place, VALUES: values})
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The values of a parameter that has few, by its annotation; none for any other."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return next(filter(None, map(choices, get_args(annotation))), ())
+    return ()
+
+
+def source(ctx: typer.Context, name: str) -> str:
+    """Where the value of a parameter is from: COMMANDLINE, DEFAULT_MAP for the config file, ..."""
+    found = ctx.get_parameter_source(name)
+    return "" if found is None else found.name
 
 
 def flattened(
@@ -96,7 +128,9 @@ def _flat(parameters: Mapping[str, Parameter], groups: Mapping[str, Any]) -> dic
 
 def _parameter(field: Field[Any]) -> Parameter:
     default = Parameter.empty if field.default is MISSING else field.default
-    annotation = Annotated[field.type, field.metadata[INFO]]  # type: ignore[name-defined]
+    marks = [PLACE] if field.metadata[PLACE] else []
+    marks += filter(None, [field.metadata[VALUES]])
+    annotation = Annotated[field.type, field.metadata[INFO], *marks]  # type: ignore[name-defined]
     return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

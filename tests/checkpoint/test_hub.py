@@ -13,7 +13,7 @@ from facts import raises
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint import hub
-from mlx_diffgemma.checkpoint.hub import DEFAULT_MODEL, Download, Source, default_model, find_model
+from mlx_diffgemma.checkpoint.hub import Download, Source, find_model
 from mlx_diffgemma.errors import CheckpointError, HubError
 
 REPO = "owner/model"
@@ -27,18 +27,6 @@ def agree(download: Download) -> bool:
 
 
 # --- names and folders
-
-
-def test_the_default_is_the_published_4_bit_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLX_DIFFGEMMA_MODEL", raising=False)
-    assert default_model() == "mlx-community/diffusiongemma-26B-A4B-it-4bit"
-
-
-def test_the_environment_names_another_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-sudoku")
-    assert default_model() == "tiny-sudoku"
-    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "")
-    assert default_model() == DEFAULT_MODEL
 
 
 def test_an_embedded_model_goes_by_its_name(

@@ -143,11 +143,6 @@ def test_help_names_commands_and_defaults(run: Any) -> None:
         assert part in text
 
 
-def test_alone_it_prints_help(run: Any) -> None:
-    assert run().stdout == run("--help").stdout
-    assert run().exit_code == 0
-
-
 def test_version(run: Any) -> None:
     import mlx_diffgemma
 

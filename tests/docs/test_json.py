@@ -150,6 +150,11 @@ def test_models_in_the_cache(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     check(json.loads(run("pull", "tiny-chat", "--json")), "## `pull --json`")
 
 
+def test_settings(run: Run) -> None:
+    for model in ("tiny-chat", "no/where"):
+        check(json.loads(run("info", model, "--settings", "--json")), "## `info --settings --json`")
+
+
 def test_a_conversion_its_check_and_its_manifest(run: Run, clone: Path) -> None:
     converting = ("convert", "tiny-sudoku", "out", "--quantize", "8bit", "--verify", "--json")
     result = json.loads(run(*converting))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .. import options
 from ..errors import ArgumentError
-from ..parameters import argument, flattened, option
+from ..parameters import argument, flag, flattened, option
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ class InfoOptions:
         "N",
     )
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
+    settings: bool = flag(
+        "--settings",
+        "Show instead the settings of an answer, and where each is from: default, checkpoint, "
+        "config file, environment, option.",
+    )
 
 
 @flattened(without=("adapter", "force", "gentle"), last=("offline", "no_tune"))
@@ -27,6 +32,8 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
     Reads headers only; no weight is loaded. Of a repository that is not on this machine its
     headers are fetched, about a megabyte, and with --offline nothing.
     """
+    if given.settings:
+        return _show_settings(given, output.as_json)
     from ...checkpoint.remote import find_headers
     from ..answer.loading import recalled
     from ..terminal.output import show
@@ -41,4 +48,18 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
         choices = recalled(source, model.dtype) if here else None
         facts = gather(source, given.context, model.dtype, choices)
     show(describe(facts), lines(facts), output.as_json)
+    return 0
+
+
+def _show_settings(given: InfoOptions, as_json: bool) -> int:
+    """The settings in place of the report; ArgumentError for an option of the report alone."""
+    from ..terminal.output import show
+    from .settings import describe_settings, gather_settings, settings_lines
+
+    if given.context is not None:
+        raise ArgumentError(
+            "--context is for memory, which --settings does not show; leave it out."
+        )
+    overview = gather_settings(given.described, given.revision)
+    show(describe_settings(overview), settings_lines(overview), as_json)
     return 0

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import ArgumentError
 from ..options import ModelOptions
-from ..parameters import flattened
+from ..parameters import flattened, source
 from . import options
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ def _refuse_options(ctx: typer.Context) -> int:
 
 def _given(ctx: typer.Context) -> Iterator[str]:
     """The parameters that the user has set, a default's value among them."""
-    for name in ctx.params:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            yield name
+    return (name for name in ctx.params if source(ctx, name) == "COMMANDLINE")
 
 
 def _typed(ctx: typer.Context, name: str) -> str:

@@ -1,0 +1,1 @@
+"""Completion of commands, options, values and names by zsh, bash and fish."""

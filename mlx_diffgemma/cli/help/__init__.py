@@ -1,0 +1,1 @@
+"""`help`: topics of one screen, and the help of commands."""
