@@ -17,7 +17,7 @@ from mlx_diffgemma.machine.user_config import KEYS, config_file
 
 ASK = ("generate", "What is 17 + 25?")
 ROOT = Path(__file__).parents[2]
-TO_COME = {"theme", "gentle"}  # keys whose options no command has yet
+TO_COME = {"theme"}  # keys whose options no command has yet
 
 
 @pytest.fixture

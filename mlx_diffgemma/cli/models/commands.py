@@ -3,7 +3,14 @@
 from dataclasses import MISSING, dataclass
 
 from ..options import REVISION_HELP, ReportOptions
-from ..parameters import argument, flag, flattened, option
+from ..parameters import Values, argument, flag, flattened, option
+
+
+def _cached() -> list[str]:
+    """The names that completion offers."""
+    from ...checkpoint.cache import cached_names
+
+    return cached_names()
 
 
 @dataclass(frozen=True)
@@ -12,8 +19,9 @@ class PullOptions:
 
     repository: str | None = argument(
         "REPO",
-        "A repository of the Hugging Face Hub. Default: $MLX_DIFFGEMMA_MODEL, else the published "
-        "4-bit checkpoint.",
+        "A repository of the Hugging Face Hub. Default: $MLX_DIFFGEMMA_MODEL, else the config "
+        "file's model, else the published 4-bit checkpoint.",
+        values=Values(_cached),
     )
     revision: str | None = option("--revision", REVISION_HELP, "REVISION")
     yes: bool = flag("--yes", "Fetch it also where it does not fit into memory, unasked.")
@@ -49,7 +57,9 @@ def list_command(output: ReportOptions) -> int:
 class RemovalOptions:
     """The repository to remove from the cache."""
 
-    repository: str = argument("REPO", "A repository in the local cache.", default=MISSING)
+    repository: str = argument(
+        "REPO", "A repository in the local cache.", default=MISSING, values=Values(_cached)
+    )
     revision: str | None = option(
         "--revision", "Remove this branch, tag or commit alone. Default: all there is.", "REVISION"
     )
