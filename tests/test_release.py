@@ -208,4 +208,4 @@ def test_this_tree_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
     (size,) = (line for line in said.splitlines() if ".whl: " in line)
     assert_says(size, "bytes, ... of what is allowed; all")
     assert "sound: " in said
-    assert_says(said.splitlines()[-1], "git tag v", "release.yml")
+    assert_says(said.splitlines()[-1], f"git tag v{distribution.project(ROOT)['version']}")
