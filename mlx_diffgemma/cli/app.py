@@ -66,7 +66,7 @@ class Commands(TyperGroup):
         if not args:
             write_lines(first_lines())
             raise typer.Exit
-        if args[:1] and args[0] in (INSTALL, SHOW) and (len(args) == 1 or args[1].startswith("-")):
+        if args[0] in (INSTALL, SHOW) and (len(args) == 1 or args[1].startswith("-")):
             args = [args[0], "", *args[1:]]
         return super().parse_args(ctx, args)
 

@@ -85,6 +85,7 @@ def test_the_lines_name_options_as_they_are_typed(run: Any, config: Path) -> Non
 
 
 def test_what_is_for_the_report_alone_is_refused(run: Any) -> None:
-    done = run("info", "tiny-chat", "--settings", "--context", 100)
-    assert_one_line(done, 2, "--context ... --settings ... leave it out")
+    for option in (("--context", 100), ("--dtype", "float32"), ("--no-tune",)):
+        done = run("info", "tiny-chat", "--settings", *option)
+        assert_one_line(done, 2, f"{option[0]} ... --settings ... leave it out")
     assert_one_line(run("info", "none", "--settings"), 1, "none: no such folder")

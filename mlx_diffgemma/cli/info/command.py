@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .. import options
 from ..errors import ArgumentError
-from ..parameters import argument, flag, flattened, option
+from ..parameters import argument, flag, flattened, given_options, option
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
     headers are fetched, about a megabyte, and with --offline nothing.
     """
     if given.settings:
-        return _show_settings(given, output.as_json)
+        return _show_settings(given, model, output.as_json)
     from ...checkpoint.remote import find_headers
     from ..answer.loading import recalled
     from ..terminal.output import show
@@ -51,15 +51,16 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
     return 0
 
 
-def _show_settings(given: InfoOptions, as_json: bool) -> int:
+def _show_settings(given: InfoOptions, model: options.ModelOptions, as_json: bool) -> int:
     """The settings in place of the report; ArgumentError for an option of the report alone."""
     from ..terminal.output import show
     from .settings import describe_settings, gather_settings, settings_lines
 
-    if given.context is not None:
-        raise ArgumentError(
-            "--context is for memory, which --settings does not show; leave it out."
-        )
+    for name in given_options(given, model):
+        if name in ("--context", "--dtype", "--no-tune"):
+            raise ArgumentError(
+                f"{name} is for the report, which --settings replaces; leave it out."
+            )
     overview = gather_settings(given.described, given.revision)
     show(describe_settings(overview), settings_lines(overview), as_json)
     return 0
