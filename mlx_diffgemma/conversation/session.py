@@ -9,7 +9,7 @@ from ..assets import Task
 from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
-from ..errors import PromptError
+from ..errors import DiffGemmaError, PromptError
 from ..generation.frame import Frame
 from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
@@ -21,7 +21,7 @@ from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
 from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
-from .conversation import Conversation
+from .conversation import Conversation, last_question
 from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
 from .media import Given, require_sight
 from .prompt import Prompt, as_it_is, messages_for, rendered
@@ -41,7 +41,8 @@ class TurnOptions(SettingFields, total=False):
     prepared; video: as `prepare_video` takes it or prepared; both come before the text, which may
     then be empty, and raw stand where the prompt has placeholders. image_tokens: soft tokens of
     each image at most, None for the checkpoint's own number; a frame of a video always has 70 at
-    most.
+    most. instead: in place of the last question, which is not seen, and leaves the conversation
+    with its answer once something of the new answer is finished.
     """
 
     settings: Settings | None
@@ -52,6 +53,17 @@ class TurnOptions(SettingFields, total=False):
     images: Any
     video: Any
     image_tokens: int | None
+    instead: bool
+
+
+class MoreOptions(SettingFields, total=False):
+    """Options of an answer that goes on: the fields of Settings, settings and progress.
+
+    They are those of TurnOptions.
+    """
+
+    settings: Settings | None
+    progress: Progress | None
 
 
 def any_context(context: int) -> None:
@@ -93,6 +105,13 @@ class Session:
         """The answer to `prompt` as frames, each when it is done."""
         return iter(self.turn(prompt, **options))
 
+    def more(self, **options: Unpack[MoreOptions]) -> Reply:
+        """The last answer, which was cut, gone on with: one message, in the conversation too."""
+        turn = self.more_turn(**options)
+        for _ in turn:
+            pass
+        return turn.reply()
+
     def fill(self, template: str, **options: Unpack[FillOptions]) -> Filled:
         """`template` with its holes, `[[...]]` or `[[12]]`, filled and all else as it is.
 
@@ -115,6 +134,7 @@ class Session:
         images: Any = (),
         video: Any = None,
         image_tokens: int | None = None,
+        instead: bool = False,
         **fields: Unpack[SettingFields],
     ) -> Turn:
         """A question about to be answered, checked; nothing is computed before it is iterated.
@@ -123,7 +143,7 @@ class Session:
         see TurnOptions. PromptError when prompt and answer do not fit into the context, FitError
         when their cache does not fit into memory, SettingsError for a mode that the checkpoint was
         not trained for, a setting given twice, or system or think beside raw; for what may be wrong
-        with images see `Given.prepared`.
+        with images see `Given.prepared`. PromptError, too, for instead where nothing was asked.
         """
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
@@ -136,6 +156,8 @@ class Session:
 
         def made(earlier: list[Message]) -> Turn:
             over = self._system_text(system)
+            replaced = last_question(earlier) if instead else None
+            earlier = earlier[:-2] if instead else earlier
             messages = messages_for(question, over, [] if puzzle else earlier)
             asked = self._asked(messages, think=think, raw=raw)
             limited, sampler = self._limited(asked, settings)
@@ -144,12 +166,47 @@ class Session:
             return Turn(
                 *(self, question, asked, limited, sampler, raw, progress, puzzle),
                 thinking=think,
+                replaced=replaced,
                 lookup=lookup,
             )
 
         return self.conversation.begin(made)
 
-    def _asked(self, messages: Sequence[Message], *, think: bool, raw: bool) -> Prompt:
+    def more_turn(
+        self,
+        *,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+        **fields: Unpack[SettingFields],
+    ) -> Turn:
+        """The last answer about to go on, checked: one that was cut, or interrupted.
+
+        It takes the conversation over, as a question does, and may be of another mode. PromptError
+        where no answer can go on, or a stop text stands in it already; the others are those of
+        `turn`.
+        """
+        settings = seeded(merged(settings, fields))
+        settings.require_trained(self.model.config, self.name)
+
+        def made(_: list[Message]) -> Turn:
+            cut = self.conversation.require_cut()
+            limited, sampler = self._limited(cut.prompt, settings)
+            turn = Turn(
+                *(self, cut.question, cut.prompt, limited, sampler, False, progress, None),
+                thinking=cut.thinking,
+                replaced=cut.question,
+                begun=cut.begun,
+                lookup=lookup_of(limited, self.mode_times),
+            )
+            if turn.reader.stopped is not None:
+                raise PromptError("a stop text stands in the answer already; give another one.")
+            return turn
+
+        return self.conversation.begin(made)
+
+    def _asked(
+        self, messages: Sequence[Message], *, think: bool = False, raw: bool = False
+    ) -> Prompt:
         """The prompt of the last message: behind the others, or raw as it is."""
         tokenizer, ids = self.tokenizer, self.model.config.image_ids
         if raw:
@@ -252,6 +309,24 @@ class Session:
     def reset(self) -> None:
         """Forgets the conversation and its cache; the model and the system text stay."""
         self.conversation.reset()
+
+    def undo(self) -> Message:
+        """The last question, taken back with its answer; the cache goes back, too.
+
+        PromptError where nothing was asked.
+        """
+        return self.conversation.undo(self._shared)
+
+    def _shared(self, prefix: Prefix, messages: list[Message]) -> int:
+        """The positions of a prefix that a conversation of these messages begins with.
+
+        0 where the template wants a question behind them.
+        """
+        try:
+            asked = self._asked(messages_for(messages[-1], self.system, messages[:-1]))
+        except DiffGemmaError:
+            return 0
+        return prefix.shared(asked.ids, asked.runs(self.model.config.image_ids))
 
     def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
         """Goes on with an earlier conversation: questions and answers in turn, the system text.
