@@ -136,15 +136,16 @@ class Conversation:
             return question
 
     def require_cut(self) -> Cut:
-        """The last answer, which can go on; PromptError where none can, as it came to its end."""
+        """The last answer, which can go on; TurnError where none can, as it came to its end."""
         with self._room:
             running = self._current()
             cut = running.cut() if running and running.said() else self.cut
             history = self._with(running)
         if cut is None or not history or history[-2] is not cut.question:
-            raise PromptError(
-                "no answer was cut, expected one that ended for want of tokens or was interrupted, "
-                "and nothing asked, loaded or taken back since; ask a question."
+            raise TurnError(
+                "there is no cut answer, expected the last one to have ended for want of tokens or "
+                "been interrupted, in this session and with nothing taken back since; ask a "
+                "question."
             )
         return cut
 

@@ -9,7 +9,7 @@ from ..assets import Task
 from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
-from ..errors import DiffGemmaError, PromptError
+from ..errors import DiffGemmaError, PromptError, Setting, SettingsError
 from ..generation.frame import Frame
 from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
@@ -181,9 +181,9 @@ class Session:
     ) -> Turn:
         """The last answer about to go on, checked: one that was cut, or interrupted.
 
-        It takes the conversation over, as a question does, and may be of another mode. PromptError
-        where no answer can go on, or a stop text stands in it already; the others are those of
-        `turn`.
+        It takes the conversation over, as a question does, and may be of another mode. TurnError
+        where no answer can go on, SettingsError where a stop text stands in it already; the others
+        are those of `turn`.
         """
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
@@ -199,7 +199,10 @@ class Session:
                 lookup=lookup_of(limited, self.mode_times),
             )
             if turn.reader.stopped is not None:
-                raise PromptError("a stop text stands in the answer already; give another one.")
+                raise SettingsError(
+                    Setting("stop"),
+                    " names a text that stands in the answer already; leave it out.",
+                )
             return turn
 
         return self.conversation.begin(made)

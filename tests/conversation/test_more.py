@@ -11,7 +11,7 @@ from test_conversation import FEW, Spy, ask_both, assert_same_answer, frames_unt
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.errors import PromptError
+from mlx_diffgemma.errors import PromptError, SettingsError, TurnError
 from mlx_diffgemma.text.chat import Message
 from mlx_diffgemma.text.tokenizer import Tokenizer
 
@@ -117,24 +117,24 @@ def test_a_stop_text_is_found_across_the_cut(tokenizer: Tokenizer) -> None:
     assert (more.text, more.finish_reason, len(more.token_ids)) == ("one ", "stop", 1)
     session.reset()
     session.ask("?", max_tokens=12)
-    with raises(PromptError, "stop text ... already"):
+    with raises(SettingsError, "stop ... already"):
         session.more(stop=("END",))
 
 
 def test_only_a_cut_answer_goes_on(session: Session, tokenizer: Tokenizer) -> None:
-    with raises(PromptError, "no answer was cut"):
+    with raises(TurnError, "no cut answer"):
         session.more()
     session.ask("Hello", settings=ONE)
     session.restore(list(session.history))
-    with raises(PromptError, "no answer was cut"):
+    with raises(TurnError, "no cut answer"):
         session.more()
     session.ask("Hello", settings=ONE)
     session.undo()
-    with raises(PromptError, "no answer was cut"):
+    with raises(TurnError, "no cut answer"):
         session.more()
     over = talker(tokenizer, spell(tokenizer, "Yes", "<end>"))
     over.ask("?")
-    with raises(PromptError, "no answer was cut"):
+    with raises(TurnError, "no cut answer"):
         over.more()
 
 
