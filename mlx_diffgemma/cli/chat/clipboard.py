@@ -17,6 +17,7 @@ from ..terminal.screen import can_draw
 from ..terminal.signals import signals_held
 from ..terminal.streams import detach
 
+PBCOPY = {"LC_CTYPE": "UTF-8"}  # without a locale it would read Mac Roman
 SECONDS = 5.0  # that a program may take
 MOST_BYTES = 74_994  # that xterm and others take in one escape, in base64 100,000
 ESCAPE = "\x1b]52;c;{}\x07"
@@ -28,7 +29,7 @@ def copy(text: str) -> str:
     size = counted(len(text), "character")
     for name, command in programs().items():
         if _given(command, text):
-            return f"copied {size} by {name}"
+            return f"{size} copied to the clipboard by {name}"
     if not can_draw(sys.stderr):
         raise FileError(
             "there is no clipboard: no terminal, and none of pbcopy, wl-copy, xclip and xsel "
@@ -40,7 +41,7 @@ def copy(text: str) -> str:
             "/save FILE writes the conversation."
         )
     _tell_terminal(osc52(text, within_tmux=bool(os.environ.get("TMUX"))))
-    return f"sent {size} to the terminal, whose clipboard has them if it knows OSC 52"
+    return f"{size} sent to the terminal, which copies them if it knows OSC 52"
 
 
 def programs(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
@@ -77,6 +78,7 @@ def _given(command: list[str], text: str) -> bool:
             timeout=SECONDS,
             check=False,
             start_new_session=True,  # Ctrl-C is not for the one that stays behind
+            env={**os.environ, **PBCOPY} if command[0] == "pbcopy" else None,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
