@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...errors import one_line
 from ...machine.files import decode_utf8, read_bytes
-from ..errors import ArgumentError, FileError, reason
+from ..errors import ArgumentError, FileError
 from ..terminal.screen import can_draw
 from ..terminal.streams import is_terminal
 
@@ -58,7 +59,8 @@ def _run(command: list[str]) -> None:
             # Standard output may be a file for the answers; an editor draws on the terminal.
             code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
     except OSError as error:
-        raise FileError(f"the editor {command[0]}: {reason(error)}; {CHOOSE}.") from error
+        said = error.strerror or one_line(error)
+        raise FileError(f"the editor {command[0]}: {said}; {CHOOSE}.") from error
     if code:
         ended = f"signal {-code}" if code < 0 else f"code {code}"
         raise FileError(f"the editor {command[0]} ended with {ended}; the text stays as it was.")

@@ -3,8 +3,9 @@
 What a model writes stays where it is: its line breaks, indents, list numbers and blank lines. Marks
 of headings and of emphasis become styles, bullets one sign, tables columns. Code is printed to the
 letter, from the first column and in lines as long as they are, so that what is copied is what was
-written. HTML, entities, footnotes and formulas with their backslashes stay as they were typed, and
-so does a `*` between letters or digits, which is more often a product than emphasis.
+written. HTML, entities, and formulas with their backslashes stay as they were typed, and so do marks
+that are seldom meant as emphasis: any `_`, as in __init__, and a `*` between letters or digits, as
+in 2*3*4, or in front of what begins a pattern or ends a phrase, as in "*.py" and (*).
 """
 
 import json
@@ -28,6 +29,7 @@ BOLD, FAINT = Style(bold=True), Style(dim=True)
 TITLE = Style(bold=True, underline=True)
 MARKS = {"strong": BOLD, "em": Style(italic=True), "s": Style(strike=True)}
 ESCAPED = frozenset("*_`~#|")  # what a backslash in front keeps from being a mark
+NO_BEGINNING = frozenset("./\\,;:)]}")  # characters that no emphasis begins with
 BULLET = re.compile(r"(\s*)[-*+](?= )")
 GAP = "  "  # between two columns of a table
 LEFT, RIGHT = "left", "right"
@@ -43,7 +45,7 @@ def _parser() -> "MarkdownIt":
 
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.disable(["entity", "lheading", "reference", "text_join"])
-    vars(parser)["normalizeLink"] = str  # as it was typed
+    vars(parser).update(normalizeLink=str, normalizeLinkText=str)  # as they were typed
     return parser
 
 
@@ -87,8 +89,8 @@ def _blocks(
         start, end = token.map or (0, 0)
         if token.type == "table_open":
             inside = "table"
-            if token.level == 0 and (table := _table(tokens[number:], columns)):
-                yield start, end, table
+            table = _table(tokens[number:], columns) if token.level == 0 else []
+            yield start, end, table or [Text(line, no_wrap=True) for line in source[start:end]]
         elif token.type == "table_close":
             inside = ""
         elif token.type == "fence":
@@ -132,7 +134,7 @@ def _inline(tokens: "Sequence[Token]") -> list[Text]:
             rows.append(Text())
         elif kind in MARKS and edge == "open":
             close = _closing(tokens, number)
-            if token.markup[0] == "*" and _between_letters(tokens, number, close):
+            if kind != "s" and not _emphasis(tokens, number, close):
                 literal |= {number, close}
                 rows[-1].append(token.markup, style)
             else:
@@ -164,8 +166,12 @@ def _pieces(token: "Token", place: str) -> Iterator[tuple[str, Style]]:
             yield (token.content if token.content in ESCAPED else token.markup), plain
         case "link_open" if token.markup != "autolink":
             yield "[", FAINT
+        case "link_open":
+            yield "<", FAINT
         case "link_close" if token.markup != "autolink":
             yield f"]({place})", FAINT
+        case "link_close":
+            yield ">", FAINT
         case "image":
             yield f"![{token.content}]({token.attrs.get('src', '')})", plain
         case _:
@@ -179,11 +185,16 @@ def _closing(tokens: "Sequence[Token]", opening: int) -> int:
     return next(n for n in ends if tokens[n].nesting == -1)
 
 
-def _between_letters(tokens: "Sequence[Token]", opening: int, closing: int) -> bool:
-    """True where a letter or a digit of ASCII touches emphasis from outside, as in 2*3*4."""
+def _emphasis(tokens: "Sequence[Token]", opening: int, closing: int) -> bool:
+    """True where two marks are surely meant as emphasis.
+
+    Letters of other scripts may touch them from outside: Chinese has no blanks between words.
+    """
     before = tokens[opening - 1].content[-1:] if opening else ""
     behind = tokens[closing + 1].content[:1] if closing + 1 < len(tokens) else ""
-    return any(each.isascii() and each.isalnum() for each in (before, behind))
+    touched = any(each.isascii() and each.isalnum() for each in (before, behind))
+    begins = tokens[opening + 1].content[:1] not in NO_BEGINNING
+    return tokens[opening].markup[0] == "*" and begins and not touched
 
 
 def _table(tokens: "Sequence[Token]", columns: int) -> list[Text]:
