@@ -3,12 +3,12 @@
 What a model writes stays where it is: its line breaks, indents, list numbers and blank lines. Marks
 of headings and of emphasis become styles, bullets one sign, tables columns. Code is printed to the
 letter, from the first column and in lines as long as they are, so that what is copied is what was
-written. HTML, entities, and formulas with their backslashes stay as they were typed, and so do marks
-that are seldom meant as emphasis: any `_`, as in __init__, and a `*` between letters or digits, as
-in 2*3*4, or in front of what begins a pattern or ends a phrase, as in "*.py" and (*).
+written. HTML, entities, and formulas with their backslashes stay as they were typed, and so do
+marks that are seldom meant as emphasis: any `_`, as in __init__, and a `*` between letters or
+digits, as in 2*3*4, or in front of what begins a pattern or ends a phrase, as in "*.py" and (*). A
+block of which a letter or a digit would be lost stays as it is.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -19,6 +19,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
+from ...machine.files import parse_json
 from .wrap import WORDS
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def rendered(text: str, columns: int) -> list[Text]:
     done = 0
     for start, end, block in _blocks(text, source, columns):
         lines += [Text(line) for line in source[done:start]]
-        lines += block
+        as_it_is = [Text(line) for line in source[start:end]]
+        lines += block if _letters(block) == _letters(as_it_is) else as_it_is
         done = end
     lines += [Text(line) for line in source[done:]]
     return [row for line in lines for row in _wrapped(line, columns)]
@@ -73,10 +75,15 @@ def code_blocks(text: str) -> list[str]:
     return [token.content.removesuffix("\n") for token in tokens if token.type == "fence"]
 
 
+def _letters(lines: Sequence[Text]) -> list[str]:
+    """The letters and digits of some lines, which no mark of Markdown is."""
+    return [each for line in lines for each in line.plain if each.isalnum()]
+
+
 def _is_json(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict | list)
-    except (ValueError, RecursionError):
+        return isinstance(parse_json(text.encode()), dict | list)
+    except ValueError:
         return False
 
 

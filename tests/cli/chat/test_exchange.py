@@ -1,4 +1,4 @@
-"""Chat's commands about the last question: asked again, taken back, gone on with, copied, changed."""
+"""Chat's commands about the last question: asked again, taken back, gone on with, copied."""
 
 import json
 from pathlib import Path

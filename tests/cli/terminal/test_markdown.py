@@ -1,5 +1,6 @@
 """Markdown on a terminal: styled where it is sure, and never a character less than is needed."""
 
+import random
 import re
 
 import pytest
@@ -97,6 +98,21 @@ def test_lines_are_broken_between_words_under_their_text() -> None:
     assert plain("- one two three four", 11) == "• one two\n  three\n  four"
     assert plain("12. one two three", 11) == "12. one two\n    three"
     assert plain("one https://a.b/" + "c" * 30, 20) == "one\nhttps://a.b/" + "c" * 30
+
+
+def test_a_block_of_which_something_would_be_lost_stays_as_it_is() -> None:
+    for text in ("**a** [b](c 'title')", "| a |\n|---|\n| 1 | more |"):
+        assert plain(text) == text
+
+
+@pytest.mark.parametrize("columns", [80, 7])
+def test_no_letter_or_digit_of_any_text_is_lost(columns: int) -> None:
+    chance = random.Random(columns)
+    parts = [*"ab1 \n\n*_`#>-|[]()!~<&;\\.:é重", "  ", "    ", "```", "**", "\n- ", "\n1. ", "---"]
+    for _ in range(300):
+        text = "".join(chance.choices(parts, k=chance.randint(1, 60)))
+        shown = plain(text, columns)
+        assert [c for c in shown if c.isalnum()] == [c for c in text if c.isalnum()], text
 
 
 # --- the printer
