@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from compared import FEW, Spy, ask_both, assert_same_answer, frames_until_commit
 from facts import raises
 from small import picture, spell, talker
-from test_conversation import FEW, Spy, ask_both, assert_same_answer, frames_until_commit
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from checkpoints import edit_json
 from facts import assert_says
-from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, paced
+from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, answered, paced
 from puzzle import PUZZLE, SOLUTION, assert_one_line
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
@@ -24,11 +24,6 @@ EASY = "".join(
     "." if place % 10 in (0, 4, 8) else cell
     for place, cell in enumerate(SOLUTION.replace("\n", ""))
 )
-
-
-def answered(tty: Tty, count: int) -> Tty:
-    """Waits until the `count`th prompt is there for a question."""
-    return tty.until(lambda tty: not tty.alternate and tty.scrollback().count("% >") == count)
 
 
 # --- a pipe
