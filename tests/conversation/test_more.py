@@ -25,7 +25,7 @@ def roles(session: Session) -> Sequence[str]:
 # --- more
 
 
-@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+@pytest.mark.parametrize("mode", [pytest.param("diffusion", marks=pytest.mark.slow), "ar"])
 def test_a_cut_answer_goes_on_as_one_that_was_not_cut(session: Session, mode: Any) -> None:
     """Greedy tokens depend on nothing but what is encoded; canvases have another noise."""
     settings = dg.Settings(max_tokens=16, seed=5, mode=mode)
@@ -55,6 +55,7 @@ def test_what_goes_on_encodes_the_last_canvas_alone(
     assert encoded == [list(reply.token_ids[16:])]
 
 
+@pytest.mark.slow
 def test_an_answer_goes_on_twice_in_other_modes(session: Session) -> None:
     first = session.ask("Hello", settings=replace(FEW, max_tokens=5))
     second = session.more(mode="ar", max_tokens=3, temperature=0.0)
@@ -88,6 +89,7 @@ def test_what_goes_on_and_is_given_up_leaves_the_answer_as_it_was(session: Sessi
     assert session.more(settings=ONE).text.startswith(before[1].content)
 
 
+@pytest.mark.slow
 def test_another_question_while_an_answer_goes_on_sees_it_once(session: Session) -> None:
     session.ask("Hello", settings=ONE)
     frames = iter(session.more_turn(settings=FEW))
@@ -138,6 +140,7 @@ def test_only_a_cut_answer_goes_on(session: Session, tokenizer: Tokenizer) -> No
         over.more()
 
 
+@pytest.mark.slow
 def test_images_stay_where_an_answer_about_them_goes_on(seeing: Session) -> None:
     seeing.ask("What?", images=[picture(1)], settings=ONE)
     more = seeing.more(settings=ONE)
@@ -196,6 +199,7 @@ def test_a_question_taken_back_was_never_asked(session: Session) -> None:
     assert_same_answer(*ask_both(session, "Hello", settings=FEW))
 
 
+@pytest.mark.slow
 def test_an_answer_on_its_way_is_taken_back_as_far_as_it_is(session: Session) -> None:
     session.ask("Hello", settings=FEW)
     frames = session.stream("And now?", settings=FEW)

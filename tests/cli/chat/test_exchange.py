@@ -57,6 +57,7 @@ def test_a_retry_that_fails_leaves_the_answer(talked: Any, base: Any) -> None:
     assert messages == []
 
 
+@pytest.mark.slow
 def test_images_are_asked_about_again(
     run: Any, talked: Any, seeing_folder: Path, photo: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_images_are_asked_about_again(
     assert sum(line.startswith("cut at 8 tokens") for line in said) == 2
 
 
+@pytest.mark.slow
 def test_a_puzzle_is_asked_again(talked: Any) -> None:
     """Its conversation sees no history, and the chat holds what was said all the same."""
     out, said, messages = talked(
@@ -102,13 +104,6 @@ def test_a_cut_answer_goes_on_in_one_message(talked: Any, base: Any, mode: str) 
     assert text.startswith(first)
     assert out.replace("\n", "") == text.replace("\n", "")
     assert [line for line in said if line.startswith("cut at 8 tokens; /more")] == said
-
-
-def test_more_of_what_came_to_its_end(run: Any) -> None:
-    command = ("chat", "--model", "tiny-chat", "--seed", 7)
-    done = run(*command, input="What is 17 + 25?\n/more\n")
-    assert_says(done.stderr.splitlines()[0], "error: there is no cut answer")
-    assert "/reset" not in done.stderr
 
 
 # --- /copy
@@ -152,14 +147,17 @@ def test_a_saved_conversation_takes_this_ones_place(
 def test_another_model_goes_on_with_the_conversation(
     run: Any, talked: Any, base: Any, random_folder: Path
 ) -> None:
-    lines = f"Hi\n/model tiny-chat\nWhat is 17 + 25?\n/model {random_folder}\nAnd?\n/model no/where"
+    lines = f"Hi\n/model tiny-chat\nWhat is 17 + 25?\n/more\n/model {random_folder}\nAnd?\n/model no/where"
     out, said, messages = talked(*base, lines=lines)
     assert [m["content"] for m in messages[::2]] == ["Hi", "What is 17 + 25?", "And?"]
     assert_says(said[1], "model: tiny-chat, context 2,048, 8-bit")
+    assert_says(said[2], "error: there is no cut answer")
+    assert "/reset" not in said[2]  # there is room
     assert_says(said[-1], "error: no/where")
     assert len(out.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_a_model_takes_the_place_where_both_have_no_room(
     run: Any, talked: Any, base: Any, monkeypatch: pytest.MonkeyPatch, random_folder: Path
 ) -> None:
