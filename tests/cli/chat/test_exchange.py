@@ -137,22 +137,24 @@ def test_a_saved_conversation_takes_this_ones_place(
 ) -> None:
     _, _, earlier = talked(*base, lines="/system Be brief.\nHi")
     file = (tmp_path / "talk.json").rename(tmp_path / "earlier.json")
-    _, said, messages = talked(*base, lines=f"Other\n/load {file}\n/system\n/load {tmp_path}/none")
+    _, said, messages = talked(
+        *base, lines=f"Other\n/load {file}\n/system\n/load {tmp_path}/none\n/more"
+    )
     assert messages == earlier
     assert_says(said[1], f"loaded {file}: 2 messages ... Be brief.")
     assert_says(said[2], "system text: Be brief.")
     assert_says(said[3], "error: ... none: No such file")
+    assert_says(said[4], "error: there is no cut answer")
+    assert "/reset" not in said[4]  # there is room
 
 
 def test_another_model_goes_on_with_the_conversation(
     run: Any, talked: Any, base: Any, random_folder: Path
 ) -> None:
-    lines = f"Hi\n/model tiny-chat\nWhat is 17 + 25?\n/more\n/model {random_folder}\nAnd?\n/model no/where"
+    lines = f"Hi\n/model tiny-chat\nWhat is 17 + 25?\n/model {random_folder}\nAnd?\n/model no/where"
     out, said, messages = talked(*base, lines=lines)
     assert [m["content"] for m in messages[::2]] == ["Hi", "What is 17 + 25?", "And?"]
     assert_says(said[1], "model: tiny-chat, context 2,048, 8-bit")
-    assert_says(said[2], "error: there is no cut answer")
-    assert "/reset" not in said[2]  # there is room
     assert_says(said[-1], "error: no/where")
     assert len(out.splitlines()) == 3
 
