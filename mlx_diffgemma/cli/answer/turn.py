@@ -46,8 +46,7 @@ class Answer:
             self._take_frames()
         except KeyboardInterrupt as interrupt:
             self._show_unfinished()
-            kept = kept_words(self.turn.kept, self.turn.settings.mode)
-            say(f"interrupted: {kept}{self._way_on()}.")
+            say(f"interrupted: {kept_words(self.turn.kept, self.turn.settings.mode)}.")
             return exit_code(interrupt)
         except BrokenPipeError:
             raise
@@ -57,10 +56,6 @@ class Answer:
             raise
         self._show()
         return self._verdict()
-
-    def _way_on(self) -> str:
-        goes_on = self.in_chat and self.turn.kept and not self.turn.task
-        return "; /more goes on" if goes_on else ""
 
     def _take_frames(self) -> None:
         if self.trace:

@@ -114,6 +114,8 @@ class Chat:
         if code == INTERRUPTED and not self.reader.interactive:
             self.code = code
             raise Leave
+        if code == INTERRUPTED and turn.cut() and turn.said():
+            say("/more goes on with it.")
         self.code = self.code or code
         last = self.talk.last
         if turn.kept and last and last.thinking:

@@ -300,7 +300,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
         tty.until(lambda tty: tty.alternate and "canvas 2" in tty.text())
         assert tty.text().startswith("> Hi")
         tty.type("\x03")
-        tty.until("interrupted: 1 canvas finished; /more goes on.")
+        tty.until("interrupted: 1 canvas finished.\n/more goes on with it.")
         tty.type(f"/save {file}\r")
         tty.until("saved 2 messages")
         answered(tty, 3).type("\x04")
