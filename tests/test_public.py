@@ -185,7 +185,7 @@ def test_the_loop_takes_what_the_contract_says_and_a_cache() -> None:
 
 def test_a_question_takes_its_options_by_name() -> None:
     options = ["settings=", "system=", "think=", "raw=", "progress="]
-    options += ["images=", "video=", "image_tokens="]
+    options += ["images=", "video=", "image_tokens=", "instead="]
     assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options, "fields"]
 
 

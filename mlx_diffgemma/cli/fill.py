@@ -10,7 +10,7 @@ from . import options
 from .parameters import flattened
 
 
-@flattened(without=("think", "max_tokens", "stop"), last=("no_tune", "gentle"))
+@flattened(without=("think", "max_tokens", "stop", "plain"), last=("no_tune", "gentle"))
 def command(
     ctx: typer.Context,
     given: options.TemplateOptions,
@@ -55,7 +55,7 @@ def command(
             progress=bar,
             **vars(media),
         )
-        return show_turn(turn, output, trace, bar, ending)
+        return show_turn(turn, replace(output, plain=True), trace, bar, ending)
 
 
 def _check(template: str, gaps: Sequence[int] | None, raw: bool, model: str) -> None:

@@ -298,6 +298,11 @@ class OutputOptions(ReportOptions):
         "After Ctrl-C or an error, print the canvas in work behind the finished ones; tokens of "
         "mode ar are always kept. Default: it goes to standard error, as a draft.",
     )
+    plain: bool = flag(
+        "--plain",
+        "Print the answer as it was written. Default: on a terminal, an answer that is printed "
+        "whole is shown as Markdown.",
+    )
     trace: Path | None = option(
         "--trace",
         "Write every step and token to FILE as JSON lines; - is standard output, in place of the "

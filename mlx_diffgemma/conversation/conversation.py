@@ -3,6 +3,9 @@
 The keys and values of what has been encoded are kept. A further question goes back to the longest
 token prefix that old and new prompt share, and encodes exactly the rest.
 
+A turn may stand in place of the last question and its answer, or go on with an answer that was cut:
+what it has finished then takes their place.
+
 A new turn takes the conversation over, from whatever thread. The one before it ends between two of
 its steps: what it has finished enters the history, and going on with it is a TurnError. Steps hold
 `_room`; whoever wants to take over waits for it behind `_door`, which every step passes, so that a
@@ -27,6 +30,7 @@ from ..model.cache import Prefix
 from ..model.images import ImageRun
 from ..model.text import Model
 from ..text.chat import Message
+from .prompt import Prompt
 
 if TYPE_CHECKING:
     from .turn import Turn
@@ -36,13 +40,30 @@ R = TypeVar("R")
 Lock = AbstractContextManager[Any]
 
 
+@dataclass(frozen=True)
+class Cut:
+    """An answer that can go on: its question, and the prompt behind which its next token comes.
+
+    begun: the ids of the answer so far, with which the prompt ends.
+    """
+
+    question: Message
+    prompt: Prompt
+    begun: tuple[int, ...]
+    thinking: bool
+
+
 @dataclass
 class Conversation:
-    """Questions and answers in turn, the system text over them, and their encoded prefix."""
+    """Questions and answers in turn, the system text over them, and their encoded prefix.
+
+    cut: the last answer, where it ended for want of tokens or was interrupted.
+    """
 
     system: str | None = None
     history: list[Message] = field(default_factory=list)
     prefix: Prefix | None = None
+    cut: Cut | None = None
     # The turn that is not over yet; weak, so that one that nobody iterates holds no model.
     _turn: ReferenceType[Turn] | None = field(default=None, init=False, repr=False, compare=False)
     _door: Lock = field(default_factory=RLock, init=False, repr=False, compare=False)
@@ -57,7 +78,7 @@ class Conversation:
         self._require_no_step()
         with self._door, self._room:
             running = self._current()
-            turn = make([*self.history, *(running.said() if running else ())])
+            turn = make(self._with(running))
             self._end("another question was asked")
             self._turn = ref(turn)
             return turn
@@ -96,7 +117,37 @@ class Conversation:
         with self._door, self._room:
             self._end("the conversation was reset")
             self.history.clear()
-            self.prefix = None
+            self.prefix = self.cut = None
+
+    def undo(self, shared: Callable[[Prefix, list[Message]], int]) -> Message:
+        """The last question, taken back with its answer and what is encoded of both.
+
+        shared: the positions of the prefix that the messages before them need. PromptError where
+        nothing was asked.
+        """
+        self._require_no_step()
+        with self._door, self._room:
+            question = last_question(self._with(self._current()))
+            self._end("its question was taken back")
+            del self.history[-2:]
+            self.cut = None
+            if self.prefix is not None:
+                self.prefix.roll_back(shared(self.prefix, self.history) if self.history else 0)
+            return question
+
+    def require_cut(self) -> Cut:
+        """The last answer, which can go on; TurnError where none can, as it came to its end."""
+        with self._room:
+            running = self._current()
+            cut = running.cut() if running and running.said() else self.cut
+            history = self._with(running)
+        if cut is None or not history or history[-2] is not cut.question:
+            raise TurnError(
+                "there is no cut answer, expected the last one to have ended for want of tokens or "
+                "been interrupted, in this session and with nothing taken back since; ask a "
+                "question."
+            )
+        return cut
 
     def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
         """Goes on with an earlier conversation: questions and answers in turn, the system text."""
@@ -118,6 +169,7 @@ class Conversation:
             self._end("another conversation was restored")
             self.history[:] = messages
             self.system = system or None
+            self.cut = None
 
     def rewind(
         self, model: Model, tokens: Sequence[int], images: Sequence[ImageRun] = ()
@@ -132,11 +184,24 @@ class Conversation:
         """End the turn that is not over, if there is one; to be called in the room."""
         if (turn := self._current()) is None:
             return
-        messages = turn.said()
-        # No call comes between these lines and into extend, so that Ctrl-C cannot part them.
+        history = self._with(turn)
+        cut = turn.cut() if turn.said() else self.cut
+        # No call comes between these lines, so that Ctrl-C cannot part them.
         turn.ended = reason
         self._turn = None
-        self.history.extend(messages)
+        self.cut = cut
+        self.history[:] = history
+
+    def _with(self, turn: Turn | None) -> list[Message]:
+        """The history with what a turn says, if there is one and it says anything.
+
+        One that replaces a question does so while that is still the last one.
+        """
+        said = turn.said() if turn else ()
+        if turn is None or not said:
+            return [*self.history]
+        replaced = len(self.history) > 1 and self.history[-2] is turn.replaced
+        return [*(self.history[:-2] if replaced else self.history), *said]
 
     def _current(self) -> Turn | None:
         """The turn that is not over yet."""
@@ -168,6 +233,13 @@ class Conversation:
         with suppress(Exception):
             mx.eval(pending)
             self.prefix = prefix
+
+
+def last_question(history: Sequence[Message]) -> Message:
+    """The last question of a conversation; PromptError where nothing was asked."""
+    if len(history) < 2:
+        raise PromptError("nothing was asked yet, expected a question with its answer; ask one.")
+    return history[-2]
 
 
 def _require_media(number: int, message: Message) -> None:

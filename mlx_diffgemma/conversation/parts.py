@@ -14,6 +14,7 @@ Reader = Callable[[Frame], Parts]
 def turn_reader(turn: Turn) -> Reader:
     """The reader of a turn's frames, with the session's tokenizer."""
     answer = AnswerReader(turn.session.tokenizer, turn.stop_ids)
+    answer.begin(turn.begun)
 
     def read(frame: Frame) -> Parts:
         ids = frame.tokens.tolist()

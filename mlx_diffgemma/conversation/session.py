@@ -9,7 +9,7 @@ from ..assets import Task
 from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
 from ..diffusion.infill import needed_positions
-from ..errors import PromptError, brief, counted
+from ..errors import DiffGemmaError, PromptError, Setting, SettingsError, brief, counted
 from ..generation.frame import Frame
 from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
@@ -21,37 +21,15 @@ from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
 from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
-from .conversation import Conversation
+from .conversation import Conversation, last_question
 from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
 from .media import Given, require_sight
+from .options import MoreOptions, TurnOptions
 from .prompt import Prompt, as_it_is, messages_for, rendered, require_text
 from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
 from .times import Clock, estimate, measure
 from .turn import Turn, seeded
-
-
-class TurnOptions(SettingFields, total=False):
-    """Options of a question: the fields of Settings, and these.
-
-    settings: more of those fields, each given in one of both places; system: replaces the session's
-    system text from here on, "" removes it; think: let the model write a thought first; raw: the
-    prompt's tokens as they are, no template, no history, channels not parsed; progress: told of
-    encoded prompt positions. images: an image or a list of them, as `prepare_image` takes them or
-    prepared; video: as `prepare_video` takes it or prepared; both come before the text, which may
-    then be empty, and raw stand where the prompt has placeholders. image_tokens: soft tokens of
-    each image at most, None for the checkpoint's own number; a frame of a video always has 70 at
-    most.
-    """
-
-    settings: Settings | None
-    system: str | None
-    think: bool
-    raw: bool
-    progress: Progress | None
-    images: Any
-    video: Any
-    image_tokens: int | None
 
 
 def any_context(context: int) -> None:
@@ -97,6 +75,13 @@ class Session:
         """The answer to `prompt` as frames, each when it is done."""
         return iter(self.turn(prompt, **options))
 
+    def more(self, **options: Unpack[MoreOptions]) -> Reply:
+        """The last answer, which was cut, gone on with: one message, in the conversation too."""
+        turn = self.more_turn(**options)
+        for _ in turn:
+            pass
+        return turn.reply()
+
     def fill(self, template: str, **options: Unpack[FillOptions]) -> Filled:
         """`template` with its holes, `[[...]]` or `[[12]]`, filled and all else as it is.
 
@@ -119,6 +104,7 @@ class Session:
         images: Any = (),
         video: Any = None,
         image_tokens: int | None = None,
+        instead: bool = False,
         **fields: Unpack[SettingFields],
     ) -> Turn:
         """A question about to be answered, checked; nothing is computed before it is iterated.
@@ -127,7 +113,7 @@ class Session:
         see TurnOptions. PromptError when prompt and answer do not fit into the context, FitError
         when their cache does not fit into memory, SettingsError for a mode that the checkpoint was
         not trained for, a setting given twice, or system or think beside raw; for what may be wrong
-        with images see `Given.prepared`.
+        with images see `Given.prepared`. PromptError, too, for instead where nothing was asked.
         """
         require_text(prompt)
         settings = seeded(merged(settings, fields))
@@ -141,6 +127,8 @@ class Session:
 
         def made(earlier: list[Message]) -> Turn:
             over = self._system_text(system)
+            replaced = last_question(earlier) if instead else None
+            earlier = earlier[:-2] if instead else earlier
             messages = messages_for(question, over, [] if puzzle else earlier)
             asked = self._asked(messages, think=think, raw=raw)
             limited, sampler = self._limited(asked, settings)
@@ -149,12 +137,50 @@ class Session:
             return Turn(
                 *(self, question, asked, limited, sampler, raw, progress, puzzle),
                 thinking=think,
+                replaced=replaced,
                 lookup=lookup,
             )
 
         return self.conversation.begin(made)
 
-    def _asked(self, messages: Sequence[Message], *, think: bool, raw: bool) -> Prompt:
+    def more_turn(
+        self,
+        *,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+        **fields: Unpack[SettingFields],
+    ) -> Turn:
+        """The last answer about to go on, checked: one that was cut, or interrupted.
+
+        It takes the conversation over, as a question does, and may be of another mode. TurnError
+        where no answer can go on, SettingsError where a stop text stands in it already; the others
+        are those of `turn`.
+        """
+        settings = seeded(merged(settings, fields))
+        settings.require_trained(self.model.config, self.name)
+
+        def made(_: list[Message]) -> Turn:
+            cut = self.conversation.require_cut()
+            limited, sampler = self._limited(cut.prompt, settings)
+            turn = Turn(
+                *(self, cut.question, cut.prompt, limited, sampler, False, progress, None),
+                thinking=cut.thinking,
+                replaced=cut.question,
+                begun=cut.begun,
+                lookup=lookup_of(limited, self.mode_times),
+            )
+            if turn.reader.stopped is not None:
+                raise SettingsError(
+                    Setting("stop"),
+                    " names a text that stands in the answer already; leave it out.",
+                )
+            return turn
+
+        return self.conversation.begin(made)
+
+    def _asked(
+        self, messages: Sequence[Message], *, think: bool = False, raw: bool = False
+    ) -> Prompt:
         """The prompt of the last message: behind the others, or raw as it is."""
         tokenizer, ids = self.tokenizer, self.model.config.image_ids
         if raw:
@@ -259,6 +285,24 @@ class Session:
     def reset(self) -> None:
         """Forgets the conversation and its cache; the model and the system text stay."""
         self.conversation.reset()
+
+    def undo(self) -> Message:
+        """The last question, taken back with its answer; the cache goes back, too.
+
+        PromptError where nothing was asked.
+        """
+        return self.conversation.undo(self._shared)
+
+    def _shared(self, prefix: Prefix, messages: list[Message]) -> int:
+        """The positions of a prefix that a conversation of these messages begins with.
+
+        0 where the template wants a question behind them.
+        """
+        try:
+            asked = self._asked(messages_for(messages[-1], self.system, messages[:-1]))
+        except DiffGemmaError:
+            return 0
+        return prefix.shared(asked.ids, asked.runs(self.model.config.image_ids))
 
     def restore(self, messages: Sequence[Message], system: str | None = None) -> None:
         """Goes on with an earlier conversation: questions and answers in turn, the system text.

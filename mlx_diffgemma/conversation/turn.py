@@ -27,6 +27,7 @@ from ..text.answer import Answer
 from ..text.chat import Message
 from ..text.reader import AnswerReader
 from ..version import __version__
+from .conversation import Cut
 from .prompt import Prompt
 from .reply import ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
 from .segments import Begun, Segments
@@ -44,7 +45,9 @@ class Turn:
     does one that another question, a reset or a restore ends: going on with it is a TurnError, as a
     second iteration is. A Reply costs as much as the answer is long; `reader` has what is new.
     puzzle: the problem that the session's task can check an answer to, as it was typed or read in a
-    picture.
+    picture. replaced: the question whose place this one and its answer take. begun: ids of the
+    answer that the prompt ends with, where this turn goes on with it; the Reply's text, thinking
+    and tool calls are those of the whole answer, all else is of what comes behind.
     """
 
     session: "Session"
@@ -56,6 +59,8 @@ class Turn:
     progress: Progress | None
     puzzle: str | None
     thinking: bool = False
+    replaced: Message | None = None
+    begun: tuple[int, ...] = ()
     watched: bool = False  # frames of mode ar tell entropies
     lookup: Lookup | None = None  # of modes ar and auto, where it was asked for and pays
     router: Router | None = None  # of mode auto, from the first step on
@@ -65,6 +70,7 @@ class Turn:
 
     def __post_init__(self) -> None:
         self.reader = self._new_reader()  # has read every token that was shown
+        self.reader.begin(self.begun)
 
     def __repr__(self) -> str:
         settings, come = self.settings, counted(len(self.segments.ids), "token")
@@ -289,7 +295,7 @@ class Turn:
         self.reader.finish(ids, last=frame.finish_reason is not None)
         if (stop := self.reader.stopped) is None:
             return frame
-        count = stop.tokens - sum(len(done.tokens) for done in self.committed)
+        count = stop.tokens - len(self.begun) - sum(len(done.tokens) for done in self.committed)
         return replace(frame, tokens=frame.tokens[:count], finish_reason="stop")
 
     def _new_reader(self) -> AnswerReader:
@@ -298,12 +304,20 @@ class Turn:
 
     def _answer(self, ids: list[int]) -> Answer:
         reader = self._new_reader()
-        reader.finish(ids)
+        reader.finish([*self.begun, *ids])
         return reader.answer()
 
     def said(self) -> Sequence[Message]:
         """The messages that later questions see of it: none without a finished canvas."""
         return self.messages() if self.segments.kept and not self.raw and self.task is None else ()
+
+    def cut(self) -> Cut | None:
+        """The answer as another turn can go on with it; None where it has come to its own end."""
+        if self.segments.finish_reason == "stop":
+            return None
+        ids = self.segments.ids
+        prompt = Prompt([*self.prompt_ids, *ids], images=self.asked.images)
+        return Cut(self.question, prompt, (*self.begun, *ids), self.thinking)
 
 
 def seeded(settings: Settings | None) -> Settings:

@@ -46,6 +46,11 @@ class AnswerReader:
         self._roles: list[str] = []
         self._given = 0  # characters of the text that were handed out
 
+    def begin(self, ids: Sequence[int]) -> None:
+        """Take the beginning of an answer whose text was handed out before."""
+        self.finish(ids)
+        self._given = self._builder.text.length
+
     def read(self, ids: Sequence[int], settled: int = 0) -> Parts:
         """The parts of a segment in work, all its ids given; the first `settled` will not change.
 

@@ -21,9 +21,10 @@ Run = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty local cache, no network, no default model, nothing tuned and no verdict."""
+    """An empty local cache, no network, no default model, nothing tuned, no verdict, no history."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("MLX_DIFFGEMMA_MODEL", raising=False)

@@ -248,6 +248,11 @@ class Tty:
         os.close(self.theirs)
 
 
+def answered(tty: Tty, count: int) -> Tty:
+    """Waits until the `count`th prompt is there for a question."""
+    return tty.until(lambda tty: not tty.alternate and tty.scrollback().count("% >") == count)
+
+
 def paced(seconds: float, log: Path, *arguments: object, **options: Any) -> Tty:
     """The command line with a model that pauses, under a terminal."""
     return Tty("-c", PACED, seconds, log, *arguments, **options)

@@ -19,7 +19,7 @@ def after_cut(turn: Turn, in_chat: bool) -> str | None:
         keep = "/save FILE keeps the conversation, /reset begins another one"
         return f"{cut}, the context is full; {keep if in_chat else 'shorten the prompt'}."
     if in_chat:
-        return f"{cut}; ask it to go on, or start chat with --max-tokens {more}."
+        return f"{cut}; /more goes on."
     return f"{cut}; --max-tokens {more} --seed {reply.seed} gives the same and what follows."
 
 

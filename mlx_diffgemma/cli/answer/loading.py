@@ -23,6 +23,11 @@ from .media import Media
 
 def load_session(options: ModelOptions, settings: Settings, media: Media | None = None) -> Session:
     """The session; what cannot work is found before a download, or before the weights are read."""
+    return load_found(find_checked(options, settings, media), options)
+
+
+def find_checked(options: ModelOptions, settings: Settings, media: Media | None = None) -> Source:
+    """The model's folder, asked for where it is not here; what cannot work is found without it."""
     require_output()
     require_usable()
     if options.adapter is not None:
@@ -34,6 +39,11 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
     settings.resolved(config, 0)
     if media is not None:
         media.require_sight(config)
+    return source
+
+
+def load_found(source: Source, options: ModelOptions) -> Session:
+    """The session with a folder that was found, with a bar."""
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
     with Bar("loading layers") as bar:

@@ -9,7 +9,7 @@ from ...generation.frame import Frame
 from ..errors import FAILED, exit_code
 from ..options import OutputOptions
 from ..record.trace import Trace
-from ..terminal.output import Printer, write_json
+from ..terminal.output import Printer, shows_markdown, write_json
 from ..terminal.progress import Bar
 from ..terminal.signals import raise_lost
 from ..terminal.steps import View
@@ -127,12 +127,27 @@ def show_turn(
     if display.visual:
         show_media(turn.question.media)
     show_read(turn)
-    printer = Printer(turn.settings.stop, "" if turn.task else ending)
+    printer = open_printer(turn, display, plain=output.plain, ending=ending)
     view = open_view(turn, display)
     code = Answer(turn, display, trace, bar, view, printer, output.keep_draft).run()
     if display.visual and turn.finished:
         say(summary(turn.reply()))
     return code
+
+
+def open_printer(turn: Turn, display: Display, *, plain: bool, ending: str = "") -> Printer:
+    """The Printer of a turn: Markdown where a text is printed whole on a terminal.
+
+    What is printed as it comes is never taken back, so it stays as it was written; so do solutions
+    of puzzles, and answers to a prompt that is taken as it is.
+    """
+    as_written = plain or display.streaming or turn.raw or turn.task is not None
+    return Printer(
+        turn.settings.stop,
+        "" if turn.task else ending,
+        shown=turn.reply().text if turn.begun else "",
+        markdown=not as_written and shows_markdown(),
+    )
 
 
 def summary(reply: Reply) -> str:

@@ -4,15 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import options
-from ..parameters import flattened, option
+from ..parameters import flag, flattened, option
 
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """The conversation to go on with."""
+    """The conversation to go on with, and the lines of earlier ones."""
 
     load: Path | None = option(
         "--load", "Go on with a conversation that /save has written.", "FILE"
+    )
+    no_history: bool = flag(
+        "--no-history",
+        "Neither know the lines of earlier chats nor keep those of this one. Default: on a "
+        "terminal, the last 1,000 are kept.",
     )
 
 
@@ -36,9 +41,11 @@ def command(
     from ..answer.media import read_media
     from ..terminal.streams import say
     from . import saved
+    from .history import history_file
     from .input import open_reader
     from .loop import Chat
     from .slash import completions
+    from .switch import greeting
     from .talk import Talk
 
     seen.require_files()
@@ -49,14 +56,17 @@ def command(
     session.restore(earlier.messages, earlier.system if system is None else system)
     if given.load:
         say(saved.loaded_line(given.load, earlier, session.system))
-    reader = open_reader(completions())
+    reader = open_reader(completions(), None if given.no_history else history_file())
+    if reader.interactive:
+        say(f"{greeting(session)}. /help lists commands, Ctrl-D leaves.")
     talk = Talk(
         session,
         settings,
-        prompting.think,
+        model,
+        think=prompting.think,
         image_tokens=seen.image_tokens,
         pictures=output.visual is not False,
         said=list(earlier.messages),
     )
     talk.attach(media.images, media.video)
-    return Chat(talk, reader, output.visual, output.keep_draft).run()
+    return Chat(talk, reader, output).run()

@@ -1,38 +1,34 @@
 """The input of a chat: a line editor on a terminal, else the lines of standard input.
 
-A line that ends with a backslash goes on in the next. Either reader raises EOFError at the end.
+A line that ends with a backslash goes on in the next, and one that begins with three quotes up to
+three quotes. Either reader raises EOFError at the end.
 """
 
-import atexit
-import os
-import re
 import sys
-import termios
-import time
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 from ...errors import PromptError
 from ..errors import FileError, reason
-from ..terminal.keys import in_foreground, typed_ahead
-from ..terminal.screen import WAIT_SECONDS, can_draw, screen_size
-from ..terminal.signals import signals_held
+from ..terminal.screen import can_draw
 from ..terminal.streams import is_terminal
 
-if TYPE_CHECKING:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
-
-CLOSE = b"\x1b[?2004l\x1b[?25h"  # no bracketed paste, and the cursor
 CONTINUATION = ". "  # before a line that goes on
+QUOTES = '"""'  # around a text of several lines
 MOST_LINE_BYTES = 1 << 24
-ESC_SECONDS = 60.0  # Enter may come long after Esc
-UNDECODED = re.compile("[\ud800-\udfff]")  # what the editor makes of bytes that it cannot decode
 
 
 class ReadError(FileError):
     """Standard input failed: there will be no further line."""
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What was typed; quoted: between three quotes, so that it is a question whatever it says."""
+
+    text: str
+    quoted: bool = False
 
 
 class LineReader:
@@ -40,19 +36,38 @@ class LineReader:
 
     interactive: bool
 
-    def read(self, prompt: str) -> str:
-        """The question: lines up to the first without a backslash at its end, joined.
+    def read(self, prompt: str) -> Entered:
+        """The question: lines up to the first without a backslash at its end, joined; or a text.
 
-        `prompt` stands before it where somebody types it.
+        `prompt` stands before it where somebody types it. PromptError for a text without an end.
         """
-        lines = [self.line(prompt)]
+        first = self.line(prompt)
+        if is_quoted(first):
+            return Entered(self._quoted(first), quoted=True)
+        lines = [first]
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
             try:
                 lines.append(self.line(CONTINUATION))
             except EOFError:
                 break
-        return "\n".join(lines)
+        return Entered("\n".join(lines))
+
+    def _quoted(self, first: str) -> str:
+        """The text between three quotes, without the line breaks beside them."""
+        lines = [first.lstrip()]
+        closed = is_closed(first)
+        while not closed:
+            try:
+                lines.append(self.line(CONTINUATION))
+            except EOFError:
+                raise PromptError(
+                    f"the text that {QUOTES} began has no end, expected {QUOTES} behind it; "
+                    "nothing was asked."
+                ) from None
+            closed = lines[-1].rstrip().endswith(QUOTES)
+        inner = "\n".join(lines).rstrip()[len(QUOTES) : -len(QUOTES)]
+        return inner.removeprefix("\n").removesuffix("\n")
 
     def line(self, prompt: str) -> str:
         """The next line, after a prompt."""
@@ -62,10 +77,28 @@ class LineReader:
         """Leave the terminal as it was found."""
 
 
-def open_reader(words: Iterable[str]) -> LineReader:
-    """An editor where there is a terminal for one; `words` are completed with the tab key."""
+def is_quoted(line: str) -> bool:
+    """True where a line begins a text of several lines, or is one of its own."""
+    first, _, more = line.lstrip().partition("\n")
+    begins = first.startswith(QUOTES)
+    return begins and (bool(more) or first.count(QUOTES) == 1 or is_closed(first))
+
+
+def is_closed(text: str) -> bool:
+    """True where a text that three quotes begin also ends with them."""
+    text = text.strip()
+    return len(text) >= 2 * len(QUOTES) and text.endswith(QUOTES)
+
+
+def open_reader(words: Iterable[str], history: Path | None = None) -> LineReader:
+    """An editor where there is a terminal for one; `words` are completed with the tab key.
+
+    history: the file of lines typed in earlier chats, None for none.
+    """
     if is_terminal(sys.stdin) and can_draw(sys.stderr):
-        return Editor(words)
+        from .editor import Editor
+
+        return Editor(words, history)
     return PlainLines()
 
 
@@ -95,133 +128,9 @@ class PlainLines(LineReader):
         try:
             return line.decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise _no_utf8(line[error.start]) from error
+            raise no_utf8(line[error.start]) from error
 
 
-class Editor(LineReader):
-    """A line editor with history: Enter asks, Ctrl-J or Esc and Enter break the line.
-
-    Pasted lines stay one question. It draws on standard error: standard output is for answers.
-    """
-
-    interactive = True
-
-    def __init__(self, words: Iterable[str]) -> None:
-        self.words = list(words)
-        self.session: PromptSession[str] | None = None  # to make one shows the cursor
-        self.found = termios.tcgetattr(sys.stdin.fileno())
-        atexit.register(self.close)
-
-    def line(self, prompt: str) -> str:
-        """The next line, edited; a signal ends the editing, and waits until it has cleaned up.
-
-        The editor's own handler prints a traceback where Ctrl-C comes while it cleans up.
-        """
-        with signals_held(self._hurry) as arrived:
-            while not in_foreground(sys.stdin.fileno()) and not arrived:
-                time.sleep(WAIT_SECONDS)  # to set the terminal would stop the process
-            self.session = self.session or _prompt_session(self.words)
-            with ExitStack() as stack:
-                self._take_typed(self.session, stack)
-                line = self.session.prompt(
-                    prompt, handle_sigint=False, pre_run=lambda: self._end() if arrived else None
-                )
-        if wrong := UNDECODED.search(line):
-            raise _no_utf8(ord(wrong[0]) & 0xFF)
-        return line
-
-    def _take_typed(self, session: "PromptSession[str]", stack: ExitStack) -> None:
-        """Let the editor begin with what was typed while nothing edited; `stack` ends the taking.
-
-        Until then no key is taken for another. A signal waits: `_hurry` gives the terminal its
-        lines back, for a whole one of which a read would wait.
-        """
-        from prompt_toolkit.input.typeahead import store_typeahead
-        from prompt_toolkit.input.vt100_parser import Vt100Parser
-
-        gone = suppress(OSError, termios.error)  # the terminal, as the editor will notice
-        with signals_held(), gone:
-            typed = stack.enter_context(typed_ahead(sys.stdin.fileno()))
-            keys: list[KeyPress] = []
-            parser = Vt100Parser(keys.append)
-            parser.feed_and_flush(typed.decode("utf-8", "surrogateescape"))
-            store_typeahead(session.app.input, keys)
-
-    def _hurry(self) -> None:
-        """End the editing where it runs; before that, `pre_run` will.
-
-        Echo is there again from here on: on a terminal that nobody reads, the editor hangs.
-        """
-        self._restore()
-        if self.session and (loop := self.session.app.loop):
-            loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        app = self.session.app if self.session else None
-        if app and app.future and not app.future.done():
-            app.exit(exception=KeyboardInterrupt, style="class:aborting")
-
-    def _restore(self) -> None:
-        """The terminal's state as it was found; in the background it is the shell's."""
-        if in_foreground(sys.stdin.fileno()):
-            with suppress(termios.error):
-                termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self.found)
-
-    def close(self) -> None:
-        """Echo, cursor and pasting as they were: a signal may have ended the editing anywhere."""
-        with signals_held(), suppress(OSError):  # the terminal is gone
-            self._restore()
-            os.write(sys.stderr.fileno(), CLOSE)
-        atexit.unregister(self.close)
-
-
-def _no_utf8(byte: int) -> PromptError:
+def no_utf8(byte: int) -> PromptError:
+    """The error of a line with a byte that is none of UTF-8."""
     return PromptError(f"the line is not UTF-8 (byte 0x{byte:02x}), expected UTF-8.")
-
-
-def _prompt_session(words: list[str]) -> "PromptSession[str]":
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.data_structures import Size
-    from prompt_toolkit.output.vt100 import Vt100_Output
-
-    def size() -> Size:
-        window = screen_size()
-        return Size(rows=window.rows, columns=window.columns)
-
-    session: PromptSession[str] = PromptSession(
-        # Asking where the cursor is would wait for terminals that do not answer.
-        output=Vt100_Output(sys.stderr, size, term=os.environ.get("TERM"), enable_cpr=False),
-        multiline=True,
-        key_bindings=_keys(),
-        prompt_continuation=_continuation,
-        completer=WordCompleter(words, sentence=True),
-        complete_while_typing=False,
-        reserve_space_for_menu=0,
-        enable_suspend=True,  # Ctrl-Z
-    )
-    session.app.timeoutlen = ESC_SECONDS
-    return session
-
-
-def _continuation(width: int, line: int, wrapped: int) -> str:
-    """The mark before a further line, and nothing before the rest of a long one."""
-    return "" if wrapped else CONTINUATION
-
-
-def _keys() -> "KeyBindings":
-    from prompt_toolkit.key_binding import KeyBindings
-
-    keys = KeyBindings()
-
-    @keys.add("enter")
-    def ask(event: "KeyPressEvent") -> None:
-        event.current_buffer.validate_and_handle()
-
-    @keys.add("c-j")
-    @keys.add("escape", "enter")
-    @keys.add("escape", "c-j")
-    def break_line(event: "KeyPressEvent") -> None:
-        event.current_buffer.insert_text("\n")
-
-    return keys

@@ -4,19 +4,20 @@ from dataclasses import dataclass, field
 
 from ...errors import counted
 from ..answer.media import show_read
-from ..answer.turn import Answer
+from ..answer.turn import Answer, open_printer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated
 from ..explain import explain
-from ..terminal.output import Printer
+from ..options import OutputOptions
 from ..terminal.progress import Bar
 from ..terminal.screen import Screen
 from ..terminal.signals import Interrupts
-from ..terminal.streams import say
+from ..terminal.streams import say, tell
 from ..terminal.view import choose_display, open_view
 from .dropped import read_dropped
-from .input import LineReader, ReadError
+from .input import Entered, LineReader, ReadError
 from .slash import Leave, is_command, run_command
-from .talk import Talk
+from .switch import ModelGoneError
+from .talk import Request, Talk
 
 
 @dataclass
@@ -25,8 +26,7 @@ class Chat:
 
     talk: Talk
     reader: LineReader
-    visual: bool | None = None
-    keep_draft: bool = False
+    output: OutputOptions = field(default_factory=OutputOptions)
     screen: Screen | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     code: int = 0  # of the worst answer so far
@@ -49,11 +49,11 @@ class Chat:
         """Deal with one line; False behind the last. Ctrl-C and known errors do not end a chat."""
         try:
             with self.interrupts.allowed():
-                line = self.reader.read(self.talk.prompt())
-            self._take(line)
+                entered = self.reader.read(self.talk.prompt())
+            self._take(entered)
         except (EOFError, Leave):
             return False
-        except (BrokenPipeError, ReadError, Terminated):
+        except (BrokenPipeError, ModelGoneError, ReadError, Terminated):
             raise
         except KeyboardInterrupt:
             if not self.reader.interactive:
@@ -66,19 +66,24 @@ class Chat:
             self.code = FAILED
         return True
 
-    def _take(self, line: str) -> None:
+    def _take(self, entered: Entered) -> None:
         """A line: files that somebody has dropped into it, a command, or a question.
 
         A line without text asks where something is attached.
         """
-        typed = self.reader.interactive
+        line, typed = entered.text, self.reader.interactive
+        if entered.quoted:
+            if line.strip() or self.talk.attached:
+                self._answer(self.talk.question(line))
+            return
         if typed and not is_command(line) and (dropped := read_dropped(line)) is not None:
             self.talk.attach_dropped(dropped)
             if not (line := dropped.text):
                 return
-        asks = bool(line.strip() or self.talk.attached)
-        if asks and not run_command(self.talk, line, typed=typed):
-            self._ask(line)
+        if line.strip() or self.talk.attached:
+            request = run_command(self.talk, line, typed=typed)
+            if request is not None:
+                self._answer(request)
 
     def _say_unasked(self) -> None:
         """A line on what a pipe attached and did not ask about."""
@@ -86,30 +91,35 @@ class Chat:
             count = counted(len(self.talk.attached), "attachment")
             say(f"note: {count} without a question; a line behind it, empty or not, asks.")
 
-    def _ask(self, question: str) -> None:
+    def _answer(self, request: Request) -> None:
         bar = Bar("reading the prompt")
-        turn = self.talk.turn(question, bar)
+        turn = self.talk.turn(request, bar)
         for note in self.talk.new_notes(turn):
             say(f"note: {note}")
         show_read(turn)
-        display = choose_display(turn, False, self.visual)
+        display = choose_display(turn, False, self.output.visual)
         if display.live and self.screen is None:
             self.screen = Screen(keeps_typed=True)
-        view = open_view(turn, display, self.screen, self.talk.above(question))
-        printer = Printer(turn.settings.stop)
-        answer = Answer(turn, display, None, bar, view, printer, self.keep_draft, in_chat=True)
+        view = open_view(turn, display, self.screen, self.talk.above(request))
+        printer = open_printer(turn, display, plain=self.output.plain)
+        keep_draft = self.output.keep_draft
+        answer = Answer(turn, display, None, bar, view, printer, keep_draft, in_chat=True)
         try:
             with self.interrupts.allowed():
                 code = answer.run()
         finally:
-            self.talk.keep(turn)
+            self.talk.keep(request, turn)
         if code == TERMINATED:
             raise Terminated
         if code == INTERRUPTED and not self.reader.interactive:
             self.code = code
             raise Leave
+        if code == INTERRUPTED and turn.cut() and turn.said():
+            say("/more goes on with it.")
         self.code = self.code or code
         last = self.talk.last
         if turn.kept and last and last.thinking:
             words = counted(len(last.thinking.split()), "word")
             say(f"(a thought of {words}; /think shows it)")
+        if self.reader.interactive:
+            tell("")  # between two turns

@@ -19,6 +19,7 @@ from ...text.pieces import ANSWER, THINKING
 from ...text.placeholders import Medium
 from ..answer.media import name_of, read_video, show_media
 from ..errors import ArgumentError
+from ..options import ModelOptions
 from ..terminal.picture import Run
 from .dropped import Dropped
 
@@ -29,17 +30,35 @@ CLIPBOARD = "from the clipboard"  # the name of a picture that is no file's
 SHOWN_ABOVE = 20  # messages that the live view shows over an answer
 
 
+@dataclass(frozen=True)
+class Request:
+    """Something to be answered: a new question, one in place of the last, or more of an answer."""
+
+    text: str
+    media: tuple[Medium, ...]
+    settings: Settings
+    instead: bool = False
+    more: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """True where the last question and its answer give way to this one and its own."""
+        return self.instead or self.more
+
+
 @dataclass
 class Talk:
     """A session as chat's commands see it.
 
-    attached: images and a video that go with the next question; pictures: they are drawn where the
-    terminal can; interruptible: a stretch in which Ctrl-C may come; resting: settings that were
-    given and that the present mode does not have.
+    options: those that the model was loaded with; attached: images and a video that go with the
+    next question; pictures: they are drawn where the terminal can; interruptible: a stretch in
+    which Ctrl-C may come; resting: settings that were given and that the present mode does not
+    have.
     """
 
     session: Session
     settings: Settings
+    options: ModelOptions = field(default_factory=ModelOptions)
     think: bool = False
     image_tokens: int | None = None
     pictures: bool = True
@@ -111,22 +130,71 @@ class Talk:
         self.attached = kept
         return removed
 
-    def turn(self, question: str, progress: Progress) -> Turn:
-        """The turn that answers a question; an error says what to do with a long conversation.
+    def question(self, text: str) -> Request:
+        """A new question, with what is attached."""
+        return Request(text, self.attached, self.settings)
+
+    def last_question(self) -> Message:
+        """The last question; ArgumentError where there is none."""
+        if not self.said:
+            raise ArgumentError("nothing was asked yet, expected a question; ask one.")
+        return self.said[-2]
+
+    def again(self, seed: int | None) -> Request:
+        """The last question once more; seed: None for a new one. SettingsError out of range."""
+        question = self.last_question()
+        settings = replace(self.settings, seed=seed)
+        return Request(question.content, question.media, settings, instead=True)
+
+    def instead(self, text: str) -> Request:
+        """Another question in place of the last one, with what was attached to that."""
+        return Request(text, self.last_question().media, self.settings, instead=True)
+
+    def more(self) -> Request:
+        """The last answer, which was cut, gone on with."""
+        question = self.last_question()
+        return Request(question.content, question.media, self.settings, more=True)
+
+    def undo(self) -> Message:
+        """Take the last question and its answer back."""
+        question = self.last_question()
+        if self.session.history:
+            self.session.undo()
+        del self.said[-2:]
+        self.last = None
+        return question
+
+    def reset(self) -> None:
+        """Begin another conversation."""
+        self.session.reset()
+        self.said.clear()
+        self.last = None
+
+    def restore(self, messages: Sequence[Message], system: str | None) -> None:
+        """Go on with another conversation."""
+        self.session.restore(messages, system)
+        self.said = list(messages)
+        self.last = None
+
+    def turn(self, request: Request, progress: Progress) -> Turn:
+        """The turn that answers; an error says what to do with a long conversation.
 
         What is asked about without a word and cannot be answered is not attached any more.
         """
         try:
+            if request.more:
+                return self.session.more_turn(settings=request.settings, progress=progress)
             return self.session.turn(
-                question,
-                settings=self.settings,
+                request.text,
+                settings=request.settings,
                 think=self.think,
                 progress=progress,
-                images=self.images,
-                video=next(iter(self.videos), None),
+                images=[medium for medium in request.media if isinstance(medium, Pixels)],
+                video=next((each for each in request.media if isinstance(each, Clip)), None),
+                instead=request.instead and bool(self.session.history),
             )
         except (PromptError, FitError) as error:
-            if self.attached and not question.strip():
+            if self.attached and not request.replaces and not request.text.strip():
                 self.attached = ()
                 raise type(error)(*error.args, " Nothing is attached any more.") from error
             if not self.session.history:
@@ -139,19 +207,27 @@ class Talk:
         self.noted.update(new)
         return new
 
-    def keep(self, turn: Turn) -> None:
+    def keep(self, request: Request, turn: Turn) -> None:
         """Keep the part of an answer that there is: finished canvases, and tokens of mode ar."""
-        if turn.kept:
-            self.said += turn.messages()
-            self.last = turn.reply()
+        if not turn.kept:
+            return
+        if request.replaces:
+            del self.said[-2:]
+        else:
             self.attached = ()
+        self.said += turn.messages()
+        self.last = turn.reply()
 
-    def above(self, question: str) -> tuple[Run, ...]:
+    def above(self, request: Request) -> tuple[Run, ...]:
         """The conversation as it stands over the answer, the questions dim."""
         runs: list[Run] = []
-        for message in [*self.said[-SHOWN_ABOVE:], Message("user", question, self.attached)]:
+        said = self.said[:-2] if request.replaces else self.said
+        asked_now = Message("user", request.text, request.media)
+        for message in [*said[-SHOWN_ABOVE:], asked_now]:
             asked = message.role == "user"
             media = "".join(f"[{name_of(medium, 'image')}] " for medium in message.media)
             text = f"{'> ' if asked else ''}{media}{message.content.rstrip()}\n"
             runs.append((text, THINKING if asked else ANSWER))
+        if request.more:
+            runs.append((self.said[-1].content, ANSWER))
         return tuple(runs)

@@ -1,15 +1,23 @@
-"""Standard output: the answer, part by part, each part once and only when it is certain."""
+"""Standard output: the answer, part by part, each part once and only when it is certain.
+
+Pipes and files get it byte for byte. On a terminal an answer that is printed whole, when it is
+final, is shown as Markdown; one that is printed as it comes stays as it was written.
+"""
 
 import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
 from ...text.tools import CALL_OPENING
 from ..errors import FileError, reason
 from .streams import detach, harmless, is_terminal, window
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
@@ -18,12 +26,15 @@ REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not comple
 class Printer:
     """An answer written as it grows, canvas by canvas or token by token.
 
-    ending: the line break behind it, come what may; unset, one where the text ends without.
+    ending: the line break behind it, come what may; unset, one where the text ends without. shown:
+    the beginning of the answer that was printed before. markdown: `finish` prints it all, styled;
+    of an answer that goes on, the lines that differ from those printed before.
     """
 
     stops: Sequence[str] = ()
     ending: str = ""
     shown: str = ""
+    markdown: bool = False
 
     def grow(self, text: str) -> None:
         """Write what is new and certain in `text`, the answer so far."""
@@ -37,12 +48,28 @@ class Printer:
 
     def finish(self, text: str) -> None:
         """Write the rest of the answer and end its last line; an empty answer writes nothing."""
+        if self.markdown:
+            self._finish_styled(text)
+            return
         if not text.startswith(self.shown):  # what looked like text was the name of a channel
             write_out("\n")
             self.shown = ""
         self._continue(text)
         if self.shown and (self.ending or not self.shown.endswith("\n")):
             write_out(self.ending or "\n")
+
+    def _finish_styled(self, text: str) -> None:
+        from .markdown import rendered
+
+        columns = window()[0]
+        lines, before = (
+            rendered(harmless(part), columns) if part else [] for part in (text, self.shown)
+        )
+        same = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(lines, before, strict=False))
+        )
+        write_styled(lines[same:])
+        self.shown = text
 
     def _continue(self, text: str) -> None:
         if len(text) > len(self.shown) and text.startswith(self.shown):
@@ -63,6 +90,13 @@ def settled(text: str, stops: Sequence[str] = ()) -> str:
     return text[: len(text) - max(overlap, default=0)]
 
 
+def shows_markdown() -> bool:
+    """True where standard output is a terminal that has styles."""
+    from .screen import can_draw
+
+    return can_draw(sys.stdout)
+
+
 def require_output() -> None:
     """FileError where standard output is closed; asked before anything takes long."""
     if sys.stdout is None:
@@ -75,9 +109,31 @@ def write_out(text: str) -> None:
     Pipes and files get every character as it is; to a terminal nothing goes that it would obey.
     """
     require_output()
+    _write(harmless(text) if is_terminal(sys.stdout) else text)
+
+
+def write_styled(lines: "Iterable[Text]") -> None:
+    """Lines with their styles to standard output, which is a terminal; colours have none of them.
+
+    What stands in the text may come of a model: nothing that the terminal would obey is in it.
+    """
+    from rich.console import Console
+
+    from .screen import ansi
+
+    require_output()
+    console = Console(color_system=None)
+    rows = []
+    for line in lines:
+        segments = [
+            segment._replace(text=harmless(segment.text)) for segment in line.render(console)
+        ]
+        rows.append("".join([*ansi(tuple(segments), None), "\n"]))
+    _write("".join(rows))
+
+
+def _write(text: str) -> None:
     stream = sys.stdout
-    if is_terminal(stream):
-        text = harmless(text)
     encoding = stream.encoding or "utf-8"
     try:
         # A character this terminal's encoding lacks is written as \uXXXX, not lost.

@@ -11,7 +11,7 @@ from PIL import Image
 from pseudo_terminal import PROGRAM, Tty, wait_asleep
 from puzzle import assert_one_line
 
-from mlx_diffgemma.cli.chat import slash
+from mlx_diffgemma.cli.chat import of_media
 from mlx_diffgemma.errors import ImageError
 
 PUZZLE_PICTURE = Path(__file__).parents[2] / "assets" / "data" / "pictures" / "01-square.png"
@@ -131,7 +131,7 @@ def test_the_clipboard(
     run: Any, seeing_folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents: list[Any] = [Image.open(photo)]
-    monkeypatch.setattr(slash, "clipboard_images", lambda: contents)
+    monkeypatch.setattr(of_media, "clipboard_images", lambda: contents)
     done = run(*chat(seeing_folder), input="/image\nWhat?\n")
     assert_says(said(done)[0], "image from the clipboard: 60 x 120 pixels, 2 soft tokens")
     expected = answers(run, "What?", "--image", photo, "--model", seeing_folder)
@@ -142,7 +142,7 @@ def test_the_clipboard(
     def nothing() -> Any:
         raise ImageError("the clipboard holds no picture; copy one, or name a file.")
 
-    monkeypatch.setattr(slash, "clipboard_images", nothing)
+    monkeypatch.setattr(of_media, "clipboard_images", nothing)
     assert_one_line(run(*chat(seeing_folder), input="/image\n"), 1, "clipboard ... no picture")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from checkpoints import edit_json
 from facts import assert_says
-from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, paced
+from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, answered, paced
 from puzzle import PUZZLE, SOLUTION, assert_one_line
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
@@ -24,11 +24,6 @@ EASY = "".join(
     "." if place % 10 in (0, 4, 8) else cell
     for place, cell in enumerate(SOLUTION.replace("\n", ""))
 )
-
-
-def answered(tty: Tty, count: int) -> Tty:
-    """Waits until the `count`th prompt is there for a question."""
-    return tty.until(lambda tty: not tty.alternate and tty.scrollback().count("% >") == count)
 
 
 # --- a pipe
@@ -86,7 +81,7 @@ def test_a_pipe_asks_what_people_leave_with(run: Any, random_folder: Path) -> No
 def test_a_cut_answer_says_how_to_go_on(run: Any, random_folder: Path) -> None:
     base = ("chat", "--model", random_folder, "--seed", 3)
     done = run(*base, "--max-tokens", 8, input="Hi")
-    assert_says(done.stderr[:-1], "cut at 8 tokens; ask it to go on ... chat ... --max-tokens 16")
+    assert_says(done.stderr[:-1], "cut at 8 tokens; /more goes on")
     full = run(*base, input="x" * 2020)
     assert_says(full.stderr[:-1], "cut at 16 tokens, the context is full; /save FILE ... /reset")
 
@@ -266,8 +261,9 @@ def test_three_turns() -> None:
         tty.assert_given_back()
         assert tty.entered == 3
         shown = tty.scrollback()
-    turns = [f"{p} {q}\n{SOLUTION}" for p, q in (("0% >", PUZZLE), ("19% >", EASY))]
-    assert shown == "".join([*turns, f"19% > {PUZZLE}\n{SOLUTION}", "19% >"])
+    first = "tiny-sudoku, context 512. /help lists commands, Ctrl-D leaves.\n"
+    turns = [f"{p} {q}\n{SOLUTION}\n" for p, q in (("0% >", PUZZLE), ("19% >", EASY))]
+    assert shown == "".join([first, *turns, f"19% > {PUZZLE}\n{SOLUTION}\n", "19% >"])
 
 
 def test_editing_history_paste_and_leaving(random_folder: Path) -> None:
@@ -304,7 +300,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
         tty.until(lambda tty: tty.alternate and "canvas 2" in tty.text())
         assert tty.text().startswith("> Hi")
         tty.type("\x03")
-        tty.until("interrupted: 1 canvas finished.")
+        tty.until("interrupted: 1 canvas finished.\n/more goes on with it.")
         tty.type(f"/save {file}\r")
         tty.until("saved 2 messages")
         answered(tty, 3).type("\x04")

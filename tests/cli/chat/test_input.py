@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlx_diffgemma.cli.chat.input import Editor
+from mlx_diffgemma.cli.chat.editor import Editor
 from mlx_diffgemma.cli.terminal import keys
 from mlx_diffgemma.cli.terminal.signals import signals_held
 

@@ -1,0 +1,41 @@
+"""The options of a question, and of an answer that goes on, as a session's methods take them."""
+
+from typing import Any
+
+from ..generation.settings import SettingFields, Settings
+from ..model.text import Progress
+
+
+class TurnOptions(SettingFields, total=False):
+    """Options of a question: the fields of Settings, and these.
+
+    settings: more of those fields, each given in one of both places; system: replaces the session's
+    system text from here on, "" removes it; think: let the model write a thought first; raw: the
+    prompt's tokens as they are, no template, no history, channels not parsed; progress: told of
+    encoded prompt positions. images: an image or a list of them, as `prepare_image` takes them or
+    prepared; video: as `prepare_video` takes it or prepared; both come before the text, which may
+    then be empty, and raw stand where the prompt has placeholders. image_tokens: soft tokens of
+    each image at most, None for the checkpoint's own number; a frame of a video always has 70 at
+    most. instead: in place of the last question, which is not seen, and leaves the conversation
+    with its answer once something of the new answer is finished.
+    """
+
+    settings: Settings | None
+    system: str | None
+    think: bool
+    raw: bool
+    progress: Progress | None
+    images: Any
+    video: Any
+    image_tokens: int | None
+    instead: bool
+
+
+class MoreOptions(SettingFields, total=False):
+    """Options of an answer that goes on: the fields of Settings, settings and progress.
+
+    They are those of TurnOptions.
+    """
+
+    settings: Settings | None
+    progress: Progress | None
