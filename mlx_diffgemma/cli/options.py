@@ -13,6 +13,7 @@ from .errors import ArgumentError
 from .parameters import argument, flag, option
 
 Mode = Literal["diffusion", "ar", "auto"]
+ThemeName = Literal["auto", "dark", "light"]
 
 if TYPE_CHECKING:
     from ..generation.settings import Settings
@@ -280,7 +281,23 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions(ReportOptions):
+class ViewOptions:
+    """The look of the live view."""
+
+    theme: ThemeName | None = option(
+        "--theme",
+        "Colours of the live view for a dark or a light background. Default: auto, as the terminal "
+        "says.",
+    )
+    no_alt_screen: bool = flag(
+        "--no-alt-screen",
+        "Draw the live view below the prompt, where its last picture stays, and not on the "
+        "terminal's other screen.",
+    )
+
+
+@dataclass(frozen=True)
+class OutputOptions(ViewOptions, ReportOptions):
     """The form in which an answer and its steps are shown."""
 
     visual: bool | None = option(

@@ -15,6 +15,7 @@ from ...machine.dtypes import mlx_dtype
 from ...machine.tuning import recall
 from ..options import ModelOptions
 from ..terminal.output import require_output
+from ..terminal.passing import Announced
 from ..terminal.progress import Bar
 from ..terminal.streams import say
 from .consent import ask_on_terminal
@@ -36,12 +37,12 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
         media.require_sight(config)
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
-    with Bar("loading layers") as bar:
+    with Announced(f"loading {options.name}") as announced, Bar("loading layers") as bar:
         return loading.load_source(
             source,
             dtype,
             force=options.force,
-            progress=bar,
+            progress=announced.until(bar),
             choices=choices,
             adapter=options.adapter,
         )

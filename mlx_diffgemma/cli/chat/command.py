@@ -59,4 +59,4 @@ def command(
         said=list(earlier.messages),
     )
     talk.attach(media.images, media.video)
-    return Chat(talk, reader, output.visual, output.keep_draft).run()
+    return Chat(talk, reader, output.visual, output.keep_draft, output).run()

@@ -7,9 +7,10 @@ from ..answer.media import show_read
 from ..answer.turn import Answer
 from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated
 from ..explain import explain
+from ..options import ViewOptions
 from ..terminal.output import Printer
 from ..terminal.progress import Bar
-from ..terminal.screen import Screen
+from ..terminal.screen import Screen, open_screen
 from ..terminal.signals import Interrupts
 from ..terminal.streams import say
 from ..terminal.view import choose_display, open_view
@@ -27,6 +28,7 @@ class Chat:
     reader: LineReader
     visual: bool | None = None
     keep_draft: bool = False
+    look: ViewOptions = field(default_factory=ViewOptions)
     screen: Screen | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     code: int = 0  # of the worst answer so far
@@ -86,6 +88,11 @@ class Chat:
             count = counted(len(self.talk.attached), "attachment")
             say(f"note: {count} without a question; a line behind it, empty or not, asks.")
 
+    def _opened_screen(self) -> Screen:
+        """The one screen of this chat."""
+        self.screen = self.screen or open_screen(self.look, keeps_typed=True)
+        return self.screen
+
     def _ask(self, question: str) -> None:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(question, bar)
@@ -93,9 +100,7 @@ class Chat:
             say(f"note: {note}")
         show_read(turn)
         display = choose_display(turn, False, self.visual)
-        if display.live and self.screen is None:
-            self.screen = Screen(keeps_typed=True)
-        view = open_view(turn, display, self.screen, self.talk.above(question))
+        view = open_view(turn, display, self._opened_screen, self.talk.above(question))
         printer = Printer(turn.settings.stop)
         answer = Answer(turn, display, None, bar, view, printer, self.keep_draft, in_chat=True)
         try:

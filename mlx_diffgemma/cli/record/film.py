@@ -13,8 +13,9 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from ..terminal.colours import DARK, LEVEL_OF, LIGHT
+from ..terminal.legend import legend
 from ..terminal.live import REDRAWS_PER_SECOND
-from ..terminal.picture import Picture, Size, Snapshot, legend, line_cells, render
+from ..terminal.picture import Picture, Size, Snapshot, line_cells, render
 from ..terminal.wrap import Line
 from .pace import Pace
 from .recording import Recording
