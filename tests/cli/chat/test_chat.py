@@ -318,7 +318,7 @@ def test_what_is_typed_while_it_answers_is_the_next_line(tmp_path: Path) -> None
     """Nothing of it shows in the view, and Enter is Enter."""
     with paced(0.3, tmp_path / "log", *CHAT) as tty:
         answered(tty, 1).type(f"{PUZZLE}\r")
-        tty.until(lambda tty: tty.alternate and "/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         tty.type("/seed 5\r/seed 7")
         tty.until("seed: 5;").until("% > /seed 7").type("\r")
         assert b"/seed" not in tty.bytes.partition(b"\x1b[?1049l")[0]

@@ -156,8 +156,8 @@ def test_q_and_escape_end(key: str) -> None:
 def test_a_line_says_which_keys_do_something() -> None:
     scenes = Scenes([(0.1, " "), (1.0, "q")])
     scenes.play(recording(3))
-    assert scenes.drawn[0][2] == "space pause  ←→ step  q end"
-    assert scenes.drawn[-1][2] == "space play  ←→ step  q end  paused at 1 of 3"
+    assert scenes.drawn[0][2] == "space pause  ←→ step  ? legend  q end"
+    assert scenes.drawn[-1][2] == "space play  ←→ step  ? legend  q end  paused at 1 of 3"
 
 
 def test_a_window_that_changes_while_paused_is_drawn_anew() -> None:
