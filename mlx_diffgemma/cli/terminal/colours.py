@@ -50,7 +50,7 @@ LEVELS = (
     Level(float("inf"), "more", "red", "#ff005f", "#ff87af", "#af00af", "#cf0048", "#ff7090"),
 )
 EDGES = np.array([level.below for level in LEVELS[:-1]], np.float32)
-FAINT = {Theme.DARK: "#9e9e9e", Theme.LIGHT: "#6c6c6c"}  # what is dim and has no certainty
+FAINT = {Theme.DARK: "#a8a8a8", Theme.LIGHT: "#6c6c6c"}  # what is dim and has no certainty
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,6 @@ def give_back(typed: bytes) -> None:
     _read.extend(typed)
 
 
-def are_given_back() -> bool:
-    """True where keys are kept that nobody has taken yet."""
-    return bool(_read)
-
-
 def given_back() -> bytes:
     """The keys that are kept, which are the caller's now."""
     typed = bytes(_read)

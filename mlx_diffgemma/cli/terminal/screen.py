@@ -24,7 +24,7 @@ from ..options import ViewOptions
 from .background import LATE, PATIENCE, QUESTION, answered, may_ask, of_environment
 from .colours import Theme, shown_as
 from .guard import Guard
-from .keys import Keys, are_given_back, give_back, in_foreground
+from .keys import Keys, give_back, given_back, in_foreground
 from .picture import Picture, Size
 from .signals import signals_held
 from .streams import hold_lines, is_terminal, window
@@ -168,10 +168,10 @@ class Screen:
         """
         if not self.listens:
             return 0
-        typed = self.keys.take()
+        typed = given_back() + self.keys.take()
         if self.asked_at is not None:
             self._look_at_replies()
-        if self.keeps_typed and (typed.strip(LEGEND_KEY) or are_given_back()):
+        if self.keeps_typed and typed.strip(LEGEND_KEY):
             give_back(typed)
             return 0
         return typed.count(LEGEND_KEY)

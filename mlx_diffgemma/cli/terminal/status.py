@@ -118,30 +118,26 @@ class Written:
 def status_line(numbers: Numbers | Written, width: int, hint: str = "") -> str:
     """The numbers that fit into `width` cells, each in full; `hint` behind the first of them.
 
-    Where the first do not all fit, there is no hint; where two do not, the least is shown.
+    Where the first do not all fit, there is no hint, and they stand closer; where two do not, the
+    least is shown.
     """
     first, more = list(numbers.first()), list(numbers.more())
     room = width - len(WIDE) - len(hint)
-    if hint and len(_fitting(first, room)) == len(first):
-        return WIDE.join([_joined(_fitting([*first, *more], room), room), hint])
-    shown = _fitting([*first, *more], width)
-    if len(shown) > 1:
-        return _joined(shown, width)
+    if hint and len(WIDE.join(first)) <= room:
+        return WIDE.join([*_fitting([*first, *more], room, WIDE), hint])
+    wide, narrow = _fitting([*first, *more], width, WIDE), _fitting(first, width, NARROW)
+    if max(len(wide), len(narrow)) > 1:
+        return WIDE.join(wide) if len(wide) >= len(narrow) else NARROW.join(narrow)
     *_, shortest = numbers.least()
     return next((line for line in numbers.least() if len(line) <= width), shortest[:width])
 
 
-def _fitting(fields: list[str], width: int) -> list[str]:
+def _fitting(fields: list[str], width: int, gap: str) -> list[str]:
     """The first fields that fit beside one another."""
     count = len(fields)
-    while count and len(NARROW.join(fields[:count])) > width:
+    while count and len(gap.join(fields[:count])) > width:
         count -= 1
     return fields[:count]
-
-
-def _joined(fields: list[str], width: int) -> str:
-    line = WIDE.join(fields)
-    return line if len(line) <= width else NARROW.join(fields)
 
 
 def _left_and_rate(left: Left | None, rate: float | None) -> Iterator[str]:

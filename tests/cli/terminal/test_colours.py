@@ -9,7 +9,7 @@ from contrast import contrast
 from rich.color import Color, ColorSystem
 from rich.segment import Segment
 
-from mlx_diffgemma.cli.terminal.colours import DARK, LEVELS, LIGHT, Ground, Theme
+from mlx_diffgemma.cli.terminal.colours import DARK, LEVELS, LIGHT, Ground, Theme, shown_as
 from mlx_diffgemma.cli.terminal.legend import explained, legend
 from mlx_diffgemma.cli.terminal.picture import DIM_STYLES, FAINT, TOKEN_STYLES
 from mlx_diffgemma.cli.terminal.screen import ansi
@@ -53,12 +53,12 @@ def rgb(number: int) -> str:
 
 def written(theme: Theme, colours: ColorSystem) -> set[str]:
     """The colours that a terminal gets for all that the view can show."""
-    line = tuple(Segment("x", style) for style in [*TOKEN_STYLES, *DIM_STYLES, FAINT])
-    text = "".join(ansi((*line, *explained(200, ["diffusion"])[0]), colours, theme))
+    styles = [*TOKEN_STYLES, *DIM_STYLES, FAINT, *(s.style for s in explained(200, ["auto"])[0])]
+    shown = [shown_as(style, colours, theme) for style in styles if style]
+    named = {style.color for style in shown if style.color}
     if colours is ColorSystem.TRUECOLOR:
-        found = re.findall(r"38;2;(\d+);(\d+);(\d+)", text)
-        return {"#{:02x}{:02x}{:02x}".format(*map(int, parts)) for parts in found}
-    return {rgb(int(number)) for number in re.findall(r"38;5;(\d+)", text)}
+        return {color.name for color in named}
+    return {rgb(color.downgrade(colours).number or 0) for color in named}
 
 
 @pytest.mark.parametrize("theme", Theme)
@@ -87,11 +87,8 @@ def test_the_views_colours_are_the_same_with_256_colours() -> None:
         number = Color.parse(colour).downgrade(ColorSystem.EIGHT_BIT).number
         assert number is not None
         assert colour == rgb(number)
-    for theme in Theme:
-        eight_bit, true = (
-            written(theme, each) for each in (ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR)
-        )
-        assert eight_bit == true
+    for colour in (shade for level in LEVELS for shade in (level.dark, level.light)):
+        assert colour == rgb(Color.parse(colour).downgrade(ColorSystem.EIGHT_BIT).number or 0)
 
 
 def test_of_16_colours_each_level_has_another() -> None:
