@@ -1,5 +1,7 @@
 """A session for a command: the model found, asked for, checked and loaded, with a bar."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from ...checkpoint.adapter import require_adapter
@@ -9,15 +11,16 @@ from ...conversation import loading
 from ...conversation.session import Session
 from ...errors import ProfileError
 from ...generation.settings import Settings
-from ...kernels.dispatch import require_usable
+from ...kernels.dispatch import require_usable, tell_before_trials
 from ...machine.choices import Choices
 from ...machine.dtypes import mlx_dtype
 from ...machine.tuning import recall
 from ..options import ModelOptions
+from ..terminal.keys import in_foreground
 from ..terminal.output import require_output
 from ..terminal.passing import Announced
 from ..terminal.progress import Bar
-from ..terminal.streams import say
+from ..terminal.streams import is_terminal, say
 from .consent import ask_on_terminal
 from .media import Media
 
@@ -26,6 +29,7 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
     """The session; what cannot work is found before a download, or before the weights are read."""
     require_output()
     require_usable()
+    tell_before_trials(trials_line())
     if options.adapter is not None:
         require_adapter(options.adapter)
     consent = ask_on_terminal(options.dtype)
@@ -46,6 +50,19 @@ def load_session(options: ModelOptions, settings: Settings, media: Media | None 
             choices=choices,
             adapter=options.adapter,
         )
+
+
+def trials_line() -> Callable[[], None]:
+    """What says once, to people alone, that kernels are tried: a first run takes longer."""
+    said = False
+
+    def say_once() -> None:
+        nonlocal said
+        if not said and is_terminal(sys.stderr) and in_foreground(sys.stderr.fileno()):
+            say("trying the Metal kernels on this machine; what is found is kept for later runs.")
+        said = True
+
+    return say_once
 
 
 def recalled(source: Source, dtype: str | None) -> Choices | None:
