@@ -2,7 +2,7 @@
 
 A terminal with neither could print the bytes as text, so only those are written to that their
 environment names; none under tmux, screen and zellij, which may keep or drop such bytes. Nothing is
-asked of the terminal: its answer would be taken for something typed.
+asked of the terminal: here no view has hushed the keys, and its answer would be typed text.
 
 Sources: https://sw.kovidgoyal.net/kitty/graphics-protocol/ and
 https://iterm2.com/documentation-images.html.
