@@ -86,7 +86,8 @@ class Screen:
         self.size = self.surface.fit(screen_size())
         self.inside = False
         self.shown: Picture | None = None
-        self.standing: Picture | None = None  # None: all is to be drawn anew
+        self.standing: Picture | None = None  # None, or spoilt since: all is to be drawn anew
+        self.spoilt = self.stands_since = 0  # times that what stood was lost, and of these before
         self.guard = Guard(self.descriptor)
         self.handlers: dict[signal.Signals, Any] = {}
 
@@ -111,7 +112,7 @@ class Screen:
         with signals_held() as arrived:
             if self.inside:
                 if self.asked_at is not None:
-                    self._await_replies(self.asked_at + LATE, arrived)
+                    self._await_replies(self.asked_at + LATE)  # whatever signal has come
                 if not self.keeps_typed:
                     self.keys.forget()
                 self._go_out(arrived)
@@ -129,7 +130,8 @@ class Screen:
         """The size that can be drawn on as it is now."""
         size = self.surface.fit(screen_size())
         if size != self.size:
-            self.size, self.standing = size, None
+            self.size = size
+            self.spoilt += 1
         return size
 
     def draw(self, picture: Picture) -> None:
@@ -142,7 +144,9 @@ class Screen:
         if not (self.inside and in_foreground(self.descriptor)):
             self.leave()
             return
-        before, self.standing, self.shown = self.standing, None, picture
+        spoilt = self.spoilt  # a signal may come at any time, and Ctrl-Z draws, too
+        before = self.standing if self.stands_since == spoilt else None
+        self.standing, self.shown = None, picture
         lines, old = picture.lines, before.lines if before else ()
         changed = {
             number: "".join(ansi(line, self.colours, self.theme))
@@ -153,7 +157,7 @@ class Screen:
         if changed or count != len(lines):
             rows = self.surface.drawn(changed, len(lines), count)
             self._write(f"{BEGIN_UPDATE}{rows}{END_UPDATE}")
-        self.standing = picture
+        self.standing, self.stands_since = picture, spoilt
 
     @property
     def listens(self) -> bool:
@@ -186,7 +190,7 @@ class Screen:
             self.asked_at = time.monotonic()
             self._await_replies(self.asked_at + PATIENCE, arrived)
 
-    def _await_replies(self, end: float, arrived: Sequence[int]) -> None:
+    def _await_replies(self, end: float, arrived: Sequence[int] = ()) -> None:
         """Wait for the answers until `end`; what is typed meanwhile is for the next reader."""
         while self.asked_at is not None and self.keys.readable and not arrived:
             if (left := end - time.monotonic()) <= 0:
@@ -198,7 +202,8 @@ class Screen:
         """Take the theme that the answers tell, however late; the last of them settles it."""
         theme = answered(self.keys.sieve.replies)
         if theme not in (None, self.theme):
-            self.theme, self.standing = theme, None
+            self.theme = theme
+            self.spoilt += 1
         if self.keys.sieve.attributes:
             self.asked_at = None
 
@@ -214,7 +219,8 @@ class Screen:
                 raise StalledError
 
     def _go_in(self, arrived: Sequence[int] = ()) -> None:
-        self.inside, self.standing = True, None
+        self.inside = True
+        self.spoilt += 1
         hushed = b", hushed" if self.keys.hush() else b""
         self.guard.tell(self.surface.word + hushed)
         hold_lines(True)
@@ -249,7 +255,7 @@ class Screen:
 
     def _resized(self, number: int, frame: FrameType | None) -> None:
         """A window that comes back to its size may have lost what stood in it."""
-        self.standing = None
+        self.spoilt += 1
 
 
 def open_screen(look: ViewOptions, *, keeps_typed: bool = False) -> Screen:

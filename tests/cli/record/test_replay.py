@@ -18,7 +18,7 @@ from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
 from mlx_diffgemma.cli.record.film import make_film, svg
 from mlx_diffgemma.cli.record.pace import Pace
 from mlx_diffgemma.cli.record.recording import read_recording
-from mlx_diffgemma.cli.terminal.picture import legend
+from mlx_diffgemma.cli.terminal.legend import legend
 
 
 @pytest.fixture(scope="module")
