@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .errors import FAILED, FileError
 from .options import OVERWRITE_HELP, ViewOptions
 from .parameters import argument, flag, flattened, option
-from .terminal.streams import is_terminal, say
+from .terminal.streams import can_draw, is_terminal, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +62,6 @@ def command(given: ReplayOptions, look: ViewOptions) -> int:
     from .record.outfile import Taken, open_files
     from .record.pace import chosen_pace
     from .record.recording import read_recording
-    from .terminal.screen import can_draw
 
     pace = chosen_pace(given.speed, given.pace)
     reads = [Taken("FILE", given.file)]

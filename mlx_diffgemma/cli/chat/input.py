@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from ...errors import PromptError
 from ..errors import FileError, reason
 from ..terminal.keys import in_foreground, typed_ahead
-from ..terminal.screen import WAIT_SECONDS, can_draw, screen_size
+from ..terminal.screen import WAIT_SECONDS, screen_size
 from ..terminal.signals import signals_held
-from ..terminal.streams import is_terminal
+from ..terminal.streams import can_draw, is_terminal
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from .keys import in_foreground
-from .screen import can_draw
 from .signals import signals_held
-from .streams import detach, window
+from .streams import can_draw, detach, window
 
 CHUNK = 4096  # base64 bytes of one of kitty's escapes
 MOST_ROWS = 12

@@ -8,14 +8,17 @@ import sys
 import time
 from contextlib import suppress
 from threading import Event, Thread
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from ...model.text import Progress
 from .keys import in_foreground
-from .screen import can_draw
-from .streams import ERASE, STARTED, keep_below, window
+from .streams import ERASE, STARTED, can_draw, keep_below, window
+
+if TYPE_CHECKING:
+    from ...model.text import Progress
 
 SOON, LEAST = 0.5, 0.2  # seconds from the process's start, and from the beginning of the work
+
+LOADING_PROGRAM = "loading mlx-diffgemma"  # a first start after others reads it from disk
 
 
 class PassingLine:
@@ -58,7 +61,7 @@ class Announced:
         self.over = Event()
         self.thread: Thread | None = None
 
-    def until(self, progress: Progress) -> Progress:
+    def until(self, progress: "Progress") -> "Progress":
         """A progress callback that takes the place of the line with its first report."""
 
         def report(done: int, total: int) -> None:

@@ -27,11 +27,10 @@ from .guard import Guard
 from .keys import Keys, give_back, given_back, in_foreground
 from .picture import Picture, Size
 from .signals import signals_held
-from .streams import hold_lines, is_terminal, window
+from .streams import hold_lines, window
 from .surface import Below, OtherScreen, Surface
 from .wrap import Line
 
-DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
 WAIT_SECONDS = 0.1  # between two looks at whether a signal has arrived
 
 BEGIN_UPDATE, END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
@@ -45,11 +44,6 @@ COLOURS = {
     "256": ColorSystem.EIGHT_BIT,
     "truecolor": ColorSystem.TRUECOLOR,
 }
-
-
-def can_draw(stream: object) -> bool:
-    """Test that a standard stream is a terminal that can move its cursor."""
-    return is_terminal(stream) and os.environ.get("TERM") not in DUMB
 
 
 def screen_size() -> Size:

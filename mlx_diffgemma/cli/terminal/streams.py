@@ -10,6 +10,7 @@ from functools import partial
 from typing import TextIO
 
 DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
+DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 # C0, DEL and C1, which begin escapes and move cursors; a carriage return does before no line break.
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
@@ -27,6 +28,11 @@ def is_terminal(stream: object) -> bool:
     """Test that a standard stream is open and a terminal."""
     isatty = getattr(stream, "isatty", None)
     return bool(isatty and isatty())
+
+
+def can_draw(stream: object) -> bool:
+    """Test that a standard stream is a terminal that can move its cursor."""
+    return is_terminal(stream) and os.environ.get("TERM") not in DUMB
 
 
 def is_piped(stream: object) -> bool:

@@ -10,9 +10,9 @@ from ...conversation.turn import Turn
 from .live import Live
 from .picture import Run
 from .scene import Scene, turn_reader
-from .screen import Screen, can_draw
+from .screen import Screen
 from .steps import PassingNumbers, StepLines, View
-from .streams import is_piped, is_terminal
+from .streams import can_draw, is_piped, is_terminal
 
 
 @dataclass(frozen=True)
