@@ -40,7 +40,12 @@ class Live(View):
         self.pending = False  # a step or token has been taken that is not drawn
 
     def step(self, frame: Frame) -> None:
-        """Take a frame, and draw it if it is time."""
+        """Take a frame, and draw it if it is time.
+
+        Where pictures stay in sight, the last one of a canvas is always drawn.
+        """
+        if frame.committed and self.screen.surface.keeps_shell:
+            self.settle()
         self.scene.take(frame)
         self.pending = not frame.committed
         now = self.clock()

@@ -344,7 +344,7 @@ def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
     base = ("--model", random_folder, "--seed", 3, "--max-tokens", 8, *slow)
     with paced(0.4, tmp_path / "log", "chat", *base) as tty:
         answered(tty, 1).type("Hi\r")
-        tty.until(lambda tty: tty.alternate and "/90" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 90" in tty.text())
         tty.type("\x03")
         tty.until("draft, canvas 1 after step").until("no canvases finished")
         assert b"\x1b[2m" in tty.bytes.rpartition(b"draft, canvas 1")[2]

@@ -9,6 +9,7 @@ import pytest
 from mlx_diffgemma.cli.terminal.live import Live
 from mlx_diffgemma.cli.terminal.picture import Picture, Size
 from mlx_diffgemma.cli.terminal.scene import Scene
+from mlx_diffgemma.cli.terminal.surface import Below, OtherScreen, Surface
 from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.text.pieces import Parts
 
@@ -36,6 +37,7 @@ class Paper:
     torn: bool = False
     presses: list[int] = field(default_factory=list)  # of `?`, before each step
     listens: bool = True
+    surface: Surface = field(default_factory=OtherScreen)
     clock: "Clock | None" = None
     cost: float = 0.0  # seconds to draw
 
@@ -157,6 +159,15 @@ def test_settle_draws_what_was_left_out(live: Live, paper: Paper, clock: Clock) 
         live.step(step(0, number))
     live.settle()
     live.settle()
+    assert [lines[0][0] for lines in paper.pictures] == ["0", "2"]
+
+
+def test_the_last_step_of_a_canvas_stays_where_pictures_stay(live: Live, paper: Paper) -> None:
+    """It came too soon behind another to be drawn."""
+    paper.surface = Below()
+    for number in range(3):
+        live.step(step(0, number))
+    live.step(replace(step(0, 2), committed=True))
     assert [lines[0][0] for lines in paper.pictures] == ["0", "2"]
 
 

@@ -75,12 +75,12 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
     command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", seed)
     expected = text_of(run, *command)
     with paced(0.2, log, *command) as tty:
-        tty.until(lambda tty: tty.alternate and "canvas 2 step" in tty.text())
+        tty.until(lambda tty: tty.alternate and "canvas 2  step" in tty.text())
         first = tty.text()
         assert tty.wait() == 0
         tty.assert_given_back()
         shown = tty.scrollback()
-    assert first.splitlines()[-1].startswith("canvas 2 step ")  # which, the load decides
+    assert first.splitlines()[-1].startswith("canvas 2  step ")  # which, the load decides
     assert first[:4] == expected[:4]
     assert shown.split("\ncut at 16 tokens")[0].rstrip() == expected.rstrip()
 
@@ -101,7 +101,7 @@ def test_small_windows(columns: int, rows: int, log: Path) -> None:
 @pytest.mark.slow
 def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
     with paced(0.1, log, *SOLVE, env={"COLUMNS": "20", "LINES": "4"}) as tty:
-        tty.until(lambda tty: tty.alternate and "canvas 1" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         assert len(tty.text().splitlines()) <= 4
         assert tty.wait() == 0
 
@@ -219,6 +219,58 @@ def test_head_ends_it(tmp_path: Path, random_folder: Path) -> None:
     assert len(done.stdout.rpartition(b" ")[0].decode()) >= 9
     assert done.stdout.endswith(b" 141\n")
     assert done.stderr == b""
+
+
+# --- below the prompt
+
+
+def test_below_the_prompt_the_last_canvas_stays() -> None:
+    with Tty(*PROGRAM, *SOLVE, "--no-alt-screen") as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        shown = tty.scrollback()
+    assert tty.entered == 0
+    grid, status, answer = shown.splitlines()[:13], shown.splitlines()[13], shown.splitlines()[14:]
+    assert (grid[0], grid[1]) == (GRID_TOP, "│ 5 3 4 │ 6 7 8 │ 9 1 2 │")
+    assert status.startswith("canvas 1  step  4 of 48 ")
+    assert "\n".join(answer).startswith(SOLUTION)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", ["key", signal.SIGTERM, signal.SIGKILL, signal.SIGTSTP])
+def test_below_the_prompt_the_terminal_is_given_back(sent: Any, log: Path) -> None:
+    with paced(0.5, log, *SOLVE, "--no-alt-screen") as tty:
+        tty.until("step  1 of 48")
+        if sent == "key":
+            tty.type("\x03")
+        else:
+            tty.send(sent)
+        assert tty.wait() == {"key": 130, signal.SIGTERM: 143, signal.SIGKILL: -9}.get(sent, 0)
+        tty.assert_given_back()
+        assert tty.entered == 0
+        assert ("step  1 of 48" in tty.scrollback()) == (sent != signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 5), (4, 2), (1, 1)])
+def test_below_the_prompt_small_windows_scroll_no_more_than_they_must(
+    columns: int, rows: int, log: Path
+) -> None:
+    with paced(0.1, log, *SOLVE, "--no-alt-screen", columns=columns, rows=rows) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        if columns >= 20:
+            assert tty.scrollback().count("of 48") == 1
+
+
+@pytest.mark.slow
+def test_below_the_prompt_another_size_leaves_one_picture(log: Path) -> None:
+    with paced(0.7, log, *SOLVE, "--no-alt-screen", rows=30) as tty:
+        tty.until("step  1 of 48")
+        tty.resize(60, 20)
+        assert tty.wait() == 0
+        assert tty.scrollback().count(GRID_TOP) == 1
+        assert tty.scrollback().count("of 48") == 1
 
 
 # --- signals
