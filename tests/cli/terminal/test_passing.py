@@ -117,7 +117,7 @@ def test_trials_are_said_once_and_to_people_alone(
         assert terminal.since(0).count(b"trying the Metal kernels") == 1
 
 
-@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("options", [(), pytest.param(("--json",), marks=pytest.mark.slow)])
 def test_an_answer_that_goes_into_a_file_is_waited_for_in_a_line(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
