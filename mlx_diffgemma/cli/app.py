@@ -106,7 +106,7 @@ app.command("chat", cls=OWN, short_help="Talk with a model.")(chat.command)
 app.command("fill", cls=OWN, short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
     fill.command
 )
-app.command("replay", short_help="Play a saved trace.")(replay.command)
+app.command("replay", cls=OWN, short_help="Play a saved trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("finetune", short_help="Train a model on examples.")(finetune.command)
 app.command("eval", short_help="Measure a model's accuracy on cases.")(evaluation.command)

@@ -8,6 +8,7 @@ import typer
 
 from . import options
 from .parameters import flattened
+from .terminal.passing import LOADING_PROGRAM, Announced
 
 
 @flattened(without=("think", "max_tokens", "stop", "plain"), last=("no_tune", "gentle"))
@@ -26,14 +27,15 @@ def command(
     text of it. A hole that needs fewer ends sooner. tiny-sudoku takes a puzzle of 81 cells, 0, . or
     [[1]] for a blank, and keeps its givens in place.
     """
-    from .answer.loading import load_session
-    from .answer.media import read_media
-    from .answer.prompt import TEMPLATE, given_words, read_text
-    from .answer.turn import show_turn
-    from .answer.unread import unread_input_said
-    from .record.outfile import taken_by
-    from .record.trace import open_trace
-    from .terminal.progress import Bar
+    with Announced(LOADING_PROGRAM):
+        from .answer.loading import load_session
+        from .answer.media import read_media
+        from .answer.prompt import TEMPLATE, given_words, read_text
+        from .answer.turn import show_turn
+        from .answer.unread import unread_input_said
+        from .record.outfile import taken_by
+        from .record.trace import open_trace
+        from .terminal.progress import Bar
 
     output.check()
     settings = sampler.settings()

@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .parameters import argument, flattened, option
+from .terminal.passing import LOADING_PROGRAM, Announced
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ def command(
     kinds of short question. tiny-sudoku takes a puzzle of 81 cells, row by row, 0 or . for a blank,
     or a picture of one, and answers with a checked solution.
     """
-    from .answer.loading import load_session
-    from .answer.media import read_media
-    from .answer.prompt import PROMPT, given_words, read_text
-    from .answer.turn import show_turn
-    from .answer.unread import unread_input_said
-    from .record.outfile import taken_by
-    from .record.trace import open_trace
-    from .terminal.progress import Bar
+    with Announced(LOADING_PROGRAM):
+        from .answer.loading import load_session
+        from .answer.media import read_media
+        from .answer.prompt import PROMPT, given_words, read_text
+        from .answer.turn import show_turn
+        from .answer.unread import unread_input_said
+        from .record.outfile import taken_by
+        from .record.trace import open_trace
+        from .terminal.progress import Bar
 
     output.check()
     settings = sampler.settings(mode)

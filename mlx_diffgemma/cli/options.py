@@ -13,6 +13,7 @@ from .errors import ArgumentError
 from .parameters import argument, flag, option
 
 Mode = Literal["diffusion", "ar", "auto"]
+ThemeName = Literal["auto", "dark", "light"]
 
 if TYPE_CHECKING:
     from ..generation.settings import Settings
@@ -46,7 +47,7 @@ class ModelOptions:
     )
 
     gentle: bool = flag(
-        "--gentle",
+        "--gentle/--no-gentle",
         "Leave the GPU free for a fifth of the time, in short pauses, so that the screen does not "
         "lag: the same text, about a quarter later. `profile --gentle` measures it. Default: off.",
     )
@@ -286,7 +287,23 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions(ReportOptions):
+class ViewOptions:
+    """The look of the live view."""
+
+    theme: ThemeName | None = option(
+        "--theme",
+        "Colours of the live view for a dark or a light background. Default: auto, as the terminal "
+        "says.",
+    )
+    no_alt_screen: bool = flag(
+        "--no-alt-screen",
+        "Draw the live view below the prompt, where its last picture stays, and not on the "
+        "terminal's other screen.",
+    )
+
+
+@dataclass(frozen=True)
+class OutputOptions(ViewOptions, ReportOptions):
     """The form in which an answer and its steps are shown."""
 
     visual: bool | None = option(

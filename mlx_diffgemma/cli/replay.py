@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import FAILED, FileError
-from .options import OVERWRITE_HELP
+from .options import OVERWRITE_HELP, ViewOptions
 from .parameters import argument, flag, flattened, option
-from .terminal.streams import is_terminal, say
+from .terminal.streams import can_draw, is_terminal, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,17 +52,16 @@ class ReplayOptions:
 
 
 @flattened()
-def command(given: ReplayOptions) -> int:
+def command(given: ReplayOptions, look: ViewOptions) -> int:
     """Play a saved trace, or write it as an image or a page that plays it.
 
-    While it plays, space pauses and goes on, the arrow keys step, q ends. Without a terminal only
-    the answer is printed. The exit code is 1 for an answer that `generate` refused, which is not
-    printed, and for a generation that was interrupted.
+    While it plays, space pauses and goes on, the arrow keys step, ? explains, q ends. Without a
+    terminal only the answer is printed. The exit code is 1 for an answer that `generate` refused,
+    which is not printed, and for a generation that was interrupted.
     """
     from .record.outfile import Taken, open_files
     from .record.pace import chosen_pace
     from .record.recording import read_recording
-    from .terminal.screen import can_draw
 
     pace = chosen_pace(given.speed, given.pace)
     reads = [Taken("FILE", given.file)]
@@ -74,7 +73,7 @@ def command(given: ReplayOptions) -> int:
     if is_terminal(sys.stdout) and can_draw(sys.stderr):
         from .record.player import play
 
-        play(recording, pace)
+        play(recording, pace, look)
     return _end(recording, given.file)
 
 

@@ -38,7 +38,7 @@ from .verdicts import (
 
 __all__ = [
     *("Mode", "Trial", "chosen", "covered_and_chosen", "forget", "mode", "require_usable"),
-    *("running", "stored_verdicts", "unsupported", "unused", "used_verdicts"),
+    *("running", "stored_verdicts", "tell_before_trials", "unsupported", "unused", "used_verdicts"),
 ]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
@@ -70,6 +70,7 @@ class Known:
 
 
 known = Known()
+before_trial: Callable[[], None] | None = None  # told of each trial when it begins
 lock = RLock()  # one trial at a time: two would spoil each other's times
 clock = time.perf_counter
 
@@ -167,6 +168,12 @@ def stored_verdicts() -> list[VerdictRow]:
     return rows(found, now())
 
 
+def tell_before_trials(told: Callable[[], None] | None) -> None:
+    """Call `told` before each trial from now on: seconds in which nothing else happens."""
+    global before_trial
+    before_trial = told
+
+
 def forget() -> None:
     """Forget what this process has found out and said; verdicts on disk stay."""
     global known
@@ -189,6 +196,8 @@ def _verdict(
 
 def _tried(family: str, key: str, trial: Callable[[], Trial], earlier: Verdict | None) -> Verdict:
     """The verdict of a trial that is made now, and kept; earlier: an unsteady one on disk."""
+    if before_trial is not None:
+        before_trial()
     verdict = replace(run_trial(trial, clock), found=now()).after(earlier)
     if verdict.lasting:
         _remember(family, key, verdict)

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from report import environment
 
+from mlx_diffgemma.cli.terminal.colours import Theme
 from mlx_diffgemma.cli.terminal.live import Live
 from mlx_diffgemma.cli.terminal.scene import Scene
 from mlx_diffgemma.cli.terminal.screen import Screen
@@ -73,7 +74,7 @@ def run(frames: list[Frame], step_seconds: float, shown: bool) -> tuple[float, f
     """Seconds from the first frame's pause to the terminal given back: waited, and computed."""
     words = [f"{' ' * (i % 3 > 0)}w{i:x}" for i in range(VOCABULARY)]
     scene = Scene(lambda frame: _parts(words, frame), len(frames))
-    screen = Screen()
+    screen = Screen(theme=Theme.DARK)  # no terminal is asked while the clock runs
     view = Live(scene, screen) if shown else None
     began, computed = time.perf_counter(), time.process_time()
     with view or nullcontext():

@@ -22,6 +22,8 @@ import pyte
 
 ROOT = Path(__file__).parents[2]
 UPDATED = b"\x1b[?2026l"  # ends a picture
+QUESTION = b"\x1b]11;?\x1b\\\x1b[c"  # for the background, and for what every terminal tells
+ATTRIBUTES = b"\x1b[?62;22c"
 SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
 CURSOR = 25 << 5  # the number pyte keeps for a visible cursor
 PROGRAM = ("-m", "mlx_diffgemma")
@@ -98,7 +100,10 @@ def wait_asleep(pid: int, seconds: float = 10) -> None:
 
 
 class Tty:
-    """A Python process whose three streams are a terminal; a context manager that ends it."""
+    """A Python process whose three streams are a terminal; a context manager that ends it.
+
+    answer: to the question for the background; b"": a terminal that answers nothing.
+    """
 
     def __init__(
         self,
@@ -107,8 +112,10 @@ class Tty:
         rows: int = 24,
         env: Mapping[str, str] | None = None,
         stdout: Any = None,
+        answer: bytes = ATTRIBUTES,
     ) -> None:
         self.ours, theirs = pty.openpty()
+        self.answer, self.questions = answer, 0
         self.columns, self.rows = columns, rows
         self._set_size()
         inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
@@ -163,6 +170,9 @@ class Tty:
         except OSError:
             return False
         self.bytes += part
+        for _ in range(self.bytes.count(QUESTION) - self.questions):
+            self.questions += 1
+            os.write(self.ours, self.answer)
         self.waiting += part
         self._take()
         return bool(part)

@@ -708,3 +708,24 @@ def test_the_environment_is_above_a_preference(
 ) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, mode)
     assert dispatch.chosen("experts", KEY, lambda: FakeTrial(clock), preference) is runs
+
+
+# --- told when a trial begins
+
+
+def test_a_trial_is_told_before_it_runs_and_a_verdict_is_not(clock: Clock) -> None:
+    """Once a key; in the next process the verdict on disk is no trial."""
+    told = list[int]()
+    trial = FakeTrial(clock)
+    dispatch.tell_before_trials(lambda: told.append(trial.calls))
+    try:
+        for _ in range(2):
+            dispatch.chosen("experts", KEY, lambda: trial)
+        assert told == [0]
+        dispatch.forget()
+        dispatch.chosen("experts", KEY, untried)
+        assert told == [0]
+        dispatch.chosen("experts", "another", lambda: trial)
+        assert len(told) == 2
+    finally:
+        dispatch.tell_before_trials(None)

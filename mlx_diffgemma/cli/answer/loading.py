@@ -1,5 +1,7 @@
 """A session for a command: the model found, asked for, checked and loaded, with a bar."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from ...checkpoint.adapter import require_adapter
@@ -9,15 +11,17 @@ from ...conversation import loading
 from ...conversation.session import Session
 from ...errors import ProfileError
 from ...generation.settings import Settings
-from ...kernels.dispatch import require_usable
+from ...kernels.dispatch import require_usable, tell_before_trials
 from ...machine.choices import Choices
 from ...machine.dtypes import mlx_dtype
 from ...machine.tuning import recall
 from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
+from ..terminal.keys import in_foreground
 from ..terminal.output import require_output
+from ..terminal.passing import Announced
 from ..terminal.progress import Bar
-from ..terminal.streams import say
+from ..terminal.streams import is_terminal, say
 from .media import Media
 
 
@@ -30,6 +34,7 @@ def find_checked(options: ModelOptions, settings: Settings, media: Media | None 
     """The model's folder, asked for where it is not here; what cannot work is found without it."""
     require_output()
     require_usable()
+    tell_before_trials(trials_line())
     if options.adapter is not None:
         require_adapter(options.adapter)
     consent = ask_on_terminal(options.dtype)
@@ -46,16 +51,29 @@ def load_found(source: Source, options: ModelOptions) -> Session:
     """The session with a folder that was found, with a bar."""
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
-    with Bar("loading layers") as bar:
+    with Announced(f"loading {options.name}") as announced, Bar("loading layers") as bar:
         return loading.load_source(
             source,
             dtype,
             force=options.force,
-            progress=bar,
+            progress=announced.until(bar),
             choices=choices,
             adapter=options.adapter,
             gentle=options.gentle,
         )
+
+
+def trials_line() -> Callable[[], None]:
+    """What says once, to people alone, that kernels are tried: a first run takes longer."""
+    said = False
+
+    def say_once() -> None:
+        nonlocal said
+        if not said and is_terminal(sys.stderr) and in_foreground(sys.stderr.fileno()):
+            say("trying the Metal kernels on this machine; what is found is kept for later runs.")
+        said = True
+
+    return say_once
 
 
 def recalled(source: Source, dtype: str | None) -> Choices | None:

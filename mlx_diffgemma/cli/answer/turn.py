@@ -1,6 +1,7 @@
 """One turn on its way to the terminal, a pipe or a file; nothing that is finished is ever lost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from ...conversation.reply import Reply
 from ...conversation.turn import Turn
@@ -11,6 +12,7 @@ from ..options import OutputOptions
 from ..record.trace import Trace
 from ..terminal.output import Printer, shows_markdown, write_json
 from ..terminal.progress import Bar
+from ..terminal.screen import open_screen
 from ..terminal.signals import raise_lost
 from ..terminal.steps import View
 from ..terminal.streams import say
@@ -122,13 +124,15 @@ def show_turn(
     """
     for note in turn.notes:
         say(f"note: {note}")
-    data = output.as_json or (trace is not None and trace.file.is_stdout)
-    display = choose_display(turn, data, output.visual)
+    traced = trace is not None and trace.file.is_stdout
+    display = choose_display(turn, output.as_json or traced, output.visual)
+    if traced:  # its lines may be seen as they come
+        display = replace(display, passing=False)
     if display.visual:
         show_media(turn.question.media)
     show_read(turn)
     printer = open_printer(turn, display, plain=output.plain, ending=ending)
-    view = open_view(turn, display)
+    view = open_view(turn, display, partial(open_screen, output))
     code = Answer(turn, display, trace, bar, view, printer, output.keep_draft).run()
     if display.visual and turn.finished:
         say(summary(turn.reply()))

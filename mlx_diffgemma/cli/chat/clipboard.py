@@ -13,9 +13,8 @@ from collections.abc import Mapping
 
 from ...errors import counted
 from ..errors import FileError
-from ..terminal.screen import can_draw
 from ..terminal.signals import signals_held
-from ..terminal.streams import detach
+from ..terminal.streams import can_draw, detach
 
 PBCOPY = {"LC_CTYPE": "UTF-8"}  # without a locale it would read Mac Roman
 SECONDS = 5.0  # that a program may take

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import options
 from ..parameters import flag, flattened, option
+from ..terminal.passing import LOADING_PROGRAM, Announced
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,17 @@ def command(
     Without a terminal every line of standard input is a question, the answers go to standard
     output, and Ctrl-C ends the chat.
     """
-    from ..answer.loading import load_session
-    from ..answer.media import read_media
-    from ..terminal.streams import say
-    from . import saved
-    from .history import history_file
-    from .input import open_reader
-    from .loop import Chat
-    from .slash import completions
-    from .switch import greeting
-    from .talk import Talk
+    with Announced(LOADING_PROGRAM):
+        from ..answer.loading import load_session
+        from ..answer.media import read_media
+        from ..terminal.streams import say
+        from . import saved
+        from .history import history_file
+        from .input import open_reader
+        from .loop import Chat
+        from .slash import completions
+        from .switch import greeting
+        from .talk import Talk
 
     seen.require_files()
     settings, system = sampler.settings(mode), prompting.system

@@ -14,8 +14,7 @@ from pathlib import Path
 from ...errors import one_line
 from ...machine.files import decode_utf8, read_bytes
 from ..errors import ArgumentError, FileError
-from ..terminal.screen import can_draw
-from ..terminal.streams import is_terminal
+from ..terminal.streams import can_draw, is_terminal
 
 USUAL = ("nano", "vim", "vi")
 CHOOSE = "set $VISUAL or $EDITOR to one that runs here"

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ...errors import PromptError
 from ..errors import FileError, reason
-from ..terminal.screen import can_draw
-from ..terminal.streams import is_terminal
+from ..terminal.streams import can_draw, is_terminal
 
 CONTINUATION = ". "  # before a line that goes on
 QUOTES = '"""'  # around a text of several lines

@@ -9,7 +9,7 @@ from ..errors import FAILED, INTERRUPTED, TERMINATED, Terminated
 from ..explain import explain
 from ..options import OutputOptions
 from ..terminal.progress import Bar
-from ..terminal.screen import Screen
+from ..terminal.screen import Screen, open_screen
 from ..terminal.signals import Interrupts
 from ..terminal.streams import say, tell
 from ..terminal.view import choose_display, open_view
@@ -91,6 +91,11 @@ class Chat:
             count = counted(len(self.talk.attached), "attachment")
             say(f"note: {count} without a question; a line behind it, empty or not, asks.")
 
+    def _opened_screen(self) -> Screen:
+        """The one screen of this chat."""
+        self.screen = self.screen or open_screen(self.output, keeps_typed=True)
+        return self.screen
+
     def _answer(self, request: Request) -> None:
         bar = Bar("reading the prompt")
         turn = self.talk.turn(request, bar)
@@ -98,9 +103,7 @@ class Chat:
             say(f"note: {note}")
         show_read(turn)
         display = choose_display(turn, False, self.output.visual)
-        if display.live and self.screen is None:
-            self.screen = Screen(keeps_typed=True)
-        view = open_view(turn, display, self.screen, self.talk.above(request))
+        view = open_view(turn, display, self._opened_screen, self.talk.above(request))
         printer = open_printer(turn, display, plain=self.output.plain)
         keep_draft = self.output.keep_draft
         answer = Answer(turn, display, None, bar, view, printer, keep_draft, in_chat=True)

@@ -6,8 +6,7 @@ from typing import Self
 from ...finetune.train import Progress
 from ..terminal.output import write_json
 from ..terminal.progress import Bar
-from ..terminal.screen import can_draw
-from ..terminal.streams import say
+from ..terminal.streams import can_draw, say
 from .text import label, step_line
 
 EVERY = 10  # steps from one line to the next where no bar can be drawn

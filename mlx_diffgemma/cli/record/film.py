@@ -14,8 +14,9 @@ from rich.style import Style
 
 from ...generation.certainty import DARK, LIGHT
 from ..terminal.colours import LEVEL_OF
+from ..terminal.legend import legend
 from ..terminal.live import REDRAWS_PER_SECOND
-from ..terminal.picture import Picture, Size, Snapshot, legend, line_cells, render
+from ..terminal.picture import Picture, Size, Snapshot, line_cells, render
 from ..terminal.wrap import Line
 from .pace import Pace
 from .recording import Recording

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from rich.segment import Segment
 
+from ..options import ViewOptions
+from ..terminal.legend import legend
 from ..terminal.live import REDRAWS_PER_SECOND, Live
-from ..terminal.picture import FAINT, legend
-from ..terminal.screen import Screen
+from ..terminal.picture import FAINT
+from ..terminal.screen import open_screen
 from ..terminal.streams import is_terminal
 from ..terminal.typed import Typed
 from ..terminal.wrap import Line
@@ -17,19 +19,22 @@ from .recording import Recording
 
 HOLD_SECONDS = 1.0  # the last step, whatever the pace, before the text takes its place
 GLANCE = 0.2  # seconds between two looks at the window's size
-PAUSE, BACK, FORTH = (" ",), ("left",), ("right",)
+PAUSE, BACK, FORTH, EXPLAIN = (" ",), ("left",), ("right",), ("?",)
 END = ("q", "escape")
 
 
-def play(recording: Recording, pace: Pace) -> None:
-    """Every step for its time, on the terminal's other screen."""
+def play(recording: Recording, pace: Pace, look: ViewOptions) -> None:
+    """Every step for its time, on the screen that is asked for."""
     typed = Typed(sys.stdin.fileno()) if is_terminal(sys.stdin) else None
-    with Live(recording.scene(), Screen()) as live:
+    with Live(recording.scene(), open_screen(look)) as live:
         Player(recording, pace, live, typed).run()
 
 
 class Player:
-    """A recording at one of its steps or tokens; space pauses, arrows step, q and Esc end."""
+    """A recording at one of its steps or tokens.
+
+    Space pauses, arrows step, `?` explains, q and Esc end.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Player:
     ) -> None:
         self.recording, self.pace, self.live = recording, pace, live
         self.typed, self.clock = typed, clock
+        live.listens = False  # the keys are for this one
         frames = recording.frames
         self.ends = [number for number, frame in enumerate(frames, 1) if not frame.committed]
         self.legend = legend("diffusion" in recording.modes)
@@ -64,6 +70,8 @@ class Player:
                 self._pause(not self.paused)
             elif key in (*BACK, *FORTH):
                 self._step(-1 if key in BACK else 1)
+            elif key in EXPLAIN:
+                self._explain()
             elif key is None and not self.paused and self.clock() >= self.due:
                 if self.at == self.last:
                     return
@@ -115,6 +123,14 @@ class Player:
     def _pause(self, wanted: bool) -> None:
         self.paused = wanted
         self.due = self.clock() + self._seconds()
+        self._draw_anew()
+
+    def _explain(self) -> None:
+        """Show the whole legend in place of the short one, or the other way round."""
+        self.live.explains = not self.live.explains
+        self._draw_anew()
+
+    def _draw_anew(self) -> None:
         self.live.below = self._below(self.at)
         self.live.pending = True
         self.live.settle()
@@ -127,10 +143,11 @@ class Player:
         self.live.settle()
 
     def _below(self, number: int) -> Sequence[Line]:
-        """The keys that do something, and the legend."""
+        """The keys that do something, and the short legend where the whole one is not shown."""
+        legend = () if self.live.explains else (self.legend,)
         if self.typed is None:
-            return (self.legend,)
+            return legend
         does = "play" if self.paused else "pause"
         place = f"  paused at {number + 1} of {len(self.ends)}" if self.paused else ""
-        hint = f"space {does}  ←→ step  q end{place}"
-        return ((Segment(hint, FAINT),), self.legend)
+        hint = f"space {does}  ←→ step  ? legend  q end{place}"
+        return ((Segment(hint, FAINT),), *legend)

@@ -2,7 +2,7 @@
 
 A terminal with neither could print the bytes as text, so only those are written to that their
 environment names; none under tmux, screen and zellij, which may keep or drop such bytes. Nothing is
-asked of the terminal: its answer would be taken for something typed.
+asked of the terminal: here no view has hushed the keys, and its answer would be typed text.
 
 Sources: https://sw.kovidgoyal.net/kitty/graphics-protocol/ and
 https://iterm2.com/documentation-images.html.
@@ -15,9 +15,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from .keys import in_foreground
-from .screen import can_draw
 from .signals import signals_held
-from .streams import detach, window
+from .streams import can_draw, detach, window
 
 CHUNK = 4096  # base64 bytes of one of kitty's escapes
 MOST_ROWS = 12

@@ -1,15 +1,24 @@
 """Keys that are typed while nothing reads them: not echoed, and neither lost nor run by a shell."""
 
+import fcntl
 import os
+import select
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .replies import Sieve
+from .streams import is_piped
+
 INPUT, LOCAL, CONTROL = 0, 3, 6  # places in the list that tcgetattr gives
 ENTER, LINE_FEED = b"\r", b"\n"  # Ctrl-J is a line feed, and what the kernel makes of Enter
 CTRL_D, END_OF_FILE = b"\x04", b"\0"  # and what Linux makes of it in a line buffer
 SEEN = termios.ECHO | termios.ICANON
+READ_BYTES = 4096
+
+_read = bytearray()  # keys that were read in looking for something else, for the next reader
 
 
 class Keys:
@@ -22,6 +31,9 @@ class Keys:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.found: list[Any] | None = None  # the terminal's state before it was hushed
+        self.sieve = Sieve()
+        self.alone = not is_piped(sys.stdout)  # a pager behind a pipe reads keys, too
+        self.gone = False  # the terminal is
 
     def hush(self) -> bool:
         """Stop echoing; True where there was an echo. Left alone in the background."""
@@ -41,11 +53,46 @@ class Keys:
                 _set(self.descriptor, self.found)
             self.found = None
 
+    @property
+    def readable(self) -> bool:
+        """True where a read takes what is there and never waits: hushed, and open for it."""
+        if self.found is None or self.gone or not self.alone or not in_foreground(self.descriptor):
+            return False
+        return fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+
+    def take(self, seconds: float = 0.0) -> bytes:
+        """Keys that have been typed, waited for so long; replies are sifted out of them.
+
+        `readable` was true. The keys are the caller's, who may `give_back` those of others.
+        """
+        try:
+            if seconds and not select.select([self.descriptor], [], [], seconds)[0]:
+                return b""
+            return self.sieve.sift(os.read(self.descriptor, READ_BYTES))
+        except BlockingIOError:  # others may have set the terminal so
+            return b""
+        except OSError:
+            self.gone = True
+            return b""
+
     def forget(self) -> None:
         """Drop what has been typed and nobody has read: the shell would take it for commands."""
+        _read.clear()
         if in_foreground(self.descriptor):
             with suppress(termios.error):
                 termios.tcflush(self.descriptor, termios.TCIFLUSH)
+
+
+def give_back(typed: bytes) -> None:
+    """Keep keys that were read for the next reader, behind those that are kept already."""
+    _read.extend(typed)
+
+
+def given_back() -> bytes:
+    """The keys that are kept, which are the caller's now."""
+    typed = bytes(_read)
+    _read.clear()
+    return typed
 
 
 @contextmanager
@@ -58,11 +105,11 @@ def typed_ahead(descriptor: int) -> Iterator[bytes]:
     found = termios.tcgetattr(descriptor)
     try:
         _set(descriptor, _without_echo(found))
-        typed = b""
+        typed, sieve = given_back(), Sieve()
         with suppress(BlockingIOError):  # others may have set the terminal so
-            while part := os.read(descriptor, 4096):
-                typed += part
-        yield typed.replace(LINE_FEED, ENTER).replace(END_OF_FILE, CTRL_D)
+            while part := os.read(descriptor, READ_BYTES):
+                typed += sieve.sift(part)
+        yield (typed + sieve.rest).replace(LINE_FEED, ENTER).replace(END_OF_FILE, CTRL_D)
     finally:
         if in_foreground(descriptor):
             with suppress(termios.error):  # the terminal is gone

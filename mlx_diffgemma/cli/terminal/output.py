@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...text.tools import CALL_OPENING
 from ..errors import FileError, reason
-from .streams import detach, harmless, is_terminal, window
+from .streams import can_draw, detach, harmless, is_terminal, window
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -92,8 +92,6 @@ def settled(text: str, stops: Sequence[str] = ()) -> str:
 
 def shows_markdown() -> bool:
     """True where standard output is a terminal that has styles."""
-    from .screen import can_draw
-
     return can_draw(sys.stdout)
 
 

@@ -87,10 +87,11 @@ class Picture:
             yield Segment.line()
 
 
-def render(snapshot: Snapshot, size: Size, below: Sequence[Line] = ()) -> Picture:
+def render(snapshot: Snapshot, size: Size, below: Sequence[Line] = (), hint: str = "") -> Picture:
     """At most size.rows lines of at most size.columns cells: text, canvas, status line, `below`.
 
-    Of `below` those lines that fit, where the canvas keeps its room.
+    Of `below` those lines that fit, where the canvas keeps its room; of the status line's `hint`
+    what status_line says.
     """
     columns, rows = max(1, size.columns), max(1, size.rows)
     layout = _fitting(snapshot.layout, columns, rows - 1)
@@ -103,24 +104,13 @@ def render(snapshot: Snapshot, size: Size, below: Sequence[Line] = ()) -> Pictur
     else:
         body = _flow(snapshot, styles, columns, room)
     body += [()] * (min(size.floor, room) - len(body))
-    status = (Segment(status_line(snapshot.numbers, columns), STATUS),)
+    status = (Segment(status_line(snapshot.numbers, columns, hint), STATUS),)
     return Picture((*body, status, *below), len(body))
 
 
 def line_cells(line: Line) -> int:
     """The width of a line."""
     return sum(cell_len(segment.text) for segment in line)
-
-
-def legend(denoised: bool = True) -> Line:
-    """The meaning of colours, and of canvases' bold and underlined, in a line that shows them."""
-    parts = [("entropy in nats: ", PLAIN)]
-    for level in LEVELS:
-        parts += [(level.label, Style(color=level.on_both)), (" ", PLAIN)]
-    if not denoised:
-        return joined(parts[:-1])
-    parts += [(" ", PLAIN), ("accepted", Style(bold=True)), ("  ", PLAIN)]
-    return joined([*parts, ("changed", Style(underline=True))])
 
 
 def token_styles(snapshot: Snapshot) -> list[Style]:

@@ -5,8 +5,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from .keys import in_foreground
-from .screen import can_draw
-from .streams import window
+from .streams import can_draw, window
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID

@@ -1,51 +1,40 @@
-"""The terminal's other screen, which the live view draws on and which is always left again.
+"""The terminal while the live view draws on it, which is always given back.
 
-Drawing there cannot scroll or overwrite what a shell shows, whatever happens to the window; every
-row is placed by itself and depends on no row before it. A process in the background draws nothing:
-the terminal is another's. Where the process dies without a word
-(killed, out of memory, an abort below Python), a shell waiting at the other end of a pipe sees the
-pipe close and gives the terminal back.
+On the terminal's other screen drawing cannot scroll or overwrite what a shell shows, whatever
+happens to the window. Only rows that have changed are written, all of them after a change of size.
+A process in the background draws nothing: the terminal is another's. Where the process dies
+without a word (killed, out of memory, an abort below Python), a shell waiting at the other end of
+a pipe sees the pipe close and gives the terminal back.
 """
 
 import atexit
 import os
 import select
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 from rich.color import ColorSystem
-from rich.style import Style
 
-from .colours import named
-from .keys import Keys, in_foreground
+from ..options import ViewOptions
+from .background import LATE, PATIENCE, QUESTION, answered, may_ask, of_environment
+from .colours import Theme, shown_as
+from .guard import Guard
+from .keys import Keys, give_back, given_back, in_foreground
 from .picture import Picture, Size
 from .signals import signals_held
-from .streams import is_terminal, window
+from .streams import hold_lines, window
+from .surface import Below, OtherScreen, Surface
 from .wrap import Line
 
-DUMB = ("dumb", "unknown")  # values of $TERM that promise no cursor movement
 WAIT_SECONDS = 0.1  # between two looks at whether a signal has arrived
 
-# Other screen, no cursor, no wrapping at the edge; and back, ending a synchronised update too.
-ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
-LEAVE = "\x1b[?2026l\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 BEGIN_UPDATE, END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
-CLEAR, HOME = "\x1b[2J", "\x1b[H"
-
-GUARD = r"""
-state=out
-while read -r line; do state=$line; done
-case $state in in*) printf '\033[?2026l\033[0m\033[?7h\033[?25h\033[?1049l';; esac
-case $state in *hushed) stty echo icanon <&1;; esac
-"""
-"""A shell script: reads "in", "in, hushed" and "out" until the pipe closes, then leaves the other
-screen, and lets the terminal echo again."""
+LEGEND_KEY = b"?"
 
 # The grid's lines, and arrows, in a terminal whose encoding lacks them.
 ASCII = str.maketrans("┌┬┐├┼┤└┴┘─│·←→", "+++++++++-|.<>")
@@ -55,11 +44,6 @@ COLOURS = {
     "256": ColorSystem.EIGHT_BIT,
     "truecolor": ColorSystem.TRUECOLOR,
 }
-
-
-def can_draw(stream: object) -> bool:
-    """Test that a standard stream is a terminal that can move its cursor."""
-    return is_terminal(stream) and os.environ.get("TERM") not in DUMB
 
 
 def screen_size() -> Size:
@@ -72,23 +56,34 @@ class StalledError(OSError):
 
 
 class Screen:
-    """Standard error's other screen, entered and left as often as one likes.
+    """Standard error's other screen, or rows below the prompt, entered and left at will.
 
     Code that enters the screen leaves it in a `finally` that was reached before. keeps_typed: keys
-    that are typed meanwhile are for the next reader; else they are forgotten.
+    that are typed meanwhile are for the next reader; else they are forgotten. theme: the kind of
+    background; None: the terminal is asked for it once, before the first picture that has colours.
     """
 
-    def __init__(self, *, keeps_typed: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        keeps_typed: bool = False,
+        theme: Theme | None = None,
+        surface: Surface | None = None,
+    ) -> None:
         self.descriptor = sys.stderr.fileno()
         self.keys, self.keeps_typed = Keys(self.descriptor), keeps_typed
         self.encoding = sys.stderr.encoding or "utf-8"
-        self.colours = colour_system()
-        self.size = screen_size()
-        self.resized = False
+        self.colours, self.theme = colour_system(), theme
+        self.unknown = theme is None and self.colours not in (None, ColorSystem.STANDARD)
+        self.asked_at: float | None = None  # where replies are owed that have not yet come
+        self.surface = surface or OtherScreen()
+        self.size = self.surface.fit(screen_size())
         self.inside = False
         self.shown: Picture | None = None
-        self.guard = _start_guard(self.descriptor)
-        self.on_stop: Any = None
+        self.standing: Picture | None = None  # None, or spoilt since: all is to be drawn anew
+        self.spoilt = self.stands_since = 0  # times that what stood was lost, and of these before
+        self.guard = Guard(self.descriptor)
+        self.handlers: dict[signal.Signals, Any] = {}
 
     def enter(self) -> None:
         """Take the terminal, in the background not yet; OSError when it is gone."""
@@ -96,8 +91,12 @@ class Screen:
             return
         atexit.register(self.leave)
         with signals_held() as arrived:
-            self.on_stop = signal.signal(signal.SIGTSTP, self._stop)
+            self.handlers = {
+                signal.SIGTSTP: signal.signal(signal.SIGTSTP, self._stop),
+                signal.SIGWINCH: signal.signal(signal.SIGWINCH, self._resized),
+            }
             self._go_in(arrived)
+            self._find_theme(arrived)
 
     def leave(self) -> None:
         """Give the terminal back; once more costs nothing.
@@ -106,23 +105,27 @@ class Screen:
         """
         with signals_held() as arrived:
             if self.inside:
+                if self.asked_at is not None:
+                    self._await_replies(self.asked_at + LATE)  # whatever signal has come
                 if not self.keeps_typed:
                     self.keys.forget()
                 self._go_out(arrived)
-                signal.signal(signal.SIGTSTP, self.on_stop)
+                for number, before in self.handlers.items():
+                    signal.signal(number, before)
             atexit.unregister(self.leave)
 
     def close(self) -> None:
         """Leave, and end the guard."""
         self.leave()
-        if self.guard is not None and not self.inside:
-            self.guard.communicate()
+        if not self.inside:
+            self.guard.close()
 
     def measure(self) -> Size:
-        """The window's size as it is now."""
-        size = screen_size()
-        self.resized = self.resized or size != self.size
-        self.size = size
+        """The size that can be drawn on as it is now."""
+        size = self.surface.fit(screen_size())
+        if size != self.size:
+            self.size = size
+            self.spoilt += 1
         return size
 
     def draw(self, picture: Picture) -> None:
@@ -135,18 +138,68 @@ class Screen:
         if not (self.inside and in_foreground(self.descriptor)):
             self.leave()
             return
-        clear = CLEAR if self.resized else ""
-        rows = "".join(self._rows(picture.lines))
-        self._write(BEGIN_UPDATE + clear + rows + HOME + END_UPDATE)
-        self.resized, self.shown = False, picture
+        spoilt = self.spoilt  # a signal may come at any time, and Ctrl-Z draws, too
+        before = self.standing if self.stands_since == spoilt else None
+        self.standing, self.shown = None, picture
+        lines, old = picture.lines, before.lines if before else ()
+        changed = {
+            number: "".join(ansi(line, self.colours, self.theme))
+            for number, line in enumerate(lines)
+            if number >= len(old) or line != old[number]
+        }
+        count = len(old) if before else None
+        if changed or count != len(lines):
+            rows = self.surface.drawn(changed, len(lines), count)
+            self._write(f"{BEGIN_UPDATE}{rows}{END_UPDATE}")
+        self.standing, self.stands_since = picture, spoilt
 
-    def _rows(self, lines: Sequence[Line]) -> Iterator[str]:
-        """Each line at its place, after what stood there is erased; then all below is."""
-        for number, line in enumerate(lines, 1):
-            yield f"\x1b[{number};1H\x1b[2K"
-            yield from ansi(line, self.colours)
-        if len(lines) < self.size.rows:
-            yield f"\x1b[{len(lines) + 1};1H\x1b[J"
+    @property
+    def listens(self) -> bool:
+        """True where keys reach the view: `?` does something."""
+        return self.inside and self.keys.readable
+
+    def pressed(self) -> int:
+        """How often `?` has been pressed; other keys are left to the next reader.
+
+        Where one waits for the next question, `?` counts only in front of all that is typed: later
+        it is the question's own.
+        """
+        if not self.listens:
+            return 0
+        typed = given_back() + self.keys.take()
+        if self.asked_at is not None:
+            self._look_at_replies()
+        if self.keeps_typed and typed.strip(LEGEND_KEY):
+            give_back(typed)
+            return 0
+        return typed.count(LEGEND_KEY)
+
+    def _find_theme(self, arrived: Sequence[int]) -> None:
+        """Ask for the background, with the keys hushed, and read until it is told or time is up."""
+        if not self.unknown:
+            return
+        self.unknown, self.theme = False, of_environment()
+        if self.keys.readable and may_ask():
+            self._write(QUESTION, arrived)
+            self.asked_at = time.monotonic()
+            self._await_replies(self.asked_at + PATIENCE, arrived)
+
+    def _await_replies(self, end: float, arrived: Sequence[int] = ()) -> None:
+        """Wait for the answers until `end`; what is typed meanwhile is for the next reader."""
+        while self.asked_at is not None and self.keys.readable and not arrived:
+            if (left := end - time.monotonic()) <= 0:
+                return
+            give_back(self.keys.take(left))
+            self._look_at_replies()
+
+    def _look_at_replies(self) -> None:
+        """Take the theme that the answers tell, however late; the last of them settles it."""
+        theme = answered(self.keys.sieve.replies)
+        if theme not in (None, self.theme):
+            self.theme = theme
+            self.spoilt += 1
+        if self.keys.sieve.attributes:
+            self.asked_at = None
 
     def _write(self, text: str, arrived: Sequence[int] = ()) -> None:
         """All of `text`, however slowly it is read; StalledError once a signal has `arrived`."""
@@ -161,19 +214,23 @@ class Screen:
 
     def _go_in(self, arrived: Sequence[int] = ()) -> None:
         self.inside = True
-        _tell(self.guard, b"in, hushed\n" if self.keys.hush() else b"in\n")
-        self._write(ENTER, arrived)
+        self.spoilt += 1
+        hushed = b", hushed" if self.keys.hush() else b""
+        self.guard.tell(self.surface.word + hushed)
+        hold_lines(True)
+        self._write(self.surface.begin(), arrived)
 
     def _go_out(self, arrived: Sequence[int] = ()) -> None:
         self.keys.restore()
         try:
-            self._write(LEAVE, arrived)
+            self._write(self.surface.end(), arrived)
         except StalledError:
             return  # the guard does it when there is room for it, or whoever leaves once more
         except OSError:  # the terminal is gone
             pass
         self.inside = False
-        _tell(self.guard, b"out\n")
+        self.guard.tell(b"out")
+        hold_lines(False)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-Z: stops on the shell's screen, and comes back to this one in the foreground."""
@@ -182,12 +239,24 @@ class Screen:
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTSTP)  # goes on here when it is continued
             if not in_foreground(self.descriptor):
-                signal.signal(signal.SIGTSTP, self.on_stop)
+                for number, before in self.handlers.items():
+                    signal.signal(number, before)
                 return
             signal.signal(signal.SIGTSTP, self._stop)
             self._go_in()
             if self.shown:
                 self.draw(self.shown)
+
+    def _resized(self, number: int, frame: FrameType | None) -> None:
+        """A window that comes back to its size may have lost what stood in it."""
+        self.spoilt += 1
+
+
+def open_screen(look: ViewOptions, *, keeps_typed: bool = False) -> Screen:
+    """The screen that the options ask for; for `keeps_typed` see Screen."""
+    known = None if look.theme in (None, "auto") else Theme(look.theme)
+    surface = Below() if look.no_alt_screen else OtherScreen()
+    return Screen(keeps_typed=keeps_typed, theme=known, surface=surface)
 
 
 def colour_system() -> ColorSystem | None:
@@ -198,22 +267,14 @@ def colour_system() -> ColorSystem | None:
     return None if console.no_color else COLOURS.get(console.color_system or "")
 
 
-def ansi(line: Line, colours: ColorSystem | None) -> Iterator[str]:
+def ansi(line: Line, colours: ColorSystem | None, theme: Theme | None = None) -> Iterator[str]:
     """A line with its escapes; bold, dim and underline stay where there are no colours."""
     for text, style, _ in line:
         if style is None:
             yield text
-        elif colours is None:
-            yield _colourless(style).render(text, color_system=ColorSystem.STANDARD)
-        elif colours is ColorSystem.STANDARD:
-            yield named(style).render(text, color_system=colours)
         else:
-            yield style.render(text, color_system=colours)
-
-
-@lru_cache(maxsize=128)
-def _colourless(style: Style) -> Style:
-    return style.without_color
+            system = colours or ColorSystem.STANDARD
+            yield shown_as(style, colours, theme).render(text, color_system=system)
 
 
 def encoded(text: str, encoding: str) -> bytes:
@@ -222,26 +283,3 @@ def encoded(text: str, encoding: str) -> bytes:
         return text.encode(encoding)
     except UnicodeEncodeError:
         return text.translate(ASCII).encode(encoding, "replace")
-
-
-def _start_guard(descriptor: int) -> "subprocess.Popen[bytes] | None":
-    """The shell that gives the terminal back for a process that cannot; None without a shell.
-
-    A session of its own keeps Ctrl-C and the terminal's other signals away from it.
-    """
-    with suppress(OSError):
-        return subprocess.Popen(
-            ["/bin/sh", "-c", GUARD],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=descriptor,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    return None
-
-
-def _tell(guard: "subprocess.Popen[bytes] | None", word: bytes) -> None:
-    if guard is not None and guard.stdin is not None:
-        with suppress(OSError):  # somebody has killed it
-            guard.stdin.write(word)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ...model.memory import sized
 
-Field = tuple[str, str]
-"""A number in a long and in a short form."""
+WIDE, NARROW = "  ", " "  # between two numbers
 
 # The end of a canvas: from mean entropy H on it takes about 1.4 ln(H / threshold) steps, as 250
 # canvases of the published checkpoint did below a tenth of a nat (docs/decisions.md).
@@ -19,6 +18,22 @@ def steps_to_go(mean_entropy: float, threshold: float) -> int | None:
     if not threshold < mean_entropy < LAWFUL_NATS:
         return None
     return max(1, round(STEPS_BY_LOG * math.log(mean_entropy / threshold)))
+
+
+@dataclass(frozen=True)
+class Left:
+    """Seconds to the end of a canvas, or of an answer in mode ar, at the present pace.
+
+    at_most: for as many steps or tokens as it may still take; else for as many as are likely.
+    """
+
+    seconds: float
+    at_most: bool = True
+
+    def __str__(self) -> str:
+        if self.seconds < 1:
+            return "under 1 s left"
+        return f"{'at most' if self.at_most else 'about'} {math.ceil(self.seconds):>2} s left"
 
 
 @dataclass(frozen=True)
@@ -39,74 +54,99 @@ class Numbers:
     tokens_per_step: float | None = None
     tokens_per_second: float | None = None
     memory_bytes: int | None = None
-    steps_to_go: int | None = None
+    left: Left | None = None
     asked: str = "diffusion"
 
-    def fields(self) -> Iterator[Field]:
-        """The numbers, the most telling first."""
-        canvas, step, steps = self.canvas + 1, self.step + 1, self.num_steps
-        accepted, denoised = self.accepted, self.num_denoised
-        milliseconds = f"{1000 * self.step_seconds:.0f} ms"
+    def first(self) -> Iterator[str]:
+        """The numbers that say how far it is, in words that need no explanation."""
         if self.asked != "diffusion":
-            yield self.asked, self.asked
-        yield f"canvas {canvas}", f"canvas {canvas}"
-        yield f"step {step:>2}/{steps}", f"step {step}/{steps}"
-        yield f"accepted {accepted:>3} of {denoised}", f"acc {accepted}/{denoised}"
-        yield f"entropy {self.mean_entropy:.4f} nats", f"{self.mean_entropy:.3f} nats"
-        if (rate := self.tokens_per_step) is not None:
-            yield f"{rate:.1f} tokens/step", f"{rate:.1f}/step"
-        yield f"{milliseconds}/step", milliseconds
-        yield from _rate_and_memory(self.tokens_per_second, self.memory_bytes)
-        if (left := self.steps_to_go) is not None:
-            yield f"about {left} to go", f"~{left} to go"
+            yield self.asked
+        yield f"canvas {self.canvas + 1}"
+        yield f"step {self.step + 1:>{len(str(self.num_steps))}} of {self.num_steps}"
+        yield from _left_and_rate(self.left, self.tokens_per_second)
 
-    def least(self) -> str:
-        """The part that is shown where nothing else fits."""
-        return f"{self.step + 1}/{self.num_steps}"
+    def more(self) -> Iterator[str]:
+        """Those behind them, the most telling first."""
+        yield f"accepted {self.accepted:>3} of {self.num_denoised}"
+        yield f"entropy {self.mean_entropy:.4f} nats"
+        if (rate := self.tokens_per_step) is not None:
+            yield f"{rate:.1f} tokens/step"
+        yield f"{1000 * self.step_seconds:.0f} ms/step"
+        yield from _memory(self.memory_bytes)
+
+    def least(self) -> Iterator[str]:
+        """The part that is shown where nothing else fits, and a shorter form of it."""
+        yield f"step {self.step + 1} of {self.num_steps}"
+        yield f"{self.step + 1}/{self.num_steps}"
 
 
 @dataclass(frozen=True)
 class Written:
-    """The state of an answer in mode ar: tokens so far, and the last one's entropy in nats."""
+    """The state of an answer in mode ar: tokens so far, and the last one's entropy in nats.
+
+    most: tokens that it may have; None where nobody has said.
+    """
 
     tokens: int
     entropy: float
     tokens_per_second: float | None = None
     memory_bytes: int | None = None
+    left: Left | None = None
+    most: int | None = None
     asked: str = "ar"
 
-    def fields(self) -> Iterator[Field]:
-        """The numbers, the most telling first."""
+    def first(self) -> Iterator[str]:
+        """The numbers that say how far it is, in words that need no explanation."""
         if self.asked != "ar":
-            yield self.asked, self.asked
-        yield "ar", "ar"
-        yield f"{self.tokens:>4} tokens", f"{self.tokens} tok"
+            yield self.asked
+        yield "ar"
+        yield f"{self.tokens:>4} {f'of at most {self.most} ' if self.most else ''}tokens"
+        yield from _left_and_rate(self.left, self.tokens_per_second)
+
+    def more(self) -> Iterator[str]:
+        """Those behind them, the most telling first."""
         if math.isfinite(self.entropy):
-            yield f"entropy {self.entropy:.4f} nats", f"{self.entropy:.3f} nats"
-        yield from _rate_and_memory(self.tokens_per_second, self.memory_bytes)
+            yield f"entropy {self.entropy:.4f} nats"
+        yield from _memory(self.memory_bytes)
 
-    def least(self) -> str:
-        """The part that is shown where nothing else fits."""
-        return f"{self.tokens}"
-
-
-def status_line(numbers: Numbers | Written, width: int) -> str:
-    """The numbers that fit into `width` cells, the most telling first; most of them from 80 on."""
-    fields = list(numbers.fields())
-    for line in ("  ".join(long for long, _ in fields), " ".join(short for _, short in fields)):
-        if len(line) <= width:
-            return line
-    line = ""
-    for _, short in fields:
-        longer = f"{line} {short}".strip()
-        if len(longer) > width:
-            break
-        line = longer
-    return line or numbers.least()[:width]
+    def least(self) -> Iterator[str]:
+        """The part that is shown where nothing else fits, and a shorter form of it."""
+        yield f"{self.tokens} tokens"
+        yield f"{self.tokens}"
 
 
-def _rate_and_memory(rate: float | None, memory_bytes: int | None) -> Iterator[Field]:
+def status_line(numbers: Numbers | Written, width: int, hint: str = "") -> str:
+    """The numbers that fit into `width` cells, each in full; `hint` behind the first of them.
+
+    Where the first do not all fit, there is no hint, and they stand closer; where two do not, the
+    least is shown.
+    """
+    first, more = list(numbers.first()), list(numbers.more())
+    room = width - len(WIDE) - len(hint)
+    if hint and len(WIDE.join(first)) <= room:
+        return WIDE.join([*_fitting([*first, *more], room, WIDE), hint])
+    wide, narrow = _fitting([*first, *more], width, WIDE), _fitting(first, width, NARROW)
+    if max(len(wide), len(narrow)) > 1:
+        return WIDE.join(wide) if len(wide) >= len(narrow) else NARROW.join(narrow)
+    *_, shortest = numbers.least()
+    return next((line for line in numbers.least() if len(line) <= width), shortest[:width])
+
+
+def _fitting(fields: list[str], width: int, gap: str) -> list[str]:
+    """The first fields that fit beside one another."""
+    count = len(fields)
+    while count and len(gap.join(fields[:count])) > width:
+        count -= 1
+    return fields[:count]
+
+
+def _left_and_rate(left: Left | None, rate: float | None) -> Iterator[str]:
+    if left is not None:
+        yield str(left)
     if rate is not None:
-        yield f"{rate:.0f} tokens/s", f"{rate:.0f} tok/s"
+        yield f"{rate:.0f} tokens/s"
+
+
+def _memory(memory_bytes: int | None) -> Iterator[str]:
     if memory_bytes is not None:
-        yield sized(memory_bytes), sized(memory_bytes)
+        yield sized(memory_bytes)

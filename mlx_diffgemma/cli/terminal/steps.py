@@ -1,12 +1,18 @@
-"""Views that draw nothing: an empty one, and a line a step or token where nothing can be drawn."""
+"""Views that draw nothing: an empty one, a line a step or token, and one line for all of them."""
 
+import math
 import sys
+import time
 from typing import Self
 
 from rich.cells import cell_len
 
 from ...generation.frame import Frame
+from .passing import PassingLine
+from .progress import REDRAW_SECONDS
+from .scene import Scene
 from .screen import screen_size
+from .status import status_line
 
 
 def render(frame: Frame, num_steps: int, width: int) -> str:
@@ -83,3 +89,31 @@ class StepLines(View):
             print(line, file=sys.stderr, flush=True)
         except OSError:  # nobody watches any more; the answer still counts
             self.shown = False
+
+
+class PassingNumbers(View):
+    """The numbers of the live view in a passing line, while standard output is no terminal.
+
+    till_text: it goes for good before the first text does, since whoever reads a pipe may write on
+    the same terminal.
+    """
+
+    def __init__(self, scene: Scene, *, till_text: bool) -> None:
+        self.scene, self.till_text = scene, till_text
+        self.line = PassingLine()
+        self.shown_at = 0.0
+
+    def step(self, frame: Frame) -> None:
+        """Show the numbers after a step or token, not too often."""
+        self.scene.take(frame)
+        if self.till_text and (frame.committed or frame.mode == "ar"):
+            self.line.erase()
+            self.shown_at = math.inf
+        numbers, now = self.scene.numbers(), time.monotonic()
+        if numbers is not None and now - self.shown_at > REDRAW_SECONDS:
+            self.line.show(status_line(numbers, screen_size().columns - 1))
+            self.shown_at = now
+
+    def close(self) -> None:
+        """Take the line away."""
+        self.line.erase()

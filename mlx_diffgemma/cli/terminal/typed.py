@@ -5,7 +5,8 @@ import select
 import time
 from collections import deque
 
-from .keys import in_foreground
+from .keys import given_back, in_foreground
+from .replies import Sieve
 
 READ_BYTES = 1024
 ESCAPE_SECONDS = 0.05  # the rest of an arrow's escape comes within it; the Escape key is alone
@@ -22,12 +23,14 @@ class Typed:
 
         self.descriptor = descriptor
         self.keys: deque[str] = deque()
+        self.sieve = Sieve()
         self.parser = Vt100Parser(lambda press: self.keys.append(str(press.key.lower())))
         self.open = True
 
     def next(self, seconds: float) -> str | None:
         """The next key, waited for so long; None where none comes."""
         end = time.monotonic() + seconds
+        self._parse(given_back())
         while not self.keys and (left := end - time.monotonic()) > 0:
             self._read(left)
         if not self.keys:
@@ -59,4 +62,7 @@ class Typed:
         except OSError:
             content = b""
         self.open = bool(content)  # else the terminal is gone
+        self._parse(self.sieve.sift(content))
+
+    def _parse(self, content: bytes) -> None:
         self.parser.feed(content.decode("utf-8", "replace"))

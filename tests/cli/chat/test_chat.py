@@ -314,7 +314,7 @@ def test_what_is_typed_while_it_answers_is_the_next_line(tmp_path: Path) -> None
     """Nothing of it shows in the view, and Enter is Enter."""
     with paced(0.3, tmp_path / "log", *CHAT) as tty:
         answered(tty, 1).type(f"{PUZZLE}\r")
-        tty.until(lambda tty: tty.alternate and "/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         tty.type("/seed 5\r/seed 7")
         tty.until("seed: 5;").until("% > /seed 7").type("\r")
         assert b"/seed" not in tty.bytes.partition(b"\x1b[?1049l")[0]
@@ -340,7 +340,7 @@ def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
     base = ("--model", random_folder, "--seed", 3, "--max-tokens", 8, *slow)
     with paced(0.4, tmp_path / "log", "chat", *base) as tty:
         answered(tty, 1).type("Hi\r")
-        tty.until(lambda tty: tty.alternate and "/90" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 90" in tty.text())
         tty.type("\x03")
         tty.until("draft, canvas 1 after step").until("no canvases finished")
         assert b"\x1b[2m" in tty.bytes.rpartition(b"draft, canvas 1")[2]

@@ -14,6 +14,7 @@ from mlx_diffgemma.cli.record.recording import Recording
 from mlx_diffgemma.cli.terminal.live import Live
 from mlx_diffgemma.cli.terminal.picture import Picture, Size
 from mlx_diffgemma.cli.terminal.screen import Screen
+from mlx_diffgemma.cli.terminal.surface import OtherScreen, Surface
 from mlx_diffgemma.cli.terminal.typed import Typed
 from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.text.pieces import Parts
@@ -43,6 +44,8 @@ class Scenes:
     size: Size = field(default_factory=lambda: Size(80, 24))
     sizes: list[Size] = field(default_factory=list)  # of the window, later on
     drawn: list[tuple[float, str, str]] = field(default_factory=list)  # time, step, lowest line
+    lowest: list[str] = field(default_factory=list)  # the end of the lowest line
+    surface: Surface = field(default_factory=OtherScreen)
 
     def clock(self) -> float:
         return self.now
@@ -70,6 +73,7 @@ class Scenes:
         lines = ["".join(segment.text for segment in line) for line in picture.lines]
         last = lines[picture.status - 1].split()[-1]
         below = " ".join(lines[picture.status + 1 : picture.status + 2])
+        self.lowest.append(" ".join(lines[-1].split()[-2:]).removeprefix("accepted "))
         self.drawn.append((round(self.now, 6), last, below))
 
     def play(self, recorded: Recording, pace: Pace = Pace()) -> list[tuple[float, str]]:  # noqa: B008
@@ -153,11 +157,18 @@ def test_q_and_escape_end(key: str) -> None:
     assert scenes.now == 0.3
 
 
+def test_a_question_mark_explains_and_takes_that_back() -> None:
+    scenes = Scenes([(0.1, "?"), (0.2, "?"), (0.3, "q")])
+    scenes.play(recording(3))
+    assert [at for at, *_ in scenes.drawn] == [0.0, 0.1, 0.2]
+    assert scenes.lowest == ["changed", "finished text", "changed"]
+
+
 def test_a_line_says_which_keys_do_something() -> None:
     scenes = Scenes([(0.1, " "), (1.0, "q")])
     scenes.play(recording(3))
-    assert scenes.drawn[0][2] == "space pause  ←→ step  q end"
-    assert scenes.drawn[-1][2] == "space play  ←→ step  q end  paused at 1 of 3"
+    assert scenes.drawn[0][2] == "space pause  ←→ step  ? legend  q end"
+    assert scenes.drawn[-1][2] == "space play  ←→ step  ? legend  q end  paused at 1 of 3"
 
 
 def test_a_window_that_changes_while_paused_is_drawn_anew() -> None:

@@ -18,7 +18,7 @@ from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
 from mlx_diffgemma.cli.record.film import make_film, svg
 from mlx_diffgemma.cli.record.pace import Pace
 from mlx_diffgemma.cli.record.recording import read_recording
-from mlx_diffgemma.cli.terminal.picture import legend
+from mlx_diffgemma.cli.terminal.legend import legend
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +151,11 @@ def test_a_line_of_no_known_type_says_so(run: Any, puzzle: Path, tmp_path: Path)
 def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
     with Tty(*PROGRAM, "replay", puzzle, "--speed", "0.1") as tty:
         for step in (1, 3):
-            tty.until(lambda tty, step=step: tty.alternate and f"step {step}/48" in tty.text())
+            tty.until(
+                lambda tty, step=step: tty.alternate and f"step {step:>2} of 48" in tty.text()
+            )
             assert tty.text().startswith(GRID_TOP)
-        tty.until(lambda tty: "step 4/48" in tty.text())
+        tty.until(lambda tty: "step  4 of 48" in tty.text())
         assert tty.text().splitlines()[1] == "│ 5 3 4 │ 6 7 8 │ 9 1 2 │"
         tty.type("\x03")
         assert tty.wait() == 130
@@ -167,11 +169,11 @@ def test_it_is_played_on_a_terminal(puzzle: Path) -> None:
 def test_keys_pause_step_and_end_it(puzzle: Path) -> None:
     """Bug: only Ctrl-C did anything."""
     with Tty(*PROGRAM, "replay", puzzle, "--pace", "10") as tty:
-        tty.until("space pause  ←→ step  q end")
-        assert "step 1/48" in tty.text()
+        tty.until("space pause  ←→ step  ? legend  q end")
+        assert "step  1 of 48" in tty.text()
         for key, step in (("\x1b[C", 2), ("\x1b[C", 3), ("\x1b[D", 2)):
             tty.type(key)
-            tty.until(lambda tty, step=step: f"step {step}/48" in tty.text())
+            tty.until(lambda tty, step=step: f"step {step:>2} of 48" in tty.text())
         tty.until("paused at 2 of ")
         tty.type(" ")
         tty.until("space pause")
@@ -211,7 +213,7 @@ def test_the_hint_gives_way_to_the_grid(puzzle: Path) -> None:
     """15 rows have room for one of the two lines below, 14 for none."""
     for rows, hints in ((15, 1), (14, 0)):
         with Tty(*PROGRAM, "replay", puzzle, "--pace", "10", columns=40, rows=rows) as tty:
-            tty.until("step 1/48")
+            tty.until("step  1 of 48")
             assert tty.text().startswith(GRID_TOP)
             assert tty.text().count("q end") == hints
             assert "entropy in nats" not in tty.text()

@@ -9,6 +9,7 @@ import pytest
 from mlx_diffgemma.cli.terminal.live import Live
 from mlx_diffgemma.cli.terminal.picture import Picture, Size
 from mlx_diffgemma.cli.terminal.scene import Scene
+from mlx_diffgemma.cli.terminal.surface import Below, OtherScreen, Surface
 from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.text.pieces import Parts
 
@@ -34,6 +35,9 @@ class Paper:
     pictures: list[list[str]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     torn: bool = False
+    presses: list[int] = field(default_factory=list)  # of `?`, before each step
+    listens: bool = True
+    surface: Surface = field(default_factory=OtherScreen)
     clock: "Clock | None" = None
     cost: float = 0.0  # seconds to draw
 
@@ -42,6 +46,9 @@ class Paper:
 
     def measure(self) -> Size:
         return self.size
+
+    def pressed(self) -> int:
+        return self.presses.pop(0) if self.presses else 0
 
     def draw(self, picture: Picture) -> None:
         if self.torn:
@@ -155,6 +162,15 @@ def test_settle_draws_what_was_left_out(live: Live, paper: Paper, clock: Clock) 
     assert [lines[0][0] for lines in paper.pictures] == ["0", "2"]
 
 
+def test_the_last_step_of_a_canvas_stays_where_pictures_stay(live: Live, paper: Paper) -> None:
+    """It came too soon behind another to be drawn."""
+    paper.surface = Below()
+    for number in range(3):
+        live.step(step(0, number))
+    live.step(replace(step(0, 2), committed=True))
+    assert [lines[0][0] for lines in paper.pictures] == ["0", "2"]
+
+
 def test_a_finished_canvas_stands_above_the_next(live: Live, paper: Paper, clock: Clock) -> None:
     live.step(step(0, 0, 1, 2, 3, 4))
     live.step(replace(step(0, 0, 1, 2, 3, 4), committed=True))
@@ -172,8 +188,8 @@ def test_the_numbers_count_from_the_question(live: Live, paper: Paper, clock: Cl
     clock.now += 1
     live.step(step(1, 0, seconds=0.1))
     status = paper.pictures[-1][-1]
-    assert status.startswith("canvas 2  step  1/60  accepted   4 of 4")
-    assert "2.7 tokens/step  100 ms/step  20 tokens/s" in status
+    assert status.startswith("canvas 2  step  1 of 60  at most  6 s left  20 tokens/s  accepted")
+    assert "accepted   4 of 4  entropy 0.0000 nats  2.7 tokens/step  100 ms/step" in status
 
 
 def test_a_narrower_window_is_drawn_anew(live: Live, paper: Paper, clock: Clock) -> None:
@@ -250,16 +266,51 @@ def test_text_grows_behind_finished_segments(live: Live, paper: Paper, clock: Cl
     live.step(token(1, 1))
     assert [lines[0] for lines in paper.pictures] == ["7 7 7 7 ", "7 7 7 7 0 ", "7 7 7 7 0 1 "]
     assert paper.pictures[-1][-1].startswith(
-        "auto  ar     6 tokens  entropy 0.0000 nats  300 tokens/s"
+        "auto  ar     6 tokens  300 tokens/s  entropy 0.0000 nats"
     )
     live.step(token(1, 1, committed=True))
     clock.now += 1
+    paper.size = Size(200, 10)
     live.step(step(2, 0, 8, 8, 8, 8, seconds=0.01))  # 4 of a canvas and 4 accepted, in 2 steps
-    assert " 4.0/step " in paper.pictures[-1][-1]
+    assert " 4.0 tokens/step " in paper.pictures[-1][-1]
 
 
-def test_steps_to_go_are_said_near_the_end_of_a_canvas(live: Live, paper: Paper) -> None:
+def test_the_time_left_is_a_bound_until_the_end_is_near(live: Live, paper: Paper) -> None:
+    """59 steps of 0.1 s at most; at 0.05 nats about 3, by the law of a canvas's end."""
     paper.size = Size(200, 10)
     live.scene.threshold = 0.005
-    live.step(replace(BLANK, entropies=np.full(4, 0.05, np.float32)))
-    assert paper.pictures[-1][-1].endswith("about 3 to go")
+    noise = replace(step(0, 0, seconds=1.0), entropies=np.full(4, 9.0, np.float32))
+    live.step(noise)
+    assert " at most 59 s left " in paper.pictures[-1][-1]
+    live.pending = True
+    live.scene.take(replace(noise, entropies=np.full(4, 0.05, np.float32)))
+    live.settle()
+    assert " about  3 s left " in paper.pictures[-1][-1]
+
+
+def test_the_pace_is_that_of_the_last_steps(live: Live) -> None:
+    """The first step of a process compiles; it counts until four others have come."""
+    for number, seconds in enumerate((9.0, 1.0, 1.0, 1.0, 1.0)):
+        live.scene.take(step(0, number, seconds=seconds))
+    numbers = live.scene.numbers()
+    assert numbers is not None
+    assert str(numbers.left) == "at most 55 s left"
+
+
+def test_tokens_that_an_answer_may_still_have_bound_its_time(live: Live, paper: Paper) -> None:
+    paper.size, live.scene.most, live.scene.asked = Size(200, 10), 100, "ar"
+    live.step(token(0, 3, seconds=0.5))
+    bounded = "ar     4 of at most 100 tokens  at most 48 s left  8 tokens/s  "
+    assert paper.pictures[-1][-1].startswith(bounded)
+
+
+def test_a_question_mark_shows_the_legend_and_hides_it(live: Live, paper: Paper) -> None:
+    """At once, and not with the next drawing that is due."""
+    paper.size, paper.presses = Size(80, 10), [0, 1, 2, 1]
+    for number in range(4):
+        live.step(step(0, number))
+    first, with_legend, without = paper.pictures
+    assert first[-1].endswith("  ? legend")
+    assert with_legend[1].endswith("  ? hides")
+    assert "entropy" in with_legend[2]
+    assert len(without) == len(first) == 2

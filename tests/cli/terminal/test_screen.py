@@ -40,7 +40,7 @@ def text_of(run: Any, *command: object) -> str:
 
 def test_the_view_goes_and_the_text_stays() -> None:
     with Tty(*PROGRAM, *SOLVE) as tty:
-        tty.until(lambda tty: tty.alternate and "canvas 1 step 1/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and "canvas 1  step  1 of 48" in tty.text())
         assert tty.text().splitlines()[0] == GRID_TOP
         assert tty.text().splitlines()[1] == "│ 5 3 4 │ 6 7 8 │ 9 1 4 │"
         assert tty.wait() == 0
@@ -53,9 +53,9 @@ def test_the_view_goes_and_the_text_stays() -> None:
 
 def test_the_first_frame_shows_before_the_second_step_begins(log: Path) -> None:
     with paced(1, log, *SOLVE, "--steps", 3) as tty:
-        tty.until(lambda tty: tty.alternate and "step 1/3" in tty.text())
+        tty.until(lambda tty: tty.alternate and "step 1 of 3" in tty.text())
         assert log.read_text() == "0 0\n"
-        assert "step 2/3" not in tty.text()
+        assert "step 2 of 3" not in tty.text()
 
 
 def seed_of_a_printable_answer(folder: Path) -> int:
@@ -75,12 +75,12 @@ def test_text_is_drawn_canvas_by_canvas(run: Any, random_folder: Path, log: Path
     command = ("generate", "Hi", "--model", random_folder, "--max-tokens", 16, "--seed", seed)
     expected = text_of(run, *command)
     with paced(0.2, log, *command) as tty:
-        tty.until(lambda tty: tty.alternate and "canvas 2 step" in tty.text())
+        tty.until(lambda tty: tty.alternate and "canvas 2  step" in tty.text())
         first = tty.text()
         assert tty.wait() == 0
         tty.assert_given_back()
         shown = tty.scrollback()
-    assert first.splitlines()[-1].startswith("canvas 2 step ")  # which, the load decides
+    assert first.splitlines()[-1].startswith("canvas 2  step ")  # which, the load decides
     assert first[:4] == expected[:4]
     assert shown.split("\ncut at 16 tokens")[0].rstrip() == expected.rstrip()
 
@@ -101,7 +101,7 @@ def test_small_windows(columns: int, rows: int, log: Path) -> None:
 @pytest.mark.slow
 def test_the_environment_may_make_the_window_smaller(log: Path) -> None:
     with paced(0.1, log, *SOLVE, env={"COLUMNS": "20", "LINES": "4"}) as tty:
-        tty.until(lambda tty: tty.alternate and "canvas 1" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         assert len(tty.text().splitlines()) <= 4
         assert tty.wait() == 0
 
@@ -118,7 +118,7 @@ def test_the_seed_is_there_in_forty_columns() -> None:
 
 def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path) -> None:
     with paced(0.3, log, *SOLVE) as tty:
-        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
         tty.type("echo typed\rmore")
         assert tty.wait() == 0
         tty.assert_given_back()
@@ -130,12 +130,12 @@ def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path)
 @pytest.mark.slow
 def test_a_resized_window_is_drawn_anew(log: Path) -> None:
     with paced(1.0, log, *SOLVE) as tty:
-        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
         tty.resize(18, 8)
-        tty.until(lambda tty: tty.text().startswith("534") and "/48" in tty.text())
+        tty.until(lambda tty: tty.text().startswith("534") and " of 48" in tty.text())
         assert GRID_TOP[:5] not in tty.text()
         tty.resize(60, 30)
-        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and "/48" in tty.text())
+        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and " of 48" in tty.text())
         assert len(tty.text().splitlines()) == 14
         assert tty.wait() == 0
 
@@ -143,7 +143,7 @@ def test_a_resized_window_is_drawn_anew(log: Path) -> None:
 @pytest.mark.slow
 def test_other_encodings_get_ascii(log: Path) -> None:
     with paced(0.1, log, *SOLVE, env={"PYTHONIOENCODING": "latin-1"}) as tty:
-        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
         assert tty.text().splitlines()[:2] == [
             "+-------+-------+-------+",
             "| 5 3 4 | 6 7 8 | 9 1 4 |",
@@ -221,15 +221,67 @@ def test_head_ends_it(tmp_path: Path, random_folder: Path) -> None:
     assert done.stderr == b""
 
 
+# --- below the prompt
+
+
+def test_below_the_prompt_the_last_canvas_stays() -> None:
+    with Tty(*PROGRAM, *SOLVE, "--no-alt-screen") as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        shown = tty.scrollback()
+    assert tty.entered == 0
+    grid, status, answer = shown.splitlines()[:13], shown.splitlines()[13], shown.splitlines()[14:]
+    assert (grid[0], grid[1]) == (GRID_TOP, "│ 5 3 4 │ 6 7 8 │ 9 1 2 │")
+    assert status.startswith("canvas 1  step  4 of 48 ")
+    assert "\n".join(answer).startswith(SOLUTION)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", ["key", signal.SIGTERM, signal.SIGKILL, signal.SIGTSTP])
+def test_below_the_prompt_the_terminal_is_given_back(sent: Any, log: Path) -> None:
+    with paced(0.5, log, *SOLVE, "--no-alt-screen") as tty:
+        tty.until("step  1 of 48")
+        if sent == "key":
+            tty.type("\x03")
+        else:
+            tty.send(sent)
+        assert tty.wait() == {"key": 130, signal.SIGTERM: 143, signal.SIGKILL: -9}.get(sent, 0)
+        tty.assert_given_back()
+        assert tty.entered == 0
+        assert ("step  1 of 48" in tty.scrollback()) == (sent != signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("columns", "rows"), [(40, 24), (20, 5), (4, 2), (1, 1)])
+def test_below_the_prompt_small_windows_scroll_no_more_than_they_must(
+    columns: int, rows: int, log: Path
+) -> None:
+    with paced(0.1, log, *SOLVE, "--no-alt-screen", columns=columns, rows=rows) as tty:
+        assert tty.wait() == 0
+        tty.assert_given_back()
+        if columns >= 20:
+            assert tty.scrollback().count("of 48") == 1
+
+
+@pytest.mark.slow
+def test_below_the_prompt_another_size_leaves_one_picture(log: Path) -> None:
+    with paced(0.7, log, *SOLVE, "--no-alt-screen", rows=30) as tty:
+        tty.until("step  1 of 48")
+        tty.resize(60, 20)
+        assert tty.wait() == 0
+        assert tty.scrollback().count(GRID_TOP) == 1
+        assert tty.scrollback().count("of 48") == 1
+
+
 # --- signals
 
 
 def test_ctrl_c_at_a_token_keeps_what_was_shown(log: Path) -> None:
     """Text grows, in mode ar, and none of it is a draft."""
     with paced(0.3, log, *STORY, "--mode", "ar") as tty:
-        tty.until(lambda tty: tty.alternate and " 3 tokens " in tty.text())
+        tty.until(lambda tty: tty.alternate and " 3 of at most 1024 tokens " in tty.text())
         text, status = tty.text().splitlines()
-        assert (text, status.startswith("ar     3 tokens  entropy 0.")) == ("Onc", True)
+        assert (text, status.startswith("ar     3 of at most 1024 tokens  ")) == ("Onc", True)
         tty.type("\x03")
         assert tty.wait() == 130
         tty.assert_given_back()
@@ -261,7 +313,7 @@ def test_tokens_are_printed_on_a_terminal_without_the_view(log: Path) -> None:
 def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) -> None:
     """Even by a process that is killed outright: the guard does it."""
     with paced(0.5, log, *SOLVE) as tty:
-        tty.until(lambda tty: tty.alternate and "step 1/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
         if sent == "key":
             tty.type("\x03")
         else:
@@ -275,10 +327,10 @@ def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) 
 def test_stopped_and_continued(log: Path) -> None:
     """Ctrl-Z gives the terminal back, and going on takes it again."""
     with paced(0.3, log, *SOLVE) as tty:
-        tty.until(lambda tty: tty.alternate and "/48" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         tty.send(signal.SIGTSTP)
         # A process without a shell above it goes on at once.
-        tty.until(lambda tty: tty.entered == 2 and "/48" in tty.text())
+        tty.until(lambda tty: tty.entered == 2 and " of 48" in tty.text())
         assert tty.wait() == 0
         tty.assert_given_back()
         assert tty.scrollback().startswith(SOLUTION)
@@ -297,7 +349,7 @@ def test_the_background_has_no_view_and_the_foreground_has(log: Path) -> None:
         tty.until(steps_from_now(4))
         assert (tty.bytes, tty.entered) == (b"", 0)
         tty.send(signal.SIGUSR1)  # fg
-        tty.until(lambda tty: tty.alternate and "/4000" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 4000" in tty.text())
         tty.type("\x1a")
         tty.until(lambda tty: num_lines(notes) == 1 and not tty.alternate)
         tty.assert_given_back()
@@ -306,7 +358,7 @@ def test_the_background_has_no_view_and_the_foreground_has(log: Path) -> None:
         tty.assert_given_back()
         assert tty.entered == 1
         tty.send(signal.SIGUSR1)
-        tty.until(lambda tty: tty.entered == 2 and "/4000" in tty.text())
+        tty.until(lambda tty: tty.entered == 2 and " of 4000" in tty.text())
         tty.type("\x03")
         assert tty.wait() == 130
         tty.assert_given_back()
@@ -360,7 +412,7 @@ def test_a_terminal_that_closes_ends_it(log: Path) -> None:
 def test_a_terminal_that_nobody_reads_keeps_no_process(log: Path) -> None:
     """Ctrl-S has stopped it; a second signal ends the process, and the guard gives it back."""
     with paced(0.05, log, *ENDLESS) as tty:
-        tty.until(lambda tty: tty.alternate and "/4000" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 4000" in tty.text())
         termios.tcflow(tty.theirs, termios.TCOOFF)
         time.sleep(1)
         for _ in range(3):
@@ -379,7 +431,7 @@ def test_a_terminal_that_nobody_reads_keeps_no_process(log: Path) -> None:
 def test_a_terminal_that_does_not_block_is_waited_for(log: Path) -> None:
     """Other programs leave it so; what it does not take at once is still written."""
     with paced(0.01, log, *ENDLESS) as tty:
-        tty.until(lambda tty: tty.alternate and "/4000" in tty.text())
+        tty.until(lambda tty: tty.alternate and " of 4000" in tty.text())
         flags = fcntl.fcntl(tty.theirs, fcntl.F_GETFL)
         fcntl.fcntl(tty.theirs, fcntl.F_SETFL, flags | os.O_NONBLOCK)
         termios.tcflow(tty.theirs, termios.TCOOFF)
