@@ -41,7 +41,7 @@ def _model() -> Iterator[Block]:
     else:
         yield (
             ("mlx-diffgemma info", "what it needs, and what is there"),
-            ("mlx-diffgemma chat", "asks, and then downloads it"),
+            ("mlx-diffgemma pull", "downloads it"),
         )
 
 

@@ -78,7 +78,8 @@ def _keys() -> Sequence[Block]:
         (
             ("Enter", "asks"),
             (f"{ENTER}, Ctrl-J", "another line; so does \\ at the end of one"),
-            ("up, down", "earlier questions"),
+            ("up, down, Ctrl-R", "earlier questions, those of other days too"),
+            ("Ctrl-G", "the text in your editor, $VISUAL or $EDITOR"),
             ("Tab", "completes a command"),
             ("Ctrl-D", "leaves"),
         ),
@@ -86,6 +87,7 @@ def _keys() -> Sequence[Block]:
         (
             ("Ctrl-C", "ends it, and keeps its finished canvases; in mode ar every token"),
             ("Ctrl-Z", "stops the program until `fg`"),
+            ("?", "explains the live view, here and in replay"),
         ),
         "While replay plays a trace:",
         (
@@ -116,8 +118,12 @@ def _models() -> Sequence[Block]:
             ("model = ...", "in the config file (mlx-diffgemma help config)"),
             (DEFAULT_MODEL, "the published checkpoint in 4 bits"),
         ),
-        "`mlx-diffgemma info MODEL` says what one needs before it is downloaded. --offline asks no "
-        "network. `mlx-diffgemma convert` makes smaller folders of large checkpoints.",
+        "To have models, and to know them:",
+        (
+            ("mlx-diffgemma info MODEL", "what one needs, before it is downloaded"),
+            ("mlx-diffgemma pull REPO", "downloads it, checked; list shows, rm removes"),
+            ("mlx-diffgemma convert", "makes smaller folders of large checkpoints"),
+        ),
     )  # fmt: skip
 
 
@@ -158,8 +164,8 @@ def _config() -> Sequence[Block]:
         ),
         f"Each key is the name of an option. {keys}.",
         "What is typed comes first, then the environment, this file, the checkpoint, and the "
-        "program's own default. generate, chat and fill take all keys that they have an option "
-        "for, other commands the model alone.",
+        "program's own default. generate, chat, fill and replay take all keys that they have an "
+        "option for, other commands the model alone.",
         (("mlx-diffgemma info --settings", "shows every value, and where it is from"),),
     )  # fmt: skip
 
