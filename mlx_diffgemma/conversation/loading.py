@@ -1,6 +1,7 @@
 """Sessions made from a checkpoint: found, checked against this machine, and loaded."""
 
 import time
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import mlx.core as mx
 
 from ..assets import TASKS
 from ..checkpoint.adapter import AdapterFiles, open_adapter, require_adapter
+from ..checkpoint.bars import library_bars
 from ..checkpoint.config import read_config
+from ..checkpoint.fetch import unheard
 from ..checkpoint.hub import Consent, Source, find_model
 from ..errors import CheckpointError, Setting, SettingsError
 from ..kernels import dispatch
@@ -46,18 +49,19 @@ def load(
 
     dtype: of the activations, None for the checkpoint's own. download: fetch a repository that is
     not in the local cache, without a question; consent is asked about it in its place. With neither
-    only the local cache is looked at. FitError when it cannot fit, unless `force`.
-    progress is told of loaded layers. choices: what suits this machine. adapter: the folder of one
-    to apply, CheckpointError where it does not belong to the model. gentle: pauses leave the GPU to
-    others for a fifth of the time; the texts stay the same. SettingsError when
-    $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
+    only the local cache is looked at. A download has huggingface_hub's bars. FitError when it
+    cannot fit, unless `force`. progress is told of loaded layers. choices: what suits this machine.
+    adapter: the folder of one to apply, CheckpointError where it does not belong to the model.
+    gentle: pauses leave the GPU to others for a fifth of the time; the texts stay the same.
+    SettingsError when $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
     """
     began = time.perf_counter()
     dispatch.require_usable()
     if adapter is not None:
         require_adapter(Path(adapter))  # before a download
     asked = _consent(download, consent, offline)
-    source = find_model(model, offline=offline, consent=asked, instead=INSTEAD)
+    with library_bars() if asked else nullcontext(unheard) as bars:
+        source = find_model(model, offline=offline, consent=asked, progress=bars, instead=INSTEAD)
     session = load_source(
         source,
         dtype,

@@ -9,6 +9,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from facts import assert_says, raises
+from fake_hub import FakeHub, served, use
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from small import SIZES, SUDOKU, write_random
 
 import mlx_diffgemma as dg
@@ -235,6 +237,21 @@ def test_nothing_is_fetched_unless_it_is_asked_for(asked: list[Any]) -> None:
             dg.load("owner/model", **options)
     assert asked[:2] == [None, consent]
     assert asked[2](Download("owner/model", 9, 9)) is True
+
+
+def test_a_download_has_bars_unless_the_hubs_are_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 16 GB without a word nobody knows whether it goes on."""
+    with served(FakeHub(SUDOKU)) as hub:
+        for number, is_seen in enumerate((True, False)):
+            use(hub, tmp_path / str(number), monkeypatch)
+            (enable_progress_bars if is_seen else disable_progress_bars)()
+            try:
+                dg.load("owner/model", download=True)
+            finally:
+                enable_progress_bars()
+            assert ("downloading: 100%" in capsys.readouterr().err) is is_seen
 
 
 @pytest.mark.parametrize("other", ["consent", "offline"])
