@@ -10,7 +10,7 @@ from .fetch import Progress, unheard
 @contextmanager
 def library_bars() -> Iterator[Progress]:
     """A progress with a bar for each thing that is told of; none where the Hub's own are off."""
-    from huggingface_hub.utils import are_progress_bars_disabled
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
     if are_progress_bars_disabled():
         yield unheard
