@@ -250,7 +250,7 @@ def test_a_repository_is_downloaded_and_named(
     asked = []
 
     def from_hub(
-        name: str, offline: bool, consent: hub.Consent | None, revision: str | None, _: object
+        name: str, offline: bool, consent: hub.Consent | None, revision: str | None, *_: object
     ) -> Any:
         asked.append((name, revision))
         assert consent is not None
