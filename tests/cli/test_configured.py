@@ -79,7 +79,7 @@ def test_every_key_is_the_field_of_an_option() -> None:
 def test_every_command_that_answers_takes_what_it_has() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     taking = {name for name, each in commands.items() if isinstance(each, ConfiguredCommand)}
-    assert taking == {"generate", "chat", "fill"}
+    assert taking == {"generate", "chat", "fill", "replay"}
 
 
 # --- which value counts
