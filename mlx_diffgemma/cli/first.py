@@ -10,7 +10,6 @@ from .terminal.streams import window
 TRY = (
     ('mlx-diffgemma generate --model tiny-chat "What is 17 + 25?"', ""),
     ("mlx-diffgemma chat --model tiny-chat", ""),
-    ("mlx-diffgemma selftest", "checks the Metal kernels of this machine"),
 )
 
 
