@@ -132,7 +132,10 @@ def test_before_the_first_step_there_is_nothing(long_answer: list[object]) -> No
     assert (reply["steps"], reply["token_ids"]) == ([], [])
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_the_canvas_in_work_is_left_as_a_draft(sent: signal.Signals, code: int) -> None:
     """A solved grid that was in view was thrown away: "no canvases finished"."""
     got, out, err = stopped(SLOW, 0, 3, *SOLVE, sent=sent)
@@ -150,7 +153,10 @@ def test_a_draft_that_is_kept_goes_to_standard_output() -> None:
     assert err[1:] == ["interrupted: no canvases finished."]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_every_token_of_mode_ar_is_kept(
     run: Any, long_answer: list[object], sent: signal.Signals, code: int
 ) -> None:
@@ -181,7 +187,10 @@ def test_before_the_first_token_there_is_nothing(long_answer: list[object]) -> N
     assert stopped(SLOW, 0, 0, *long_answer, "--mode", "ar") == (130, "", line)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_loading_can_be_interrupted(
     long_answer: list[object], tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:

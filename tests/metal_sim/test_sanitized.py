@@ -21,6 +21,7 @@ def test_right_kernels_are_clean(sanitizer: Any) -> None:
     assert "skipped" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_failing_test_says_what_the_sanitizer_saw(tmp_path: Path) -> None:
     file = tmp_path / "test_wrong.py"
     file.write_text(

@@ -89,7 +89,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-SHAPES = ("4bit", "8bit", "mxfp4", "bf16", "per expert", "float32", "tiny-sudoku")
+QUICK = ("4bit", "bf16", "tiny-sudoku")
+SHAPES = (
+    *QUICK,
+    *(pytest.param(s, marks=pytest.mark.slow) for s in ("8bit", "mxfp4", "per expert", "float32")),
+)
 
 
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
@@ -423,7 +427,7 @@ def test_a_large_image_may_need_more_than_the_text() -> None:
     [
         ((1, 1), 2**26),
         ((7, 2), 2**26),
-        ((7, 2), 2**14),
+        pytest.param((7, 2), 2**14, marks=pytest.mark.slow),
         pytest.param((40, 28), 2**26, marks=pytest.mark.slow),
     ],
 )

@@ -147,7 +147,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tight")
-@pytest.mark.parametrize("chunk", [4, 100])
+@pytest.mark.parametrize("chunk", [pytest.param(4, marks=pytest.mark.slow), 100])
 def test_going_back_and_on(model: dg.Model, chunk: int) -> None:
     """To every position of a conversation, and on with other tokens: as if encoded afresh."""
     whole, marked = ids(40, 11), 21

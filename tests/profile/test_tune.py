@@ -144,7 +144,10 @@ def test_the_fastest_of_each_choice_is_kept(session: Session, probe: Probe) -> N
     assert of(tuned, "experts_kernels", "on").note == "no Metal device"
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(0.985, False), (1.5, False), (0.97, True)])
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [(0.985, False), pytest.param(1.5, False, marks=pytest.mark.slow), (0.97, True)],
+)
 def test_less_than_two_percent_is_no_win(
     session: Session, probe: Probe, seconds: float, kept: bool
 ) -> None:

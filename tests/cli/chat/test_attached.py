@@ -211,7 +211,9 @@ def test_the_view_names_the_image(seeing_folder: Path, photo: Path, tmp_path: Pa
         tty.assert_given_back()
 
 
-@pytest.mark.parametrize(("options", "pictures"), [((), 1), (("--no-visual",), 0)])
+@pytest.mark.parametrize(
+    ("options", "pictures"), [((), 1), pytest.param(("--no-visual",), 0, marks=pytest.mark.slow)]
+)
 def test_a_terminal_shows_what_is_attached(
     seeing_folder: Path, photo: Path, options: tuple[str, ...], pictures: int
 ) -> None:
@@ -244,6 +246,7 @@ def test_a_puzzle_is_read_and_solved_from_its_picture(run: Any) -> None:
     assert "│ 2 1 3 │ · 9 · │ 4 · 8 │" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_picture_that_shows_no_puzzle_is_let_go(run: Any, photo: Path) -> None:
     """The next one would have been a second picture."""
     typed = f"/image {photo}\n\n/image {PUZZLE_PICTURE}\n\n"

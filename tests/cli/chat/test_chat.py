@@ -333,6 +333,7 @@ def test_what_is_typed_before_the_first_question_is_asked() -> None:
         assert tty.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
     random_folder: Path, tmp_path: Path
 ) -> None:
@@ -406,6 +407,7 @@ def test_a_terminal_that_nobody_reads_keeps_no_chat() -> None:
         assert local & termios.ICANON
 
 
+@pytest.mark.slow
 def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
     with paced(0.5, tmp_path / "log", *CHAT) as tty:
         answered(tty, 1)
@@ -419,7 +421,7 @@ def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "env",
     [
-        {"TERM": "dumb"},
+        pytest.param({"TERM": "dumb"}, marks=pytest.mark.slow),
         pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
         pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
         pytest.param({"NO_COLOR": "1"}, marks=pytest.mark.slow),
@@ -449,6 +451,7 @@ def test_small_windows(columns: int, rows: int) -> None:
         tty.assert_given_back()
 
 
+@pytest.mark.slow
 def test_a_line_that_is_not_utf8_is_refused_and_the_chat_goes_on(tmp_path: Path) -> None:
     """Such a system text could be neither asked with nor saved."""
     with Tty(*PROGRAM, *CHAT) as tty:
@@ -473,6 +476,7 @@ def test_without_standard_error_the_prompt_is_nowhere() -> None:
         assert SOLUTION[:-1] in tty.scrollback()
 
 
+@pytest.mark.slow
 def test_ctrl_z_at_the_prompt(random_folder: Path) -> None:
     """Back to the shell with its echo, and on again with the line as it was."""
     shell = "import os; os.environ['PS1'] = '$ '; os.execvp('bash', ['bash', '--norc', '-i'])"

@@ -110,7 +110,7 @@ def test_characters_the_encoding_lacks_are_escaped(spawn: Any) -> None:
 @pytest.mark.parametrize(
     "env",
     [
-        {"NO_COLOR": "1"},
+        pytest.param({"NO_COLOR": "1"}, marks=pytest.mark.slow),
         {"TERM": "dumb"},
         {"COLUMNS": "20"},
         pytest.param({"COLUMNS": "1"}, marks=pytest.mark.slow),
@@ -129,7 +129,10 @@ def test_any_environment_gets_the_answer(spawn: Any, env: dict[str, str]) -> Non
     assert summary.endswith("seed 1")  # whole: a pipe has no width
 
 
-@pytest.mark.parametrize("arguments", [SOLVE, (*SOLVE, "--json"), ("info", "tiny-sudoku")])
+@pytest.mark.parametrize(
+    "arguments",
+    [SOLVE, pytest.param((*SOLVE, "--json"), marks=pytest.mark.slow), ("info", "tiny-sudoku")],
+)
 def test_a_closed_pipe_ends_silently(arguments: tuple[str, ...], spawn: Any) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -170,7 +173,7 @@ def test_no_standard_output_at_all_is_one_line(words: Sequence[str]) -> None:
 
 @pytest.mark.parametrize(
     "closing",
-    [pytest.param(closed, marks=pytest.mark.slow) for closed in ("<&-", "2>&-")] + ["<&- 2>&-"],
+    [pytest.param(closed, marks=pytest.mark.slow) for closed in ("<&-", "2>&-", "<&- 2>&-")],
 )
 def test_a_closed_stream_gives_its_number_to_no_file(closing: str, tmp_path: Path) -> None:
     """MLX could not open the weights as number 0; a trace as number 2 gets all that is said."""

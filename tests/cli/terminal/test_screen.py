@@ -116,6 +116,7 @@ def test_the_seed_is_there_in_forty_columns() -> None:
     assert re.fullmatch(r"90 tokens in .* 4 steps, seed 1", " ".join(rows))
 
 
+@pytest.mark.slow
 def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path) -> None:
     with paced(0.3, log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
@@ -176,6 +177,7 @@ def test_no_colour_keeps_bold_and_underline() -> None:
         assert COLOUR.search(tty.bytes)
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_the_text_alone() -> None:
     with Tty(*PROGRAM, *SOLVE, env={"TERM": "dumb"}) as tty:
         assert tty.wait() == 0
@@ -276,6 +278,7 @@ def test_below_the_prompt_another_size_leaves_one_picture(log: Path) -> None:
 # --- signals
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_token_keeps_what_was_shown(log: Path) -> None:
     """Text grows, in mode ar, and none of it is a draft."""
     with paced(0.3, log, *STORY, "--mode", "ar") as tty:
@@ -291,6 +294,7 @@ def test_ctrl_c_at_a_token_keeps_what_was_shown(log: Path) -> None:
     assert shown == "Once there was"[: int(kept[1])]
 
 
+@pytest.mark.slow
 def test_tokens_are_printed_on_a_terminal_without_the_view(log: Path) -> None:
     with paced(0.3, log, *STORY, "--mode", "ar", "--no-visual", "--max-tokens", 8) as tty:
         tty.until("Onc")
@@ -305,7 +309,7 @@ def test_tokens_are_printed_on_a_terminal_without_the_view(log: Path) -> None:
     [
         ("key", 130, "interrupted: no canvases finished."),
         (signal.SIGTERM, 143, "interrupted: no canvases finished."),
-        (signal.SIGKILL, -9, ""),
+        pytest.param(signal.SIGKILL, -9, "", marks=pytest.mark.slow),
         pytest.param(signal.SIGABRT, -6, "", marks=pytest.mark.slow),
         pytest.param(signal.SIGQUIT, -3, "", marks=pytest.mark.slow),
     ],
@@ -324,6 +328,7 @@ def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) 
         assert "^C" not in tty.scrollback()
 
 
+@pytest.mark.slow
 def test_stopped_and_continued(log: Path) -> None:
     """Ctrl-Z gives the terminal back, and going on takes it again."""
     with paced(0.3, log, *SOLVE) as tty:
