@@ -66,7 +66,8 @@ def fetch(download: Download, revision: str | None, progress: Progress = unheard
 
 
 def _complete(download: Download, revision: str | None, progress: Progress) -> Path:
-    fetch_large(download, progress)
+    with suppress(ImportError):  # a release of the library with other parts: it fetches all
+        fetch_large(download, progress)
     return snapshot_of(download.repo_id, revision)
 
 

@@ -72,6 +72,16 @@ def test_all_that_is_wanted_comes_and_is_checked(hub: FakeHub, folder: Path) -> 
     assert hub.asked == []
 
 
+def test_a_release_of_the_library_with_other_parts_fetches_all(
+    hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object) -> None:
+        raise ImportError("cannot import name 'http_get'")
+
+    monkeypatch.setattr(fetching, "fetch_large", lacking)
+    assert_whole(fetch(surveyed(), None), folder)
+
+
 def test_a_part_of_a_file_goes_on(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
     """huggingface_hub itself begins the file again, of which the real ones have 5 GB."""
     blob = blob_of(tmp_path, SHARDS[0])
