@@ -60,6 +60,7 @@ def command(
         say(saved.loaded_line(given.load, earlier, session.system))
     reader = open_reader(completions(), None if given.no_history else history_file())
     if reader.interactive:
+        reader.wait()
         say(f"{greeting(session)}. /help lists commands, Ctrl-D leaves.")
     talk = Talk(
         session,

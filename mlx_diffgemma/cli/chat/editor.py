@@ -59,6 +59,11 @@ class Editor(LineReader):
         self._say_note()
         atexit.register(self.close)
 
+    def wait(self) -> None:
+        """Wait for the foreground: until then the terminal is another's."""
+        while not in_foreground(sys.stdin.fileno()):
+            time.sleep(WAIT_SECONDS)
+
     def line(self, prompt: str) -> str:
         """The next line, edited, here or in another editor."""
         line = self._line(prompt, "")

@@ -72,6 +72,9 @@ class LineReader:
         """The next line, after a prompt."""
         raise NotImplementedError
 
+    def wait(self) -> None:
+        """Wait until somebody can read and type here."""
+
     def close(self) -> None:
         """Leave the terminal as it was found."""
 
