@@ -16,6 +16,10 @@ mx.set_default_device(mx.cpu)
 if mx.metal.is_available():
     os.environ.setdefault("MLX_DIFFGEMMA_KERNELS", "off")
 
+# A machine may reach others through a proxy; what a test serves is on this machine.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+
 # A job in the background may be told to ignore Ctrl-C and its like, one under nohup a closed
 # terminal, and children inherit that: the tests that send such a signal would wait in vain.
 for number, usual in (
