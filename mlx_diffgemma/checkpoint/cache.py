@@ -41,9 +41,7 @@ def nearest_folder(place: Path) -> Path:
 
 def cached_names() -> list[str]:
     """Ids of the cached repositories that are, or may be, DiffusionGemma; never raises."""
-    return sorted(
-        id_of(folder) for folder in repo_folders() if kind_of(folder) in (None, MODEL_TYPE)
-    )
+    return sorted(id_of(folder) for folder in repo_folders() if may_be_ours(folder))
 
 
 def repo_folders() -> list[Path]:
@@ -65,7 +63,12 @@ def id_of(folder: Path) -> str:
     return folder.name.removeprefix(PREFIX).replace("--", "/")
 
 
-def kind_of(folder: Path) -> str | None:
+def may_be_ours(folder: Path) -> bool:
+    """True for a cached repository that is DiffusionGemma, or whose snapshots do not say."""
+    return _kind_of(folder) in (None, MODEL_TYPE)
+
+
+def _kind_of(folder: Path) -> str | None:
     """The `model_type` of a cached repository; None where no snapshot of it says one."""
     for config in sorted(folder.glob("snapshots/*/config.json")):
         try:

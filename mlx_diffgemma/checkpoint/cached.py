@@ -16,14 +16,13 @@ from .cache import (
     cache_folder,
     id_of,
     is_being_fetched,
-    kind_of,
+    may_be_ours,
     repo_folder,
     repo_folders,
     taken,
 )
 from .config import read_config
 from .fetch import quietly
-from .files import MODEL_TYPE
 from .hub import in_cache
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Stock:
 def take_stock() -> Stock:
     """The models in the cache that are, or may be, DiffusionGemma."""
     folders = repo_folders()
-    ours = [folder for folder in folders if kind_of(folder) in (None, MODEL_TYPE)]
+    ours = [folder for folder in folders if may_be_ours(folder)]
     scanned = _scanned()
     known = {repo.repo_path.name: repo for repo in scanned.repos} if scanned else {}
     broken = [one_line(warning) for warning in scanned.warnings] if scanned else []
@@ -101,8 +100,7 @@ def _model(folder: Path, repo: "CachedRepoInfo | None", broken: list[str]) -> Ca
         problem = shown(said.replace(str(folder), "").strip(), 120)
     if revisions:
         try:
-            config = read_config(revisions[0].path)
-            quantization = config.quantization.default.name if config.quantization else None
+            quantization = read_config(revisions[0].path).packing
         except CheckpointError as error:
             said = one_line(error).replace(f"{revisions[0].path}/", "")
             problem = said.rstrip(".")

@@ -111,6 +111,11 @@ class ModelConfig:
         """The id of a soft token's place in a prompt; None for a text-only checkpoint."""
         return None if self.image_ids is None else self.image_ids.soft
 
+    @property
+    def packing(self) -> str | None:
+        """The name of the packing that most weights have; None where they are not packed."""
+        return None if self.quantization is None else self.quantization.default.name
+
 
 def read_config(folder: Path) -> ModelConfig:
     """The ModelConfig of a checkpoint `folder`; CheckpointError says what is not supported."""

@@ -18,8 +18,7 @@ from typing import TypeVar
 
 from ..assets import embedded_folder
 from ..errors import CheckpointError, HubError, one_line, shown
-from .default import DEFAULT_MODEL as DEFAULT_MODEL
-from .default import default_model as default_model
+from .default import DEFAULT_MODEL
 from .download import WANTED_FILES, Download, is_wanted, survey
 from .fetch import Progress, fetch, snapshot_of, unheard
 from .files import is_there, leads_nowhere, read_optional

@@ -160,7 +160,7 @@ def place_of(folder: Path, revision: str | None, dtype: str | None) -> str:
     models that one folder has held in turn.
     """
     config = read_config(folder)
-    quantization = config.quantization.default.name if config.quantization else "not quantised"
+    quantization = config.packing or "not quantised"
     content = sha256((folder / "config.json").read_bytes()).hexdigest()[:12]
     model = f"{folder.resolve()}, revision {revision or 'unknown'}, config {content}"
     return f"{this_identity()}; {model}, {quantization}, activations {dtype or config.dtype}"
@@ -180,7 +180,7 @@ def _describe(source: Source, loaded: Loaded) -> ModelInfo:
     return ModelInfo(
         path=str(source.folder),
         revision=source.revision,
-        quantization=config.quantization.default.name if config.quantization else None,
+        quantization=config.packing,
         layers=len(config.text.layers),
         parameters=loaded.num_parameters,
     )

@@ -59,7 +59,7 @@ class Kept:
 
     def session(self) -> "Session":
         """That of the default model, loaded with the first question."""
-        from ..checkpoint.hub import default_model
+        from ..checkpoint.default import default_model
 
         name = default_model()
         if self.loaded is None or self.loaded[0] != name:

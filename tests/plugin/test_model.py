@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from small import spell, talker, write_tokenizer
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.checkpoint.hub import DEFAULT_MODEL, fetch_command
+from mlx_diffgemma.checkpoint.default import DEFAULT_MODEL
+from mlx_diffgemma.checkpoint.hub import fetch_command
 from mlx_diffgemma.conversation.conversation import Conversation
 from mlx_diffgemma.plugin import model as plugin
 from mlx_diffgemma.plugin.model import DiffGemma, Refusal

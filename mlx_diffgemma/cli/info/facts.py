@@ -98,7 +98,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "vocab_size": text.vocab_size,
         "experts": {"total": text.num_experts, "used": text.top_k_experts},
         "images": _images(facts),
-        "quantization": config.quantization.default.name if config.quantization else None,
+        "quantization": config.packing,
         "parts": [asdict(part) for part in facts.inventory.parts],
         "sampler": asdict(facts.sampler),
         "stop_ids": list(config.stop_ids),

@@ -36,7 +36,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     sampler = facts.sampler
     yield from _place(facts.source)
     yield "parameters", f"{facts.inventory.parameters:,}, without vision"
-    yield "packing", config.quantization.default.name if config.quantization else "none"
+    yield "packing", config.packing or "none"
     yield "kernels", coverage({part.name: part.packing for part in facts.inventory.parts})
     yield "computes in", facts.dtype
     yield "layers", f"{len(text.layers)}: {sliding} sliding, {len(text.layers) - sliding} full"

@@ -35,7 +35,7 @@ def pull_command(given: PullOptions, output: ReportOptions) -> int:
     stopped. Every size, and every hash that the Hub states, is compared; a file that is wrong is
     fetched again.
     """
-    from ...checkpoint.hub import default_model
+    from ...checkpoint.default import default_model
     from .pull import pull
 
     name = default_model() if given.repository is None else given.repository

@@ -10,7 +10,8 @@ from ...assets import EMBEDDED, embedded_folder
 from ...checkpoint.cache import cache_folder
 from ...checkpoint.cached import CachedModel, Stock, take_stock
 from ...checkpoint.config import read_config
-from ...checkpoint.hub import default_model, fetch_command
+from ...checkpoint.default import default_model
+from ...checkpoint.hub import fetch_command
 from ...errors import counted
 from ...model.memory import sized
 from ..terminal.output import require_output, show
