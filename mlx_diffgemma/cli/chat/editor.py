@@ -9,7 +9,7 @@ import re
 import sys
 import termios
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +59,12 @@ class Editor(LineReader):
         self._say_note()
         atexit.register(self.close)
 
-    def wait(self) -> None:
-        """Wait for the foreground: until then the terminal is another's."""
-        while not in_foreground(sys.stdin.fileno()):
+    def wait(self, arrived: Sequence[int] = ()) -> None:
+        """Wait for the foreground: to set the terminal before would stop the process.
+
+        A held signal that has `arrived` ends it.
+        """
+        while not in_foreground(sys.stdin.fileno()) and not arrived:
             time.sleep(WAIT_SECONDS)
 
     def line(self, prompt: str) -> str:
@@ -80,8 +83,7 @@ class Editor(LineReader):
         prints a traceback where Ctrl-C comes while it cleans up.
         """
         with signals_held(self._hurry) as arrived:
-            while not in_foreground(sys.stdin.fileno()) and not arrived:
-                time.sleep(WAIT_SECONDS)  # to set the terminal would stop the process
+            self.wait(arrived)
             self.session = self.session or _prompt_session(self.words, self.history)
             self.session.app.erase_when_done = False
             with ExitStack() as stack:

@@ -10,11 +10,9 @@ from . import saved
 from .clipboard import copy as copy_text
 from .external import edited
 from .kept import in_words
-from .talk import Request, Talk
+from .talk import NONE, Request, Talk
 
-NONE = "-"  # takes the system text away
 WITH_IMAGES = " --with-images"  # behind the name of a file that is to hold them itself
-SHOWN = 60  # characters of a question that was taken back
 
 
 def system(talk: Talk, argument: str) -> None:
@@ -55,10 +53,9 @@ def more(talk: Talk, argument: str) -> Request:
 def undo(talk: Talk, argument: str) -> None:
     """Take the last question and its answer back."""
     question = talk.undo()
-    text = one_line(question.content)
-    shown = f'"{text if len(text) <= SHOWN else f"{text[:SHOWN]}..."}"'
+    text = saved.short(one_line(question.content))
     media = f" with {in_words(question.media)}" if question.media else ""
-    say(f"taken back: {shown}{media} and its answer.")
+    say(f'taken back: "{text}"{media} and its answer.')
 
 
 def copy(talk: Talk, argument: str) -> None:

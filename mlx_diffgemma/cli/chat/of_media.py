@@ -7,9 +7,7 @@ from ...images.video import Clip
 from ..errors import ArgumentError
 from ..terminal.streams import say
 from .dropped import named_files
-from .talk import Talk
-
-NONE = "-"  # takes away what is attached
+from .talk import NONE, Talk
 
 
 def image(talk: Talk, argument: str) -> None:

@@ -15,7 +15,7 @@ from .kept import from_entry, in_words, to_entry
 KIND, VERSION = "mlx-diffgemma conversation", 2
 OLDER = 1  # without media
 SPEAKERS = ("user", "assistant")
-SHOWN = 60  # characters of a system text
+SHOWN = 60  # characters of a text that a line repeats
 CONVERSATION = Kind("saved conversation", lambda file: json_object(file).get("kind") == KIND)
 KEYS = {"kind", "version", "model", "system", "messages"}
 MESSAGE_KEYS = {OLDER: {"role", "content"}, VERSION: {"role", "content", "media"}}
@@ -102,7 +102,7 @@ def load(file: Path) -> SavedConversation:
 def loaded_line(file: Path, conversation: SavedConversation, system: str | None) -> str:
     """One line on what has been loaded; `system` is the text that holds from here on."""
     text = conversation.system
-    shown = "no system text" if text is None else f'system text "{_short(text)}"'
+    shown = "no system text" if text is None else f'system text "{short(text)}"'
     replaced = "" if system == text else ", which --system replaces"
     count, model = counted(len(conversation.messages), "message"), conversation.model
     if media := [medium for message in conversation.messages for medium in message.media]:
@@ -110,7 +110,8 @@ def loaded_line(file: Path, conversation: SavedConversation, system: str | None)
     return f"loaded {file}: {count}, saved with {model}, {shown}{replaced}."
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """The beginning of a text, as a line repeats it."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

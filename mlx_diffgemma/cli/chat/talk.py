@@ -27,6 +27,7 @@ TOO_LONG = (
     "The whole conversation is in the prompt: /save FILE keeps it, /reset begins another one."
 )
 CLIPBOARD = "from the clipboard"  # the name of a picture that is no file's
+NONE = "-"  # behind a command: takes away what it sets or attaches
 SHOWN_ABOVE = 20  # messages that the live view shows over an answer
 
 
