@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .diffusion.pinned import FillFrame as FillFrame
     from .errors import CheckpointError as CheckpointError
     from .errors import ConfigFileError as ConfigFileError
+    from .errors import ConstraintError as ConstraintError
     from .errors import ConvertError as ConvertError
     from .errors import DataError as DataError
     from .errors import DiffGemmaError as DiffGemmaError
@@ -60,7 +61,8 @@ _PUBLIC = {
     "diffusion.denoise": ("denoise",),
     "diffusion.pinned": ("FillFrame",),
     "errors": (
-        *("CheckpointError", "ConfigFileError", "ConvertError", "DataError", "DiffGemmaError"),
+        *("CheckpointError", "ConfigFileError", "ConstraintError", "ConvertError", "DataError"),
+        "DiffGemmaError",
         *("FitError", "HubError"),
         *(
             "ImageError",

@@ -5,6 +5,7 @@
     ├── ConfigFileError    the user's config file, or a value in it, cannot be used
     ├── HubError           a repository cannot be fetched: no network, no such repository, offline
     ├── SettingsError      a sampler setting is out of range
+    ├── ConstraintError    a form that cannot be enforced: a schema, a pattern, choices, a length
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
     ├── ImageError         an image or a video cannot be read: broken, empty, too large
     ├── TurnError          an answer cannot go on: something else was asked of its session meanwhile
@@ -67,6 +68,10 @@ class HubError(DiffGemmaError):
 
 class SettingsError(DiffGemmaError, ValueError):
     """A setting out of its range; the command line exits with 2."""
+
+
+class ConstraintError(DiffGemmaError, ValueError):
+    """A form of an answer that cannot be enforced, or that nothing satisfies."""
 
 
 class PromptError(DiffGemmaError, ValueError):

@@ -23,7 +23,9 @@ class Frame:
     next soft embedding is gathered from more tokens than usual; dense_rows: those that take the
     whole product. finish_reason ("stop" or "length") is set on the last frame of all. text is
     filled where a tokenizer is known. mode: "diffusion" or "ar"; there entropies are NaN where
-    nobody looks at them, and top_probability, the last token's, is None.
+    nobody looks at them, and top_probability, the last token's, is None. strain: of an answer with
+    a form, -log of what the form leaves of this step's distributions, in nats, in mode ar of all
+    tokens so far; settled: of a committed canvas, False where the steps ran out before it was.
     """
 
     canvas: int
@@ -42,6 +44,8 @@ class Frame:
     text: str = ""
     mode: str = "diffusion"
     top_probability: float | None = None
+    strain: float | None = None
+    settled: bool | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self._facts())})"

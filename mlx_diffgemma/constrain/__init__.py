@@ -1,0 +1,1 @@
+"""Answers with a form: automata over tokens, and what they leave of a model's distributions."""

@@ -1,0 +1,116 @@
+"""One answer held to its form: a bias a step, an allowed canvas at the end, and it moves on.
+
+Axes: L canvas positions, V vocabulary, K token classes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConstraintError
+from .lattice import Lattice
+from .machine import Machine
+
+NO_STRING = "no text fits the form here, expected the model to allow at least one."
+
+
+@dataclass
+class Constraint:
+    """One answer on its way; left: tokens that may still be returned, the end included.
+
+    state: of the machine, behind all tokens so far.
+    """
+
+    machine: Machine
+    left: int
+    lattice: Lattice = field(init=False)
+    state: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lattice, self.state = Lattice(self.machine), self.machine.start
+        if (needed := int(self.machine.distance[self.state])) > self.left:
+            raise ConstraintError(
+                f"the shortest answer takes {needed} tokens, {self.left} are left."
+            )
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The class of every token [V]."""
+        return self.machine.of
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, K."""
+        return self.machine.num_classes
+
+    def bias(self, log_mass: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+        """log g [L, K], which added to the logits makes them the constrained ones, and the strain.
+
+        log_mass [L, K]: logarithms of what each class holds at each position, -inf for nothing.
+        The strain is -log Z in nats, at least 0. Behind `left` positions only fillers are allowed.
+        """
+        length = min(len(log_mass), self.left)
+        done = self.lattice.forward(np.exp(log_mass[:length]), self.state, self._may_end(length))
+        if done.log_z == -np.inf:
+            raise ConstraintError(NO_STRING)
+        g = np.zeros(log_mass.shape)
+        g[:length] = self.lattice.factors(done)
+        g[length:] = self._filling()
+        with np.errstate(divide="ignore"):
+            return np.log(g).astype(np.float32), max(0.0, -done.log_z)
+
+    def commit(
+        self,
+        log_mass: NDArray[np.float64],
+        score: NDArray[np.float32],
+        token: NDArray[np.int32],
+    ) -> NDArray[np.int32]:
+        """The tokens [L] of a finished canvas, all of them allowed; the state moves behind them.
+
+        The likeliest way through the states, and on it the likeliest tokens. score, token [L, K]:
+        the largest logit of each class, and whose it is.
+        """
+        length = min(len(log_mass), self.left)
+        with np.errstate(divide="ignore"):
+            worth = np.log(self.lattice.sums(np.exp(log_mass[:length])))
+        states, classes, value = self.lattice.best(worth, self.state, self._may_end(length))
+        if value == -np.inf:
+            raise ConstraintError(NO_STRING)
+        fillers = np.flatnonzero(self._filling())
+        classes += [fillers] * (len(log_mass) - length)
+        best = [members[score[i, members].argmax()] for i, members in enumerate(classes)]
+        self.state, self.left = int(states[-1]), self.left - length
+        return token[np.arange(len(best)), best].astype(np.int32)
+
+    def advance(self, tokens: Iterable[int]) -> None:
+        """Take tokens that were written otherwise; ConstraintError at the first not allowed."""
+        tokens = list(tokens)
+        self.state = self.machine.advance(self.state, tokens)
+        self.left -= len(tokens)
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Classes [K] of which the next token may be, so that the answer can still end in time."""
+        edges = (self.machine.source == self.state) & (
+            self.machine.distance[self.machine.target] < self.left
+        )
+        allowed = np.zeros(self.num_classes, np.bool_)
+        allowed[self.machine.label[edges]] = True
+        return allowed
+
+    @property
+    def ended(self) -> bool:
+        """True behind the end of the answer."""
+        return self.state == self.machine.done
+
+    def _may_end(self, length: int) -> NDArray[np.bool_]:
+        """States [S] from which the answer can still end in the tokens left behind `length`."""
+        may: NDArray[np.bool_] = self.machine.distance <= self.left - length
+        return may
+
+    def _filling(self) -> NDArray[np.float64]:
+        """[K]: 1 for classes that may stand behind the end."""
+        g = np.zeros(self.num_classes)
+        g[self.machine.label[self.machine.source == self.machine.done]] = 1.0
+        return g

@@ -1,0 +1,1 @@
+"""Typed questions about a state, and their answers with probabilities."""
