@@ -3,11 +3,10 @@
 from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
 from facts import raises
 from random_schemas import SCHEMAS
-from walks import text_of, walked
+from walks import text_of, walks
 
 from mlx_diffgemma.constrain.calls import MARKS, calls_pattern, without_quotes
 from mlx_diffgemma.constrain.constraint import Constraint
@@ -66,11 +65,11 @@ def calls_in(text: str) -> list[Any]:
     return [parse_tool_call(part) for part in parts]
 
 
-def check(tools: list[Any], choice: str, walks: int) -> None:
-    dfa, rng = automaton(tools, choice), np.random.default_rng(0)
+def check(tools: list[Any], choice: str, count: int) -> None:
+    dfa = automaton(tools, choice)
     schemas = {t["function"]["name"]: t["function"]["parameters"] or {} for t in tools}
-    for _ in range(walks):
-        text = text_of(walked(dfa, rng), dfa.marks)
+    for symbols in walks(dfa, count, 0):
+        text = text_of(symbols, dfa.marks)
         for call in calls_in(text):
             assert call is not None, text
             jsonschema.Draft202012Validator(schemas[call.name]).validate(call.arguments)

@@ -1,5 +1,8 @@
 """Random texts that an automaton accepts."""
 
+import random
+from collections.abc import Iterator
+
 import numpy as np
 
 from mlx_diffgemma.constrain.dfa import Dfa
@@ -9,24 +12,40 @@ NO_WAY = 10**6
 LONG = 400  # symbols, from which on the shortest way is taken
 
 
-def walked(dfa: Dfa, random: np.random.Generator, spread: float = 0.15) -> list[int]:
-    """The symbols of an accepted text: at random at first, then by the shortest way."""
-    Q = dfa.num_states
-    distance = np.where(dfa.accepts, 0, NO_WAY)
-    while ((nearer := np.minimum(distance, distance[dfa.table].min(1) + 1)) != distance).any():
-        distance = nearer
-    state, out, hurry = 0, list[int](), random.random() * spread
-    symbols = [np.flatnonzero(dfa.symbol_class == c) for c in range(dfa.table.shape[1])]
+class _Ways:
+    """Of each state the classes that lead on, those of them on the shortest way, and targets."""
+
+    def __init__(self, dfa: Dfa) -> None:
+        distance = np.where(dfa.accepts, 0, NO_WAY)
+        while ((nearer := np.minimum(distance, distance[dfa.table].min(1) + 1)) != distance).any():
+            distance = nearer
+        near = distance[dfa.table]
+        shortest = near == near.min(axis=1, keepdims=True)
+        self.leads = dfa.table.tolist()
+        self.live = [np.flatnonzero(row < dfa.num_states).tolist() for row in dfa.table]
+        self.short = [np.flatnonzero(row).tolist() for row in shortest]
+        columns = range(dfa.table.shape[1])
+        self.symbols = [np.flatnonzero(dfa.symbol_class == c).tolist() for c in columns]
+        self.accepts = dfa.accepts.tolist()
+
+
+def walks(dfa: Dfa, count: int, seed: int, spread: float = 0.15) -> Iterator[list[int]]:
+    """The symbols of accepted texts: at random at first, then by the shortest way."""
+    ways, source = _Ways(dfa), random.Random(seed)
+    for _ in range(count):
+        yield _walk(ways, source, source.random() * spread)
+
+
+def _walk(ways: _Ways, source: random.Random, hurry: float) -> list[int]:
+    state, out = 0, list[int]()
     while True:
-        after = dfa.table[state]
-        live = np.flatnonzero(after < Q)
-        if dfa.accepts[state] and (not live.size or random.random() < 0.3):
+        live = ways.live[state]
+        if ways.accepts[state] and (not live or source.random() < 0.3):
             return out
-        if random.random() < hurry or len(out) > LONG:
-            live = live[distance[after[live]] == distance[after[live]].min()]
-        choice = random.choice(live)
-        out.append(int(random.choice(symbols[choice])))
-        state = int(after[choice])
+        short = source.random() < hurry or len(out) > LONG
+        choice = source.choice(ways.short[state] if short else live)
+        out.append(source.choice(ways.symbols[choice]))
+        state = ways.leads[state][choice]
 
 
 def text_of(symbols: list[int], marks: tuple[str, ...] = ()) -> str:
