@@ -37,7 +37,9 @@ class References:
         yield from router.checks(self.experts)
         yield from denoise.checks(self.denoise)
         yield from classes.checks(self.classes, self.denoise)
-        yield from soft_gather.checks(self.soft_gather, self.denoise)
+        yield from soft_gather.checks(
+            soft_gather.Given(self.soft_gather, self.denoise, self.classes)
+        )
 
 
 # Keys of `selftest --json`, which programs read, where a field has another name.
