@@ -15,6 +15,7 @@ from compare import assert_close
 from facts import assert_says, raises
 from gathering import (
     DTYPES,
+    GIVEN,
     PACKINGS,
     assert_tail_of_level,
     assert_tiers_of_equal_tokens,
@@ -30,7 +31,6 @@ from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.tensors import StoredWeight
-from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch
@@ -39,7 +39,6 @@ from mlx_diffgemma.kernels.denoise.launch import Slices, stats
 from mlx_diffgemma.kernels.soft_gather import trial as kernels
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
 from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel, not_covered
-from mlx_diffgemma.model import soft_gather
 from mlx_diffgemma.model.soft_gather import HALF_ULP, PRODUCT, Gathered, Table
 
 Seen = tuple[Logits, Slices]
