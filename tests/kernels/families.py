@@ -24,7 +24,7 @@ from mlx_diffgemma.kernels.denoise.trial import tied_canvas
 from mlx_diffgemma.kernels.experts import cases, checks
 from mlx_diffgemma.kernels.router.checks import RouteCase
 from mlx_diffgemma.kernels.router.checks import checks as router_checks
-from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
+from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
 from mlx_diffgemma.model import experts
 
@@ -67,12 +67,14 @@ def of_classes() -> Iterator[object]:
 
 
 def of_soft_gather() -> Iterator[object]:
-    """Every dtype and packing, and two vocabularies."""
+    """Every dtype and packing, and two vocabularies; one of them by class too."""
     for dtype in DTYPES[1:]:
         for bits, group in PACKINGS:
             for rows, vocab in ((1, 900), (3, 5003)):
                 sizes = GatherSizes(rows, vocab, 128, dtype, bits, group)
                 yield GatherCase.of(sizes, GIVEN).kernel()
+            by_class = GatherSizes(3, 5003, 128, dtype, bits, group, classes=41)
+            yield ClassGatherCase.of(by_class, GIVEN).kernel()
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,13 @@ FAMILIES = {
     "denoise": Family(denoise_mutants.KERNELS, "test_denoise.py", of_denoise, 2 * 3 * 3 + 2),
     # Statistics and draws of 3 dtypes and 3 vocabularies; masses of few classes, and of many.
     "classes": Family(classes_mutants.KERNELS, "test_classes.py", of_classes, 2 * 3 * 3 + 2),
-    # 2 dtypes and 2 vocabularies, of 7 packings, and the statistics before.
+    # 2 dtypes and 2 vocabularies, of 7 packings, and the statistics before; by class one
+    # vocabulary, and before it statistics and draws.
     "soft_gather": Family(
-        soft_gather_mutants.KERNELS, "test_soft_gather.py", of_soft_gather, 2 * 2 * (7 + 1)
+        soft_gather_mutants.KERNELS,
+        "test_soft_gather.py",
+        of_soft_gather,
+        2 * (2 * (7 + 1) + 7 + 2),
     ),
 }
 KERNELS = tuple(kernel for family in FAMILIES.values() for kernel in family.kernels)
