@@ -271,7 +271,7 @@ def test_the_strain_is_minus_the_log_of_what_the_form_leaves() -> None:
 
 
 def test_a_canvas_ends_with_the_likeliest_way_and_the_frame_before_shows_the_argmax() -> None:
-    """`cat` is the likeliest of three words, with one letter less in common than the others have."""
+    """`cat` is the likeliest of three words, and shares less with the others than they do."""
     model = FakeModel(tiny_config(stop_ids=[END]), lambda *_: np.zeros((6, H), np.float32))
     wanted = np.full((6, 40), -20.0, np.float32)
     for word in ("cat", "fog", "fit"):
