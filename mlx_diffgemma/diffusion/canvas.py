@@ -125,7 +125,7 @@ class Denoiser:
         return temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max)
 
     def _require_finite(self, number: int, step: int, seen: Outcome) -> None:
-        if not (math.isfinite(seen.mean_entropy) and math.isfinite(seen.strain or 0.0)):
+        if not math.isfinite(seen.mean_entropy):
             where = f"canvas {number}, step {step}: the distributions"
             raise not_finite(self.model, where)
 

@@ -271,21 +271,20 @@ def test_the_strain_is_minus_the_log_of_what_the_form_leaves() -> None:
 
 
 def test_a_canvas_ends_with_the_likeliest_way_and_the_frame_before_shows_the_argmax() -> None:
-    """`cat` a little likelier than `dog` in whole, its `c` and `t` less likely than `d` and `g`."""
+    """`cat` is the likeliest of three words, and shares less with the others than they do."""
     model = FakeModel(tiny_config(stop_ids=[END]), lambda *_: np.zeros((6, H), np.float32))
     wanted = np.full((6, 40), -20.0, np.float32)
-    for word, logits in (("cat", (0.0, 3.0, 0.0)), ("dog", (1.0, 0.0, 1.0))):
-        for place, (token, logit) in enumerate(zip(id_of(word), logits, strict=True)):
-            wanted[place, token] = logit
+    for word in ("cat", "fog", "fit"):
+        wanted[range(3), id_of(word)] = 0.0
+    wanted[1, id_of("a")] = np.log(4 / 3)
     wanted[3:, END] = 5.0
     model.raw_logits = lambda hidden: mx.array(wanted)  # type: ignore[method-assign]
     settings = Settings(seed=1, max_tokens=6, max_denoising_steps=1, t_min=0.999999, t_max=1.0)
-    first, last = denoise(model, PROMPT, settings, constraint=held_to("cat|dog", 6))
+    first, last = denoise(model, PROMPT, settings, constraint=held_to("cat|fog|fit", 6))
+    assert text_of(first.tokens.tolist()) == "fat"
     assert text_of(last.tokens.tolist()) == "cat"
-    assert first.entropies[0] > 0.1
-    assert text_of(first.tokens.tolist()) == "cat"
-    free, _ = denoise(model, PROMPT, settings)
-    assert text_of(free.tokens.tolist()) == "dag"
+    certain = -0.6 * np.log(0.6) - 0.4 * np.log(0.4)
+    assert first.entropies[0] == pytest.approx(certain, abs=1e-3)
 
 
 def test_behind_the_budget_a_canvas_holds_fillers_only() -> None:
