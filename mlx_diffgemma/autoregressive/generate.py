@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..constrain.constraint import Constraint
 from ..diffusion.canvas import Denoiser
 from ..diffusion.denoise import denoise
 from ..diffusion.positions import AllPositions
@@ -30,15 +31,22 @@ def generate(
     router: Router | None = None,
     watched: bool = False,
     lookup: Lookup | None = None,
+    constraint: Constraint | None = None,
 ) -> Iterator[Frame]:
     """Frames of the mode that the settings ask for; router: the one that decides in mode auto.
 
     For the other arguments and errors see `diffusion.denoise.denoise`; watched and lookup are those
-    of `write`.
+    of `write`. Segments of both modes move the one constraint on.
     """
     if settings.mode == "diffusion":
         return denoise(
-            model, prompt_tokens, settings, images=images, prefix=prefix, progress=progress
+            model,
+            prompt_tokens,
+            settings,
+            images=images,
+            prefix=prefix,
+            progress=progress,
+            constraint=constraint,
         )
     if settings.mode == "ar":
         return write(
@@ -50,6 +58,7 @@ def generate(
             progress=progress,
             watched=watched,
             lookup=lookup,
+            constraint=constraint,
         )
     if router is None:
         raise SettingsError("mode auto has no router, expected one with the times it decides by.")
@@ -57,7 +66,7 @@ def generate(
     resolved = settings.resolved(model.config, fresh_seed())
     lookup = lookup or lookup_of(settings, model.choices.times)
     noise = CounterNoise(resolved.seed)
-    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup, constraint)
     both = _both(settings, resolved, writer, router)
     return both.run(fitting_prefix(model, prefix, prompt), progress)
 
