@@ -240,6 +240,8 @@ class Submitted:
         """The graph of the whole step. Where MLX's operations read the logits, a chunk of rows at a
         time is evaluated here, and its float32 copies are dropped with it. Where a form holds the
         rows, the host has read their masses by then."""
+        if self.masses is not None:
+            self.model.evaluate(self.masses.arrays)
         seen = [self._chunk(number, rows) for number, rows in enumerate(self._chunks)]
         *drawn_of, parts = zip(*seen, strict=True)
         best, entropy, drawn = (mx.concatenate(list(chunks)) for chunks in drawn_of)
