@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..constrain.constraint import Constraint
 from ..diffusion.canvas import Denoiser
 from ..diffusion.denoise import denoise
+from ..diffusion.held import Held
 from ..diffusion.positions import AllPositions
 from ..errors import SettingsError
 from ..generation.frame import Frame, committed, ended
@@ -81,7 +82,9 @@ def _both(settings: Settings, resolved: Resolved, writer: Writer, router: Router
         prompt.soft_tokens,
         mode=settings.certain_mode,
     )
-    return _Auto(Denoiser(model, resolved, writer.noise, exact, prompt), writer, router, budget)
+    positions = AllPositions(Held.to(writer.constraint) if writer.constraint else None)
+    denoiser = Denoiser(model, resolved, writer.noise, exact, prompt)
+    return _Auto(denoiser, writer, router, budget, positions)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class _Auto:
     writer: Writer
     router: Router
     max_tokens: int
+    positions: AllPositions  # held to the writer's constraint, if it has one
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[Frame]:
         config, prompt = self.denoiser.model.config, self.denoiser.prompt
@@ -105,7 +109,7 @@ class _Auto:
             if self.router.decide(left, room) == "diffusion":
                 behind = [*prompt.tokens, *written][max(prefix.length, len(prompt.tokens)) :]
                 last = yield from self.denoiser.next_canvas(
-                    number, behind, prefix, AllPositions(), progress=progress
+                    number, behind, prefix, self.positions, progress=progress
                 )
                 self.router.steps.append(last.step + 1)
             else:
