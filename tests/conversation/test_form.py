@@ -14,6 +14,7 @@ from small import picture, spell, talker, write_random, write_seeing
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.autoregressive.router import Decision, Router, Times
+from mlx_diffgemma.constrain.form import form_of
 from mlx_diffgemma.conversation.form import Forms
 from mlx_diffgemma.conversation.prompt import IGNORED, Prompt
 from mlx_diffgemma.conversation.session import Session
@@ -85,8 +86,7 @@ def test_random_weights_write_the_form_in_as_many_tokens_as_they_have(
     assert reply.constraint.kind == "pattern"
     assert reply.constraint.strain is not None
     assert reply.constraint.strain > 10
-    counts = (reply.constraint.settled, reply.constraint.canvases)
-    assert counts == ((None, None) if mode == "ar" else (0, 3))
+    assert reply.constraint.canvases == (None if mode == "ar" else 3)
     assert ending.history[-1].content == reply.text
 
 
@@ -102,7 +102,7 @@ def test_both_modes_of_one_answer_share_its_form(
     assert [segment.mode for segment in reply.segments] == ["diffusion", "ar", "diffusion"]
     told = reply.constraint
     assert told is not None
-    assert (told.settled, told.canvases) == (0, 2)
+    assert told.canvases == 2
     assert told.strain == max(f.strain for f in frames if f.committed and f.strain is not None)
 
 
@@ -171,8 +171,8 @@ def test_an_answer_is_one_of_the_choices(chat: Session) -> None:
 
 
 def test_a_thought_comes_first_where_it_is_asked_for(chat: Session) -> None:
-    reply = chat.ask("Is 7 larger than 5?", seed=1, think=True, choices=["Yes.", "No."])
-    assert (reply.text, reply.thinking) == ("Yes.", "7 > 5")
+    reply = chat.ask("Is 12 bigger than 4?", seed=1, think=True, choices=["Yes.", "No."])
+    assert (reply.text, reply.thinking) == ("Yes.", "12 > 4")
     assert chat.history[-1].content == "Yes."
 
 
@@ -197,17 +197,19 @@ def test_a_form_that_fits_is_not_remarked_upon(chat: Session) -> None:
     assert turn.reply().text == "17 + 25 = 42."
 
 
-@pytest.mark.parametrize("given", [{"max_tokens": 5}, {"max_tokens": 5, "mode": "ar"}])
+@pytest.mark.parametrize("given", [{"max_denoising_steps": 2}, {"mode": "ar"}])
 def test_too_few_tokens_are_refused_with_both_numbers(chat: Session, given: Any) -> None:
     with raises(ConstraintError, "shortest answer takes 6 tokens, max_tokens is 5"):
-        chat.turn("Hello", pattern="abcde", **given)
+        chat.turn("Hello", pattern="abcde", max_tokens=5, **given)
     assert chat.history == []
-    assert chat.ask("Hello", pattern="abcde", seed=1, max_tokens=6).text == "abcde"
+    exact = {**given, "max_tokens": 6, "seed": 1}
+    assert chat.ask("Hello", pattern="abcde", settings=dg.Settings(**exact)).text == "abcde"
 
 
 def test_a_context_that_is_too_short_is_refused_with_both_numbers(chat: Session) -> None:
-    with raises(ConstraintError, "shortest answer takes 1,101 tokens ... 1,024 ... max_tokens"):
-        chat.turn("Hello", pattern="(abcde){220}")
+    """2,048 positions, of which the prompt leaves two canvases of 64."""
+    with raises(ConstraintError, "shortest answer takes 151 tokens ... 128 ... max_tokens"):
+        chat.turn("x" * 1880, pattern="(abcde){30}")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_what_does_not_go_together_is_refused(chat: Session, options: Any, facts
 
 
 def test_a_checkpoint_without_a_stop_id_holds_no_form(session: Session) -> None:
-    with raises(ConstraintError, "no stop id ... eos_token_id"):
+    with raises(ConstraintError, "stop ids [] ... control token ... eos_token_id"):
         session.turn("Hello", pattern="a")
 
 
@@ -254,31 +256,35 @@ def test_required_makes_a_call_and_auto_leaves_it(chat: Session) -> None:
 # --- what the model is told to say
 
 
+def told(tokenizer: Tokenizer, *pieces: str) -> Session:
+    """A session whose model says one answer, and its end up to the end of the canvas."""
+    return talker(tokenizer, spell(tokenizer, *pieces, *["<end>"] * 32), canvas=32)
+
+
 def test_a_fence_is_taken_off_the_text_and_the_history(tokenizer: Tokenizer) -> None:
-    session = talker(tokenizer, spell(tokenizer, '```json\n{"a": 1}\n```', "<end>"), canvas=32)
+    session = told(tokenizer, '```json\n{"a": 1}\n```')
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    frames = session.stream("hello", seed=1, schema=schema)
-    assert any("```" in frame.text for frame in frames)
+    frames = list(session.stream("hello", seed=1, schema=schema))
+    assert "```" in frames[-1].text
     assert session.history[-1].content == '{"a": 1}'
 
 
 def test_a_thought_of_another_name_is_no_part_of_the_text(tokenizer: Tokenizer) -> None:
-    script = spell(tokenizer, "<|channel>", "other\nwell", "<channel|>", "yes", "<end>")
-    session = talker(tokenizer, script, canvas=24)
+    session = told(tokenizer, "<|channel>", "other\nwell", "<channel|>", "yes")
     reply = session.ask("hello", seed=1, choices=["yes", "no"])
     assert (reply.text, reply.thinking) == ("yes", "well")
 
 
 def test_blanks_around_a_choice_stay_also_behind_a_thought(tokenizer: Tokenizer) -> None:
-    script = spell(tokenizer, "<|channel>", "thought\nwell", "<channel|>", " yes ", "<end>")
-    session = talker(tokenizer, script, canvas=24)
+    session = told(tokenizer, "<|channel>", "thought\nwell", "<channel|>", " yes ")
     assert session.ask("hello", seed=1, choices=[" yes ", "no"]).text == " yes "
 
 
 def test_where_thoughts_may_come(tokenizer: Tokenizer) -> None:
     session = talker(tokenizer, [])
     forms = Forms(tokenizer, session.model.config)
-    form = dg_form()
+    form = form_of(pattern="a")
+    assert form is not None
     opening, closing = spell(tokenizer, "<|channel>", "<channel|>")
 
     def channel(*, think: bool = False, raw: bool = False, **prompt: Any) -> Any:
@@ -292,12 +298,6 @@ def test_where_thoughts_may_come(tokenizer: Tokenizer) -> None:
     ignored = channel(think=True, notes=(IGNORED["think"],))
     assert ignored.needed is False, "the model was not told to think"
     assert Forms(dg.load("tiny-sudoku").tokenizer, session.model.config)._channel(True) is None
-
-
-def dg_form() -> Any:
-    from mlx_diffgemma.constrain.form import form_of
-
-    return form_of(pattern="a")
 
 
 def test_a_puzzle_is_solved_in_its_shape() -> None:
