@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from ...generation.settings import MODES
 from ..errors import ArgumentError
 from ..terminal.streams import say, tell
-from . import of_conversation, of_media, of_model
+from . import of_conversation, of_form, of_media, of_model
 from .talk import Request, Talk
 
 COMMAND = re.compile(r"/(\S*)(.*)", re.DOTALL)
@@ -59,7 +59,7 @@ def completions() -> Iterator[str]:
     """The lines that the tab key completes: every command, and words behind one that are few."""
     yield from (f"/{name}" for name in COMMANDS)
     yield from (f"/mode {mode}" for mode in MODES)
-    yield from ("/think on", "/think off", "/seed new", "/copy code")
+    yield from ("/think on", "/think off", "/seed new", "/copy code", "/schema off", "/tools off")
 
 
 def is_command(line: str) -> bool:
@@ -104,6 +104,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "video": Command(
         "FILE", "attaches a video, or a folder of frames; - removes it", of_media.video
+    ),
+    "schema": Command(
+        "[FILE]", "shows the form of answers, or sets a JSON schema; off ends it", of_form.schema
+    ),
+    "tools": Command(
+        "[FILE]", "declares tools that the model may call; off ends it", of_form.tools
     ),
     "retry": Command(
         "[SEED]", "asks the last question again, by a new seed", of_conversation.retry

@@ -30,14 +30,16 @@ class Display:
 def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
     """A puzzle's answer is checked before it is shown; on a terminal the text follows the view.
 
-    Where nothing else would show, and nobody has asked for that, a line of numbers does.
+    JSON by a schema comes as a whole, too: at its end one knows whether it is fenced. Where nothing
+    else would show, and nobody has asked for that, a line of numbers does.
     """
     terminal = is_terminal(sys.stdout)
     drawing = can_draw(sys.stderr)
     passing = visual is None and drawing and not terminal
     if visual is None:
         visual = terminal and drawing and not as_json
-    streaming = not (as_json or turn.task or (visual and terminal))
+    fenced = turn.form is not None and turn.form.form.kind == "schema"
+    streaming = not (as_json or turn.task or fenced or (visual and terminal))
     return Display(as_json, visual, visual and drawing, streaming, passing)
 
 
