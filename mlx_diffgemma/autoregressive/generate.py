@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..constrain.constraint import Constraint
 from ..diffusion.canvas import Denoiser
 from ..diffusion.denoise import denoise
+from ..diffusion.held import Held
 from ..diffusion.positions import AllPositions
 from ..errors import SettingsError
 from ..generation.frame import Frame, committed, ended
@@ -30,15 +32,22 @@ def generate(
     router: Router | None = None,
     watched: bool = False,
     lookup: Lookup | None = None,
+    constraint: Constraint | None = None,
 ) -> Iterator[Frame]:
     """Frames of the mode that the settings ask for; router: the one that decides in mode auto.
 
     For the other arguments and errors see `diffusion.denoise.denoise`; watched and lookup are those
-    of `write`.
+    of `write`. Segments of both modes move the one constraint on.
     """
     if settings.mode == "diffusion":
         return denoise(
-            model, prompt_tokens, settings, images=images, prefix=prefix, progress=progress
+            model,
+            prompt_tokens,
+            settings,
+            images=images,
+            prefix=prefix,
+            progress=progress,
+            constraint=constraint,
         )
     if settings.mode == "ar":
         return write(
@@ -50,6 +59,7 @@ def generate(
             progress=progress,
             watched=watched,
             lookup=lookup,
+            constraint=constraint,
         )
     if router is None:
         raise SettingsError("mode auto has no router, expected one with the times it decides by.")
@@ -57,7 +67,7 @@ def generate(
     resolved = settings.resolved(model.config, fresh_seed())
     lookup = lookup or lookup_of(settings, model.choices.times)
     noise = CounterNoise(resolved.seed)
-    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup, constraint)
     both = _both(settings, resolved, writer, router)
     return both.run(fitting_prefix(model, prefix, prompt), progress)
 
@@ -72,7 +82,9 @@ def _both(settings: Settings, resolved: Resolved, writer: Writer, router: Router
         prompt.soft_tokens,
         mode=settings.certain_mode,
     )
-    return _Auto(Denoiser(model, resolved, writer.noise, exact, prompt), writer, router, budget)
+    positions = AllPositions(Held.to(writer.constraint) if writer.constraint else None)
+    denoiser = Denoiser(model, resolved, writer.noise, exact, prompt)
+    return _Auto(denoiser, writer, router, budget, positions)
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ class _Auto:
     writer: Writer
     router: Router
     max_tokens: int
+    positions: AllPositions  # held to the writer's constraint, if it has one
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[Frame]:
         config, prompt = self.denoiser.model.config, self.denoiser.prompt
@@ -96,7 +109,7 @@ class _Auto:
             if self.router.decide(left, room) == "diffusion":
                 behind = [*prompt.tokens, *written][max(prefix.length, len(prompt.tokens)) :]
                 last = yield from self.denoiser.next_canvas(
-                    number, behind, prefix, AllPositions(), progress=progress
+                    number, behind, prefix, self.positions, progress=progress
                 )
                 self.router.steps.append(last.step + 1)
             else:

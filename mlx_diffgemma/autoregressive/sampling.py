@@ -1,7 +1,8 @@
 """The sampling of tokens in mode ar: temperature, top_k, top_p, min_p and the draw, in MLX.
 
 Axes: R rows, V vocabulary, K candidates. Order of the cuts as in the logits warpers of transformers
-5.24: temperature, top_k, top_p over the K renormalised, min_p.
+5.24: temperature, top_k, top_p over the K renormalised, min_p. What a form of the answer does not
+allow is left out before all of them.
 """
 
 import math
@@ -19,14 +20,19 @@ from ..model.elementwise import exp
 
 BLOCKS = (128, 16)  # ids whose maximum stands for them, first over all, then over what is left
 BROKEN = -1  # in place of a token whose logits are not finite: found when the token is read
+LEFT_OUT = -1e30  # in place of a logit that a form leaves out: finite, so that 0 times it is no NaN
 
 
 class Drawn(NamedTuple):
-    """A token that was read, and of its distribution entropy in nats and largest probability."""
+    """A token that was read, and of its distribution entropy in nats and largest probability.
+
+    strain: -log of what the form of the answer leaves of the model's distribution, in nats.
+    """
 
     token: int
     entropy: float = math.nan
     top_probability: float | None = None
+    strain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,39 +40,65 @@ class Sampled:
     """Drawn tokens [R] int32, BROKEN where logits are not finite, which nobody has waited for.
 
     seen [R, 2]: entropy in nats and top probability, where somebody watches, else None. Both are of
-    the model's own distribution, before temperature and cuts.
+    the model's own distribution, or what a form leaves of it, before temperature and cuts. sides
+    [R, 2]: the logarithms of what that distribution holds of allowed and of other tokens, up to a
+    constant; None without a form.
     """
 
     tokens: mx.array
     seen: mx.array | None = None
+    sides: mx.array | None = None
 
     def submit(self) -> "Sampled":
         """These, begun on the device."""
-        mx.async_eval(self.tokens, *(() if self.seen is None else (self.seen,)))
+        mx.async_eval([part for part in (self.tokens, self.seen, self.sides) if part is not None])
         return self
 
     def row(self, index: int) -> "Sampled":
         """One of the rows."""
-        rows = slice(index, index + 1)
-        return Sampled(self.tokens[rows], None if self.seen is None else self.seen[rows])
+        rows, seen, sides = slice(index, index + 1), self.seen, self.sides
+        return Sampled(
+            self.tokens[rows],
+            None if seen is None else seen[rows],
+            None if sides is None else sides[rows],
+        )
 
     def read(self) -> list[Drawn]:
         """The rows, once they are there; entropy NaN and no probability where nobody watches."""
         ids = np.array(self.tokens).tolist()
+        strains = self._strains()
         if self.seen is None:
-            return [Drawn(token) for token in ids]
-        seen = np.array(self.seen).tolist()
-        return [Drawn(token, *both) for token, both in zip(ids, seen, strict=True)]
+            pairs = zip(ids, strains, strict=True)
+            return [Drawn(token, strain=strain) for token, strain in pairs]
+        rows = zip(ids, np.array(self.seen).tolist(), strains, strict=True)
+        return [Drawn(token, *both, strain=strain) for token, both, strain in rows]
+
+    def _strains(self) -> list[float]:
+        """-log of the allowed share of each row: log(1 + other / allowed) cancels nothing."""
+        if self.sides is None:
+            return [0.0] * self.tokens.shape[0]
+        allowed, other = np.array(self.sides, np.float64).T
+        strains: list[float] = np.logaddexp(0.0, other - allowed).tolist()
+        return strains
 
 
 def sample(
-    logits: mx.array, uniforms: mx.array, sampler: TokenDefaults, *, watched: bool = False
+    logits: mx.array,
+    uniforms: mx.array,
+    sampler: TokenDefaults,
+    *,
+    watched: bool = False,
+    allowed: mx.array | None = None,
 ) -> Sampled:
     """A token for each row of logits [R, V] float32 with uniforms [R, 2] in (0, 1).
 
     temperature 0, or one that float32 holds no inverse of, takes the argmax, the lowest of equal
-    ids. Rows do not depend on each other.
+    ids. Rows do not depend on each other. allowed [R, V] bool: tokens that the form of the answer
+    lets come, at least one a row; None without a form.
     """
+    sides = None
+    if allowed is not None:
+        logits, sides = _parted(logits, allowed)
     maxima = block_maxima(logits, BLOCKS[0])
     peak = maxima.max(axis=-1, keepdims=True)  # NaN where one of the row is
     if sampler.temperature < LEAST:
@@ -76,8 +108,17 @@ def sample(
         tokens = _of_candidates(values, ids, peak, uniforms[:, :1], sampler)
     else:
         tokens = _of_all(logits, peak, uniforms, sampler)
-    tokens = mx.where(peak[:, 0] < math.inf, tokens.astype(mx.int32), BROKEN)
-    return Sampled(tokens, _seen(logits) if watched else None)
+    finite = peak[:, 0] < math.inf
+    if sides is not None:
+        finite = finite & (sides.max(axis=-1) < math.inf)
+    tokens = mx.where(finite, tokens.astype(mx.int32), BROKEN)
+    return Sampled(tokens, _seen(logits) if watched else None, sides)
+
+
+def _parted(logits: mx.array, allowed: mx.array) -> tuple[mx.array, mx.array]:
+    """The logits with what is not allowed left out, and `Sampled.sides`."""
+    kept, others = mx.where(allowed, logits, LEFT_OUT), mx.where(allowed, LEFT_OUT, logits)
+    return kept, mx.stack([mx.logsumexp(kept, axis=-1), mx.logsumexp(others, axis=-1)], axis=-1)
 
 
 def _seen(logits: mx.array) -> mx.array:

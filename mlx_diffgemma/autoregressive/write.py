@@ -1,6 +1,7 @@
 """The loop of mode ar: token after token, each step submitted before the last one is read.
 
-A segment has as many tokens as a canvas has positions; the caller decides when to draw or stop.
+A segment has as many tokens as a canvas has positions; the caller decides when to draw or stop. The
+form of an answer allows other tokens behind each token: then a step waits for the one before.
 """
 
 import time
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.generation import TokenDefaults
+from ..constrain.constraint import Constraint
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, encode, fitting_prefix, token_budget
@@ -21,6 +23,7 @@ from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress, not_finite
+from .held import allowed_part, allowed_tokens
 from .lookup import Lookup, lookup_of
 from .sampling import BROKEN, Drawn, Sampled, sample
 
@@ -40,11 +43,13 @@ def write(
     progress: Progress | None = None,
     watched: bool = False,
     lookup: Lookup | None = None,
+    constraint: Constraint | None = None,
 ) -> Iterator[Frame]:
     """Yield a Frame a token and a committed one a segment, each when it is read.
 
     For the arguments and errors see `diffusion.denoise.denoise`. watched: frames tell entropies.
     lookup: counts the drafts, where the settings ask for them and they pay; None for one inside.
+    constraint: the form of the answer, which moves on with each token.
     """
     settings = settings or Settings(mode="ar")
     resolved = settings.resolved(model.config, fresh_seed())
@@ -55,7 +60,7 @@ def write(
     prefix = fitting_prefix(model, prefix, prompt)
     noise = noise or CounterNoise(resolved.seed)
     lookup = lookup or lookup_of(settings, model.choices.times)
-    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup)
+    writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup, constraint)
     return _segments(writer, budget, prefix, progress)
 
 
@@ -80,7 +85,8 @@ def _segments(
 class Writer:
     """The model, sampler, noise and prompt of one call.
 
-    watched: frames tell entropies; lookup: drafts from the text so far, None without.
+    watched: frames tell entropies; lookup: drafts from the text so far, None without; constraint:
+    the form of the answer; strain: of all tokens so far, as `Drawn` has it.
     """
 
     model: Model
@@ -89,6 +95,8 @@ class Writer:
     prompt: Prompt
     watched: bool = False
     lookup: Lookup | None = None
+    constraint: Constraint | None = None
+    strain: float = 0.0
     _made: tuple[int, mx.array] | None = None  # a token of the answer, and uniforms from it on
 
     def segment(
@@ -116,7 +124,8 @@ class Writer:
         for drawn in self._drawn(first, range(len(written), len(written) + count), prefix):
             if drawn.token == BROKEN:
                 raise not_finite(self.model, f"the logits of token {len(written) + shown.length}")
-            frame = shown.longer(drawn, time.perf_counter() - began)
+            strain = self.strain if self.constraint else None
+            frame = shown.longer(drawn, time.perf_counter() - began, strain)
             if shown.length == count or drawn.token in self.model.config.stop_ids:
                 prefix.roll_back(end + shown.length - 1)
                 yield frame
@@ -156,16 +165,15 @@ class Writer:
         """The answer's tokens `indices`, of which the first is waited for.
 
         The next step is submitted before one is read, so that the device has something to do
-        meanwhile; not where a draft is expected, which needs the token.
+        meanwhile; not where a draft is expected or a form is held, which need the token.
         """
         index = indices.start
         while True:
-            ahead = None
-            if index + 1 < indices.stop and not (self.lookup and self.lookup.matches):
+            ahead, waits = None, self.constraint or (self.lookup and self.lookup.matches)
+            if index + 1 < indices.stop and not waits:
                 ahead = self._step(waiting.tokens, index + 1, prefix)
             (drawn,) = waiting.read()
-            if self.lookup:
-                self.lookup.append(drawn.token)
+            self._take(drawn)
             yield drawn
             index += 1
             if index == indices.stop:
@@ -185,25 +193,41 @@ class Writer:
         """
         lookup = self.lookup
         draft = lookup.draft(stop - index - 1) if lookup else []
+        if self.constraint:
+            draft = allowed_part(self.constraint, draft)
         if not lookup or not draft:
             return self._step(mx.array([last.token], mx.int32), index, prefix), 0
         behind = prefix.length + 1
         hidden = self.model.encode_hidden([last.token, *draft], prefix, images=None)
-        sampled = self._sampled(self.model.logits(hidden)[0], index)
+        sampled = self._sampled(self.model.logits(hidden)[0], index, draft)
         rows = sampled.read()
         accepted = lookup.checked(draft, [row.token for row in rows])
         prefix.roll_back(behind + accepted)
         for row in rows[:accepted]:
-            lookup.append(row.token)
+            self._take(row)
             lookup.accepted += 1
             yield row
         return sampled.row(accepted), accepted
 
-    def _sampled(self, logits: mx.array, index: int) -> Sampled:
-        """Begin to draw the answer's tokens from `index` on, a row of logits [R, V] each."""
-        rows = logits.shape[0]
+    def _take(self, drawn: Drawn) -> None:
+        """Take note of the next token of the answer."""
+        if self.lookup:
+            self.lookup.append(drawn.token)
+        if self.constraint and drawn.token != BROKEN:
+            self.constraint.advance([drawn.token])
+            self.strain += drawn.strain
+
+    def _sampled(self, logits: mx.array, index: int, draft: Sequence[int] = ()) -> Sampled:
+        """Begin to draw the answer's tokens from `index` on, a row of logits [R, V] each.
+
+        draft: tokens that the rows but the first come behind.
+        """
+        rows, form = logits.shape[0], self.constraint
+        allowed = allowed_tokens(form, draft) if form else None
         uniforms = self._uniforms(index, rows)
-        drawn = sample(logits, uniforms, self.sampler, watched=self.watched).submit()
+        drawn = sample(
+            logits, uniforms, self.sampler, watched=self.watched, allowed=allowed
+        ).submit()
         if index // AHEAD < (index + rows) // AHEAD:
             mx.clear_cache()
         return drawn
@@ -234,8 +258,8 @@ class _Shown:
         self._entropies = np.full(count, np.nan, np.float32)
         self._accepted = np.ones(count, np.bool_)
 
-    def longer(self, drawn: Drawn, seconds: float) -> Frame:
-        """The frame with one token more."""
+    def longer(self, drawn: Drawn, seconds: float, strain: float | None) -> Frame:
+        """The frame with one token more; strain: of all tokens of the answer, if it has a form."""
         self._tokens[self.length] = drawn.token
         self._entropies[self.length] = drawn.entropy
         self.length += 1
@@ -250,6 +274,7 @@ class _Shown:
             encode_seconds=self.encode_seconds,
             mode="ar",
             top_probability=drawn.top_probability,
+            strain=strain,
         )
 
 

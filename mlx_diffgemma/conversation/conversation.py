@@ -30,6 +30,7 @@ from ..model.cache import Prefix
 from ..model.images import ImageRun
 from ..model.text import Model
 from ..text.chat import Message
+from .form import AnswerForm
 from .prompt import Prompt
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ Lock = AbstractContextManager[Any]
 class Cut:
     """An answer that can go on: its question, and the prompt behind which its next token comes.
 
-    begun: the ids of the answer so far, with which the prompt ends.
+    begun: the ids of the answer so far, with which the prompt ends; form: that it is held to.
     """
 
     question: Message
     prompt: Prompt
     begun: tuple[int, ...]
     thinking: bool
+    form: AnswerForm | None = None
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..assets import Task
 from ..checkpoint.vision import ImageIds
+from ..constrain.machine import Machine
 from ..diffusion.infill import fill
 from ..diffusion.pinned import TEXT, FillFrame
 from ..diffusion.template import TokenTemplate
@@ -21,10 +22,11 @@ from ..model.cache import Prefix
 from ..model.text import Progress
 from ..text.answer import Answer
 from ..text.chat import Message
-from ..text.holes import Template, encode_texts
+from ..text.holes import Field, Template, encode_texts
 from ..text.tokenizer import Tokenizer
+from .form import info_of
 from .prompt import Prompt, as_it_is, messages_for, rendered
-from .reply import Filled
+from .reply import ConstraintInfo, Filled
 from .segments import Begun
 from .turn import Turn
 
@@ -34,10 +36,11 @@ TURN_END, END = "<turn|>", "<eos>"
 class FillOptions(SettingFields, total=False):
     """Options of a template: the fields of Settings, and these.
 
-    prompt: what to write, free and by default empty; gaps: tokens of the `[[...]]` holes, one
-    number for all or one each, by default 32; system: in place of the session's system text; raw:
-    the prompt's tokens as they are, no template around them; progress: told of encoded positions;
-    images, video and image_tokens: as for a question (see TurnOptions), in front of the prompt.
+    prompt: what to write, free and by default empty; gaps: tokens of the holes that do not say it,
+    one number for all or one each, by default 32; system: in place of the session's system text;
+    raw: the prompt's tokens as they are, no template around them; progress: told of encoded
+    positions; images, video and image_tokens: as for a question (see TurnOptions), in front of the
+    prompt.
     """
 
     prompt: str
@@ -110,10 +113,13 @@ def require_fillable(settings: Settings) -> None:
 class FillTurn(Turn):
     """A template being filled. Iterate it once for its frames; ask for what it is any time.
 
-    An iteration given up early leaves the template up to where canvases are finished.
+    An iteration given up early leaves the template up to where canvases are finished. fields,
+    machines: the name and the form of each hole that has one.
     """
 
     template: TokenTemplate
+    fields: tuple[Field | None, ...]
+    machines: tuple[Machine | None, ...]
 
     @property
     def stop_ids(self) -> Collection[int]:
@@ -123,7 +129,14 @@ class FillTurn(Turn):
     def reply(self) -> Filled:
         """The template as far as it is filled."""
         holes = tuple(map(self.session.tokenizer.decode, self._holes()))
-        return Filled(**vars(super().reply()), holes=holes)
+        named = zip(self.fields, holes, strict=True)
+        fields = {field.name: text for field, text in named if field}
+        return Filled(**vars(super().reply()), holes=holes, fields=fields)
+
+    @property
+    def constraint_info(self) -> ConstraintInfo | None:
+        """The strain of the holes with a form so far; None where none has one."""
+        return info_of("pattern", self.kept, self.settings.mode) if any(self.machines) else None
 
     def _timed(self) -> Sequence[Begun]:
         """None: a step that denoises a few positions takes less than others."""
@@ -142,6 +155,7 @@ class FillTurn(Turn):
             images=self.asked.images,
             prefix=prefix,
             progress=self.progress,
+            forms=self.machines,
         )
 
     def _answer(self, ids: list[int]) -> Answer:

@@ -1,5 +1,6 @@
 """The options of a question, and of an answer that goes on, as a session's methods take them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..generation.settings import SettingFields, Settings
@@ -18,6 +19,13 @@ class TurnOptions(SettingFields, total=False):
     each image at most, None for the checkpoint's own number; a frame of a video always has 70 at
     most. instead: in place of the last question, which is not seen, and leaves the conversation
     with its answer once something of the new answer is finished.
+
+    One of these may say what form the answer has. schema: a JSON schema, as a dictionary; the text
+    is JSON without the fence around it that a model may write. pattern: a regular expression that
+    the whole text matches. choices: texts of which the answer is one. tools: functions that the
+    model may call, declared as in OpenAI's API; tool_choice: "auto" leaves it to the model whether
+    and how it calls, "required" makes it call, a tool's name makes it call that one. A thought may
+    come before the form, and does with think.
     """
 
     settings: Settings | None
@@ -29,12 +37,17 @@ class TurnOptions(SettingFields, total=False):
     video: Any
     image_tokens: int | None
     instead: bool
+    schema: Mapping[str, Any] | bool | None
+    pattern: str | None
+    choices: Sequence[str] | None
+    tools: Sequence[Mapping[str, Any]]
+    tool_choice: str
 
 
 class MoreOptions(SettingFields, total=False):
     """Options of an answer that goes on: the fields of Settings, settings and progress.
 
-    They are those of TurnOptions.
+    They are those of TurnOptions. A form that the answer was begun with holds to its end.
     """
 
     settings: Settings | None

@@ -1,6 +1,6 @@
 """The ids in front of a canvas: a question in the chat template, or a text as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..assets import Task
@@ -62,10 +62,11 @@ def rendered(
     task: Task | None,
     *,
     think: bool = False,
+    tools: Sequence[Mapping[str, object]] = (),
     image_ids: ImageIds | None = None,
 ) -> Prompt:
     """The prompt that the chat template makes of messages; task: the checkpoint's own, if any."""
-    encoded = render_prompt(tokenizer, messages, think=think, image_ids=image_ids)
+    encoded = render_prompt(tokenizer, messages, think=think, tools=tools, image_ids=image_ids)
     names = ignored(tokenizer, messages, think=think)
     notes = tuple(IGNORED[name] for name in names)
     if task and messages[0].role == "system" and "system" not in names:

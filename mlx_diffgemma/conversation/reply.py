@@ -117,6 +117,24 @@ class LookupInfo(Record):
 
 
 @dataclass(frozen=True)
+class ConstraintInfo(Record):
+    """The form that an answer was held to, and how far that was from the model's own text.
+
+    kind: "schema", "pattern", "choices" or "tools". strain: -log of the probability that the model
+    gives to all that the form allows, in nats, at least 0: of a canvas that of its last step, under
+    the step's temperature; of tokens in mode ar the sum of their own, before temperature and cuts.
+    The largest of the canvases, and in mode auto of the tokens together as well; None where nothing
+    was finished. canvases, and those of them that settled before the steps ran out: None in mode
+    ar.
+    """
+
+    kind: str
+    strain: float | None
+    settled: int | None
+    canvases: int | None
+
+
+@dataclass(frozen=True)
 class ModelInfo(Record):
     """The model a reply was made with; quantization is None for floating-point weights."""
 
@@ -155,7 +173,7 @@ class Reply:
     mode: the one asked for. canvases, steps and tokens_per_step count diffusion alone and are 0,
     empty and None without any. tokens_per_step is tokens per decoder pass; tokens_per_second counts
     prefill, positions_per_second whole canvases, None where tokens were written one by one. router:
-    of mode auto; lookup: where it was asked for.
+    of mode auto; lookup: where it was asked for; constraint: where the answer has a form.
     kernels: "metal" where Metal kernels of this package run, of any family, else "ops". adapter:
     the folder of the one that is applied. tuned: what was chosen for this machine, None for the
     engine's own behaviour.
@@ -175,6 +193,7 @@ class Reply:
     segments: tuple[Segment, ...]
     router: RouterInfo | None
     lookup: LookupInfo | None
+    constraint: ConstraintInfo | None
     generated_tokens: int
     canvases: int
     steps: tuple[int, ...]
@@ -223,10 +242,12 @@ class Filled(Reply):
     """A filled template, and how it came about, as `fill --json` prints it.
 
     text: the template with its holes filled, holes: what they came to. token_ids are those of the
-    text; generated_tokens, and the rates per token, count those in the holes alone.
+    text; generated_tokens, and the rates per token, count those in the holes alone. fields: the
+    texts of the holes that have names.
     """
 
     holes: tuple[str, ...]
+    fields: Mapping[str, str]
 
     def _facts(self) -> Iterator[str]:
         text, *others = super()._facts()

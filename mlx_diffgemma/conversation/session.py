@@ -1,7 +1,8 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,6 +24,7 @@ from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation, last_question
 from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
+from .form import ANY_TOOL, Forms, Tool, Wanted
 from .media import Given, require_sight
 from .options import MoreOptions, TurnOptions
 from .prompt import Prompt, as_it_is, messages_for, rendered, require_text
@@ -83,9 +85,9 @@ class Session:
         return turn.reply()
 
     def fill(self, template: str, **options: Unpack[FillOptions]) -> Filled:
-        """`template` with its holes, `[[...]]` or `[[12]]`, filled and all else as it is.
+        """`template` with its holes, `[[...]]`, `[[12]]` or `[[name:regex]]`, filled.
 
-        It stands alone: the conversation is neither seen nor continued.
+        All else stays as it is. It stands alone: the conversation is neither seen nor continued.
         """
         turn = self.fill_turn(template, **options)
         for _ in turn:
@@ -105,6 +107,11 @@ class Session:
         video: Any = None,
         image_tokens: int | None = None,
         instead: bool = False,
+        schema: Mapping[str, Any] | bool | None = None,
+        pattern: str | None = None,
+        choices: Sequence[str] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        tool_choice: str = ANY_TOOL,
         **fields: Unpack[SettingFields],
     ) -> Turn:
         """A question about to be answered, checked; nothing is computed before it is iterated.
@@ -112,8 +119,9 @@ class Session:
         It takes the conversation over: a turn that is still on its way ends here. For the options
         see TurnOptions. PromptError when prompt and answer do not fit into the context, FitError
         when their cache does not fit into memory, SettingsError for a mode that the checkpoint was
-        not trained for, a setting given twice, or system or think beside raw; for what may be wrong
-        with images see `Given.prepared`. PromptError, too, for instead where nothing was asked.
+        not trained for, a setting given twice, or system, think or tools beside raw; for what may
+        be wrong with images see `Given.prepared`, with a form `Wanted.form` and
+        `AnswerForm.constraint`. PromptError, too, for instead where nothing was asked.
         """
         require_text(prompt)
         settings = seeded(merged(settings, fields))
@@ -122,7 +130,8 @@ class Session:
         if not prompt.strip() and not given:
             raise PromptError("the prompt is empty, expected some text.")
         if raw:
-            require_no_template(system=system, think=think)
+            require_no_template(system=system, think=think, tools=tools)
+        form = Wanted(schema, pattern, choices, tools, tool_choice).form()
         question, puzzle = self._question(prompt, given, raw=raw)
 
         def made(earlier: list[Message]) -> Turn:
@@ -130,15 +139,18 @@ class Session:
             replaced = last_question(earlier) if instead else None
             earlier = earlier[:-2] if instead else earlier
             messages = messages_for(question, over, [] if puzzle else earlier)
-            asked = self._asked(messages, think=think, raw=raw)
+            asked = self._asked(messages, think=think, raw=raw, tools=tools)
             limited, sampler = self._limited(asked, settings)
+            held = self.forms.answer_form(form, asked, think=think, raw=raw) if form else None
+            constraint = held.constraint((), limited, settings) if held else None
             self.system = over
-            lookup = lookup_of(limited, self.mode_times)
             return Turn(
                 *(self, question, asked, limited, sampler, raw, progress, puzzle),
                 thinking=think,
                 replaced=replaced,
-                lookup=lookup,
+                lookup=lookup_of(limited, self.mode_times),
+                form=held,
+                constraint=constraint,
             )
 
         return self.conversation.begin(made)
@@ -152,9 +164,9 @@ class Session:
     ) -> Turn:
         """The last answer about to go on, checked: one that was cut, or interrupted.
 
-        It takes the conversation over, as a question does, and may be of another mode. TurnError
-        where no answer can go on, SettingsError where a stop text stands in it already; the others
-        are those of `turn`.
+        Its form, if it has one, holds to its end. It takes the conversation over, as a question
+        does, and may be of another mode. TurnError where no answer can go on, SettingsError where a
+        stop text stands in it already; the others are those of `turn`.
         """
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
@@ -162,12 +174,15 @@ class Session:
         def made(_: list[Message]) -> Turn:
             cut = self.conversation.require_cut()
             limited, sampler = self._limited(cut.prompt, settings)
+            constraint = cut.form.constraint(cut.begun, limited, settings) if cut.form else None
             turn = Turn(
                 *(self, cut.question, cut.prompt, limited, sampler, False, progress, None),
                 thinking=cut.thinking,
                 replaced=cut.question,
                 begun=cut.begun,
                 lookup=lookup_of(limited, self.mode_times),
+                form=cut.form,
+                constraint=constraint,
             )
             if turn.reader.stopped is not None:
                 raise SettingsError(
@@ -179,13 +194,23 @@ class Session:
         return self.conversation.begin(made)
 
     def _asked(
-        self, messages: Sequence[Message], *, think: bool = False, raw: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        think: bool = False,
+        raw: bool = False,
+        tools: Sequence[Tool] = (),
     ) -> Prompt:
         """The prompt of the last message: behind the others, or raw as it is."""
         tokenizer, ids = self.tokenizer, self.model.config.image_ids
         if raw:
             return as_it_is(tokenizer, messages[-1], ids)
-        return rendered(tokenizer, messages, self.task, think=think, image_ids=ids)
+        return rendered(tokenizer, messages, self.task, think=think, tools=tools, image_ids=ids)
+
+    @cached_property
+    def forms(self) -> Forms:
+        """The forms that answers of this session can have."""
+        return Forms(self.tokenizer, self.model.config)
 
     def prepared(
         self, images: Any = (), video: Any = None, image_tokens: int | None = None
@@ -254,7 +279,8 @@ class Session:
 
         It takes the conversation over, as a question does. For the options see FillOptions.
         PromptError when it is no template, or does not fit into the context; FitError when it does
-        not fit into memory; SettingsError for system beside raw; with images as for a question.
+        not fit into memory; SettingsError for system beside raw; ConstraintError for the form of a
+        hole; with images as for a question.
         """
         require_text(template, "template")
         require_text(prompt)
@@ -269,7 +295,9 @@ class Session:
             prompt = prompt if prompt.strip() else puzzle
         question, _ = self._question(prompt, given, raw=raw)
         config = self.model.config
-        form = token_template(read_template(template, gaps), self.tokenizer, config.stop_ids)
+        written = read_template(template, gaps)
+        form = token_template(written, self.tokenizer, config.stop_ids)
+        machines = self.forms.holes(written)
         sampler = describe_sampler(settings, config, sum(form.lengths))
 
         def made(earlier: list[Message]) -> FillTurn:
@@ -277,7 +305,10 @@ class Session:
             before = prompt_before(self.tokenizer, question, over, task, raw, ids)
             self.require_room(needed_positions(config, len(before.ids), form, before.soft_tokens))
             return FillTurn(
-                self, question, before, settings, sampler, raw, progress, puzzle, template=form
+                *(self, question, before, settings, sampler, raw, progress, puzzle),
+                template=form,
+                fields=written.fields,
+                machines=machines,
             )
 
         return self.conversation.begin(made)

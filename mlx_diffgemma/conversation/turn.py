@@ -14,6 +14,7 @@ from ..autoregressive.generate import generate
 from ..autoregressive.lookup import Lookup, left_off
 from ..autoregressive.repetition import repeats
 from ..autoregressive.router import Router
+from ..constrain.constraint import Constraint
 from ..errors import TurnError, brief, counted
 from ..generation.frame import Frame, committed
 from ..generation.noise import fresh_seed
@@ -28,8 +29,9 @@ from ..text.chat import Message
 from ..text.reader import AnswerReader
 from ..version import __version__
 from .conversation import Cut
+from .form import AnswerForm, info_of, remarks_of
 from .prompt import Prompt
-from .reply import ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
+from .reply import ConstraintInfo, ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
 from .segments import Begun, Segments
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Turn:
     begun: tuple[int, ...] = ()
     watched: bool = False  # frames of mode ar tell entropies
     lookup: Lookup | None = None  # of modes ar and auto, where it was asked for and pays
+    form: AnswerForm | None = None  # that the answer is held to
+    constraint: Constraint | None = None  # the form on its way, behind the tokens so far
     router: Router | None = None  # of mode auto, from the first step on
     segments: Segments = field(default_factory=Segments)
     ended: str | None = None  # the reason that the conversation has no step left for it
@@ -125,6 +129,7 @@ class Turn:
             router=self.router,
             watched=self.watched,
             lookup=self.lookup,
+            constraint=self.constraint,
         )
 
     def reply(self) -> Reply:
@@ -148,6 +153,7 @@ class Turn:
             segments=segments.told(),
             router=self.router_info,
             lookup=self._lookup_info(),
+            constraint=self.constraint_info,
             generated_tokens=count,
             canvases=len(steps),
             steps=steps,
@@ -208,12 +214,16 @@ class Turn:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A line for each thing that should be said behind the answer: that it is a loop."""
+        """A line for each thing that should be said behind the answer: of its form, of a loop."""
+        of_form = remarks_of(self.constraint_info)
         period = repeats(self.segments.ids) if self.settings.mode != "diffusion" else None
         if period is None:
-            return ()
+            return of_form
         each = "each token" if period == 1 else f"the same {period} tokens"
-        return (f"the answer ends in a loop, {each} again and again; try another seed.",)
+        return (
+            *of_form,
+            f"the answer ends in a loop, {each} again and again; try another seed.",
+        )
 
     @property
     def finished(self) -> bool:
@@ -238,6 +248,13 @@ class Turn:
         """The reason that the answer does not solve the puzzle of the session's task, or None."""
         task = self.task
         return task.problem(self.puzzle, self.reply().text) if task and self.puzzle else None
+
+    @property
+    def constraint_info(self) -> ConstraintInfo | None:
+        """The form of the answer and its strain so far; None without a form."""
+        if self.form is None:
+            return None
+        return info_of(self.form.form.kind, self.kept, self.settings.mode)
 
     @property
     def router_info(self) -> RouterInfo | None:
@@ -303,6 +320,9 @@ class Turn:
         return AnswerReader(tokenizer, self.stop_ids, stop, raw=self.raw)
 
     def _answer(self, ids: list[int]) -> Answer:
+        if self.form:
+            tokenizer = self.session.tokenizer
+            return self.form.answer(tokenizer, [*self.begun, *ids], self.stop_ids)
         reader = self._new_reader()
         reader.finish([*self.begun, *ids])
         return reader.answer()
@@ -317,7 +337,7 @@ class Turn:
             return None
         ids = self.segments.ids
         prompt = Prompt([*self.prompt_ids, *ids], images=self.asked.images)
-        return Cut(self.question, prompt, (*self.begun, *ids), self.thinking)
+        return Cut(self.question, prompt, (*self.begun, *ids), self.thinking, self.form)
 
 
 def seeded(settings: Settings | None) -> Settings:

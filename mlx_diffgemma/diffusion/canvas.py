@@ -7,7 +7,7 @@ template leaves open (pinned.py).
 import math
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import mlx.core as mx
@@ -70,7 +70,8 @@ class Denoiser:
         encode_seconds: float,
         start: State | None = None,
     ) -> Generator[AnyFrame, None, AnyFrame]:
-        """The steps of canvas `number` until it is settled or they run out; returns the last.
+        """The steps of canvas `number` until it is settled or they run out; returns the last, with
+        the tokens that the canvas ends with.
 
         positions: those that are denoised; start: a warm start, else noise.
         """
@@ -82,16 +83,18 @@ class Denoiser:
             while True:
                 seen = steps.read(is_last=steps.number + 1 == rule.max_steps)
                 self._require_finite(number, steps.number, seen)
-                frame = positions.frame(self._frame(number, steps, seen, lent, encode_seconds))
+                free = self._frame(number, steps, seen, lent, encode_seconds)
                 unchanged = unchanged + 1 if seen.unchanged else 0
-                ends = rule.ends(steps.number + 1, unchanged, seen.mean_entropy)
+                settled = rule.settles(unchanged, seen.mean_entropy)
+                ends = settled or steps.number + 1 == rule.max_steps
                 ahead = steps.ahead and not ends
                 if ahead:
                     steps.go_on()
                 handed_out = time.perf_counter()
-                yield frame
+                yield positions.frame(free)
                 if ends:
-                    return frame
+                    last = replace(free, tokens=steps.tokens(), settled=settled)
+                    return positions.frame(last)
                 lent = time.perf_counter() - handed_out if ahead else 0.0
                 if not ahead:
                     steps.go_on()
@@ -114,6 +117,7 @@ class Denoiser:
             positions.noise(renoise, self.model.config.text.vocab_size),
             positions.rows,
             self.exact,
+            positions.held,
         )
 
     def _temperature(self, step: int) -> float:
@@ -121,7 +125,7 @@ class Denoiser:
         return temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max)
 
     def _require_finite(self, number: int, step: int, seen: Outcome) -> None:
-        if not math.isfinite(seen.mean_entropy):
+        if not (math.isfinite(seen.mean_entropy) and math.isfinite(seen.strain or 0.0)):
             where = f"canvas {number}, step {step}: the distributions"
             raise not_finite(self.model, where)
 
@@ -141,4 +145,5 @@ class Denoiser:
             encode_seconds=encode_seconds,
             second_tier_rows=seen.second_tier_rows,
             dense_rows=seen.dense_rows,
+            strain=seen.strain,
         )

@@ -90,7 +90,7 @@ def log_class_mass(records: Records, order: ClassOrder) -> mx.array:
     top = empty.at[:, order.block_class].maximum(records.largest)
     blocks = mx.exp(records.largest - top[:, order.block_class]) * records.mass
     sums = mx.zeros_like(top).at[:, order.block_class].add(blocks)
-    logs = mx.where(sums > 0, top + mx.log(sums), -mx.inf)
+    logs = mx.where(sums == 0, -mx.inf, top + mx.log(sums))  # NaN stays: weights that hold some
     return logs - mx.logsumexp(logs, axis=-1, keepdims=True)
 
 

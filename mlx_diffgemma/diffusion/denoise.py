@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..errors import SettingsError
+from ..constrain.constraint import Constraint
+from ..errors import ConstraintError, Setting, SettingsError
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import Noise, checked_noise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
@@ -18,6 +19,7 @@ from ..model.cache import Prefix
 from ..model.given import Floats, Ids, floats, token_ids
 from ..model.text import Model, Progress
 from .canvas import Denoiser
+from .held import Held
 from .positions import AllPositions
 from .step import State
 
@@ -33,16 +35,19 @@ def denoise(
     images: Sequence[Pixels] = (),
     prefix: Prefix | None = None,
     progress: Progress | None = None,
+    constraint: Constraint | None = None,
 ) -> Iterator[Frame]:
     """Yield a Frame a step and a committed one a canvas, each when it is done.
 
     prompt_tokens: the whole prompt; what `prefix` already holds of it is not encoded again. images:
     those of the whole prompt, in order, each with a run of config.image_token_id in it; in a canvas
     that is a token like others. canvas [C] and soft (processed logits [C, V]) warm-start the first
-    canvas only. progress is told of encoded prompt positions. PromptError: no token ids, none at
-    all, more than the context holds with its canvases, runs that differ from the images, or another
-    model's prefix; CheckpointError: images for a checkpoint that sees none; SettingsError: a warm
-    start or noise that is none; NumericsError: weights that are not finite.
+    canvas only. progress is told of encoded prompt positions. constraint: the form of the answer,
+    whose state moves behind each canvas. PromptError: no token ids, none at all, more than the
+    context holds with its canvases, runs that differ from the images, or another model's prefix;
+    CheckpointError: images for a checkpoint that sees none; SettingsError: a warm start or noise
+    that is none; ConstraintError: a form for another vocabulary, or for more tokens;
+    NumericsError: weights that are not finite.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
@@ -50,10 +55,27 @@ def denoise(
     prompt = Prompt(tokens, model.placed(tokens, images))
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens, prompt.soft_tokens)
     start = _start(model, canvas, soft)
+    held = None if constraint is None else _held(constraint, model, max_tokens)
     prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
-    return _Loop(denoiser).run(max_tokens, prefix, start, progress)
+    return _Loop(denoiser, AllPositions(held)).run(max_tokens, prefix, start, progress)
+
+
+def _held(constraint: Constraint, model: Model, max_tokens: int) -> Held:
+    """The constraint of a whole answer, checked against the model and the tokens it may write."""
+    if constraint.left > max_tokens:
+        raise ConstraintError(
+            f"the constraint may take {constraint.left} tokens, the answer {max_tokens}; give it ",
+            Setting("max_tokens"),
+            " tokens at most.",
+        )
+    vocab = model.config.text.vocab_size
+    if len(constraint.classes) != vocab:
+        raise ConstraintError(
+            f"the constraint knows {len(constraint.classes):,} ids, expected the model's {vocab:,}."
+        )
+    return Held.to(constraint)
 
 
 def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:
@@ -76,6 +98,7 @@ class _Loop:
     """Canvas behind canvas."""
 
     denoiser: Denoiser
+    positions: AllPositions
 
     def run(
         self,
@@ -91,7 +114,7 @@ class _Loop:
         written: list[int] = []
         for number in range(num_canvases):
             last = yield from self.denoiser.next_canvas(
-                number, written, prefix, AllPositions(), start=start, progress=progress
+                number, written, prefix, self.positions, start=start, progress=progress
             )
             budget = max_tokens - number * C
             is_last = number + 1 == num_canvases

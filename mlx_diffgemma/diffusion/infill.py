@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint.config import ModelConfig
+from ..constrain.machine import Machine
 from ..errors import PromptError
 from ..generation.frame import committed
 from ..generation.noise import Noise, checked_noise, fresh_seed
@@ -16,6 +17,7 @@ from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress
 from .canvas import Denoiser
+from .formed import FormedHoles
 from .pinned import FillFrame
 from .template import TemplateState, TokenTemplate
 
@@ -30,12 +32,15 @@ def fill(
     images: Sequence[Pixels] = (),
     prefix: Prefix | None = None,
     progress: Progress | None = None,
+    forms: Sequence[Machine | None] | None = None,
 ) -> Iterator[FillFrame]:
     """Yield a FillFrame a step and a committed one a canvas, as `denoise` does.
 
     Committed tokens follow each other without gaps: together they are the template, with its holes
-    filled and fillers removed. images: those of the whole prompt; the template has none. Errors as
-    `denoise` has them; PromptError for more positions than the model has.
+    filled and fillers removed. images: those of the whole prompt; the template has none. forms: of
+    each hole that has one, whose `stops` and fillers are the template's; None for a hole without.
+    Errors as `denoise` has them; PromptError for more positions than the model has, ConstraintError
+    for a hole too short for its form.
     """
     settings = settings or Settings()
     resolved = settings.resolved(model.config, fresh_seed())
@@ -45,7 +50,8 @@ def fill(
     prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
-    return _Loop(denoiser, TemplateState(template)).run(prefix, progress)
+    formed = None if forms is None else FormedHoles(tuple(forms), template.lengths)
+    return _Loop(denoiser, TemplateState(template), formed).run(prefix, progress)
 
 
 def needed_positions(
@@ -75,6 +81,7 @@ class _Loop:
 
     denoiser: Denoiser
     state: TemplateState
+    forms: FormedHoles | None = None
 
     def run(self, prefix: Prefix, progress: Progress | None) -> Iterator[FillFrame]:
         state, C = self.state, self.denoiser.model.config.canvas_length
@@ -83,8 +90,11 @@ class _Loop:
         start = state.begin(0, C)
         while True:
             behind = state.tokens[encoded:start]
+            positions = state.positions(start, C)
+            if self.forms is not None:
+                positions = self.forms.held(positions, state)
             frame = yield from self.denoiser.next_canvas(
-                number, behind, prefix, state.positions(start, C), progress=progress
+                number, behind, prefix, positions, progress=progress
             )
             encoded = start
             state.settle(start, frame.tokens.tolist())

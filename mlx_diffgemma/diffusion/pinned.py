@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..generation.frame import Frame
 from ..model.text import Model
+from .held import Held
 
 OPEN = -1  # in place of a token: this position is denoised
 TEXT = -1  # in place of a hole's number: this token belongs to the template
@@ -51,14 +52,16 @@ class FillFrame(Frame):
 class PinnedPositions:
     """Positions of a canvas for Denoiser.settle, at least one of them open.
 
-    tokens [C]: the pinned ones, OPEN elsewhere; holes [C]: the hole each position stands in.
+    tokens [C]: the pinned ones, OPEN elsewhere; holes [C]: the hole each position stands in; held:
+    the form that the open positions are held to, if any.
     """
 
     tokens: Sequence[int]
     holes: Sequence[int]
+    held: Held | None = None
     rows: mx.array = field(init=False)
     pinned: NDArray[np.bool_] = field(init=False)
-    held: mx.array = field(init=False)  # the tokens [C] int32, some valid id where free
+    standing: mx.array = field(init=False)  # the tokens [C] int32, some valid id where free
     given: NDArray[np.int32] = field(init=False)  # the ids that are pinned, ascending
 
     def __post_init__(self) -> None:
@@ -67,7 +70,7 @@ class PinnedPositions:
         object.__setattr__(self, "pinned", pinned)
         object.__setattr__(self, "rows", mx.array(np.flatnonzero(~pinned).astype(np.int32)))
         object.__setattr__(self, "given", np.unique(tokens[pinned]))
-        object.__setattr__(self, "held", mx.array(np.where(pinned, tokens, 0)))
+        object.__setattr__(self, "standing", mx.array(np.where(pinned, tokens, 0)))
 
     def of(self, values: mx.array) -> mx.array:
         """The values [F, ...] of the open positions, out of [C, ...]."""
@@ -87,13 +90,13 @@ class PinnedPositions:
 
     def canvas(self, tokens: mx.array) -> mx.array:
         """The canvas [C] int32: tokens [F] at the open positions, the pinned ones at theirs."""
-        whole = mx.array(self.held)
+        whole = mx.array(self.standing)
         whole[self.rows] = tokens.astype(mx.int32)
         return whole
 
     def soft(self, model: Model, soft: mx.array) -> mx.array:
         """Soft embeddings [1, C, H]: those given [1, F, H], and certainty of the pinned tokens."""
-        whole = model.certain_embedding(self.held[None]).astype(soft.dtype)
+        whole = model.certain_embedding(self.standing[None]).astype(soft.dtype)
         whole[:, self.rows] = soft
         return whole
 

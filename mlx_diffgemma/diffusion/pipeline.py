@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from ..machine.device import on_gpu
 from ..model.cache import Buffers, Prefix
@@ -83,6 +85,16 @@ class Pipeline:
         self._ahead = self._running = self._done = None
         del done  # its logits, before there are new ones
         self._submit(hidden, best)
+
+    def tokens(self) -> NDArray[np.int32]:
+        """The tokens [F] that the canvas ends with at the step that was read.
+
+        The argmax or, where a form holds the rows, the likeliest way: the form's state moves on.
+        """
+        if self._done is None:
+            raise RuntimeError("read comes before tokens")
+        masses = self._done.masses
+        return self._done.outcome.best if masses is None else masses.commit()
 
     def put_back(self) -> None:
         """Take out of the prefix's buffers what was built and never submitted."""

@@ -4,12 +4,14 @@ Axes: C canvas positions, F of them denoised, H hidden size.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import mlx.core as mx
 
 from ..generation.frame import Frame
 from ..model.text import Model
+from .held import Held
 
 AnyFrame = TypeVar("AnyFrame", bound=Frame, covariant=True)
 
@@ -20,6 +22,11 @@ class Positions(Protocol[AnyFrame]):
     @property
     def rows(self) -> mx.array | None:
         """The denoised positions [F] int32, ascending; None for all."""
+        ...
+
+    @property
+    def held(self) -> Held | None:
+        """The form that the denoised positions are held to, if any."""
         ...
 
     def of(self, values: mx.array) -> mx.array:
@@ -43,9 +50,11 @@ class Positions(Protocol[AnyFrame]):
         ...
 
 
+@dataclass(frozen=True)
 class AllPositions:
-    """Every position is denoised."""
+    """Every position is denoised; held: to what form, if any."""
 
+    held: Held | None = None
     rows = None
 
     def of(self, values: mx.array) -> mx.array:

@@ -6,7 +6,8 @@ Source: transformers 5.23 `generation_diffusion_gemma.py` (`_denoising_step`, `E
 `StableAndConfidentStoppingCriteria`); acceptance is arXiv 2505.24857.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -23,20 +24,53 @@ def temperature(step: int, steps: int, t_min: float, t_max: float) -> float:
 
 
 @dataclass(frozen=True)
+class ClassBias:
+    """A constraint's bias of rows of logits: of_class [R, K] float32, -inf for a class that is
+    forbidden, and classes [V] int32, the class of every id."""
+
+    of_class: mx.array
+    classes: mx.array
+
+    def of_ids(self) -> mx.array:
+        """The bias [R, V] of every id."""
+        return self.of_class[:, self.classes]
+
+
+@dataclass(frozen=True)
 class Logits:
-    """Logits [R, V] of the head, in the model's dtype; softcap and temperature still to come."""
+    """Logits [R, V] of the head, in the model's dtype; softcap and temperature still to come.
+
+    bias: what a constraint adds to the processed logits, None without one. It is no part of
+    `processed`: records are of the free logits, and 16 bits round these before it is added.
+    """
 
     raw: mx.array
     cap: float
     temperature: float
+    bias: ClassBias | None = None
 
     def processed(self) -> mx.array:
-        """[R, V] float32: softcapped, then divided by the temperature."""
+        """[R, V] float32: softcapped, then divided by the temperature; without the bias."""
         return softcap(self.raw, self.cap) / self.temperature
+
+    def added(self) -> mx.array | None:
+        """The bias [R, V] of every id; None without a constraint."""
+        return None if self.bias is None else self.bias.of_ids()
 
     def of_rows(self, ids: mx.array) -> "Logits":
         """The logits of some rows."""
-        return Logits(self.raw[ids], self.cap, self.temperature)
+        bias = self.bias and replace(self.bias, of_class=self.bias.of_class[ids])
+        return Logits(self.raw[ids], self.cap, self.temperature, bias)
+
+    @staticmethod
+    def joined(parts: "Sequence[Logits]") -> "Logits":
+        """The rows of parts of one step, one part behind the other."""
+        first = parts[0]
+        bias = first.bias
+        if bias is not None:
+            of_class = [part.bias.of_class for part in parts if part.bias is not None]
+            bias = replace(bias, of_class=mx.concatenate(of_class))
+        return replace(first, raw=mx.concatenate([part.raw for part in parts]), bias=bias)
 
 
 @dataclass(frozen=True)

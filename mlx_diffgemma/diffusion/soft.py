@@ -6,7 +6,7 @@ together, so that a canvas's last step never pays for it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -64,7 +64,7 @@ def gathered(
     """Soft embeddings [R, H] from few tokens, the mass left out [R], and the tiers [R]."""
     if in_kernel and seen.slices is not None:
         return gather_in_kernel(seen.logits, seen.slices, model.embedding.gather_table)
-    return model.gathered_embedding(seen.processed())
+    return model.gathered_embedding(seen.processed(), seen.logits.added())
 
 
 def gathers_in_kernel(model: Model, logits: Logits) -> bool:
@@ -72,7 +72,7 @@ def gathers_in_kernel(model: Model, logits: Logits) -> bool:
     return kernels.runs(
         logits,
         model.embedding.gather_table,
-        lambda logits: model.gathered_embedding(logits.processed()),
+        lambda logits: model.gathered_embedding(logits.processed(), logits.added()),
         model.choices.soft_gather_kernels,
     )
 
@@ -121,7 +121,7 @@ class SoftEmbeddings:
         """
         for first in range(0, missing.size, PRODUCT_ROWS):
             logits = self._logits(missing[first : first + PRODUCT_ROWS])
-            product = model.soft_embedding(logits.processed())
+            product = model.soft_embedding(logits.processed(), logits.added())
             mx.eval(product)
             yield product
 
@@ -131,12 +131,12 @@ class SoftEmbeddings:
         ends = np.cumsum([logits.raw.shape[0] for logits in kept])
         owner = np.searchsorted(ends, rows, side="right")
         pieces = [
-            kept[number].raw[
+            kept[number].of_rows(
                 mx.array(rows[owner == number] - ends[number] + kept[number].raw.shape[0])
-            ]
+            )
             for number in np.unique(owner)
         ]
-        return replace(kept[0], raw=mx.concatenate(pieces))
+        return Logits.joined(pieces)
 
 
 def joined(parts: Sequence[Part]) -> mx.array:

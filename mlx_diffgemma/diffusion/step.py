@@ -20,7 +20,8 @@ from ..model.cache import Prefix
 from ..model.given import Ids, Unread
 from ..model.text import Model
 from . import sampler
-from .predictions import predict
+from .held import Held, Masses
+from .predictions import ClassRead, predict, read_by_class
 from .sampler import Logits
 from .soft import Part, SoftEmbeddings, gathers_in_kernel, soft_part
 
@@ -49,7 +50,8 @@ class StepInputs:
 
     uniforms [F, 2] for the draw; renoise [F] int32 for positions that are not accepted; rows [F]:
     the denoised positions, None for all: no logits are made for the others, which all the same are
-    seen. exact: never gather the soft embedding. entropy_bound in nats.
+    seen. exact: never gather the soft embedding. entropy_bound in nats. held: the form that the
+    rows are held to, if any.
     """
 
     temperature: float
@@ -58,6 +60,7 @@ class StepInputs:
     renoise: mx.array
     rows: mx.array | None = None
     exact: bool = False
+    held: Held | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Outcome:
 
     mean_entropy in nats; unchanged: best is what it was one step before; second_tier_rows,
     dense_rows: rows whose soft embedding takes more tokens, or the whole product; best [F] int32;
-    entropy [F] nats; accepted [F] bool.
+    entropy [F] nats; accepted [F] bool; strain: of a form, in nats, see `Held.bias`.
     """
 
     mean_entropy: float
@@ -76,16 +79,21 @@ class Outcome:
     best: NDArray[np.int32]
     entropy: NDArray[np.float32]
     accepted: NDArray[np.bool_]
+    strain: float | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was read, and what the next one is made from: best, next_canvas [F] int32."""
+    """A step that was read, and what the next one is made from: best, next_canvas [F] int32.
+
+    masses: the rows by class, where a form holds them.
+    """
 
     outcome: Outcome
     best: mx.array
     next_canvas: mx.array
     soft: SoftEmbeddings
+    masses: Masses | None = None
 
 
 def advance(state: State, given: StepInputs, model: Model, prefix: Prefix) -> Step:
@@ -117,7 +125,7 @@ def submit(
 ) -> "Submitted":
     """Send off the step of hidden states [F, H]; before [F]: the argmax one step before, if any."""
     step = Submitted(hidden, before, given, model)
-    mx.async_eval(step.built.arrays if step.readers.take_the_canvas else hidden)
+    mx.async_eval(step.before_reading)
     return step
 
 
@@ -137,8 +145,9 @@ def read(step: "Submitted") -> Step:
         best,
         entropy.view(np.float32),
         accepted.astype(np.bool_),
+        None if step.masses is None else step.masses.strain,
     )
-    return Step(outcome, built.best, built.next_canvas, soft)
+    return Step(outcome, built.best, built.next_canvas, soft, step.masses)
 
 
 @dataclass(frozen=True)
@@ -199,17 +208,41 @@ class Submitted:
         like = (head_rows(model, F), model.config.text.vocab_size)  # a verdict is about a chunk
         logits = self._logits_of(mx.zeros(like, self.hidden.dtype))
         gathering = model.gathers and not self.given.exact
+        if self.given.held is not None:
+            return Readers(False, False, gathering)
         samples = kernels.samples(logits, sampler.sample, model.choices.denoise_kernels)
         gathers = gathering and samples and gathers_in_kernel(model, logits)
         return Readers(samples, gathers, gathering)
 
+    @property
+    def before_reading(self) -> list[mx.array]:
+        """All that can be computed before the host has read anything of this step."""
+        if not self.readers.take_the_canvas:
+            return [self.hidden]
+        return self.built.arrays if self.masses is None else self.masses.arrays
+
+    @cached_property
+    def masses(self) -> Masses | None:
+        """The rows by class, where a form holds them: the first half of the step."""
+        if (held := self.given.held) is None:
+            return None
+        return Masses(held, tuple(self._read_by_class(rows, held) for rows in self._chunks))
+
+    @property
+    def _chunks(self) -> list[slice]:
+        """The rows whose logits are read at a time."""
+        length = self.hidden.shape[0]
+        size = length if self.readers.take_the_canvas else head_rows(self.model, length)
+        return [slice(first, min(first + size, length)) for first in range(0, length, size)]
+
     @cached_property
     def built(self) -> Built:
         """The graph of the whole step. Where MLX's operations read the logits, a chunk of rows at a
-        time is evaluated here, and its float32 copies are dropped with it."""
-        length = self.hidden.shape[0]
-        size = length if self.readers.take_the_canvas else head_rows(self.model, length)
-        seen = [self._chunk(slice(first, first + size)) for first in range(0, length, size)]
+        time is evaluated here, and its float32 copies are dropped with it. Where a form holds the
+        rows, the host has read their masses by then."""
+        if self.masses is not None:
+            self.model.evaluate(self.masses.arrays)
+        seen = [self._chunk(number, rows) for number, rows in enumerate(self._chunks)]
         *drawn_of, parts = zip(*seen, strict=True)
         best, entropy, drawn = (mx.concatenate(list(chunks)) for chunks in drawn_of)
         before = mx.full(best.shape, -1, mx.int32) if self.before is None else self.before
@@ -222,16 +255,30 @@ class Submitted:
         tiers = [part.tier.astype(mx.float32) for part in parts if part.tier is not None]
         shown = (best, entropy.view(mx.int32), accepted.astype(mx.int32))
         summary = mx.concatenate([numbers, *tiers])
-        return Built(best, next_canvas, summary, mx.stack(list(shown)), parts)
+        built = Built(best, next_canvas, summary, mx.stack(list(shown)), parts)
+        if self.masses is not None and self.readers.take_the_canvas:
+            mx.async_eval(built.arrays)  # a device computes them while the next decoder is built
+        return built
 
-    def _chunk(self, rows: slice) -> tuple[mx.array, mx.array, mx.array, Part]:
+    def _read_by_class(self, rows: slice, held: Held) -> ClassRead:
+        """Some rows by class; all raw logits are kept, and nothing else as wide as they are."""
+        logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
+        seen = read_by_class(logits, held.order)
+        if not self.readers.take_the_canvas:
+            mx.eval(seen.arrays)
+        return seen
+
+    def _chunk(self, number: int, rows: slice) -> tuple[mx.array, mx.array, mx.array, Part]:
         """Best, entropy and drawn [R] of some rows, and their soft embeddings.
 
         A function of its own: what it leaves behind is gone before the next chunk is computed.
         """
-        readers = self.readers
-        logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
-        seen = predict(logits, self.given.uniforms[rows], readers.samples)
+        readers, uniforms = self.readers, self.given.uniforms[rows]
+        if self.masses is not None:
+            seen = self.masses.predict(number, rows, uniforms)
+        else:
+            logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
+            seen = predict(logits, uniforms, readers.samples)
         part = soft_part(self.model, seen, gathers=readers.gathering, in_kernel=readers.gathers)
         if not readers.take_the_canvas:
             mx.eval(seen.best, seen.entropy, seen.drawn, part.arrays)

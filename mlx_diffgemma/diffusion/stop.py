@@ -25,7 +25,10 @@ class StopRule:
             sampler.max_denoising_steps, sampler.stability_threshold, sampler.confidence_threshold
         )
 
+    def settles(self, unchanged_steps: int, mean_entropy: float) -> bool:
+        """True where a canvas is stable and certain; the last `unchanged_steps` changed nothing."""
+        return unchanged_steps >= self.stability and mean_entropy < self.confidence
+
     def ends(self, steps: int, unchanged_steps: int, mean_entropy: float) -> bool:
-        """True where a canvas ends after `steps`; the last `unchanged_steps` changed nothing."""
-        settled = unchanged_steps >= self.stability and mean_entropy < self.confidence
-        return settled or steps == self.max_steps
+        """True where a canvas ends after `steps`, settled or not."""
+        return self.settles(unchanged_steps, mean_entropy) or steps == self.max_steps

@@ -51,12 +51,12 @@ class Embedding:
         away: list[float] = (2 * found.min(axis=-1) / apart).tolist()  # type: ignore[assignment]
         return [ids[index] for index in choice], away
 
-    def soft(self, processed: mx.array) -> mx.array:
+    def soft(self, processed: mx.array, bias: mx.array | None = None) -> mx.array:
         """softmax(processed [..., C, V]) @ embedding * sqrt(H) -> [..., C, H].
 
         Rounded where the reference rounds.
         """
-        weights = mx.softmax(processed.astype(self.dtype).astype(mx.float32), axis=-1)
+        weights = mx.softmax(self.rounded(processed, bias).astype(mx.float32), axis=-1)
         return self.table.mix(weights.astype(self.dtype)) * self.scale
 
     @property
@@ -64,12 +64,18 @@ class Embedding:
         """True where `gather` can be used: a 16-bit dtype, and more tokens than it looks at."""
         return self.dtype in HALF_ULP and bool(tiers_of(self.vocab_size))
 
-    def gathered(self, processed: mx.array) -> Gathered:
-        """Soft embeddings of processed logits [R, V] from the tokens that carry weight.
+    def gathered(self, processed: mx.array, bias: mx.array | None = None) -> Gathered:
+        """Soft embeddings of processed logits [R, V] from the tokens that carry weight."""
+        return gather(self.rounded(processed, bias), self.gather_table)
 
-        The logits are rounded first, as the reference rounds them.
+    def rounded(self, processed: mx.array, bias: mx.array | None) -> mx.array:
+        """Processed logits [R, V] rounded first, as the reference rounds them, in `dtype`.
+
+        A constraint's bias [R, V] float32 is added to them afterwards, in float32: it moves all
+        tokens of a class alike, which a second rounding would not.
         """
-        return gather(processed.astype(self.dtype), self.gather_table)
+        rounded = processed.astype(self.dtype)
+        return rounded if bias is None else rounded.astype(mx.float32) + bias
 
     @cached_property
     def gather_table(self) -> Table:

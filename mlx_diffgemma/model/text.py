@@ -148,9 +148,12 @@ class Model:
         """hidden [..., C, H] -> logits before the softcap [..., C, V], in the hidden's dtype."""
         return self.embedding.head(hidden)
 
-    def soft_embedding(self, processed: mx.array) -> mx.array:
-        """processed logits [..., C, V] -> soft embeddings [..., C, H], by the whole product."""
-        return self.embedding.soft(processed)
+    def soft_embedding(self, processed: mx.array, bias: mx.array | None = None) -> mx.array:
+        """processed logits [..., C, V] -> soft embeddings [..., C, H], by the whole product.
+
+        bias [..., C, V]: see `Embedding.rounded`.
+        """
+        return self.embedding.soft(processed, bias)
 
     def certain_embedding(self, ids: mx.array) -> mx.array:
         """Soft embeddings [..., C, H] of distributions that are certain of ids [..., C]."""
@@ -161,9 +164,9 @@ class Model:
         """True where soft embeddings can be gathered; see `Embedding.gathers`."""
         return self.embedding.gathers
 
-    def gathered_embedding(self, processed: mx.array) -> Gathered:
+    def gathered_embedding(self, processed: mx.array, bias: mx.array | None = None) -> Gathered:
         """Soft embeddings of processed logits [R, V] from few tokens; see `soft_gather.gather`."""
-        return self.embedding.gathered(processed)
+        return self.embedding.gathered(processed, bias)
 
     def mixed_embedding(self, weights: mx.array, total: mx.array) -> mx.array:
         """weights [C, V] that sum to total [C, 1] -> soft embeddings [C, H]."""

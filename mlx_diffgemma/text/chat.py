@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..checkpoint.vision import ImageIds
-from ..errors import CheckpointError, PromptError, Setting, SettingsError
+from ..errors import CheckpointError, PromptError, Setting, SettingsError, shown
 from ..images.video import Clip
 from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
 from .template import render
@@ -31,11 +31,14 @@ class Message:
     media: tuple[Medium, ...] = ()
 
 
-def require_no_template(*, system: str | None = None, think: bool = False) -> None:
+def require_no_template(
+    *, system: str | None = None, think: bool = False, tools: Sequence[object] = ()
+) -> None:
     """SettingsError where a raw prompt comes with what only a template could write into it."""
-    given = [Setting(name) for name, value in (("system", system), ("think", think)) if value]
+    values = {"system": system, "think": think, "tools": tools}
+    given = [Setting(name) for name, value in values.items() if value]
     if given:
-        both = (" and ", given[1]) if len(given) > 1 else ()
+        both = [part for name in given[1:] for part in (" and ", name)]
         raise SettingsError(
             *(given[0], *both),
             *(" cannot go with ", Setting("raw")),
@@ -49,20 +52,45 @@ def render_prompt(
     messages: Sequence[Message],
     *,
     think: bool = False,
+    tools: Sequence[Mapping[str, object]] = (),
     image_ids: ImageIds | None = None,
 ) -> Encoded:
     """The ids that ask for the next answer to `messages`, and the images among them.
 
-    The template writes bos. One that does not gets none, as in the reference. image_ids: those of
-    config.json. PromptError for a text that holds an image's placeholder, which would be taken for
-    an image; CheckpointError for a template that writes no placeholder for what is given.
+    The template writes bos. One that does not gets none, as in the reference. tools: declarations
+    that the model may call; image_ids: those of config.json. PromptError for a text that holds an
+    image's placeholder, which would be taken for an image; CheckpointError for a template that
+    writes no placeholder for what is given, or leaves out a tool.
     """
     media = [medium for message in messages for medium in message.media]
     find = require_spelling if media else find_spelling
-    if (spelling := find(tokenizer, image_ids)) is None:
-        return Encoded(tokenizer.encode(_rendered(tokenizer, messages, think)))
-    _refuse_placeholders(messages, spelling)
-    return encoded_text(tokenizer, spelling, _rendered(tokenizer, messages, think), media)
+    spelling = find(tokenizer, image_ids)
+    if spelling is not None:
+        _refuse_placeholders(messages, spelling)
+    text = _rendered(tokenizer, messages, think, tools)
+    require_tools(tokenizer, tools, text)
+    if spelling is None:
+        return Encoded(tokenizer.encode(text))
+    return encoded_text(tokenizer, spelling, text, media)
+
+
+def require_tools(
+    tokenizer: Tokenizer, tools: Sequence[Mapping[str, object]], rendered: str
+) -> None:
+    """CheckpointError where the template leaves out a tool."""
+    for tool in tools:
+        if (name := name_of_tool(tool)) not in rendered:
+            raise CheckpointError(
+                f"{tokenizer.folder}: the chat template leaves out the tool {shown(name)}; put one "
+                "that knows tools into chat_template.jinja, or leave tools out."
+            )
+
+
+def name_of_tool(tool: Mapping[str, object]) -> str:
+    """The name of a tool's declaration, bare or inside its `function`; "" where it has none."""
+    about = tool.get("function", tool)
+    name = about.get("name") if isinstance(about, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def encoded_text(
@@ -133,9 +161,14 @@ def _same(rendered: str, tokenizer: Tokenizer, messages: Sequence[Message], thin
         return False
 
 
-def _rendered(tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> str:
+def _rendered(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    think: bool,
+    tools: Sequence[Mapping[str, object]] = (),
+) -> str:
     turns = [{"role": turn.role, "content": _content(turn)} for turn in messages]
-    return render_text(tokenizer, turns, think=think)
+    return render_text(tokenizer, turns, think=think, tools=tools)
 
 
 def render_text(

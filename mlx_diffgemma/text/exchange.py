@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..checkpoint.vision import ImageIds
-from ..errors import CheckpointError, PromptError, brief, counted, shown
+from ..errors import CheckpointError, PromptError, brief, counted
 from .answer import THOUGHT
-from .chat import encoded_text, render_text
+from .chat import encoded_text, render_text, require_tools
 from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
 from .tokenizer import Tokenizer
 from .tools import CALL_OPENING
@@ -147,19 +147,7 @@ def _require_all(
             f"{tokenizer.folder}: the chat template writes {got} of "
             f"{counted(wanted, 'tool call')}; put one that knows tools into chat_template.jinja."
         )
-    for tool in dialogue.tools:
-        if (name := name_of_tool(tool)) not in asked:
-            raise CheckpointError(
-                f"{tokenizer.folder}: the chat template leaves out the tool {shown(name)}; put one "
-                "that knows tools into chat_template.jinja, or leave tools out."
-            )
-
-
-def name_of_tool(tool: Turn) -> str:
-    """The name of a tool's declaration, bare or inside its `function`; "" where it has none."""
-    about = tool.get("function", tool)
-    name = about.get("name") if isinstance(about, Mapping) else None
-    return name if isinstance(name, str) else ""
+    require_tools(tokenizer, dialogue.tools, asked)
 
 
 def _require_texts(message: Turn, rendered: str, place: str) -> None:

@@ -1,8 +1,13 @@
 """Templates with holes, as users write them and as token ids.
 
-`[[...]]` is a hole of a length chosen elsewhere, `[[12]]` one of at most 12 tokens; everything else
-is text. A backslash in front makes text of a hole: `\\[[12]]` stands for `[[12]]`, and two stand
-for one backslash before a hole. Other backslashes and brackets are what they are.
+`[[...]]` is a hole of a length chosen elsewhere, `[[12]]` one of at most 12 tokens, and
+`[[name:regex]]` one whose text matches a regular expression, of a length chosen elsewhere, too.
+Everything else is text. A backslash in front makes text of a hole: `\\[[12]]` stands for `[[12]]`,
+and two stand for one backslash before a hole. Other backslashes and brackets are what they are.
+
+A name has ASCII letters, digits and `_`, and begins with no digit. Its regular expression ends at
+the first `]]` on its line that is neither in a set of characters nor behind a backslash:
+`[[year:[12][0-9]{3}]]`, and `[[index:x\\[[0-9]\\]]]` for x[0] to x[9].
 """
 
 from __future__ import annotations
@@ -17,33 +22,48 @@ from .tokenizer import Tokenizer
 DEFAULT_GAP = 32  # tokens of a hole that says nothing of its length
 EXCERPT = 24  # characters quoted around what is wrong
 
-_HOLE = re.compile(r"(?<!\\)(?P<slashes>\\*)\[\[(?P<length>\.\.\.|[0-9]+)\]\]")
+_HOLE = re.compile(
+    r"(?<!\\)(?P<slashes>\\*)\[\[(?:(?P<length>\.\.\.|[0-9]+)\]\]|(?P<name>[A-Za-z_][A-Za-z0-9_]*):)"
+)
+_SET = r"\[(?:\\.|[^\]\\\n])*+\]"
+_REGEX = re.compile(rf"((?:\\.|{_SET}|[^\[\]\\\n]|\](?!\]))*+)\]\]")  # with the hole's end
 _MOST_DIGITS = 9  # no context is as long
+
+
+@dataclass(frozen=True)
+class Field:
+    """A hole with a name and the regular expression of its text; line: where it stands, from 1."""
+
+    name: str
+    regex: str
+    line: int
 
 
 @dataclass(frozen=True)
 class Template:
     """texts[0], a hole, texts[1], ..., a hole, texts[-1]; lengths: tokens each hole has at most.
 
-    lines: the line each text begins in, from 1.
+    lines: the line each text begins in, from 1; fields: of each hole, None for one without a name.
     """
 
     texts: tuple[str, ...]
     lengths: tuple[int, ...]
     lines: tuple[int, ...]
+    fields: tuple[Field | None, ...] = ()
 
 
 def read_template(source: str, gaps: int | Sequence[int] | None = None) -> Template:
     """The template written in `source`.
 
-    gaps: tokens of the `[[...]]` holes, one number for all or one each; unset, 32. PromptError:
-    empty, without a hole, or a hole of 0 tokens; SettingsError: gaps that do not fit.
+    gaps: tokens of the `[[...]]` and `[[name:regex]]` holes, one number for all or one each; unset,
+    32. PromptError: empty, without a hole, a hole of 0 tokens, one that does not end, or a name
+    that stands there twice; SettingsError: gaps that do not fit.
     """
     if not source:
         raise PromptError("the template is empty, expected a text with holes like [[...]].")
-    texts, lengths, lines = [""], list[int | None](), [1]
+    texts, lengths, lines, fields = [""], list[int | None](), [1], list[Field | None]()
     place, line = 0, 1
-    for mark in _HOLE.finditer(source):
+    while mark := _HOLE.search(source, place):
         slashes = len(mark["slashes"])
         texts[-1] += source[place : mark.start()] + "\\" * (slashes // 2)
         line += source.count("\n", place, mark.start())
@@ -51,13 +71,19 @@ def read_template(source: str, gaps: int | Sequence[int] | None = None) -> Templ
         if slashes % 2:
             texts[-1] += mark[0][slashes:]
             continue
-        lengths.append(None if mark["length"] == "..." else _length(mark["length"], line))
+        if mark["name"]:
+            field, place = _field(source, mark, line)
+            fields.append(field)
+        else:
+            fields.append(None)
+        lengths.append(_length(mark["length"], line))
         texts.append("")
         lines.append(line)
     texts[-1] += source[place:]
     if not lengths:
         raise PromptError("the template has no hole, expected [[...]] or [[N]], N tokens at most.")
-    return Template(tuple(texts), _with_gaps(lengths, gaps), tuple(lines))
+    _require_names_once(fields)
+    return Template(tuple(texts), _with_gaps(lengths, gaps), tuple(lines), tuple(fields))
 
 
 def encode_texts(tokenizer: Tokenizer, template: Template) -> tuple[tuple[int, ...], ...]:
@@ -71,8 +97,33 @@ def encode_texts(tokenizer: Tokenizer, template: Template) -> tuple[tuple[int, .
     return tuple(encoded)
 
 
-def _length(digits: str, line: int) -> int:
-    """A hole's own length."""
+def _field(source: str, mark: re.Match[str], line: int) -> tuple[Field, int]:
+    """The field that begins with a mark, and where its hole ends."""
+    name, found = mark["name"], _REGEX.match(source, mark.end())
+    if found is None or not found[1]:
+        wrong = "does not end" if found is None else "has no regular expression"
+        raise PromptError(
+            f"the hole {name} in line {line} {wrong}, expected [[{name}:regex]] in one line, its "
+            "]] outside of a set of characters; a backslash in front makes text of it."
+        )
+    return Field(name, found[1], line), found.end()
+
+
+def _require_names_once(fields: Sequence[Field | None]) -> None:
+    lines: dict[str, int] = {}
+    for field in filter(None, fields):
+        if field.name in lines:
+            raise PromptError(
+                f"holes in lines {lines[field.name]} and {field.line} are both named {field.name}, "
+                "expected a name of its own for each; rename one."
+            )
+        lines[field.name] = field.line
+
+
+def _length(digits: str | None, line: int) -> int | None:
+    """A hole's own length; None where it leaves that open."""
+    if digits in (None, "..."):
+        return None
     length = int(digits) if len(digits) <= _MOST_DIGITS else None
     if not length:
         said = "0" if length == 0 else f"{digits[:_MOST_DIGITS]}..."
@@ -95,13 +146,15 @@ def _with_gaps(lengths: Sequence[int | None], gaps: int | Sequence[int] | None) 
     if given and count == 0:
         gaps_name = Setting("gaps")
         raise SettingsError(
-            gaps_name, " is given, the template has no [[...]]; leave ", gaps_name, " out."
+            gaps_name,
+            " is given, the template has no [[...]], nor a hole with a name; leave ",
+            *(gaps_name, " out."),
         )
     if len(given) > 1 and len(given) != count:
         raise SettingsError(
             Setting("gaps"),
-            f" has {len(given)} numbers, the template {count} [[...]]; give one for each, or "
-            "one for all.",
+            f" has {len(given)} numbers, the template {count} [[...]] or holes with names; give "
+            "one for each, or one for all.",
         )
     one = given[0] if given else DEFAULT_GAP
     each = iter(given if len(given) > 1 else (one,) * count)

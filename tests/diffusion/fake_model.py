@@ -122,9 +122,10 @@ class FakeModel:
         self.events.append(("logits", hidden.shape[-2]))
         return hidden @ mx.array(self.table).T
 
-    def soft_embedding(self, processed: mx.array) -> mx.array:
+    def soft_embedding(self, processed: mx.array, bias: mx.array | None = None) -> mx.array:
         self.events.append(("soft_embedding", processed.shape[-2]))
-        shares = mx.softmax(processed.astype(mx.float32), axis=-1)
+        biased = processed.astype(mx.float32) + (0.0 if bias is None else bias)
+        shares = mx.softmax(biased, axis=-1)
         return shares @ mx.array(self.table) * H**0.5
 
     def certain_embedding(self, ids: mx.array) -> mx.array:
@@ -135,11 +136,11 @@ class FakeModel:
         self.events.append(("mixed_embedding", weights.shape[-2]))
         return weights @ mx.array(self.table) / total * H**0.5
 
-    def gathered_embedding(self, processed: mx.array) -> Gathered:
+    def gathered_embedding(self, processed: mx.array, bias: mx.array | None = None) -> Gathered:
         """A gather one can tell from the product: all 7; it suffices where the best id is even."""
         rows = processed.shape[0]
         self.events.append(("gathered_embedding", rows))
-        odd = mx.argmax(processed, axis=-1) % 2 == 1
+        odd = mx.argmax(processed if bias is None else processed + bias, axis=-1) % 2 == 1
         return Gathered(mx.full((rows, H), 7.0), mx.zeros(rows), mx.where(odd, PRODUCT, FIRST))
 
 

@@ -1,13 +1,26 @@
-"""A network worth denoising, and the sampler's parts in plain numpy, for loops to be held against.
+"""A network worth denoising, and the loop in plain numpy, for the package's to be held against.
 
-Axes: C canvas, V vocabulary, H = 8.
+The plain loop knows no chunks, caches, records or streams: it runs the whole network on the whole
+sequence and follows the sampler step by step. Axes: C canvas, V vocabulary, K classes, H = 8.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
+from compare import assert_close
 from fake_model import FakeModel, Floats, H, Network, tiny_config
 from numpy.typing import NDArray
+
+from mlx_diffgemma.checkpoint.config import ModelConfig
+from mlx_diffgemma.constrain.constraint import Constraint
+from mlx_diffgemma.generation.frame import Frame
+from mlx_diffgemma.generation.noise import CounterNoise
+from mlx_diffgemma.generation.settings import Settings
+
+Doubles = NDArray[np.float64]
 
 
 def lively(model: FakeModel) -> Network:
@@ -48,3 +61,159 @@ def plain_accepted(entropies: list[float], bound: float) -> list[bool]:
 
 def plain_drawn(shares: NDArray[np.float64], uniform: float) -> int:
     return int(np.flatnonzero(np.cumsum(shares) > uniform * shares.sum())[0])
+
+
+# --- the loop
+
+
+@dataclass(frozen=True)
+class PlainNetwork:
+    """raw: sequence, canvas [C] and soft embeddings [C, H] -> raw logits [C, V]; soft: of processed
+    logits [C, V]."""
+
+    config: ModelConfig
+    raw: Callable[[list[int], NDArray[np.int32], Floats | None], Doubles]
+    soft: Callable[[Doubles], Floats]
+
+
+def plain(model: FakeModel) -> PlainNetwork:
+    def raw(sequence: list[int], canvas: NDArray[np.int32], soft: Floats | None) -> Doubles:
+        return model.network(sequence, canvas, soft).astype(np.float64) @ model.table.T
+
+    return PlainNetwork(model.config, raw, lambda processed: plain_soft(model, processed))
+
+
+@dataclass
+class PlainFrame:
+    canvas: int
+    step: int
+    tokens: list[int]
+    accepted: list[bool]
+    entropies: list[float]
+    committed: bool
+    finish_reason: str | None = None
+    strain: float | None = None
+    settled: bool | None = None
+
+
+def plain_loop(
+    network: PlainNetwork,
+    prompt: list[int],
+    settings: Settings,
+    noise: CounterNoise,
+    canvas: list[int] | None = None,
+    soft_logits: Doubles | None = None,
+    constraint: Constraint | None = None,
+) -> Iterator[PlainFrame]:
+    """The pseudo-code of the model's description, one line after the other, in float64."""
+    config = network.config
+    sampler, C, V = (
+        settings.resolved(config, 0).sampler,
+        config.canvas_length,
+        config.text.vocab_size,
+    )
+    assert settings.max_tokens is not None
+    sequence = list(prompt)
+    for number in range(-(-settings.max_tokens // C)):
+        now = noise.canvas(number, C, V).tolist()
+        soft = None
+        if number == 0 and canvas is not None:
+            now = canvas
+        if number == 0 and soft_logits is not None:
+            soft = network.soft(soft_logits)
+        earlier: list[list[int]] = []
+        for step in range(sampler.max_denoising_steps):
+            n = sampler.max_denoising_steps - step
+            share = n / sampler.max_denoising_steps
+            t = sampler.t_min + (sampler.t_max - sampler.t_min) * share
+            raw = network.raw(sequence, np.array(now, np.int32), soft)
+            cap = config.text.final_logit_softcapping
+            free = cap * np.tanh(raw / cap) / t
+            held = None if constraint is None else PlainHeld(free, constraint)
+            processed = free if held is None else held.biased
+            shares = plain_shares(processed)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                entropies = -np.where(shares > 0, shares * np.log(shares), 0.0).sum(axis=1)
+            best = processed.argmax(axis=1).tolist()
+            accepted = plain_accepted(entropies.tolist(), sampler.entropy_bound)
+            strain = held and held.strain
+            yield PlainFrame(number, step, best, accepted, entropies.tolist(), False, strain=strain)
+            uniforms = np.array(noise.uniforms(number, step, C))
+            drawn = [
+                plain_drawn(row, u[1]) if held is None else held.drawn(row, u)
+                for row, u in zip(shares, uniforms, strict=True)
+            ]
+            fresh = noise.renoise(number, step, C, V).tolist()
+            now = [d if a else f for d, a, f in zip(drawn, accepted, fresh, strict=True)]
+            soft = network.soft(processed)
+            same = sampler.stability_threshold
+            stable = len(earlier) >= same and all(e == best for e in earlier[len(earlier) - same :])
+            settled = bool(stable and entropies.mean() < sampler.confidence_threshold)
+            if settled:
+                break
+            earlier.append(best)
+        ending = best if held is None else held.committed()
+        kept = ending[: settings.max_tokens - number * C]
+        stops = [i for i, token in enumerate(kept) if token in config.stop_ids]
+        kept = kept[: stops[0] + 1] if stops else kept
+        last = (number + 1) * C >= settings.max_tokens
+        reason = "stop" if stops else "length" if last else None
+        yield PlainFrame(
+            number, step, kept, accepted, entropies.tolist(), True, reason, strain, settled
+        )
+        if reason:
+            return
+        sequence += ending
+
+
+def plain_shares(processed: Doubles) -> Doubles:
+    shares = np.exp(processed - processed.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+class PlainHeld:
+    """Free processed logits [C, V] under a constraint: every class looked up in all logits."""
+
+    def __init__(self, free: Doubles, constraint: Constraint) -> None:
+        self.free, self.constraint, self.classes = free, constraint, constraint.classes
+        members = [self.classes == k for k in range(constraint.num_classes)]
+        shares = plain_shares(free)
+        with np.errstate(divide="ignore"):
+            self.log_mass = np.log(
+                np.stack([shares[:, own].sum(axis=1) for own in members], axis=1)
+            )
+        bias, self.strain = constraint.bias(self.log_mass)
+        self.biased = free + bias[:, self.classes]
+
+    def drawn(self, shares: Doubles, uniforms: Doubles) -> int:
+        """A class by the first uniform, one of its ids by the second; no class has over 128 ids."""
+        of_class = np.bincount(self.classes, shares, self.constraint.num_classes)
+        chosen = plain_drawn(of_class, uniforms[0])
+        return plain_drawn(np.where(self.classes == chosen, shares, 0.0), uniforms[1])
+
+    def committed(self) -> list[int]:
+        """The likeliest way, of each class the largest logit; the constraint moves on."""
+        numbers = range(self.constraint.num_classes)
+        inside = [np.where(self.classes == k, self.free, -np.inf) for k in numbers]
+        score = np.stack([own.max(axis=1) for own in inside], axis=1).astype(np.float32)
+        token = np.stack([own.argmax(axis=1) for own in inside], axis=1).astype(np.int32)
+        return self.constraint.commit(self.log_mass, score, token).tolist()
+
+
+def assert_same(frames: list[Frame], expected: list[PlainFrame]) -> None:
+    """Equal to the token; entropies to 2e-5, what float32 keeps of sums over 40 ids, some steps on.
+
+    A draw or an acceptance would differ only within 1e-6 of its threshold: none of these does.
+    """
+    assert len(frames) == len(expected)
+    for got, want in zip(frames, expected, strict=True):
+        where = f"canvas {want.canvas}, step {want.step}, committed {want.committed}"
+        assert (got.canvas, got.step, got.committed) == (want.canvas, want.step, want.committed)
+        assert got.tokens.tolist() == want.tokens, where
+        assert got.accepted.tolist() == want.accepted, where
+        assert (got.finish_reason, got.settled) == (want.finish_reason, want.settled), where
+        assert_close(got.entropies, want.entropies, 2e-5, f"entropies, {where}")
+        if want.strain is None:
+            assert got.strain is None
+        else:
+            assert got.strain == pytest.approx(want.strain, rel=1e-5, abs=1e-5), where

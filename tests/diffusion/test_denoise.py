@@ -1,11 +1,6 @@
-"""The loop against a plain one, and each of its promises on models that say what they were asked.
+"""The loop against a plain one, and each of its promises on models that say what they are asked."""
 
-The plain loop knows no chunks, caches or streams: it runs the whole network on the whole sequence
-and follows the sampler step by step in numpy.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -15,7 +10,6 @@ import pytest
 from compare import assert_close
 from facts import raises
 from fake_model import (
-    CAP,
     CertainModel,
     FakeModel,
     Floats,
@@ -27,7 +21,7 @@ from fake_model import (
 )
 from metal_sim import simulated
 from numpy.typing import NDArray
-from plain import lively_model, plain_accepted, plain_drawn, plain_soft
+from plain import assert_same, lively_model, plain, plain_loop, plain_soft
 
 from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.diffusion import soft as soft_embeddings
@@ -52,87 +46,6 @@ def answers_of(frames: list[Frame]) -> list[list[int]]:
 
 # --- the plain loop
 
-
-@dataclass
-class PlainFrame:
-    canvas: int
-    step: int
-    tokens: list[int]
-    accepted: list[bool]
-    entropies: list[float]
-    committed: bool
-    finish_reason: str | None = None
-
-
-def plain_loop(
-    model: FakeModel,
-    prompt: list[int],
-    settings: Settings,
-    noise: CounterNoise,
-    canvas: list[int] | None = None,
-    soft_logits: NDArray[np.float64] | None = None,
-) -> Iterator[PlainFrame]:
-    """The pseudo-code of the model's description, one line after the other, in float64."""
-    sampler = settings.resolved(model.config, 0).sampler
-    C, V = model.config.canvas_length, model.config.text.vocab_size
-    assert settings.max_tokens is not None
-    sequence = list(prompt)
-    for number in range(-(-settings.max_tokens // C)):
-        now = noise.canvas(number, C, V).tolist()
-        soft = None
-        if number == 0 and canvas is not None:
-            now = canvas
-        if number == 0 and soft_logits is not None:
-            soft = plain_soft(model, soft_logits)
-        earlier: list[list[int]] = []
-        for step in range(sampler.max_denoising_steps):
-            n = sampler.max_denoising_steps - step
-            share = n / sampler.max_denoising_steps
-            t = sampler.t_min + (sampler.t_max - sampler.t_min) * share
-            hidden = model.network(sequence, np.array(now), soft).astype(np.float64)
-            processed = CAP * np.tanh(hidden @ model.table.T / CAP) / t
-            shares = np.exp(processed - processed.max(axis=1, keepdims=True))
-            shares /= shares.sum(axis=1, keepdims=True)
-            entropies = -(shares * np.log(shares)).sum(axis=1)
-            best = processed.argmax(axis=1).tolist()
-            accepted = plain_accepted(entropies.tolist(), sampler.entropy_bound)
-            yield PlainFrame(number, step, best, accepted, entropies.tolist(), False)
-            uniforms = np.array(noise.uniforms(number, step, C))[:, 1]
-            drawn = [plain_drawn(row, u) for row, u in zip(shares, uniforms, strict=True)]
-            fresh = noise.renoise(number, step, C, V).tolist()
-            now = [d if a else f for d, a, f in zip(drawn, accepted, fresh, strict=True)]
-            soft = plain_soft(model, processed)
-            same = sampler.stability_threshold
-            stable = len(earlier) >= same and all(e == best for e in earlier[len(earlier) - same :])
-            if stable and entropies.mean() < sampler.confidence_threshold:
-                break
-            earlier.append(best)
-        kept = best[: settings.max_tokens - number * C]
-        stops = [i for i, token in enumerate(kept) if token in model.config.stop_ids]
-        kept = kept[: stops[0] + 1] if stops else kept
-        last = (number + 1) * C >= settings.max_tokens
-        reason = "stop" if stops else "length" if last else None
-        yield PlainFrame(number, step, kept, accepted, entropies.tolist(), True, reason)
-        if reason:
-            return
-        sequence += best
-
-
-def assert_same(frames: list[Frame], expected: list[PlainFrame]) -> None:
-    """Equal to the token; entropies to 2e-5, what float32 keeps of sums over 40 ids, some steps on.
-
-    A draw or an acceptance would differ only within 1e-6 of its threshold: none of these does.
-    """
-    assert len(frames) == len(expected)
-    for got, want in zip(frames, expected, strict=True):
-        where = f"canvas {want.canvas}, step {want.step}, committed {want.committed}"
-        assert (got.canvas, got.step, got.committed) == (want.canvas, want.step, want.committed)
-        assert got.tokens.tolist() == want.tokens, where
-        assert got.accepted.tolist() == want.accepted, where
-        assert got.finish_reason == want.finish_reason, where
-        assert_close(got.entropies, want.entropies, 2e-5, f"entropies, {where}")
-
-
 SAMPLERS = [
     {"max_denoising_steps": steps, "stability_threshold": stability, "confidence_threshold": nats}
     for steps, stability, nats in product([1, 4, 12], [0, 1, 3], [0.005, 0.5])
@@ -146,7 +59,7 @@ def test_the_loop_is_the_plain_loop(sampler: dict[str, Any], max_tokens: int) ->
     settings = Settings(max_tokens=max_tokens, entropy_bound=2.0, **sampler)
     noise = CounterNoise(1000 * max_tokens + sampler["max_denoising_steps"])
     frames = list(denoise(model, PROMPT, settings, noise))
-    assert_same(frames, list(plain_loop(model, PROMPT, settings, noise)))
+    assert_same(frames, list(plain_loop(plain(model), PROMPT, settings, noise)))
 
 
 @pytest.mark.parametrize("bound", [1e-6, 0.1, 1.0, 5.0, 1e6])
@@ -155,7 +68,7 @@ def test_the_loop_is_the_plain_loop_at_any_entropy_bound(bound: float, seed: int
     model, noise = lively_model(), CounterNoise(seed)
     settings = Settings(max_tokens=18, entropy_bound=bound, confidence_threshold=0.5)
     frames = list(denoise(model, PROMPT, settings, noise))
-    assert_same(frames, list(plain_loop(model, PROMPT, settings, noise)))
+    assert_same(frames, list(plain_loop(plain(model), PROMPT, settings, noise)))
 
 
 def test_the_cases_above_stop_early_and_run_out_and_accept_some() -> None:
@@ -180,7 +93,9 @@ def test_a_warm_start_is_the_plain_loops_and_ends_with_the_first_canvas() -> Non
     frames = list(
         denoise(model, PROMPT, settings, noise, canvas=mx.array(canvas), soft=mx.array(soft))
     )
-    expected = list(plain_loop(model, PROMPT, settings, noise, canvas, soft.astype(np.float64)))
+    expected = list(
+        plain_loop(plain(model), PROMPT, settings, noise, canvas, soft.astype(np.float64))
+    )
     assert_same(frames, expected)
     decodes = model.asked("decode")
     assert decodes[0][0].tolist() == canvas

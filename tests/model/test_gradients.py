@@ -74,6 +74,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
     ("finetune/recomputed.py", "detached", "np.asarray"): DETACHED,
     ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
+    ("diffusion/held.py", "Masses", "np.array"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/step.py", "read", "np.array"): RESULT,
     ("generation/noise.py", "philox_at", "np.asarray"): INDICES,

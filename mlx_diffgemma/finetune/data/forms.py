@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import DataError, brief, counted
-from ...text.exchange import Dialogue, name_of_tool
+from ...text.chat import name_of_tool
+from ...text.exchange import Dialogue
 from .asking import Asking
 from .messages import Message, filled, optional, read_content, read_messages, require_answer
 

@@ -19,7 +19,8 @@ from ...generation.settings import MODES, OF_MODES, Settings
 from ...machine.device import on_gpu
 from ...model.host import host_model
 from ...text.chat import render_text
-from ...text.exchange import name_of_tool, texts_of
+from ...text.chat import name_of_tool
+from ...text.exchange import texts_of
 from ...text.reader import parse_answer
 from .accuracy import Tally
 from .cases import Case

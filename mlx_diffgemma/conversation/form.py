@@ -1,0 +1,239 @@
+"""The form of an answer: what a question asks of it, as an automaton over the tokenizer's tokens.
+
+A form is checked before a turn takes the conversation over, so that one that cannot be enforced, or
+that does not fit into the tokens of the answer, changes nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..checkpoint.config import ModelConfig
+from ..constrain.constraint import Constraint
+from ..constrain.form import Form, compiled, form_of, stripped, tools_form, vocabulary_of
+from ..constrain.machine import Channel, Machine
+from ..constrain.vocabulary import Vocabulary
+from ..errors import ConstraintError, Setting, SettingsError, counted
+from ..generation.frame import Frame
+from ..generation.settings import Settings
+from ..text.answer import Answer
+from ..text.exchange import CLOSING, OPENING
+from ..text.holes import Field, Template
+from ..text.reader import parse_answer
+from ..text.token_bytes import token_bytes
+from ..text.tokenizer import Tokenizer
+from .prompt import IGNORED, Prompt
+from .reply import ConstraintInfo
+
+STRAINED = 10.0  # nats; forms that fit a model's text were seen below 1e-5, others above 300
+ANY_TOOL = "auto"
+
+Tool = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a question asks of its answer's form; for the fields see TurnOptions."""
+
+    schema: Any = None
+    pattern: str | None = None
+    choices: Sequence[str] | None = None
+    tools: Sequence[Tool] = ()
+    tool_choice: str = ANY_TOOL
+
+    def form(self) -> Form | None:
+        """The form asked for, None for free text.
+
+        ConstraintError for one that cannot be enforced, SettingsError for settings that do not go
+        together.
+        """
+        given = [name for name in ("schema", "pattern", "choices") if self._has(name)]
+        if self.tools and given:
+            raise _not_both("tools", given[0])
+        if len(given) > 1:
+            raise _not_both(*given[:2])
+        if not self.tools and self.tool_choice != ANY_TOOL:
+            raise SettingsError(
+                *(Setting("tool_choice"), f" is {self.tool_choice!r} and there are no tools, "),
+                *("expected them beside it; give ", Setting("tools"), "."),
+            )
+        form = form_of(schema=self.schema, pattern=self.pattern, choices=self.choices)
+        if self.tools and self.tool_choice != ANY_TOOL:
+            form = tools_form(self.tools, self.tool_choice)
+        return form
+
+    def _has(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+
+def _not_both(one: str, other: str) -> SettingsError:
+    return SettingsError(
+        *(Setting(one), " and ", Setting(other), " are given, expected one of both, as each says "),
+        "how the answer ends; leave one out.",
+    )
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """A form with its automaton; channel: that of a thought before the text, where one may come."""
+
+    form: Form
+    machine: Machine
+    vocabulary: Vocabulary
+    channel: Channel | None
+
+    def constraint(self, begun: Sequence[int], limited: Settings, settings: Settings) -> Constraint:
+        """A constraint behind the tokens `begun`, with max_tokens of `limited` to come.
+
+        settings: the caller's, without what the context leaves. ConstraintError where the shortest
+        answer takes more, SettingsError for stop texts, which could cut it where it is not whole.
+        """
+        if settings.stop:
+            raise _not_both("stop", self.form.kind)
+        left, state = limited.max_tokens or 0, self.machine.advance(self.machine.start, begun)
+        if (needed := int(self.machine.distance[state])) > left:
+            raise ConstraintError(*_too_long(needed, left, settings.max_tokens, bool(begun)))
+        constraint = Constraint(self.machine, len(begun) + left)
+        constraint.advance(begun)
+        return constraint
+
+    def answer(self, tokenizer: Tokenizer, ids: Sequence[int], stop_ids: Collection[int]) -> Answer:
+        """An answer taken apart: the thought, whatever its channel is called, and the text."""
+        head, rest = self._parted(ids)
+        thought = parse_answer(tokenizer, head)
+        thinking = thought.thinking or thought.text.strip() or None
+        if self.form.kind == "tools":
+            calls = parse_answer(tokenizer, rest, stop_ids)
+            return Answer(calls.text, thinking, calls.tool_calls)
+        text = b"".join(self.vocabulary.texts[token] or b"" for token in rest).decode(
+            errors="replace"
+        )
+        return Answer(stripped(text) if self.form.kind == "schema" else text, thinking, ())
+
+    def _parted(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """The ids of the thought with its markers, and those behind it."""
+        if self.channel is None or not ids or ids[0] != self.channel.opening:
+            return (), ids
+        closed = self.channel.closing in ids
+        end = list(ids).index(self.channel.closing) + 1 if closed else len(ids)
+        return ids[:end], ids[end:]
+
+
+def info_of(kind: str, kept: Sequence[Frame], mode: str) -> ConstraintInfo:
+    """What a Reply tells of a form; kept: the answer's segments."""
+    strains = [frame.strain for frame in kept if frame.strain is not None]
+    denoised = [frame for frame in kept if frame.mode == "diffusion"]
+    settled = sum(frame.settled is True for frame in denoised)
+    counts = (None, None) if mode == "ar" else (settled, len(denoised))
+    return ConstraintInfo(kind, max(strains, default=None), *counts)
+
+
+def _too_long(needed: int, left: int, given: int | None, begun: bool) -> tuple[str, ...]:
+    """The words for an answer that cannot be short enough."""
+    rest = "shortest rest of the answer" if begun else "shortest answer"
+    shortest = f"the {rest} takes {counted(needed, 'token')}"
+    if given is not None:
+        return (f"{shortest}, ", Setting("max_tokens"), f" is {left:,}; raise it.")
+    return (
+        f"{shortest}, there is room for {left:,}; give more as ",
+        Setting("max_tokens"),
+        ", or shorten the prompt.",
+    )
+
+
+@dataclass
+class Forms:
+    """The forms of answers that a tokenizer writes for a model."""
+
+    tokenizer: Tokenizer
+    config: ModelConfig
+
+    def answer_form(self, form: Form, asked: Prompt, *, think: bool, raw: bool) -> AnswerForm:
+        """A form as an automaton of a whole answer to the prompt.
+
+        A thought comes first where the model is told to think, and may come elsewhere; none where
+        the prompt ends with an empty one, or in an answer to a raw prompt, whose channels nobody
+        reads.
+        ConstraintError where no control token ends the answer.
+        """
+        told = think and IGNORED["think"] not in asked.notes
+        channel = None if raw else self._channel(told)
+        if channel and asked.ids[-1] == channel.closing:
+            channel = None
+        if not self.stops:
+            raise ConstraintError(
+                "this checkpoint has no stop id without a text of its own, expected one to end an "
+                "answer that has a form; name one as eos_token_id in generation_config.json."
+            )
+        machine = compiled(form, self.vocabulary, self.stops, self.fillers, channel)
+        return AnswerForm(form, machine, self.vocabulary, channel)
+
+    def holes(self, written: Template) -> tuple[Machine | None, ...]:
+        """The automaton of each hole that has a regular expression: its text, then fillers.
+
+        ConstraintError for one that cannot be enforced, or whose hole is too short for any text.
+        """
+        pairs = zip(written.fields, written.lengths, strict=True)
+        return tuple(self._hole(field, length) if field else None for field, length in pairs)
+
+    def _hole(self, field: Field, length: int) -> Machine:
+        place = f"the hole {field.name} in line {field.line}"
+        try:
+            form = Wanted(pattern=field.regex).form()
+            assert form is not None
+            machine = compiled(form, self.vocabulary, self.fillers, self.fillers)
+        except ConstraintError as error:
+            raise ConstraintError(f"{place}: ", *error.args) from error
+        needed = int(machine.distance[machine.start]) - 1  # the end takes no place of its own
+        if needed > length:
+            raise ConstraintError(
+                f"{place} has {counted(length, 'token')}, its shortest text takes {needed}; give "
+                "it more with ",
+                *(Setting("gaps"), "."),
+            )
+        return machine
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of every token that a form may be written with: stop ids are none of them."""
+        texts = token_bytes(self.tokenizer, self.config.text.vocab_size)
+        for token in self.config.stop_ids:
+            texts[token] = None
+        return vocabulary_of(texts, self.tokenizer.folder)
+
+    @cached_property
+    def stops(self) -> tuple[int, ...]:
+        """Stop ids that write no text."""
+        texts = token_bytes(self.tokenizer, self.config.text.vocab_size)
+        return tuple(token for token in self.config.stop_ids if texts[token] is None)
+
+    @cached_property
+    def fillers(self) -> tuple[int, ...]:
+        """Ids that may stand behind the end of an answer."""
+        named = (self.tokenizer.special_tokens.get(f"{name}_token") for name in ("eos", "pad"))
+        known = (self.tokenizer.id_of(token) for token in named if token is not None)
+        control = {token for token in known if token is not None}
+        return tuple(
+            sorted({*self.stops, *(t for t in control if self.vocabulary.texts[t] is None)})
+        )
+
+    def _channel(self, needed: bool) -> Channel | None:
+        opening, closing = map(self.tokenizer.id_of, (OPENING, CLOSING))
+        return None if opening is None or closing is None else Channel(opening, closing, needed)
+
+
+def remarks_of(constraint: ConstraintInfo | None) -> tuple[str, ...]:
+    """A line for a form that the model would not write, and for canvases that did not settle."""
+    if constraint is None:
+        return ()
+    lines = []
+    if constraint.strain is not None and constraint.strain > STRAINED:
+        lines.append(
+            f"the form fights the model's own text: {constraint.strain:.0f} nats; does the prompt "
+            "ask for it?"
+        )
+    canvases, settled = constraint.canvases, constraint.settled
+    if canvases is not None and settled is not None and settled < canvases:
+        lines.append(f"{canvases - settled} of {counted(canvases, 'canvas')} did not settle.")
+    return tuple(lines)

@@ -1,0 +1,104 @@
+"""A canvas held to a form: class masses to the host, a bias back, the likeliest way at its end.
+
+Axes: F denoised rows of a canvas, R of them in a part, V vocabulary, K token classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from .classes import ClassOrder, class_best, class_order
+from .predictions import ClassRead, Predictions, predict_biased
+
+
+class RowConstraint(Protocol):
+    """All that a step asks of a form, an answer's or that of a canvas's holes."""
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The class of every token [V]."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, K."""
+        ...
+
+    def bias(self, log_mass: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+        """log g [F, K], and the strain in nats, of the logs of class masses [F, K]."""
+        ...
+
+    def commit(
+        self,
+        log_mass: NDArray[np.float64],
+        score: NDArray[np.float32],
+        token: NDArray[np.int32],
+    ) -> NDArray[np.int32]:
+        """The tokens [F] of a finished canvas; score, token [F, K]: each class's largest logit."""
+        ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A form, and the order of its ids where the logits are."""
+
+    constraint: RowConstraint
+    order: ClassOrder
+
+    @classmethod
+    def to(cls, constraint: RowConstraint) -> "Held":
+        """The canvases of one answer, all held to one form."""
+        return cls(constraint, class_order(constraint.classes, constraint.num_classes))
+
+    def bias(self, log_mass: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
+        """log g [F, K] of class masses [F, K], and the strain, which is NaN where a mass is.
+
+        Weights that are not finite give such masses; no automaton runs on them.
+        """
+        if np.isnan(log_mass).any():
+            return np.zeros(log_mass.shape, np.float32), np.nan
+        return self.constraint.bias(log_mass)
+
+
+@dataclass(frozen=True)
+class Masses:
+    """The rows of a step by class, a part behind the other, before the host has read them."""
+
+    held: Held
+    parts: Sequence[ClassRead]
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All that is computed before the host reads it."""
+        return [array for part in self.parts for array in part.arrays]
+
+    @property
+    def strain(self) -> float:
+        """-log of what the form leaves of the step's distributions, in nats."""
+        return self._bias[1]
+
+    def predict(self, number: int, rows: slice, uniforms: mx.array) -> Predictions:
+        """Predictions of part `number`, which holds `rows`, with the bias added."""
+        bias = mx.array(self._bias[0][rows])
+        return predict_biased(self.parts[number], self.held.order, bias, uniforms)
+
+    def commit(self) -> NDArray[np.int32]:
+        """The tokens [F] of the canvas that ends with this step; the form's state moves on."""
+        best = [class_best(part.records, self.held.order) for part in self.parts]
+        score, token = (np.array(mx.concatenate(list(parts))) for parts in zip(*best, strict=True))
+        return self.held.constraint.commit(self.log_mass, score, token)
+
+    @cached_property
+    def log_mass(self) -> NDArray[np.float64]:
+        """Logs of the classes' shares of each row [F, K], on the host."""
+        logs = np.array(mx.concatenate([part.log_mass for part in self.parts]))
+        return logs.astype(np.float64)
+
+    @cached_property
+    def _bias(self) -> tuple[NDArray[np.float32], float]:
+        return self.held.bias(self.log_mass)
