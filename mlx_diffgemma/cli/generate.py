@@ -55,7 +55,7 @@ def command(
         from .terminal.progress import Bar
 
     output.check()
-    options.require_one_reader(seen, held)
+    options.require_compatible(seen, held, sampler)
     settings = sampler.settings(mode)
     words = given_words(given.prompt, given.beside, *ctx.args)
     wanted = replace(
@@ -68,7 +68,7 @@ def command(
     reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files, **held.files)
     unread = unread_input_said(words, given.prompt_file, wanted)
     with unread, open_trace(output, reads) as trace:
-        form, media = read_form(held, settings), read_media(seen, model.name)
+        form, media = read_form(held), read_media(seen, model.name)
         bar = Bar("reading the prompt")
         session = load_session(model, settings, media)
         turn = session.turn(

@@ -24,6 +24,8 @@ MODEL_HELP = (
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
 STANDARD_INPUT = Path("-")
+ANY_TOOL = "auto"
+TOOL_CHOICES = (ANY_TOOL, "required")  # or the name of a tool
 FORMS = ("schema", "pattern", "choices")  # of which an answer has one
 OVERWRITE_HELP = "Replace files that are no earlier output of the same kind. Default: they stay."
 
@@ -296,27 +298,34 @@ class FormOptions:
         "auto: the model may call a tool; required: it must; NAME: it must call that one. "
         "Default: auto.",
         "auto|required|NAME",
-        values=Values(lambda: ("auto", "required")),
+        values=Values(lambda: TOOL_CHOICES),
     )
 
     def __post_init__(self) -> None:
         """ArgumentError for options that do not go together, before any file is read."""
-        forms = [name for name in FORMS if getattr(self, name) is not None]
+        forms = [f"--{name}" for name in FORMS if getattr(self, name) is not None]
         if len(forms) > 1:
-            both = " and ".join(f"--{name}" for name in forms)
+            both = " and ".join(forms)
             raise ArgumentError(f"{both} are given, an answer has one form; leave one of them out.")
         if self.tools is not None and forms:
             raise ArgumentError(
-                f"--tools and --{forms[0]} are given, and a call of a tool has a form of its own; "
+                f"--tools and {forms[0]} are given, and a call of a tool has a form of its own; "
                 "leave one of them out."
             )
         if self.tool_choice is not None and self.tools is None:
             raise ArgumentError("--tool-choice is given without --tools FILE; add the tools.")
-        if self.strict and not (forms or self.tool_choice not in (None, "auto")):
+        if self.strict and self.form is None:
             raise ArgumentError(
                 "--strict is given without a form; add --schema, --pattern or --choices, or leave "
                 "it out."
             )
+
+    @property
+    def form(self) -> str | None:
+        """The option that holds the answer to a form, as it is typed; None for any text."""
+        forms = [f"--{name}" for name in FORMS if getattr(self, name) is not None]
+        forms += ["--tool-choice"] if self.tool_choice not in (None, ANY_TOOL) else []
+        return next(iter(forms), None)
 
     @property
     def files(self) -> Mapping[str, Path | None]:
@@ -337,8 +346,13 @@ class FormOptions:
             )
 
 
-def require_one_reader(seen: MediaOptions, held: FormOptions) -> None:
-    """ArgumentError where two options are to read standard input."""
+def require_compatible(seen: MediaOptions, held: FormOptions, sampler: SamplerOptions) -> None:
+    """ArgumentError where two options read standard input, or both say how an answer ends."""
+    if sampler.stop and held.form is not None:
+        raise ArgumentError(
+            f"--stop and {held.form} are given, and a stop text could cut what the form makes "
+            "whole; leave one of them out."
+        )
     if seen.takes_stdin and held.stdin_option is not None:
         raise ArgumentError(
             f"--image and {held.stdin_option} are both -; standard input can be read once."

@@ -223,16 +223,21 @@ class Forms:
         return None if opening is None or closing is None else Channel(opening, closing, needed)
 
 
+def strain_of(constraint: ConstraintInfo | None) -> str | None:
+    """A line for a form that the model would not write; None where it fits."""
+    if constraint is None or constraint.strain is None or constraint.strain <= STRAINED:
+        return None
+    return (
+        f"the form fights the model's own text: the strain is {constraint.strain:,.0f} nats; does "
+        "the prompt ask for it?"
+    )
+
+
 def remarks_of(constraint: ConstraintInfo | None) -> tuple[str, ...]:
     """A line for a form that the model would not write, and for canvases that did not settle."""
     if constraint is None:
         return ()
-    lines = []
-    if constraint.strain is not None and constraint.strain > STRAINED:
-        lines.append(
-            f"the form fights the model's own text: {constraint.strain:.0f} nats; does the prompt "
-            "ask for it?"
-        )
+    lines = [line] if (line := strain_of(constraint)) else []
     canvases, settled = constraint.canvases, constraint.settled
     if canvases is not None and settled is not None and settled < canvases:
         lines.append(f"{canvases - settled} of {counted(canvases, 'canvas')} did not settle.")

@@ -30,7 +30,9 @@ class FormedHoles:
         for number in np.unique(owners).tolist():
             if (machine := self.machines[number]) is None:
                 continue
-            inside = [t for t, hole in zip(state.tokens, state.holes, strict=True) if hole == number]
+            inside = [
+                t for t, hole in zip(state.tokens, state.holes, strict=True) if hole == number
+            ]
             settled = [token for token in inside if token != OPEN]
             yield Hole(
                 machine,

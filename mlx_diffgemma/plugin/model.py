@@ -103,7 +103,8 @@ class DiffGemma(llm.Model):
             options, chain = cast(Options, prompt.options), read_chain(prompt)
             options.settings()  # refused before anything is loaded
             encoded = Encoded()
-            turn = _ask(KEPT.session(), chain, options, encoded, prompt.schema)
+            schema = cast("dict[str, Any] | None", prompt.schema)  # llm has made one of a class
+            turn = _ask(KEPT.session(), chain, options, encoded, schema)
             yield from answered(turn)
             _describe(response, turn, encoded.positions)
 

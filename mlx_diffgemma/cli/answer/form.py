@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...conversation.form import CHOOSE_ANY, CHOOSE_ONE, Wanted
+from ...conversation.form import Wanted
 from ...errors import ConstraintError, brief, one_line, shown
-from ...generation.settings import Settings
 from ...machine.files import parse_json
-from ...text.exchange import name_of_tool
+from ...text.chat import name_of_tool
 from ..errors import ArgumentError, FileError, reason
-from ..options import STANDARD_INPUT, FormOptions
+from ..options import STANDARD_INPUT, TOOL_CHOICES, FormOptions
 
 MOST_BYTES = 1 << 20  # of a file with a schema or tools: a hundred times the largest in use
 PART = re.compile(r"((?:\\[\\,]|[^,])*)(,|$)", re.DOTALL)
@@ -32,30 +31,29 @@ class GivenForm:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_form(held: FormOptions, settings: Settings) -> GivenForm:
+def read_form(held: FormOptions) -> GivenForm:
     """The form that options ask for, checked as far as that needs no model.
 
     FileError: a file that cannot be read, or is no JSON; ConstraintError: a schema or tools that
-    cannot be enforced; ArgumentError: a pattern or choices that cannot; SettingsError: settings
-    that do not go with a form.
+    cannot be enforced; ArgumentError: a pattern or choices that cannot.
     """
     if held.schema is not None:
-        return read_schema(held.schema, settings)
+        return read_schema(held.schema)
     if held.tools is not None:
-        return read_tools(held.tools, settings, held.tool_choice)
+        return read_tools(held.tools, held.tool_choice)
     if held.pattern is not None:
-        return _typed("pattern", held.pattern, held.pattern, settings)
+        return _typed("pattern", held.pattern, held.pattern)
     if held.choices is not None:
         choices = tuple(each for text in held.choices for each in split_choices(text))
-        return _typed("choices", ", ".join(choices), choices, settings)
+        return _typed("choices", ", ".join(choices), choices)
     return GivenForm()
 
 
-def _typed(kind: str, source: str, value: Any, settings: Settings) -> GivenForm:
+def _typed(kind: str, source: str, value: Any) -> GivenForm:
     """A form that stands on the command line; ArgumentError where it cannot be enforced."""
     options = {kind: value}
     try:
-        Wanted(**options).form(settings)
+        Wanted(**options).form()
     except ConstraintError as error:
         raise ArgumentError(*error.args) from None
     return GivenForm(kind, source, options)
@@ -79,15 +77,15 @@ def split_choices(text: str) -> Iterator[str]:
         yield choice
 
 
-def read_schema(file: Path, settings: Settings) -> GivenForm:
+def read_schema(file: Path) -> GivenForm:
     """The form of a file with a JSON schema; the errors are those of `read_form`."""
     schema = _read_json(file, "schema")
     if not isinstance(schema, dict):
         raise FileError(f"{_place(file)} holds {brief(schema)}, expected a JSON schema, an object.")
-    return _of_file("schema", file, {"schema": schema}, settings)
+    return _of_file("schema", file, {"schema": schema})
 
 
-def read_tools(file: Path, settings: Settings, choice: str | None = None) -> GivenForm:
+def read_tools(file: Path, choice: str | None = None) -> GivenForm:
     """The form of a file with declarations of tools, a list or one; errors as of `read_form`."""
     tools = _read_json(file, "tools")
     tools = [tools] if isinstance(tools, dict) else tools
@@ -96,13 +94,13 @@ def read_tools(file: Path, settings: Settings, choice: str | None = None) -> Giv
             f"{_place(file)} holds {brief(tools)}, expected a tool's declaration or a list of them."
         )
     names = [_tool_name(file, number, tool) for number, tool in enumerate(tools, 1)]
-    if choice not in (None, CHOOSE_ANY, CHOOSE_ONE, *names):
+    if choice not in (None, *TOOL_CHOICES, *names):
         raise ArgumentError(
-            f"--tool-choice is {brief(choice)}, expected {CHOOSE_ANY}, {CHOOSE_ONE} or one of "
+            f"--tool-choice is {brief(choice)}, expected {', '.join(TOOL_CHOICES)} or one of "
             f"{shown(', '.join(names))}."
         )
     chosen = {} if choice is None else {"tool_choice": choice}
-    return _of_file("tools", file, {"tools": tools, **chosen}, settings)
+    return _of_file("tools", file, {"tools": tools, **chosen})
 
 
 def _tool_name(file: Path, number: int, tool: Any) -> str:
@@ -115,10 +113,10 @@ def _tool_name(file: Path, number: int, tool: Any) -> str:
     )
 
 
-def _of_file(kind: str, file: Path, options: Mapping[str, Any], settings: Settings) -> GivenForm:
+def _of_file(kind: str, file: Path, options: Mapping[str, Any]) -> GivenForm:
     """A checked form, with the file's name in front of what is wrong in it."""
     try:
-        Wanted(**options).form(settings)
+        Wanted(**options).form()
     except ConstraintError as error:
         raise ConstraintError(f"{_place(file)}: ", *error.args) from None
     return GivenForm(kind, _place(file), options)

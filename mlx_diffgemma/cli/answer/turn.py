@@ -111,21 +111,17 @@ class Answer:
 
     def _verdict(self) -> int:
         """Say what is wrong with a solution or a text, and that one was cut, unless JSON does."""
+        strain = strain_of(self.turn.constraint_info)
+        of_strain = "error" if self.strict else "warning"
         for remark in self.turn.remarks:
-            say(f"note: {remark}")
-        strain = strain_of(self.turn.reply().constraint)
+            say(f"{of_strain if remark == strain else 'note'}: {remark}")
         if line := refusal(self.turn, self.in_chat):
             say(f"error: {line}")
             return FAILED
         cut = None if self.turn.task or self.display.json else after_cut(self.turn, self.in_chat)
         if cut:
             say(cut)
-        if strain and self.strict:
-            say(f"error: {strain}")
-            return FAILED
-        if strain:
-            say(f"warning: {strain}")
-        return 0
+        return FAILED if strain and self.strict else 0
 
 
 def show_turn(

@@ -54,9 +54,10 @@ def command(
 
     seen.require_files()
     held.require_files()
+    options.require_compatible(seen, held, sampler)
     settings, system = sampler.settings(mode), prompting.system
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
-    form = read_form(held, settings)
+    form = read_form(held)
     media = read_media(seen, model.name, more_may_come=True)
     session = load_session(model, settings, media)
     session.restore(earlier.messages, earlier.system if system is None else system)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ...generation.settings import Settings
 from ..answer.form import GivenForm, read_schema, read_tools
 from ..terminal.streams import say
 from .dropped import named_files
@@ -22,10 +21,10 @@ def tools(talk: Talk, argument: str) -> None:
     _set(talk, argument, read_tools)
 
 
-def _set(talk: Talk, argument: str, read: Callable[[Path, Settings], GivenForm]) -> None:
+def _set(talk: Talk, argument: str, read: Callable[[Path], GivenForm]) -> None:
     """What an argument asks for, and then a line on the form that holds."""
     if argument:
-        talk.form = GivenForm() if argument in OFF else read(_file(argument), talk.settings)
+        talk.form = GivenForm() if argument in OFF else read(_file(argument))
     say(f"form: {described(talk.form)}.")
 
 

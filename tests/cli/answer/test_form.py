@@ -13,14 +13,13 @@ from facts import raises
 from mlx_diffgemma.cli.answer.form import MOST_BYTES, GivenForm, read_form, split_choices
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
 from mlx_diffgemma.cli.options import FormOptions
-from mlx_diffgemma.errors import ConstraintError, SettingsError
-from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.errors import ConstraintError
 
 TIMER = {"name": "timer", "parameters": {"type": "object", "properties": {}}}
 
 
 def given(**options: Any) -> GivenForm:
-    return read_form(FormOptions(**options), Settings())
+    return read_form(FormOptions(**options))
 
 
 @pytest.fixture
@@ -133,11 +132,6 @@ def test_a_schema_that_cannot_be_enforced_is_named_with_its_file(file: Path) -> 
 def test_a_pattern_that_cannot_be_enforced_is_a_bad_argument(pattern: str) -> None:
     with raises(ArgumentError, repr(pattern)):
         given(pattern=pattern)
-
-
-def test_a_stop_text_does_not_go_with_a_form() -> None:
-    with raises(SettingsError, "stop ... pattern"):
-        read_form(FormOptions(pattern="a+"), Settings(stop=("x",)))
 
 
 def test_tools_are_a_list_or_one(file: Path) -> None:
