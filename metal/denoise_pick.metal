@@ -19,7 +19,7 @@
 // Totals are the last entry of the running sum they are compared with, to the bit.
 // kernel
 constexpr uint SLICE = 4096, THREADS = 256, GROUPS = THREADS / 32, PER = SLICE / THREADS;
-constexpr uint VOCAB = V, SLICES = (VOCAB + SLICE - 1) / SLICE, NONE = 0xFFFFFFFFu;
+constexpr uint VOCAB = V, SLICES = (VOCAB + SLICE - 1) / SLICE;
 threadgroup float masses[SLICES];
 threadgroup float moments[SLICES];
 threadgroup float group_sum[GROUPS];
@@ -71,7 +71,6 @@ for (uint k = 0; k < SLICES; k++) {
 const float peak = records[(at + chosen) * 4];
 const uint begin = chosen * SLICE + t * PER;
 float weights[PER];
-float mine = 0.0f;
 #pragma clang loop unroll(full)
 for (uint j = 0; j < PER; j++) {
   weights[j] = 0.0f;
@@ -79,52 +78,21 @@ for (uint j = 0; j < PER; j++) {
     const float raw = static_cast<float>(logits[static_cast<size_t>(row) * VOCAB + begin + j]);
     weights[j] = metal::precise::exp(processed_logit(raw, cap, temperature) - peak);
   }
-  mine += weights[j];
 }
-const float before_in_group = simd_prefix_exclusive_sum(mine);
-if (lane == 31) {
-  group_sum[group] = before_in_group + mine;
-}
-threadgroup_barrier(mem_flags::mem_threadgroup);
-float before_group = 0.0f, whole = 0.0f;
-for (uint g = 0; g < GROUPS; g++) {
-  if (g == group) {
-    before_group = whole;
-  }
-  whole += group_sum[g];
-}
-const float target = uniforms[row * 2 + 1] * whole;
-
-// A scan over lanes may round a sum up where nothing was added: only threads with mass take part.
-const bool exceeds = mine > 0.0f && before_group + (before_in_group + mine) > target;
-const uint first = simd_min(exceeds ? t : NONE);
-const uint end = simd_max(mine > 0.0f ? t + 1 : 0u);
-if (lane == 0) {
-  group_first[group] = first;
-  group_end[group] = end;
-}
-threadgroup_barrier(mem_flags::mem_threadgroup);
-uint winner = NONE, last = 0;
-for (uint g = 0; g < GROUPS; g++) {
-  winner = metal::min(winner, group_first[g]);
-  last = metal::max(last, group_end[g]);
-}
-if (winner == NONE) {
-  winner = last > 0 ? last - 1 : 0;
-}
-if (t == winner) {
-  float sum = before_group + before_in_group;
-  uint token = chosen * SLICE;
-  bool reached = false;
-#pragma clang loop unroll(full)
-  for (uint j = 0; j < PER; j++) {
-    sum += weights[j];
-    if (!reached && weights[j] > 0.0f) {
-      token = begin + j;
-      reached = sum > target;
-    }
-  }
-  drawn[row] = static_cast<int>(token);
+float whole = 0.0f;
+uint place = 0;
+if (draws<PER, GROUPS>(
+        weights,
+        uniforms[row * 2 + 1],
+        group_sum,
+        group_first,
+        group_end,
+        t,
+        lane,
+        group,
+        whole,
+        place)) {
+  drawn[row] = static_cast<int>(begin + place);
 }
 if (t == 0) {
   best[row] = slice_best[at + top];

@@ -2,7 +2,10 @@
 // embedding, and how many tokens that takes.
 //
 // inputs   logits [R, V] T, T half or bfloat   the head's output, before the softcap
-//          records [R, S, 4] float32, peaks [R, B] float32: of denoise_stats
+//          records [R, S, 4] float32, peaks [R, B] float32: of denoise_stats; or whole of class_pick
+//                               as the one record of a row, and peaks of class_stats
+//          order [B, 128] int32, shifts [R, B] float32: ids of class_stats, shifts of class_pick;
+//                               for CLASS_BLOCKS 0 any arrays, not read
 //          weight [V, WIDTH]: float, half or bfloat (BITS 0), or words of BITS-bit values
 //          scales, biases [V, WIDTH / GROUP]; for BITS 0 the weight once more, not read as such
 //          mean [WIDTH] T: the embedding that stands for what is left out
@@ -13,19 +16,22 @@
 //                                 rounded to T; times scale, rounded again; 0 in tier 2
 //          tail [R] float32       1 - the sum of the kept shares
 //          tier [R] uint8         0: at most KEPT tokens suffice; 1: at most MORE do; 2: neither
-// template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128; KEPT; MORE > KEPT, 0 for no tier 1
+// template T; V; WIDTH; BITS 0, 4 or 8; GROUP 32, 64 or 128; KEPT; MORE > KEPT, 0 for no tier 1;
+//          CLASS_BLOCKS: 0 where blocks are of neighbouring ids, else at least B
 // grid     R threadgroups of 256 threads
-// reference  model/soft_gather.py gather
+// reference  model/soft_gather.py gather; in the order of the classes that of rows with a bias
 // tolerance  soft 2 ulp of the row's largest value from the float64 mean of the tokens kept, tail
 //            1e-5; other tokens are kept only where a share is a level's to within rounding
 //
-// A token's share is that of its logit rounded to T, as the reference rounds before the softmax.
+// A token's share is that of its logit rounded to T, as the reference rounds before the softmax; the
+// bias of its class is added behind the rounding, and where it is -inf no token is kept.
 // Tokens suffice where tail * reach <= half an ulp * ||soft||. Kept are those of at least the share
 // 2^(-j/2), j <= 63 the largest at which at most KEPT, or MORE, are that heavy. That level is found
 // twice: among the largest shares of blocks of 128 ids, since more than KEPT such blocks hold more
 // than KEPT such tokens; then among the tokens of the at most KEPT blocks left, 64 blocks at a time,
-// 32 neighbouring ids a thread. Nothing else of the logits is read. Tokens are added in order of
-// id; a row whose tail is too large for a soft embedding of any length is not added up.
+// 32 neighbouring places a thread. Nothing else of the logits is read. Tokens are added in the order
+// in which they stand; a row whose tail is too large for a soft embedding of any length is not added
+// up.
 
 // The share 2^(-level / 2).
 inline float share_of_level(uint level) {
@@ -151,7 +157,9 @@ constexpr uint SLICE = 4096, BLOCK = 128;
 constexpr uint SIMDGROUPS = 8, THREADS = 32 * SIMDGROUPS, PER = 32;
 constexpr uint NONE = 2, TIERS = MORE > 0 ? 2 : 1, MOST = MORE > 0 ? MORE : KEPT;
 constexpr uint VOCAB = V, TOGETHER = THREADS * PER / BLOCK;  // blocks whose tokens are read at once
-constexpr uint SLICES = (VOCAB + SLICE - 1) / SLICE, BLOCKS = (VOCAB + BLOCK - 1) / BLOCK;
+constexpr bool BY_CLASS = CLASS_BLOCKS > 0;
+constexpr uint SLICES = BY_CLASS ? 1 : (VOCAB + SLICE - 1) / SLICE;
+constexpr uint BLOCKS = BY_CLASS ? CLASS_BLOCKS : (VOCAB + BLOCK - 1) / BLOCK;
 constexpr uint BLOCKS_PER = (BLOCKS + THREADS - 1) / THREADS;
 constexpr uint STEPS = 7, SEARCH = STEPS * SIMDGROUPS;  // 64 levels in steps of 8, then of 1
 constexpr uint VALUES = 32 / (BITS == 0 ? 8 : BITS), UNITS = WIDTH / VALUES;
@@ -167,6 +175,7 @@ const uint row = threadgroup_position_in_grid.x;
 const uint t = thread_position_in_threadgroup.x;
 const uint lane = thread_index_in_simdgroup;
 const uint group = simdgroup_index_in_threadgroup;
+const uint in_row = BY_CLASS ? static_cast<uint>(peaks_shape[1]) : BLOCKS;
 
 // The row's mass, of logits rounded to T, relative to its largest logit.
 float largest = -INFINITY;
@@ -189,9 +198,11 @@ float heaviest[BLOCKS_PER];
 for (uint i = 0; i < BLOCKS_PER; i++) {
   heaviest[i] = -1.0f;
   const uint block = t * BLOCKS_PER + i;
-  if (block < BLOCKS) {
-    const T peak = static_cast<T>(peaks[static_cast<size_t>(row) * BLOCKS + block]);
-    heaviest[i] = metal::precise::exp(static_cast<float>(peak) - largest);
+  if (block < in_row) {
+    const size_t at = static_cast<size_t>(row) * in_row + block;
+    const T peak = static_cast<T>(peaks[at]);
+    const float top = BY_CLASS ? largest - shifts[at] : largest;
+    heaviest[i] = metal::precise::exp(static_cast<float>(peak) - top);
   }
 }
 
@@ -240,16 +251,20 @@ for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
     for (uint round = 0; round < rounds; round++) {
       const uint own = round * TOGETHER + t / (BLOCK / PER);
       const bool holds = own < all_blocks;
-      const uint begin = (holds ? blocks[own] : 0u) * BLOCK + (t % (BLOCK / PER)) * PER;
+      const uint block = holds ? blocks[own] : 0u;
+      const uint begin = block * BLOCK + (t % (BLOCK / PER)) * PER;
+      const size_t shift = static_cast<size_t>(row) * in_row + block;
+      const float top = BY_CLASS ? largest - shifts[shift] : largest;
       if (pass == 0 || rounds > 1) {
 #pragma clang loop unroll(full)
         for (uint i = 0; i < PER; i++) {
           weights[i] = -1.0f;
-          if (holds && begin + i < VOCAB) {
-            const size_t at = static_cast<size_t>(row) * VOCAB + begin + i;
+          const uint id = BY_CLASS ? static_cast<uint>(order[begin + i]) : begin + i;
+          if (holds && id < VOCAB) {
+            const size_t at = static_cast<size_t>(row) * VOCAB + id;
             const float raw = static_cast<float>(logits[at]);
             const T x = static_cast<T>(processed_logit(raw, scalars[0], scalars[1]));
-            weights[i] = metal::precise::exp(static_cast<float>(x) - largest);
+            weights[i] = metal::precise::exp(static_cast<float>(x) - top);
           }
         }
       }
@@ -266,7 +281,7 @@ for (uint attempt = 0; attempt < TIERS && reached == NONE; attempt++) {
       for (uint i = 0; i < PER; i++) {
         if (weights[i] >= least && place < most) {
           const float share = weights[i] / mass;
-          ids[place] = begin + i;
+          ids[place] = BY_CLASS ? static_cast<uint>(order[begin + i]) : begin + i;
           shares[place] = static_cast<float>(static_cast<T>(share));
           kept += share;
           place += 1;

@@ -8,9 +8,10 @@ import numpy as np
 from compare import assert_close
 from numpy.typing import NDArray
 
+from mlx_diffgemma.diffusion import classes, sampler
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.kernels.check import as_float64, unpacked_exactly
-from mlx_diffgemma.kernels.soft_gather.checks import Sizes
+from mlx_diffgemma.kernels.soft_gather.checks import Given, Sizes
 from mlx_diffgemma.kernels.soft_gather.checks import random_table as random_embedding
 from mlx_diffgemma.model import soft_gather
 from mlx_diffgemma.model.soft_gather import (
@@ -26,6 +27,7 @@ from mlx_diffgemma.model.soft_gather import (
 DTYPES = (mx.float16, mx.bfloat16)
 PACKINGS = [(0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)]
 TEMPERATURE = 0.6
+GIVEN = Given(soft_gather, sampler, classes)  # the reference implementations
 
 Floats = NDArray[np.float64]
 

@@ -19,6 +19,7 @@ NAMES = [
     "CheckpointError",
     "Clip",
     "ConfigFileError",
+    "ConstraintError",
     "ConvertError",
     "CounterNoise",
     "DataError",
@@ -100,6 +101,7 @@ TREE = {
     "ConfigFileError": Exception,
     "HubError": Exception,
     "SettingsError": ValueError,
+    "ConstraintError": ValueError,
     "PromptError": ValueError,
     "ImageError": ValueError,
     "TurnError": Exception,
@@ -186,6 +188,7 @@ def test_the_loop_takes_what_the_contract_says_and_a_cache() -> None:
 def test_a_question_takes_its_options_by_name() -> None:
     options = ["settings=", "system=", "think=", "raw=", "progress="]
     options += ["images=", "video=", "image_tokens=", "instead="]
+    options += ["schema=", "pattern=", "choices=", "tools=", "tool_choice="]
     assert parameters(dg.Session.turn) == ["self", "prompt", "*", *options, "fields"]
 
 
@@ -200,12 +203,14 @@ def test_a_template_takes_its_options_by_name() -> None:
     ("name", "expected"),
     [
         ("Filled", {"text", "holes", "token_ids", "finish_reason", "seed", "steps", "seconds"}),
+        ("Filled", {"fields", "constraint"}),
         ("FillFrame", {"tokens", "entropies", "accepted", "pinned", "holes", "committed"}),
         ("Frame", {"canvas", "step", "tokens", "text", "entropies", "accepted", "committed"}),
         ("Settings", {"max_tokens", "seed", "max_denoising_steps", "entropy_bound", "t_min"}),
         ("Settings", {"t_max", "stability_threshold", "confidence_threshold", "stop"}),
         ("Settings", {"exact_self_conditioning"}),
         ("Reply", {"text", "token_ids", "finish_reason", "seed", "steps", "seconds", "sampler"}),
+        ("Reply", {"constraint"}),
     ],
 )
 def test_records_have_the_fields_of_the_contract(name: str, expected: set[str]) -> None:

@@ -78,7 +78,8 @@ class Sampled:
         if self.sides is None:
             return [0.0] * self.tokens.shape[0]
         allowed, other = np.array(self.sides, np.float64).T
-        strains: list[float] = np.logaddexp(0.0, other - allowed).tolist()
+        with np.errstate(invalid="ignore"):  # of a row that is BROKEN
+            strains: list[float] = np.logaddexp(0.0, other - allowed).tolist()
         return strains
 
 

@@ -1,38 +1,43 @@
 """One answer held to its form: a bias a step, an allowed canvas at the end, and it moves on.
 
-Axes: L canvas positions, V vocabulary, K token classes.
+Axes: L canvas positions, V vocabulary, K token classes, S states.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConstraintError
-from .lattice import Lattice
+from ..errors import ConstraintError, counted
+from .lattice import NEVER, Lattice, lattice_of
 from .machine import Machine
 
-NO_STRING = "no text fits the form here, expected the model to allow at least one."
+NO_STRING = (
+    "no text fits the form here: the model gives everything that is allowed a probability of 0; "
+    "see that the weights are whole, or ask without the form."
+)
 
 
 @dataclass
 class Constraint:
     """One answer on its way; left: tokens that may still be returned, the end included.
 
-    state: of the machine, behind all tokens so far.
+    state: of the machine, behind all tokens so far; begin: where that is not its start.
     """
 
     machine: Machine
     left: int
-    lattice: Lattice = field(init=False)
+    begin: InitVar[int | None] = None
     state: int = field(init=False)
+    lattice: Lattice = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self.lattice, self.state = Lattice(self.machine), self.machine.start
+    def __post_init__(self, begin: int | None) -> None:
+        self.state = self.machine.start if begin is None else begin
+        self.lattice = lattice_of(self.machine)
         if (needed := int(self.machine.distance[self.state])) > self.left:
             raise ConstraintError(
-                f"the shortest answer takes {needed} tokens, {self.left} are left."
+                f"the shortest answer takes {counted(needed, 'token')}, {self.left:,} are left."
             )
 
     @property
@@ -52,8 +57,9 @@ class Constraint:
         The strain is -log Z in nats, at least 0. Behind `left` positions only fillers are allowed.
         """
         length = min(len(log_mass), self.left)
-        done = self.lattice.forward(np.exp(log_mass[:length]), self.state, self._may_end(length))
-        if done.log_z == -np.inf:
+        mass = np.exp(log_mass[:length])
+        done = self.lattice.forward(mass, self.state, self._may_end(length))
+        if done.log_z == NEVER:
             raise ConstraintError(NO_STRING)
         g = np.zeros(log_mass.shape)
         g[:length] = self.lattice.factors(done)
@@ -75,20 +81,21 @@ class Constraint:
         length = min(len(log_mass), self.left)
         with np.errstate(divide="ignore"):
             worth = np.log(self.lattice.sums(np.exp(log_mass[:length])))
-        states, classes, value = self.lattice.best(worth, self.state, self._may_end(length))
-        if value == -np.inf:
+        way = self.lattice.best(worth, self.state, self._may_end(length))
+        if way.value == NEVER:
             raise ConstraintError(NO_STRING)
-        fillers = np.flatnonzero(self._filling())
-        classes += [fillers] * (len(log_mass) - length)
-        best = [members[score[i, members].argmax()] for i, members in enumerate(classes)]
-        self.state, self.left = int(states[-1]), self.left - length
-        return token[np.arange(len(best)), best].astype(np.int32)
+        allowed = np.zeros(score.shape, np.bool_)
+        for position, members in enumerate(way.classes):
+            allowed[position, members] = True
+        allowed[length:] = self._filling() > 0
+        self.state, self.left = int(way.states[-1]), self.left - length
+        return best_tokens(score, token, allowed)
 
     def advance(self, tokens: Iterable[int]) -> None:
         """Take tokens that were written otherwise; ConstraintError at the first not allowed."""
-        tokens = list(tokens)
-        self.state = self.machine.advance(self.state, tokens)
-        self.left -= len(tokens)
+        taken = list(tokens)
+        self.state = self.machine.advance(self.state, taken)
+        self.left -= len(taken)
 
     def allowed(self) -> NDArray[np.bool_]:
         """Classes [K] of which the next token may be, so that the answer can still end in time."""
@@ -114,3 +121,13 @@ class Constraint:
         g = np.zeros(self.num_classes)
         g[self.machine.label[self.machine.source == self.machine.done]] = 1.0
         return g
+
+
+def best_tokens(
+    score: NDArray[np.float32], token: NDArray[np.int32], allowed: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """The token [L] of the largest allowed score of each row, of [L, K]; ties: the lowest id."""
+    top = np.where(allowed, score, NEVER).max(axis=1, keepdims=True)
+    tied = np.where(allowed & (score == top), token, np.iinfo(np.int32).max)
+    best: NDArray[np.int32] = tied.min(axis=1).astype(np.int32)
+    return best

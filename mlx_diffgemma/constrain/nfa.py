@@ -1,19 +1,30 @@
-"""Patterns as a nondeterministic automaton over UTF-8 bytes."""
+"""Patterns as a nondeterministic automaton over UTF-8 bytes, and marks behind the 256 of them."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from ..errors import ConstraintError
-from .patterns import Chars, Fields, OneOf, Pattern, Seq, Span, Text, Times
+from .patterns import Chars, Fields, Mark, OneOf, Pattern, Seq, Span, Text, Times
 
+BYTES = 256  # symbols from here on are marks
+MAX_NFA_STATES = 100_000
 SURROGATES = (0xD800, 0xDFFF)
+LENGTHS = (0x7F, 0x7FF, SURROGATES[0] - 1, SURROGATES[1], 0xFFFF)  # the last codes of their kind
 
 
-def utf8_spans(first: int, last: int) -> Iterable[tuple[Span, ...]]:
-    """Spans of code points as sequences of byte spans, none of them a surrogate."""
+class TooLargeError(ConstraintError):
+    """A pattern that needs more than an automaton may have; `needs` says more of what."""
+
+    def __init__(self, needs: str, advice: str = "shorten its repetitions and its lists") -> None:
+        super().__init__(f"the form needs {needs}; {advice}.")
+        self.needs = needs
+
+
+def utf8_spans(first: int, last: int) -> Iterator[tuple[Span, ...]]:
+    """Code points from first to last as sequences of byte spans; surrogates are left out."""
     if first > last:
         return
-    for limit in (0x7F, 0x7FF, 0xD7FF, 0xDFFF, 0xFFFF):
+    for limit in LENGTHS:
         if first <= limit < last:
             yield from utf8_spans(first, limit)
             yield from utf8_spans(limit + 1, last)
@@ -22,7 +33,7 @@ def utf8_spans(first: int, last: int) -> Iterable[tuple[Span, ...]]:
         return
     for shift in (6, 12, 18):
         block = (1 << shift) - 1
-        if last > 0x7F and first >> shift != last >> shift:
+        if last > LENGTHS[0] and first >> shift != last >> shift:
             if first & block:
                 yield from utf8_spans(first, first | block)
                 yield from utf8_spans((first | block) + 1, last)
@@ -36,40 +47,33 @@ def utf8_spans(first: int, last: int) -> Iterable[tuple[Span, ...]]:
 
 @dataclass
 class Nfa:
-    """States with byte edges and empty edges; `limit` of them at most."""
+    """States with edges (first symbol, last symbol, target) and empty edges.
 
-    limit: int
-    edges: list[list[tuple[int, int, int]]]
-    empty: list[list[int]]
+    marks: the names of the symbols 256, 257, ...
+    """
+
+    limit: int = MAX_NFA_STATES
+    edges: list[list[tuple[int, int, int]]] = field(default_factory=list)
+    empty: list[list[int]] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
 
     def state(self) -> int:
+        """A new state; TooLargeError beyond the limit."""
         if len(self.edges) >= self.limit:
-            raise ConstraintError(
-                f"the pattern needs more than {self.limit} NFA states; shorten its repetitions "
-                "(maxLength, minItems, maxItems) or its enums."
-            )
+            raise TooLargeError(f"more than {self.limit:,} states before they are merged")
         self.edges.append([])
         self.empty.append([])
         return len(self.edges) - 1
 
     def add(self, pattern: Pattern, start: int) -> int:
-        """Compiles `pattern` behind `start`; the state it ends in has no edges of its own yet."""
+        """Compile a pattern behind a state; the state in which it ends has no edges of its own."""
         match pattern:
             case Text(text):
-                for byte in text.encode():
-                    start = self._step(start, byte, byte, self.state())
-                end = self.state()
-                self.empty[start].append(end)
-                return end
+                return self._text(text, start)
+            case Mark(name):
+                return self._step(start, (symbol := self._symbol(name)), symbol, self.state())
             case Chars(spans):
-                end = self.state()
-                for first, last in spans:
-                    for sequence in utf8_spans(first, last):
-                        at = start
-                        for low, high in sequence[:-1]:
-                            at = self._step(at, low, high, self.state())
-                        self._step(at, *sequence[-1], end)
-                return end
+                return self._chars(spans, start)
             case Seq(parts):
                 for part in parts:
                     start = self.add(part, start)
@@ -77,28 +81,56 @@ class Nfa:
             case OneOf(parts):
                 return self._joined([self.add(part, self._joined([start])) for part in parts])
             case Times(part, least, most):
-                for _ in range(least):
-                    start = self.add(part, start)
-                if most is None:
-                    loop = self._joined([start])
-                    self.empty[self.add(part, loop)].append(loop)
-                    return self._joined([loop])
-                ends = [start]
-                for _ in range(most - least):
-                    ends.append(self.add(part, self._joined([ends[-1]])))
-                return self._joined(ends)
-            case Fields(parts, separator):
-                first, later = start, None  # nothing before it; something before it
-                for part, needed in parts:
-                    begin = self._joined([first] if first is not None else [])
-                    if later is not None:
-                        self.empty[self.add(separator, later)].append(begin)
-                    end = self.add(part, begin)
-                    if needed:
-                        first, later = None, end
-                    else:
-                        later = self._joined([end] if later is None else [end, later])
-                return self._joined([s for s in (first, later) if s is not None])
+                return self._times(part, least, most, start)
+            case Fields():
+                return self._fields(pattern, start)
+
+    def _symbol(self, mark: str) -> int:
+        if mark not in self.marks:
+            self.marks.append(mark)
+        return BYTES + self.marks.index(mark)
+
+    def _text(self, text: str, start: int) -> int:
+        for byte in text.encode():
+            start = self._step(start, byte, byte, self.state())
+        return self._joined([start])
+
+    def _chars(self, spans: Sequence[Span], start: int) -> int:
+        end = self.state()
+        for first, last in spans:
+            for sequence in utf8_spans(first, last):
+                at = start
+                for low, high in sequence[:-1]:
+                    at = self._step(at, low, high, self.state())
+                self._step(at, *sequence[-1], end)
+        return end
+
+    def _times(self, part: Pattern, least: int, most: int | None, start: int) -> int:
+        for _ in range(least):
+            start = self.add(part, start)
+        if most is None:
+            loop = self._joined([start])
+            self.empty[self.add(part, loop)].append(loop)
+            return self._joined([loop])
+        ends = [start]
+        for _ in range(most - least):
+            ends.append(self.add(part, self._joined([ends[-1]])))
+        return self._joined(ends)
+
+    def _fields(self, fields: Fields, start: int) -> int:
+        """first: the state with no part before it; later: that behind a part. None: no such."""
+        first: int | None = start
+        later: int | None = None
+        for part, needed in fields.parts:
+            begin = self._joined([first] if first is not None else [])
+            if later is not None:
+                self.empty[self.add(fields.separator, later)].append(begin)
+            end = self.add(part, begin)
+            if needed:
+                first, later = None, end
+            else:
+                later = self._joined([end] if later is None else [end, later])
+        return self._joined([state for state in (first, later) if state is not None])
 
     def _step(self, start: int, low: int, high: int, end: int) -> int:
         self.edges[start].append((low, high, end))

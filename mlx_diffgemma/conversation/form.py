@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
+from ..constrain.calls import MARKS
 from ..constrain.constraint import Constraint
-from ..constrain.form import Form, compiled, form_of, stripped, tools_form, vocabulary_of
+from ..constrain.form import Form, compiled, ending, form_of, stripped, tools_form
 from ..constrain.machine import Channel, Machine
+from ..constrain.tables import vocabulary_of
 from ..constrain.vocabulary import Vocabulary
 from ..errors import ConstraintError, Setting, SettingsError, counted
 from ..generation.frame import Frame
@@ -94,9 +96,7 @@ class AnswerForm:
         left, state = limited.max_tokens or 0, self.machine.advance(self.machine.start, begun)
         if (needed := int(self.machine.distance[state])) > left:
             raise ConstraintError(*_too_long(needed, left, settings.max_tokens, bool(begun)))
-        constraint = Constraint(self.machine, len(begun) + left)
-        constraint.advance(begun)
-        return constraint
+        return Constraint(self.machine, left, state)
 
     def answer(self, tokenizer: Tokenizer, ids: Sequence[int], stop_ids: Collection[int]) -> Answer:
         """An answer taken apart: the thought, whatever its channel is called, and the text."""
@@ -155,18 +155,14 @@ class Forms:
         A thought comes first where the model is told to think, and may come elsewhere; none where
         the prompt ends with an empty one, or in an answer to a raw prompt, whose channels nobody
         reads.
-        ConstraintError where no control token ends the answer.
+        ConstraintError where no control token ends the answer, or no tokens write the form.
         """
         told = think and IGNORED["think"] not in asked.notes
         channel = None if raw else self._channel(told)
         if channel and asked.ids[-1] == channel.closing:
             channel = None
-        if not self.stops:
-            raise ConstraintError(
-                "this checkpoint has no stop id without a text of its own, expected one to end an "
-                "answer that has a form; name one as eos_token_id in generation_config.json."
-            )
-        machine = compiled(form, self.vocabulary, self.stops, self.fillers, channel)
+        stops = ending(self.config.stop_ids, self._whole)
+        machine = compiled(form, self.vocabulary, stops, self.fillers, channel, self._marks)
         return AnswerForm(form, machine, self.vocabulary, channel)
 
     def holes(self, written: Template) -> tuple[Machine | None, ...]:
@@ -182,11 +178,10 @@ class Forms:
         try:
             form = Wanted(pattern=field.regex).form()
             assert form is not None
-            machine = compiled(form, self.vocabulary, self.fillers, self.fillers)
+            machine = compiled(form, self.vocabulary, (), self.fillers)
         except ConstraintError as error:
             raise ConstraintError(f"{place}: ", *error.args) from error
-        needed = int(machine.distance[machine.start]) - 1  # the end takes no place of its own
-        if needed > length:
+        if (needed := int(machine.distance[machine.start])) > length:
             raise ConstraintError(
                 f"{place} has {counted(length, 'token')}, its shortest text takes {needed}; give "
                 "it more with ",
@@ -197,26 +192,31 @@ class Forms:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The bytes of every token that a form may be written with: stop ids are none of them."""
-        texts = token_bytes(self.tokenizer, self.config.text.vocab_size)
+        texts, writing = list(self._whole.texts), self._whole.writes
+        if not any(writing[token] for token in self.config.stop_ids):
+            return self._whole
         for token in self.config.stop_ids:
             texts[token] = None
-        return vocabulary_of(texts, self.tokenizer.folder)
-
-    @cached_property
-    def stops(self) -> tuple[int, ...]:
-        """Stop ids that write no text."""
-        texts = token_bytes(self.tokenizer, self.config.text.vocab_size)
-        return tuple(token for token in self.config.stop_ids if texts[token] is None)
+        return vocabulary_of(texts)
 
     @cached_property
     def fillers(self) -> tuple[int, ...]:
-        """Ids that may stand behind the end of an answer."""
-        named = (self.tokenizer.special_tokens.get(f"{name}_token") for name in ("eos", "pad"))
-        known = (self.tokenizer.id_of(token) for token in named if token is not None)
-        control = {token for token in known if token is not None}
-        return tuple(
-            sorted({*self.stops, *(t for t in control if self.vocabulary.texts[t] is None)})
-        )
+        """Ids that may stand behind the end of a text: stop ids, the end of text and padding."""
+        named = map(self.tokenizer.special_tokens.get, ("eos_token", "pad_token"))
+        known = {self.tokenizer.id_of(token) for token in named if token is not None}
+        ids = {*self.config.stop_ids, *(token for token in known if token is not None)}
+        return tuple(sorted(token for token in ids if not self._whole.writes[token]))
+
+    @cached_property
+    def _whole(self) -> Vocabulary:
+        """The bytes of every token."""
+        return vocabulary_of(token_bytes(self.tokenizer, self.config.text.vocab_size))
+
+    @cached_property
+    def _marks(self) -> dict[str, int]:
+        """The ids of the control tokens that tool calls are written with, as far as they exist."""
+        known = {name: self.tokenizer.id_of(name) for name in MARKS}
+        return {name: token for name, token in known.items() if token is not None}
 
     def _channel(self, needed: bool) -> Channel | None:
         opening, closing = map(self.tokenizer.id_of, (OPENING, CLOSING))

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..constrain.holes import Hole, HoleConstraints
 from ..constrain.machine import Machine
 from .held import Held
 from .pinned import OPEN, PinnedPositions
 from .template import TemplateState
+
+if TYPE_CHECKING:
+    from ..constrain.holes import Hole
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,15 @@ class FormedHoles:
 
     def held(self, positions: PinnedPositions, state: TemplateState) -> PinnedPositions:
         """The positions of a canvas, held to the forms of the holes in it."""
+        from ..constrain.holes import HoleConstraints
+
         holes = list(self._in_view(positions, state))
         return replace(positions, held=Held.to(HoleConstraints(holes))) if holes else positions
 
-    def _in_view(self, positions: PinnedPositions, state: TemplateState) -> Iterator[Hole]:
+    def _in_view(self, positions: PinnedPositions, state: TemplateState) -> "Iterator[Hole]":
         """The open holes of a canvas that have forms, each behind what is settled of its text."""
+        from ..constrain.holes import Hole
+
         owners = np.array(positions.holes)[~positions.pinned]
         for number in np.unique(owners).tolist():
             if (machine := self.machines[number]) is None:

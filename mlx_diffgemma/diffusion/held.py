@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from .classes import ClassOrder, class_best, class_order
+from .classes import ClassOrder, class_order
 from .predictions import ClassRead, Predictions, predict_biased
 
 
@@ -71,6 +71,7 @@ class Masses:
 
     held: Held
     parts: Sequence[ClassRead]
+    in_kernels: bool
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -85,19 +86,20 @@ class Masses:
     def predict(self, number: int, rows: slice, uniforms: mx.array) -> Predictions:
         """Predictions of part `number`, which holds `rows`, with the bias added."""
         bias = mx.array(self._bias[0][rows])
-        return predict_biased(self.parts[number], self.held.order, bias, uniforms)
+        return predict_biased(self.parts[number], bias, uniforms, self.in_kernels)
 
     def commit(self) -> NDArray[np.int32]:
         """The tokens [F] of the canvas that ends with this step; the form's state moves on."""
-        best = [class_best(part.records, self.held.order) for part in self.parts]
-        score, token = (np.array(mx.concatenate(list(parts))) for parts in zip(*best, strict=True))
+        score, token = (
+            np.concatenate([np.asarray(getattr(part.sums, name)) for part in self.parts])
+            for name in ("score", "token")
+        )
         return self.held.constraint.commit(self.log_mass, score, token)
 
     @cached_property
     def log_mass(self) -> NDArray[np.float64]:
         """Logs of the classes' shares of each row [F, K], on the host."""
-        logs = np.array(mx.concatenate([part.log_mass for part in self.parts]))
-        return logs.astype(np.float64)
+        return np.concatenate([np.asarray(part.sums.log_mass) for part in self.parts], dtype=float)
 
     @cached_property
     def _bias(self) -> tuple[NDArray[np.float32], float]:

@@ -8,19 +8,36 @@ from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
+from ..kernels.classes import launch as class_kernels
+from ..kernels.classes.launch import Blocks, ClassSums, Picked
 from ..kernels.denoise import trial as kernels
 from ..kernels.denoise.launch import Slices
 from . import classes, sampler
-from .classes import ClassOrder, Records
+from .classes import ClassOrder
 from .sampler import ClassBias, Logits, LogitStatistics
+
+
+@dataclass(frozen=True)
+class ClassRead:
+    """R rows of logits read by token classes, in the order of these; what a class holds: sums."""
+
+    logits: Logits
+    order: ClassOrder
+    blocks: Blocks
+    sums: ClassSums
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All that the host and the second half of a step need."""
+        return [self.logits.raw, *self.blocks.arrays, *self.sums]
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Tokens that R rows of logits predict, and all that their soft embeddings are made from.
 
-    best, drawn [R] int32; entropy [R] float32 nats. slices: of the kernels; statistics: of the
-    sampler, as wide as the vocabulary; none of both where a constraint holds the rows.
+    best, drawn [R] int32; entropy [R] float32 nats. slices, or read and picked where a constraint
+    holds the rows: of the kernels; statistics: of the sampler, as wide as the vocabulary.
     """
 
     logits: Logits
@@ -28,6 +45,8 @@ class Predictions:
     entropy: mx.array
     drawn: mx.array
     slices: Slices | None = None
+    read: ClassRead | None = None
+    picked: Picked | None = None
     statistics: LogitStatistics | None = None
 
     def processed(self) -> mx.array:
@@ -35,40 +54,29 @@ class Predictions:
         return self.logits.processed() if self.statistics is None else self.statistics.processed
 
 
-@dataclass(frozen=True)
-class ClassRead:
-    """R rows of logits read by token classes; log_mass [R, K] float32: logs of a class's share."""
-
-    logits: Logits
-    records: Records
-    log_mass: mx.array
-
-    @property
-    def arrays(self) -> list[mx.array]:
-        """All that the second half of a step is made from."""
-        records = self.records
-        made = (records.largest, records.mass, records.moment, records.best, self.log_mass)
-        return [self.logits.raw, *made]
-
-
-def read_by_class(logits: Logits, order: ClassOrder) -> ClassRead:
+def read_by_class(logits: Logits, order: ClassOrder, in_kernels: bool) -> ClassRead:
     """The first half of a constrained step: the only pass over all logits."""
-    records = classes.read(logits, order)
-    return ClassRead(logits, records, classes.log_class_mass(records, order))
+    if in_kernels:
+        blocks = class_kernels.stats(logits, order)
+        return ClassRead(logits, order, blocks, class_kernels.masses(blocks, order))
+    blocks = classes.read(logits, order)
+    return ClassRead(logits, order, blocks, classes.class_sums(blocks, order))
 
 
 def predict_biased(
-    seen: ClassRead, order: ClassOrder, bias: mx.array, uniforms: mx.array
+    seen: ClassRead, bias: mx.array, uniforms: mx.array, in_kernels: bool
 ) -> Predictions:
     """The second half: predictions of rows whose classes got bias [R, K], -inf for forbidden ones.
 
     uniforms [R, 2] in (0, 1).
     """
-    records = classes.biased(seen.records, order, bias)
-    best, entropy = classes.merged(records)
-    drawn = classes.draw(seen.logits, records, order, uniforms)
-    logits = replace(seen.logits, bias=ClassBias(bias, order.classes))
-    return Predictions(logits, best, entropy, drawn)
+    logits = replace(seen.logits, bias=ClassBias(bias, seen.order.classes))
+    if in_kernels:
+        picked = class_kernels.pick(seen.logits, seen.blocks, seen.order, bias, uniforms)
+        return Predictions(logits, *picked.arrays, read=seen, picked=picked)
+    return Predictions(
+        logits, *classes.sample(seen.logits, seen.blocks, seen.order, bias, uniforms)
+    )
 
 
 def predict(logits: Logits, uniforms: mx.array, in_kernels: bool) -> Predictions:

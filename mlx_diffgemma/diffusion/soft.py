@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.soft_gather import trial as kernels
-from ..kernels.soft_gather.launch import gather_in_kernel
+from ..kernels.soft_gather.launch import gather_by_class, gather_in_kernel
 from ..kernels.soft_gather.tiers import PRODUCT, SECOND
 from ..model.text import Model
+from .classes import ClassOrder
 from .predictions import Predictions
-from .sampler import Logits
+from .sampler import ClassBias, Logits
 
 # Rows that take the product with the whole embedding at a time. A product reads the embedding once,
 # so few rows take as long as 32. More than 64 would gain little, and need memory for their logits.
@@ -64,6 +65,10 @@ def gathered(
     """Soft embeddings [R, H] from few tokens, the mass left out [R], and the tiers [R]."""
     if in_kernel and seen.slices is not None:
         return gather_in_kernel(seen.logits, seen.slices, model.embedding.gather_table)
+    if in_kernel and seen.read is not None and seen.picked is not None:
+        blocks, order = seen.read.blocks, seen.read.order
+        table = model.embedding.gather_table
+        return gather_by_class(seen.logits, blocks, seen.picked, order, table)
     return model.gathered_embedding(seen.processed(), seen.logits.added())
 
 
@@ -74,6 +79,18 @@ def gathers_in_kernel(model: Model, logits: Logits) -> bool:
         model.embedding.gather_table,
         lambda logits: model.gathered_embedding(logits.processed(), logits.added()),
         model.choices.soft_gather_kernels,
+    )
+
+
+def gathers_by_class_in_kernel(model: Model, logits: Logits, order: ClassOrder) -> bool:
+    """True where soft_gather takes rows like these by class, which class_pick has to have seen."""
+
+    def reference(logits: Logits, bias: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        added = ClassBias(bias, order.classes).of_ids()
+        return model.gathered_embedding(logits.processed(), added)
+
+    return kernels.runs_by_class(
+        logits, order, model.embedding.gather_table, reference, model.choices.soft_gather_kernels
     )
 
 

@@ -13,17 +13,24 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.classes import trial as class_kernels
 from ..kernels.denoise import trial as kernels
 from ..kernels.soft_gather.tiers import PRODUCT
 from ..machine.device import on_gpu
 from ..model.cache import Prefix
 from ..model.given import Ids, Unread
 from ..model.text import Model
-from . import sampler
+from . import classes, sampler
 from .held import Held, Masses
 from .predictions import ClassRead, predict, read_by_class
 from .sampler import Logits
-from .soft import Part, SoftEmbeddings, gathers_in_kernel, soft_part
+from .soft import (
+    Part,
+    SoftEmbeddings,
+    gathers_by_class_in_kernel,
+    gathers_in_kernel,
+    soft_part,
+)
 
 # Logits computed at a time where MLX's operations read them, which need float32 copies of them: 64
 # rows of a vocabulary of 262,144 make one product large enough for a GPU, 16 rows are as fast on
@@ -208,9 +215,13 @@ class Submitted:
         like = (head_rows(model, F), model.config.text.vocab_size)  # a verdict is about a chunk
         logits = self._logits_of(mx.zeros(like, self.hidden.dtype))
         gathering = model.gathers and not self.given.exact
-        if self.given.held is not None:
-            return Readers(False, False, gathering)
-        samples = kernels.samples(logits, sampler.sample, model.choices.denoise_kernels)
+        preference = model.choices.denoise_kernels
+        if (held := self.given.held) is not None:
+            order = held.order
+            samples = class_kernels.samples(logits, order, classes.both_halves, preference)
+            gathers = gathering and samples and gathers_by_class_in_kernel(model, logits, order)
+            return Readers(samples, gathers, gathering)
+        samples = kernels.samples(logits, sampler.sample, preference)
         gathers = gathering and samples and gathers_in_kernel(model, logits)
         return Readers(samples, gathers, gathering)
 
@@ -226,7 +237,8 @@ class Submitted:
         """The rows by class, where a form holds them: the first half of the step."""
         if (held := self.given.held) is None:
             return None
-        return Masses(held, tuple(self._read_by_class(rows, held) for rows in self._chunks))
+        parts = tuple(self._read_by_class(rows, held) for rows in self._chunks)
+        return Masses(held, parts, self.readers.samples)
 
     @property
     def _chunks(self) -> list[slice]:
@@ -263,7 +275,7 @@ class Submitted:
     def _read_by_class(self, rows: slice, held: Held) -> ClassRead:
         """Some rows by class; all raw logits are kept, and nothing else as wide as they are."""
         logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
-        seen = read_by_class(logits, held.order)
+        seen = read_by_class(logits, held.order, self.readers.samples)
         if not self.readers.take_the_canvas:
             mx.eval(seen.arrays)
         return seen

@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..errors import one_line
 from ..machine import device
 from .check import Check, Deviation, Result, Tolerance, worst
+from .classes import checks as classes
 from .denoise import checks as denoise
 from .experts import checks as experts
 from .router import checks as router
@@ -27,6 +28,7 @@ class References:
 
     experts: ModuleType  # model/experts.py
     denoise: ModuleType  # diffusion/sampler.py
+    classes: ModuleType  # diffusion/classes.py
     soft_gather: ModuleType  # model/soft_gather.py
 
     def checks(self) -> Iterator[Check]:
@@ -34,7 +36,10 @@ class References:
         yield from experts.checks(self.experts)
         yield from router.checks(self.experts)
         yield from denoise.checks(self.denoise)
-        yield from soft_gather.checks(self.soft_gather, self.denoise)
+        yield from classes.checks(self.classes, self.denoise)
+        yield from soft_gather.checks(
+            soft_gather.Given(self.soft_gather, self.denoise, self.classes)
+        )
 
 
 # Keys of `selftest --json`, which programs read, where a field has another name.

@@ -18,11 +18,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from report import environment, progress
 
 import mlx_diffgemma as dg
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PUZZLES = Path(__file__).parents[2] / "tests" / "assets" / "data" / "puzzles.json"
 # mlx_diffgemma/assets/tiny-sudoku/MODEL.md: at most so many steps -> clues -> solved, mean steps.
@@ -112,7 +115,7 @@ def cells_of(cells: Sequence[str]) -> str:
     return "  ".join(cell.rjust(8) for cell in cells)
 
 
-def as_json(content: dict[str, Any], attempts: Sequence[Attempt]) -> str:
+def as_json(content: dict[str, Any], attempts: Sequence["DataclassInstance"]) -> str:
     """`content` and the attempts, one a line."""
     rows = ",\n".join(f"  {json.dumps(list(asdict(a).values()))}" for a in attempts)
     columns = [field.name for field in fields(attempts[0])]

@@ -1,6 +1,7 @@
 """`Session.fill`: pinned text to the letter, holes with what the model says, and nothing kept."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,8 @@ def random_template(random: np.random.Generator) -> tuple[str, list[str], list[i
 
 def dangerous(text: str) -> bool:
     """Whether the text holds a hole of its own, or a bracket that would become part of one."""
-    return ("]]" in text and "[[" in text) or text.endswith("[")
+    named = re.search(r"\[\[[A-Za-z_]\w*:", text)
+    return bool(named) or ("]]" in text and "[[" in text) or text.endswith("[")
 
 
 @pytest.mark.slow
@@ -175,7 +177,7 @@ def test_a_fill_is_json_with_the_keys_of_an_answer_and_holes(session: Session) -
     reply = session.fill("a [[3]] b [[2]]", settings=QUICK)
     content = json.loads(json.dumps(reply.to_json(), allow_nan=False))
     answer = session.ask("x", settings=replace(QUICK, max_tokens=8)).to_json()
-    assert list(content) == [*answer, "holes"]
+    assert list(content) == [*answer, "holes", "fields"]
     assert content["holes"] == list(reply.holes)
     assert content["sampler"]["max_tokens"] == 5
     assert (content["thinking"], content["tool_calls"]) == (None, [])

@@ -94,6 +94,7 @@ def test_the_values_have_the_types_of_the_contract(session: Session) -> None:
         "segments": "list",
         "router": "NoneType",
         "lookup": "NoneType",
+        "constraint": "NoneType",
         "generated_tokens": "int",
         "canvases": "int",
         "steps": "list",

@@ -1,6 +1,11 @@
-"""Forms over the 40 ids of a fake model: digits, letters, bytes of one character, and two controls."""
+"""Forms over small vocabularies: digits, letters, the bytes of one character, two controls.
+
+Ids from 40 on write two letters, or a digit and a letter.
+"""
 
 from functools import cache
+from itertools import product
+from string import ascii_lowercase, digits
 
 from mlx_diffgemma.constrain.constraint import Constraint
 from mlx_diffgemma.constrain.dfa import compile_pattern
@@ -9,29 +14,33 @@ from mlx_diffgemma.constrain.regex import parse_regex
 from mlx_diffgemma.constrain.vocabulary import Vocabulary, vocabulary
 
 PAD, END = 38, 39
-TEXTS: list[bytes | None] = [
-    *(bytes([char]) for char in b"0123456789abcdefghijklmnopqrstuvwxyz"),
-    b"\xc3",  # with the next: é
-    b"\xa9",
-    None,
-    None,
-]
+SINGLE = [*(char.encode() for char in digits + ascii_lowercase), b"\xc3", b"\xa9"]  # the last: é
 
 
 @cache
-def texts() -> Vocabulary:
-    return vocabulary(TEXTS)
+def texts(size: int) -> Vocabulary:
+    pairs = product(digits + ascii_lowercase, repeat=2)
+    more = [f"{a}{b}".encode() * (1 + number // 1296) for number, (a, b) in enumerate(pairs)]
+    more += [text + b"z" for text in more]
+    return vocabulary([*SINGLE, None, None, *more][:size])
 
 
 @cache
-def machine_of(pattern: str, stop: int = END) -> Machine:
-    return machine(texts(), compile_pattern(parse_regex(pattern)), (stop,), (stop, PAD))
+def form_of(size: int, pattern: str, stop: int = END) -> Machine:
+    """A form over the first ids of the vocabulary."""
+    return machine(texts(size), compile_pattern(parse_regex(pattern)), (stop,), (stop, PAD))
 
 
 def held_to(pattern: str, left: int) -> Constraint:
-    return Constraint(machine_of(pattern), left)
+    """An answer over 40 ids."""
+    return Constraint(form_of(40, pattern), left)
 
 
-def text_of(tokens: list[int]) -> str:
+def id_of(text: str) -> list[int]:
+    """The ids of a text, a byte each."""
+    return [SINGLE.index(bytes([byte])) for byte in text.encode()]
+
+
+def text_of(tokens: list[int], size: int = 40) -> str:
     """What tokens write; controls write nothing."""
-    return b"".join(TEXTS[token] or b"" for token in tokens).decode()
+    return b"".join(texts(size).texts[token] or b"" for token in tokens).decode()

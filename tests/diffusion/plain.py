@@ -192,12 +192,15 @@ class PlainHeld:
         return plain_drawn(np.where(self.classes == chosen, shares, 0.0), uniforms[1])
 
     def committed(self) -> list[int]:
-        """The likeliest way, of each class the largest logit; the constraint moves on."""
+        """The likeliest way; the constraint moves on."""
+        return self.constraint.commit(self.log_mass, *self.best_of_classes()).tolist()
+
+    def best_of_classes(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The largest logit [C, K] of each class, and whose it is."""
         numbers = range(self.constraint.num_classes)
         inside = [np.where(self.classes == k, self.free, -np.inf) for k in numbers]
         score = np.stack([own.max(axis=1) for own in inside], axis=1).astype(np.float32)
-        token = np.stack([own.argmax(axis=1) for own in inside], axis=1).astype(np.int32)
-        return self.constraint.commit(self.log_mass, score, token).tolist()
+        return score, np.stack([own.argmax(axis=1) for own in inside], axis=1).astype(np.int32)
 
 
 def assert_same(frames: list[Frame], expected: list[PlainFrame]) -> None:

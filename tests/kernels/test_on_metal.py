@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion import classes, sampler
 from mlx_diffgemma.errors import KernelWarning
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.selftest import References, findings, plan
@@ -18,7 +18,9 @@ PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419.
 
 
 def test_every_check_of_the_selftest_passes() -> None:
-    references = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
+    references = References(
+        experts=experts, denoise=sampler, classes=classes, soft_gather=soft_gather
+    )
     planned = plan(references, (available_memory() or 0) // 2)
     assert planned.checks
     failed = [finding for finding in findings(planned.checks) if finding.failed]

@@ -12,7 +12,7 @@ from metal_sim import simulated
 from numpy.typing import NDArray
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion import classes, sampler
 from mlx_diffgemma.kernels import dispatch, selftest
 from mlx_diffgemma.kernels.check import Check, Tolerance
 from mlx_diffgemma.kernels.selftest import Finding, References, Status, findings, plan
@@ -23,7 +23,7 @@ from mlx_diffgemma.model import experts, soft_gather
 
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 RIGHT = np.arange(6.0).reshape(2, 3)
-REFERENCES = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
+REFERENCES = References(experts=experts, denoise=sampler, classes=classes, soft_gather=soft_gather)
 
 
 class MadeUp:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.app import app
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion import classes, sampler
 from mlx_diffgemma.kernels import dispatch, timing
 from mlx_diffgemma.kernels.check import Check
 from mlx_diffgemma.kernels.selftest import References, findings
@@ -34,7 +34,9 @@ def solved() -> dg.Reply:
 
 
 def small() -> Iterator[Check]:
-    references = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
+    references = References(
+        experts=experts, denoise=sampler, classes=classes, soft_gather=soft_gather
+    )
     return (check for check in references.checks() if check.size == "small")
 
 

@@ -28,7 +28,7 @@ def command(output: ReportOptions) -> int:
     this machine are summed up with their age. At the end stand a verdict and a line to paste. Exit
     code 1 when a result is wrong.
     """
-    from ...diffusion import sampler
+    from ...diffusion import classes, sampler
     from ...kernels.dispatch import stored_verdicts
     from ...kernels.selftest import References, findings, plan
     from ...kernels.verdicts import this_identity
@@ -39,7 +39,9 @@ def command(output: ReportOptions) -> int:
     from ..terminal.progress import Bar
 
     available = available_memory()
-    references = References(experts=experts, denoise=sampler, soft_gather=soft_gather)
+    references = References(
+        experts=experts, denoise=sampler, classes=classes, soft_gather=soft_gather
+    )
     planned = plan(references, None if available is None else available // SHARE)
     say(f"{len(planned.checks)} checks, at most {sized(planned.memory_bytes)} of memory at a time")
     found: list[Finding] = []

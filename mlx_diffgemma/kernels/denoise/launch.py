@@ -28,7 +28,7 @@ PICK = Kernel(
     "denoise_pick",
     ("logits", "records", "slice_best", "uniforms", "scalars"),
     ("best", "entropy", "drawn"),
-    headers=("denoise",),
+    headers=("denoise", "draw"),
 )
 COMMIT = Kernel(
     "denoise_commit",

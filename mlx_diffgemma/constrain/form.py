@@ -1,0 +1,189 @@
+"""The form of an answer: a JSON schema, a regular expression, a list of choices, or tool calls."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import ConstraintError, Setting, brief
+from .calls import MARKS, calls_pattern
+from .machine import Channel, Controls, Machine, machine, require_control
+from .nfa import TooLargeError
+from .patterns import OneOf, Pattern, Text, Times, either, seq
+from .regex import parse_regex
+from .schema.reader import SchemaReader
+from .schema.spelling import JSON
+from .schema.values import checked_text
+from .tables import tables_of
+from .vocabulary import Vocabulary
+from .writable import require_choices, require_some
+
+Kind = Literal["schema", "pattern", "choices", "tools"]
+
+BLANKS = " \t\n\r"  # what JSON takes for white space
+FENCE = "```"
+MOST_ADVICE = 3  # sizes that an error advises to shorten
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an answer has to look like.
+
+    key: the request, word for word: forms of one kind and key are the same. sizes: the lengths
+    and counts that make it large, each by its name.
+    """
+
+    kind: Kind
+    key: str
+    pattern: Pattern = field(compare=False, repr=False)
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def advice(self) -> str:
+        """What to shorten where the form is too large for an automaton."""
+        largest = sorted(self.sizes, key=lambda name: -self.sizes[name])[:MOST_ADVICE]
+        if self.kind == "pattern":
+            return "shorten its repetitions"
+        return f"shorten {', '.join(largest)}" if largest else "shorten its longest texts"
+
+
+def form_of(
+    *,
+    schema: Mapping[str, object] | bool | None = None,
+    pattern: str | None = None,
+    choices: Sequence[str] | None = None,
+) -> Form | None:
+    """The form that is asked for, None without any; ConstraintError for more than one.
+
+    schema: JSON Schema; the JSON may stand in a fence of Markdown, which `stripped` takes off.
+    pattern: a regular expression of the whole answer. choices: texts, of which the answer is one.
+    """
+    asked = {"schema": schema, "pattern": pattern, "choices": choices}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        first, second, *_ = map(Setting, given)
+        raise ConstraintError(first, " and ", second, " are given, expected one of them.")
+    if schema is not None:
+        return _schema_form(schema)
+    if pattern is not None:
+        return Form("pattern", checked_text(pattern, "the pattern"), parse_regex(pattern))
+    return None if choices is None else _choices_form(choices)
+
+
+def tools_form(tools: Sequence[Mapping[str, object]], choice: str) -> Form:
+    """The form of an answer that only calls tools.
+
+    tools: declarations as chat templates take them; choice: "required" for one call or more of any
+    of them, or a tool's name for one call of it.
+    """
+    pattern, sizes = calls_pattern(tools, choice)
+    return Form("tools", _written([tools, choice], "the tools"), pattern, sizes)
+
+
+def ending(stops: Collection[int], vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Those stop ids that are control tokens; ConstraintError where there is none.
+
+    An id that writes text, as 50 does in tiny-sudoku, could end an answer in its middle.
+    """
+    known = [token for token in stops if 0 <= token < len(vocabulary)]
+    kept = tuple(dict.fromkeys(token for token in known if not vocabulary.writes[token]))
+    if not kept:
+        raise ConstraintError(
+            f"the stop ids {sorted(stops)} write text or are not there, expected a control token "
+            "to end an answer with a form; see eos_token_id in config.json."
+        )
+    return kept
+
+
+def compiled(
+    form: Form,
+    vocabulary: Vocabulary,
+    stops: Collection[int],
+    fillers: Collection[int],
+    channel: Channel | None = None,
+    marks: Mapping[str, int] | None = None,
+) -> Machine:
+    """The machine of answers of a form, with a vocabulary.
+
+    stops: ids that end the answer; none: it ends with its place, as a hole's text. fillers: ids
+    that may stand behind its end. marks: the ids of control tokens by their names, for tool calls.
+    ConstraintError where the form is too large, or where the vocabulary cannot write it.
+    """
+    marks = _marks(form, marks or {})
+    controls = Controls(tuple(stops), tuple(fillers), channel, marks)
+    require_control(controls.ids, vocabulary)
+    try:
+        dfa, classes = tables_of(form, vocabulary)
+    except TooLargeError as error:
+        raise ConstraintError(f"the {form.kind} needs {error.needs}; {form.advice}.") from None
+    if isinstance(form.pattern, OneOf) and form.kind == "choices":
+        require_choices(form.pattern, vocabulary)
+    made = machine(vocabulary, dfa, classes, controls)
+    require_some(made, dfa, vocabulary)
+    return made
+
+
+def stripped(text: str) -> str:
+    """An answer that follows a schema without white space and fence around its JSON.
+
+    JSON neither begins nor ends with a backtick, so that a fence of which only one end was
+    written goes too.
+    """
+    text = text.strip(BLANKS)
+    if text.startswith(FENCE):
+        text = text[len(FENCE) :].removeprefix("json")
+    return text.removesuffix(FENCE).strip(BLANKS)
+
+
+def _marks(form: Form, marks: Mapping[str, int]) -> dict[str, int]:
+    """The ids of the marks that a form has."""
+    if form.kind != "tools":
+        return {}
+    if missing := [name for name in MARKS if name not in marks]:
+        raise ConstraintError(
+            f"this model has no {', '.join(missing)}, expected the tokens of tool calls; ask "
+            "without tools, or choose another model."
+        )
+    return {name: marks[name] for name in MARKS}
+
+
+def _schema_form(schema: Mapping[str, object] | bool) -> Form:
+    reader = SchemaReader(schema)
+    try:
+        value = reader.pattern()
+    except TooLargeError as error:
+        form = Form("schema", "", Text(""), reader.sizes)
+        raise ConstraintError(f"the schema needs {error.needs}; {form.advice}.") from None
+    return Form("schema", _written(schema, "the schema"), _fenced(value), reader.sizes)
+
+
+def _fenced(value: Pattern) -> Pattern:
+    """JSON with white space around it, and a fence around both."""
+    opening = seq(FENCE, Times(Text("json"), 0, 1), "\n", JSON.space)
+    closing = seq("\n", FENCE, JSON.space)
+    return seq(JSON.space, Times(opening, 0, 1), value, JSON.space, Times(closing, 0, 1))
+
+
+def _choices_form(choices: object) -> Form:
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+        raise ConstraintError(
+            Setting("choices"), f" are {brief(choices)}, expected a list of at least one text."
+        )
+    texts = [checked_text(choice, f"choice {i}") for i, choice in enumerate(choices, 1)]
+    for index, text in enumerate(texts, 1):
+        if not text:
+            raise ConstraintError(f"choice {index} is empty, expected a text.")
+        if text in texts[: index - 1]:
+            first = texts.index(text) + 1
+            raise ConstraintError(f"choices {first} and {index} are both {brief(text)}; drop one.")
+    return Form("choices", _written(texts, "the choices"), either(*texts))
+
+
+def _written(request: object, what: str) -> str:
+    """A request as one text; ConstraintError where it is not of values that JSON has."""
+    try:
+        return json.dumps(request, default=dict)
+    except RecursionError:
+        raise ConstraintError(f"{what} is nested too deep; flatten it.") from None
+    except (TypeError, ValueError) as error:
+        raise ConstraintError(f"{what} is not of values of JSON: {brief(error)}.") from None
