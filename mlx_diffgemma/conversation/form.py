@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checkpoint.config import ModelConfig
 from ..constrain.calls import MARKS
+from ..constrain.calls import declared
 from ..constrain.constraint import Constraint
 from ..constrain.form import Form, compiled, ending, form_of, stripped, tools_form
 from ..constrain.machine import Channel, Machine
@@ -63,6 +64,8 @@ class Wanted:
         form = form_of(schema=self.schema, pattern=self.pattern, choices=self.choices)
         if self.tools and self.tool_choice != ANY_TOOL:
             form = tools_form(self.tools, self.tool_choice)
+        elif self.tools:
+            declared(self.tools)
         return form
 
     def _has(self, name: str) -> bool:

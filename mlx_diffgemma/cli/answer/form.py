@@ -16,6 +16,7 @@ from ..options import STANDARD_INPUT, TOOL_CHOICES, FormOptions
 
 MOST_BYTES = 1 << 20  # of a file with a schema or tools: a hundred times the largest in use
 PART = re.compile(r"((?:\\[\\,]|[^,])*)(,|$)", re.DOTALL)
+OF_TOOL = {"name", "description", "parameters", "strict", "response", "type"}
 ESCAPED = re.compile(r"\\([\\,])")
 
 
@@ -105,12 +106,17 @@ def read_tools(file: Path, choice: str | None = None) -> GivenForm:
 
 def _tool_name(file: Path, number: int, tool: Any) -> str:
     """The name of a tool; FileError for what is no declaration."""
-    if isinstance(tool, dict) and (name := name_of_tool(tool)):
-        return name
-    raise FileError(
-        f"{_place(file)}: tool {number} is {brief(tool)}, expected an object with a name, "
-        "description and parameters."
-    )
+    if not isinstance(tool, dict) or not (name := name_of_tool(tool)):
+        raise FileError(
+            f"{_place(file)}: tool {number} is {brief(tool)}, expected an object with a name, "
+            "description and parameters."
+        )
+    if foreign := sorted(tool.get("function", tool).keys() - OF_TOOL):
+        raise FileError(
+            f"{_place(file)}: the tool {shown(name)} has {shown(', '.join(foreign))}, expected "
+            "name, description and parameters, as OpenAI's API has them."
+        )
+    return name
 
 
 def _of_file(kind: str, file: Path, options: Mapping[str, Any]) -> GivenForm:

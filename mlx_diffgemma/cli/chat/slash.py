@@ -91,9 +91,7 @@ def _quit(talk: Talk, argument: str) -> None:
 
 KEYS = (
     f'Enter asks; {OPTION}-Enter, Ctrl-J or \\ at the end goes on; """ begins a text.',
-    "Up and Ctrl-R find earlier lines; Ctrl-G opens $EDITOR. Drop an image to attach.",
-    "A blank in front asks what would be a command. Enter alone asks about images.",
-    "Ctrl-C stops an answer and keeps what is finished; Ctrl-D leaves.",
+    "Ctrl-C stops an answer, Ctrl-D leaves; `mlx-diffgemma help keys` has all keys.",
 )
 COMMANDS: dict[str, Command] = {
     "system": Command(

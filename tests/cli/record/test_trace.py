@@ -137,7 +137,7 @@ def test_a_device_takes_a_trace(run: Any) -> None:
 # --- modes
 
 TOKEN = [
-    *("type", "canvas", "step", "token", "entropy", "top_probability", "seconds"),
+    *("type", "canvas", "step", "token", "entropy", "top_probability", "strain", "seconds"),
     *("piece", "role"),
 ]
 
