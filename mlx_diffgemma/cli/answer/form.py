@@ -42,6 +42,8 @@ def read_form(held: FormOptions) -> GivenForm:
         return read_schema(held.schema)
     if held.tools is not None:
         return read_tools(held.tools, held.tool_choice)
+    if held.pattern == "":
+        raise ArgumentError("--pattern is empty, which allows no answer; leave it out.")
     if held.pattern is not None:
         return _typed("pattern", held.pattern, held.pattern)
     if held.choices is not None:

@@ -69,9 +69,9 @@ class Numbers:
 
     def more(self) -> Iterator[str]:
         """Those behind them, the most telling first."""
+        yield from _strain(self.strain)
         yield f"accepted {self.accepted:>3} of {self.num_denoised}"
         yield f"entropy {self.mean_entropy:.4f} nats"
-        yield from _strain(self.strain)
         if (rate := self.tokens_per_step) is not None:
             yield f"{rate:.1f} tokens/step"
         yield f"{1000 * self.step_seconds:.0f} ms/step"
@@ -109,9 +109,9 @@ class Written:
 
     def more(self) -> Iterator[str]:
         """Those behind them, the most telling first."""
+        yield from _strain(self.strain)
         if math.isfinite(self.entropy):
             yield f"entropy {self.entropy:.4f} nats"
-        yield from _strain(self.strain)
         yield from _memory(self.memory_bytes)
 
     def least(self) -> Iterator[str]:

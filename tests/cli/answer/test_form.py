@@ -134,6 +134,12 @@ def test_a_pattern_that_cannot_be_enforced_is_a_bad_argument(pattern: str) -> No
         given(pattern=pattern)
 
 
+def test_an_empty_pattern_is_refused() -> None:
+    """As a shell makes one of a variable that is not set."""
+    with raises(ArgumentError, "--pattern is empty"):
+        given(pattern="")
+
+
 def test_tools_are_a_list_or_one(file: Path) -> None:
     for content in (TIMER, [TIMER]):
         file.write_text(json.dumps(content))
