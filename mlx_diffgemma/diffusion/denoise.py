@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 from ..constrain.constraint import Constraint
-from ..errors import ConstraintError, Setting, SettingsError
+from ..errors import ConstraintError, Setting, SettingsError, counted
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import Noise, checked_noise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
@@ -63,17 +64,26 @@ def denoise(
 
 
 def _held(constraint: Constraint, model: Model, max_tokens: int) -> Held:
-    """The constraint of a whole answer, checked against the model and the tokens it may write."""
+    """The constraint of a whole answer; ConstraintError where it is not of this model's answers."""
+    config, machine = model.config, constraint.machine
+    if len(machine.of) != config.text.vocab_size:
+        raise ConstraintError(
+            f"the form is of a vocabulary of {len(machine.of):,} ids, expected the model's "
+            f"{config.text.vocab_size:,}."
+        )
     if constraint.left > max_tokens:
         raise ConstraintError(
-            f"the constraint may take {constraint.left} tokens, the answer {max_tokens}; give it ",
+            f"the form may take {counted(constraint.left, 'token')}, ",
             Setting("max_tokens"),
-            " tokens at most.",
+            f" is {max_tokens}; give both the same number.",
         )
-    vocab = model.config.text.vocab_size
-    if len(constraint.classes) != vocab:
+    ends = machine.label[(machine.target == machine.done) & (machine.source != machine.done)]
+    inside = machine.label[machine.target != machine.done]
+    of_stops = machine.of[list(config.stop_ids)]
+    if not np.isin(ends, of_stops).all() or np.isin(of_stops, inside).any():
         raise ConstraintError(
-            f"the constraint knows {len(constraint.classes):,} ids, expected the model's {vocab:,}."
+            f"the form ends otherwise than the model, whose stop ids are {list(config.stop_ids)}; "
+            "expected some of them at its end, and none in its text."
         )
     return Held.to(constraint)
 

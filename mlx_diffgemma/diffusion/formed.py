@@ -2,48 +2,56 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..constrain.holes import Hole, HoleConstraints
 from ..constrain.machine import Machine
+from ..errors import ConstraintError, counted
 from .held import Held
 from .pinned import OPEN, PinnedPositions
 from .template import TemplateState
 
-if TYPE_CHECKING:
-    from ..constrain.holes import Hole
-
 
 @dataclass(frozen=True)
 class FormedHoles:
-    """The forms of a template's holes, None for a hole without; lengths: positions of each."""
+    """The forms of a template's holes, None for a hole without; lengths: positions of each.
+
+    ConstraintError for another number of forms than holes, or a hole too short for its form.
+    """
 
     machines: tuple[Machine | None, ...]
     lengths: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.machines) != len(self.lengths):
+            raise ConstraintError(
+                f"{counted(len(self.machines), 'form')} for {counted(len(self.lengths), 'hole')}, "
+                "expected one each, or None."
+            )
+        for number, (machine, length) in enumerate(zip(self.machines, self.lengths, strict=True)):
+            if machine and (needed := int(machine.distance[machine.start])) > length:
+                raise ConstraintError(
+                    f"hole {number + 1} has {counted(length, 'position')}, its form takes "
+                    f"{counted(needed, 'token')} at least; make it longer."
+                )
+
     def held(self, positions: PinnedPositions, state: TemplateState) -> PinnedPositions:
         """The positions of a canvas, held to the forms of the holes in it."""
-        from ..constrain.holes import HoleConstraints
-
         holes = list(self._in_view(positions, state))
         return replace(positions, held=Held.to(HoleConstraints(holes))) if holes else positions
 
-    def _in_view(self, positions: PinnedPositions, state: TemplateState) -> "Iterator[Hole]":
+    def _in_view(self, positions: PinnedPositions, state: TemplateState) -> Iterator[Hole]:
         """The open holes of a canvas that have forms, each behind what is settled of its text."""
-        from ..constrain.holes import Hole
-
         owners = np.array(positions.holes)[~positions.pinned]
+        settled, hole_of = np.array(state.tokens), np.array(state.holes)
         for number in np.unique(owners).tolist():
-            if (machine := self.machines[number]) is None:
-                continue
-            inside = [
-                t for t, hole in zip(state.tokens, state.holes, strict=True) if hole == number
-            ]
-            settled = [token for token in inside if token != OPEN]
-            yield Hole(
-                machine,
-                rows=np.flatnonzero(owners == number),
-                left=len(inside) - len(settled),
-                state=machine.advance(machine.start, settled),
-            )
+            if (machine := self.machines[number]) is not None:
+                tokens = settled[hole_of == number]
+                done = tokens[tokens != OPEN].tolist()
+                yield Hole(
+                    machine,
+                    rows=np.flatnonzero(owners == number).tolist(),
+                    left=len(tokens) - len(done),
+                    state=machine.advance(machine.start, done),
+                )

@@ -77,7 +77,7 @@ def gathers_in_kernel(model: Model, logits: Logits) -> bool:
     return kernels.runs(
         logits,
         model.embedding.gather_table,
-        lambda logits: model.gathered_embedding(logits.processed(), logits.added()),
+        lambda logits: model.gathered_embedding(logits.processed()),
         model.choices.soft_gather_kernels,
     )
 

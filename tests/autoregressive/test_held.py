@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from facts import raises
 from fake_model import tiny_config
-from forms import END, PAD, TEXTS, held_to, machine_of, text_of
+from forms import END, PAD, form_of, held_to, id_of, text_of
 from writing import VOCAB, Rule, WritingModel, answer, by_last
 
 from mlx_diffgemma.autoregressive.held import allowed_part, allowed_tokens
@@ -37,7 +37,7 @@ def model_of(rule: Rule = RULE, canvas: int = 8) -> WritingModel:
 def plain(pattern: str, settings: Settings) -> tuple[list[int], float]:
     """The answer by the definition, each token tried whether it leads on, and its strain."""
     sampler = settings.resolved(model_of().config, 0).tokens
-    machine, written, strain = machine_of(pattern), list[int](), 0.0
+    machine, written, strain = form_of(VOCAB, pattern), list[int](), 0.0
     while END not in written:
         mask, left = np.zeros(VOCAB, bool), (settings.max_tokens or 0) - len(written)
         for token in ANY:
@@ -113,7 +113,7 @@ def test_no_step_is_begun_before_the_token_is_known() -> None:
 
 def test_drafts_obey_the_form_and_are_accepted() -> None:
     """The rule wants `abcd` again and again, the form lets `cd` become `12` after 16 letters."""
-    script = [TEXTS.index(bytes([char])) for char in b"abcd"]
+    script = id_of("abcd")
 
     def rule(text: Sequence[int]) -> Any:
         return np.where(np.arange(VOCAB) == script[(len(text) - 5) % 4], 20.0, 0.0).astype("f4")
@@ -130,7 +130,7 @@ def test_drafts_obey_the_form_and_are_accepted() -> None:
 
 def test_the_allowed_part_of_a_draft_ends_at_the_first_token_that_breaks_the_form() -> None:
     form = held_to("ab[0-9]{2}", 9)
-    a, b, one = (TEXTS.index(text) for text in (b"a", b"b", b"1"))
+    a, b, one = id_of("ab1")
     assert allowed_part(form, [a, b, one, a, b]) == [a, b, one]
     assert allowed_part(form, [one]) == []
     assert form.state == form.machine.start
@@ -170,14 +170,13 @@ def test_watched_frames_tell_the_entropy_of_what_the_form_leaves() -> None:
 @pytest.mark.parametrize("pattern", ["(ab|c)*", "a{2,4}é?", "[a-c]+(12|3)", "x|yz|[0-9]{3}"])
 def test_a_state_and_the_lattice_allow_the_same_classes(pattern: str) -> None:
     """At every state, for every number of tokens that may be left, over canvases of 1 to 5."""
-    machine = machine_of(pattern)
+    machine = form_of(VOCAB, pattern)
     checked = 0
     for state in range(machine.num_states):
         for left in range(int(machine.distance[state]), 8):
             if left == 0 or machine.distance[state] > left:
                 continue
-            form = Constraint(machine, 9)
-            form.state, form.left = state, left
+            form = Constraint(machine, left, state)
             for length in range(1, 6):
                 even = np.full((length, form.num_classes), -math.log(form.num_classes))
                 log_g, _ = form.bias(even)

@@ -27,6 +27,7 @@ REPLY_KEYS = [
     "segments",
     "router",
     "lookup",
+    "constraint",
     "generated_tokens",
     "canvases",
     "steps",

@@ -7,11 +7,11 @@ from functools import cache
 from itertools import product
 from string import ascii_lowercase, digits
 
+from mlx_diffgemma.constrain import form
 from mlx_diffgemma.constrain.constraint import Constraint
-from mlx_diffgemma.constrain.dfa import compile_pattern
-from mlx_diffgemma.constrain.machine import Machine, machine
-from mlx_diffgemma.constrain.regex import parse_regex
-from mlx_diffgemma.constrain.vocabulary import Vocabulary, vocabulary
+from mlx_diffgemma.constrain.machine import Machine
+from mlx_diffgemma.constrain.tables import vocabulary_of
+from mlx_diffgemma.constrain.vocabulary import Vocabulary
 
 PAD, END = 38, 39
 SINGLE = [*(char.encode() for char in digits + ascii_lowercase), b"\xc3", b"\xa9"]  # the last: é
@@ -22,13 +22,15 @@ def texts(size: int) -> Vocabulary:
     pairs = product(digits + ascii_lowercase, repeat=2)
     more = [f"{a}{b}".encode() * (1 + number // 1296) for number, (a, b) in enumerate(pairs)]
     more += [text + b"z" for text in more]
-    return vocabulary([*SINGLE, None, None, *more][:size])
+    return vocabulary_of([*SINGLE, None, None, *more][:size])
 
 
 @cache
-def form_of(size: int, pattern: str, stop: int = END) -> Machine:
-    """A form over the first ids of the vocabulary."""
-    return machine(texts(size), compile_pattern(parse_regex(pattern)), (stop,), (stop, PAD))
+def form_of(size: int, pattern: str, stops: tuple[int, ...] = (END,)) -> Machine:
+    """A form over the first ids of the vocabulary; without stops it ends with its place."""
+    asked = form.form_of(pattern=pattern)
+    assert asked is not None
+    return form.compiled(asked, texts(size), stops, (*stops, PAD))
 
 
 def held_to(pattern: str, left: int) -> Constraint:

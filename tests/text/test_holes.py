@@ -136,3 +136,68 @@ def test_the_line_of_a_text_behind_a_hole_is_counted_from_the_source(tokenizer: 
 )
 def test_longest_common_prefix(a: list[int], b: list[int], length: int) -> None:
     assert longest_common_prefix(a, b) == longest_common_prefix(b, a) == length
+
+
+# --- holes with names
+
+
+@pytest.mark.parametrize(
+    ("source", "texts", "regex"),
+    [
+        ("[[year:[12][0-9]{3}]]", ("", ""), "[12][0-9]{3}"),
+        (r"a [[index:x\[[0-9]\]]] b", ("a ", " b"), r"x\[[0-9]\]"),
+        ("[[a:b]]]", ("", "]"), "b"),
+        ("[[a:b]c]]", ("", ""), "b]c"),
+        ("[[[x:[[]]]", ("[", ""), "[[]"),
+        (r"[[x:[\]]]]", ("", ""), r"[\]]"),
+        (r"[[x:[]]]]", ("", "]"), "[]"),
+        ("[[t:12:30]]", ("", ""), "12:30"),
+        (r"[[_1:a|b\|]]", ("", ""), r"a|b\|"),
+        (r"\\[[a:b]]", ("\\", ""), "b"),
+        (r"\[[a:b]] [[c:d]]", ("[[a:b]] ", ""), "d"),
+        (r"\[[a:\n[[c:d]]", (r"[[a:\n", ""), "d"),
+        ("[[ a:b]] [[1a:b]] [[a b:c]] [[é:c]] [[c:d]]", None, "d"),
+    ],
+)
+def test_where_a_hole_with_a_name_ends(
+    source: str, texts: tuple[str, ...] | None, regex: str
+) -> None:
+    template = read_template(source)
+    assert template.texts == (texts or (source.removesuffix("[[c:d]]"), ""))
+    assert template.lengths == (DEFAULT_GAP,)
+    (field,) = template.fields
+    assert field is not None
+    assert field.regex == regex
+
+
+def test_names_stand_beside_other_holes_and_take_their_gaps() -> None:
+    template = read_template("[[3]]\n[[b:x]] [[...]]\n\n[[c:y]]", [7, 8, 9])
+    assert template.lengths == (3, 7, 8, 9)
+    assert [field and (field.name, field.line) for field in template.fields] == [
+        None,
+        ("b", 2),
+        None,
+        ("c", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "facts"),
+    [
+        ("a\n[[year:[0-9]]\n", "hole year in line 2 does not end ... [[year:regex]]"),
+        ("[[year:a\n]]", "hole year in line 1 does not end"),
+        (r"[[year:a\]]", "hole year in line 1 does not end"),
+        ("[[year:]]", "hole year in line 1 has no regular expression"),
+        ("[[a:b]]\n[[1]]\n[[a:c]]", "lines 1 and 3 ... a"),
+    ],
+)
+def test_a_hole_with_a_name_that_is_none_is_refused(source: str, facts: str) -> None:
+    with raises(PromptError, facts):
+        read_template(source)
+
+
+def test_many_beginnings_of_names_take_no_time() -> None:
+    template = read_template(r"\[[a:" * 50_000 + "[[1]]")
+    assert template.lengths == (1,)
+    with raises(PromptError, "does not end"):
+        read_template("[[a:" + "[x\\" * 100_000)
