@@ -2,9 +2,9 @@
 // that is, from the statistics of its blocks.
 //
 // inputs   peaks [R, N], sums [R, N, 3] float32, block_best [R, N] int32: of class_stats
-//          ends [K] int32           the block behind the last one of each class
+//          ends [K] int32           the block behind the last one of each class; ids ascend in one
 // outputs  log_mass [R, K] float32  nats; -inf for a class without ids; NaN all over a row in which
-//                                   any logit is
+//                                   any logit of its classes is
 //          score [R, K] float32     the class's largest x; -inf for a class without ids
 //          token [R, K] int32       its id; ties go to the lowest id; -1 for a class without ids
 // template none
@@ -13,8 +13,8 @@
 // tolerance  score and token equal; log_mass 5e-5 nats (a difference of float32 numbers up to 300,
 //            of which one is a sum over all classes)
 //
-// A class is summed below its own largest logit, and a logarithm is written: a mass would be 0 below
-// e^-103, where a softcap of 30 and a temperature of 0.4 allow e^-162.
+// A class is summed below its own largest logit, and a logarithm is written: a mass would be 0
+// below e^-103, where a softcap of 30 and a temperature of 0.4 allow e^-162.
 // kernel
 constexpr uint THREADS = 256, SIMDGROUPS = THREADS / 32, MOST_CLASSES = 4096, NONE = 0xFFFFFFFFu;
 threadgroup float logs[MOST_CLASSES];
@@ -34,10 +34,9 @@ for (uint k = group; k < classes; k += SIMDGROUPS) {
   uint mine = NONE;
   for (uint n = begin + lane; n < end; n += 32) {
     const float peak = peaks[at + n];
-    const uint id = static_cast<uint>(block_best[at + n]);
-    if (peak > largest || (peak == largest && id < mine)) {
+    if (peak > largest) {
       largest = peak;
-      mine = id;
+      mine = static_cast<uint>(block_best[at + n]);
     }
   }
   const float most = simd_max(largest);

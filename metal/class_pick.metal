@@ -5,16 +5,16 @@
 //          ids [N, 128] int32         of class_stats
 //          block_class [N] int32      the class of each block
 //          peaks [R, N], sums [R, N, 3] float32, block_best [R, N] int32: of class_stats
-//          bias [R, K] float32        what is added to the processed logits of a class; -inf: none of
-//                                     them is possible
+//          bias [R, K] float32        what is added to the processed logits of a class; -inf: none
+//                                     of them is possible
 //          uniforms [R, 2] float32    in (0, 1)
 //          scalars [2] float32        softcap, temperature
 // outputs  best [R] int32             the id of the largest peak + bias; ties go to the lowest id
-//          entropy [R] float32        nats: log Z - sum(w * (x - max)) / Z; NaN where a logit is, and
-//                                     where every class has a bias of -inf
-//          drawn [R] int32            block: the first whose running mass exceeds u1 * total; token:
-//                                     the first in it whose running mass exceeds u2 * the block's
-//                                     mass; if none exceeds, the last of positive mass
+//          entropy [R] float32        nats: log Z - sum(w * (x - max)) / Z; NaN where a logit is,
+//                                     and where every class has a bias of -inf
+//          drawn [R] int32            block: the first whose running mass exceeds u1 * total;
+//                                     token: the first in it whose running mass exceeds u2 * the
+//                                     block's mass; if none exceeds, the last of positive mass
 //          whole [R, 1, 4] float32    of the row, x = processed logit + bias: as a record of
 //                                     denoise_stats; the last is sum e^(T(x - bias) + bias - max)
 //          shifts [R, N] float32      the bias of each block
@@ -25,8 +25,8 @@
 //            of an end of the token's interval (float32 running sums, in another order)
 //
 // A bias moves a block's maximum, and what the sums are of lies below it as before: nothing else of
-// a block changes, and within the block that is drawn from the bias cancels. Totals are the last entry
-// of the running sum they are compared with, to the bit.
+// a block changes, and within the block that is drawn from the bias cancels. Totals are the last
+// entry of the running sum they are compared with, to the bit.
 // kernel
 constexpr uint BLOCK = 128, THREADS = 256, SIMDGROUPS = THREADS / 32, PER = MOST / THREADS;
 constexpr uint VOCAB = V, NONE = 0xFFFFFFFFu;

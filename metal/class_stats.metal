@@ -2,20 +2,20 @@
 // pass over the raw logits, which are read in the order of the classes.
 //
 // inputs   logits [R, V] T          the head's output, before the softcap
-//          ids [N, 128] int32       class by class, none with two classes in a block, ascending in a
-//                                   block; -1 behind the last id of a class
+//          ids [N, 128] int32       class by class, no block with two, ascending in a class; -1
+//                                   behind the last of a class
 //          scalars [2] float32      softcap, temperature
 // outputs  peaks [R, N] float32     of a block, x = processed logit: m = max x
 //          sums [R, N, 3] float32   sum e^(x - m), sum e^(x - m) * (x - m), sum e^(T(x) - m)
 //          best [R, N] int32        id of the largest x; ties go to the lowest id
 // template T float, half or bfloat; V
-// grid     ceil(N / 8) x ceil(R / 4) threadgroups of 256 threads: a simdgroup a block, 4 ids a lane;
-//          four rows one after the other, for which the ids are read once
+// grid     ceil(N / 8) x ceil(R / 4) threadgroups of 256 threads: a simdgroup a block, 4 ids a
+//          lane; four rows one after the other, for which the ids are read once
 // reference  diffusion/classes.py read
 // tolerance  best equal; sums to 2e-6 of themselves (float32 sums of 128 terms, in another order)
 //
-// The last sum is that of the self-conditioning, for which logits are rounded to T. A NaN is never the
-// largest, but reaches the sums: the class's mass shows it.
+// The last sum is that of the self-conditioning, for which logits are rounded to T. A NaN is never
+// the largest, but reaches the sums: the class's mass shows it.
 // kernel
 constexpr uint BLOCK = 128, PER = BLOCK / 32, SIMDGROUPS = 8, ROWS = 4, NONE = 0xFFFFFFFFu;
 constexpr uint VOCAB = V;

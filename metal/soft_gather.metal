@@ -23,8 +23,8 @@
 // tolerance  soft 2 ulp of the row's largest value from the float64 mean of the tokens kept, tail
 //            1e-5; other tokens are kept only where a share is a level's to within rounding
 //
-// A token's share is that of its logit rounded to T, as the reference rounds before the softmax; the
-// bias of its class is added behind the rounding, and where it is -inf no token is kept.
+// A token's share is that of its logit rounded to T, as the reference rounds before the softmax. The
+// bias of its class is added behind the rounding; where it is -inf no token is kept.
 // Tokens suffice where tail * reach <= half an ulp * ||soft||. Kept are those of at least the share
 // 2^(-j/2), j <= 63 the largest at which at most KEPT, or MORE, are that heavy. That level is found
 // twice: among the largest shares of blocks of 128 ids, since more than KEPT such blocks hold more

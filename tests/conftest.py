@@ -4,7 +4,10 @@ import os
 import random
 import secrets
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -57,3 +60,28 @@ def gpu_where_it_is_asked_for(request: pytest.FixtureRequest) -> Iterator[None]:
 def same_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds nobody chose are the same in every run, so that a test passes always or never."""
     monkeypatch.setattr(secrets, "randbits", random.Random(0).getrandbits)
+
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "gemma_tokenizer.py"
+UNREACHABLE = 3  # the script's exit code where the package cannot be had
+
+
+@pytest.fixture(scope="session")
+def real_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the released model's tokenizer.
+
+    $MLX_DIFFGEMMA_TOKENIZER, or made once by scripts/gemma_tokenizer.py, in pytest's cache where it
+    has one. Skipped where the script cannot reach a registry; any other failure of it is one here.
+    """
+    if given := os.environ.get("MLX_DIFFGEMMA_TOKENIZER"):
+        return Path(given)
+    cache = getattr(pytestconfig, "cache", None)
+    folder = cache.mkdir("gemma") if cache else tmp_path_factory.mktemp("gemma")
+    made = Path(folder, "tokenizer")
+    ran = subprocess.run([sys.executable, SCRIPT, made], capture_output=True, text=True)
+    said = (ran.stderr.splitlines() or [f"exit code {ran.returncode}"])[-1]
+    if ran.returncode == UNREACHABLE:
+        pytest.skip(f"nothing was read with the released vocabulary: {said}")
+    if ran.returncode:
+        pytest.fail(said, pytrace=False)
+    return made

@@ -70,8 +70,8 @@ class Sampled:
         if self.seen is None:
             pairs = zip(ids, strains, strict=True)
             return [Drawn(token, strain=strain) for token, strain in pairs]
-        rows = zip(ids, np.array(self.seen).tolist(), strains, strict=True)
-        return [Drawn(token, *both, strain=strain) for token, both, strain in rows]
+        entropies, tops = np.array(self.seen).T.tolist()
+        return [Drawn(*row) for row in zip(ids, entropies, tops, strains, strict=True)]
 
     def _strains(self) -> list[float]:
         """-log of the allowed share of each row: log(1 + other / allowed) cancels nothing."""

@@ -75,7 +75,7 @@ class Wanted:
 def _not_both(one: str, other: str) -> SettingsError:
     return SettingsError(
         *(Setting(one), " and ", Setting(other), " are given, expected one of both, as each says "),
-        "how the answer ends; leave one out.",
+        "what the answer is; leave one out.",
     )
 
 
@@ -95,7 +95,15 @@ class AnswerForm:
         answer takes more, SettingsError for stop texts, which could cut it where it is not whole.
         """
         if settings.stop:
-            raise _not_both("stop", self.form.kind)
+            raise SettingsError(
+                *(
+                    Setting("stop"),
+                    " cannot go with ",
+                    Setting(self.form.kind),
+                    ": a stop text could ",
+                ),
+                *("cut the answer where it is not whole; leave ", Setting("stop"), " out."),
+            )
         left, state = limited.max_tokens or 0, self.machine.advance(self.machine.start, begun)
         if (needed := int(self.machine.distance[state])) > left:
             raise ConstraintError(*_too_long(needed, left, settings.max_tokens, bool(begun)))
@@ -152,14 +160,18 @@ class Forms:
     tokenizer: Tokenizer
     config: ModelConfig
 
-    def answer_form(self, form: Form, asked: Prompt, *, think: bool, raw: bool) -> AnswerForm:
-        """A form as an automaton of a whole answer to the prompt.
+    def answer_form(
+        self, form: Form | None, asked: Prompt, *, think: bool, raw: bool
+    ) -> AnswerForm | None:
+        """A form as an automaton of a whole answer to the prompt; None for none.
 
         A thought comes first where the model is told to think, and may come elsewhere; none where
         the prompt ends with an empty one, or in an answer to a raw prompt, whose channels nobody
         reads.
         ConstraintError where no control token ends the answer, or no tokens write the form.
         """
+        if form is None:
+            return None
         told = think and IGNORED["think"] not in asked.notes
         channel = None if raw else self._channel(told)
         if channel and asked.ids[-1] == channel.closing:

@@ -1,8 +1,10 @@
 """The options of a question, and of an answer that goes on, as a session's methods take them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from ..constrain.form import Form
 from ..generation.settings import SettingFields, Settings
 from ..model.text import Progress
 
@@ -42,6 +44,19 @@ class TurnOptions(SettingFields, total=False):
     choices: Sequence[str] | None
     tools: Sequence[Mapping[str, Any]]
     tool_choice: str
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The options of a question that stay until its turn is made, checked; form: of its answer."""
+
+    form: Form | None
+    tools: Sequence[Mapping[str, Any]]
+    system: str | None
+    think: bool
+    raw: bool
+    instead: bool
+    progress: Progress | None
 
 
 class MoreOptions(SettingFields, total=False):

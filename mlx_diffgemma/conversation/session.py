@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,7 +26,7 @@ from .conversation import Conversation, last_question
 from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
 from .form import ANY_TOOL, Forms, Tool, Wanted
 from .media import Given, require_sight
-from .options import MoreOptions, TurnOptions
+from .options import Asking, MoreOptions, TurnOptions
 from .prompt import Prompt, as_it_is, messages_for, rendered, require_text
 from .puzzle import read_puzzle
 from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
@@ -133,27 +133,35 @@ class Session:
             require_no_template(system=system, think=think, tools=tools)
         form = Wanted(schema, pattern, choices, tools, tool_choice).form()
         question, puzzle = self._question(prompt, given, raw=raw)
+        how = Asking(form, tools, system, think, raw, instead, progress)
+        return self.conversation.begin(partial(self._turn, question, puzzle, settings, how))
 
-        def made(earlier: list[Message]) -> Turn:
-            over = self._system_text(system)
-            replaced = last_question(earlier) if instead else None
-            earlier = earlier[:-2] if instead else earlier
-            messages = messages_for(question, over, [] if puzzle else earlier)
-            asked = self._asked(messages, think=think, raw=raw, tools=tools)
-            limited, sampler = self._limited(asked, settings)
-            held = self.forms.answer_form(form, asked, think=think, raw=raw) if form else None
-            constraint = held.constraint((), limited, settings) if held else None
-            self.system = over
-            return Turn(
-                *(self, question, asked, limited, sampler, raw, progress, puzzle),
-                thinking=think,
-                replaced=replaced,
-                lookup=lookup_of(limited, self.mode_times),
-                form=held,
-                constraint=constraint,
-            )
-
-        return self.conversation.begin(made)
+    def _turn(
+        self,
+        question: Message,
+        puzzle: str | None,
+        settings: Settings,
+        how: Asking,
+        earlier: list[Message],
+    ) -> Turn:
+        """The turn of a question behind earlier messages."""
+        over = self._system_text(how.system)
+        replaced = last_question(earlier) if how.instead else None
+        earlier = earlier[:-2] if how.instead else earlier
+        messages = messages_for(question, over, [] if puzzle else earlier)
+        asked = self._asked(messages, think=how.think, raw=how.raw, tools=how.tools)
+        limited, sampler = self._limited(asked, settings)
+        form = self.forms.answer_form(how.form, asked, think=how.think, raw=how.raw)
+        constraint = form.constraint((), limited, settings) if form else None
+        self.system = over
+        return Turn(
+            *(self, question, asked, limited, sampler, how.raw, how.progress, puzzle),
+            thinking=how.think,
+            replaced=replaced,
+            lookup=lookup_of(limited, self.mode_times),
+            form=form,
+            constraint=constraint,
+        )
 
     def more_turn(
         self,

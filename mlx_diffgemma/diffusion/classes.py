@@ -121,6 +121,7 @@ def merged(seen: Blocks) -> tuple[mx.array, mx.array]:
     share, mass, moment = exp(seen.peaks - top), seen.sums[..., 0], seen.sums[..., 1]
     below = mx.where(share == 0, 0.0, seen.peaks - top)  # what is forbidden has no moment
     total = row_sums(share * mass)
+    best = mx.where(best == NOBODY, seen.best[:, 0], best)  # an id also where a peak is NaN
     return best, mx.log(total) - row_sums(share * (moment + mass * below)) / total
 
 

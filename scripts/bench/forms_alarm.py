@@ -25,15 +25,15 @@ from sudoku import PUZZLES, as_json, cells_of, first_of_each
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.constrain.constraint import Constraint
-from mlx_diffgemma.constrain.dfa import compile_pattern
-from mlx_diffgemma.constrain.machine import Machine, machine
-from mlx_diffgemma.constrain.regex import parse_regex
-from mlx_diffgemma.constrain.vocabulary import Vocabulary, token_texts, vocabulary
+from mlx_diffgemma.constrain.form import compiled, form_of
+from mlx_diffgemma.constrain.machine import Machine
+from mlx_diffgemma.constrain.tables import vocabulary_of
+from mlx_diffgemma.constrain.vocabulary import Vocabulary
+from mlx_diffgemma.text.token_bytes import token_bytes
 
 CANVAS = 90
 END, PAD = 1, 0  # the ids that end an answer and fill its canvas; both write no text
 ROW = "[1-9]{9}"
-TOKENIZER = Path(dg.__file__).parent / "assets" / "tiny-sudoku" / "tokenizer.json"
 LINES = rf"({ROW}\n){{8}}{ROW}"
 
 
@@ -99,13 +99,13 @@ def main() -> None:
 
 def attempt(session: dg.Session, arm: Arm, puzzle: dict[str, Any], seed: int) -> Attempt:
     prompt = session.turn(puzzle["puzzle"]).prompt_ids
-    form = _machine(arm, puzzle["puzzle"])
+    form = _form(session, arm, puzzle["puzzle"])
     constraint = None if form is None else Constraint(form, arm.left)
     settings = dg.Settings(seed=seed, max_tokens=arm.left)
     frames = list(dg.denoise(session.model, prompt, settings, constraint=constraint))
     ends = [frame for frame in frames if frame.committed]
-    digits = "".join(_texts().texts[t].decode() for f in ends for t in f.tokens if _is_digit(t))
-    seconds = sum(frame.seconds for frame in frames)
+    text = session.tokenizer.decode([token for frame in ends for token in frame.tokens.tolist()])
+    digits = "".join(filter(str.isdigit, text))
     valid = ends[-1].finish_reason == "stop" and len(digits) == len(puzzle["solution"])
     return Attempt(
         arm.name,
@@ -114,34 +114,33 @@ def attempt(session: dg.Session, arm: Arm, puzzle: dict[str, Any], seed: int) ->
         digits == puzzle["solution"],
         valid,
         ends[0].step + 1,
-        ends[0].strain if constraint else None,
-        round(seconds, 4),
+        ends[0].strain,
+        round(sum(frame.seconds for frame in frames), 4),
     )
 
 
-def _is_digit(token: int) -> bool:
-    text = _texts().texts[token]
-    return text is not None and text.isdigit()
-
-
-def _machine(arm: Arm, puzzle: str) -> Machine | None:
+def _form(session: dg.Session, arm: Arm, puzzle: str) -> Machine | None:
     """The form of an arm; every given stands in the pattern as itself."""
     if arm.pattern is None:
         return None
     if arm.pattern != GIVENS:
-        return _compiled(arm.pattern)
+        return _compiled(session, arm.pattern)
     cells = ["[1-9]" if cell == "." else cell for cell in puzzle]
-    return _compiled(r"\n".join("".join(cells[first : first + 9]) for first in range(0, 81, 9)))
+    return _compiled(
+        session, r"\n".join("".join(cells[first : first + 9]) for first in range(0, 81, 9))
+    )
 
 
 @cache
-def _compiled(pattern: str) -> Machine:
-    return machine(_texts(), compile_pattern(parse_regex(pattern)), (END,), (END, PAD))
+def _compiled(session: dg.Session, pattern: str) -> Machine:
+    form = form_of(pattern=pattern)
+    assert form is not None
+    return compiled(form, _vocabulary(session), (END,), (END, PAD))
 
 
 @cache
-def _texts() -> Vocabulary:
-    return vocabulary(token_texts(TOKENIZER, 128))
+def _vocabulary(session: dg.Session) -> Vocabulary:
+    return vocabulary_of(token_bytes(session.tokenizer, session.model.config.text.vocab_size))
 
 
 HEAD = ["", "seed", "tries", "solved", "valid", "steps", "strain", "largest"]

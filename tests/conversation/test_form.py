@@ -129,7 +129,7 @@ def test_the_rest_of_an_answer_needs_its_tokens_too(ending: Session) -> None:
     frames.close()  # type: ignore[attr-defined]
     with raises(ConstraintError, "rest ... 17 tokens, max_tokens is 16"):
         ending.more(max_tokens=16)
-    with raises(SettingsError, "stop and pattern"):
+    with raises(SettingsError, "stop cannot go with pattern"):
         ending.more(stop=["a"])
     assert ending.more(max_tokens=17, mode="ar", seed=3).finish_reason == "stop"
 
@@ -218,7 +218,7 @@ def test_a_context_that_is_too_short_is_refused_with_both_numbers(chat: Session)
         ({"pattern": "a", "choices": ["a"]}, "pattern and choices"),
         ({"schema": {}, "pattern": "a"}, "schema and pattern"),
         ({"schema": {}, "tools": [{"name": "f"}]}, "tools and schema"),
-        ({"pattern": "a", "stop": ["b"]}, "stop and pattern"),
+        ({"pattern": "a", "stop": ["b"]}, "stop cannot go with pattern"),
         ({"tool_choice": "required"}, "tool_choice ... 'required' ... tools"),
         ({"tools": [{"name": "f"}], "raw": True}, "tools cannot go with raw"),
     ],

@@ -1,10 +1,10 @@
 """Forms over small vocabularies: digits, letters, the bytes of one character, two controls.
 
-Ids from 40 on write two letters, or a digit and a letter.
+Ids from 40 on write two of them, then three, then four.
 """
 
 from functools import cache
-from itertools import product
+from itertools import chain, islice, product
 from string import ascii_lowercase, digits
 
 from mlx_diffgemma.constrain import form
@@ -19,10 +19,9 @@ SINGLE = [*(char.encode() for char in digits + ascii_lowercase), b"\xc3", b"\xa9
 
 @cache
 def texts(size: int) -> Vocabulary:
-    pairs = product(digits + ascii_lowercase, repeat=2)
-    more = [f"{a}{b}".encode() * (1 + number // 1296) for number, (a, b) in enumerate(pairs)]
-    more += [text + b"z" for text in more]
-    return vocabulary_of([*SINGLE, None, None, *more][:size])
+    longer = chain.from_iterable(product(digits + ascii_lowercase, repeat=n) for n in (2, 3, 4))
+    more = ["".join(text).encode() for text in islice(longer, max(0, size - 40))]
+    return vocabulary_of([*SINGLE, None, None, *more])
 
 
 @cache

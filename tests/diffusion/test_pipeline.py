@@ -9,9 +9,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import Sizes, random_tensors, write_checkpoint
+from forms import END, form_of
 from metal_sim import simulated
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.constrain.constraint import Constraint
 from mlx_diffgemma.diffusion import pipeline
 from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.kernels import dispatch
@@ -36,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         std=0.03,
         sharpness=2.0,
         residual=0.3,
+        eos_token_id=END,
     )
     tensors = random_tensors(sizes)
     tensors["model.decoder.embed_tokens.weight"] *= 5
@@ -80,6 +83,34 @@ def test_frames_are_the_same_ahead_and_behind(
         assert got.tokens.tolist() == want.tokens.tolist()
         assert got.entropies.tolist() == want.entropies.tolist()
         assert got.accepted.tolist() == want.accepted.tolist()
+        assert got.dense_rows == want.dense_rows
+    dense = [frame.dense_rows for frame in behind]
+    assert 0 in dense
+    assert max(dense) > 0
+
+
+def held(folder: Path) -> list[Frame]:
+    constraint = Constraint(form_of(2100, "([0-9]{2,3}[a-z]+){2,5}"), 16)
+    return list(dg.denoise(dg.load_model(folder), PROMPT, SETTINGS, constraint=constraint))
+
+
+def test_frames_under_a_form_are_the_same_ahead_and_behind_and_in_kernels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next decoder is built behind the host's pass, once the bias is on its way."""
+    monkeypatch.setattr(pipeline, "runs_ahead", lambda: False)
+    behind = held(folder)
+    monkeypatch.setenv(dispatch.VARIABLE, "off")
+    dispatch.forget()
+    by_operations = held(folder)
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    dispatch.forget()
+    monkeypatch.setattr(pipeline, "runs_ahead", lambda: True)
+    for got, want, close in zip(held(folder), behind, by_operations, strict=True):
+        assert got.tokens.tolist() == want.tokens.tolist() == close.tokens.tolist()
+        assert got.entropies.tolist() == want.entropies.tolist()
+        assert got.accepted.tolist() == want.accepted.tolist() == close.accepted.tolist()
+        assert got.strain == want.strain == pytest.approx(close.strain, abs=1e-3)
         assert got.dense_rows == want.dense_rows
     dense = [frame.dense_rows for frame in behind]
     assert 0 in dense

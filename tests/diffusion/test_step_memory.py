@@ -5,9 +5,11 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from checkpoints import Sizes, random_tensors, write_checkpoint
+from forms import END, form_of
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.diffusion import step
+from mlx_diffgemma.constrain.constraint import Constraint
+from mlx_diffgemma.diffusion import soft, step
 
 VOCAB, ROWS = 20_000, 4
 
@@ -26,3 +28,21 @@ def test_a_chunks_logits_are_gone_before_the_next_chunk(
     list(dg.denoise(model, [1, 2], settings))
     chunk = ROWS * VOCAB * mx.float32.size
     assert (mx.get_peak_memory() - before) / chunk < 5.5
+
+
+def test_a_form_keeps_the_raw_logits_and_a_few_copies_of_a_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows' raw logits wait for the bias; what is read of them is a chunk at a time."""
+    monkeypatch.setattr(step, "CPU_CHUNK_LOGITS", ROWS * VOCAB)
+    monkeypatch.setattr(soft, "PRODUCT_ROWS", ROWS)
+    sizes = Sizes("f", vocab_size=VOCAB, hidden_size=32, canvas_length=6 * ROWS, eos_token_id=END)
+    folder = write_checkpoint(tmp_path / "model", sizes, tensors=random_tensors(sizes))
+    model, settings = dg.load_model(folder), dg.Settings(max_tokens=24, max_denoising_steps=2)
+    form = form_of(VOCAB, "[0-9a-z]*")
+    list(dg.denoise(model, [1, 2], settings, constraint=Constraint(form, 24)))
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    list(dg.denoise(model, [1, 2], settings, constraint=Constraint(form, 24)))
+    chunk = ROWS * VOCAB * mx.float32.size
+    assert (mx.get_peak_memory() - before) / chunk < 14

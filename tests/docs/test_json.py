@@ -91,11 +91,11 @@ def check(value: Mapping[str, Any], head: str) -> None:
     ("command", "file"), [("generate", "--prompt-file"), ("fill", "--template-file")]
 )
 def test_an_answer_and_its_trace(run: Run, clone: Path, command: str, file: str) -> None:
-    """`fill` has the keys of `generate` and one more, and two more in a trace."""
+    """`fill` has the keys of `generate` and two more, and two more in a trace."""
     keys, of_trace = documented(GENERATE), {"pinned", "holes"}
     if command == "fill":
         of_fill = documented(FILL)
-        assert of_fill.keys() - keys.keys() == {"holes"}
+        assert of_fill.keys() - keys.keys() == {"holes", "fields", "fields.*"}
         keys, of_trace = keys | of_fill, set()
     printed = run(command, *PUZZLE, file, FILE, "--json", "--trace", "steps.jsonl")
     assert list(problems(json.loads(printed), keys)) == []

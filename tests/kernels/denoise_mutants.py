@@ -5,10 +5,23 @@ from functools import cache, partial
 
 import mlx.core as mx
 import numpy as np
-from mutants import Kernel, Run, barriers, fault, faults, shortened
+from mutants import BARRIER, Kernel, Run, barriers, fault, faults, shortened
 
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.kernels.denoise.launch import commit_in_kernel, pick, stats
+
+DRAW = faults(  # draw.h, which comes before a kernel's own text
+    barriers(2),
+    fault("j < PER", "j < PER - 1", 1, 2),
+    fault("j < PER", "j <= PER", 1, 2, sanitizer="address"),
+    fault("lane == 31", "lane == 30"),
+    fault("g < SIMDGROUPS", "g < SIMDGROUPS - 1", 1, 2),
+    fault("g < SIMDGROUPS", "g <= SIMDGROUPS", 1, 2, sanitizer="address"),
+    fault("sum > target", "sum >= target"),
+    fault("+ mine) > target", "+ mine) >= target"),
+    fault("t + 1 : 0u", "t : 0u"),
+    fault("last - 1 : 0", "last : 0"),
+)
 
 
 def read(raw: mx.array, uniforms: mx.array) -> Iterable[mx.array]:
@@ -107,7 +120,8 @@ KERNELS = (
         "denoise_pick",
         reads,
         faults(
-            barriers(3),
+            DRAW,
+            fault(BARRIER, ";", 3),
             shortened(
                 masses="SLICES",
                 moments="SLICES",
@@ -118,20 +132,15 @@ KERNELS = (
             fault("k < SLICES", "k < SLICES - 1", 1, 2, 3, 4),
             fault("k < SLICES", "k <= SLICES", 1),
             fault("k < SLICES", "k <= SLICES", 2, 3, 4, sanitizer="address"),
-            fault("j < PER", "j < PER - 1", 1, 2),
-            fault("j < PER", "j <= PER", 1, 2, sanitizer="address"),
+            fault("j < PER", "j < PER - 1", 3),
+            fault("j < PER", "j <= PER", 3, sanitizer="address"),
             fault("begin + j < VOCAB", "begin + j < VOCAB - 1"),
             fault("begin + j < VOCAB", "begin + j <= VOCAB"),
-            fault("lane == 31", "lane == 30"),
-            fault("g < GROUPS", "g < GROUPS - 1", 1, 2),
-            fault("g < GROUPS", "g <= GROUPS", 1, 2, sanitizer="address"),
+            fault("begin + place", "begin"),
             fault("running > uniforms", "running >= uniforms"),
-            fault("sum > target", "sum >= target"),
-            fault("+ mine) > target", "+ mine) >= target"),
             fault("m > largest", "m >= largest"),
-            fault("t + 1 : 0u", "t : 0u"),
-            fault("last - 1 : 0", "last : 0"),
         ),
+        headers=("draw.h",),
     ),
     Kernel(
         "denoise_commit",

@@ -8,22 +8,25 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import classes_mutants
 import denoise_mutants
 import experts_mutants
 import mlx.core as mx
 import router_mutants
 import soft_gather_mutants
+from gathering import GIVEN
 from mutants import Kernel, controls, tried, try_in_children
 
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion import classes, sampler
+from mlx_diffgemma.kernels.classes.checks import ClassCase
 from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase
 from mlx_diffgemma.kernels.denoise.trial import tied_canvas
 from mlx_diffgemma.kernels.experts import cases, checks
 from mlx_diffgemma.kernels.router.checks import RouteCase
 from mlx_diffgemma.kernels.router.checks import checks as router_checks
-from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
+from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
-from mlx_diffgemma.model import experts, soft_gather
+from mlx_diffgemma.model import experts
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 PACKINGS = ((0, 32), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128))
@@ -56,13 +59,22 @@ def of_denoise() -> Iterator[object]:
         yield CommitCase(tied_canvas(positions), sampler).kernel()
 
 
+def of_classes() -> Iterator[object]:
+    """Every dtype, three vocabularies, and more blocks than one capacity holds."""
+    for dtype in DTYPES:
+        for shape, count in (((1, 5), 2), ((9, 5003), 41), ((9, 5003), 300), ((2, 8192), 1200)):
+            yield ClassCase.of(shape, count, dtype, classes, sampler).kernel()
+
+
 def of_soft_gather() -> Iterator[object]:
-    """Every dtype and packing, and two vocabularies."""
+    """Every dtype and packing, and two vocabularies; one of them by class too."""
     for dtype in DTYPES[1:]:
         for bits, group in PACKINGS:
             for rows, vocab in ((1, 900), (3, 5003)):
                 sizes = GatherSizes(rows, vocab, 128, dtype, bits, group)
                 yield GatherCase.of(sizes, GIVEN).kernel()
+            by_class = GatherSizes(3, 5003, 128, dtype, bits, group, classes=41)
+            yield ClassGatherCase.of(by_class, GIVEN).kernel()
 
 
 @dataclass(frozen=True)
@@ -85,9 +97,15 @@ FAMILIES = {
     "router": Family(router_mutants.KERNELS, "test_router.py", of_router, 1 + 3 * 3),
     # Statistics and draws of 3 dtypes and 3 vocabularies; commits of few positions and of many.
     "denoise": Family(denoise_mutants.KERNELS, "test_denoise.py", of_denoise, 2 * 3 * 3 + 2),
-    # 2 dtypes and 2 vocabularies, of 7 packings, and the statistics before.
+    # Statistics and draws of 3 dtypes and 3 vocabularies; masses of few classes, and of many.
+    "classes": Family(classes_mutants.KERNELS, "test_classes.py", of_classes, 2 * 3 * 3 + 2),
+    # 2 dtypes and 2 vocabularies, of 7 packings, and the statistics before; by class one
+    # vocabulary, and before it statistics and draws.
     "soft_gather": Family(
-        soft_gather_mutants.KERNELS, "test_soft_gather.py", of_soft_gather, 2 * 2 * (7 + 1)
+        soft_gather_mutants.KERNELS,
+        "test_soft_gather.py",
+        of_soft_gather,
+        2 * (2 * (7 + 1) + 7 + 2),
     ),
 }
 KERNELS = tuple(kernel for family in FAMILIES.values() for kernel in family.kernels)

@@ -5,12 +5,13 @@ from functools import cache, partial
 
 import mlx.core as mx
 import numpy as np
+from gathering import GIVEN
 from mutants import Kernel, Run, barriers, fault, faults, shortened
 from numpy.typing import NDArray
 
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.kernels.denoise.launch import stats
-from mlx_diffgemma.kernels.soft_gather.checks import Sizes, random_table
+from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, Sizes, random_table
 from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel
 from mlx_diffgemma.model import soft_gather
 from mlx_diffgemma.model.soft_gather import Table
@@ -53,9 +54,11 @@ def at_level_17(vocab: int) -> Floats:
 
 @cache
 def gathers() -> Sequence[Run]:
-    """Wide rows in one round, so that all threads add up; and narrow ones in several."""
+    """Wide rows in one round, so that all threads add up; narrow ones in several; rows by class."""
     sizes = Sizes(0, 5003, 1024, mx.bfloat16, 8, 32), Sizes(0, 40_003, 128, mx.bfloat16)
-    return [run for own in sizes for run in gathers_of(own)]
+    runs = [run for own in sizes for run in gathers_of(own)]
+    by_class = Sizes(16, 5003, 128, mx.bfloat16, classes=41)
+    return [*runs, ClassGatherCase.of(by_class, GIVEN).kernel]
 
 
 def gather(raw: mx.array, sizes: Sizes) -> Iterable[mx.array]:
@@ -102,8 +105,8 @@ KERNELS = (
             fault("k < SLICES", "k <= SLICES", 2, 3, sanitizer="address"),
             fault("i < BLOCKS_PER", "i < BLOCKS_PER - 1", 1, 2),
             fault("i < BLOCKS_PER", "i <= BLOCKS_PER", 1, 2, sanitizer="address"),
-            fault("block < BLOCKS)", "block < BLOCKS - 1)"),
-            fault("block < BLOCKS)", "block <= BLOCKS)"),
+            fault("block < in_row)", "block < in_row - 1)"),
+            fault("block < in_row)", "block <= in_row)"),
             # Tiers.
             fault("attempt < TIERS", "attempt + 1 < TIERS"),
             fault(" && reached == NONE", ""),
@@ -130,13 +133,19 @@ KERNELS = (
             fault("own < all_blocks", "own + 1 < all_blocks"),
             # What nobody has written may hold anything on a GPU: here, a block with tokens to keep.
             fault(
-                "own < all_blocks;\n      const uint begin = (holds ? blocks[own] : 0u)",
-                "own <= all_blocks;\n      const uint begin = blocks[own < all_blocks ? own : 0u]",
+                "own < all_blocks;\n      const uint block = holds ? blocks[own] : 0u",
+                "own <= all_blocks;\n      const uint block = blocks[own < all_blocks ? own : 0u]",
             ),
             fault("i < PER;", "i < PER - 1;", 1, 2),
             fault("i < PER;", "i <= PER;", 1, 2, sanitizer="address"),
-            fault("begin + i < VOCAB", "begin + i < VOCAB - 1"),
-            fault("begin + i < VOCAB", "begin + i <= VOCAB"),
+            fault("id < VOCAB", "id < VOCAB - 1"),
+            fault("id < VOCAB", "id <= VOCAB"),
+            # The order of the classes.
+            fault("peaks_shape[1])", "peaks_shape[1] - 1)"),
+            fault("largest - shifts[at]", "largest"),
+            fault("largest - shifts[shift]", "largest"),
+            fault("order[begin + i]", "begin + i", 1, 2),
+            fault("holds && id < VOCAB", "holds"),
             # Sums.
             fault("kept = 0.0f;\n  for", "for"),
             fault("square = 0.0f;\n  for (uint g", "for (uint g"),

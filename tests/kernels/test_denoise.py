@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from compare import assert_close
 from facts import assert_says, raises
-from metal_sim import ORDERS, simulated
+from metal_sim import simulated
 from numpy.typing import NDArray
+from orders import in_all_orders
 
 from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.predictions import Predictions, predict
@@ -36,18 +37,6 @@ COLD = 0.1
 LAST_UNIFORM = 1 - 2.0**-24
 
 Floats = NDArray[np.float32]
-
-
-def in_all_orders(run: Any) -> list[NDArray[Any]]:
-    """The results of `run`, which must be the same to the bit however threads are scheduled."""
-    results = []
-    for order in ORDERS:
-        with simulated(order=order):
-            results.append([np.array(array) for array in run()])
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert np.array_equal(a.view(np.uint8), b.view(np.uint8))
-    return results[0]
 
 
 def drawn(raw: Floats, uniforms: Floats, temperature: float = COLD) -> list[int]:

@@ -7,6 +7,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
+from drawing import assert_chi_square
+from gathering import GIVEN
 from metal_sim import simulated
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels
 from mlx_diffgemma.kernels.experts.cases import DownCase, GateUpCase, Sizes, gelu_tanh
 from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
-from mlx_diffgemma.model import experts, soft_gather
+from mlx_diffgemma.model import experts
 from mlx_diffgemma.model.soft_gather import HALF_ULP, KEPT
 
 pytestmark = pytest.mark.slow
@@ -146,12 +148,6 @@ def assert_no_worse(got: mx.array, dense: Floats, want: Floats) -> None:
 # --- the draw
 
 
-def chi_square_quantile(freedom: int) -> float:
-    """Where a chi-square's upper 0.1% begins (Wilson and Hilferty, 1931; 3.0902: normal)."""
-    spread = 2 / (9 * freedom)
-    return float(freedom * (1 - spread + 3.0902 * spread**0.5) ** 3)
-
-
 def test_200_000_draws_follow_the_distribution() -> None:
     """Chi-square at p = 0.001 over 5,000 tokens in two slices; under 5 expected: pooled."""
     vocab, count, part = 5000, 200_000, 4000
@@ -169,13 +165,5 @@ def test_200_000_draws_follow_the_distribution() -> None:
     seen = np.bincount(np.concatenate(drawn), minlength=vocab)
     masses = np.exp(30 * np.tanh(raw.astype(np.float64) / 30) / np.float64(np.float32(0.8)))
     expected = count * masses / masses.sum()
-    rare = expected < 5
-    seen = np.append(seen[~rare], seen[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    statistic = ((seen - expected) ** 2 / expected).sum()
-    freedom = seen.size - 1
-    limit = chi_square_quantile(freedom)
-    print(f"chi-square {statistic:.0f} at {freedom} degrees, limit {limit:.0f}")
-    assert 2500 < freedom < vocab
-    assert statistic < limit, f"chi-square {statistic:.0f}, limit {limit:.0f} at {freedom} degrees"
+    assert_chi_square(seen, expected)
     assert vocab > SLICE

@@ -15,6 +15,7 @@ from compare import assert_close
 from facts import assert_says, raises
 from gathering import (
     DTYPES,
+    GIVEN,
     PACKINGS,
     assert_tail_of_level,
     assert_tiers_of_equal_tokens,
@@ -30,22 +31,21 @@ from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.tensors import StoredWeight
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion.classes import class_order
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch
-from mlx_diffgemma.kernels.check import worst
+from mlx_diffgemma.kernels.check import as_float64, worst
 from mlx_diffgemma.kernels.denoise.launch import Slices, stats
 from mlx_diffgemma.kernels.soft_gather import trial as kernels
-from mlx_diffgemma.kernels.soft_gather.checks import GatherCase, Sizes
-from mlx_diffgemma.kernels.soft_gather.launch import gather_in_kernel, not_covered
-from mlx_diffgemma.model import soft_gather
+from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, GatherCase, Sizes
+from mlx_diffgemma.kernels.soft_gather.launch import gather_by_class, gather_in_kernel, not_covered
 from mlx_diffgemma.model.soft_gather import HALF_ULP, PRODUCT, Gathered, Table
 
 Seen = tuple[Logits, Slices]
 
 
-def in_all_orders(case: GatherCase) -> list[mx.array]:
+def in_all_orders(case: GatherCase | ClassGatherCase) -> list[mx.array]:
     """The kernel's results, which must be the same to the bit however threads are scheduled."""
     results = []
     for order in ORDERS:
@@ -82,6 +82,49 @@ def test_it_gathers_what_is_defined(dtype: mx.Dtype, bits: int, group: int) -> N
     limits = (replace(soft, limit=4 * HALF_ULP[dtype]), *others)
     assert worst(in_all_orders(case), right, limits).allowed
     assert set(right[2].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "group"),
+    [
+        (mx.bfloat16, 4, 64),
+        (mx.float16, 0, 32),
+        *(
+            pytest.param(dtype, *packing, marks=pytest.mark.slow)
+            for dtype in DTYPES
+            for packing in PACKINGS
+        ),
+    ],
+)
+def test_rows_by_class_are_those_with_a_bias(dtype: mx.Dtype, bits: int, group: int) -> None:
+    with simulated():
+        sizes = Sizes(16, 5003, 256, dtype, bits, group, classes=41)
+        case = ClassGatherCase.of(sizes, GIVEN)
+    right = case.exact()
+    soft, *others = kernels.tolerances(HALF_ULP[dtype])
+    limits = (replace(soft, limit=4 * HALF_ULP[dtype]), *others)
+    assert worst(in_all_orders(case), right, limits).allowed
+    assert worst(case.reference(), right, (soft, *others)).allowed
+    assert set(right[2].tolist()) == {0, 1, 2}
+
+
+def test_what_is_forbidden_is_not_kept_and_adds_to_no_tail() -> None:
+    """One class of four tokens is possible, between heavier ones that are not; its share is 1."""
+    raw = np.random.default_rng(0).normal(0, 4, (3, 5003)).astype(np.float32)
+    own = np.zeros(5003, np.int32)
+    own[[3, 300, 301, 5002]] = 1
+    raw[:, own == 1] = [-3.0, -2.0, -2.5, -4.0]
+    order, bias = class_order(own, 2), mx.array([[-np.inf, shift] for shift in (0.0, 60.0, -60.0)])
+    logits, table = logits_of(raw, mx.bfloat16), random_table(Sizes(0, 5003, 64, mx.bfloat16))
+    with simulated():
+        by_class = kernels.seen_by_class(logits, order, bias)
+        found = Gathered(*gather_by_class(logits, *by_class, order, table))
+    processed = as_float64(logits.processed().astype(mx.bfloat16))[:, own == 1]
+    shares = np.exp(processed) / np.exp(processed).sum(axis=1, keepdims=True)
+    rows = as_float64(table.rows(mx.array(np.flatnonzero(own == 1))))
+    assert found.tier.tolist() == [0, 0, 0]
+    assert_close(found.tail, np.zeros(3), 2e-5, "tail")
+    assert_close(as_float64(found.soft), shares @ rows * table.scale, 0.1, "soft, of up to 20")
 
 
 @pytest.mark.parametrize(

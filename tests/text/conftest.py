@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,28 +103,3 @@ def with_template(tmp_path: Path) -> Callable[[str], Tokenizer]:
 def backend() -> Backend:
     """The bare library object, to be changed before it is saved."""
     return build_backend()
-
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "gemma_tokenizer.py"
-UNREACHABLE = 3  # the script's exit code where the package cannot be had
-
-
-@pytest.fixture(scope="session")
-def real_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the released model's tokenizer.
-
-    $MLX_DIFFGEMMA_TOKENIZER, or made once by scripts/gemma_tokenizer.py, in pytest's cache where it
-    has one. Skipped where the script cannot reach a registry; any other failure of it is one here.
-    """
-    if given := os.environ.get("MLX_DIFFGEMMA_TOKENIZER"):
-        return Path(given)
-    cache = getattr(pytestconfig, "cache", None)
-    folder = cache.mkdir("gemma") if cache else tmp_path_factory.mktemp("gemma")
-    made = Path(folder, "tokenizer")
-    ran = subprocess.run([sys.executable, SCRIPT, made], capture_output=True, text=True)
-    said = (ran.stderr.splitlines() or [f"exit code {ran.returncode}"])[-1]
-    if ran.returncode == UNREACHABLE:
-        pytest.skip(f"nothing was read with the released vocabulary: {said}")
-    if ran.returncode:
-        pytest.fail(said, pytrace=False)
-    return made

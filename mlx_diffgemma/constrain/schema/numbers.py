@@ -32,7 +32,8 @@ def number(bounds: Bounds) -> Pattern:
     exponent = seq(
         Chars.of("eE"), Times(Chars.of("+-"), 0, 1), Times(DIGIT, 1, MAX_EXPONENT_DIGITS)
     )
-    return seq(integer(bounds), _fraction(DIGIT, MAX_DIGITS), Times(exponent, 0, 1))
+    sign, whole = Times(Text("-"), 0, 1), _naturals(0, 10**MAX_DIGITS - 1)
+    return seq(sign, whole, _fraction(DIGIT, MAX_DIGITS), Times(exponent, 0, 1))
 
 
 def integer(bounds: Bounds) -> Pattern:

@@ -29,22 +29,23 @@ class SchemaReader:
     spelling: Spelling = JSON
     place: str = "#"
     sizes: dict[str, int] = field(default_factory=dict)  # "maxItems 40 at #/list" -> 40
-    _known: dict[str, Pattern] = field(default_factory=dict)  # by reference
+    _known: dict[str, tuple[Pattern, int]] = field(default_factory=dict)  # reference -> its depth
     _open: list[str] = field(default_factory=list)  # references on the way here
     _depth: int = 0
+    _deepest: int = 0  # that was met, since the last reference was opened
 
     def pattern(self) -> Pattern:
         """The pattern of every value that is allowed; ConstraintError for what is not enforced."""
         return self._value(self.root, self.place)
 
     def _value(self, schema: Any, at: str) -> Pattern:
+        at = shown(at)
         if schema is True:
             return free_value(self.spelling)
         if not isinstance(schema, Mapping):
             raise ConstraintError(f"{at} is {brief(schema)}, expected an object.")
-        if self._depth == MAX_DEPTH:
-            raise ConstraintError(f"{at} is nested more than {MAX_DEPTH} deep; flatten the schema.")
         self._depth += 1
+        self._reach(self._depth, at)
         pattern = self._object_of(schema, at)
         self._depth -= 1
         return pattern
@@ -168,10 +169,25 @@ class SchemaReader:
                 "enforced."
             )
         if name not in self._known:
-            self._open.append(name)
-            self._known[name] = self._value(self._target(name, at), shown(name))
-            self._open.pop()
-        return self._known[name]
+            self._known[name] = self._opened(name, at)
+        pattern, depth = self._known[name]
+        self._reach(self._depth + depth, at)
+        return pattern
+
+    def _opened(self, name: str, at: str) -> tuple[Pattern, int]:
+        """The pattern behind a reference, and how deep it is."""
+        before, self._deepest = self._deepest, self._depth
+        self._open.append(name)
+        pattern = self._value(self._target(name, at), shown(name))
+        self._open.pop()
+        depth = self._deepest - self._depth
+        self._deepest = max(self._deepest, before)
+        return pattern, depth
+
+    def _reach(self, depth: int, at: str) -> None:
+        self._deepest = max(self._deepest, depth)
+        if depth > MAX_DEPTH:
+            raise ConstraintError(f"{at} is nested more than {MAX_DEPTH} deep; flatten the schema.")
 
     def _target(self, name: str, at: str) -> Any:
         target: Any = self.root
@@ -203,7 +219,7 @@ class SchemaReader:
             raise ConstraintError(
                 f"{at} is {brief(value)}, expected a value of type {', '.join(kinds)}."
             )
-        return literal(value, self.spelling, at)
+        return literal(value, self.spelling, at, self._depth)
 
     def _any_of(self, schema: Members, at: str) -> Pattern:
         return OneOf(tuple(self._all(keywords.parts(schema, "anyOf", at), f"{at}/anyOf")))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from ...errors import ConstraintError, brief
+from ...errors import ConstraintError, brief, shown
 from ..patterns import MAX_DEPTH, Fields, OneOf, Pattern, Seq, Text, Times, either, seq
 from .numbers import Bounds, number
 from .spelling import Spelling
@@ -15,6 +15,7 @@ Member = tuple[str, Pattern, bool]
 
 def literal(value: object, spelling: Spelling, at: str, depth: int = 0) -> Pattern:
     """One value, an object's members in the spelling's order; `at`: its place, for errors."""
+    at = shown(at)
     if depth > MAX_DEPTH:
         raise ConstraintError(f"{at} is nested more than {MAX_DEPTH} deep; flatten it.")
     if isinstance(value, str):

@@ -18,8 +18,7 @@ from ...errors import CheckpointError, DataError, Setting, SettingsError, brief
 from ...generation.settings import MODES, OF_MODES, Settings
 from ...machine.device import on_gpu
 from ...model.host import host_model
-from ...text.chat import render_text
-from ...text.chat import name_of_tool
+from ...text.chat import name_of_tool, render_text
 from ...text.exchange import texts_of
 from ...text.reader import parse_answer
 from .accuracy import Tally
