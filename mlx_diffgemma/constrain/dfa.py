@@ -15,7 +15,7 @@ from .nfa import BYTES, Nfa, TooLargeError
 from .patterns import Pattern
 
 MAX_STATES = 4000
-MAX_WORK = 20_000_000  # members of subsets that are looked at: some seconds
+MAX_WORK = 4_000_000  # members of subsets that are looked at: some seconds
 UNMERGED = 4  # times as many states as there may be in the end
 
 
