@@ -10,8 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..constrain.calls import MARKS
-from ..constrain.calls import declared
+from ..constrain.calls import MARKS, declared
 from ..constrain.constraint import Constraint
 from ..constrain.form import Form, compiled, ending, form_of, stripped, tools_form
 from ..constrain.machine import Channel, Machine

@@ -28,18 +28,16 @@ class Display:
 
 
 def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
-    """A puzzle's answer is checked before it is shown; on a terminal the text follows the view.
+    """What comes whole is shown at its end; on a terminal the text follows the view.
 
-    JSON by a schema comes as a whole, too: at its end one knows whether it is fenced. Where nothing
-    else would show, and nobody has asked for that, a line of numbers does.
+    Where nothing else would show, and nobody has asked for that, a line of numbers does.
     """
     terminal = is_terminal(sys.stdout)
     drawing = can_draw(sys.stderr)
     passing = visual is None and drawing and not terminal
     if visual is None:
         visual = terminal and drawing and not as_json
-    fenced = turn.form is not None and turn.form.form.kind == "schema"
-    streaming = not (as_json or turn.task or fenced or (visual and terminal))
+    streaming = not (as_json or turn.comes_whole or (visual and terminal))
     return Display(as_json, visual, visual and drawing, streaming, passing)
 
 
