@@ -18,7 +18,7 @@ from mlx_diffgemma.constrain.form import form_of
 from mlx_diffgemma.conversation.form import Forms
 from mlx_diffgemma.conversation.prompt import IGNORED, Prompt
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.errors import ConstraintError, SettingsError
+from mlx_diffgemma.errors import CheckpointError, ConstraintError, SettingsError
 from mlx_diffgemma.text.chat import Message
 from mlx_diffgemma.text.tokenizer import Tokenizer
 
@@ -73,7 +73,10 @@ class Alternating(Router):
 
 
 @pytest.mark.parametrize("mode", ["diffusion", "ar"])
-@pytest.mark.parametrize("max_tokens", [22, 23, 24, 40])
+@pytest.mark.parametrize(
+    "max_tokens",
+    [22, *(pytest.param(count, marks=pytest.mark.slow) for count in (23, 24)), 40],
+)
 def test_random_weights_write_the_form_in_as_many_tokens_as_they_have(
     ending: Session, mode: str, max_tokens: int
 ) -> None:
@@ -134,6 +137,7 @@ def test_the_rest_of_an_answer_needs_its_tokens_too(ending: Session) -> None:
     assert ending.more(max_tokens=17, mode="ar", seed=3).finish_reason == "stop"
 
 
+@pytest.mark.slow
 def test_greedy_tokens_are_the_same_interrupted_or_not(ending: Session) -> None:
     settings = dg.Settings(mode="ar", temperature=0, seed=3)
     whole = ending.ask("Hello", settings=settings, pattern=LETTERS)
@@ -166,8 +170,10 @@ def test_a_schema_that_fits_changes_nothing_and_costs_nothing(chat: Session, mod
 
 
 def test_an_answer_is_one_of_the_choices(chat: Session) -> None:
-    for question, expected in (("Is 7 larger than 5?", "Yes."), ("Is 3 larger than 5?", "No.")):
-        assert chat.ask(question, seed=1, choices=["Yes.", "No."], instead=False).text == expected
+    turn = chat.turn("Is 3 larger than 5?", seed=1, choices=["Yes.", "No."])
+    list(turn)
+    assert turn.reply().text == "No."
+    assert turn.remarks == ()
 
 
 def test_a_thought_comes_first_where_it_is_asked_for(chat: Session) -> None:
@@ -188,13 +194,6 @@ def test_a_form_against_the_models_habit_is_said(chat: Session) -> None:
     assert reply.constraint is not None
     assert_says(strained, "form", f"{reply.constraint.strain:.0f} nats")
     assert_says(unsettled, "1 of 1 canvas")
-
-
-def test_a_form_that_fits_is_not_remarked_upon(chat: Session) -> None:
-    turn = chat.turn("What is 17 + 25?", seed=1, pattern=r"\d+ \+ \d+ = \d+\.")
-    list(turn)
-    assert turn.remarks == ()
-    assert turn.reply().text == "17 + 25 = 42."
 
 
 @pytest.mark.parametrize("given", [{"max_denoising_steps": 2}, {"mode": "ar"}])
@@ -236,21 +235,44 @@ def test_a_checkpoint_without_a_stop_id_holds_no_form(session: Session) -> None:
 # --- tools
 
 
-def test_required_makes_a_call_and_auto_leaves_it(chat: Session) -> None:
-    about = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    tools = [{"type": "function", "function": {"name": "weather", "parameters": about}}]
-    asked = chat.ask("What is the weather in Rome?", seed=1, tools=tools)
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
+
+
+WEATHER = "What is the weather in Rome?"
+UNASKED = pytest.param("Good morning!", "weather", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("question", "choice"), [(WEATHER, "required"), UNASKED])
+def test_a_call_that_is_required_is_made_and_read_back(
+    chat: Session, question: str, choice: str
+) -> None:
+    reply = chat.ask(question, seed=1, tools=TOOLS, tool_choice=choice)
+    assert [call.name for call in reply.tool_calls] == ["weather"]
+    assert reply.constraint is not None
+    assert reply.constraint.kind == "tools"
+
+
+@pytest.mark.slow
+def test_auto_leaves_a_call_to_the_model(chat: Session) -> None:
+    asked = chat.ask(WEATHER, seed=1, tools=TOOLS)
     assert asked.constraint is None
-    assert [(call.name, call.arguments) for call in asked.tool_calls] == [
-        ("weather", {"city": "Rome"})
+    calls = [(call.name, call.arguments) for call in asked.tool_calls]
+    assert calls == [("weather", {"city": "Rome"})]
+
+
+def test_tools_stand_in_the_prompt_and_their_names_are_checked(chat: Session) -> None:
+    prompts = [
+        chat.tokenizer.decode(chat.turn("Hello", tools=tools).prompt_ids) for tools in ([], TOOLS)
     ]
-    for choice in ("required", "weather"):
-        reply = chat.ask("Good morning!", seed=1, tools=tools, tool_choice=choice)
-        assert [call.name for call in reply.tool_calls] == ["weather"]
-        assert reply.constraint is not None
-        assert reply.constraint.kind == "tools"
+    assert ["declaration:weather" in prompt for prompt in prompts] == [False, True]
     with raises(ConstraintError, "forecast"):
-        chat.turn("Hello", tools=tools, tool_choice="forecast")
+        chat.turn("Hello", tools=TOOLS, tool_choice="forecast")
+
+
+def test_a_template_that_leaves_tools_out_is_refused(ending: Session) -> None:
+    with raises(CheckpointError, "leaves out the tool weather"):
+        ending.turn("Hello", tools=TOOLS)
 
 
 # --- what the model is told to say
@@ -300,6 +322,7 @@ def test_where_thoughts_may_come(tokenizer: Tokenizer) -> None:
     assert Forms(dg.load("tiny-sudoku").tokenizer, session.model.config)._channel(True) is None
 
 
+@pytest.mark.slow
 def test_a_puzzle_is_solved_in_its_shape() -> None:
     sudoku = dg.load("tiny-sudoku")
     puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
