@@ -11,6 +11,7 @@ from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
 from .eval.options import WayOptions
 from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
 from .options import (
+    FormOptions,
     MediaOptions,
     ModeOptions,
     PromptingOptions,
@@ -27,6 +28,7 @@ OPTION_OF = {
         MediaOptions,
         ModeOptions,
         SamplerOptions,
+        FormOptions,
         TemplateOptions,
         PackingOptions,
         DataOptions,

@@ -23,8 +23,9 @@ def command(
 ) -> int:
     """Fill the holes of a template; every other character comes out exactly as it is.
 
-    [[...]] is a hole of at most --gap tokens, [[12]] one of at most 12; a backslash in front makes
-    text of it. A hole that needs fewer ends sooner. tiny-sudoku takes a puzzle of 81 cells, 0, . or
+    [[...]] is a hole of at most --gap tokens, [[12]] one of at most 12, and [[year:[0-9]{4}]] one
+    whose text matches a regular expression; a backslash in front makes text of it. A hole that
+    needs fewer tokens ends sooner. tiny-sudoku takes a puzzle of 81 cells, 0, . or
     [[1]] for a blank, and keeps its givens in place.
     """
     with Announced(LOADING_PROGRAM):

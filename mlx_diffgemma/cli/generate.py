@@ -31,6 +31,7 @@ def command(
     given: PromptOptions,
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
+    held: options.FormOptions,
     model: options.ModelOptions,
     mode: options.ModeOptions,
     sampler: options.SamplerOptions,
@@ -43,6 +44,7 @@ def command(
     or a picture of one, and answers with a checked solution.
     """
     with Announced(LOADING_PROGRAM):
+        from .answer.form import read_form
         from .answer.loading import load_session
         from .answer.media import read_media
         from .answer.prompt import PROMPT, given_words, read_text
@@ -53,20 +55,28 @@ def command(
         from .terminal.progress import Bar
 
     output.check()
+    options.require_compatible(seen, held, sampler)
     settings = sampler.settings(mode)
     words = given_words(given.prompt, given.beside, *ctx.args)
     wanted = replace(
         PROMPT,
         optional=seen.given,
-        stdin_taken=seen.takes_stdin,
+        stdin_taken=seen.takes_stdin or held.stdin_option is not None,
         as_it_is=prompting.raw,
     )
     text, _ = read_text(words, given.prompt_file, wanted)
-    reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files)
+    reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files, **held.files)
     unread = unread_input_said(words, given.prompt_file, wanted)
     with unread, open_trace(output, reads) as trace:
-        media = read_media(seen, model.name)
+        form, media = read_form(held), read_media(seen, model.name)
         bar = Bar("reading the prompt")
         session = load_session(model, settings, media)
-        turn = session.turn(text, settings=settings, progress=bar, **vars(media), **vars(prompting))
-        return show_turn(turn, output, trace, bar)
+        turn = session.turn(
+            text,
+            settings=settings,
+            progress=bar,
+            **vars(media),
+            **vars(prompting),
+            **form.options,
+        )
+        return show_turn(turn, output, trace, bar, strict=held.strict)

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..constrain.calls import MARKS
+from ..constrain.calls import MARKS, declared
 from ..constrain.constraint import Constraint
 from ..constrain.form import Form, compiled, ending, form_of, stripped, tools_form
 from ..constrain.machine import Channel, Machine
@@ -63,6 +63,8 @@ class Wanted:
         form = form_of(schema=self.schema, pattern=self.pattern, choices=self.choices)
         if self.tools and self.tool_choice != ANY_TOOL:
             form = tools_form(self.tools, self.tool_choice)
+        elif self.tools:
+            declared(self.tools)
         return form
 
     def _has(self, name: str) -> bool:
@@ -235,16 +237,21 @@ class Forms:
         return None if opening is None or closing is None else Channel(opening, closing, needed)
 
 
+def strain_of(constraint: ConstraintInfo | None) -> str | None:
+    """A line for a form that the model would not write; None where it fits."""
+    if constraint is None or constraint.strain is None or constraint.strain <= STRAINED:
+        return None
+    return (
+        f"the form fights the model's own text: the strain is {constraint.strain:,.0f} nats; does "
+        "the prompt ask for it?"
+    )
+
+
 def remarks_of(constraint: ConstraintInfo | None) -> tuple[str, ...]:
     """A line for a form that the model would not write, and for canvases that did not settle."""
     if constraint is None:
         return ()
-    lines = []
-    if constraint.strain is not None and constraint.strain > STRAINED:
-        lines.append(
-            f"the form fights the model's own text: {constraint.strain:.0f} nats; does the prompt "
-            "ask for it?"
-        )
+    lines = [line] if (line := strain_of(constraint)) else []
     canvases, settled = constraint.canvases, constraint.settled
     if canvases is not None and settled is not None and settled < canvases:
         lines.append(f"{canvases - settled} of {counted(canvases, 'canvas')} did not settle.")

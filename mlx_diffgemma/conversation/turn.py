@@ -236,6 +236,14 @@ class Turn:
         return None if self.raw else self.session.task
 
     @property
+    def comes_whole(self) -> bool:
+        """True where no part of the text is certain before its end.
+
+        A puzzle's solution is checked then, and around JSON by a schema a fence may close.
+        """
+        return self.task is not None or (self.form is not None and self.form.form.kind == "schema")
+
+    @property
     def stop_ids(self) -> Collection[int]:
         """Ids that end an answer; tokens behind one are no part of it."""
         return self.session.model.config.stop_ids

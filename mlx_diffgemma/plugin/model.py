@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import llm
@@ -76,6 +76,7 @@ class DiffGemma(llm.Model):
 
     model_id = MODEL_ID
     can_stream = True
+    supports_schema = True
     Options = Options
 
     @property
@@ -102,7 +103,8 @@ class DiffGemma(llm.Model):
             options, chain = cast(Options, prompt.options), read_chain(prompt)
             options.settings()  # refused before anything is loaded
             encoded = Encoded()
-            turn = _ask(KEPT.session(), chain, options, encoded)
+            schema = cast("dict[str, Any] | None", prompt.schema)  # llm has made one of a class
+            turn = _ask(KEPT.session(), chain, options, encoded, schema)
             yield from answered(turn)
             _describe(response, turn, encoded.positions)
 
@@ -131,8 +133,17 @@ class Encoded:
         self.positions = total
 
 
-def _ask(session: "Session", chain: Chain, options: Options, told: Encoded) -> "Turn":
-    """The question behind its conversation; a checkpoint with a task sees the question alone."""
+def _ask(
+    session: "Session",
+    chain: Chain,
+    options: Options,
+    told: Encoded,
+    schema: "dict[str, Any] | None" = None,
+) -> "Turn":
+    """The question behind its conversation; a checkpoint with a task sees the question alone.
+
+    schema: the JSON schema that the answer is held to.
+    """
     from ..text.chat import Message
 
     messages = list[Message]()
@@ -151,6 +162,7 @@ def _ask(session: "Session", chain: Chain, options: Options, told: Encoded) -> "
         video=asked.video,
         image_tokens=asked.image_tokens,
         progress=told,
+        schema=schema,
     )
 
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def answered(turn: "Turn") -> Iterator[StreamEvent]:
     """The answer in pieces: of a canvas when it is finished, in mode ar token by token.
 
-    Ctrl-C ends the answer where something of it has come. A puzzle's solution comes as a whole, or
-    as a PromptError: digits that are wrong are no answer.
+    Ctrl-C ends the answer where something of it has come. JSON by a schema comes as a whole, and so
+    does a puzzle's solution, or a PromptError: digits that are wrong are no answer.
     """
     told = Told(turn)
     try:
         for frame in turn:
-            if turn.task is None:
+            if not turn.comes_whole:
                 yield from told.new(frame)
     except KeyboardInterrupt:
         if not turn.kept:

@@ -374,6 +374,72 @@ def bad_image(rng: random.Random, place: Path, good: Good) -> Case:
     return Case(["generate", option, file, *model], answer=None)
 
 
+SCHEMAS = (
+    {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}},
+    {"type": "array", "items": {"enum": ["a", 1, None]}, "minItems": 1, "maxItems": 3},
+    {"type": "object", "properties": {"x": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"const": 1}}},
+    {"type": "string", "pattern": "^[a-z]{2,5}$"},
+    {"anyOf": [{"type": "number", "minimum": 0, "maximum": 9}, {"format": "date"}, True]},
+)
+KEYWORDS = (
+    ("uniqueItems", True), ("$ref", "https://example.com/x"), ("$ref", "#"), ("not", {}),
+    ("maxLength", 200), ("maxItems", 40), ("minItems", 41), ("enum", []), ("enum", "a"),
+    ("type", "text"), ("type", []), ("type", 3), ("format", "hostname"), ("minimum", "1"),
+    ("pattern", "("), ("required", ["gone"]), ("properties", []), ("oneOf", [{}, {}]),
+    ("additionalProperties", 3), ("allOf", []), ("prefixItems", {}), ("", 0), ("$defs", 1),
+)  # fmt: skip
+PATTERNS = (
+    "(?=a)b", "(", ")", "a{3,1}", "[", "[z-a]", "*", "a**", r"\b", r"(a)\1", r"\p{L}", "", "é",
+    "a" * 9000, "(a{99}){99}", "((((a?){9}){9}){9}){9}", r"[^\s\S]", ".", "(a|b)+", r"\d{4}", "\n",
+    "$^",
+)  # fmt: skip
+TOOL = {"name": "timer", "parameters": {"type": "object", "properties": {"n": SCHEMAS[1]}}}
+CHOICES = (
+    "é", "", ",", "a,", "a,a", "yes,no", r"\,", "🤖,a", "a\nb", "x" * 3000, ",".join("ab" * 400),
+)  # fmt: skip
+
+
+def bad_form(rng: random.Random, place: Path, good: Good) -> Case:
+    """Schemas, tools, patterns, choices and holes that are odd, or that do not go together."""
+    file = place / "form.json"
+    tools = rng.random() < 0.3
+    value = {**rng.choice(SCHEMAS), **dict(rng.sample(KEYWORDS, rng.choice((0, 1, 1, 2))))}
+    if tools:
+        value = {**TOOL, rng.choice(("parameters", "name", "function")): value}
+    file.write_bytes(json.dumps(rng.choice((value, [value]) if tools else (value,))).encode())
+    if rng.random() < 0.5:
+        odd_file(rng, file, odd_json)
+    option: list[Argument] = ["--tools" if tools else "--schema", file]
+    if tools:
+        option += ["--tool-choice", rng.choice(("required", "required", "timer", "nope", "auto"))]
+    model = ["--model", "tiny-chat", "--seed", "1", "--steps", "3", "--max-tokens", "120"]
+    mode = rng.choice(([], [], ["--mode", "ar"], ["--raw"], ["--stop", "x"], ["--max-tokens", "3"]))
+    match rng.randrange(8):
+        case 0:
+            pattern = rng.choice(PATTERNS)
+            return Case(["generate", "Hi", "--pattern", pattern, *model, *mode], answer=None)
+        case 1:
+            choices = rng.choice(CHOICES)
+            return Case(["generate", "Hi", "--choices", choices, *model, *mode], answer=None)
+        case 2:
+            both = [*option, *rng.choice((["--choices", "a"], ["--pattern", "a"], ["--strict"]))]
+            return Case(["generate", "Hi", *both, *model], answer=None)
+        case 3:
+            name = rng.choice(PLACES)
+            return Case(["generate", "Hi", option[0], name, *model], answer=None)
+        case 4:
+            given = file.read_bytes() if file.is_file() else b""
+            return Case(["generate", "Hi", option[0], "-", *model], answer=None, stdin=given)
+        case 5:
+            line = f"/{str(option[0])[2:]} {file}\nHi\n"
+            return Case(["chat", *model], answer=None, stdin=line.encode())
+        case 6:
+            hole = f"A [[{rng.choice(('x:', ':', 'x', '9:'))}{rng.choice(PATTERNS)}]] b"
+            argv = ["fill", hole, "--prompt", "Fill in the text.", *model[:-2]]
+            return Case(argv, answer=None)
+    return Case(["generate", "Hi", *option, *model, *mode], answer=None)
+
+
 Kind = Callable[[random.Random, Path, Good], Case]
 KINDS: Mapping[str, tuple[Kind, int]] = {
     "config": (bad_config, 900),
@@ -392,8 +458,9 @@ KINDS: Mapping[str, tuple[Kind, int]] = {
     "prompt": (bad_prompt, 150),
     "value": (bad_value, 50),
     "image": (bad_image, 400),
+    "form": (bad_form, 400),
 }
-"""Kinds of bad input and how many of each are made: 5,600 in all."""
+"""Kinds of bad input and how many of each are made: 6,000 in all."""
 
 
 def made(kind: str, number: int, place: Path, good: Good) -> Case:

@@ -246,7 +246,9 @@ def test_a_puzzle_too_many_or_none_is_one_line(run: Any) -> None:
     assert_one_line(run("fill", "a [[1]]", *SOLVE[2:]), 1, "is no part of a puzzle")
     assert_one_line(run("fill", PUZZLE, *SOLVE[2:], "--prompt", "x"), 1, "no part of a puzzle")
     assert_one_line(run("fill", SOLUTION, *SOLVE[2:]), 1, "the template has no hole")
-    assert_one_line(run("fill", PUZZLE, *SOLVE[2:], "--gap", 3), 2, "no [[...]]; leave --gap out")
+    assert_one_line(
+        run("fill", PUZZLE, *SOLVE[2:], "--gap", 3), 2, "--gap ... no [[...]] ... leave --gap out"
+    )
 
 
 def test_a_template_that_cannot_be_read_is_one_line(run: Any, tmp_path: Path) -> None:

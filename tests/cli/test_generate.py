@@ -27,6 +27,7 @@ KEYS = [
     "segments",
     "router",
     "lookup",
+    "constraint",
     "generated_tokens",
     "canvases",
     "steps",

@@ -161,7 +161,7 @@ def test_a_terminal_that_shows_no_steps_shows_no_picture(seeing_folder: Path, ph
     ("arguments", "code", "facts"),
     [
         (("x", "--image", "-", "--image", "-"), 2, "--image - is given twice"),
-        (("-", "--image", "-"), 2, "- is given for an image and for PROMPT"),
+        (("-", "--image", "-"), 2, "- is given for an option and for PROMPT"),
         (("x", "--video", "-"), 2, "--video is - ... a file or a folder"),
         (("x", "--image-tokens", 70), 2, "--image-tokens is given beside no --image"),
         (("x", "--image", "none.png"), 1, "none.png: No such file"),

@@ -46,9 +46,9 @@ def test_the_package_names_the_plugin_to_llm() -> None:
 
 
 def test_what_it_cannot_do_is_not_claimed(diffgemma: DiffGemma) -> None:
-    assert (diffgemma.supports_schema, diffgemma.supports_tools) == (False, False)
-    with raises(ValueError, "does not support schemas"):
-        diffgemma.prompt("Hi", schema={"type": "object"})
+    assert (diffgemma.supports_schema, diffgemma.supports_tools) == (True, False)
+    with raises(ValueError, "does not support tools"):
+        diffgemma.prompt("Hi", tools=[llm.Tool("timer")]).text()
 
 
 def test_every_option_is_described(run: Run) -> None:
@@ -79,6 +79,30 @@ def test_a_seed_nobody_chose_is_logged_and_gives_the_same_again(diffgemma: DiffG
     seed = (first.response_json or {})["seed"]
     again = diffgemma.prompt(SUM, mode="ar", max_tokens=5, seed=seed)
     assert again.text() == first.text()
+
+
+def test_json_by_a_schema_is_printed_and_its_strain_logged(run: Run) -> None:
+    given = ("--schema", "name, age int", "-o", "seed", "7")
+    asked = run("-m", "diffgemma", "Make JSON: name Max, age 41.", *given)
+    assert (asked.exit_code, asked.stdout) == (0, '{\n  "name": "Max",\n  "age": 41\n}\n')
+    told = logged(run)["response_json"]
+    assert (told["constraint"]["kind"], told["notes"]) == ("schema", [])
+
+
+def test_json_by_a_schema_comes_as_a_whole(diffgemma: DiffGemma) -> None:
+    """A fence that a model puts around it is known at the end of the text alone."""
+    asked = diffgemma.prompt("How much is 17 + 25?", schema={"enum": [41, 42]}, mode="ar", seed=7)
+    with pytest.warns(UserWarning, match="the strain is"):
+        pieces = list(asked)
+    assert pieces in (["41"], ["42"])
+    assert "the strain is" in (asked.response_json or {})["notes"][0]
+
+
+def test_a_schema_that_cannot_be_enforced_is_one_line(run: Run) -> None:
+    schema = json.dumps({"type": "array", "items": {"type": "string"}, "uniqueItems": True})
+    asked = run("-m", "diffgemma", "Hi", "--schema", schema)
+    assert (asked.exit_code, asked.stdout) == (1, "")
+    assert_says(asked.stderr.rstrip("\n"), "Error: ... uniqueItems")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ class RequiredText:
     """A text a command cannot do without: its name, and the ways to give it.
 
     optional: it may be empty, since an image stands beside it; stdin_taken: standard input is an
-    image, and no part of it; as_it_is: to the byte, as --raw wants it.
+    option's file, and no part of it; as_it_is: to the byte, as --raw wants it.
     """
 
     name: str
@@ -77,8 +77,8 @@ def _sources(
         raise ArgumentError(f"{STDIN} is given twice; standard input can be read once.")
     if wanted.stdin_taken and STDIN in words:
         raise ArgumentError(
-            f"{STDIN} is given for an image and for {wanted.argument}; standard input can be read "
-            "once."
+            f"{STDIN} is given for an option and for {wanted.argument}; standard input can be "
+            "read once."
         )
     if texts and file is not None:
         raise ArgumentError(

@@ -1,8 +1,9 @@
 """One turn on its way to the terminal, a pipe or a file; nothing that is finished is ever lost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from ...conversation.form import strain_of
 from ...conversation.reply import Reply
 from ...conversation.turn import Turn
 from ...errors import counted
@@ -27,7 +28,7 @@ class Answer:
     """A turn that is run and shown; `run` gives the exit code.
 
     keep_draft: after an interrupt or an error, the canvas in work belongs to the answer. in_chat:
-    the next question may follow.
+    the next question may follow. strict: a form that strains the model is a failure.
     """
 
     turn: Turn
@@ -38,9 +39,11 @@ class Answer:
     printer: Printer
     keep_draft: bool = False
     in_chat: bool = False
+    strict: bool = False
 
     def __post_init__(self) -> None:
         self.draft = Draft(self.turn)
+        self.shown_calls = len(self.turn.reply().tool_calls) if self.turn.begun else 0
 
     def run(self) -> int:
         """The whole answer, or after an interrupt or an error what there is of it."""
@@ -82,14 +85,18 @@ class Answer:
     def _show(self) -> None:
         """JSON always; text where there is some, and a puzzle's only where it is solved.
 
-        A trace on standard output holds the answer and stands alone there.
+        Behind the text each call of a tool is a line of JSON. A trace on standard output holds the
+        answer and stands alone there.
         """
         if self.trace and self.trace.file.is_stdout:
             return
         if self.display.json:
             write_json(self.turn.reply().to_json())
         elif self.turn.kept and self.turn.problem() is None:
-            self.printer.finish(self.turn.reply().text)
+            reply = self.turn.reply()
+            self.printer.finish(reply.text)
+            for call in reply.tool_calls[self.shown_calls :]:
+                write_json(asdict(call))
 
     def _show_unfinished(self) -> None:
         """Show the finished part, and behind it the canvas in work, which is called a draft."""
@@ -104,23 +111,31 @@ class Answer:
 
     def _verdict(self) -> int:
         """Say what is wrong with a solution or a text, and that one was cut, unless JSON does."""
+        strain = strain_of(self.turn.constraint_info)
+        of_strain = "error" if self.strict else "warning"
         for remark in self.turn.remarks:
-            say(f"note: {remark}")
+            say(f"{of_strain if remark == strain else 'note'}: {remark}")
         if line := refusal(self.turn, self.in_chat):
             say(f"error: {line}")
             return FAILED
         cut = None if self.turn.task or self.display.json else after_cut(self.turn, self.in_chat)
         if cut:
             say(cut)
-        return 0
+        return FAILED if strain and self.strict else 0
 
 
 def show_turn(
-    turn: Turn, output: OutputOptions, trace: Trace | None, bar: Bar, ending: str = ""
+    turn: Turn,
+    output: OutputOptions,
+    trace: Trace | None,
+    bar: Bar,
+    ending: str = "",
+    *,
+    strict: bool = False,
 ) -> int:
     """One turn from its first step to the last line about it; the exit code.
 
-    ending: what the Printer ends a text with, but not a puzzle's solution.
+    ending: what the Printer ends a text with, but not a puzzle's solution; strict: see Answer.
     """
     for note in turn.notes:
         say(f"note: {note}")
@@ -133,7 +148,8 @@ def show_turn(
     show_read(turn)
     printer = open_printer(turn, display, plain=output.plain, ending=ending)
     view = open_view(turn, display, partial(open_screen, output))
-    code = Answer(turn, display, trace, bar, view, printer, output.keep_draft).run()
+    answer = Answer(turn, display, trace, bar, view, printer, output.keep_draft, strict=strict)
+    code = answer.run()
     if display.visual and turn.finished:
         say(summary(turn.reply()))
     return code
@@ -143,9 +159,10 @@ def open_printer(turn: Turn, display: Display, *, plain: bool, ending: str = "")
     """The Printer of a turn: Markdown where a text is printed whole on a terminal.
 
     What is printed as it comes is never taken back, so it stays as it was written; so do solutions
-    of puzzles, and answers to a prompt that is taken as it is.
+    of puzzles, answers with a form, and those to a prompt that is taken as it is.
     """
-    as_written = plain or display.streaming or turn.raw or turn.task is not None
+    of_other_kind = turn.raw or turn.task is not None or turn.form is not None
+    as_written = plain or display.streaming or of_other_kind
     return Printer(
         turn.settings.stop,
         "" if turn.task else ending,

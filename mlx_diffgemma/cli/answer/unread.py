@@ -25,7 +25,7 @@ def unread_input_said(
 ) -> Iterator[None]:
     """Say once that data wait in standard input, before the work or, if they come late, after it.
 
-    Nothing is said where the text that is given by words or a file takes them, or an image.
+    Nothing is said where the text that is given by words or a file takes them, or an option's file.
     """
     said = wanted.stdin_taken or reads_stdin(words, file) or _say(wanted)
     yield

@@ -27,6 +27,7 @@ def command(
     given: ChatOptions,
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
+    held: options.FormOptions,
     model: options.ModelOptions,
     mode: options.ModeOptions,
     sampler: options.SamplerOptions,
@@ -39,6 +40,7 @@ def command(
     output, and Ctrl-C ends the chat.
     """
     with Announced(LOADING_PROGRAM):
+        from ..answer.form import read_form
         from ..answer.loading import load_session
         from ..answer.media import read_media
         from ..terminal.streams import say
@@ -51,8 +53,11 @@ def command(
         from .talk import Talk
 
     seen.require_files()
+    held.require_files()
+    options.require_compatible(seen, held, sampler)
     settings, system = sampler.settings(mode), prompting.system
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
+    form = read_form(held)
     media = read_media(seen, model.name, more_may_come=True)
     session = load_session(model, settings, media)
     session.restore(earlier.messages, earlier.system if system is None else system)
@@ -69,7 +74,8 @@ def command(
         think=prompting.think,
         image_tokens=seen.image_tokens,
         pictures=output.visual is not False,
+        form=form,
         said=list(earlier.messages),
     )
     talk.attach(media.images, media.video)
-    return Chat(talk, reader, output).run()
+    return Chat(talk, reader, output, strict=held.strict).run()

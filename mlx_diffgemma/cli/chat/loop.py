@@ -30,6 +30,7 @@ class Chat:
     screen: Screen | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     code: int = 0  # of the worst answer so far
+    strict: bool = False  # a form that strains the model is a failure
 
     def run(self) -> int:
         """Answer until the input ends; the exit code, 0 for people: they have seen what failed."""
@@ -105,8 +106,11 @@ class Chat:
         display = choose_display(turn, False, self.output.visual)
         view = open_view(turn, display, self._opened_screen, self.talk.above(request))
         printer = open_printer(turn, display, plain=self.output.plain)
-        keep_draft = self.output.keep_draft
-        answer = Answer(turn, display, None, bar, view, printer, keep_draft, in_chat=True)
+        answer = Answer(
+            *(turn, display, None, bar, view, printer, self.output.keep_draft),
+            in_chat=True,
+            strict=self.strict,
+        )
         try:
             with self.interrupts.allowed():
                 code = answer.run()

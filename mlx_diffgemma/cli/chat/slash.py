@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from ...generation.settings import MODES
 from ..errors import ArgumentError
 from ..terminal.streams import say, tell
-from . import of_conversation, of_media, of_model
+from . import of_conversation, of_form, of_media, of_model
 from .talk import Request, Talk
 
 COMMAND = re.compile(r"/(\S*)(.*)", re.DOTALL)
@@ -59,7 +59,7 @@ def completions() -> Iterator[str]:
     """The lines that the tab key completes: every command, and words behind one that are few."""
     yield from (f"/{name}" for name in COMMANDS)
     yield from (f"/mode {mode}" for mode in MODES)
-    yield from ("/think on", "/think off", "/seed new", "/copy code")
+    yield from ("/think on", "/think off", "/seed new", "/copy code", "/schema off", "/tools off")
 
 
 def is_command(line: str) -> bool:
@@ -91,9 +91,7 @@ def _quit(talk: Talk, argument: str) -> None:
 
 KEYS = (
     f'Enter asks; {OPTION}-Enter, Ctrl-J or \\ at the end goes on; """ begins a text.',
-    "Up and Ctrl-R find earlier lines; Ctrl-G opens $EDITOR. Drop an image to attach.",
-    "A blank in front asks what would be a command. Enter alone asks about images.",
-    "Ctrl-C stops an answer and keeps what is finished; Ctrl-D leaves.",
+    "Ctrl-C stops an answer, Ctrl-D leaves; `mlx-diffgemma help keys` has all keys.",
 )
 COMMANDS: dict[str, Command] = {
     "system": Command(
@@ -104,6 +102,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "video": Command(
         "FILE", "attaches a video, or a folder of frames; - removes it", of_media.video
+    ),
+    "schema": Command(
+        "[FILE]", "shows the form of answers, or sets a JSON schema; off ends it", of_form.schema
+    ),
+    "tools": Command(
+        "[FILE]", "declares tools that the model may call; off ends it", of_form.tools
     ),
     "retry": Command(
         "[SEED]", "asks the last question again, by a new seed", of_conversation.retry

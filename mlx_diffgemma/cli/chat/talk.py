@@ -17,6 +17,7 @@ from ...model.text import Progress
 from ...text.chat import Message
 from ...text.pieces import ANSWER, THINKING
 from ...text.placeholders import Medium
+from ..answer.form import GivenForm
 from ..answer.media import name_of, read_video, show_media
 from ..errors import ArgumentError
 from ..options import ModelOptions
@@ -52,9 +53,9 @@ class Talk:
     """A session as chat's commands see it.
 
     options: those that the model was loaded with; attached: images and a video that go with the
-    next question; pictures: they are drawn where the terminal can; interruptible: a stretch in
-    which Ctrl-C may come; resting: settings that were given and that the present mode does not
-    have.
+    next question; pictures: they are drawn where the terminal can; form: what answers are held to;
+    interruptible: a stretch in which Ctrl-C may come; resting: settings that were given and that
+    the present mode does not have.
     """
 
     session: Session
@@ -63,6 +64,7 @@ class Talk:
     think: bool = False
     image_tokens: int | None = None
     pictures: bool = True
+    form: GivenForm = field(default_factory=GivenForm)
     attached: tuple[Medium, ...] = ()
     interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
     said: list[Message] = field(default_factory=list)
@@ -71,9 +73,12 @@ class Talk:
     resting: Mapping[str, Any] = field(default_factory=dict)
 
     def prompt(self) -> str:
-        """The share of the context that is used, and what is attached, before the place to type."""
+        """The share of the context that is used, the form and what is attached, before the place
+        to type.
+        """
         counts = ((len(self.images), "image"), (len(self.videos), "video"))
-        more = "".join(f" + {counted(count, noun)}" for count, noun in counts if count)
+        more = f" + {self.form.kind}" if self.form.kind else ""
+        more += "".join(f" + {counted(count, noun)}" for count, noun in counts if count)
         return f"{self.session.context_used / self.session.context_length:.0%}{more} > "
 
     @property
@@ -193,6 +198,7 @@ class Talk:
                 images=[medium for medium in request.media if isinstance(medium, Pixels)],
                 video=next((each for each in request.media if isinstance(each, Clip)), None),
                 instead=request.instead and bool(self.session.history),
+                **self.form.options,
             )
         except (PromptError, FitError) as error:
             if self.attached and not request.replaces and not request.text.strip():

@@ -80,7 +80,8 @@ def _keys() -> Sequence[Block]:
             (f"{ENTER}, Ctrl-J", "another line; so does \\ at the end of one"),
             ("up, down, Ctrl-R", "earlier questions, those of other days too"),
             ("Ctrl-G", "the text in your editor, $VISUAL or $EDITOR"),
-            ("Tab", "completes a command"),
+            ("Tab", "completes a command; a blank in front makes a question of one"),
+            ("a dropped image", "is attached; Enter alone asks about it"),
             ("Ctrl-D", "leaves"),
         ),
         "While an answer is written:",
@@ -148,6 +149,25 @@ def _modes() -> Sequence[Block]:
     )  # fmt: skip
 
 
+def _forms() -> Sequence[Block]:
+    return (
+        "generate and chat can hold an answer to a form. Nothing else is ever printed:",
+        (
+            ("--schema FILE", "JSON that satisfies the schema in a file"),
+            ("--pattern RE", "text that a regular expression matches as a whole"),
+            ("--choices yes,no", "one of these"),
+            ("--tools FILE", "calls of tools; --tool-choice required makes the model call one"),
+            ('fill "In [[year:[0-9]{4}]]."', "a hole whose text matches an expression"),
+        ),
+        "A form chooses among what the model would write; it cannot make it write something else "
+        "well. Ask for the form in the prompt, members in the schema's order, and leave room for "
+        "blanks, line breaks and words that the model is used to.",
+        "The strain says how far form and model are apart, in nats: near 0 where they agree, "
+        "hundreds where they do not, and then the text is valid and probably wrong. Above 10 there "
+        "is a warning, and with --strict exit code 1.",
+    )  # fmt: skip
+
+
 def _config() -> Sequence[Block]:
     from ...machine.user_config import EXPECTED, KEYS, config_file
 
@@ -176,5 +196,6 @@ TOPICS: Mapping[str, Topic] = {
     "keys": Topic("what to press in chat, during an answer, in replay", _keys),
     "models": Topic("names, defaults, downloads", _models),
     "modes": Topic("canvases, tokens, or the faster of both", _modes),
+    "forms": Topic("answers held to a schema, a pattern, choices or tools", _forms),
     "config": Topic("defaults of your own in a file", _config),
 }

@@ -60,6 +60,7 @@ class Token:
     seconds: float
     piece: str
     role: str
+    strain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def _token(line: Mapping[str, Any], first: Header) -> Token:
         _seconds(line["seconds"]),
         _text(line["piece"]),
         _one_of(line["role"], sorted(ROLES)),
+        _strain(line),
     )
 
 
@@ -145,7 +147,12 @@ def _frame_and_parts(line: Mapping[str, Any], first: Header) -> tuple[Frame, Par
 def _commit(line: Mapping[str, Any], first: Header) -> Entry:
     """The end of a segment; for a template also the hole of each token."""
     frame, parts = _frame_and_parts(line, first)
-    frame = replace(frame, committed=True, finish_reason=_optional_text(line["finish_reason"]))
+    frame = replace(
+        frame,
+        committed=True,
+        finish_reason=_optional_text(line["finish_reason"]),
+        settled=_settled(line),
+    )
     answer, refused = _text(line["answer"]), _optional_text(line.get("refused"))
     if "holes" in line:
         holes = _integers(line["holes"], TEXT)
@@ -168,6 +175,7 @@ def _step(line: Mapping[str, Any], first: Header) -> Entry:
         accepted=accepted,
         seconds=_seconds(line["seconds"]),
         encode_seconds=_seconds(line["encode_seconds"]),
+        strain=_strain(line),
     )
     if "pinned" not in line:
         return Entry(frame, parts)
@@ -202,6 +210,20 @@ def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ValueError(f"{value!r:.40} is no time in seconds")
     return float(value)
+
+
+def _strain(line: Mapping[str, Any]) -> float | None:
+    """The strain of an answer with a form; None in traces from before there were forms."""
+    value = line.get("strain")
+    return None if value is None else _number(value, "strain in nats")
+
+
+def _settled(line: Mapping[str, Any]) -> bool | None:
+    """True or False of a canvas with a form, else None, as in traces from before them."""
+    value = line.get("settled")
+    if not isinstance(value, bool | None):
+        raise TypeError(f"settled is {value!r:.40}, expected true, false or null")
+    return value
 
 
 def _optional_text(value: object) -> str | None:

@@ -185,6 +185,7 @@ def _frames(
                 encode_seconds=segments[line.canvas].encode_seconds,
                 mode="ar",
                 top_probability=line.top_probability,
+                strain=line.strain,
             )
 
 

@@ -159,6 +159,7 @@ def _token(frame: Frame, parts: Parts) -> dict[str, Any]:
         "token": int(frame.tokens[-1]),
         "entropy": float(frame.entropies[-1]),
         "top_probability": frame.top_probability,
+        "strain": frame.strain,
         "seconds": frame.seconds,
         "piece": parts.pieces[-1],
         "role": parts.roles[-1],
@@ -169,6 +170,7 @@ def _step(frame: Frame) -> dict[str, Any]:
     return {
         "temperature": frame.temperature,
         "mean_entropy": frame.mean_entropy,
+        "strain": frame.strain,
         "accepted": [int(kept) for kept in frame.accepted],
         "tokens": frame.tokens.tolist(),
         "entropies": frame.entropies.tolist(),
@@ -184,5 +186,6 @@ def _commit(frame: Frame) -> dict[str, Any]:
     return {
         "tokens": frame.tokens.tolist(),
         "text": frame.text,
+        "settled": frame.settled,
         "finish_reason": frame.finish_reason,
     }

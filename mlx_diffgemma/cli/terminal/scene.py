@@ -111,6 +111,7 @@ class Scene:
             memory_bytes=self.memory() if self.memory else None,
             left=self._left(frame),
             asked=self.asked,
+            strain=frame.strain,
         )
 
     def _written(self, frame: Frame) -> Written:
@@ -123,6 +124,7 @@ class Scene:
             left=None if self.most is None else Left(self._pace() * max(0, self.most - tokens)),
             most=self.most,
             asked=self.asked,
+            strain=frame.strain,
         )
 
     def _left(self, frame: Frame) -> Left:

@@ -42,6 +42,7 @@ class Numbers:
 
     tokens_per_step and tokens_per_second count finished tokens, and those accepted in this canvas;
     accepted is of num_denoised. What a template pins counts nowhere. asked: the mode asked for.
+    strain: of an answer with a form, in nats.
     """
 
     canvas: int
@@ -56,6 +57,7 @@ class Numbers:
     memory_bytes: int | None = None
     left: Left | None = None
     asked: str = "diffusion"
+    strain: float | None = None
 
     def first(self) -> Iterator[str]:
         """The numbers that say how far it is, in words that need no explanation."""
@@ -67,6 +69,7 @@ class Numbers:
 
     def more(self) -> Iterator[str]:
         """Those behind them, the most telling first."""
+        yield from _strain(self.strain)
         yield f"accepted {self.accepted:>3} of {self.num_denoised}"
         yield f"entropy {self.mean_entropy:.4f} nats"
         if (rate := self.tokens_per_step) is not None:
@@ -84,7 +87,7 @@ class Numbers:
 class Written:
     """The state of an answer in mode ar: tokens so far, and the last one's entropy in nats.
 
-    most: tokens that it may have; None where nobody has said.
+    most: tokens that it may have; None where nobody has said. strain: as of Numbers.
     """
 
     tokens: int
@@ -94,6 +97,7 @@ class Written:
     left: Left | None = None
     most: int | None = None
     asked: str = "ar"
+    strain: float | None = None
 
     def first(self) -> Iterator[str]:
         """The numbers that say how far it is, in words that need no explanation."""
@@ -105,6 +109,7 @@ class Written:
 
     def more(self) -> Iterator[str]:
         """Those behind them, the most telling first."""
+        yield from _strain(self.strain)
         if math.isfinite(self.entropy):
             yield f"entropy {self.entropy:.4f} nats"
         yield from _memory(self.memory_bytes)
@@ -145,6 +150,11 @@ def _left_and_rate(left: Left | None, rate: float | None) -> Iterator[str]:
         yield str(left)
     if rate is not None:
         yield f"{rate:.0f} tokens/s"
+
+
+def _strain(strain: float | None) -> Iterator[str]:
+    if strain is not None:
+        yield f"strain {strain:.1f}"
 
 
 def _memory(memory_bytes: int | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ def render(frame: Frame, num_steps: int, width: int) -> str:
     numbers = (
         f"canvas {frame.canvas + 1} step {frame.step + 1:>2}/{num_steps}  "
         f"accepted {accepted:>3} of {frame.num_denoised}  entropy {entropy:.4f} nats"
+        f"{_strain(frame)}"
     )
     return cut(f"{numbers}  | {printable(frame.text)}", width)
 
@@ -31,12 +32,18 @@ def _token_line(frame: Frame, width: int) -> str:
     """A token's numbers, and the end of the segment that it stands in."""
     numbers = (
         f"segment {frame.canvas + 1} token {frame.step + 1:>3}  "
-        f"entropy {frame.entropies[-1]:.4f} nats  probability {frame.top_probability:.3f}  | "
+        f"entropy {frame.entropies[-1]:.4f} nats  probability {frame.top_probability:.3f}"
+        f"{_strain(frame)}  | "
     )
     text = printable(frame.text)[-max(1, width) :]
     while text and cell_len(numbers) + cell_len(text) > width:
         text = text[1:]
     return cut(f"{numbers}{text}", width)
+
+
+def _strain(frame: Frame) -> str:
+    """The strain of an answer with a form, behind the other numbers."""
+    return "" if frame.strain is None else f"  strain {frame.strain:.1f} nats"
 
 
 def printable(text: str) -> str:

@@ -28,7 +28,7 @@ class Display:
 
 
 def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
-    """A puzzle's answer is checked before it is shown; on a terminal the text follows the view.
+    """What comes whole is shown at its end; on a terminal the text follows the view.
 
     Where nothing else would show, and nobody has asked for that, a line of numbers does.
     """
@@ -37,7 +37,7 @@ def choose_display(turn: Turn, as_json: bool, visual: bool | None) -> Display:
     passing = visual is None and drawing and not terminal
     if visual is None:
         visual = terminal and drawing and not as_json
-    streaming = not (as_json or turn.task or (visual and terminal))
+    streaming = not (as_json or turn.comes_whole or (visual and terminal))
     return Display(as_json, visual, visual and drawing, streaming, passing)
 
 

@@ -150,7 +150,7 @@ def test_standard_input_that_is_an_image_is_no_text(monkeypatch: pytest.MonkeyPa
     wanted = replace(PROMPT, optional=True, stdin_taken=True)
     assert read_text([], None, wanted) == ("", "")
     assert read_text(["What?"], None, wanted) == ("What?", "")
-    with raises(ArgumentError, "- is given for an image and for PROMPT"):
+    with raises(ArgumentError, "- is given for an option and for PROMPT"):
         read_text(["What?", "-"], None, wanted)
     with raises(ArgumentError, "no prompt"):
         read_text([], None, replace(PROMPT, stdin_taken=True))

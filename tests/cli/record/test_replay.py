@@ -11,10 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from facts import assert_says
+from facts import assert_says, raises
 from pseudo_terminal import GRID_TOP, PROGRAM, Tty
 from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
 
+from mlx_diffgemma.cli.errors import FileError
 from mlx_diffgemma.cli.record.film import make_film, svg
 from mlx_diffgemma.cli.record.pace import Pace
 from mlx_diffgemma.cli.record.recording import read_recording
@@ -74,6 +75,26 @@ def test_a_recording_is_what_was_traced(puzzle: Path) -> None:
                 line["seconds"],
                 line["encode_seconds"],
             )
+
+
+def test_the_strain_of_a_form_is_read_again(puzzle: Path, tmp_path: Path) -> None:
+    """And a trace from before there were forms is read without it."""
+    held, older = tmp_path / "held.jsonl", tmp_path / "older.jsonl"
+    last = len(puzzle.read_text(encoding="utf-8").splitlines()) - 1
+    for file, strain, settled in ((held, 0.25, True), (older, ..., ...)):
+        file.write_bytes(puzzle.read_bytes())
+        changed(file, 2, strain=strain)
+        changed(file, last, settled=settled)
+    frames = read_recording(held).frames
+    assert (frames[0].strain, frames[1].strain, frames[-1].settled) == (0.25, None, True)
+    frames = read_recording(older).frames
+    assert (frames[0].strain, frames[-1].settled) == (None, None)
+    for line, value in ((2, {"strain": "x"}), (last, {"settled": 1})):
+        broken = tmp_path / "broken.jsonl"
+        broken.write_bytes(held.read_bytes())
+        changed(broken, line, **value)
+        with raises(FileError, f"line {line + 1} is wrong"):
+            read_recording(broken)
 
 
 def test_without_a_terminal_only_the_answer_is_printed(

@@ -11,7 +11,7 @@ from facts import assert_says
 from puzzle import SOLVE, assert_one_line
 
 STEP = [
-    *("type", "canvas", "step", "temperature", "mean_entropy", "accepted", "tokens"),
+    *("type", "canvas", "step", "temperature", "mean_entropy", "strain", "accepted", "tokens"),
     *("entropies", "seconds", "caller_seconds", "second_tier_rows", "dense_rows"),
     *("encode_seconds", "pieces", "roles"),
 ]
@@ -137,7 +137,7 @@ def test_a_device_takes_a_trace(run: Any) -> None:
 # --- modes
 
 TOKEN = [
-    *("type", "canvas", "step", "token", "entropy", "top_probability", "seconds"),
+    *("type", "canvas", "step", "token", "entropy", "top_probability", "strain", "seconds"),
     *("piece", "role"),
 ]
 

@@ -212,6 +212,12 @@ def test_words_come_before_numbers() -> None:
     assert status_line(NUMBERS, 4) == "3/48"
 
 
+def test_the_strain_of_a_form_comes_before_other_numbers() -> None:
+    held, written = replace(NUMBERS, strain=0.04), replace(WRITTEN, strain=545.0)
+    assert "41 tokens/s  strain 0.0  ? legend" in status_line(held, 80, "? legend")
+    assert "83 tokens/s  strain 545.0  entropy 0.0123 nats" in status_line(written, 200)
+
+
 @pytest.mark.parametrize("width", range(150))
 def test_the_numbers_fit(width: int) -> None:
     for hint in ("", "? legend"):

@@ -48,3 +48,10 @@ def test_a_token_is_one_line_with_the_end_of_its_segment() -> None:
     assert render(token, 48, 200) == f"{numbers}Once there was"
     assert render(token, 48, len(numbers) + 4) == f"{numbers} was"
     assert [len(render(token, 48, width)) for width in (0, 1, 30)] == [0, 1, 30]
+
+
+def test_the_strain_of_a_form_stands_behind_the_numbers() -> None:
+    held = replace(FRAME, strain=12.34)
+    assert "entropy 0.0123 nats  strain 12.3 nats  | Why" in render(held, 48, 200)
+    token = replace(held, mode="ar", top_probability=0.875)
+    assert "probability 0.875  strain 12.3 nats  | " in render(token, 48, 200)
