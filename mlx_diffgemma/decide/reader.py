@@ -1,4 +1,4 @@
-"""What decisions ask of a loaded model: prompts of texts, and log-probabilities at slots of canvases.
+"""A loaded model as decisions see it: prompts of texts, and log-probabilities at slots of canvases.
 
 Axes: S samples, N labels of a slot.
 """
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Content = tuple[object, ...]
-"""A text in parts: strings, and between them what `Texts.image` made, where an image stands."""
+"""A text in parts: strings, and what `Texts.image` made where an image stands."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids in front of a canvas; images: what `Texts.image` made of each of theirs, in order."""
+    """Token ids in front of a canvas; images: what `Texts.image` made of each, in order."""
 
     ids: tuple[int, ...]
     images: tuple[object, ...] = ()
@@ -97,8 +97,8 @@ class Texts(Protocol):
         """The chat prompt up to where the answer begins; think: with the marker of thinking."""
         ...
 
-    def image(self, content: bytes) -> object:
-        """An image for a Content; ImageError for bytes that are none."""
+    def image(self, given: object) -> object:
+        """An image for a Content, of bytes or a path; ImageError for what is none."""
         ...
 
 
@@ -108,7 +108,7 @@ class LoadedModel:
 
     name: what answers call it; thought: the texts that open and close a thought, None where the
     vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
-    given; quantization: as in config.json, for calibration files.
+    given; revision, quantization: the checkpoint's, which a calibration is bound to.
     """
 
     reader: Reader
@@ -120,3 +120,10 @@ class LoadedModel:
     pad: int
     thought: tuple[str, str] | None = None
     sees: bool = False
+    revision: str | None = None
+    quantization: str | None = None
+
+    @property
+    def empty_thought(self) -> tuple[int, ...]:
+        """The ids that a canvas begins with where nothing is thought."""
+        return tuple(self.texts.encode("".join(self.thought))) if self.thought else ()
