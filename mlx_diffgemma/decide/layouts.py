@@ -8,15 +8,16 @@ In stages of `depends_on`, joint and rows continue the answers behind the prompt
 says those that a question depends on behind the state.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from .canvas import Asked, groups, sheet
 from .labels import LINES, Form, Labels, form_of, written_answers
 from .questions import Choice, Question, written
 from .reader import LoadedModel, Prompt, Sheet
 from .request import Request
-from .wording import own_system_text, own_user_text, system_text
+from .wording import GAP, own_system_text, own_user_text, system_text
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ class Read:
     chunk: int = 0
 
 
-Opener = Callable[[str, str], Opened]
-"""Makes a prompt of the system's and the user's text."""
+class Opener(Protocol):
+    """Makes a prompt of the system's and the user's text."""
+
+    def __call__(self, system: str, user: str, *, state: str | None = None) -> Opened:
+        """The prompt; state: the beginning of the user's text that other prompts share."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ def _own(model: LoadedModel, labels: Labels, open_: Opener, stage: Stage) -> Ite
         asked = stage.asked(labels, LINES, [name])
         earlier = [(request.questions[n], stage.answered[n]) for n in asked[0].question.needs]
         user = own_user_text(request.state, asked[0], earlier)
-        opened = open_(own_system_text(request.instructions), user)
+        state = f"{written(request.state)}{GAP}"
+        opened = open_(own_system_text(request.instructions), user, state=state)
         yield Read(opened.prompt, (sheet(model, opened.head, LINES, asked),), (asked,))
 
 

@@ -1,7 +1,7 @@
 """The prompts of a decision: written once each, with images in place and thoughts behind."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -12,6 +12,8 @@ from .layouts import Opened
 from .options import Options
 from .reader import LoadedModel, Prompt
 from .request import Request
+
+OTHER = "."  # begins no question
 
 
 @dataclass
@@ -38,10 +40,15 @@ class Prompts:
             for each in self.request.assets
         }
 
-    def __call__(self, system: str, user: str) -> Opened:
-        """The prompt of two texts, and behind it a thought where one is wanted."""
+    def __call__(self, system: str, user: str, *, state: str | None = None) -> Opened:
+        """The prompt of two texts, and behind it a thought where one is wanted.
+
+        state: the beginning of the user's text that other prompts share; all of it by default.
+        """
         if (system, user) not in self.opened:
             prompt = self._written(system, user)
+            same = len(prompt.ids) if state is None else self._shared(prompt, system, state)
+            prompt = replace(prompt, shared=same)
             self.written[system, user] = prompt
             opened = self._thought(prompt) if self.options.think else self._plain(prompt)
             self.opened[system, user] = opened
@@ -59,11 +66,16 @@ class Prompts:
         except ImageError as error:
             raise RequestError(at, str(error), "image_error") from error
 
+    def _text(self, system: str, user: str) -> Prompt:
+        """The prompt of two texts, with images in their places."""
+        content = (*self.front, *parted(user, self.placed))
+        thinks = bool(self.options.think)
+        return self.model.texts.prompt(parted(system, self.placed), content, think=thinks)
+
     def _written(self, system: str, user: str) -> Prompt:
         """A prompt that leaves room for a thought and a canvas; RequestError where it does not."""
         model, think = self.model, self.options.think
-        content = (*self.front, *parted(user, self.placed))
-        prompt = model.texts.prompt(parted(system, self.placed), content, think=bool(think))
+        prompt = self._text(system, user)
         needed = len(prompt.ids) + think + model.canvas_length
         if needed > model.context_length:
             raise RequestError(
@@ -74,6 +86,10 @@ class Prompts:
                 413,
             )
         return prompt
+
+    def _shared(self, prompt: Prompt, system: str, state: str) -> int:
+        """The ids that a prompt has in common with any other one behind the same state."""
+        return _common(prompt.ids, self._text(system, f"{state}{OTHER}").ids)
 
     def _plain(self, prompt: Prompt) -> Opened:
         """A canvas opens with an empty thought, where the template has not written one."""

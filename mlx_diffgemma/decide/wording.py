@@ -20,6 +20,7 @@ ONE = (
     "Answer a question about the state the user provides. The question lists its allowed answers; "
     "reply with exactly one label.\n"
 )
+GAP = "\n\n"  # behind a state, in front of a question
 ONE_LINE = 'Reply with one line, formatted as "id: label".'
 
 
@@ -38,9 +39,9 @@ def own_system_text(instructions: str | None) -> str:
 
 def own_user_text(state: Any, asked: Asked, earlier: Sequence[tuple[Question, int]]) -> str:
     """The state, the answers that a question depends on, and the question."""
-    known = "".join(f"{line}\n" for line in _known(earlier))
-    before = f"\n\nAnswers so far:\n{known}" if known else "\n"
-    return f"{written(state)}{before}\n{question_text(asked)}"
+    known = "\n".join(_known(earlier))
+    before = f"Answers so far:\n{known}{GAP}" if known else ""
+    return f"{written(state)}{GAP}{before}{question_text(asked)}"
 
 
 def question_text(asked: Asked) -> str:
