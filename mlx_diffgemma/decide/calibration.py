@@ -92,6 +92,11 @@ class Calibration:
     ece: Mapping[str, Mapping[str, float]]
     brier: Mapping[str, Mapping[str, float]]
 
+    @property
+    def kinds(self) -> list[str]:
+        """The types that it was fitted on."""
+        return self.temperatures.kinds
+
     def applied(self, question: Question, mean: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities [N] as they are to be told."""
         return self.temperatures.applied(question.kind, np.log(np.maximum(mean, 1e-300)))
@@ -128,14 +133,10 @@ def read_calibration(file: Path) -> Calibration:
     if not is_calibration(value):
         raise DataError(f"{file}: no calibration of mlx-diffgemma; {AGAIN}")
     given = value["temperatures"]
+    one = {kind: _number(file, given[kind]) for kind in ("noul", "score") if kind in given}
     line = given.get("choice")
-    temperatures = Temperatures(
-        _number(file, given.get("noul")),
-        None
-        if line is None
-        else (_number(file, line["a"]) or 0.0, _number(file, line["b"]) or 0.0),
-        _number(file, given.get("score")),
-    )
+    pair = None if line is None else (_number(file, line["a"]), _number(file, line["b"]))
+    temperatures = Temperatures(choice=pair, **one)
     bound = Bound(**{field: value[field] for field in Bound.__dataclass_fields__})
     return Calibration(bound, temperatures, value["rows"], value["ece"], value["brier"])
 
@@ -152,10 +153,8 @@ def is_calibration(value: Any) -> bool:
     return line is None or (isinstance(line, dict) and {"a", "b"} <= line.keys())
 
 
-def _number(file: Path, value: Any) -> float | None:
-    """A number of the file; None where it has none. DataError for anything else."""
-    if value is None:
-        return None
+def _number(file: Path, value: Any) -> float:
+    """A number of the file; DataError for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
         return float(value)
     raise DataError(f"{file}: {brief(value)} is no temperature; {AGAIN}")

@@ -26,7 +26,8 @@ class Times:
 class Decision:
     """The answers to questions by their ids, each as the contract has it.
 
-    calibrated: the types whose answers went through a calibration, None without one; ignored: fields of the request that nothing used.
+    calibrated: the types whose answers went through a calibration, None without one; ignored:
+    fields of the request that nothing used.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Labelled questions: what was right, and the probabilities that a model gave before calibration."""
+"""Labelled questions: the right answers, and the probabilities that a model gave."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

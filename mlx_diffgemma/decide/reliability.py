@@ -85,9 +85,8 @@ def gate(cases: Sequence[Case], p: Probabilities, target: float) -> Gate | None:
 
 def _right(cases: Sequence[Case], p: Probabilities) -> NDArray[np.float64]:
     """1 for each case whose likeliest option is the right one [K]."""
-    return np.array(
-        [float(each.argmax() == case.gold) for case, each in zip(cases, p, strict=True)]
-    )
+    pairs = zip(cases, p, strict=True)
+    return np.array([float(each.argmax() == case.gold) for case, each in pairs])
 
 
 def _confidence(case: Case, p: NDArray[np.float64]) -> float:
