@@ -70,7 +70,7 @@ class Job:
 
 def calibrate(job: Job, rows: Sequence[Labelled], out: OutFile, reads: OutFile) -> int:
     """The whole calibration, or after an interrupt what was read so far."""
-    bound = Bound.to(job.session.decision_model, job.options)
+    bound = Bound.to(job.session.decider, job.options)
     keys = [row_key(bound, job.options.seed, row) for row in rows]
     known = kept_reads(reads_file(job.given.file))
     try:
@@ -110,7 +110,7 @@ def _read_all(
         bar(0, len(rows))
         for done, (row, key) in enumerate(zip(rows, keys, strict=True), 1):
             if key not in known:
-                read = decide(row.request, job.session.decision_model, job.options).read
+                read = decide(row.request, job.session.decider, job.options).read
                 with signals_held():
                     out.write_line(line_of(key, read))
                 known[key] = read

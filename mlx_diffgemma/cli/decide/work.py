@@ -52,7 +52,7 @@ class Job:
         if self.calibration is not None:
             options = self.options(with_state(self.body, UNREAD))
             name = str(self.answer.calibration)
-            self.calibration.require_for(session.decision_model, options, name)
+            self.calibration.require_for(session.decider, options, name)
         return session
 
     def options(self, request: Request) -> Options:
@@ -80,7 +80,7 @@ class Job:
         session = self.session
         images = session.prepared(self.media.images, image_tokens=self.media.image_tokens)
         request = with_state(self.body, state, images)
-        return decide(request, session.decision_model, self.options(request), self.calibration)
+        return decide(request, session.decider, self.options(request), self.calibration)
 
 
 def answer_one(job: Job, state: Any) -> int:
