@@ -1,4 +1,4 @@
-"""Decisions' one view of a model: log-probabilities of labels at the slots of a canvas.
+"""What decisions ask of a loaded model: prompts of texts, and log-probabilities at slots of canvases.
 
 Axes: S samples, N labels of a slot.
 """
@@ -9,6 +9,21 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Content = tuple[object, ...]
+"""A text in parts: strings, and between them what `Texts.image` made, where an image stands."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids in front of a canvas; images: what `Texts.image` made of each of theirs, in order."""
+
+    ids: tuple[int, ...]
+    images: tuple[object, ...] = ()
+
+    def extended(self, ids: Sequence[int]) -> "Prompt":
+        """The same with further ids behind."""
+        return Prompt((*self.ids, *ids), self.images)
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Reader(Protocol):
     """
 
     def read(
-        self, prompt: Sequence[int], sheets: Sequence[Sheet], options: ReadOptions
+        self, prompt: Prompt, sheets: Sequence[Sheet], options: ReadOptions
     ) -> Sequence[Reading]:
         """One Reading a sheet. Sheets see the prompt and themselves, never each other."""
         ...
@@ -66,6 +81,42 @@ class Reader(Protocol):
         """Prompt positions encoded so far, in all reads: what a kept prefix spares is not in it."""
         ...
 
-    def think(self, prompt: Sequence[int], limit: int, seed: int) -> list[int]:
+    def think(self, prompt: Prompt, limit: int, seed: int) -> Sequence[int]:
         """A thought of at most `limit` tokens behind a prompt that opened one: without its end."""
         ...
+
+
+class Texts(Protocol):
+    """A checkpoint's tokenizer and chat template, as far as decisions need them."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """The ids of a text, no bos added; markers of the vocabulary in it are recognised."""
+        ...
+
+    def prompt(self, system: Content, user: Content, *, think: bool) -> Prompt:
+        """The chat prompt up to where the answer begins; think: with the marker of thinking."""
+        ...
+
+    def image(self, content: bytes) -> object:
+        """An image for a Content; ImageError for bytes that are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that decisions are asked of.
+
+    name: what answers call it; thought: the texts that open and close a thought, None where the
+    vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
+    given; quantization: as in config.json, for calibration files.
+    """
+
+    reader: Reader
+    texts: Texts
+    name: str
+    canvas_length: int
+    context_length: int
+    turn_end: int
+    pad: int
+    thought: tuple[str, str] | None = None
+    sees: bool = False
