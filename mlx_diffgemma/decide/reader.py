@@ -4,7 +4,7 @@ Axes: S samples, N labels of a slot.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,14 +16,20 @@ Content = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids in front of a canvas; images: what `Texts.image` made of each of theirs, in order."""
+    """Token ids in front of a canvas; images: what `Texts.image` made of each of theirs, in order.
+
+    shared: so many of the first ids stand in front of other canvases as well, such as a state. They
+    are encoded by themselves and kept, and give the same bits whatever stands behind them; it has
+    to follow from these ids alone.
+    """
 
     ids: tuple[int, ...]
     images: tuple[object, ...] = ()
+    shared: int = 0
 
     def extended(self, ids: Sequence[int]) -> "Prompt":
         """The same with further ids behind."""
-        return Prompt((*self.ids, *ids), self.images)
+        return replace(self, ids=(*self.ids, *ids))
 
 
 @dataclass(frozen=True)
