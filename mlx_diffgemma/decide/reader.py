@@ -1,4 +1,4 @@
-"""What decisions ask of a loaded model: prompts of texts, and log-probabilities at slots of canvases.
+"""A loaded model as decisions see it: prompts of texts, and log-probabilities at slots of canvases.
 
 Axes: S samples, N labels of a slot.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Content = tuple[object, ...]
-"""A text in parts: strings, and between them what `Texts.image` made, where an image stands."""
+"""A text in parts: strings, and what `Texts.image` made where an image stands."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Texts(Protocol):
         """The chat prompt up to where the answer begins; think: with the marker of thinking."""
         ...
 
-    def image(self, content: bytes) -> object:
-        """An image for a Content; ImageError for bytes that are none."""
+    def image(self, given: object) -> object:
+        """An image for a Content, of bytes or a path; ImageError for what is none."""
         ...
 
 
@@ -114,7 +114,7 @@ class LoadedModel:
 
     name: what answers call it; thought: the texts that open and close a thought, None where the
     vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
-    given; quantization: as in config.json, for calibration files.
+    given; revision, quantization: the checkpoint's, which a calibration is bound to.
     """
 
     reader: Reader
@@ -126,3 +126,10 @@ class LoadedModel:
     pad: int
     thought: tuple[str, str] | None = None
     sees: bool = False
+    revision: str | None = None
+    quantization: str | None = None
+
+    @property
+    def empty_thought(self) -> tuple[int, ...]:
+        """The ids that a canvas begins with where nothing is thought."""
+        return tuple(self.texts.encode("".join(self.thought))) if self.thought else ()

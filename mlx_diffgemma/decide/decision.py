@@ -1,0 +1,51 @@
+"""A decision: answers with probabilities, in the form of the contract."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a decision: of its prompts, those that they share once; and of thoughts."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Times:
+    """What a decision took; encoded: prompt positions that no kept prefix spared."""
+
+    seconds: float
+    reads: int
+    encoded: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answers to questions by their ids, each as the contract has it.
+
+    calibrated: they went through a calibration; ignored: fields of the request that nothing used.
+    """
+
+    model: str
+    answers: Mapping[str, Mapping[str, Any]]
+    usage: Usage
+    layout: str
+    samples: int
+    calibrated: bool
+    times: Times
+    ignored: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the HTTP answer: the same for the same request, so without times."""
+        body = {
+            "model": self.model,
+            "answers": {name: dict(answer) for name, answer in self.answers.items()},
+            "usage": dict(vars(self.usage)),
+            "x_layout": self.layout,
+            "x_samples": self.samples,
+            "x_calibration": {"applied": self.calibrated},
+        }
+        return {**body, **({"x_ignored": list(self.ignored)} if self.ignored else {})}
