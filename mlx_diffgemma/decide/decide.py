@@ -26,7 +26,10 @@ ALIASES = ("jev-latest", "jev-preview")
 
 
 class Calibrated(Protocol):
-    """A calibration, as far as an answer needs it."""
+    """A calibration, as far as an answer needs it; kinds: the types that it was fitted on."""
+
+    @property
+    def kinds(self) -> Sequence[str]: ...
 
     def applied(self, question: Question, mean: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities [N] as they are to be told, of the mean that was read."""
@@ -56,7 +59,7 @@ def decide(
         usage=run.prompts.usage(),
         layout=run.options.layout,
         samples=run.samples,
-        calibrated=calibration is not None,
+        calibrated=None if calibration is None else calibration.kinds,
         times=Times(time.perf_counter() - began, run.reads, encoded),
         ignored=request.ignored,
     )

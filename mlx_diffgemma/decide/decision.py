@@ -1,6 +1,6 @@
 """A decision: answers with probabilities, in the form of the contract."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ class Times:
 class Decision:
     """The answers to questions by their ids, each as the contract has it.
 
-    calibrated: they went through a calibration; ignored: fields of the request that nothing used.
+    calibrated: the types whose answers went through a calibration, None without one; ignored:
+    fields of the request that nothing used.
     """
 
     model: str
@@ -34,18 +35,20 @@ class Decision:
     usage: Usage
     layout: str
     samples: int
-    calibrated: bool
+    calibrated: Sequence[str] | None
     times: Times
     ignored: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The body of the HTTP answer: the same for the same request, so without times."""
-        body = {
+        body: dict[str, Any] = {
             "model": self.model,
             "answers": {name: dict(answer) for name, answer in self.answers.items()},
             "usage": dict(vars(self.usage)),
             "x_layout": self.layout,
             "x_samples": self.samples,
-            "x_calibration": {"applied": self.calibrated},
+            "x_calibration": {"applied": self.calibrated is not None},
         }
+        if self.calibrated is not None:
+            body["x_calibration"]["types"] = list(self.calibrated)
         return {**body, **({"x_ignored": list(self.ignored)} if self.ignored else {})}

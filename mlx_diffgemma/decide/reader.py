@@ -104,13 +104,13 @@ class Texts(Protocol):
         ...
 
     def image(self, given: object) -> object:
-        """An image for a Content, of bytes or a path; ImageError for what is none."""
+        """An image for a Content, of bytes, a path or Pixels; ImageError for what is none."""
         ...
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that decisions are asked of.
+    """A model that decisions are asked of; `Session.decision_model` is one.
 
     name: what answers call it; thought: the texts that open and close a thought, None where the
     vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
