@@ -7,10 +7,11 @@ pass, N labels of a slot, U labels of a read, H hidden size.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, product
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -44,12 +45,14 @@ class ModelReader:
     """The Reader of a model; thought_end: the id that closes a thought, if there is one.
 
     Steps before the last one are those of the denoising loop, with the checkpoint's settings and
-    all but the slots pinned; the last one is read at temperature 1.
+    all but the slots pinned; the last one is read at temperature 1. require_room: FitError for
+    positions whose keys and values do not fit into memory.
     """
 
     model: Model
     kept: KeptPrefixes
     thought_end: int | None = None
+    require_room: Callable[[int], None] = lambda positions: None
 
     def read(
         self, prompt: reader.Prompt, sheets: Sequence[Sheet], options: ReadOptions
@@ -57,12 +60,15 @@ class ModelReader:
         """One Reading a sheet; see decide.reader.
 
         PromptError, before anything is computed, for more positions than the model has; for ids and
-        images as `Model.encode` has them. NumericsError for weights that are not finite.
+        images as `Model.encode` has them. FitError for more than fit into memory; NumericsError for
+        weights that are not finite.
         """
-        asked, widest = self._asked(prompt), max(len(sheet.tokens) for sheet in sheets)
-        self._require_fit(asked, widest)
+        asked, widths = self._asked(prompt), [len(sheet.tokens) for sheet in sheets]
+        self._require_fit(asked, max(widths))
+        room = max(*widths, min(MOST_ROWS, sum(widths) * len(options.seeds)))
+        self.require_room(len(asked.tokens) + room)
         with self.kept.in_use():
-            prefix = self.kept.encode(asked, prompt.shared, max(widest, MOST_ROWS))
+            prefix = self.kept.encode(asked, prompt.shared, room)
             return Read(self.model, prefix, sheets, options).readings()
 
     def encoded(self) -> int:
@@ -77,9 +83,10 @@ class ModelReader:
         asked, config = self._asked(prompt), self.model.config
         length = len(asked.tokens)
         budget = token_budget(config, length, limit, asked.soft_tokens)
+        needed = positions_needed(config, length, budget)
+        self.require_room(needed)
         with self.kept.in_use():
-            room = positions_needed(config, length, budget) - length
-            prefix = copied(self.kept.encode(asked, prompt.shared, room), length)
+            prefix = copied(self.kept.encode(asked, prompt.shared, needed - length), length)
             settings = Settings(max_tokens=budget, seed=seed)
             return self._thought(asked, settings, prefix)
 
@@ -94,8 +101,8 @@ class ModelReader:
         return written
 
     def _asked(self, prompt: reader.Prompt) -> Prompt:
-        """The prompt with its images in their places."""
-        images = [image for image in prompt.images if isinstance(image, Pixels)]
+        """The prompt with its images in their places; PromptError for what is no image."""
+        images = cast("tuple[Pixels, ...]", prompt.images)
         return Prompt(list(prompt.ids), self.model.placed(prompt.ids, images))
 
     def _require_fit(self, asked: Prompt, width: int) -> None:
