@@ -101,9 +101,8 @@ def _read_all(
     out: OutFile,
 ) -> Iterator[Read]:
     """What is read of each row, from the file or from the model; the file gets all of it."""
-    known = {
-        key: known[key] for row, key in zip(rows, keys, strict=True) if _fits(row, known.get(key))
-    }
+    pairs = [(row, key, known.get(key)) for row, key in zip(rows, keys, strict=True)]
+    known = {key: read for row, key, read in pairs if read is not None and _fits(row, read)}
     for key, read in known.items():
         out.write_line(line_of(key, read))
     with Bar("reading rows", timed=True) as bar:
@@ -119,10 +118,8 @@ def _read_all(
             raise_lost()
 
 
-def _fits(row: Labelled, read: Read | None) -> bool:
+def _fits(row: Labelled, read: Read) -> bool:
     """True for a kept read that has every option of every question."""
-    if read is None:
-        return False
     questions = row.request.questions
     wanted = {n: len(each.options) for n, each in questions.items() if len(each.options) > 1}
     return {name: len(p) for name, p in read.items()} == wanted
