@@ -29,7 +29,7 @@ def seen(*rows: list[float]) -> Seen:
 def test_rounded_probabilities_sum_to_one_exactly() -> None:
     rng = np.random.default_rng(0)
     for n in (2, 3, 10, 255):
-        for _ in range(50):
+        for _ in range(20):
             units = rounded(rng.dirichlet(np.full(n, 0.3)))
             assert sum(units) == 1_000_000
             assert min(units) >= 0
