@@ -3,7 +3,7 @@
 Axes: S samples, N options. Confidence follows system-one-adapter 0.2.1, `confidence_metrics`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Any
@@ -101,7 +101,7 @@ def skipped(because: str, was: Any) -> dict[str, Any]:
     return {"type": "x_skipped", "x_because": because, "x_was": was}
 
 
-def likeliest(question: Question, answer: dict[str, Any]) -> int:
+def likeliest(question: Question, answer: Mapping[str, Any]) -> int:
     """The number of the option that an answer says, the first of equal ones."""
     if isinstance(question, Noul):
         return int(answer["noul"] < 0.5)
@@ -109,7 +109,7 @@ def likeliest(question: Question, answer: dict[str, Any]) -> int:
     return p.index(max(p))
 
 
-def distribution(question: Question, answer: dict[str, Any]) -> list[float]:
+def distribution(question: Question, answer: Mapping[str, Any]) -> list[float]:
     """An answer's probabilities in the order of its question's options."""
     if isinstance(question, Noul):
         return [answer["noul"], 1 - answer["noul"]]

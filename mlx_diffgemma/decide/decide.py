@@ -56,6 +56,7 @@ def decide(
     return Decision(
         model=model.name,
         answers={name: run.answers[name] for name in request.questions},
+        read=run.means,
         usage=run.prompts.usage(),
         layout=run.options.layout,
         samples=run.samples,
@@ -75,13 +76,17 @@ def require_name(name: str | None, model: LoadedModel) -> None:
 
 @dataclass
 class _Run:
-    """A decision on its way; chosen: the numbers of the options that were answered."""
+    """A decision on its way.
+
+    chosen: the numbers of the options that were answered; means: of the probabilities as read.
+    """
 
     request: Request
     model: LoadedModel
     options: Options
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     chosen: dict[str, int] = field(default_factory=dict)
+    means: dict[str, Sequence[float]] = field(default_factory=dict)
     samples: int = 0
     reads: int = 0
 
@@ -101,6 +106,7 @@ class _Run:
             seen = self._seen(ready, listed, chained=len(order) > 1)
             for name in ready:
                 mean = seen[name].mean
+                self.means[name] = [float(p) for p in mean]
                 told = calibration.applied(questions[name], mean) if calibration else mean
                 self.answers[name] = answer_of(questions[name], told, seen[name])
                 self.chosen[name] = likeliest(questions[name], self.answers[name])

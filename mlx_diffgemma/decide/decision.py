@@ -26,12 +26,14 @@ class Times:
 class Decision:
     """The answers to questions by their ids, each as the contract has it.
 
+    read: probabilities of the options as they were read, neither calibrated nor rounded;
     calibrated: the types whose answers went through a calibration, None without one; ignored:
     fields of the request that nothing used.
     """
 
     model: str
     answers: Mapping[str, Mapping[str, Any]]
+    read: Mapping[str, Sequence[float]]
     usage: Usage
     layout: str
     samples: int

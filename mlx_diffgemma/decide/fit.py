@@ -18,7 +18,7 @@ from .labelled import Case
 
 FEWEST, FEW = 50, 200  # cases of a type: with fewer than the first nothing is fitted
 FOLDS = 5
-ROUNDS, HALVINGS = 12, 40
+ROUNDS, HALVINGS = 6, 32
 GOLDEN = (5**0.5 - 1) / 2
 STEEPEST = 10.0  # of b, in units of T a factor of e in the number of options
 

@@ -110,7 +110,7 @@ class Texts(Protocol):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that decisions are asked of; `Session.decision_model` is one.
+    """A model that decisions are asked of; `Session.decider` is one.
 
     name: what answers call it; thought: the texts that open and close a thought, None where the
     vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
