@@ -419,7 +419,7 @@ def bad_decision(rng: random.Random, place: Path, good: Good) -> Case:
             name = rng.choice(("--samples", "--steps", "--think", "--seed", "--orders", "--sure"))
             return Case([*decide, "x", *asked, name, rng.choice(NUMBERS)], answer=None)
         case 5:
-            content = odd_lines(rng, b'{"a": 1}\nplain\n["x"]\n' * 2)
+            content = odd_lines(rng, b'{"a": 1}\n"plain"\n["x"]\n' * 2)
             return Case([*decide, "--lines", "-", *asked], answer=None, several=True, stdin=content)
         case 6:
             option = rng.choice(("-q", "--lines", "--state-file", "--calibration"))
@@ -447,9 +447,9 @@ KINDS: Mapping[str, tuple[Kind, int]] = {
     "prompt": (bad_prompt, 150),
     "value": (bad_value, 50),
     "image": (bad_image, 400),
-    "decision": (bad_decision, 400),
+    "decision": (bad_decision, 200),
 }
-"""Kinds of bad input and how many of each are made: 6,000 in all."""
+"""Kinds of bad input and how many of each are made: 5,800 in all."""
 
 
 def made(kind: str, number: int, place: Path, good: Good) -> Case:
