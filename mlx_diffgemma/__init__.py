@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .conversation.reply import Reply as Reply
     from .conversation.session import Session as Session
     from .conversation.turn import Turn as Turn
+    from .decide.decision import Decision as Decision
+    from .decide.questions import Choice as Choice
+    from .decide.questions import Noul as Noul
+    from .decide.questions import Score as Score
     from .diffusion.denoise import denoise as denoise
     from .diffusion.pinned import FillFrame as FillFrame
     from .errors import CheckpointError as CheckpointError
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import NumericsError as NumericsError
     from .errors import ProfileError as ProfileError
     from .errors import PromptError as PromptError
+    from .errors import RequestError as RequestError
     from .errors import SettingsError as SettingsError
     from .errors import TrainingError as TrainingError
     from .errors import TurnError as TurnError
@@ -58,6 +63,8 @@ _PUBLIC = {
     "conversation.reply": ("Filled", "Reply"),
     "conversation.session": ("Session",),
     "conversation.turn": ("Turn",),
+    "decide.decision": ("Decision",),
+    "decide.questions": ("Choice", "Noul", "Score"),
     "diffusion.denoise": ("denoise",),
     "diffusion.pinned": ("FillFrame",),
     "errors": (
@@ -71,6 +78,7 @@ _PUBLIC = {
             "NumericsError",
             "ProfileError",
             "PromptError",
+            "RequestError",
         ),
         *("SettingsError", "TrainingError", "TurnError"),
     ),

@@ -6,6 +6,7 @@
     ├── HubError           a repository cannot be fetched: no network, no such repository, offline
     ├── SettingsError      a sampler setting is out of range
     ├── ConstraintError    a form that cannot be enforced: a schema, a pattern, choices, a length
+    ├── RequestError       a request for decisions is wrong in shape or value, or too long
     ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
     ├── ImageError         an image or a video cannot be read: broken, empty, too large
     ├── TurnError          an answer cannot go on: something else was asked of its session meanwhile
@@ -24,7 +25,8 @@ not.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # What MLX says when Metal, or the system, has no more memory to give (0.32; all RuntimeErrors).
 OUT_OF_MEMORY = re.compile(r"allocat|insufficient memory|out ?of ?memory", re.IGNORECASE)
@@ -72,6 +74,33 @@ class SettingsError(DiffGemmaError, ValueError):
 
 class ConstraintError(DiffGemmaError, ValueError):
     """A form of an answer that cannot be enforced, or that nothing satisfies."""
+
+
+class RequestError(DiffGemmaError, ValueError):
+    """A request for decisions that cannot be answered: where it is wrong, and what HTTP says of it.
+
+    location: keys and indices from the request down; kind: a word that programs read; status: the
+    HTTP status.
+    """
+
+    def __init__(
+        self,
+        location: Sequence[str | int],
+        said: str,
+        kind: str = "value_error",
+        status: int = 422,
+    ) -> None:
+        where = ".".join(shown(str(step), SHOWN_CHARACTERS) for step in location)
+        super().__init__(where or "request", ": ", said)
+        self.location, self.said, self.kind, self.status = tuple(location), said, kind, status
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the HTTP answer."""
+        if self.status == 422:
+            where = ["body", *self.location]
+            return {"detail": [{"loc": where, "msg": self.said, "type": self.kind}]}
+        return {"detail": {"error_type": self.kind, "message": str(self)}}
 
 
 class PromptError(DiffGemmaError, ValueError):

@@ -11,11 +11,13 @@ from typer.core import TyperGroup
 
 from ..errors import one_line
 from . import fill, generate, replay
+from .calibrate import command as calibrate
 from .chat import command as chat
 from .completion.install import INSTALL, SHOW, install, named_shell
 from .completion.scripts import SCRIPTS, SHELLS, VARIABLE, answer
 from .configured import ConfiguredCommand
 from .convert import command as convert
+from .decide import command as decide
 from .errors import (
     BAD_ARGUMENTS,
     BROKEN_PIPE,
@@ -105,6 +107,12 @@ app.command("generate", cls=OWN, short_help="Answer one prompt.", context_settin
 app.command("chat", cls=OWN, short_help="Talk with a model.")(chat.command)
 app.command("fill", cls=OWN, short_help="Fill the holes of a template.", context_settings=UNQUOTED)(
     fill.command
+)
+app.command(
+    "decide", short_help="Answer typed questions with probabilities.", context_settings=UNQUOTED
+)(decide.command)
+app.command("calibrate", short_help="Fit the probabilities of decide to known answers.")(
+    calibrate.command
 )
 app.command("replay", cls=OWN, short_help="Play a saved trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)

@@ -3,6 +3,7 @@
 0    done
 1    a known error
 2    bad arguments
+3    `decide --if`: no, and 4 not sure
 130  interrupted by Ctrl-C, 143 by SIGTERM
 141  the reader of standard output went away
 """

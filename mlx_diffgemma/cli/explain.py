@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
 from .convert.options import PackingOptions
+from .decide.options import SettingOptions
 from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
 from .eval.options import WayOptions
 from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
@@ -36,6 +37,7 @@ OPTION_OF = {
         CourseOptions,
         PlaceOptions,
         WayOptions,
+        SettingOptions,
     )
     for name, typed in option_names(group)
 } | {"soft_tokens": "--image-tokens"}  # as `prepare_image` calls it

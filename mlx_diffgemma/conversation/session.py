@@ -9,6 +9,11 @@ from typing import Any, Unpack
 from ..assets import Task
 from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
+from ..decide.decide import Calibrated, decide
+from ..decide.decision import Decision
+from ..decide.options import Options
+from ..decide.questions import Question
+from ..decide.reader import LoadedModel
 from ..diffusion.infill import needed_positions
 from ..errors import DiffGemmaError, PromptError, Setting, SettingsError, brief, counted
 from ..generation.frame import Frame
@@ -23,6 +28,7 @@ from ..text.holes import read_template
 from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
 from .conversation import Conversation, last_question
+from .deciding import DecideOptions, loaded_model, request_of
 from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
 from .form import ANY_TOOL, Forms, Tool, Wanted
 from .media import Given, require_sight
@@ -320,6 +326,32 @@ class Session:
             )
 
         return self.conversation.begin(made)
+
+    def decide(
+        self,
+        state: object,
+        questions: Mapping[str, Question | Mapping[str, Any]],
+        *,
+        instructions: str | None = None,
+        images: Any = (),
+        calibration: Calibrated | None = None,
+        **settings: Unpack[DecideOptions],
+    ) -> Decision:
+        """The answers to `questions` about `state` with their probabilities.
+
+        state: a text, or what JSON can hold; questions: by ids of your own, a Noul, Choice or Score
+        each, or a mapping in the form of a request. instructions: context for all of them; images:
+        one or a list, in front of the state. For the settings see DecideOptions. It stands alone:
+        the conversation is neither seen nor continued. RequestError for what cannot be asked,
+        SettingsError for a setting out of its range, FitError for what does not fit into memory.
+        """
+        request = request_of(state, questions, instructions, images)
+        return decide(request, self.decider, Options(**settings), calibration)
+
+    @cached_property
+    def decider(self) -> LoadedModel:
+        """The model as decisions see it, with the prefixes of the last states."""
+        return loaded_model(self)
 
     def reset(self) -> None:
         """Forgets the conversation and its cache; the model and the system text stay."""

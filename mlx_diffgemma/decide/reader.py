@@ -1,14 +1,35 @@
-"""Decisions' one view of a model: log-probabilities of labels at the slots of a canvas.
+"""A loaded model as decisions see it: prompts of texts, and log-probabilities at slots of canvases.
 
 Axes: S samples, N labels of a slot.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Content = tuple[object, ...]
+"""A text in parts: strings, and what `Texts.image` made where an image stands."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids in front of a canvas; images: what `Texts.image` made of each of theirs, in order.
+
+    shared: so many of the first ids stand in front of other canvases as well, such as a state. They
+    are encoded by themselves and kept, and give the same bits whatever stands behind them; it has
+    to follow from these ids alone.
+    """
+
+    ids: tuple[int, ...]
+    images: tuple[object, ...] = ()
+    shared: int = 0
+
+    def extended(self, ids: Sequence[int]) -> "Prompt":
+        """The same with further ids behind."""
+        return replace(self, ids=(*self.ids, *ids))
 
 
 @dataclass(frozen=True)
@@ -57,7 +78,7 @@ class Reader(Protocol):
     """
 
     def read(
-        self, prompt: Sequence[int], sheets: Sequence[Sheet], options: ReadOptions
+        self, prompt: Prompt, sheets: Sequence[Sheet], options: ReadOptions
     ) -> Sequence[Reading]:
         """One Reading a sheet. Sheets see the prompt and themselves, never each other."""
         ...
@@ -66,6 +87,51 @@ class Reader(Protocol):
         """Prompt positions encoded so far, in all reads: what a kept prefix spares is not in it."""
         ...
 
-    def think(self, prompt: Sequence[int], limit: int, seed: int) -> list[int]:
+    def think(self, prompt: Prompt, limit: int, seed: int) -> Sequence[int]:
         """A thought of at most `limit` tokens behind a prompt that opened one: without its end."""
         ...
+
+
+class Texts(Protocol):
+    """A checkpoint's tokenizer and chat template, as far as decisions need them."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """The ids of a text, no bos added; markers of the vocabulary in it are recognised."""
+        ...
+
+    def prompt(self, system: Content, user: Content, *, think: bool) -> Prompt:
+        """The chat prompt up to where the answer begins; think: with the marker of thinking."""
+        ...
+
+    def image(self, given: object) -> object:
+        """An image for a Content, of bytes, a path or Pixels; ImageError for what is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that decisions are asked of; `Session.decider` is one.
+
+    name: what answers call it; thought: the texts that open and close a thought, None where the
+    vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
+    given; revision, quantization: the checkpoint's, which a calibration is bound to; labels: those
+    of its vocabulary that were looked for.
+    """
+
+    reader: Reader
+    texts: Texts
+    name: str
+    canvas_length: int
+    context_length: int
+    turn_end: int
+    pad: int
+    thought: tuple[str, str] | None = None
+    sees: bool = False
+    revision: str | None = None
+    quantization: str | None = None
+    labels: dict[object, tuple[str, ...]] = field(default_factory=dict, compare=False)
+
+    @property
+    def empty_thought(self) -> tuple[int, ...]:
+        """The ids that a canvas begins with where nothing is thought."""
+        return tuple(self.texts.encode("".join(self.thought))) if self.thought else ()

@@ -100,6 +100,32 @@ class Visibility:
         return [run for run in self.runs if run.start < queries.stop and queries.start < run.stop]
 
 
+@dataclass(frozen=True)
+class Apart:
+    """The keys that canvases of `width` positions see, which stand side by side behind a prefix.
+
+    Each sees the prefix and itself, and nothing of its neighbours. Masks are kept, as those of a
+    window are.
+    """
+
+    width: int
+    masks: dict[tuple[range, range, int], mx.array] = field(default_factory=dict, compare=False)
+    reach: None = None
+
+    def keys(self, queries: range, behind: int, count: int) -> range:
+        """All `count` keys."""
+        return range(count)
+
+    def mask(self, queries: range, keys: range, behind: int) -> mx.array:
+        """Mask [queries, keys], True for what is seen; `behind` keys are the prefix's."""
+        key = (queries, keys, behind)
+        if key not in self.masks:
+            own = mx.arange(queries.start, queries.stop)[:, None] // self.width
+            index = mx.arange(keys.start - behind, keys.stop - behind)
+            self.masks[key] = (index < 0) | (index // self.width == own)
+        return self.masks[key]
+
+
 ALL = Visibility(causal=False)
 CAUSAL = Visibility(causal=True)
 Core = Callable[[mx.array, mx.array, mx.array, Mask], mx.array]  # queries, keys, values, mask
@@ -141,7 +167,7 @@ def attend(
     queries: mx.array,
     keys: mx.array,
     values: mx.array,
-    visible: Visibility,
+    visible: Visibility | Apart,
     core: Core = masked,
 ) -> mx.array:
     """queries [1, heads, L, D], keys and values [1, kv heads, K, D] -> [1, heads, L, D]; scale 1.
@@ -170,7 +196,7 @@ def _in_rows(
     queries: mx.array,
     keys: mx.array,
     values: mx.array,
-    visible: Visibility,
+    visible: Visibility | Apart,
     rows: int,
     core: Core,
 ) -> mx.array:

@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
-from .attention import ALL, Behind, Core, Visibility, attend, behind, masked
+from .attention import ALL, Apart, Behind, Core, Visibility, attend, behind, masked
 from .cache import LayerCache
 from .elementwise import Norm, geglu, rms_norm
 from .experts import Activation, Experts, Router
@@ -60,10 +60,17 @@ class Attention:
         return queries, keys, values
 
     def __call__(
-        self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility
+        self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility | Apart
     ) -> mx.array:
-        """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values."""
-        queries, keys, values = self.project(x, offset)
+        """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values.
+
+        Canvases that are apart begin at `offset` each, and take slots one behind the other.
+        """
+        if isinstance(visible, Apart):
+            each = self.project(mx.unflatten(x.squeeze(0), 0, (-1, visible.width)), offset)
+            queries, keys, values = (part.swapaxes(0, 1).flatten(1, 2)[None] for part in each)
+        else:
+            queries, keys, values = self.project(x, offset)
         seen = cache.write(keys, values, offset)
         output = attend(queries, seen.keys, seen.values, visible, self.core)
         return self.out(output.swapaxes(1, 2).flatten(2))
@@ -145,9 +152,11 @@ class Layer:
         after_attention = self.compiled_after_attention if few else self.after_attention
         return after_attention(x, attended, self.encoder_scalar)
 
-    def decode(self, x: mx.array, cache: LayerCache, offset: int) -> mx.array:
+    def decode(
+        self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility | Apart = ALL
+    ) -> mx.array:
         """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H]."""
-        attended = self.attention(self.normed(x), cache, offset, ALL)
+        attended = self.attention(self.normed(x), cache, offset, visible)
         return self.compiled_after_attention(x, attended, self.decoder_scalar)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:

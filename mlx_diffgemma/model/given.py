@@ -71,6 +71,15 @@ def canvas_ids(given: Ids | Unread, vocab_size: int) -> mx.array:
     return given.reshape(1, -1) if isinstance(given, mx.array) else mx.array(ids)[None]
 
 
+def canvas_rows(given: Sequence[Ids] | mx.array, vocab_size: int) -> mx.array:
+    """Canvases [B, C] of one width -> the same as an array; SettingsError for what are none."""
+    rows = [canvas_ids(row, vocab_size) for row in given]
+    if len({row.shape for row in rows}) != 1:
+        widths = ", ".join(str(row.shape[1]) for row in rows) or "there are none"
+        raise SettingsError(f"canvases have the widths {widths}, expected one width for all.")
+    return mx.concatenate(rows)
+
+
 def one_id(given: int | mx.array, vocab_size: int) -> mx.array:
     """A token as an array [1]; PromptError for what is none. An array [1] is not looked into."""
     if isinstance(given, mx.array) and given.size == 1 and mx.issubdtype(given.dtype, mx.integer):
@@ -81,7 +90,7 @@ def one_id(given: int | mx.array, vocab_size: int) -> mx.array:
     return mx.array(ids, mx.int32)
 
 
-def floats(given: Floats, shape: tuple[int, int], what: str) -> mx.array:
+def floats(given: Floats, shape: tuple[int, ...], what: str) -> mx.array:
     """An array of `shape`, or with 1 in front -> [1, *shape]; SettingsError for any other."""
     array = mx.array(given) if isinstance(given, np.ndarray) else given
     if (

@@ -16,12 +16,22 @@ from ..errors import CheckpointError, NumericsError, PromptError, counted
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
 from ..machine.pauses import Pauses
-from .attention import ALL, Visibility
+from .attention import ALL, Apart, Visibility
 from .blocks import Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding
-from .given import Floats, Ids, Unread, canvas_ids, floats, image_list, one_id, token_ids
+from .given import (
+    Floats,
+    Ids,
+    Unread,
+    canvas_ids,
+    canvas_rows,
+    floats,
+    image_list,
+    one_id,
+    token_ids,
+)
 from .images import Placed, pieces, placed
 from .soft_gather import Gathered
 from .vision import VisionTower
@@ -132,13 +142,24 @@ class Model:
         model's prefix.
         """
         canvas = canvas_ids(canvas, self.config.text.vocab_size)
-        C, H = canvas.shape[1], self.config.text.hidden_size
-        soft = None if soft is None else floats(soft, (C, H), "soft embeddings")
-        self._make_room(own_prefix(prefix, self), C)
-        x = self.self_conditioning(self.embedding.lookup(canvas), soft)
-        for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = self._paused(layer.decode(x, cache, prefix.length))
-        return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
+        shape = (canvas.shape[1], self.config.text.hidden_size)
+        soft = None if soft is None else floats(soft, shape, "soft embeddings")
+        return self._decoded(canvas, prefix, soft, ALL)
+
+    def decode_many(
+        self, canvases: Sequence[Ids] | mx.array, prefix: Prefix, soft: Floats | None = None
+    ) -> mx.array:
+        """The bidirectional pass of canvases [B, C], soft [B, C, H] -> hidden [B, C, H], normed.
+
+        Each sees the prefix and itself, as if `decode` had it alone: the prefix's keys and values
+        are read once for all, and so are the weights. Errors as `decode` has them.
+        """
+        rows = canvas_rows(canvases, self.config.text.vocab_size)
+        shape = (*rows.shape, self.config.text.hidden_size)
+        if soft is not None:
+            soft = floats(soft, shape, "soft embeddings").flatten(1, 2)
+        visible = ALL if len(rows) == 1 else Apart(rows.shape[1])
+        return self._decoded(rows.reshape(1, -1), prefix, soft, visible).reshape(shape)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """hidden [..., C, H] -> softcapped logits [..., C, V], float32."""
@@ -202,6 +223,16 @@ class Model:
         prefix.extend_unread(ids)
         hidden = mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
         return self.logits(hidden)[0]
+
+    def _decoded(
+        self, canvas: mx.array, prefix: Prefix, soft: mx.array | None, visible: Visibility | Apart
+    ) -> mx.array:
+        """The bidirectional pass of positions [1, C]: a canvas, or several side by side."""
+        self._make_room(own_prefix(prefix, self), canvas.shape[1])
+        x = self.self_conditioning(self.embedding.lookup(canvas), soft)
+        for layer, cache in zip(self.layers, prefix.layers, strict=True):
+            x = self._paused(layer.decode(x, cache, prefix.length, visible))
+        return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
     def evaluate(self, *work: Any) -> None:
         """Compute arrays, with a pause behind them where there are pauses."""

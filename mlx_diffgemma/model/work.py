@@ -156,6 +156,34 @@ def step_work(
     return work
 
 
+def read_work(
+    config: ModelConfig,
+    prefix: int,
+    bits: BitsOf,
+    *,
+    canvases: int,
+    width: int,
+    slots: int,
+    labels: int,
+    item_bytes: int = 2,
+) -> dict[str, Work]:
+    """Work of a decision's pass over canvases of `width` behind `prefix` positions, part by part.
+
+    Every canvas has `slots`, whose logits are made for `labels` tokens alone. Attention counts the
+    keys of the neighbours, which the mask takes away; experts are those of a text, an assumption.
+    """
+    rows, H = canvases * width, config.text.hidden_size
+    work = dict.fromkeys((ATTENTION, EXPERTS, DENSE_MLP, ROUTER), Work())
+    for number, layer in enumerate(config.text.layers):
+        for matrix in layer_matrices(config, number):
+            among = experts_in_text(matrix.experts, matrix.used)
+            work[matrix.part] += matrix.work(rows, bits, among)
+        keys = rows + _visible(config, layer, prefix)
+        work[ATTENTION] += _attention(config, layer, rows * keys, keys, item_bytes)
+    work[HEAD] = Matrix(HEAD, TABLE, labels, H).work(canvases * slots, bits)
+    return work
+
+
 def token_work(
     config: ModelConfig, prefix: int, bits: BitsOf, *, rows: int = 1, item_bytes: int = 2
 ) -> dict[str, Work]:

@@ -77,6 +77,8 @@ def _unmeasured(profile: Profile) -> Iterator[str]:
             yield from _unreal_times(canvas["step_ms"], f"{at}.step_ms")
     for row, times in enumerate((profile.get("ar") or {}).get("answers_token_ms", ())):
         yield from _unreal_times(times, f"ar.answers_token_ms[{row}]")
+    for row, read in enumerate(_reads(profile)):
+        yield from _unreal_times(read["ms_samples"], f"decide.reads[{row}].ms_samples")
 
 
 def _unreal_times(times: Sequence[float], at: str) -> Iterator[str]:
@@ -133,11 +135,23 @@ def _samples(profile: Profile) -> dict[str, list[Group]]:
         "step": [canvas["step_ms"] for canvas in canvases],
         "token": (profile.get("ar") or {}).get("answers_token_ms", []),
         "commit": [[ms] for ms in commits if ms is not None],
+        "a read": [
+            [ms]
+            for read in _reads(profile)
+            if (read["questions"], read["samples"]) == (1, 4)
+            for ms in read["ms_samples"]
+        ],
         "prefill": [[answer["prompt_tokens"] / answer["prefill_seconds"]] for answer in answers],
         "first canvas": [[answer["first_canvas_seconds"]] for answer in answers],
         "tokens a step": [(canvas["tokens"], canvas["steps"]) for canvas in canvases],
         "tokens/s": [(answer["generated_tokens"], answer["seconds"]) for answer in answers],
     }
+
+
+def _reads(profile: Profile) -> Sequence[Mapping[str, Any]]:
+    """The reads of decisions that were timed."""
+    found: Sequence[Mapping[str, Any]] = (profile.get("decide") or {}).get("reads", ())
+    return found
 
 
 def _ratio(groups: Sequence[Group]) -> float:
@@ -149,6 +163,7 @@ FIGURES: Mapping[str, tuple[str, bool, Figure]] = {
     "step": ("ms", False, pooled_median),
     "token": ("ms", False, pooled_median),
     "commit": ("ms", False, pooled_median),
+    "a read": ("ms", False, pooled_median),
     "prefill": ("tokens/s", True, pooled_median),
     "first canvas": ("s", False, pooled_median),
     "tokens a step": ("", True, _ratio),

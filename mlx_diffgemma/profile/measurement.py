@@ -108,6 +108,7 @@ class Measurement:
     written: Written | None = None
     gentle: "Gentle | None" = None
     encoder_head: dict[str, Any] | None = None
+    decide: dict[str, Any] | None = None
 
     @property
     def adapter(self) -> str | None:

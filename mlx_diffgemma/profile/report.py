@@ -66,6 +66,7 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "baseline": baseline.to_json(figures, ar) if baseline and baseline.records else None,
         "gentle": gentle.to_json(figures) if gentle and gentle.records else None,
         "encoder_head": measured.encoder_head,
+        "decide": measured.decide,
         "healthy": healthy(measured, figures["effective_steps"]),
         "verdicts": [asdict(row) for row in dispatch.used_verdicts()],
         "warnings": _warnings(measured, figures, components),

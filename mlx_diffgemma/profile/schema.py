@@ -21,6 +21,7 @@ from ..machine.identity import Machine
 from ..model.roofline import Bound
 from .condition import Condition
 from .encoder_head import TextScores
+from .reads import DecideTimes, ReadTimes
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,14 @@ PROFILE = {
             "token_ms_samples": ["number"],
         }
     ),
+    "decide": Optional(
+        {
+            **kinds(DecideTimes),
+            "state_ms": PERCENTILES,
+            "reads": [{**kinds(ReadTimes), "ms": PERCENTILES}],
+            "question_ms": PERCENTILES,
+        }
+    ),
     "healthy": "flag?",
     "verdicts": [kinds(VerdictRow)],
     "warnings": ["text"],
@@ -275,6 +284,7 @@ ADDED = frozenset(
         "second_tier_rows_per_step",
         "caller_ms_per_step",
         "gentle",
+        "decide",
         "routing",
         "work.experts",
         "work.text_experts",

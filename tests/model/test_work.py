@@ -19,6 +19,7 @@ from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.checkpoint.tensors import StoredTensors
 from mlx_diffgemma.model.attention import ALL
+from mlx_diffgemma.model.given import Unread
 from mlx_diffgemma.model.work import (
     ATTENTION,
     DENSE_MLP,
@@ -33,6 +34,7 @@ from mlx_diffgemma.model.work import (
     expert_bytes,
     layer_matrices,
     packed_bits,
+    read_work,
     step_work,
     token_work,
     total,
@@ -307,6 +309,40 @@ def test_counts_equal_the_graph_of_a_step(folder: Path, length: int) -> None:
     work = step_work(model.config, length, lambda module: 16.0)
     assert counted["products"] + counted["scores"] == pytest.approx(total(work).flops, rel=1e-12)
     assert counted["scores"] > 0
+
+
+@pytest.mark.parametrize("length", [3, 30])
+def test_counts_equal_the_graph_of_a_read(folder: Path, length: int) -> None:
+    """Two canvases of 16 with three slots each, and five labels."""
+    model = dg.load_model(folder)
+    prefix = model.encode(list(range(length)))
+    mx.eval(model.decode_many([[1] * 16] * 2, prefix), prefix.arrays())  # makes room
+    labels = mx.arange(5)
+
+    def run(canvases: mx.array) -> mx.array:
+        hidden = model.decode_many([Unread(canvas) for canvas in canvases], prefix)
+        rows = model.embedding.table.rows(labels, hidden.dtype)
+        return hidden[:, :3].flatten(0, 1) @ rows.T
+
+    counted = multiplications(run, mx.zeros((2, 16), mx.int32))
+    work = read_work(
+        model.config, length, lambda module: 16.0, canvases=2, width=16, slots=3, labels=5
+    )
+    assert counted["products"] + counted["scores"] == pytest.approx(total(work).flops, rel=1e-12)
+    assert counted["scores"] > 0
+
+
+def test_a_read_of_the_published_model(mixed_config: ModelConfig) -> None:
+    """One question, 4 samples of 16 rows, by hand: a quarter of a step's FLOPs, no whole head."""
+    bits = mixed(mixed_config)
+    step = step_work(mixed_config, 1024, bits)
+    read = read_work(mixed_config, 1024, bits, canvases=4, width=16, slots=1, labels=2)
+    for part in (EXPERTS, DENSE_MLP, ROUTER):
+        assert read[part].flops == pytest.approx(step[part].flops / 4, rel=1e-12)
+    assert read[HEAD].flops == 2 * 4 * 2 * 2816
+    assert step[HEAD].flops == 2 * 256 * 262_144 * 2816
+    one = read_work(mixed_config, 1024, bits, canvases=1, width=16, slots=1, labels=2)
+    assert read[EXPERTS].bytes < 1.5 * one[EXPERTS].bytes
 
 
 def test_counts_equal_the_graph_of_a_commit(folder: Path) -> None:

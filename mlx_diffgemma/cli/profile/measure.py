@@ -8,7 +8,7 @@ from typing import Any
 
 from ...machine.awake import awake
 from ...machine.identity import Machine
-from ...profile import encoder_head
+from ...profile import encoder_head, reads
 from ...profile.baseline import load_baseline, require_autoregressive
 from ...profile.chrome_trace import chrome_trace
 from ...profile.condition import condition
@@ -116,6 +116,12 @@ def _run(measured: Measurement, plan: Plan) -> None:
         with Bar("reading causally") as bar:
             measured.encoder_head = encoder_head.measure_encoder_head(
                 measured.session, measured.records, progress=bar
+            )
+    if asked.decide:
+        tokens = measured.records[0].question.tokens
+        with Bar("deciding") as bar:
+            measured.decide = reads.measure_reads(
+                measured.session, measured.machine, tokens, progress=bar
             )
 
 

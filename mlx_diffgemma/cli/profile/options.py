@@ -100,6 +100,11 @@ class MeasureOptions:
         "Also measure the causal encoder with the tied head as a next-token model: perplexity, "
         "agreement with the canvases, speed.",
     )
+    decide: bool = flag(
+        "--decide",
+        "Also time decisions: reads of 1, 3 and 10 questions with 1 and 4 samples behind the "
+        "prompt, and new questions on a state that is kept.",
+    )
 
     def sustained_seconds(self) -> float | None:
         """Seconds in a time such as 10m, 90s or 1.5h."""

@@ -55,6 +55,28 @@ def routing_lines(routing: Values, work: Values) -> Iterator[str]:
     yield f"  their weights         {sized(round(routing['expert_bytes']))} a step, read once"
 
 
+def decision_lines(found: Values) -> Iterator[str]:
+    """Reads of decisions by questions and samples, and a new question on a state."""
+    state, question = found["state_ms"], found["question_ms"]
+    yield (
+        f"decisions about a state of {counted(found['state_tokens'], 'token')}, which takes "
+        f"{state['p50']:.4g} ms to encode"
+    )
+    yield f"  {'questions':<11}{'samples':>8}{'rows':>7}{'ms':>10}{'GFLOP':>10}{'bytes':>12}"
+    for read in found["reads"]:
+        rows, size = read["samples"] * read["width"], sized(round(read["bytes"]))
+        bound = read["bound_ms"]
+        of_bound = "" if bound is None else f"; {bound / read['ms']['p50']:.0%} of the chip's bound"
+        yield (
+            f"  {read['questions']:<11}{read['samples']:>8}{rows:>7}{read['ms']['p50']:>10.4g}"
+            f"{read['gflop']:>10.4g}{size:>12}{of_bound}"
+        )
+    yield (
+        f"  a new question of {counted(found['question_tokens'], 'token')} on the state, read with "
+        f"4 samples: {question['p50']:.4g} ms, {found['questions_per_second']:.3g} a second"
+    )
+
+
 def _span(row: Values) -> str:
     if row["most"] is None:
         return f"{row['least']}+"

@@ -10,7 +10,7 @@ from ..hardware import hardware
 from ..terminal.output import broken
 from ..verdicts import summary as verdicts_summary
 from . import modes
-from .parts import component_lines, routing_lines
+from .parts import component_lines, decision_lines, routing_lines
 from .summary import sentences
 
 Values = Mapping[str, Any]
@@ -39,6 +39,9 @@ def lines(profile: Values) -> Iterator[str]:
     if profile["encoder_head"]:
         yield ""
         yield from _encoder_head(profile["encoder_head"])
+    if profile["decide"]:
+        yield ""
+        yield from decision_lines(profile["decide"])
     for warning in profile["warnings"]:
         yield broken(f"warning: {warning}")
 

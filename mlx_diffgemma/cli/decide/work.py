@@ -1,0 +1,160 @@
+"""The work of `decide`: a model loaded, its questions asked of one state or of many."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...conversation.session import Session
+from ...decide.answers import DECIMALS
+from ...decide.calibration import Calibration
+from ...decide.decide import decide
+from ...decide.decision import Decision
+from ...decide.options import Options
+from ...decide.questions import Noul
+from ...decide.request import Request
+from ...errors import DiffGemmaError, RequestError, brief, counted
+from ...generation.settings import Settings
+from ...machine.files import decode_utf8, parse_json
+from ..answer.loading import load_session
+from ..answer.media import Media
+from ..errors import FAILED, ArgumentError, exit_code
+from ..options import ModelOptions
+from ..terminal.output import write_json
+from ..terminal.progress import Bar
+from ..terminal.signals import raise_lost, signals_held
+from ..terminal.streams import is_terminal, say, tell
+from .given import UNREAD, read_given_bytes, with_state
+from .options import AnswerOptions
+from .text import show_answers, summary
+
+YES, NO, UNSURE = 0, 3, 4  # exit codes of --if
+BOM = b"\xef\xbb\xbf"
+JSON_BEGINS = ("{", "[", '"')
+
+
+@dataclass(frozen=True)
+class Job:
+    """Questions to be asked; body: a request without a state; typed: settings of options."""
+
+    model: ModelOptions
+    body: Mapping[str, Any]
+    typed: Mapping[str, Any]
+    media: Media
+    answer: AnswerOptions
+    calibration: Calibration | None
+
+    @cached_property
+    def session(self) -> Session:
+        """The model, loaded; DataError for a calibration that was made for something else."""
+        session = load_session(self.model, Settings(), self.media)
+        if self.calibration is not None:
+            options = self.options(with_state(self.body, UNREAD))
+            name = str(self.answer.calibration)
+            self.calibration.require_for(session.decider, options, name)
+        return session
+
+    def options(self, request: Request) -> Options:
+        """The settings: those of options before those of the request."""
+        return request.options(**self.typed)
+
+    def check(self) -> None:
+        """SettingsError and ArgumentError for what can be found before a model is loaded."""
+        request = with_state(self.body, UNREAD)
+        self.options(request)
+        name = self.answer.condition
+        if name is None:
+            return
+        if name not in request.questions:
+            known = ", ".join(map(brief, list(request.questions)[:8]))
+            raise ArgumentError(f"--if is {brief(name)}, expected the id of a question: {known}.")
+        if not isinstance(request.questions[name], Noul):
+            raise ArgumentError(
+                f"--if is {brief(name)}, a {request.questions[name].kind}; name a noul, which yes "
+                "or no answers."
+            )
+
+    def decided(self, state: Any) -> Decision:
+        """The answers about a state."""
+        session = self.session
+        images = session.prepared(self.media.images, image_tokens=self.media.image_tokens)
+        request = with_state(self.body, state, images)
+        return decide(request, session.decider, self.options(request), self.calibration)
+
+
+def answer_one(job: Job, state: Any) -> int:
+    """The answers about one state, shown; with --if its exit code."""
+    decision = job.decided(state)
+    name = job.answer.condition
+    if job.answer.as_json:
+        write_json(decision.to_json())
+    elif name is None:
+        show_answers(with_state(job.body, state).questions, decision)
+        tell(summary(decision), dim=is_terminal(sys.stderr))
+    return 0 if name is None else _verdict(decision.answers[name], job.answer.least)
+
+
+def _verdict(answer: Mapping[str, Any], sure: float) -> int:
+    """The exit code of an answer; one that was not asked is not sure."""
+    p = answer.get("noul", 0.5)
+    if p >= sure:
+        return YES
+    return NO if round(1 - p, DECIMALS) >= sure else UNSURE
+
+
+def answer_lines(job: Job, file: Path) -> int:
+    """An answer a line for every line of a file; a wrong line is said, and the others go on."""
+    lines = list(_lines(file))
+    done = wrong = 0
+    with Bar("deciding", timed=True) as bar:
+        bar.wanted = bar.wanted and not is_terminal(sys.stdout)
+        try:
+            job.session  # noqa: B018 - an error of the model is none of a line
+            for number, text in lines:
+                try:
+                    answered = job.decided(_state(text)).to_json()
+                except DiffGemmaError as error:
+                    say(f"error: line {number:,}: {error}")
+                    wrong += 1
+                else:
+                    with signals_held():
+                        write_json({**answered, "x_line": number})
+                done += 1
+                bar(done, len(lines))
+                raise_lost()
+        except KeyboardInterrupt as interrupt:
+            bar.close()
+            say(f"interrupted: {done:,} of {counted(len(lines), 'line')} finished.")
+            return exit_code(interrupt)
+    if wrong:
+        say(f"{counted(wrong, 'line')} of {len(lines):,} could not be answered.")
+    return FAILED if wrong else 0
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers. FileError: it cannot be read."""
+    content = read_given_bytes(file, "the states")
+    for number, line in enumerate(content.removeprefix(BOM).splitlines(), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _state(line: bytes) -> Any:
+    """The state of a line: what begins like JSON and is some, else the text as it is.
+
+    RequestError for an object that is broken, and for what is not UTF-8.
+    """
+    try:
+        text = decode_utf8(line)
+    except ValueError as error:
+        raise RequestError(("state",), f"{error}.", "json_invalid") from None
+    if not text.startswith(JSON_BEGINS):
+        return text
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        if text.startswith("{"):
+            raise RequestError(("state",), f"no JSON: {error}.", "json_invalid") from None
+        return text

@@ -1,0 +1,186 @@
+"""The prefixes of the last prompts, so that what stands in front of many questions is encoded once.
+
+The low bits of keys and values hang on the pieces in which a prompt was encoded. So the ends of its
+pieces follow from the prompt alone, and a kept prefix is gone on from at such an end only: the same
+prompt gives the same bits, whatever was asked before.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import RLock
+
+import mlx.core as mx
+
+from ..generation.prompt import Prompt
+from ..model.cache import MARGIN, LayerCache, Prefix, Span
+from ..model.images import pieces
+from ..model.text import PREFILL_CHUNK, Model
+
+MOST_BYTES = 2**30  # of the prefixes that are kept beside the last one
+
+
+def piece_ends(prompt: Prompt, shared: int, chunk: int) -> list[int]:
+    """The ends of the pieces in which a prompt is encoded: one is `shared`, the last is the whole.
+
+    An image is never cut: one that reaches over `shared` belongs to what stands behind it.
+    """
+    spans = [image.span for image in prompt.images]
+    shared = next((span.start for span in spans if span.start < shared < span.stop), shared)
+    ends: list[int] = []
+    for first, last in ((0, shared), (shared, len(prompt.tokens))):
+        inside = [range(s.start - first, s.stop - first) for s in spans if first <= s.start < last]
+        ends += [first + piece.stop for piece in pieces(last - first, chunk, inside)]
+    return ends
+
+
+@dataclass
+class Kept:
+    """A prefix, the ends of the pieces it was encoded in, and how many positions others share."""
+
+    prefix: Prefix
+    shared: int
+    ends: list[int] = field(default_factory=list)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its keys and values."""
+        return sum(array.nbytes for array in self.prefix.arrays())
+
+    def end(self, count: int) -> int:
+        """The end of its first `count` pieces."""
+        return self.ends[count - 1] if count else 0
+
+    def common(self, prompt: Prompt, ends: Sequence[int]) -> int:
+        """The number of first pieces that it has in common with a prompt of these ends."""
+        alike = self.prefix.shared(prompt.tokens, [image.run(0) for image in prompt.images])
+        pairs = list(zip(self.ends, ends, strict=False))
+        other = (at for at, (own, end) in enumerate(pairs) if own != end or end > alike)
+        return next(other, len(pairs))
+
+    def go_back(self, count: int) -> None:
+        """Go back to the end of the first `count` pieces, or of as many as are still stored."""
+        while self.prefix.length > self.end(count):
+            count = bisect_right(self.ends, self.prefix.roll_back(self.end(count)), hi=count)
+        del self.ends[count:]
+
+    def beginning(self, count: int) -> "Kept | None":
+        """Its first `count` pieces as a prefix of its own; None where they are not stored."""
+        prefix = copied(self.prefix, self.end(count)) if count else None
+        return None if prefix is None else Kept(prefix, self.shared, self.ends[:count])
+
+    def sharing(self) -> "Kept | None":
+        """All that others share of it as a prefix of its own; None where nothing is stored."""
+        return self.beginning(bisect_right(self.ends, self.shared))
+
+
+def copied(prefix: Prefix, position: int) -> Prefix | None:
+    """The positions below `position` as a prefix of its own; None where they are not stored.
+
+    It holds no more than what stands behind it can see.
+    """
+    layers = [own for layer in prefix.layers if (own := _copied(layer, position))]
+    if len(layers) < len(prefix.layers):
+        return None
+    images = [run for run in prefix.images if run.stop <= position]
+    made = Prefix(layers, prefix.tokens[:position], images, model=prefix.model)
+    made.mark()
+    mx.eval(made.arrays())
+    return made
+
+
+def _copied(layer: LayerCache, position: int) -> LayerCache | None:
+    needed, made = layer.first_visible(position), LayerCache(layer.window)
+    for span in (layer.span, layer.saved):
+        if span is not None and span.start <= needed and position <= span.end:
+            first = max(span.start, needed - MARGIN) if layer.window else needed
+            part = span.cut(first, position)
+            made.span = Span(first, mx.contiguous(part.keys), mx.contiguous(part.values))
+            return made
+    return None
+
+
+@dataclass
+class KeptPrefixes:
+    """The prefixes of the last prompts of one model, the last one whole.
+
+    Of others is kept what their prompts said they share, `most_bytes` in all: the oldest go first.
+    encoded: positions encoded so far.
+    """
+
+    model: Model
+    most_bytes: int = MOST_BYTES
+    encoded: int = 0
+    _kept: list[Kept] = field(default_factory=list, init=False)  # the last one is the newest
+    _lock: RLock = field(default_factory=RLock, init=False, repr=False, compare=False)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """For the thread that encodes and reads a prefix, until it has evaluated what it made.
+
+        After an error or an interruption the last prefix holds the pieces that were done.
+        """
+        with self._lock:
+            try:
+                yield
+            except BaseException:
+                last = self._kept.pop() if self._kept else None
+                with suppress(Exception):
+                    if last is not None:
+                        mx.eval(last.prefix.arrays())
+                        self._kept.append(last)
+                raise
+
+    def encode(self, prompt: Prompt, shared: int, room: int) -> Prefix:
+        """The prefix of a prompt; only those of its pieces are encoded that no kept one has.
+
+        shared: of its first positions, those that stand in front of other canvases, too; 0 where
+        nobody knows of any. room: positions that are to come behind it. To be called in use.
+        """
+        chunk = self.model.choices.prefill_chunk or PREFILL_CHUNK
+        ends = piece_ends(prompt, shared, chunk)
+        kept = self._begun(prompt, ends)
+        kept.shared = shared or len(prompt.tokens)
+        kept.prefix.reserve(len(prompt.tokens) + room)
+        for last in ends[len(kept.ends) :]:
+            self._encode_piece(prompt, range(kept.prefix.length, last), kept)
+        return kept.prefix
+
+    def _encode_piece(self, prompt: Prompt, piece: range, kept: Kept) -> None:
+        images = [image.pixels for image in prompt.images if image.span.start in piece]
+        tokens = prompt.tokens[piece.start : piece.stop]
+        self.model.encode(tokens, kept.prefix, images=images, chunk=len(piece))
+        kept.ends.append(piece.stop)
+        self.encoded += len(piece)
+        if piece.stop == kept.shared:
+            kept.prefix.mark()
+
+    def _begun(self, prompt: Prompt, ends: Sequence[int]) -> Kept:
+        """The prefix to go on from, the last one from here on: of those kept, what fits best.
+
+        One whose prompt shares more than this prompt has stays, and its beginning is copied.
+        """
+        counts = [kept.common(prompt, ends) for kept in self._kept]
+        at = max(range(len(counts)), key=lambda n: (counts[n], n), default=0)
+        if any(counts) and self._kept[at].shared <= self._kept[at].end(counts[at]):
+            begun = self._kept.pop(at)
+            begun.go_back(counts[at])
+            is_last = at == len(self._kept)
+        else:
+            begun = (any(counts) and self._kept[at].beginning(counts[at])) or self._empty()
+            is_last = False
+        if self._kept and not is_last:
+            self._put_away()
+        self._kept.append(begun)
+        return begun
+
+    def _empty(self) -> Kept:
+        return Kept(self.model.new_prefix(), 0)
+
+    def _put_away(self) -> None:
+        """Reduce the last prefix to what others share of it, and let go of the oldest."""
+        if (shared := self._kept.pop().sharing()) is not None:
+            self._kept.append(shared)
+        while sum(kept.num_bytes for kept in self._kept) > self.most_bytes:
+            del self._kept[0]
