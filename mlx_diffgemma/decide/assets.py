@@ -3,12 +3,11 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RequestError, brief
-from .questions import written
 
 FORMATS = ("png", "jpg", "jpeg")
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -33,13 +32,13 @@ def read_assets(value: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[A
         raise RequestError(("assets",), said, "dict_type")
     if not assets:
         raise RequestError(("assets",), "empty, expected an image; leave it out.", "too_short")
-    told = written([value["state"], value.get("instructions"), [*value["questions"].values()]])
+    told = list(strings([value["state"], value.get("instructions"), value["questions"]]))
     claimed = list[str]()
     for name, asset in assets.items():
         at = ("assets", name)
         if not name.strip():
             raise RequestError(at, "a blank placeholder, expected some text.")
-        if escaped(name) not in told:
+        if not any(name in text for text in told):
             raise RequestError(at, "no text mentions it; leave it out, or write it where it is.")
         if not isinstance(asset, dict) or asset.get("type") != "image":
             raise RequestError((*at, "type"), "expected image.", "literal_error")
@@ -70,6 +69,15 @@ def _content(at: tuple[str, str], asset: Mapping[str, Any], parts: Mapping[str, 
     return content
 
 
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a value of JSON that is no key."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from strings(each)
+
+
 def read_images(value: Any) -> tuple[bytes, ...]:
     """The images in front of the state: data URLs, or objects with content_type and base64."""
     if value is None:
@@ -98,19 +106,3 @@ def _decoded(at: tuple[str | int, ...], value: Any) -> bytes:
     if not content:
         raise RequestError(at, "empty, expected an image.")
     return content
-
-
-def escaped(placeholder: str) -> str:
-    """A placeholder as it stands inside a text that is written as JSON."""
-    return written([placeholder])[2:-2]
-
-
-def parted(text: str, images: Mapping[str, object]) -> tuple[object, ...]:
-    """A text with an image in the place of each placeholder, in strings and in JSON alike."""
-    if not images:
-        return (text,)
-    spelled = {spelling: image for n, image in images.items() for spelling in (n, escaped(n))}
-    pattern = "|".join(re.escape(name) for name in sorted(spelled, key=len, reverse=True))
-    pieces = re.split(f"({pattern})", text)
-    parts = (spelled[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-    return tuple(part for part in parts if part != "")

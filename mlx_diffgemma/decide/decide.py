@@ -92,7 +92,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.prompts = Prompts(self.request, self.model, self.options)
-        self.labels = Labels(self.model.texts)
+        self.labels = Labels(self.model.texts, self.model.labels)
 
     def ask(self, calibration: Calibrated | None) -> None:
         """Ask every question, in stages, and keep its answer."""
@@ -133,7 +133,7 @@ class _Run:
         for order in range(max(counts.values())):
             now = [n for n in ids if order < counts[n]] if options.layout == "own" else ids
             stage = Stage(
-                *(options.layout, request, now, listed, self.chosen, chained),
+                *(options.layout, self.prompts.told, now, listed, self.chosen, chained),
                 *(order, options.orders),
             )
             for read in list(reads(self.model, self.labels, self.prompts, stage)):

@@ -62,7 +62,7 @@ class Labels:
     """
 
     texts: Texts
-    found: dict[tuple[Form, tuple[str, ...]], tuple[str, ...]] = field(default_factory=dict)
+    found: dict[object, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, question: Question, form: Form, at: Sequence[str | int]) -> tuple[str, ...]:
         """A label for each option of a question; RequestError where the vocabulary has fewer."""

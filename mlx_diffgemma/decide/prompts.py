@@ -6,10 +6,10 @@ from itertools import takewhile
 from typing import Any
 
 from ..errors import ImageError, RequestError, counted
-from .assets import parted
 from .decision import Usage
 from .layouts import Opened
 from .options import Options
+from .placeholders import marked, parted
 from .reader import LoadedModel, Prompt
 from .request import Request
 
@@ -18,7 +18,10 @@ OTHER = "."  # begins no question
 
 @dataclass
 class Prompts:
-    """The prompts of a decision, each written and thought behind once."""
+    """The prompts of a decision, each written and thought behind once.
+
+    told: the request with marks where images stand, of which prompts are made.
+    """
 
     request: Request
     model: LoadedModel
@@ -35,8 +38,9 @@ class Prompts:
                 said = f"{counted(len(images), 'image')}, and {self.model.name} sees none."
                 raise RequestError((name,), f"{said} Leave them out, or take another model.")
         self.front = [self._image(("images", i), each) for i, each in enumerate(given["images"])]
+        self.told, marks = marked(self.request)
         self.placed = {
-            each.placeholder: self._image(("assets", each.placeholder), each.content)
+            marks[each.placeholder]: self._image(("assets", each.placeholder), each.content)
             for each in self.request.assets
         }
 

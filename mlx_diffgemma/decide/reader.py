@@ -4,7 +4,7 @@ Axes: S samples, N labels of a slot.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -114,7 +114,8 @@ class LoadedModel:
 
     name: what answers call it; thought: the texts that open and close a thought, None where the
     vocabulary has no such channel; turn_end, pad: the ids behind an answer; sees: images can be
-    given; revision, quantization: the checkpoint's, which a calibration is bound to.
+    given; revision, quantization: the checkpoint's, which a calibration is bound to; labels: those
+    of its vocabulary that were looked for.
     """
 
     reader: Reader
@@ -128,6 +129,7 @@ class LoadedModel:
     sees: bool = False
     revision: str | None = None
     quantization: str | None = None
+    labels: dict[object, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def empty_thought(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Answers of `decide` for people: what was said, a bar for each option, and how sure it is."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,9 @@ from ..terminal.streams import can_draw, window
 if TYPE_CHECKING:
     from rich.text import Text
 
-import sys
-
 MOST_SHOWN = 10  # options of an answer, the likeliest ones; the others are summed up
 WIDEST_BAR, LEAST_BAR = 40, 6  # columns; without room for the least there is none
-WIDEST_NAME = 40
+WIDEST_NAME, LEAST_NAME = 40, 4
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 PERCENT = 8  # columns of a probability, with a blank before
 
@@ -41,18 +40,21 @@ def plain(questions: Mapping[str, Question], decision: Decision) -> Iterator[str
 
 def styled(questions: Mapping[str, Question], decision: Decision, columns: int) -> "Iterator[Text]":
     """The answers with bars, for a terminal of so many columns."""
+    from rich.cells import cell_len
     from rich.text import Text
 
     for name, question in questions.items():
         answer = decision.answers[name]
         yield Text.assemble((shown(name), "bold"), "  ", said(question, answer))
         rows = list(options(question, answer))
-        widest = max((len(option) for option, _ in rows), default=0)
-        widest = min(widest, WIDEST_NAME, max(4, columns // 2))
+        widest = max((cell_len(option) for option, _ in rows), default=0)
+        widest = min(widest, WIDEST_NAME, max(LEAST_NAME, columns // 2))
         room = min(WIDEST_BAR, columns - widest - PERCENT - 4)
         for option, p in rows:
-            bar = f" {bar_of(p, room)}" if room >= LEAST_BAR else ""
-            yield Text(f"  {shown(option, widest):{widest}}{bar}{p:{PERCENT}.1%}")
+            label = Text(f"  {option}")
+            label.truncate(widest + 2, overflow="ellipsis", pad=True)
+            label.append(f" {bar_of(p, room)}" if room >= LEAST_BAR else "")
+            yield label.append(f"{p:{PERCENT}.1%}")
 
 
 def said(question: Question, answer: Mapping[str, Any]) -> str:
@@ -64,6 +66,8 @@ def said(question: Question, answer: Mapping[str, Any]) -> str:
         return f"{shown(_name(question, 0), WIDEST_NAME)} (the only answer)"
     best = shown(_name(question, likeliest(question, answer)), WIDEST_NAME)
     sure = band(hesitation(distribution(question, answer)))
+    if "x_label_mass" in answer:
+        sure += f", its labels hold {answer['x_label_mass']:.1%}"
     if isinstance(question, Noul):
         return f"{best}, {sure}"
     confidence = f"confidence {answer['confidence']:.2f}, {sure}"
@@ -74,7 +78,7 @@ def said(question: Question, answer: Mapping[str, Any]) -> str:
 
 
 def band(hesitates: float) -> str:
-    """How sure an answer is, in words: a third of the way in each band means something."""
+    """How sure an answer is, in words."""
     share = f"hesitation {hesitates:.0%}"
     if hesitates < CLEAR:
         return f"clear ({share})"
@@ -88,7 +92,7 @@ def options(question: Question, answer: Mapping[str, Any]) -> Iterator[tuple[str
     p = distribution(question, answer)
     kept = sorted(range(len(p)), key=lambda i: -p[i])[:MOST_SHOWN]
     for i in sorted(kept):
-        yield shown(_name(question, i), WIDEST_NAME), p[i]
+        yield shown(_name(question, i)), p[i]
     if len(p) > len(kept):
         left = max(0.0, 1 - sum(p[i] for i in kept))
         yield f"{counted(len(p) - len(kept), 'other')}", left

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...conversation.session import Session
+from ...decide.answers import DECIMALS
 from ...decide.calibration import Calibration
 from ...decide.decide import decide
 from ...decide.decision import Decision
@@ -100,7 +101,7 @@ def _verdict(answer: Mapping[str, Any], sure: float) -> int:
     p = answer.get("noul", 0.5)
     if p >= sure:
         return YES
-    return NO if p <= 1 - sure else UNSURE
+    return NO if round(1 - p, DECIMALS) >= sure else UNSURE
 
 
 def answer_lines(job: Job, file: Path) -> int:
