@@ -108,7 +108,7 @@ def test_the_encoder_as_a_next_token_model(profile: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_decisions_are_timed_behind_the_prompt(profile: Any, tmp_path: Path) -> None:
+def test_decisions_are_timed_behind_the_prompt(profile: Any, run: Any, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
     done = profile("--decide", "--json", file)
     assert (done.exit_code, done.stderr) == (0, "")
