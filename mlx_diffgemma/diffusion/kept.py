@@ -19,7 +19,7 @@ from ..model.cache import MARGIN, LayerCache, Prefix, Span
 from ..model.images import pieces
 from ..model.text import PREFILL_CHUNK, Model
 
-MOST_BYTES = 2**30  # of the prefixes that are kept beside the last one
+MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
 
 
 def piece_ends(prompt: Prompt, shared: int, chunk: int) -> list[int]:
