@@ -88,12 +88,12 @@ def hesitation(p: Sequence[float]) -> float:
 def answer_of(question: Question, probabilities: NDArray[np.float64], seen: Seen) -> dict[str, Any]:
     """The answer in the contract's form; probabilities [N]: as they are to be told."""
     p = [unit / UNITS for unit in rounded(probabilities)]
-    return {**_contract(question, p), **_spread(seen), "x_hesitation": _told(hesitation(p))}
+    return {**_contract(question, p), "x_hesitation": _told(hesitation(p)), **_ours(seen)}
 
 
 def forced(question: Question) -> dict[str, Any]:
     """The answer of a question with one option, for which no model is asked."""
-    return {**_contract(question, [1.0]), "x_forced": True}
+    return {**_contract(question, [1.0]), "x_hesitation": 0.0, **_ours(Seen(()))}
 
 
 def skipped(because: str, was: Any) -> dict[str, Any]:
@@ -138,18 +138,19 @@ def _contract(question: Question, p: list[float]) -> dict[str, Any]:
     }
 
 
-def _spread(seen: Seen) -> dict[str, Any]:
-    """What several reads say of the likeliest option: standard error, and how many agree."""
-    found: dict[str, Any] = {}
-    p, top = seen.probabilities, int(seen.mean.argmax())
-    if len(p) > 1:
+def _ours(seen: Seen) -> dict[str, Any]:
+    """What the reads say beside the contract: of the likeliest option the standard error, and the
+    share of samples that agree, null without several; the labels' share, null where nobody asked;
+    and how many orders of options were read, 0 where no model was asked.
+    """
+    found: dict[str, Any] = dict.fromkeys(("x_stderr", "x_agreement", "x_label_mass"))
+    found["x_orders"] = len(seen.orders)
+    if seen.orders and len(p := seen.probabilities) > 1:
+        top = int(seen.mean.argmax())
         found["x_stderr"] = _told(p[:, top].std(ddof=1) / sqrt(len(p)))
         found["x_agreement"] = _told((p.argmax(axis=1) == top).mean())
-    masses = [each.mass for each in seen.orders if each.mass is not None]
-    if masses:
+    if masses := [each.mass for each in seen.orders if each.mass is not None]:
         found["x_label_mass"] = _told(np.concatenate(masses).mean())
-    if len(seen.orders) > 1:
-        found["x_orders"] = len(seen.orders)
     return found
 
 

@@ -43,14 +43,15 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """The body of the HTTP answer: the same for the same request, so without times."""
-        body: dict[str, Any] = {
+        return {
             "model": self.model,
             "answers": {name: dict(answer) for name, answer in self.answers.items()},
             "usage": dict(vars(self.usage)),
             "x_layout": self.layout,
             "x_samples": self.samples,
-            "x_calibration": {"applied": self.calibrated is not None},
+            "x_calibration": {
+                "applied": self.calibrated is not None,
+                "types": list(self.calibrated or ()),
+            },
+            "x_ignored": list(self.ignored),
         }
-        if self.calibrated is not None:
-            body["x_calibration"]["types"] = list(self.calibrated)
-        return {**body, **({"x_ignored": list(self.ignored)} if self.ignored else {})}

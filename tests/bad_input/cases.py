@@ -32,7 +32,7 @@ class Case:
     """A command on damaged input.
 
     answer: what standard output holds if the exit code is 0, None where several answers are right;
-    config: own files of the program, instead of none.
+    config: own files of the program, instead of none; several: each of its inputs may be wrong.
     """
 
     argv: list[Argument]
@@ -40,6 +40,7 @@ class Case:
     stdin: bytes = b""
     config: Mapping[str, bytes] = field(default_factory=dict)
     must_work: bool = False
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -374,6 +375,60 @@ def bad_image(rng: random.Random, place: Path, good: Good) -> Case:
     return Case(["generate", option, file, *model], answer=None)
 
 
+QUESTIONS = {
+    "urgent": {"type": "noul", "instructions": "Now?", "criteria": {"true": "it is down"}},
+    "team": {"type": "choice", "instructions": ["Who?"], "criteria": {"a": None, "b": {"c": 1}}},
+    "tone": {"type": "score", "criteria": ["calm", "angry"], "depends_on": ["urgent"]},
+    "next": {"type": "noul", "instructions": "?", "ask_if": {"team": ["a"]}, "alone": True},
+}
+REQUEST = {
+    "model": "jev-latest", "state": {"text": "It is down."}, "questions": QUESTIONS,
+    "instructions": "Be strict.", "samples": 1, "steps": 1, "think": 0, "seed": 1, "orders": 1,
+    "layout": "own", "ask": ["urgent", "team"],
+}  # fmt: skip
+CALIBRATION = {
+    "version": 1, "model": "tiny-sudoku", "revision": None, "quantization": None, "samples": 1,
+    "layout": "joint", "steps": 1, "think": 0, "rows": {"noul": 60},
+    "temperatures": {"noul": 2.0, "choice": {"a": 3.0, "b": -0.5}},
+    "ece": {"all": {"before": 0.2, "after": 0.1}}, "brier": {"all": {"before": 0.6, "after": 0.5}},
+}  # fmt: skip
+WORDS = (
+    "urgent=Now?", "urgent", "=", "=x", "a=", "a=,", "a=b,b", "a=x:", "a=:", "a=x,y", "a=b=c,d",
+    "a=" + ",".join("abcdefghijkl"), "\n=x,y", "é=x,y", "a=\x1b[31m,y", " =x,y",
+)  # fmt: skip
+
+
+def bad_decision(rng: random.Random, place: Path, good: Good) -> Case:
+    """Requests, questions, states and calibrations that are odd, or do not go together."""
+    file = place / "given.json"
+    decide: list[Argument] = ["decide", "--model", "tiny-sudoku", "--samples", "1"]
+    asked: list[Argument] = ["--noul", "urgent=Now?"]
+    match rng.randrange(8):
+        case 0 | 1:
+            file.write_text(json.dumps(REQUEST))
+            odd_file(rng, file, odd_json)
+            return Case([*decide, "-q", file], answer=None)
+        case 2:
+            file.write_text(json.dumps(QUESTIONS))
+            odd_file(rng, file, odd_json)
+            return Case([*decide, "It is down.", "-q", file], answer=None)
+        case 3:
+            option = rng.choice(("--noul", "--choice", "--score"))
+            return Case([*decide, "It is down.", option, rng.choice(WORDS)], answer=None)
+        case 4:
+            name = rng.choice(("--samples", "--steps", "--think", "--seed", "--orders", "--sure"))
+            return Case([*decide, "x", *asked, name, rng.choice(NUMBERS)], answer=None)
+        case 5:
+            content = odd_lines(rng, b'{"a": 1}\n{"b": [2]}\n' * 3)
+            return Case([*decide, "--lines", "-", *asked], answer=None, several=True, stdin=content)
+        case 6:
+            option = rng.choice(("-q", "--lines", "--state-file", "--calibration"))
+            return Case([*decide, *asked, option, rng.choice(PLACES)], answer=None, several=True)
+    file.write_text(json.dumps(CALIBRATION))
+    odd_file(rng, file, odd_json)
+    return Case([*decide, "x", *asked, "--calibration", file], answer=None)
+
+
 Kind = Callable[[random.Random, Path, Good], Case]
 KINDS: Mapping[str, tuple[Kind, int]] = {
     "config": (bad_config, 900),
@@ -392,8 +447,9 @@ KINDS: Mapping[str, tuple[Kind, int]] = {
     "prompt": (bad_prompt, 150),
     "value": (bad_value, 50),
     "image": (bad_image, 400),
+    "decision": (bad_decision, 200),
 }
-"""Kinds of bad input and how many of each are made: 5,600 in all."""
+"""Kinds of bad input and how many of each are made: 5,800 in all."""
 
 
 def made(kind: str, number: int, place: Path, good: Good) -> Case:

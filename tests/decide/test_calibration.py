@@ -200,7 +200,7 @@ def test_an_answer_goes_through_the_temperature_of_its_type() -> None:
         assert found == pytest.approx(p[0], abs=1e-6)
     assert told.answers["tone"] == plain.answers["tone"]  # it was not fitted
     assert told.to_json()["x_calibration"] == {"applied": True, "types": ["noul", "choice"]}
-    assert plain.to_json()["x_calibration"] == {"applied": False}
+    assert plain.to_json()["x_calibration"] == {"applied": False, "types": []}
 
 
 def test_what_follows_an_answer_follows_the_calibrated_one() -> None:

@@ -7,13 +7,17 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from adapting import write_adapter
 from fake_hub import FakeHub, served, use
 from pages import ROOT, table
 
 from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.cli.calibrate.report import Report
 from mlx_diffgemma.conversation.reply import ImageInfo, VideoInfo
+from mlx_diffgemma.decide.calibration import Bound
+from mlx_diffgemma.decide.labelled import Case
 from mlx_diffgemma.kernels import selftest
 from mlx_diffgemma.kernels.denoise.checks import checks as denoise_checks
 from mlx_diffgemma.machine.choices import Choices
@@ -31,6 +35,7 @@ TRACE = {
     "token": "### A token",
     "commit": "### A commit",
 }
+SKIPPED = "### An answer that was not asked for"
 PUZZLE = ("--model", "tiny-sudoku", "--seed", "7")
 FILE = "docs/examples/puzzle.txt"
 Run = Callable[..., str]
@@ -189,6 +194,45 @@ def test_an_evaluation_and_its_answers(run: Run, clone: Path) -> None:
     evaluation = ("eval", "--model", "tiny-chat", *data, "--out", "answers.jsonl", "--json")
     check(json.loads(run(*evaluation)), "## `eval --json`")
     check(json.loads(Path("answers.jsonl").read_text()), "## A line of `eval --out FILE`")
+
+
+@pytest.mark.slow
+def test_decisions(run: Run) -> None:
+    """One of every type, and one that is not asked for; `x_line` is of --lines alone."""
+    noul = {"type": "noul", "instructions": "?"}
+    questions = {
+        "noul": noul,
+        "only": {"type": "choice", "criteria": {"here": None}},
+        "choice": {"type": "choice", "criteria": {"a": None, "b": None}},
+        "score": {"type": "score", "criteria": ["low", {"high": 1}]},
+        "where yes": {**noul, "ask_if": {"noul": ["yes"]}},
+        "where no": {**noul, "ask_if": {"noul": ["no"]}},
+    }
+    request = json.dumps({"state": "x", "questions": questions, "other": 1})
+    asked = ("--model", "tiny-chat", "--samples", "2", "--verbose")
+    value = json.loads(run("decide", *asked, "-q", "-", "--json", input=request))
+    keys = documented("## `decide --json`")
+    assert list(problems(value, {k: v for k, v in keys.items() if k != "x_line"})) == []
+    kinds = {"noul": "### A noul's", "choice": "### A choice's", "score": "### A score's"}
+    for answer in value["answers"].values():
+        head = kinds.get(answer["type"])
+        check(answer, f"{head} answer of `decide --json`" if head else SKIPPED)
+    assert {each["type"] for each in value["answers"].values()} == {*kinds, "x_skipped"}
+    line = json.loads(run("decide", *asked, "--lines", "-", "--noul", "a=?", input="x"))
+    assert list(problems(line, keys)) == []
+
+
+def test_a_calibration() -> None:
+    """Of two types, as it is made of cases that no model was asked for."""
+    bound = Bound(1, "tiny-chat", None, None, "joint", 4, 1, 0)
+    cases = [
+        Case(kind, np.log([0.7, 0.2, 0.1][: 3 - (kind == "noul")]), number % 2, str(number))
+        for number in range(20)
+        for kind in ("noul", "choice", "score")
+    ]
+    head = "## `calibrate --json`, and the file that it writes"
+    check(Report.of(cases, bound, 0.4).to_json(), head)
+    assert documented(head).keys() >= Report.of(cases, bound, 1.0).to_json().keys()
 
 
 def test_a_training_run(run: Run, clone: Path) -> None:

@@ -16,6 +16,8 @@ from plain_answer import plain_answer
 
 from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.conversation.fill import token_template
+from mlx_diffgemma.decide.labels import INDEXED, LETTERS, LINES, PAIRS, Form, Labels
+from mlx_diffgemma.decide.questions import Choice, Noul, Score
 from mlx_diffgemma.errors import PromptError
 from mlx_diffgemma.images.pixels import Pixels, Source
 from mlx_diffgemma.images.video import Clip
@@ -328,3 +330,19 @@ def test_prompt_and_answer_are_what_one_text_would_be(
         answer = parse_answer(tokenizer, found.answer, STOP)
         shown = text.strip().replace("<unk>", "")  # a control token, wherever it stands
         assert (answer.text, answer.thinking) == (shown, thinking)
+
+
+# --- labels of decisions
+
+
+@pytest.mark.parametrize(("form", "pairs"), [(LINES, 590), (INDEXED, 653)])
+def test_one_slot_has_labels_for_255_options(real: Tokenizer, form: Form, pairs: int) -> None:
+    """As many pairs of capitals are one token behind `1: `, and behind a bare 1."""
+    labels, at = Labels(real), ("questions", "q", "criteria")  # type: ignore[arg-type]
+    assert labels.of(Noul("?"), form, at) == ("yes", "no")
+    assert labels.of(Score("?", ["level"] * 10), form, at) == tuple("0123456789")
+    many = labels.of(Choice("?", {str(i): None for i in range(255)}), form, at)
+    assert many[:52] == LETTERS
+    lead = form.lead.format(number=1)
+    assert len({real.encode(f"{lead}{label}")[-1] for label in many}) == 255
+    assert len(labels.found[form, PAIRS]) == pairs

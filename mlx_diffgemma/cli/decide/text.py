@@ -62,11 +62,11 @@ def said(question: Question, answer: Mapping[str, Any]) -> str:
     if answer["type"] == "x_skipped":
         was = "nothing" if answer["x_was"] is None else shown(str(answer["x_was"]))
         return f"not asked, since {shown(answer['x_because'])} was {was}"
-    if answer.get("x_forced"):
+    if not answer["x_orders"]:
         return f"{shown(_name(question, 0), WIDEST_NAME)} (the only answer)"
     best = shown(_name(question, likeliest(question, answer)), WIDEST_NAME)
     sure = band(hesitation(distribution(question, answer)))
-    if "x_label_mass" in answer:
+    if answer["x_label_mass"] is not None:
         sure += f", its labels hold {answer['x_label_mass']:.1%}"
     if isinstance(question, Noul):
         return f"{best}, {sure}"
@@ -87,7 +87,7 @@ def band(hesitates: float) -> str:
 
 def options(question: Question, answer: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The options of an answer with their probabilities, of many the likeliest, in order."""
-    if answer["type"] == "x_skipped" or answer.get("x_forced"):
+    if answer["type"] == "x_skipped" or not answer["x_orders"]:
         return
     p = distribution(question, answer)
     kept = sorted(range(len(p)), key=lambda i: -p[i])[:MOST_SHOWN]

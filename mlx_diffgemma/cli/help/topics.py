@@ -148,6 +148,31 @@ def _modes() -> Sequence[Block]:
     )  # fmt: skip
 
 
+def _decisions() -> Sequence[Block]:
+    from ...decide.answers import CLEAR, UNSURE
+
+    return (
+        "decide answers questions whose answers are known beforehand, each with its probability. "
+        "Nothing is written: one pass over a short canvas reads how likely every answer is.",
+        (
+            ("--noul ID=TEXT", "yes or no"),
+            ("--choice ID=TEXT:a,b,c", "one of up to 255 names; the text may be left out"),
+            ("--score ID=TEXT:a,b,c", "a place on a scale of up to 10 levels, from low to high"),
+            ("-q FILE", "questions, or a whole request, as JSON"),
+        ),
+        "Name an option for none of the others, describe options (in a file), ask one thing "
+        "plainly, and keep the state short.",
+        (
+            (f"hesitation < {CLEAR:.0%}", f"clear; above {UNSURE:.0%} very unsure"),
+            ("confidence", "as the contract has it: 0 is a draw between all options"),
+            ("--layout own", "no question can move the answer to another"),
+            ("--if ID", "exit code 0 for yes, 3 for no, 4 for not sure"),
+            ("--lines FILE", "a state a line, an answer a line"),
+            ("calibrate", "makes probabilities honest, from rows with known answers"),
+        ),
+    )  # fmt: skip
+
+
 def _config() -> Sequence[Block]:
     from ...machine.user_config import EXPECTED, KEYS, config_file
 
@@ -176,5 +201,6 @@ TOPICS: Mapping[str, Topic] = {
     "keys": Topic("what to press in chat, during an answer, in replay", _keys),
     "models": Topic("names, defaults, downloads", _models),
     "modes": Topic("canvases, tokens, or the faster of both", _modes),
+    "decisions": Topic("questions with probabilities, and how to write them", _decisions),
     "config": Topic("defaults of your own in a file", _config),
 }
