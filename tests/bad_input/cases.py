@@ -439,6 +439,8 @@ def bad_form(rng: random.Random, place: Path, good: Good) -> Case:
             argv = ["fill", hole, "--prompt", "Fill in the text.", *model[:-2]]
             return Case(argv, answer=None)
     return Case(["generate", "Hi", *option, *model, *mode], answer=None)
+
+
 QUESTIONS = {
     "urgent": {"type": "noul", "instructions": "Now?", "criteria": {"true": "it is down"}},
     "team": {"type": "choice", "instructions": ["Who?"], "criteria": {"a": None, "b": {"c": 1}}},

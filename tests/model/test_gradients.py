@@ -79,6 +79,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("diffusion/held.py", "Masses", "np.asarray"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/step.py", "read", "np.array"): RESULT,
+    ("diffusion/reading.py", "Read", "np.array"): RESULT,
     ("generation/noise.py", "philox_at", "np.asarray"): INDICES,
     ("kernels/check.py", "as_float64", "np.asarray"): CHECK,
     ("kernels/check.py", "unpacked_exactly", "np.asarray"): CHECK,
