@@ -166,8 +166,6 @@ def smallest(
     if (found := merged(table, accepts, max_states)) is None:
         raise ConstraintError("the form matches nothing; allow at least one text.")
     table, accepts = found
-    if len(table) - 1 > max_states:
-        raise TooLargeError(f"{len(table) - 1:,} states, at most {max_states:,} are possible")
     columns, which = np.unique(table, axis=1, return_inverse=True)
     return Dfa(columns.astype(np.int32), which.reshape(-1)[symbol_class], accepts, marks)
 
