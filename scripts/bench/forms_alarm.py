@@ -15,8 +15,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,13 @@ def main() -> None:
     args = arguments()
     puzzles: list[dict[str, Any]] = json.loads(PUZZLES.read_text())
     session = dg.load("tiny-sudoku")
+    vocab = session.model.config.text.vocab_size
+    forms = Forms(vocabulary_of(token_bytes(session.tokenizer, vocab)))
     attempts: list[Attempt] = []
     for arm in [arm for arm in ARMS if not args.arms or arm.name in args.arms]:
         chosen = first_of_each(puzzles, args.limit if arm.fits else args.misfits)
         for seed in range(args.seeds if arm.fits else 1):
-            attempts += [attempt(session, arm, puzzle, seed) for puzzle in chosen]
+            attempts += [attempt(session, forms, arm, puzzle, seed) for puzzle in chosen]
             progress(f"{arm.name}, seed {seed}: {len(attempts)} attempts")
     content = {
         "command": shlex.join(["scripts/bench/forms_alarm.py", *sys.argv[1:]]),
@@ -97,9 +98,11 @@ def main() -> None:
         args.json.write_text(as_json(content, attempts))
 
 
-def attempt(session: dg.Session, arm: Arm, puzzle: dict[str, Any], seed: int) -> Attempt:
+def attempt(
+    session: dg.Session, forms: "Forms", arm: Arm, puzzle: dict[str, Any], seed: int
+) -> Attempt:
     prompt = session.turn(puzzle["puzzle"]).prompt_ids
-    form = _form(session, arm, puzzle["puzzle"])
+    form = forms.of(arm, puzzle["puzzle"])
     constraint = None if form is None else Constraint(form, arm.left)
     settings = dg.Settings(seed=seed, max_tokens=arm.left)
     frames = list(dg.denoise(session.model, prompt, settings, constraint=constraint))
@@ -119,28 +122,28 @@ def attempt(session: dg.Session, arm: Arm, puzzle: dict[str, Any], seed: int) ->
     )
 
 
-def _form(session: dg.Session, arm: Arm, puzzle: str) -> Machine | None:
-    """The form of an arm; every given stands in the pattern as itself."""
-    if arm.pattern is None:
-        return None
-    if arm.pattern != GIVENS:
-        return _compiled(session, arm.pattern)
+@dataclass
+class Forms:
+    """The forms of a checkpoint's answers, each compiled once."""
+
+    vocabulary: Vocabulary
+    made: dict[str, Machine] = field(default_factory=dict)
+
+    def of(self, arm: Arm, puzzle: str) -> Machine | None:
+        """The form of an arm, if it has one; every given stands in the pattern as itself."""
+        if arm.pattern is None:
+            return None
+        pattern = _givens(puzzle) if arm.pattern == GIVENS else arm.pattern
+        if pattern not in self.made:
+            form = form_of(pattern=pattern)
+            assert form is not None
+            self.made[pattern] = compiled(form, self.vocabulary, (END,), (END, PAD))
+        return self.made[pattern]
+
+
+def _givens(puzzle: str) -> str:
     cells = ["[1-9]" if cell == "." else cell for cell in puzzle]
-    return _compiled(
-        session, r"\n".join("".join(cells[first : first + 9]) for first in range(0, 81, 9))
-    )
-
-
-@cache
-def _compiled(session: dg.Session, pattern: str) -> Machine:
-    form = form_of(pattern=pattern)
-    assert form is not None
-    return compiled(form, _vocabulary(session), (END,), (END, PAD))
-
-
-@cache
-def _vocabulary(session: dg.Session) -> Vocabulary:
-    return vocabulary_of(token_bytes(session.tokenizer, session.model.config.text.vocab_size))
+    return r"\n".join("".join(cells[first : first + 9]) for first in range(0, 81, 9))
 
 
 HEAD = ["", "seed", "tries", "solved", "valid", "steps", "strain", "largest"]
