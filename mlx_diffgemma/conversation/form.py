@@ -4,9 +4,9 @@ A form is checked before a turn takes the conversation over, so that one that ca
 that does not fit into the tokens of the answer, changes nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
@@ -30,6 +30,7 @@ from .reply import ConstraintInfo
 
 STRAINED = 10.0  # nats; forms that fit a model's text were seen below 1e-5, others above 300
 ANY_TOOL = "auto"
+KEPT = 4  # forms of a session whose machines stay: chats ask again in the same one
 
 Tool = Mapping[str, Any]
 
@@ -175,9 +176,18 @@ class Forms:
         channel = None if raw else self._channel(told)
         if channel and asked.ids[-1] == channel.closing:
             channel = None
-        stops = ending(self.config.stop_ids, self._whole)
-        machine = compiled(form, self.vocabulary, stops, self.fillers, channel, self._marks)
-        return AnswerForm(form, machine, self.vocabulary, channel)
+        return AnswerForm(form, self._machine(form, channel), self.vocabulary, channel)
+
+    @cached_property
+    def _machine(self) -> Callable[[Form, Channel | None], Machine]:
+        """The machine of a form and a channel; those of the last few forms are kept."""
+
+        @lru_cache(maxsize=KEPT)
+        def machine(form: Form, channel: Channel | None) -> Machine:
+            stops = ending(self.config.stop_ids, self._whole)
+            return compiled(form, self.vocabulary, stops, self.fillers, channel, self._marks)
+
+        return machine
 
     def holes(self, written: Template) -> tuple[Machine | None, ...]:
         """The automaton of each hole that has a regular expression: its text, then fillers.

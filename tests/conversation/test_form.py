@@ -339,3 +339,10 @@ def test_a_question_with_an_image_can_have_a_form(tmp_path: Path) -> None:
     edit_json(folder / "generation_config.json", eos_token_id=STOP)
     reply = dg.load(folder).ask("what?", images=picture(1), seed=1, choices=["aa", "bb"])
     assert reply.text in ("aa", "bb")
+
+
+def test_a_form_is_compiled_once_for_a_session(ending: Session) -> None:
+    machines = [ending.turn("Hello", pattern=text).form for text in ("a+", "a+", "b+")]
+    first, again, other = (form.machine for form in machines if form)
+    assert first is again
+    assert first is not other
