@@ -19,7 +19,7 @@ from mlx_diffgemma.cli.app import app
 READ = ("--data", "--prompt-file", "--template-file", "--load", "--image")
 WRITTEN = ("--trace", "--svg", "--html", "--json")  # --json: of profile alone
 # Pages whose commands take seconds; README runs the like of them.
-SLOW = {"docs/images.md", "docs/generate.md", "docs/finetuning.md"}
+SLOW = {"docs/images.md", "docs/generate.md", "docs/finetuning.md", "docs/forms.md"}
 names = [str(page.relative_to(ROOT)) for page in PAGES]
 marked = [
     pytest.param(page, marks=pytest.mark.slow if name in SLOW else ())
