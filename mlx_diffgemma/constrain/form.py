@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 from ..errors import ConstraintError, Setting, brief
 from .calls import MARKS, calls_pattern
@@ -11,6 +9,7 @@ from .machine import Channel, Controls, Machine, machine, require_control
 from .nfa import TooLargeError
 from .patterns import OneOf, Pattern, Text, Times, either, seq
 from .regex import parse_regex
+from .request import Form as Form  # what this module makes
 from .schema.reader import SchemaReader
 from .schema.spelling import JSON
 from .schema.values import checked_text
@@ -18,33 +17,8 @@ from .tables import tables_of
 from .vocabulary import Vocabulary
 from .writable import require_choices, require_some
 
-Kind = Literal["schema", "pattern", "choices", "tools"]
-
 BLANKS = " \t\n\r"  # what JSON takes for white space
 FENCE = "```"
-MOST_ADVICE = 3  # sizes that an error advises to shorten
-
-
-@dataclass(frozen=True)
-class Form:
-    """What an answer has to look like.
-
-    key: the request, word for word: forms of one kind and key are the same. sizes: the lengths
-    and counts that make it large, each by its name.
-    """
-
-    kind: Kind
-    key: str
-    pattern: Pattern = field(compare=False, repr=False)
-    sizes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def advice(self) -> str:
-        """What to shorten where the form is too large for an automaton."""
-        largest = sorted(self.sizes, key=lambda name: -self.sizes[name])[:MOST_ADVICE]
-        if self.kind == "pattern":
-            return "shorten its repetitions"
-        return f"shorten {', '.join(largest)}" if largest else "shorten its longest texts"
 
 
 def form_of(
