@@ -162,7 +162,7 @@ def parameters(function: object) -> list[str]:
         ("Model.image_features", ["self", "images"]),
         ("Model.decode", ["self", "canvas", "prefix", "soft="]),
         ("Model.logits", ["self", "hidden"]),
-        ("Model.soft_embedding", ["self", "processed"]),
+        ("Model.soft_embedding", ["self", "processed", "bias="]),
         ("CounterNoise", ["seed"]),
         ("Noise.canvas", ["self", "canvas", "length", "vocab"]),
         ("Noise.renoise", ["self", "canvas", "step", "length", "vocab"]),
@@ -182,7 +182,8 @@ def test_functions_take_what_the_contract_says(function: str, expected: list[str
 
 def test_the_loop_takes_what_the_contract_says_and_a_cache() -> None:
     expected = ["model", "prompt_tokens", "settings=", "noise=", "*", "canvas=", "soft="]
-    assert parameters(dg.denoise) == [*expected, "images=", "prefix=", "progress="]
+    more = ["images=", "prefix=", "progress=", "constraint="]
+    assert parameters(dg.denoise) == [*expected, *more]
 
 
 def test_a_question_takes_its_options_by_name() -> None:

@@ -81,19 +81,20 @@ class Denoiser:
         try:
             steps.begin(start or self._noise_canvas(number, positions))
             while True:
-                seen = steps.read(is_last=steps.number + 1 == rule.max_steps)
+                is_last = steps.number + 1 == rule.max_steps
+                seen = steps.read(is_last=is_last)
                 self._require_finite(number, steps.number, seen)
-                free = self._frame(number, steps, seen, lent, encode_seconds)
+                frame = self._frame(number, steps, seen, lent, encode_seconds)
                 unchanged = unchanged + 1 if seen.unchanged else 0
                 settled = rule.settles(unchanged, seen.mean_entropy)
-                ends = settled or steps.number + 1 == rule.max_steps
+                ends = settled or is_last
                 ahead = steps.ahead and not ends
                 if ahead:
                     steps.go_on()
                 handed_out = time.perf_counter()
-                yield positions.frame(free)
+                yield positions.frame(frame)
                 if ends:
-                    last = replace(free, tokens=steps.tokens(), settled=settled)
+                    last = replace(frame, tokens=steps.tokens(), settled=settled)
                     return positions.frame(last)
                 lent = time.perf_counter() - handed_out if ahead else 0.0
                 if not ahead:
@@ -125,7 +126,7 @@ class Denoiser:
         return temperature(step, sampler.max_denoising_steps, sampler.t_min, sampler.t_max)
 
     def _require_finite(self, number: int, step: int, seen: Outcome) -> None:
-        if not (math.isfinite(seen.mean_entropy) and math.isfinite(seen.strain or 0.0)):
+        if not math.isfinite(seen.mean_entropy):
             where = f"canvas {number}, step {step}: the distributions"
             raise not_finite(self.model, where)
 

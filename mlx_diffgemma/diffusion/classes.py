@@ -59,7 +59,7 @@ def read(logits: Logits, order: ClassOrder) -> Blocks:
     """
     present = order.ids != NOTHING
     own = mx.where(present, order.ids, order.ids[:, :1])  # an id for every place
-    x = logits.processed()[:, own]  # [R, N, 128]
+    x = mx.take(logits.processed(), own, axis=1)  # [R, N, 128]
     at = mx.argmax(mx.where(present, x, -mx.inf), axis=-1, keepdims=True)
     peaks = mx.take_along_axis(x, at, axis=-1)
     best = mx.take_along_axis(mx.broadcast_to(own, x.shape), at, axis=-1)[..., 0]

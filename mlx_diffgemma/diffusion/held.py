@@ -56,9 +56,10 @@ class Held:
         return cls(constraint, class_order(constraint.classes, constraint.num_classes))
 
     def bias(self, log_mass: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
-        """log g [F, K] of class masses [F, K], and the strain, which is NaN where a mass is.
+        """log g [F, K] of class masses [F, K], and the strain.
 
-        Weights that are not finite give such masses; no automaton runs on them.
+        Weights that are not finite make masses NaN: no automaton runs on them, the strain is NaN,
+        and so are the entropies, which whoever reads the step looks at.
         """
         if np.isnan(log_mass).any():
             return np.zeros(log_mass.shape, np.float32), np.nan

@@ -28,7 +28,3 @@ class StopRule:
     def settles(self, unchanged_steps: int, mean_entropy: float) -> bool:
         """True where a canvas is stable and certain; the last `unchanged_steps` changed nothing."""
         return unchanged_steps >= self.stability and mean_entropy < self.confidence
-
-    def ends(self, steps: int, unchanged_steps: int, mean_entropy: float) -> bool:
-        """True where a canvas ends after `steps`, settled or not."""
-        return self.settles(unchanged_steps, mean_entropy) or steps == self.max_steps

@@ -8,7 +8,7 @@ Held-out prompts of three skills, each asked in every way with the same seed in 
 under the schema of their members, tool calls with `tool_choice="required"`, and yes or no with
 `choices=["Yes.", "No."]`. Both modes take part; ar at temperature 0. Valid: the text is JSON with
 the members of the schema, in its order; the call is read back; the text is one of the choices.
-Right: to the character, or the same call.
+Right: the same record, call or choice. Exact: also the same white space, where a form leaves it.
 """
 
 import argparse
@@ -49,6 +49,7 @@ class Attempt:
     text: str
     valid: bool
     right: bool
+    exact: bool
     canvases: int
     steps: int
     tokens: int
@@ -65,6 +66,7 @@ class Skill:
     form: Callable[[Example], dict[str, Any]]
     valid: Callable[[dg.Reply, Example], bool]
     right: Callable[[dg.Reply, Example], bool]
+    exact: Callable[[dg.Reply, Example], bool] | None = None  # where it is not the same
 
 
 def schema_of(example: Example) -> dict[str, Any]:
@@ -92,6 +94,10 @@ def is_record(reply: dg.Reply, example: Example) -> bool:
     return all(type(found[name]) is type(wanted[name]) for name in wanted)
 
 
+def is_the_record(reply: dg.Reply, example: Example) -> bool:
+    return is_record(reply, example) and json.loads(reply.text) == json.loads(example.answer)
+
+
 def call_of(example: Example) -> ToolCall | None:
     return parse_tool_call(example.answer.removeprefix(CALL_OPENING).removesuffix(CALL_CLOSING))
 
@@ -102,7 +108,14 @@ def is_text(reply: dg.Reply, example: Example) -> bool:
 
 CHOICES = ["Yes.", "No."]
 SKILLS = (
-    Skill("JSON", lambda e: {}, lambda e: {"schema": schema_of(e)}, is_record, is_text),
+    Skill(
+        "JSON",
+        lambda e: {},
+        lambda e: {"schema": schema_of(e)},
+        is_record,
+        is_the_record,
+        exact=is_text,
+    ),
     Skill(
         "tool call",
         lambda e: {"tools": list(e.tools)},
@@ -160,6 +173,7 @@ def attempt(
         text=reply.text,
         valid=skill.valid(reply, example),
         right=skill.right(reply, example),
+        exact=(skill.exact or skill.right)(reply, example),
         canvases=reply.canvases,
         steps=sum(reply.steps),
         tokens=reply.generated_tokens,
@@ -168,7 +182,10 @@ def attempt(
     )
 
 
-HEAD = ("skill", "mode", "", "n", "valid", "right", "steps a canvas", "strain: median", "largest")
+HEAD = (
+    *("skill", "mode", "", "n", "valid", "right", "exact"),
+    *("steps a canvas", "strain: median", "largest"),
+)
 
 
 def table(attempts: Sequence[Attempt]) -> str:
@@ -193,6 +210,7 @@ def cells(chosen: Sequence[Attempt]) -> list[str]:
         str(len(chosen)),
         str(sum(a.valid for a in chosen)),
         str(sum(a.right for a in chosen)),
+        str(sum(a.exact for a in chosen)),
         f"{sum(a.steps for a in chosen) / canvases:.2f}" if canvases else "",
         f"{statistics.median(strains):.1g}" if strains else "",
         f"{max(strains):.2g}" if strains else "",

@@ -4,14 +4,14 @@ The plain loop knows no chunks, caches, records or streams: it runs the whole ne
 sequence and follows the sampler step by step. Axes: C canvas, V vocabulary, K classes, H = 8.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from compare import assert_close
-from fake_model import FakeModel, Floats, H, Network, tiny_config
+from fake_model import CAP, FakeModel, Floats, H, Network, tiny_config
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.config import ModelConfig
@@ -90,9 +90,9 @@ class PlainFrame:
     tokens: list[int]
     accepted: list[bool]
     entropies: list[float]
-    committed: bool
-    finish_reason: str | None = None
     strain: float | None = None
+    committed: bool = False
+    finish_reason: str | None = None
     settled: bool | None = None
 
 
@@ -106,64 +106,95 @@ def plain_loop(
     constraint: Constraint | None = None,
 ) -> Iterator[PlainFrame]:
     """The pseudo-code of the model's description, one line after the other, in float64."""
-    config = network.config
-    sampler, C, V = (
-        settings.resolved(config, 0).sampler,
-        config.canvas_length,
-        config.text.vocab_size,
-    )
+    config, C = network.config, network.config.canvas_length
     assert settings.max_tokens is not None
     sequence = list(prompt)
     for number in range(-(-settings.max_tokens // C)):
-        now = noise.canvas(number, C, V).tolist()
+        now = noise.canvas(number, C, config.text.vocab_size).tolist()
         soft = None
         if number == 0 and canvas is not None:
             now = canvas
         if number == 0 and soft_logits is not None:
             soft = network.soft(soft_logits)
+        plain_canvas = PlainCanvas(network, settings, noise, constraint, number, sequence)
+        last, ending = yield from plain_canvas.run(now, soft)
+        kept = ending[: settings.max_tokens - number * C]
+        stops = [i for i, token in enumerate(kept) if token in config.stop_ids]
+        kept = kept[: stops[0] + 1] if stops else kept
+        is_last = (number + 1) * C >= settings.max_tokens
+        reason = "stop" if stops else "length" if is_last else None
+        yield replace(last, tokens=kept, committed=True, finish_reason=reason)
+        if reason:
+            return
+        sequence += ending
+
+
+@dataclass
+class PlainCanvas:
+    """One canvas behind a sequence."""
+
+    network: PlainNetwork
+    settings: Settings
+    noise: CounterNoise
+    constraint: Constraint | None
+    number: int
+    sequence: list[int]
+
+    def run(
+        self, now: list[int], soft: Floats | None
+    ) -> Generator[PlainFrame, None, tuple[PlainFrame, list[int]]]:
+        """Its steps; returns the last, and the tokens that the canvas ends with."""
+        sampler = self.settings.resolved(self.network.config, 0).sampler
         earlier: list[list[int]] = []
         for step in range(sampler.max_denoising_steps):
-            n = sampler.max_denoising_steps - step
-            share = n / sampler.max_denoising_steps
-            t = sampler.t_min + (sampler.t_max - sampler.t_min) * share
-            raw = network.raw(sequence, np.array(now, np.int32), soft)
-            cap = config.text.final_logit_softcapping
-            free = cap * np.tanh(raw / cap) / t
-            held = None if constraint is None else PlainHeld(free, constraint)
+            free = self._processed(step, now, soft)
+            held = None if self.constraint is None else PlainHeld(free, self.constraint)
             processed = free if held is None else held.biased
-            shares = plain_shares(processed)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                entropies = -np.where(shares > 0, shares * np.log(shares), 0.0).sum(axis=1)
+            entropies = plain_entropies(processed)
             best = processed.argmax(axis=1).tolist()
             accepted = plain_accepted(entropies.tolist(), sampler.entropy_bound)
             strain = held and held.strain
-            yield PlainFrame(number, step, best, accepted, entropies.tolist(), False, strain=strain)
-            uniforms = np.array(noise.uniforms(number, step, C))
-            drawn = [
-                plain_drawn(row, u[1]) if held is None else held.drawn(row, u)
-                for row, u in zip(shares, uniforms, strict=True)
-            ]
-            fresh = noise.renoise(number, step, C, V).tolist()
-            now = [d if a else f for d, a, f in zip(drawn, accepted, fresh, strict=True)]
-            soft = network.soft(processed)
+            frame = PlainFrame(self.number, step, best, accepted, entropies.tolist(), strain)
+            yield frame
+            now = self._next(step, processed, held, accepted)
+            soft = self.network.soft(processed)
             same = sampler.stability_threshold
             stable = len(earlier) >= same and all(e == best for e in earlier[len(earlier) - same :])
             settled = bool(stable and entropies.mean() < sampler.confidence_threshold)
             if settled:
                 break
             earlier.append(best)
-        ending = best if held is None else held.committed()
-        kept = ending[: settings.max_tokens - number * C]
-        stops = [i for i, token in enumerate(kept) if token in config.stop_ids]
-        kept = kept[: stops[0] + 1] if stops else kept
-        last = (number + 1) * C >= settings.max_tokens
-        reason = "stop" if stops else "length" if last else None
-        yield PlainFrame(
-            number, step, kept, accepted, entropies.tolist(), True, reason, strain, settled
-        )
-        if reason:
-            return
-        sequence += ending
+        return replace(frame, settled=settled), best if held is None else held.committed()
+
+    def _processed(self, step: int, now: list[int], soft: Floats | None) -> Doubles:
+        """Capped logits by the temperature, which falls from t_max towards t_min."""
+        config = self.network.config
+        sampler = self.settings.resolved(config, 0).sampler
+        share = (sampler.max_denoising_steps - step) / sampler.max_denoising_steps
+        t = sampler.t_min + (sampler.t_max - sampler.t_min) * share
+        raw = self.network.raw(self.sequence, np.array(now, np.int32), soft)
+        processed: Doubles = CAP * np.tanh(raw / CAP) / t
+        return processed
+
+    def _next(
+        self, step: int, processed: Doubles, held: "PlainHeld | None", accepted: list[bool]
+    ) -> list[int]:
+        """Accepted positions keep their draw, the others get fresh noise."""
+        C, V = processed.shape
+        uniforms = np.array(self.noise.uniforms(self.number, step, C))
+        drawn = [
+            plain_drawn(row, u[1]) if held is None else held.drawn(row, u)
+            for row, u in zip(plain_shares(processed), uniforms, strict=True)
+        ]
+        fresh = self.noise.renoise(self.number, step, C, V).tolist()
+        return [d if a else f for d, a, f in zip(drawn, accepted, fresh, strict=True)]
+
+
+def plain_entropies(processed: Doubles) -> Doubles:
+    """In nats; what has no share has no part in it."""
+    shares = plain_shares(processed)
+    entropies: Doubles = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
+    return entropies
 
 
 def plain_shares(processed: Doubles) -> Doubles:

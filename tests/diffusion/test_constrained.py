@@ -19,6 +19,7 @@ from plain import (
     lively_model,
     plain,
     plain_accepted,
+    plain_entropies,
     plain_loop,
     plain_shares,
 )
@@ -170,9 +171,7 @@ def test_each_step_is_what_all_logits_and_the_form_say(
             _, hidden = next(calls)
         processed = processed_of(small, hidden, frame.temperature)
         held = PlainHeld(processed, free)
-        shares = plain_shares(held.biased)
-        logs = np.log(np.where(shares > 0, shares, 1.0))
-        entropies = -(shares * logs).sum(axis=1)
+        entropies = plain_entropies(held.biased)
         assert frame.tokens.tolist() == held.biased.argmax(axis=1).tolist()
         assert_close(frame.entropies, entropies, 1e-5, f"entropies, step {frame.step}")
         assert frame.accepted.tolist() == plain_accepted(entropies.tolist(), 2.0)
@@ -271,7 +270,7 @@ def test_the_strain_is_minus_the_log_of_what_the_form_leaves() -> None:
 
 
 def test_a_canvas_ends_with_the_likeliest_way_and_the_frame_before_shows_the_argmax() -> None:
-    """`cat` is the likeliest of three words, with one letter less in common than the others have."""
+    """`cat` is the likeliest of three words, and shares less with the others than they do."""
     model = FakeModel(tiny_config(stop_ids=[END]), lambda *_: np.zeros((6, H), np.float32))
     wanted = np.full((6, 40), -20.0, np.float32)
     for word in ("cat", "fog", "fit"):

@@ -9,24 +9,23 @@ RULE = StopRule(max_steps=48, stability=2, confidence=0.005)
 
 
 @pytest.mark.parametrize(
-    ("steps", "unchanged", "entropy", "ends"),
+    ("unchanged", "entropy", "settles"),
     [
-        (3, 2, 0.0049, True),
-        (3, 2, 0.005, False),  # below, not at
-        (3, 1, 0.0, False),
-        (3, 9, 0.0049, True),
-        (48, 0, 3.0, True),
-        (47, 0, 3.0, False),
+        (2, 0.0049, True),
+        (2, 0.005, False),  # below, not at
+        (1, 0.0, False),
+        (9, 0.0049, True),
+        (0, 3.0, False),
     ],
 )
-def test_a_canvas_ends_when_stable_and_certain_or_out_of_steps(
-    steps: int, unchanged: int, entropy: float, ends: bool
+def test_a_canvas_is_settled_when_stable_and_certain(
+    unchanged: int, entropy: float, settles: bool
 ) -> None:
-    assert RULE.ends(steps, unchanged, entropy) is ends
+    assert RULE.settles(unchanged, entropy) is settles
 
 
 def test_a_stability_of_0_leaves_it_to_the_entropy() -> None:
-    assert StopRule(48, 0, 0.005).ends(1, 0, 0.001)
+    assert StopRule(48, 0, 0.005).settles(0, 0.001)
 
 
 def test_the_rule_is_that_of_the_settings() -> None:

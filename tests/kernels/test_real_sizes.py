@@ -13,16 +13,19 @@ from metal_sim import simulated
 from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.tensors import StoredWeight
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion import classes, sampler
 from mlx_diffgemma.diffusion.sampler import SLICE, Logits
 from mlx_diffgemma.generation.noise import CounterNoise
-from mlx_diffgemma.kernels.check import as_float64, row_error, unpacked_exactly
+from mlx_diffgemma.kernels.check import as_float64, deviation, row_error, unpacked_exactly, worst
+from mlx_diffgemma.kernels.classes.checks import ClassCase
+from mlx_diffgemma.kernels.classes.trial import some_bias, tolerances
 from mlx_diffgemma.kernels.denoise.checks import SampleCase
 from mlx_diffgemma.kernels.denoise.launch import Slices, commit_in_kernel, pick, stats
-from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels
+from mlx_diffgemma.kernels.denoise.trial import sample_in_kernels, spiked_rows
 from mlx_diffgemma.kernels.experts.cases import DownCase, GateUpCase, Sizes, gelu_tanh
-from mlx_diffgemma.kernels.soft_gather.checks import GatherCase
+from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, GatherCase
 from mlx_diffgemma.kernels.soft_gather.checks import Sizes as GatherSizes
+from mlx_diffgemma.kernels.soft_gather.trial import tolerances as gather_tolerances
 from mlx_diffgemma.model import experts
 from mlx_diffgemma.model.soft_gather import HALF_ULP, KEPT
 
@@ -67,6 +70,35 @@ def test_a_canvas_of_256_rows_over_262144_tokens() -> None:
     assert written < logits / 50
 
 
+# Ids of the classes of a list of tasks, the largest first; those of one id are the rest.
+SHARES = (218_000, 12_700, 6_700, 4_000, 2_700, *[500] * 20, *[40] * 60, *[3] * 110)
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
+def test_a_form_over_262144_tokens(dtype: mx.Dtype) -> None:
+    """64 rows whose classes are as large as a form's; records of five numbers a block."""
+    own = np.full(262_144, -1)
+    own[: sum(SHARES)] = np.repeat(np.arange(len(SHARES)), SHARES)
+    rest = np.flatnonzero(own < 0)
+    own[rest] = len(SHARES) + np.arange(rest.size) % 235
+    own = np.random.default_rng(0).permutation(own).astype(np.int32)
+    order = classes.class_order(own, int(own.max()) + 1)
+    raw, uniforms = spiked_rows((64, 262_144), dtype)
+    logits, bias = sampler.Logits(raw, 30.0, 0.6), some_bias(64, order)
+    case = ClassCase(logits, order, bias, uniforms, classes)
+    with simulated() as run:
+        got = case.kernel()
+    right = case.exact()
+    *others, entropy, draws = tolerances(16)  # of the draws one: a uniform near an interval's end
+    limits = (*others, replace(entropy, limit=5e-6), draws)
+    found = [deviation(*each) for each in zip(got, right, limits, strict=True)]
+    print(dtype, *found, sep="\n")
+    assert all(each.allowed for each in found)
+    blocks = order.block_class.size
+    assert 2100 < blocks < 2700
+    assert run.of("class_stats")[0].output_bytes == 64 * blocks * 20
+
+
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
 @pytest.mark.parametrize("bits", [0, 4, 8])
 def test_soft_embeddings_at_real_widths(dtype: mx.Dtype, bits: int) -> None:
@@ -82,6 +114,19 @@ def test_soft_embeddings_at_real_widths(dtype: mx.Dtype, bits: int) -> None:
     assert_close(tail, want[1], 2e-6, "tail")
     assert np.array_equal(np.array(tier), want[2])
     assert set(want[2].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
+def test_soft_embeddings_of_a_form_at_real_widths(dtype: mx.Dtype) -> None:
+    """H 2816 over 40,003 tokens in some 200 classes, an embedding of 4 bits."""
+    with simulated():
+        sizes = GatherSizes(24, 40_003, 2816, dtype, 4, 64, KEPT, 200)
+        case = ClassGatherCase.of(sizes, GIVEN)
+        got = case.kernel()
+    right = case.exact()
+    soft, *others = gather_tolerances(HALF_ULP[dtype])
+    assert worst(got, right, (replace(soft, limit=4 * HALF_ULP[dtype]), *others)).allowed
+    assert set(right[2].tolist()) == {0, 1, 2}
 
 
 # --- experts

@@ -31,16 +31,18 @@ from numpy.typing import NDArray
 
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.tensors import StoredWeight
+from mlx_diffgemma.diffusion import classes
 from mlx_diffgemma.diffusion.classes import class_order
 from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.errors import KernelError
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import as_float64, worst
+from mlx_diffgemma.kernels.classes.checks import random_order
 from mlx_diffgemma.kernels.denoise.launch import Slices, stats
 from mlx_diffgemma.kernels.soft_gather import trial as kernels
 from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, GatherCase, Sizes
 from mlx_diffgemma.kernels.soft_gather.launch import gather_by_class, gather_in_kernel, not_covered
-from mlx_diffgemma.model.soft_gather import HALF_ULP, PRODUCT, Gathered, Table
+from mlx_diffgemma.model.soft_gather import HALF_ULP, PRODUCT, Gathered, Table, gather
 
 Seen = tuple[Logits, Slices]
 
@@ -201,6 +203,26 @@ def test_the_kernel_runs_where_it_is_on(
         assert trial.disagreement(trial.kernel(), trial.reference()) is None
 
 
+def test_the_kernel_runs_by_class_where_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One launch, once class_pick has seen the rows; its trial is right; a verdict of its own."""
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    dispatch.forget()
+    table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
+    logits, order = logits_of(distributions(5003), mx.bfloat16), random_order(5003, 41, classes)
+
+    def ours(logits: Logits, bias: mx.array) -> Gathered:
+        rounded = logits.processed().astype(mx.bfloat16).astype(mx.float32)
+        return gather(rounded + bias[:, order.classes], table)  # type: ignore[attr-defined]
+
+    with simulated() as run:
+        assert kernels.runs_by_class(logits, order, table, ours)
+        trial = kernels.trial_by_class(logits, order, table, ours)
+        assert trial.disagreement(trial.kernel(), trial.reference()) is None
+    assert [launch.name for launch in run.launches] == [
+        *("class_stats", "class_pick", "soft_gather")
+    ]
+
+
 def table_of(stored: StoredWeight) -> Table:
     mean = mx.zeros(stored.shape[1], mx.bfloat16)
     return Table(stored, mx.bfloat16, 1.0, mean, 1.0, 1.0, (64, 128))
@@ -281,6 +303,25 @@ def bad_parts() -> Sequence[tuple[Seen, Table, str]]:
             "weight ... int32 ... float32 ... float16 ... bfloat16",
         ),
     ]
+
+
+def test_what_does_not_fit_by_class_is_refused_before_a_launch() -> None:
+    table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
+    logits, order = logits_of(distributions(5003), mx.bfloat16), random_order(5003, 41, classes)
+    rows, blocks = logits.raw.shape[0], order.block_class.size
+    with simulated():
+        read, picked = kernels.seen_by_class(logits, order, mx.zeros((rows, 41)))
+    for parts, facts in (
+        ((replace(read, peaks=read.peaks[1:]), picked), f"peaks ... [{rows - 1}, {blocks}]"),
+        ((read, replace(picked, whole=picked.whole[0])), f"whole ... [1, 4] ... [{rows}, 1, 4]"),
+        (
+            (read, replace(picked, shifts=picked.shifts[:, 1:])),
+            f"shifts ... [{rows}, {blocks - 1}]",
+        ),
+    ):
+        with simulated() as run, raises(KernelError, "soft_gather", facts):
+            gather_by_class(logits, *parts, order, table)
+        assert run.launches == []
 
 
 def test_what_does_not_fit_is_refused_before_a_launch() -> None:

@@ -74,7 +74,9 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
     ("finetune/recomputed.py", "detached", "np.asarray"): DETACHED,
     ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
-    ("diffusion/held.py", "Masses", "np.array"): RESULT,
+    ("diffusion/classes.py", "class_sums", "np.asarray"): RESULT,
+    ("diffusion/classes.py", "row_sums", "in_numpy"): REFUSED,
+    ("diffusion/held.py", "Masses", "np.asarray"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/step.py", "read", "np.array"): RESULT,
     ("generation/noise.py", "philox_at", "np.asarray"): INDICES,
@@ -85,7 +87,11 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("kernels/experts/cases.py", "CombineCase", "np.asarray"): CHECK,
     ("kernels/experts/cases.py", "GateUpCase", "np.asarray"): CHECK,
     ("kernels/experts/cases.py", "products", "np.asarray"): CHECK,
-    ("kernels/soft_gather/checks.py", "GatherCase", "np.array"): CHECK,
+    ("kernels/classes/checks.py", "ClassCase", "np.array"): CHECK,
+    ("kernels/classes/checks.py", "ClassCase", "np.asarray"): CHECK,
+    ("kernels/classes/checks.py", "read_row", "np.array"): CHECK,
+    ("kernels/classes/trial.py", "some_bias", "np.asarray"): CHECK,
+    ("kernels/soft_gather/checks.py", "gather_rows", "np.array"): CHECK,
 }
 """A module, what in it hands arrays to numpy, by which call -> a test's name or a reason."""
 

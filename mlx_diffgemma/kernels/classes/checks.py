@@ -18,7 +18,7 @@ from ..denoise.checks import Floats, Size, first_exceeding, processed_rows
 from ..denoise.launch import BLOCK
 from ..denoise.trial import CAP, TEMPERATURE, spiked_rows
 from ..weights import DTYPES
-from .launch import ROWS_IN_TURN, Order
+from .launch import Order
 from .trial import all_in_kernels, some_bias, tolerances
 
 # Odd sizes; a vocabulary as small as the embedded checkpoints'; that of the 26B model with as many
@@ -138,7 +138,7 @@ def _check(
         memory_bytes=logits * (dtype.size + 8 * 4) + 16 * records,  # the reference's float32 copies
         flops=12 * logits + 12 * rows * blocks + 4 * rows * classes,
         bytes_moved=(logits + again) * dtype.size
-        + -(-rows // ROWS_IN_TURN) * blocks * BLOCK * 4
+        + blocks * BLOCK * 4  # ids
         + 3 * records
         + 4 * rows * blocks
         + by_class
