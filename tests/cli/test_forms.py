@@ -40,32 +40,46 @@ def test_the_constraint_is_told(run: Any) -> None:
     assert 0 <= told["strain"] < 1
 
 
-def test_a_form_that_strains_is_a_warning_or_strictly_an_error(run: Any) -> None:
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [pytest.param([], 0, "warning", marks=pytest.mark.slow), (["--strict"], 1, "error")],
+)
+def test_a_form_that_strains_is_a_warning_or_strictly_an_error(
+    run: Any, options: list[str], code: int, word: str
+) -> None:
     """The text is printed all the same."""
-    misfit = ("generate", *CHAT, "How much is 17 + 25?", "--choices", "Lima.,Rome.")
-    done = run(*misfit)
-    assert (done.exit_code, done.stdout in ("Lima.\n", "Rome.\n")) == (0, True)
-    assert_says(done.stderr.splitlines()[-1], "warning: ... nats")
-    strictly = run(*misfit, "--strict")
-    assert (strictly.exit_code, strictly.stdout) == (1, done.stdout)
-    assert_says(strictly.stderr.splitlines()[-1], "error: ... nats")
+    done = run("generate", *CHAT, "Spell bread.", "--choices", "Lima.,Rome.", *options)
+    assert (done.exit_code, done.stdout in ("Lima.\n", "Rome.\n")) == (code, True)
+    (line,) = done.stderr.splitlines()
+    assert_says(line, f"{word}: ... nats")
 
 
-def test_calls_of_tools_are_lines_of_json(run: Any) -> None:
-    given = ("generate", *CHAT, "Wake me in 20 minutes.", "--tools", TOOLS)
-    for choice in ("required", "timer", "auto"):
-        done = run(*given, "--tool-choice", choice)
-        assert (done.exit_code, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == {"name": "timer", "arguments": {"minutes": 20}}
+@pytest.mark.parametrize(
+    "choice",
+    ["required", *(pytest.param(name, marks=pytest.mark.slow) for name in ("timer", "auto"))],
+)
+def test_calls_of_tools_are_lines_of_json(run: Any, choice: str) -> None:
+    given = ("--tools", TOOLS, "--tool-choice", choice)
+    done = run("generate", *CHAT, "Wake me in 20 minutes.", *given)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"name": "timer", "arguments": {"minutes": 20}}
 
 
 # --- a chat
 
 
 def test_a_chats_form_holds_until_it_is_off(run: Any) -> None:
-    lines = (f"/schema {PERSON}", MAX, "/schema off", "/schema", "/schema -", "What is 17 + 25?")
+    lines = (
+        f"/schema {PERSON}",
+        MAX,
+        "/retry",
+        "/schema off",
+        "/schema",
+        "/schema -",
+        "Spell bread",
+    )
     done = run("chat", *CHAT, input="\n".join(lines))
-    assert done.stdout == OBJECT + "17 + 25 = 42.\n"
+    assert done.stdout == OBJECT * 2 + "B-R-E-A-D.\n"
     none = "form: none, answers are any text."
     assert done.stderr.splitlines() == [f"form: schema, {PERSON}.", none, none, none]
 
@@ -79,12 +93,6 @@ def test_a_chat_keeps_its_form_where_a_file_is_wrong(run: Any, tmp_path: Path) -
     assert_says(second, f"error: the tools cannot be read: {tmp_path}/none")
     assert third == "form: choices, Yes., No.."
     assert done.exit_code == 1
-
-
-def test_a_retry_has_the_same_form(run: Any) -> None:
-    lines = "Is 12 bigger than 5?\n/retry 3\n"
-    done = run("chat", *CHAT, "--choices", "Yes.,No.", "--strict", input=lines)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "Yes.\nYes.\n", "")
 
 
 def test_a_chats_questions_come_from_standard_input(run: Any) -> None:
@@ -137,6 +145,7 @@ def test_a_schema_that_cannot_be_enforced_is_one_line(
     assert_one_line(done, 1, f"{file} ... {said}")
 
 
+@pytest.mark.slow
 def test_too_many_states_are_refused_with_what_to_shorten(run: Any, tmp_path: Path) -> None:
     item = {"type": "string", "maxLength": 200}
     file = schema_file(tmp_path, type="array", items=item, maxItems=40)
