@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
-from ..errors import ImageError, RequestError, counted
+from ..errors import ImageError, PromptError, RequestError, counted
 from .decision import Usage
 from .layouts import Opened
 from .options import Options
@@ -71,16 +71,22 @@ class Prompts:
             raise RequestError(at, str(error), "image_error") from error
 
     def _text(self, system: str, user: str) -> Prompt:
-        """The prompt of two texts, with images in their places."""
+        """The prompt of two texts, with images in their places.
+
+        RequestError for a text that the checkpoint would take for an image.
+        """
         content = (*self.front, *parted(user, self.placed))
         thinks = bool(self.options.think)
-        return self.model.texts.prompt(parted(system, self.placed), content, think=thinks)
+        try:
+            return self.model.texts.prompt(parted(system, self.placed), content, think=thinks)
+        except PromptError as error:
+            raise RequestError(("state",), str(error)) from error
 
     def _written(self, system: str, user: str) -> Prompt:
         """A prompt that leaves room for a thought and a canvas; RequestError where it does not."""
-        model, think = self.model, self.options.think
-        prompt = self._text(system, user)
-        needed = len(prompt.ids) + think + model.canvas_length
+        model, prompt = self.model, self._text(system, user)
+        canvases = 1 + -(-self.options.think // model.canvas_length)
+        needed = len(prompt.ids) + canvases * model.canvas_length
         if needed > model.context_length:
             raise RequestError(
                 ("state",),

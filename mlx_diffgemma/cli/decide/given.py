@@ -11,11 +11,16 @@ from ...decide.request import Request, parsed, read_request
 from ...errors import DataError, RequestError, brief
 from ...machine.files import read_bytes, read_stream
 from ..answer.prompt import STANDARD_INPUT as STDIN_NAME
+from ..answer.prompt import RequiredText
 from ..errors import ArgumentError, FileError, reason
 from ..options import STANDARD_INPUT
-from .options import QuestionOptions
+from .options import QuestionOptions, StateOptions
 
 EXAMPLE = '--noul "urgent=Does this need a reply today?"'
+STATE = RequiredText(
+    *("state", "STATE", "--state-file"),
+    f'`mlx-diffgemma decide "It is down again." {EXAMPLE}`',
+)
 UNREAD = "?"  # a state that is not known yet
 
 
@@ -42,6 +47,17 @@ def read_given(given: QuestionOptions) -> dict[str, Any]:
             )
         body["instructions"] = given.instructions
     return body
+
+
+def require_one_state(body: Mapping[str, Any], words: Sequence[str], given: StateOptions) -> None:
+    """ArgumentError for a state beside the lines of --lines, or beside that of a request."""
+    typed = bool(words) or given.state_file is not None
+    if given.lines is not None and (typed or "state" in body):
+        raise ArgumentError("--lines and another state are both given; leave one of them out.")
+    if "state" in body and typed:
+        raise ArgumentError(
+            "-q has a request with a state, and another one is given; leave one of them out."
+        )
 
 
 def with_state(body: Mapping[str, Any], state: Any, images: Sequence[Any] = ()) -> Request:

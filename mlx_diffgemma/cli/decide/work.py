@@ -15,7 +15,7 @@ from ...decide.decision import Decision
 from ...decide.options import Options
 from ...decide.questions import Noul
 from ...decide.request import Request
-from ...errors import RequestError, brief, counted
+from ...errors import DiffGemmaError, RequestError, brief, counted
 from ...generation.settings import Settings
 from ...machine.files import decode_utf8, parse_json
 from ..answer.loading import load_session
@@ -115,7 +115,7 @@ def answer_lines(job: Job, file: Path) -> int:
             for number, text in lines:
                 try:
                     answered = job.decided(_state(text)).to_json()
-                except RequestError as error:
+                except DiffGemmaError as error:
                     say(f"error: line {number:,}: {error}")
                     wrong += 1
                 else:
