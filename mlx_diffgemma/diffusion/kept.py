@@ -1,8 +1,9 @@
 """The prefixes of the last prompts, so that what stands in front of many questions is encoded once.
 
-The low bits of keys and values hang on the pieces in which a prompt was encoded. So the ends of its
-pieces follow from the prompt alone, and a kept prefix is gone on from at such an end only: the same
-prompt gives the same bits, whatever was asked before.
+On a GPU the low bits of keys and values hang on the number of rows in a product, and so on the
+pieces in which a prompt was encoded. So the ends of its pieces follow from the prompt alone, and a
+kept prefix is gone on from at such an end only: the same prompt gives the same bits, whatever was
+asked before.
 """
 
 from bisect import bisect_right
@@ -18,7 +19,7 @@ from ..model.cache import MARGIN, LayerCache, Prefix, Span
 from ..model.images import pieces
 from ..model.text import PREFILL_CHUNK, Model
 
-MOST_BYTES = 2**30  # of the prefixes that are kept beside the last one
+MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
 
 
 def piece_ends(prompt: Prompt, shared: int, chunk: int) -> list[int]:

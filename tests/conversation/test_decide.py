@@ -175,7 +175,7 @@ def test_images_stand_in_front_of_the_state(seeing: Session) -> None:
 
 
 def test_a_text_that_would_be_taken_for_an_image(seeing: Session) -> None:
-    with raises(dg.PromptError, "<|image|>"):
+    with raises(dg.RequestError, "state: ... <|image|>"):
         seeing.decide("what is <|image|>?", {"urgent": URGENT})
 
 

@@ -31,7 +31,7 @@ from mlx_diffgemma.model import cache
 from mlx_diffgemma.model.experts import Experts
 
 V = 131
-SIZES = Sizes("ssfsf", sliding_window=6, vocab_size=V, canvas_length=256, sharpness=3.0)
+SIZES = Sizes("sf", sliding_window=6, vocab_size=V, canvas_length=256, sharpness=3.0)
 SAME = 1e-5  # float32, the same sums in another order
 SEEDS = (42, 7961, 15880, 23799)
 ids = np.random.default_rng(3)
@@ -197,8 +197,24 @@ def test_the_noise_of_a_slot_is_not_that_of_its_position(
 # --- what moves an answer
 
 
-def test_the_same_request_gives_the_same_bits(model: dg.Model, reader: ModelReader) -> None:
-    """Whatever was asked before, and in whichever order."""
+@pytest.mark.parametrize("pieces_show", [False, True])
+def test_the_same_request_gives_the_same_bits(
+    model: dg.Model, reader: ModelReader, monkeypatch: pytest.MonkeyPatch, pieces_show: bool
+) -> None:
+    """Whatever was asked before, and in whichever order; also where keys hang on the pieces in
+    which a prompt is encoded, as on a GPU."""
+    encode = type(model).encode
+
+    def showing(self: dg.Model, tokens: Any, prefix: dg.Prefix, **more: Any) -> dg.Prefix:
+        encode(self, tokens, prefix, **more)
+        for layer in prefix.layers:
+            assert layer.span is not None
+            first = prefix.length - len(tokens) - layer.span.start
+            layer.span.keys[:, :, first : first + len(tokens)] += 0.01 * len(tokens)
+        return prefix
+
+    if pieces_show:
+        monkeypatch.setattr(type(model), "encode", showing)
 
     def own(reader: ModelReader, number: int) -> list[bytes]:
         return bits(reader.read(asked(QUESTIONS[number]), [SHEETS[number]], ONCE))
@@ -207,7 +223,8 @@ def test_the_same_request_gives_the_same_bits(model: dg.Model, reader: ModelRead
     assert [own(reader, number) for number in range(3)] == fresh
     reader.read(asked(some(4), some(40)), SHEETS, ONCE)
     assert [own(reader, number) for number in (2, 0, 1)] == [fresh[n] for n in (2, 0, 1)]
-    reader.read(asked(some(4), STATE[:11]), SHEETS, ONCE)
+    part, alone = asked(some(4), STATE[:11]), ModelReader(model, KeptPrefixes(model))
+    assert bits(reader.read(part, SHEETS, ONCE)) == bits(alone.read(part, SHEETS, ONCE))
     assert [own(reader, number) for number in (1, 2, 0)] == [fresh[n] for n in (1, 2, 0)]
 
 
@@ -279,7 +296,8 @@ def test_memory_is_flat_over_thirty_reads(reader: ModelReader) -> None:
     states, left, cached = (STATE, some(23)), list[int](), list[int]()
     for number in range(30):
         at = number % 3
-        reader.read(asked(QUESTIONS[at], states[number % 5 == 4]), SHEETS[at : at + 1], ONCE)
+        state, options = states[number % 5 == 4], ReadOptions(SEEDS[:1])
+        reader.read(asked(QUESTIONS[at], state), SHEETS[at : at + 1], options)
         left.append(mx.get_active_memory())
         cached.append(mx.get_cache_memory())
     assert max(left[15:]) <= max(left[:15])
@@ -328,17 +346,27 @@ def test_a_shared_beginning_is_used_where_the_rest_differs(reader: ModelReader) 
     assert [encoded(reader, prompt) for prompt in (first, second)] == [35, 15]
 
 
-@pytest.mark.parametrize("length", [10, 300])
+def hold_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sliding layers hold their window, and no more."""
+    monkeypatch.setattr(cache, "ROLLBACK", 0)
+    monkeypatch.setattr(cache, "STEP", 8)
+    for module in (cache, kept_module):
+        monkeypatch.setattr(module, "MARGIN", 0)
+
+
+@pytest.mark.parametrize("length", [10, 200])
 def test_going_back_further_than_sliding_layers_hold(
     model: dg.Model, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long question slides the state's last positions out; the mark brings them back."""
-    monkeypatch.setattr(cache, "ROLLBACK", 0)
-    monkeypatch.setattr(cache, "STEP", 8)
-    monkeypatch.setattr(kept_module, "PREFILL_CHUNK", 32)
+    """A long question slides the state's last positions out; the mark brings them back, also of a
+    state that was put away in between."""
+    hold_little(monkeypatch)
+    monkeypatch.setattr(kept_module, "PREFILL_CHUNK", 64)
     reader, long = ModelReader(model, KeptPrefixes(model)), some(length)
     encoded(reader, asked(long))
     assert encoded(reader, asked(QUESTIONS[0])) == 5
+    encoded(reader, asked(QUESTIONS[0], some(9)))
+    assert [encoded(reader, asked(q)) for q in (long, QUESTIONS[0])] == [length, 5]
     got = reader.read(asked(QUESTIONS[0]), SHEETS, ONCE)
     fresh = ModelReader(model, KeptPrefixes(model))
     assert bits(got) == bits(fresh.read(asked(QUESTIONS[0]), SHEETS, ONCE))
@@ -410,12 +438,18 @@ def written(model: dg.Model, prompt: Sequence[int], limit: int, seed: int) -> li
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> dg.Model:
     return dg.load_model(
         write_checkpoint(
-            tmp_path_factory.mktemp("thinker"), replace(SIZES, layers="sf", canvas_length=4)
+            tmp_path_factory.mktemp("thinker"),
+            replace(SIZES, canvas_length=4),
+            generation={"max_denoising_steps": 4},
         )
     )
 
 
-def test_a_thought_is_what_the_loop_writes_up_to_its_end(thinker: dg.Model) -> None:
+def test_a_thought_is_what_the_loop_writes_up_to_its_end(
+    thinker: dg.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state stays encoded, though sliding layers hold their window alone."""
+    hold_little(monkeypatch)
     whole = written(thinker, asked(QUESTIONS[0]).ids, 10, 5)
     assert len(whole) == 10
     kept = KeptPrefixes(thinker)

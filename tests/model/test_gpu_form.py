@@ -40,7 +40,11 @@ def test_the_form_for_a_gpu_gives_the_same_logits(
         model = applied(dg.load_model(folder, dtype=mx.float32), values, 0.5)
         prefix = model.encode(prompt)
         first = model.logits(model.decode(canvas, prefix))
-        return model.logits(model.decode(canvas, prefix, model.soft_embedding(first / 0.7)))
+        soft = model.soft_embedding(first / 0.7)
+        both = model.decode_many([canvas, canvas[::-1]], prefix, mx.concatenate([soft, soft]))
+        return mx.concatenate(
+            [model.logits(model.decode(canvas, prefix, soft)), model.logits(both)]
+        )
 
     plain = logits()
     for name, module in list(sys.modules.items()):

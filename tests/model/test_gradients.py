@@ -76,6 +76,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/step.py", "read", "np.array"): RESULT,
+    ("diffusion/reading.py", "Read", "np.array"): RESULT,
     ("generation/noise.py", "philox_at", "np.asarray"): INDICES,
     ("kernels/check.py", "as_float64", "np.asarray"): CHECK,
     ("kernels/check.py", "unpacked_exactly", "np.asarray"): CHECK,

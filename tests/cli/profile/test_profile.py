@@ -108,6 +108,19 @@ def test_the_encoder_as_a_next_token_model(profile: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_decisions_are_timed_behind_the_prompt(profile: Any, run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    done = profile("--decide", "--json", file)
+    assert (done.exit_code, done.stderr) == (0, "")
+    found = written(file)["decide"]
+    assert found["state_tokens"] == written(file)["answers"][0]["prompt_tokens"]
+    assert f"a state of {found['state_tokens']} tokens" in done.stdout
+    assert f"{found['questions_per_second']:.3g} a second" in done.stdout
+    compared = run("profile", "compare", file, file)
+    assert "a read [ms]" in compared.stdout
+
+
+@pytest.mark.slow
 def test_pauses_are_measured_beside_the_same_steps(profile: Any, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
     done = profile("--gentle", "--json", file)
