@@ -7,7 +7,7 @@ Axes: K cases, N options at most; options that a case lacks have ln p = -inf.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import exp, log
 
 import numpy as np
@@ -111,14 +111,15 @@ def _line(table: Table) -> tuple[float, float]:
     if not np.ptp(table.log_n):
         return centre, slope
 
-    def loss(c: float, b: float) -> float:
-        return table.loss(np.clip(c + b * away, LEAST, MOST))
+    def of_slope(centre: float, slope: float) -> float:
+        return table.loss(np.clip(centre + slope * away, LEAST, MOST))
+
+    def of_centre(slope: float, log_centre: float) -> float:
+        return of_slope(exp(log_centre), slope)
 
     for _ in range(ROUNDS):
-        at = centre
-        slope = _least(lambda b, c=at: loss(c, b), -STEEPEST, STEEPEST)  # type: ignore[misc]
-        now = slope
-        centre = exp(_least(lambda x, b=now: loss(exp(x), b), log(LEAST), log(MOST)))  # type: ignore[misc]
+        slope = _least(partial(of_slope, centre), -STEEPEST, STEEPEST)
+        centre = exp(_least(partial(of_centre, slope), log(LEAST), log(MOST)))
     return centre - slope * middle, slope
 
 

@@ -116,7 +116,8 @@ def _own(model: LoadedModel, labels: Labels, open_: Opener, stage: Stage) -> Ite
     request = stage.request
     for name in stage.ids:
         asked = stage.asked(labels, LINES, [name])
-        earlier = [(request.questions[n], stage.answered[n]) for n in asked[0].question.needs]
+        needs = [name for name in asked[0].question.needs if name in stage.answered]
+        earlier = [(request.questions[name], stage.answered[name]) for name in needs]
         user = own_user_text(request.state, asked[0], earlier)
         state = f"{written(request.state)}{GAP}"
         opened = open_(own_system_text(request.instructions), user, state=state)

@@ -49,6 +49,11 @@ class Kept:
         """Bytes of its keys and values."""
         return sum(array.nbytes for array in self.prefix.arrays())
 
+    @property
+    def of_others(self) -> int:
+        """The positions that it holds and others share."""
+        return min(self.shared, self.end(len(self.ends)))
+
     def end(self, count: int) -> int:
         """The end of its first `count` pieces."""
         return self.ends[count - 1] if count else 0
@@ -164,7 +169,7 @@ class KeptPrefixes:
         """
         counts = [kept.common(prompt, ends) for kept in self._kept]
         at = max(range(len(counts)), key=lambda n: (counts[n], n), default=0)
-        if any(counts) and self._kept[at].shared <= self._kept[at].end(counts[at]):
+        if any(counts) and self._kept[at].of_others <= self._kept[at].end(counts[at]):
             begun = self._kept.pop(at)
             begun.go_back(counts[at])
             is_last = at == len(self._kept)

@@ -17,6 +17,7 @@ from mlx_diffgemma.decide.decide import decide
 from mlx_diffgemma.decide.reader import LoadedModel
 from mlx_diffgemma.decide.request import read_request
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., Any]
 STATE = "Everything is down."
 NOUL = ("--noul", "urgent=Reply today?")
@@ -328,3 +329,18 @@ def test_a_real_model_answers_in_every_layout(run: Run) -> None:
     answers = json.loads(done.stdout)["answers"]
     assert answers.keys() == {"urgent", "b"}
     assert sum(answers["b"]["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_an_image_stands_in_front_of_the_state(run: Run, seeing_folder: Path) -> None:
+    model = ("--model", seeing_folder, "--json", "--samples", "1", "--layout", "own")
+    picture = ROOT / "tests" / "assets" / "data" / "pictures"
+    file = sorted(picture.glob("*.png"))[0]
+    plain, seen = (
+        run("decide", "x", "--score", "a=0,1", *image, *model) for image in ((), ("--image", file))
+    )
+    assert (plain.exit_code, seen.exit_code) == (0, 0), seen.stderr
+    tokens = [json.loads(done.stdout)["usage"]["input_tokens"] for done in (plain, seen)]
+    assert tokens[0] < tokens[1]
+    blind = run("decide", "x", *NOUL, "--image", file, *MODEL)
+    assert blind.exit_code == 1

@@ -143,11 +143,12 @@ def test_the_conversation_stays_as_it_is(session: Session) -> None:
 
 
 def test_memory_is_flat_over_decisions(session: Session) -> None:
+    """Of three states in turn; arrays of the host come and go, a few kilobytes of 0.7 MB."""
     left = []
     for number in range(12):
         session.decide(f"{STATE} {number % 3}", {"urgent": URGENT}, samples=2, layout="own")
         left.append(mx.get_active_memory())
-    assert max(left[6:]) <= max(left[:6])
+    assert max(left[6:]) <= 1.02 * max(left[:6])
 
 
 # --- images
@@ -175,7 +176,7 @@ def test_images_stand_in_front_of_the_state(seeing: Session) -> None:
 
 
 def test_a_text_that_would_be_taken_for_an_image(seeing: Session) -> None:
-    with raises(dg.PromptError, "<|image|>"):
+    with raises(dg.RequestError, "state ... <|image|>"):
         seeing.decide("what is <|image|>?", {"urgent": URGENT})
 
 

@@ -82,6 +82,15 @@ def test_a_group_is_in_one_fold_and_folds_are_of_like_size() -> None:
     assert [fold.count(number) for number in range(FOLDS)] == [28] * FOLDS
 
 
+def test_a_case_is_calibrated_by_the_others_alone() -> None:
+    cases = made("noul", Temperatures(noul=3.0), [2], rows=60)
+    other = [replace(cases[0], gold=1 - cases[0].gold), *cases[1:]]
+    before, after = out_of_fold(cases), out_of_fold(other)
+    moved = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert not moved[0]
+    assert any(moved)
+
+
 def test_measures_are_those_of_a_small_table() -> None:
     p = [np.array([0.9, 0.1]), np.array([0.9, 0.1]), np.array([0.35, 0.65]), np.array([0.5, 0.5])]
     gold = [0, 1, 1, 0]

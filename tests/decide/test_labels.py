@@ -57,3 +57,17 @@ def test_unknown_characters_are_no_labels() -> None:
     for question in (dg.Noul("?"), options(2)):
         with pytest.raises(dg.RequestError, match=r"2 options, and .* 0 labels"):
             labels.of(question, LINES, AT)
+
+
+class Few(FakeTexts):
+    """A vocabulary that knows three letters, and no others."""
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(re.sub("[D-Za-z]", "\ue000", text))
+
+
+def test_letters_that_a_vocabulary_does_not_know_are_no_labels() -> None:
+    labels = Labels(Few(CHARACTERS))
+    assert labels.of(options(3), LINES, AT) == ("A", "B", "C")
+    with pytest.raises(dg.RequestError, match=r"4 options, and .* 3 labels"):
+        labels.of(options(4), LINES, AT)

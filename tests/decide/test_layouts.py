@@ -1,10 +1,11 @@
 """Layouts: the texts of prompts and canvases, and what one question sees of the others."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-from fakes import CHARACTERS, PAD, TURN_END, FakeReader, FakeTexts, fake_model
+from fakes import CHARACTERS, PAD, TURN_END, WORDS, FakeReader, FakeTexts, fake_model
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.decide.decide import decide
@@ -147,6 +148,14 @@ def test_a_question_that_wants_to_be_alone_has_a_canvas_of_its_own() -> None:
 def test_an_answer_that_no_canvas_holds_is_refused() -> None:
     with pytest.raises(dg.RequestError, match=r"needs 8 positions, and .* has 7"):
         asked({"q": URGENT}, "joint", fake_model(canvas_length=7))
+
+
+def test_a_label_that_is_another_token_further_down_is_refused() -> None:
+    """Labels are tried with two answers; on this canvas the third one's is not one token."""
+    model = fake_model(re.compile(f"3: A|{WORDS.pattern}", re.DOTALL))
+    assert asked({"a": TEAM, "b": TEAM}, "joint", model)[0].answers
+    with pytest.raises(dg.RequestError, match="do not share one token's place"):
+        asked({"a": TEAM, "b": TEAM, "c": TEAM}, "joint", model)
 
 
 def test_a_checkpoint_without_thoughts_has_none_on_its_canvas() -> None:

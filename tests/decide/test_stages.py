@@ -72,6 +72,21 @@ def test_a_question_that_a_condition_rules_out_is_skipped_with_its_reason() -> N
 
 
 @pytest.mark.parametrize("layout", ["joint", "rows", "own"])
+def test_a_question_that_depends_on_a_skipped_one_is_asked_without_it(layout: str) -> None:
+    kinds = set()
+    for number in range(9):
+        questions = {
+            "gate": dg.Noul(f"Gate {number}?"),
+            "behind": dg.Noul("Behind?", ask_if={"gate": ["yes"]}),
+            "last": dg.Noul("Last?", depends_on=["behind"]),
+        }
+        decision, _, _ = asked(questions, layout)
+        assert decision.answers["last"]["type"] == "noul"
+        kinds.add(decision.answers["behind"]["type"])
+    assert kinds == {"noul", "x_skipped"}
+
+
+@pytest.mark.parametrize("layout", ["joint", "rows", "own"])
 def test_a_forced_answer_opens_what_waits_for_it(layout: str) -> None:
     questions = {
         "only": dg.Choice("Only?", {"one": None}),

@@ -300,7 +300,7 @@ def test_memory_is_flat_over_thirty_reads(reader: ModelReader) -> None:
         reader.read(asked(QUESTIONS[at], state), SHEETS[at : at + 1], options)
         left.append(mx.get_active_memory())
         cached.append(mx.get_cache_memory())
-    assert max(left[15:]) <= max(left[:15])
+    assert max(left[15:]) <= 1.02 * max(left[:15])  # arrays of the host come and go
     assert max(cached[15:]) <= 1.1 * max(cached[:15])
 
 

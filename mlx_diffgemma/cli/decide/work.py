@@ -1,7 +1,7 @@
 """The work of `decide`: a model loaded, its questions asked of one state or of many."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from ...decide.request import Request
 from ...errors import DiffGemmaError, RequestError, brief, counted
 from ...generation.settings import Settings
 from ...machine.files import decode_utf8, parse_json
+from ...text.placeholders import Medium
 from ..answer.loading import load_session
 from ..answer.media import Media
 from ..errors import FAILED, ArgumentError, exit_code
@@ -56,6 +57,12 @@ class Job:
             self.calibration.require_for(session.decider, options, name)
         return session
 
+    @cached_property
+    def images(self) -> Sequence[Medium]:
+        """The images in front of every state, as the network takes them."""
+        media = self.media
+        return self.session.prepared(media.images, image_tokens=media.image_tokens)
+
     def options(self, request: Request) -> Options:
         """The settings: those of options before those of the request."""
         return request.options(**self.typed)
@@ -78,10 +85,8 @@ class Job:
 
     def decided(self, state: Any) -> Decision:
         """The answers about a state."""
-        session = self.session
-        images = session.prepared(self.media.images, image_tokens=self.media.image_tokens)
-        request = with_state(self.body, state, images)
-        return decide(request, session.decider, self.options(request), self.calibration)
+        request = with_state(self.body, state, self.images)
+        return decide(request, self.session.decider, self.options(request), self.calibration)
 
 
 def answer_one(job: Job, state: Any) -> int:
