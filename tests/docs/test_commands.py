@@ -19,9 +19,7 @@ from mlx_diffgemma.cli.app import app
 READ = ("--data", "--prompt-file", "--template-file", "--load", "--image")
 WRITTEN = ("--trace", "--svg", "--html", "--json")  # --json: of profile alone
 # Pages whose commands take seconds; README runs the like of them.
-SLOW = {
-    f"docs/{name}.md" for name in ("decide", "finetuning", "forms", "generate", "images")
-}
+SLOW = {f"docs/{name}.md" for name in ("decide", "finetuning", "forms", "generate", "images")}
 names = [str(page.relative_to(ROOT)) for page in PAGES]
 marked = [
     pytest.param(page, marks=pytest.mark.slow if name in SLOW else ())
