@@ -67,10 +67,7 @@ def compile_pattern(pattern: Pattern, max_states: int = MAX_STATES) -> Dfa:
 
 @dataclass
 class _Subsets:
-    """The subset construction; `limit` subsets at most.
-
-    cuts: where classes of equal symbols begin.
-    """
+    """The subset construction: `limit` subsets of the Nfa's states at most; end: its last state."""
 
     nfa: Nfa
     end: int

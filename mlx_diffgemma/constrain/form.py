@@ -50,7 +50,10 @@ def tools_form(tools: Sequence[Mapping[str, object]], choice: str) -> Form:
     tools: declarations as chat templates take them; choice: "required" for one call or more of any
     of them, or a tool's name for one call of it.
     """
-    pattern, sizes = calls_pattern(tools, choice)
+    try:
+        pattern, sizes = calls_pattern(tools, choice)
+    except TooLargeError as error:
+        raise ConstraintError(f"the tools need {error.needs}; shorten their lists.") from None
     return Form("tools", _written([tools, choice], "the tools"), pattern, sizes)
 
 
@@ -89,7 +92,7 @@ def compiled(
     try:
         dfa, classes = tables_of(form, vocabulary)
     except TooLargeError as error:
-        raise ConstraintError(f"the {form.kind} needs {error.needs}; {form.advice}.") from None
+        raise _too_large(form, error) from None
     if isinstance(form.pattern, OneOf) and form.kind == "choices":
         require_choices(form.pattern, vocabulary)
     made = machine(vocabulary, dfa, classes, controls)
@@ -121,13 +124,17 @@ def _marks(form: Form, marks: Mapping[str, int]) -> dict[str, int]:
     return {name: marks[name] for name in MARKS}
 
 
+def _too_large(form: Form, error: TooLargeError) -> ConstraintError:
+    need = "need" if form.kind in ("choices", "tools") else "needs"
+    return ConstraintError(f"the {form.kind} {need} {error.needs}; {form.advice}.")
+
+
 def _schema_form(schema: Mapping[str, object] | bool) -> Form:
     reader = SchemaReader(schema)
     try:
         value = reader.pattern()
     except TooLargeError as error:
-        form = Form("schema", "", Text(""), reader.sizes)
-        raise ConstraintError(f"the schema needs {error.needs}; {form.advice}.") from None
+        raise _too_large(Form("schema", "", Text(""), reader.sizes), error) from None
     return Form("schema", _written(schema, "the schema"), _fenced(value), reader.sizes)
 
 
