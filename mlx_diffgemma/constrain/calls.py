@@ -14,6 +14,7 @@ from .schema.spelling import CALL, QUOTE, SYNTAX
 
 OPENING, CLOSING = Mark("<|tool_call>"), Mark("<tool_call|>")
 REQUIRED = "required"  # any of the tools, one call or more
+CHOICES = ("auto", REQUIRED)  # no names of tools
 MARKS = (OPENING.name, CLOSING.name, QUOTE.name)
 
 
@@ -23,7 +24,7 @@ def calls_pattern(tools: object, choice: object) -> tuple[Pattern, dict[str, int
     tools: declarations {"type": "function", "function": {name, description, parameters}}, or only
     what stands under "function". choice: "required", or the name of the one tool to be called once.
     """
-    readers = dict(_declared(tools))
+    readers = dict(declared(tools))
     if choice == REQUIRED:
         chosen = list(readers)
     elif isinstance(choice, str) and choice in readers:
@@ -44,8 +45,8 @@ def without_quotes(dfa: Dfa) -> Dfa:
     return avoiding(dfa, ends)
 
 
-def _declared(tools: object) -> list[tuple[str, SchemaReader]]:
-    """The name of each tool, and what reads its parameters."""
+def declared(tools: object) -> list[tuple[str, SchemaReader]]:
+    """The name of each tool, and what reads its parameters; ConstraintError for no declaration."""
     if not isinstance(tools, Sequence) or isinstance(tools, str) or not tools:
         raise ConstraintError(f"the tools are {brief(tools)}, expected a list of at least one.")
     found: dict[str, SchemaReader] = {}
@@ -64,7 +65,7 @@ def _declared(tools: object) -> list[tuple[str, SchemaReader]]:
 
 
 def _name(name: Any, index: int) -> str:
-    wrong = not isinstance(name, str) or not name or name == REQUIRED
+    wrong = not isinstance(name, str) or not name or name in CHOICES
     if wrong or any(c.isspace() or c in SYNTAX or "\ud800" <= c <= "\udfff" for c in name):
         raise ConstraintError(
             f"tool {index} has the name {brief(name)}, expected letters, digits and _."

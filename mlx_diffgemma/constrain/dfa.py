@@ -15,7 +15,7 @@ from .nfa import BYTES, Nfa, TooLargeError
 from .patterns import Pattern
 
 MAX_STATES = 4000
-MAX_WORK = 20_000_000  # members of subsets that are looked at: some seconds
+MAX_WORK = 4_000_000  # edges and members of subsets that are looked at: some seconds
 UNMERGED = 4  # times as many states as there may be in the end
 
 
@@ -67,10 +67,7 @@ def compile_pattern(pattern: Pattern, max_states: int = MAX_STATES) -> Dfa:
 
 @dataclass
 class _Subsets:
-    """The subset construction; `limit` subsets at most.
-
-    cuts: where classes of equal symbols begin.
-    """
+    """The subset construction: `limit` subsets of the Nfa's states at most; end: its last state."""
 
     nfa: Nfa
     end: int
@@ -124,7 +121,9 @@ class _Subsets:
         targets: dict[int, set[int]] = {}
         for state in subset:
             for low, high, after in self.nfa.edges[state]:
-                for index in range(self.place[low], self.place[high + 1]):
+                first, last = self.place[low], self.place[high + 1]
+                self._worked(last - first)
+                for index in range(first, last):
                     targets.setdefault(index, set()).add(after)
         row = [-1] * len(self.cuts)
         made: dict[frozenset[int], int] = {}
@@ -161,11 +160,9 @@ def smallest(
 
     States are numbered breadth first from the start, which is state 0; errors as `compile_pattern`.
     """
-    if (found := merged(table, accepts)) is None:
+    if (found := merged(table, accepts, max_states)) is None:
         raise ConstraintError("the form matches nothing; allow at least one text.")
     table, accepts = found
-    if len(table) - 1 > max_states:
-        raise TooLargeError(f"{len(table) - 1:,} states, at most {max_states:,} are possible")
     columns, which = np.unique(table, axis=1, return_inverse=True)
     return Dfa(columns.astype(np.int32), which.reshape(-1)[symbol_class], accepts, marks)
 

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 from ..errors import ConstraintError, Setting, brief
 from .calls import MARKS, calls_pattern
@@ -11,6 +9,7 @@ from .machine import Channel, Controls, Machine, machine, require_control
 from .nfa import TooLargeError
 from .patterns import OneOf, Pattern, Text, Times, either, seq
 from .regex import parse_regex
+from .request import Form as Form  # what this module makes
 from .schema.reader import SchemaReader
 from .schema.spelling import JSON
 from .schema.values import checked_text
@@ -18,33 +17,8 @@ from .tables import tables_of
 from .vocabulary import Vocabulary
 from .writable import require_choices, require_some
 
-Kind = Literal["schema", "pattern", "choices", "tools"]
-
 BLANKS = " \t\n\r"  # what JSON takes for white space
 FENCE = "```"
-MOST_ADVICE = 3  # sizes that an error advises to shorten
-
-
-@dataclass(frozen=True)
-class Form:
-    """What an answer has to look like.
-
-    key: the request, word for word: forms of one kind and key are the same. sizes: the lengths
-    and counts that make it large, each by its name.
-    """
-
-    kind: Kind
-    key: str
-    pattern: Pattern = field(compare=False, repr=False)
-    sizes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def advice(self) -> str:
-        """What to shorten where the form is too large for an automaton."""
-        largest = sorted(self.sizes, key=lambda name: -self.sizes[name])[:MOST_ADVICE]
-        if self.kind == "pattern":
-            return "shorten its repetitions"
-        return f"shorten {', '.join(largest)}" if largest else "shorten its longest texts"
 
 
 def form_of(
@@ -76,7 +50,10 @@ def tools_form(tools: Sequence[Mapping[str, object]], choice: str) -> Form:
     tools: declarations as chat templates take them; choice: "required" for one call or more of any
     of them, or a tool's name for one call of it.
     """
-    pattern, sizes = calls_pattern(tools, choice)
+    try:
+        pattern, sizes = calls_pattern(tools, choice)
+    except TooLargeError as error:
+        raise ConstraintError(f"the tools need {error.needs}; shorten their lists.") from None
     return Form("tools", _written([tools, choice], "the tools"), pattern, sizes)
 
 
@@ -115,7 +92,7 @@ def compiled(
     try:
         dfa, classes = tables_of(form, vocabulary)
     except TooLargeError as error:
-        raise ConstraintError(f"the {form.kind} needs {error.needs}; {form.advice}.") from None
+        raise _too_large(form, error) from None
     if isinstance(form.pattern, OneOf) and form.kind == "choices":
         require_choices(form.pattern, vocabulary)
     made = machine(vocabulary, dfa, classes, controls)
@@ -147,13 +124,17 @@ def _marks(form: Form, marks: Mapping[str, int]) -> dict[str, int]:
     return {name: marks[name] for name in MARKS}
 
 
+def _too_large(form: Form, error: TooLargeError) -> ConstraintError:
+    need = "need" if form.kind in ("choices", "tools") else "needs"
+    return ConstraintError(f"the {form.kind} {need} {error.needs}; {form.advice}.")
+
+
 def _schema_form(schema: Mapping[str, object] | bool) -> Form:
     reader = SchemaReader(schema)
     try:
         value = reader.pattern()
     except TooLargeError as error:
-        form = Form("schema", "", Text(""), reader.sizes)
-        raise ConstraintError(f"the schema needs {error.needs}; {form.advice}.") from None
+        raise _too_large(Form("schema", "", Text(""), reader.sizes), error) from None
     return Form("schema", _written(schema, "the schema"), _fenced(value), reader.sizes)
 
 

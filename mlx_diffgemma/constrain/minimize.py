@@ -6,15 +6,19 @@ Axes: Q states, B classes of equal symbols, S merged states.
 import numpy as np
 from numpy.typing import NDArray
 
+from .nfa import TooLargeError
+
 Table = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
 
-def merged(table: Table, accepts: Flags) -> tuple[Table, Flags] | None:
+def merged(table: Table, accepts: Flags, max_states: int) -> tuple[Table, Flags] | None:
     """The least states -> table [S + 1, B], the last state dead, and accepts [S + 1].
 
     table [Q, B]: where each class of symbols leads, -1 for nowhere; state 0 is the start. Merged
-    states are numbered breadth first. None where no state that is reached accepts.
+    states are numbered breadth first. None where no state that is reached accepts. TooLargeError
+    as soon as there are more than `max_states` that differ: a chain of thousands is told apart a
+    state a pass.
     """
     dead = len(table)
     table = np.vstack([np.where(table < 0, dead, table), np.full(table.shape[1], dead)])
@@ -23,19 +27,27 @@ def merged(table: Table, accepts: Flags) -> tuple[Table, Flags] | None:
     if not live[0]:
         return None
     table = np.where(live[table], table, dead)
-    first, groups = _groups(table, accepts, live)
+    first, groups = _groups(table, accepts, live, max_states)
     return _numbered(groups[table[first]], accepts[first], int(groups[0]), int(groups[dead]))
 
 
 def _live(table: Table, accepts: Flags) -> Flags:
-    """States [Q] that reach an accepting one."""
-    live = accepts.copy()
-    while (grown := live | live[table].any(axis=1)).sum() > live.sum():
-        live = grown
+    """States [Q] that reach an accepting one, found against the edges."""
+    live, order = accepts.copy(), table.ravel().argsort(kind="stable")
+    before = order // table.shape[1]
+    begins = np.searchsorted(table.ravel()[order], np.arange(len(table) + 1))
+    new = np.flatnonzero(live).tolist()
+    for state in new:
+        for source in before[begins[state] : begins[state + 1]].tolist():
+            if not live[source]:
+                live[source] = True
+                new.append(source)
     return live
 
 
-def _groups(table: Table, accepts: Flags, live: Flags) -> tuple[NDArray[np.int64], ...]:
+def _groups(
+    table: Table, accepts: Flags, live: Flags, max_states: int
+) -> tuple[NDArray[np.int64], ...]:
     """The first state of each group of equal ones [S + 1], and the group of each state [Q]."""
     random = np.random.default_rng(0).integers(1, 2**63, (table.shape[1] + 1, 1), np.uint64)[:, 0]
     group = accepts.astype(np.uint64) + np.uint64(2) * live.astype(np.uint64)
@@ -46,7 +58,8 @@ def _groups(table: Table, accepts: Flags, live: Flags) -> tuple[NDArray[np.int64
         group = found.astype(np.uint64)
         if len(first) == count:
             break
-        count = len(first)
+        if (count := len(first)) > max_states + 1:  # one group is the dead state's
+            raise TooLargeError(f"more than {max_states:,} states")
     _require_equal(table, accepts, first, found)
     return first, found
 

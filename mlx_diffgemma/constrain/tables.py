@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +9,8 @@ from .cache import Arrays, recall, store
 from .calls import without_quotes
 from .classes import TokenClasses, token_classes
 from .dfa import Dfa, compile_pattern
+from .request import Form
 from .vocabulary import Level, Trie, Vocabulary, digest_of, trie_of
-
-if TYPE_CHECKING:
-    from .form import Form
 
 SMALL = 10_000  # tokens: a smaller vocabulary is computed as fast as it is read
 KEPT = 16  # forms whose tables stay in memory
@@ -35,7 +32,7 @@ def vocabulary_of(texts: Sequence[bytes | None]) -> Vocabulary:
 
 
 @lru_cache(maxsize=KEPT)
-def tables_of(form: "Form", vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
+def tables_of(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
     """A form's automaton, and the classes of a vocabulary's tokens; errors as compile_pattern's."""
     if len(vocabulary) < SMALL:
         return _computed(form, vocabulary)
@@ -47,7 +44,7 @@ def tables_of(form: "Form", vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
     return tables
 
 
-def _computed(form: "Form", vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
+def _computed(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
     dfa = compile_pattern(form.pattern)
     if form.kind == "tools":
         dfa = without_quotes(dfa)

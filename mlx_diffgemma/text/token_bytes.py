@@ -6,9 +6,9 @@ markers of a chat template ordinary text, and a string of JSON may hold any text
 
 from __future__ import annotations
 
-import json
 import re
 
+from ..machine.files import parse_json
 from .decoder import BYTE
 from .tokenizer import Tokenizer
 
@@ -65,7 +65,7 @@ def control_ids(tokenizer: Tokenizer, names: dict[str, int]) -> frozenset[int]:
 def _known_decoder(tokenizer: Tokenizer) -> str | None:
     """bytes: Gemma's decoder; plain: one that only joins; None: another."""
     decoder = tokenizer.backend.decoder
-    state = None if decoder is None else json.loads(decoder.__getstate__())
+    state = None if decoder is None else parse_json(decoder.__getstate__())
     if state == {"type": "Sequence", "decoders": GEMMAS}:
         return "bytes"
     return "plain" if state == PLAIN else None

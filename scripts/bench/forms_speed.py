@@ -11,12 +11,15 @@ of processor time, every sample; the schemas take turns.
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from report import environment
 
 from mlx_diffgemma.constrain.classes import token_classes
@@ -43,12 +46,12 @@ def timed(times: list[float], call: Callable[[], Result], scale: float = 1.0) ->
     return result
 
 
-def masses(num_classes: int, canvas: int) -> np.ndarray:
+def masses(num_classes: int, canvas: int) -> NDArray[np.float64]:
     """Class masses [canvas, K] over many magnitudes."""
     rng = np.random.default_rng(0)
     logs = -rng.uniform(0, 80, (canvas, num_classes)) * rng.random((canvas, 1))
-    mass: np.ndarray = np.exp(logs)
-    return mass / mass.sum(axis=1, keepdims=True)
+    mass: NDArray[np.float64] = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+    return mass
 
 
 def measure(schema: Any, vocabulary: Vocabulary, canvas: int, row: dict[str, Any]) -> None:
@@ -102,7 +105,8 @@ def main() -> None:
         least = "  ".join(f"{part} {min(row[part]):.3g}" for part in (*steps, *parts))
         print(f"{name:13} {row['states']:5} states {row['classes']:4} classes  {least}")
     if given.json:
-        result = {"environment": environment(), "canvas": given.canvas, "once": once, "forms": rows}
+        about = {"command": shlex.join(sys.argv), **environment("numpy", "mlx-diffgemma")}
+        result = {**about, "canvas": given.canvas, "once": once, "forms": rows}
         given.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

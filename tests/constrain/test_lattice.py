@@ -308,6 +308,18 @@ def test_every_split_into_canvases_gives_an_answer() -> None:
             assert is_answer(dfa, tuple(tokens)), (total, canvas, tokens)
 
 
+def test_only_fillers_stand_behind_the_last_token() -> None:
+    made = machine_of(regex("[ab]*"))
+    p = np.full((5, 6), 1 / 6)
+    rule = Constraint(made, 3)
+    bias, _ = rule.bias(log_masses(made, p))
+    for row in (3, 4):
+        assert set(np.flatnonzero(np.isfinite(bias[row])[made.of])) == {END, PAD}
+    tokens = rule.commit(log_masses(made, p), *best_of(made, p))
+    assert set(tokens[3:].tolist()) <= {END, PAD}
+    assert rule.left == 0
+
+
 def test_a_length_below_the_shortest_answer_is_refused_with_both() -> None:
     with raises(ConstraintError, "2 tokens ... 1"):
         Constraint(machine_of(regex("ab")), 1)

@@ -20,15 +20,20 @@ from .spelling import JSON, Spelling
 from .strings import FORMATS
 from .values import a_list, an_object, free_object, free_value, literal, many
 
+SCHEMA = "schema "
+
 
 @dataclass
 class SchemaReader:
-    """Reads one schema. root: the whole of it, which references look into; place: its name."""
+    """Reads one schema.
+
+    root: the whole of it, which references look into; place: what messages call its root.
+    """
 
     root: object
     spelling: Spelling = JSON
-    place: str = "#"
-    sizes: dict[str, int] = field(default_factory=dict)  # "maxItems 40 at #/list" -> 40
+    place: str = f"{SCHEMA}#"
+    sizes: dict[str, int] = field(default_factory=dict)  # "maxItems 40 at #/list": 40
     _known: dict[str, tuple[Pattern, int]] = field(default_factory=dict)  # reference -> its depth
     _open: list[str] = field(default_factory=list)  # references on the way here
     _depth: int = 0
@@ -178,7 +183,7 @@ class SchemaReader:
         """The pattern behind a reference, and how deep it is."""
         before, self._deepest = self._deepest, self._depth
         self._open.append(name)
-        pattern = self._value(self._target(name, at), shown(name))
+        pattern = self._value(self._target(name, at), self.place.removesuffix("#") + shown(name))
         self._open.pop()
         depth = self._deepest - self._depth
         self._deepest = max(self._deepest, before)
@@ -253,7 +258,7 @@ class SchemaReader:
     def _sized(self, keyword: str, size: int, at: str) -> None:
         """Remember what an error may advise to shorten."""
         if size > 1:
-            self.sizes[f"{keyword} {size:,} at {at}"] = size
+            self.sizes[f"{keyword} {size:,} at {at.removeprefix(SCHEMA)}"] = size
 
 
 def schema_pattern(schema: object) -> Pattern:
