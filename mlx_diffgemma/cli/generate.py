@@ -71,12 +71,6 @@ def command(
         form, media = read_form(held), read_media(seen, model.name)
         bar = Bar("reading the prompt")
         session = load_session(model, settings, media)
-        turn = session.turn(
-            text,
-            settings=settings,
-            progress=bar,
-            **vars(media),
-            **vars(prompting),
-            **form.options,
-        )
+        asked = {**vars(media), **vars(prompting), **form.options}
+        turn = session.turn(text, settings=settings, progress=bar, **asked)
         return show_turn(turn, output, trace, bar, strict=held.strict)

@@ -1,23 +1,20 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from ..assets import Task
-from ..autoregressive.lookup import lookup_of
 from ..autoregressive.router import Router, Times
 from ..decide.decide import Calibrated, decide
 from ..decide.decision import Decision
 from ..decide.options import Options
 from ..decide.questions import Question
 from ..decide.reader import LoadedModel
-from ..diffusion.infill import needed_positions
-from ..errors import DiffGemmaError, PromptError, Setting, SettingsError, brief, counted
+from ..errors import DiffGemmaError, PromptError, brief, counted
 from ..generation.frame import Frame
-from ..generation.prompt import positions_needed, token_budget
 from ..generation.settings import SettingFields, Settings, merged
 from ..machine.chips import this_chip
 from ..machine.choices import Choices, ModeTimes
@@ -27,17 +24,25 @@ from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
 from ..text.placeholders import Medium
 from ..text.tokenizer import Tokenizer
-from .conversation import Conversation, last_question
+from .conversation import Conversation
 from .deciding import DecideOptions, loaded_model, request_of
-from .fill import FillOptions, FillTurn, prompt_before, require_fillable, token_template
-from .form import ANY_TOOL, Forms, Tool, Wanted
+from .fill import FillOptions, FillTurn, require_fillable
+from .form import ANY_TOOL, Forms, Wanted
 from .media import Given, require_sight
 from .options import Asking, MoreOptions, TurnOptions
-from .prompt import Prompt, as_it_is, messages_for, rendered, require_text
-from .puzzle import read_puzzle
-from .reply import Filled, ModelInfo, Reply, SamplerInfo, describe_sampler
+from .prompt import messages_for, require_text
+from .reply import Filled, ModelInfo, Reply
 from .times import Clock, estimate, measure
 from .turn import Turn, seeded
+from .turns import (
+    Filling,
+    asked_of,
+    problem_template,
+    question_of,
+    question_turn,
+    rest_turn,
+    template_turn,
+)
 
 
 def any_context(context: int) -> None:
@@ -138,35 +143,10 @@ class Session:
         if raw:
             require_no_template(system=system, think=think, tools=tools)
         form = Wanted(schema, pattern, choices, tools, tool_choice).form()
-        question, puzzle = self._question(prompt, given, raw=raw)
+        question, puzzle = question_of(self, prompt, given, raw=raw)
         how = Asking(form, tools, system, think, raw, instead, progress)
-        return self.conversation.begin(partial(self._turn, question, puzzle, settings, how))
-
-    def _turn(
-        self,
-        question: Message,
-        puzzle: str | None,
-        settings: Settings,
-        how: Asking,
-        earlier: list[Message],
-    ) -> Turn:
-        """The turn of a question behind earlier messages."""
-        over = self._system_text(how.system)
-        replaced = last_question(earlier) if how.instead else None
-        earlier = earlier[:-2] if how.instead else earlier
-        messages = messages_for(question, over, [] if puzzle else earlier)
-        asked = self._asked(messages, think=how.think, raw=how.raw, tools=how.tools)
-        limited, sampler = self._limited(asked, settings)
-        form = self.forms.answer_form(how.form, asked, think=how.think, raw=how.raw)
-        constraint = form.constraint((), limited, settings) if form else None
-        self.system = over
-        return Turn(
-            *(self, question, asked, limited, sampler, how.raw, how.progress, puzzle),
-            thinking=how.think,
-            replaced=replaced,
-            lookup=lookup_of(limited, self.mode_times),
-            form=form,
-            constraint=constraint,
+        return self.conversation.begin(
+            partial(question_turn, self, question, puzzle, settings, how)
         )
 
     def more_turn(
@@ -185,41 +165,7 @@ class Session:
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
 
-        def made(_: list[Message]) -> Turn:
-            cut = self.conversation.require_cut()
-            limited, sampler = self._limited(cut.prompt, settings)
-            constraint = cut.form.constraint(cut.begun, limited, settings) if cut.form else None
-            turn = Turn(
-                *(self, cut.question, cut.prompt, limited, sampler, False, progress, None),
-                thinking=cut.thinking,
-                replaced=cut.question,
-                begun=cut.begun,
-                lookup=lookup_of(limited, self.mode_times),
-                form=cut.form,
-                constraint=constraint,
-            )
-            if turn.reader.stopped is not None:
-                raise SettingsError(
-                    Setting("stop"),
-                    " names a text that stands in the answer already; leave it out.",
-                )
-            return turn
-
-        return self.conversation.begin(made)
-
-    def _asked(
-        self,
-        messages: Sequence[Message],
-        *,
-        think: bool = False,
-        raw: bool = False,
-        tools: Sequence[Tool] = (),
-    ) -> Prompt:
-        """The prompt of the last message: behind the others, or raw as it is."""
-        tokenizer, ids = self.tokenizer, self.model.config.image_ids
-        if raw:
-            return as_it_is(tokenizer, messages[-1], ids)
-        return rendered(tokenizer, messages, self.task, think=think, tools=tools, image_ids=ids)
+        return self.conversation.begin(lambda _: rest_turn(self, settings, progress))
 
     @cached_property
     def forms(self) -> Forms:
@@ -235,30 +181,6 @@ class Session:
         """
         return Given(images, video, image_tokens).prepared(self.model, self.tokenizer, self.task)
 
-    def _question(self, prompt: str, given: Given, *, raw: bool) -> tuple[Message, str | None]:
-        """The user's message, and the problem in it that the session's task can check answers to.
-
-        Images are decoded here, before the turn takes the conversation over.
-        """
-        if self.task is None or raw:
-            return Message("user", prompt, given.prepared(self.model, self.tokenizer)), None
-        if given:
-            pixels, puzzle = read_puzzle(self.model, self.tokenizer, self.task, prompt, given)
-            return Message("user", "", (pixels,)), puzzle
-        puzzle = self.task.prepare(prompt)
-        return Message("user", puzzle), puzzle
-
-    def _limited(self, asked: Prompt, settings: Settings) -> tuple[Settings, SamplerInfo]:
-        """The settings with as many tokens as may be returned, and the sampler with them."""
-        config, prompt_length = self.model.config, len(asked.ids)
-        mode = settings.certain_mode
-        budget = token_budget(
-            config, prompt_length, settings.max_tokens, asked.soft_tokens, mode=mode
-        )
-        self.require_room(positions_needed(config, prompt_length, budget, mode))
-        sampler = describe_sampler(settings, config, budget)
-        return replace(settings, max_tokens=budget), sampler
-
     def router(self, settings: Settings, thinking: bool) -> Router:
         """The router of an answer in mode auto; times are measured now where nothing tells them."""
         times = self.clock.times(settings.auto_times, self.mode_times, self._unknown_times)
@@ -269,10 +191,6 @@ class Session:
         if (chip := this_chip()) is None:
             return measure(self.model)
         return estimate(self.model, Path(self.info.path), self.tuned, chip)
-
-    def _system_text(self, given: str | None) -> str | None:
-        """The system text of a question that is given one, or none and keeps the session's."""
-        return self.system if given is None else given or None
 
     def fill_turn(
         self,
@@ -305,27 +223,14 @@ class Session:
             require_no_template(system=system)
         task, puzzle = None if raw else self.task, None
         if task:
-            template, puzzle = _problem_template(task, template, given)
+            template, puzzle = problem_template(task, template, given)
             prompt = prompt if prompt.strip() else puzzle
-        question, _ = self._question(prompt, given, raw=raw)
-        config = self.model.config
+        question, _ = question_of(self, prompt, given, raw=raw)
         written = read_template(template, gaps)
-        form = token_template(written, self.tokenizer, config.stop_ids)
-        machines = self.forms.holes(written)
-        sampler = describe_sampler(settings, config, sum(form.lengths))
-
-        def made(earlier: list[Message]) -> FillTurn:
-            over, ids = self._system_text(system), config.image_ids
-            before = prompt_before(self.tokenizer, question, over, task, raw, ids)
-            self.require_room(needed_positions(config, len(before.ids), form, before.soft_tokens))
-            return FillTurn(
-                *(self, question, before, settings, sampler, raw, progress, puzzle),
-                template=form,
-                fields=written.fields,
-                machines=machines,
-            )
-
-        return self.conversation.begin(made)
+        how = Filling(written, self.forms.holes(written), system, raw, progress)
+        return self.conversation.begin(
+            lambda _: template_turn(self, question, puzzle, settings, how)
+        )
 
     def decide(
         self,
@@ -370,7 +275,7 @@ class Session:
         0 where the template wants a question behind them.
         """
         try:
-            asked = self._asked(messages_for(messages[-1], self.system, messages[:-1]))
+            asked = asked_of(self, messages_for(messages[-1], self.system, messages[:-1]))
         except DiffGemmaError:
             return 0
         return prefix.shared(asked.ids, asked.runs(self.model.config.image_ids))
@@ -417,13 +322,3 @@ class Session:
     def context_length(self) -> int:
         """Positions the model has for prompt and answer."""
         return self.model.config.text.max_position_embeddings
-
-
-def _problem_template(task: Task, template: str, given: Given) -> tuple[str, str]:
-    """A task's problem as a template and as a prompt; PromptError where images are given too."""
-    if given:
-        raise PromptError(
-            "the template is the problem already, expected no image or video beside it; leave it "
-            "out, or ask about the picture without a template."
-        )
-    return task.template(template)

@@ -49,7 +49,7 @@ def command(
         from .input import open_reader
         from .loop import Chat
         from .slash import completions
-        from .switch import greeting
+        from .switch import greet
         from .talk import Talk
 
     seen.require_files()
@@ -64,9 +64,7 @@ def command(
     if given.load:
         say(saved.loaded_line(given.load, earlier, session.system))
     reader = open_reader(completions(), None if given.no_history else history_file())
-    if reader.interactive:
-        reader.wait()
-        say(f"{greeting(session)}. /help lists commands, Ctrl-D leaves.")
+    greet(reader, session)
     talk = Talk(
         session,
         settings,

@@ -15,6 +15,7 @@ from ..answer.loading import find_checked, load_found
 from ..errors import FileError
 from ..options import ModelOptions
 from ..terminal.streams import say
+from .input import LineReader
 from .talk import Talk
 
 
@@ -25,6 +26,13 @@ class ModelGoneError(FileError):
 def greeting(session: Session) -> str:
     """The model and the positions it has."""
     return f"{session.name}, context {session.context_length:,}"
+
+
+def greet(reader: LineReader, session: Session) -> None:
+    """Say on a terminal, once it is this program's own, what can be talked with."""
+    if reader.interactive:
+        reader.wait()
+        say(f"{greeting(session)}. /help lists commands, Ctrl-D leaves.")
 
 
 def switch(talk: Talk, name: str) -> None:
