@@ -246,13 +246,6 @@ class MediaOptions:
         """The files that are read, by the names of their options."""
         return {"image": self.images, "video": self.video}
 
-    def require_files(self) -> None:
-        """ArgumentError where standard input, from which a chat's questions come, is an image."""
-        if self.takes_stdin:
-            raise ArgumentError(
-                "--image is -, and a chat's questions come from standard input; name a file."
-            )
-
     @property
     def takes_stdin(self) -> bool:
         """True where an image comes from standard input."""
@@ -337,13 +330,13 @@ class FormOptions:
         """The option whose file is standard input, as it is typed; None where none is."""
         return next((f"--{name}" for name, f in self.files.items() if f == STANDARD_INPUT), None)
 
-    def require_files(self) -> None:
-        """ArgumentError where standard input, from which a chat's questions come, is a form's."""
-        if self.stdin_option is not None:
-            raise ArgumentError(
-                f"{self.stdin_option} is -, and a chat's questions come from standard input; name "
-                "a file."
-            )
+
+def require_files_for_chat(seen: MediaOptions, held: FormOptions) -> None:
+    """ArgumentError where standard input, from which a chat's questions come, is an option's."""
+    if taken := "--image" if seen.takes_stdin else held.stdin_option:
+        raise ArgumentError(
+            f"{taken} is -, and a chat's questions come from standard input; name a file."
+        )
 
 
 def require_compatible(seen: MediaOptions, held: FormOptions, sampler: SamplerOptions) -> None:

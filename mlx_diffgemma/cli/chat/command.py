@@ -52,8 +52,7 @@ def command(
         from .switch import greet
         from .talk import Talk
 
-    seen.require_files()
-    held.require_files()
+    options.require_files_for_chat(seen, held)
     options.require_compatible(seen, held, sampler)
     settings, system = sampler.settings(mode), prompting.system
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
