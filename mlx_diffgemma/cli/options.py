@@ -370,7 +370,8 @@ class TemplateOptions:
     )
     gaps: list[int] | None = option(
         "--gap",
-        "Tokens a hole [[...]] has at most; once for all of them, or once for each. Default: 32.",
+        "Tokens a hole [[...]] or [[name:regex]] has at most; once for all of them, or once for "
+        "each. Default: 32.",
         "N",
     )
 

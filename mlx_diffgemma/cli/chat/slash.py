@@ -91,7 +91,7 @@ def _quit(talk: Talk, argument: str) -> None:
 
 KEYS = (
     f'Enter asks; {OPTION}-Enter, Ctrl-J or \\ at the end goes on; """ begins a text.',
-    "Ctrl-C stops an answer, Ctrl-D leaves; `mlx-diffgemma help keys` has all keys.",
+    "A blank in front asks any line. Ctrl-C stops an answer, Ctrl-D leaves.",
 )
 COMMANDS: dict[str, Command] = {
     "system": Command(
