@@ -17,13 +17,14 @@ import shlex
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from report import environment, progress
+from sudoku import as_json
 from tiny_chat.example import Example
 from tiny_chat.skills import held_out
 
@@ -136,7 +137,7 @@ SKILLS = (
 def main() -> None:
     args = arguments()
     if args.table:
-        print(table([Attempt(**row) for row in json.loads(args.table.read_text())["attempts"]]))
+        print(table(read_attempts(args.table)))
         return
     session, attempts = dg.load("tiny-chat"), list[Attempt]()
     for skill in SKILLS:
@@ -152,9 +153,14 @@ def main() -> None:
         content = {
             "command": shlex.join(["scripts/bench/forms_tiny_chat.py", *sys.argv[1:]]),
             **environment("mlx", "mlx-diffgemma", "numpy"),
-            "attempts": [asdict(one) for one in attempts],
         }
-        args.json.write_text(json.dumps(content, indent=1) + "\n")
+        args.json.write_text(as_json(content, attempts))
+
+
+def read_attempts(file: Path) -> list[Attempt]:
+    """The answers that a run has kept."""
+    kept = json.loads(file.read_text())
+    return [Attempt(**dict(zip(kept["columns"], row, strict=True))) for row in kept["attempts"]]
 
 
 def attempt(
