@@ -13,7 +13,7 @@ from .request import Form as Form  # what this module makes
 from .schema.reader import SchemaReader
 from .schema.spelling import JSON
 from .schema.values import checked_text
-from .tables import tables_of
+from .tables import automaton_of, tables_of
 from .vocabulary import Vocabulary
 from .writable import require_choices, require_some
 
@@ -70,6 +70,14 @@ def ending(stops: Collection[int], vocabulary: Vocabulary) -> tuple[int, ...]:
             "to end an answer with a form; see eos_token_id in config.json."
         )
     return kept
+
+
+def require_automaton(form: Form) -> None:
+    """ConstraintError where a form is too large, or allows no text; no model is needed for that."""
+    try:
+        automaton_of(form)
+    except TooLargeError as error:
+        raise _too_large(form, error) from None
 
 
 def compiled(

@@ -44,10 +44,15 @@ def tables_of(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
     return tables
 
 
-def _computed(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
+@lru_cache(maxsize=KEPT)
+def automaton_of(form: Form) -> Dfa:
+    """A form's automaton over bytes, which no vocabulary matters for; errors as above."""
     dfa = compile_pattern(form.pattern)
-    if form.kind == "tools":
-        dfa = without_quotes(dfa)
+    return without_quotes(dfa) if form.kind == "tools" else dfa
+
+
+def _computed(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
+    dfa = automaton_of(form)
     return dfa, token_classes(vocabulary.trie, dfa)
 
 

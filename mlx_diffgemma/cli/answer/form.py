@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...constrain.form import require_automaton
 from ...conversation.form import Wanted
 from ...errors import ConstraintError, brief, one_line, shown
 from ...machine.files import parse_json
@@ -56,7 +57,7 @@ def _typed(kind: str, source: str, value: Any) -> GivenForm:
     """A form that stands on the command line; ArgumentError where it cannot be enforced."""
     options = {kind: value}
     try:
-        Wanted(**options).form()
+        _require_enforceable(options)
     except ConstraintError as error:
         raise ArgumentError(*error.args) from None
     return GivenForm(kind, source, options)
@@ -124,10 +125,16 @@ def _tool_name(file: Path, number: int, tool: Any) -> str:
 def _of_file(kind: str, file: Path, options: Mapping[str, Any]) -> GivenForm:
     """A checked form, with the file's name in front of what is wrong in it."""
     try:
-        Wanted(**options).form()
+        _require_enforceable(options)
     except ConstraintError as error:
         raise ConstraintError(f"{_place(file)}: ", *error.args) from None
     return GivenForm(kind, _place(file), options)
+
+
+def _require_enforceable(options: Mapping[str, Any]) -> None:
+    """ConstraintError for a form that no model could be held to."""
+    if form := Wanted(**options).form():
+        require_automaton(form)
 
 
 def _read_json(file: Path, what: str) -> Any:
