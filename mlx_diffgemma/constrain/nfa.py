@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import ConstraintError
 from .patterns import Chars, Fields, Mark, OneOf, Pattern, Seq, Span, Text, Times
 
 BYTES = 256  # symbols from here on are marks
@@ -12,11 +11,14 @@ SURROGATES = (0xD800, 0xDFFF)
 LENGTHS = (0x7F, 0x7FF, SURROGATES[0] - 1, SURROGATES[1], 0xFFFF)  # the last codes of their kind
 
 
-class TooLargeError(ConstraintError):
-    """A pattern that needs more than an automaton may have; `needs` says more of what."""
+class TooLargeError(Exception):
+    """A pattern that needs more than an automaton may have; `needs` says more of what.
 
-    def __init__(self, needs: str, advice: str = "shorten its repetitions and its lists") -> None:
-        super().__init__(f"the form needs {needs}; {advice}.")
+    Only form.py sees it: there it becomes a ConstraintError that says what to shorten.
+    """
+
+    def __init__(self, needs: str) -> None:
+        super().__init__(f"the form needs {needs}.")
         self.needs = needs
 
 
