@@ -41,8 +41,8 @@ class Read:
 class Opener(Protocol):
     """Makes a prompt of the system's and the user's text."""
 
-    def __call__(self, system: str, user: str, *, state: str | None = None) -> Opened:
-        """The prompt; state: the beginning of the user's text that other prompts share."""
+    def __call__(self, system: str, user: str, *, shared: str) -> Opened:
+        """The prompt; shared: the beginning of the user's text that other prompts have as well."""
         ...
 
 
@@ -120,7 +120,7 @@ def _own(model: LoadedModel, labels: Labels, open_: Opener, stage: Stage) -> Ite
         earlier = [(request.questions[name], stage.answered[name]) for name in needs]
         user = own_user_text(request.state, asked[0], earlier)
         state = f"{written(request.state)}{GAP}"
-        opened = open_(own_system_text(request.instructions), user, state=state)
+        opened = open_(own_system_text(request.instructions), user, shared=state)
         yield Read(opened.prompt, (sheet(model, opened.head, LINES, asked),), (asked,))
 
 
@@ -133,10 +133,13 @@ def _continued(
     *,
     some: bool = False,
 ) -> tuple[Opened, str]:
-    """The prompt with earlier answers behind it, and the text that joins the next ones to them."""
+    """The prompt with earlier answers behind it, and the text that joins the next ones to them.
+
+    The system text has the questions: it is what prompts of other states share.
+    """
     request = stage.request
     system = system_text(listed, request.instructions, form, some=some)
-    opened = open_(system, written(request.state))
+    opened = open_(system, written(request.state), shared="")
     known = [
         (each.number, each.labels[(stage.answered[each.id] - each.shift) % len(each.labels)])
         for name in stage.answered

@@ -13,7 +13,7 @@ from .placeholders import marked, parted
 from .reader import LoadedModel, Prompt
 from .request import Request
 
-OTHER = "."  # begins no question
+OTHERS = (".", "!")
 
 
 @dataclass
@@ -44,15 +44,14 @@ class Prompts:
             for each in self.request.assets
         }
 
-    def __call__(self, system: str, user: str, *, state: str | None = None) -> Opened:
+    def __call__(self, system: str, user: str, *, shared: str) -> Opened:
         """The prompt of two texts, and behind it a thought where one is wanted.
 
-        state: the beginning of the user's text that other prompts share; all of it by default.
+        shared: the beginning of the user's text that other prompts have as well, "" for none.
         """
         if (system, user) not in self.opened:
             prompt = self._written(system, user)
-            same = len(prompt.ids) if state is None else self._shared(prompt, system, state)
-            prompt = replace(prompt, shared=same)
+            prompt = replace(prompt, shared=(self._shared(prompt, system, user, shared),))
             self.written[system, user] = prompt
             opened = self._thought(prompt) if self.options.think else self._plain(prompt)
             self.opened[system, user] = opened
@@ -97,9 +96,13 @@ class Prompts:
             )
         return prompt
 
-    def _shared(self, prompt: Prompt, system: str, state: str) -> int:
-        """The ids that a prompt has in common with any other one behind the same state."""
-        return _common(prompt.ids, self._text(system, f"{state}{OTHER}").ids)
+    def _shared(self, prompt: Prompt, system: str, user: str, shared: str) -> int:
+        """The number of first ids that a prompt has in common with any other of the same beginning.
+
+        Found with a text that goes on in another way.
+        """
+        other = next(each for each in OTHERS if not user.startswith(each, len(shared)))
+        return _common(prompt.ids, self._text(system, f"{shared}{other}").ids)
 
     def _plain(self, prompt: Prompt) -> Opened:
         """A canvas opens with an empty thought, where the template has not written one."""
@@ -111,10 +114,10 @@ class Prompts:
             said = f"is {self.options.think}, and {self.model.name} has no thoughts; leave it out."
             raise RequestError(("think",), said)
         before, behind = map(self.model.texts.encode, self.model.thought)
-        begun = prompt.extended(before)
-        thought = self.model.reader.think(begun, self.options.think, self.options.seed)
+        opened = prompt.extended(before)
+        thought = self.model.reader.think(opened, self.options.think, self.options.seed)
         self.thought_tokens += len(thought)
-        return Opened(begun.extended([*thought, *behind]), ())
+        return Opened(prompt.extended([*before, *thought, *behind]), ())
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

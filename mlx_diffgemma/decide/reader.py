@@ -18,18 +18,18 @@ Content = tuple[object, ...]
 class Prompt:
     """Token ids in front of a canvas; images: what `Texts.image` made of each of theirs, in order.
 
-    shared: so many of the first ids stand in front of other canvases as well, such as a state. They
-    are encoded by themselves and kept, and give the same bits whatever stands behind them; it has
-    to follow from these ids alone.
+    shared: the lengths of its beginnings that other prompts have as well, ascending, such as a
+    system text or a state. Each is encoded by itself, and gives the same bits whatever stands
+    behind it; the first one is kept when other prompts have come.
     """
 
     ids: tuple[int, ...]
     images: tuple[object, ...] = ()
-    shared: int = 0
+    shared: tuple[int, ...] = ()
 
     def extended(self, ids: Sequence[int]) -> "Prompt":
-        """The same with further ids behind."""
-        return replace(self, ids=(*self.ids, *ids))
+        """The same with further ids behind; they share it as a whole."""
+        return replace(self, ids=(*self.ids, *ids), shared=(*self.shared, len(self.ids)))
 
 
 @dataclass(frozen=True)

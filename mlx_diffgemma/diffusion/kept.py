@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from threading import RLock
 
 import mlx.core as mx
@@ -22,15 +23,15 @@ from ..model.text import PREFILL_CHUNK, Model
 MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
 
 
-def piece_ends(prompt: Prompt, shared: int, chunk: int) -> list[int]:
-    """The ends of the pieces in which a prompt is encoded: one is `shared`, the last is the whole.
+def piece_ends(prompt: Prompt, shared: Sequence[int], chunk: int) -> list[int]:
+    """The ends of the pieces in which a prompt is encoded: all of `shared`, and its own.
 
-    An image is never cut: one that reaches over `shared` belongs to what stands behind it.
+    An image is never cut: one that reaches over a shared end belongs to what stands behind it.
     """
     spans = [image.span for image in prompt.images]
-    shared = next((span.start for span in spans if span.start < shared < span.stop), shared)
+    outside = [next((s.start for s in spans if s.start < at < s.stop), at) for at in shared]
     ends: list[int] = []
-    for first, last in ((0, shared), (shared, len(prompt.tokens))):
+    for first, last in pairwise(sorted({0, *outside, len(prompt.tokens)})):
         inside = [range(s.start - first, s.stop - first) for s in spans if first <= s.start < last]
         ends += [first + piece.stop for piece in pieces(last - first, chunk, inside)]
     return ends
@@ -138,16 +139,15 @@ class KeptPrefixes:
                         self._kept.append(last)
                 raise
 
-    def encode(self, prompt: Prompt, shared: int, room: int) -> Prefix:
+    def encode(self, prompt: Prompt, shared: Sequence[int], room: int) -> Prefix:
         """The prefix of a prompt; only those of its pieces are encoded that no kept one has.
 
-        shared: of its first positions, those that stand in front of other canvases, too; 0 where
-        nobody knows of any. room: positions that are to come behind it. To be called in use.
+        shared: as a prompt of decisions has it; none: all of the prompt is kept. room: positions that are to come behind it. To be called in use.
         """
         chunk = self.model.choices.prefill_chunk or PREFILL_CHUNK
         ends = piece_ends(prompt, shared, chunk)
         kept = self._begun(prompt, ends)
-        kept.shared = shared or len(prompt.tokens)
+        kept.shared = shared[0] if shared else len(prompt.tokens)
         kept.prefix.reserve(len(prompt.tokens) + room)
         for last in ends[len(kept.ends) :]:
             self._encode_piece(prompt, range(kept.prefix.length, last), kept)

@@ -115,7 +115,7 @@ def _works(
     questions = cycle([first, other])  # neither is what the last prompt ended with
 
     def read(behind: tuple[int, ...], number: int, samples: int) -> None:
-        prompt = Prompt((*state, *behind), shared=len(state))
+        prompt = Prompt((*state, *behind), shared=(len(state),))
         reader.read(prompt, [sheets[number]], ReadOptions(tuple(range(samples))))
 
     reads = {kind: partial(read, (), *kind) for kind in product(sheets, SAMPLES)}

@@ -6,6 +6,7 @@ The plain loop writes prompt and canvas by hand, and looks at whole rows of logi
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,29 @@ def test_the_second_question_on_a_state_encodes_only_itself(session: Session) ->
     assert second.times.encoded <= len(session.tokenizer.encode(f"\n\n{behind}\n"))
     assert first.times.encoded == first.usage.input_tokens > second.times.encoded
     assert session.decide(STATE, {"team": TEAM}, layout="own").times.encoded == 0
+
+
+@pytest.mark.parametrize("layout", ["joint", "rows"])
+def test_the_same_questions_on_a_second_state_encode_that_state_only(
+    session: Session, layout: Any
+) -> None:
+    """The system text with the questions stays, whatever the first state's length was."""
+    ask = partial(session.decide, questions=ALL, layout=layout, samples=1)
+    for state in (STATE, "Thanks!", ".", STATE * 3):
+        decision = ask(state)
+        behind = session.tokenizer.encode(f"{state}<turn|>\n<|turn>model\n")
+        first = state == STATE
+        assert decision.times.encoded == (decision.usage.input_tokens if first else len(behind))
+        fresh = Session(session.model, session.tokenizer, session.info, name=session.name)
+        again = fresh.decide(state, ALL, layout=layout, samples=1)
+        assert json.dumps(again.to_json()) == json.dumps(decision.to_json())
+
+
+def test_a_later_stage_encodes_the_answers_of_the_first_only(session: Session) -> None:
+    later = dg.Noul("Is it still?", depends_on=["urgent"])
+    asked = session.decide(STATE, {"urgent": URGENT, "later": later}, samples=1)
+    empty = "<|channel>thought\n<channel|>1: y"
+    assert asked.times.encoded <= asked.usage.input_tokens + len(session.tokenizer.encode(empty))
 
 
 def test_the_conversation_stays_as_it_is(session: Session) -> None:

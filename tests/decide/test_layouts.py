@@ -59,11 +59,15 @@ Question 1: Which team?
 
 
 def asked(
-    questions: Mapping[str, Any], layout: str, model: LoadedModel | None = None, **options: Any
+    questions: Mapping[str, Any],
+    layout: str,
+    model: LoadedModel | None = None,
+    state: str = STATE,
+    **options: Any,
 ) -> tuple[dg.Decision, FakeReader, FakeTexts]:
     """The decision, and the reader that was asked."""
     model = model or fake_model()
-    request = read_request({"state": STATE, "questions": questions})
+    request = read_request({"state": state, "questions": questions})
     options = {"samples": 1, **options}
     decision = decide(request, model, Options(layout=cast(Any, layout), **options))
     return decision, cast(FakeReader, model.reader), cast(FakeTexts, model.texts)
@@ -209,11 +213,26 @@ def test_the_fake_model_would_notice_other_questions() -> None:
 
 def test_in_own_the_state_is_said_to_be_shared_and_nothing_behind_it() -> None:
     _, reader, texts = asked(ALL, "own")
-    shared = {texts.text(prompt.ids[: prompt.shared]) for prompt in reader.prompts}
+    shared = {texts.text(prompt.ids[: prompt.shared[0]]) for prompt in reader.prompts}
     (state,) = shared
     assert state.endswith("Everything is down.\n\n")
-    _, reader, _ = asked(ALL, "joint")
-    assert reader.prompts[0].shared == len(reader.prompts[0].ids)
+
+
+@pytest.mark.parametrize("layout", ["joint", "rows"])
+@pytest.mark.parametrize("state", [STATE, ". !", "!", ""])
+def test_what_all_states_share_is_the_system_text(layout: str, state: str) -> None:
+    _, reader, texts = asked(ALL, layout, state=state)
+    (prompt,) = reader.prompts
+    system = texts.text(prompt.ids[: prompt.shared[0]])
+    assert system.endswith("<turn|>\n<|turn>user\n")
+    assert texts.text(prompt.ids).startswith(f"{system}{state}<turn|>")
+
+
+def test_a_later_stage_shares_the_whole_prompt_of_the_first() -> None:
+    later = dg.Noul("Still?", depends_on=["urgent"])
+    _, reader, _ = asked({"urgent": URGENT, "later": later}, "joint")
+    first, second = reader.prompts
+    assert second.shared == (*first.shared, len(first.ids))
 
 
 def test_usage_counts_what_prompts_share_once() -> None:

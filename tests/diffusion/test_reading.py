@@ -59,7 +59,7 @@ ONCE = ReadOptions(SEEDS, mass=True)
 
 
 def asked(question: Sequence[int], state: Sequence[int] = STATE) -> Prompt:
-    return Prompt((*state, *question), shared=len(state))
+    return Prompt((*state, *question), shared=(len(state),))
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +342,7 @@ def test_the_oldest_go_first(model: dg.Model) -> None:
 def test_a_shared_beginning_is_used_where_the_rest_differs(reader: ModelReader) -> None:
     """A system text with questions is shared, states behind it are not."""
     system = some(20)
-    first, second = (Prompt((*system, *some(15)), shared=20) for _ in range(2))
+    first, second = (Prompt((*system, *some(15)), shared=(20,)) for _ in range(2))
     assert [encoded(reader, prompt) for prompt in (first, second)] == [35, 15]
 
 
@@ -418,7 +418,7 @@ def test_weights_that_are_not_finite(folder: Path) -> None:
 
 def test_a_prompt_beyond_the_context_is_refused_before_anything(reader: ModelReader) -> None:
     with raises(dg.PromptError, "2,040 prompt tokens ... 32 ... 2,072 ... 2,048"):
-        reader.read(Prompt(some(2040), shared=2000), SHEETS, ONCE)
+        reader.read(Prompt(some(2040), shared=(2000,)), SHEETS, ONCE)
     with raises(dg.PromptError, "empty"):
         reader.read(Prompt(()), SHEETS, ONCE)
     with raises(dg.PromptError, "131 ... 0 to 130"):
@@ -459,7 +459,7 @@ def test_a_thought_is_what_the_loop_writes_up_to_its_end(
     assert reader.think(asked(QUESTIONS[0]), 10, 5) == whole[: whole.index(end)]
     assert reader.encoded() == 28  # once, and no thought
     behind = asked(QUESTIONS[0]).extended([*whole, end])
-    assert encoded(reader, behind) == 5 + 11
+    assert encoded(reader, behind) == 11
 
 
 def test_a_thought_too_long_for_the_context(thinker: dg.Model) -> None:
