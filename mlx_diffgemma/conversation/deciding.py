@@ -17,6 +17,7 @@ from ..diffusion.kept import KeptPrefixes
 from ..diffusion.reading import ModelReader
 from ..errors import CheckpointError, PromptError
 from ..images.pixels import Pixels
+from ..model.memory import RoomCheck
 from ..model.text import Model
 from ..text.answer import THOUGHT
 from ..text.chat import encoded_text, render_text
@@ -120,7 +121,7 @@ def loaded_model(session: Session) -> LoadedModel:
     closing = tokenizer.id_of(CLOSING)
     thinks = closing is not None and tokenizer.id_of(OPENING) is not None
     return LoadedModel(
-        reader=ModelReader(model, KeptPrefixes(model), closing, session.require_room),
+        reader=ModelReader(model, KeptPrefixes(model, _beside_chat(session)), closing),
         texts=ChatTexts(model, tokenizer),
         name=session.name,
         canvas_length=config.canvas_length,
@@ -132,6 +133,20 @@ def loaded_model(session: Session) -> LoadedModel:
         revision=session.info.revision,
         quantization=session.info.quantization,
     )
+
+
+def _beside_chat(session: Session) -> RoomCheck:
+    """The session's check of memory, with the conversation's cache beside a decision's.
+
+    It holds no session: one that is let go takes its model along at once.
+    """
+    chat, require_room = session.conversation, session.require_room
+
+    def check(context: int, beside: int = 0) -> None:
+        held = 0 if chat.prefix is None else chat.prefix.num_bytes
+        require_room(context, beside + held)
+
+    return check
 
 
 def request_of(

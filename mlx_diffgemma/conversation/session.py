@@ -1,6 +1,6 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..generation.settings import SettingFields, Settings, merged
 from ..machine.chips import this_chip
 from ..machine.choices import Choices, ModeTimes
 from ..model.cache import Prefix
+from ..model.memory import RoomCheck
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
@@ -45,7 +46,7 @@ from .turns import (
 )
 
 
-def any_context(context: int) -> None:
+def any_context(context: int, beside: int = 0) -> None:
     """Checks nothing: the user takes the risk."""
 
 
@@ -67,7 +68,7 @@ class Session:
     load_seconds: float = 0.0
     dropped: tuple[str, ...] = ()
     tuned: Choices | None = None
-    require_room: Callable[[int], None] = any_context
+    require_room: RoomCheck = any_context
     name: str = "this checkpoint"
     adapter: str | None = None
     clock: Clock = field(default_factory=Clock)

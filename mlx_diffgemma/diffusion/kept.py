@@ -15,9 +15,11 @@ from threading import RLock
 
 import mlx.core as mx
 
+from ..errors import FitError
 from ..generation.prompt import Prompt
 from ..model.cache import MARGIN, LayerCache, Prefix, Span
 from ..model.images import pieces
+from ..model.memory import RoomCheck
 from ..model.text import PREFILL_CHUNK, Model
 
 MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
@@ -44,11 +46,6 @@ class Kept:
     prefix: Prefix
     shared: int
     ends: list[int] = field(default_factory=list)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of its keys and values."""
-        return sum(array.nbytes for array in self.prefix.arrays())
 
     @property
     def of_others(self) -> int:
@@ -112,11 +109,13 @@ def _copied(layer: LayerCache, position: int) -> LayerCache | None:
 class KeptPrefixes:
     """The prefixes of the last prompts of one model, the last one whole.
 
-    Of others is kept what their prompts said they share, `most_bytes` in all: the oldest go first.
-    encoded: positions encoded so far.
+    Of others is kept what their prompts said they share, `most_bytes` in all, and no more than fits
+    into memory beside the last one: the oldest go first. require_room: FitError for positions that
+    do not fit; encoded: positions encoded so far.
     """
 
     model: Model
+    require_room: RoomCheck = lambda context, beside=0: None
     most_bytes: int = MOST_BYTES
     encoded: int = 0
     _kept: list[Kept] = field(default_factory=list, init=False)  # the last one is the newest
@@ -142,16 +141,36 @@ class KeptPrefixes:
     def encode(self, prompt: Prompt, shared: Sequence[int], room: int) -> Prefix:
         """The prefix of a prompt; only those of its pieces are encoded that no kept one has.
 
-        shared: as a prompt of decisions has it; none: all of the prompt is kept. room: positions that are to come behind it. To be called in use.
+        shared: as a prompt of decisions has it; none: all of the prompt is kept. room: positions
+        that are to come behind it. To be called in use.
         """
         chunk = self.model.choices.prefill_chunk or PREFILL_CHUNK
         ends = piece_ends(prompt, shared, chunk)
         kept = self._begun(prompt, ends)
+        self.make_room(len(prompt.tokens) + room, own=1)
         kept.shared = shared[0] if shared else len(prompt.tokens)
         kept.prefix.reserve(len(prompt.tokens) + room)
         for last in ends[len(kept.ends) :]:
             self._encode_piece(prompt, range(kept.prefix.length, last), kept)
         return kept.prefix
+
+    def make_room(self, positions: int, *, own: int = 0) -> None:
+        """Let go of the oldest prefixes until so many positions fit beside the others.
+
+        own: 1 where they are those of the last prefix, 0 where it stays beside them. FitError where
+        they do not fit.
+        """
+        while True:
+            try:
+                return self.require_room(positions, self._num_bytes(own))
+            except FitError:
+                if len(self._kept) < 2:
+                    raise
+                del self._kept[0]
+
+    def _num_bytes(self, without: int = 0) -> int:
+        """Bytes of what is kept, `without` so many of the last prefixes."""
+        return sum(kept.prefix.num_bytes for kept in self._kept[: len(self._kept) - without])
 
     def _encode_piece(self, prompt: Prompt, piece: range, kept: Kept) -> None:
         images = [image.pixels for image in prompt.images if image.span.start in piece]
@@ -188,5 +207,5 @@ class KeptPrefixes:
         """Reduce the last prefix to what others share of it, and let go of the oldest."""
         if (shared := self._kept.pop().sharing()) is not None:
             self._kept.append(shared)
-        while sum(kept.num_bytes for kept in self._kept) > self.most_bytes:
+        while self._num_bytes() > self.most_bytes:
             del self._kept[0]

@@ -7,7 +7,7 @@ pass, N labels of a slot, U labels of a read, H hidden size.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, product
@@ -45,14 +45,12 @@ class ModelReader:
     """The Reader of a model; thought_end: the id that closes a thought, if there is one.
 
     Steps before the last one are those of the denoising loop, with the checkpoint's settings and
-    all but the slots pinned; the last one is read at temperature 1. require_room: FitError for
-    positions whose keys and values do not fit into memory.
+    all but the slots pinned; the last one is read at temperature 1.
     """
 
     model: Model
     kept: KeptPrefixes
     thought_end: int | None = None
-    require_room: Callable[[int], None] = lambda positions: None
 
     def read(
         self, prompt: reader.Prompt, sheets: Sequence[Sheet], options: ReadOptions
@@ -66,7 +64,7 @@ class ModelReader:
         asked, widths = self._asked(prompt), [len(sheet.tokens) for sheet in sheets]
         self._require_fit(asked, max(widths))
         room = max(*widths, min(MOST_ROWS, sum(widths) * len(options.seeds)))
-        self.require_room(len(asked.tokens) + room)
+        self.kept.require_room(len(asked.tokens) + room)
         with self.kept.in_use():
             prefix = self.kept.encode(asked, prompt.shared, room)
             return Read(self.model, prefix, sheets, options).readings()
@@ -84,9 +82,10 @@ class ModelReader:
         length = len(asked.tokens)
         budget = token_budget(config, length, limit, asked.soft_tokens)
         needed = positions_needed(config, length, budget)
-        self.require_room(needed)
+        self.kept.require_room(needed)
         with self.kept.in_use():
-            prefix = copied(self.kept.encode(asked, prompt.shared, needed - length), length)
+            prefix = copied(self.kept.encode(asked, prompt.shared, 0), length)
+            self.kept.make_room(needed)
             settings = Settings(max_tokens=budget, seed=seed)
             return self._thought(asked, settings, prefix)
 

@@ -291,6 +291,11 @@ class Prefix:
         for layer, span in buffers:
             layer.span = span
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all that is stored."""
+        return sum(array.nbytes for array in self.arrays())
+
     def arrays(self) -> list[mx.array]:
         """All that is stored: until a snapshot is evaluated, it holds the buffer it is cut from."""
         spans = [span for layer in self.layers for span in (layer.span, layer.saved) if span]

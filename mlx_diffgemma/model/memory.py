@@ -5,9 +5,9 @@ memory, `info`, the question before a download and every refusal, asks the Memor
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.config import LayerConfig, ModelConfig, read_config
@@ -153,19 +153,28 @@ def plan_memory(
     return MemoryPlan(config, weights, computed.size, max(pieces))
 
 
+class RoomCheck(Protocol):
+    """A check of memory for so many positions."""
+
+    def __call__(self, context: int, beside: int = 0) -> None:
+        """FitError where their cache does not fit; beside: bytes of other caches that stay."""
+        ...
+
+
 def fit_check(
     folder: Path,
     dtype: str | None = None,
     choices: Choices | None = None,
     adapter: AdapterFiles | None = None,
-) -> Callable[[int], None]:
+) -> RoomCheck:
     """FitError, with the numbers, for a context whose cache cannot fit beside the weights."""
     plan = plan_memory(folder, dtype, choices, adapter=adapter)
     tuned = choices is not None and choices.alter
     without = ", leave out what was tuned with --no-tune" if tuned else ""
 
-    def check(context: int) -> None:
-        need = plan(context)
+    def check(context: int, beside: int = 0) -> None:
+        available = available_memory()
+        need = plan.footprint(context, None if available is None else available - beside)
         if need.fits is False:
             command = raising(need)
             raise FitError(

@@ -332,11 +332,34 @@ def test_the_oldest_go_first(model: dg.Model) -> None:
     reader, states = ModelReader(model, kept), [some(23) for _ in range(4)]
     encoded(reader, asked(QUESTIONS[0], states[0]))
     encoded(reader, asked(QUESTIONS[0], states[1]))
-    kept.most_bytes = 2 * kept._kept[0].num_bytes
+    kept.most_bytes = 2 * kept._kept[0].prefix.num_bytes
     for state in states[2:]:
         encoded(reader, asked(QUESTIONS[0], state))
     counts = [encoded(reader, asked(QUESTIONS[0], state)) for state in states[::-1]]
     assert counts == [5, 5, 5, 28] or counts == [0, 5, 5, 28]
+
+
+def test_kept_states_make_room_where_memory_ends(model: dg.Model) -> None:
+    """A prompt that fits beside one of them lets the oldest go; one that never fits, none."""
+    asked_of, left = list[tuple[int, int]](), [10**9]
+
+    def require_room(context: int, beside: int = 0) -> None:
+        asked_of.append((context, beside))
+        if beside > left[0] or context > 1000:
+            raise dg.FitError("full")
+
+    kept = KeptPrefixes(model, require_room)
+    reader, states = ModelReader(model, kept), [some(23) for _ in range(3)]
+    for state in states:
+        encoded(reader, asked(QUESTIONS[0], state))
+    assert asked_of[0] == asked_of[1] == (23 + 5 + 16, 0)
+    one = kept._kept[0].prefix.num_bytes
+    assert asked_of[-1] == (23 + 5 + 16, 2 * one)
+    with pytest.raises(dg.FitError):
+        encoded(reader, Prompt(some(1000)))
+    left[0] = 2 * one
+    assert encoded(reader, asked(QUESTIONS[0], some(23))) == 28  # two of the three states stay
+    assert [encoded(reader, asked(QUESTIONS[0], s)) for s in (states[2], states[0])] == [5, 28]
 
 
 def test_a_shared_beginning_is_used_where_the_rest_differs(reader: ModelReader) -> None:

@@ -71,8 +71,8 @@ class SettingOptions:
 
     samples: str | None = option(
         "--samples",
-        "Draws of noise that are averaged, 1 to 32; auto: one, and four where an answer is unsure. "
-        "Default: 4.",
+        "Draws of noise that are averaged, 1 to 32; auto: one, and three more where an answer is "
+        "unsure. Default: 4.",
         "N",
     )
     steps: int | None = option("--steps", "Denoising steps of a read, 1 to 8. Default: 1.", "N")
