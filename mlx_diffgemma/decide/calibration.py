@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, brief
 from ..machine.files import read_json
 from .options import Options
-from .questions import Question
+from .questions import Question, as_sent
 from .reader import LoadedModel
 
 VERSION = 1  # of the file, and of the texts of prompts: it counts up when either changes
@@ -133,7 +133,7 @@ def read_calibration(file: Path) -> Calibration:
     if not is_calibration(value):
         raise DataError(f"{file}: no calibration of mlx-diffgemma; {AGAIN}")
     given = value["temperatures"]
-    one = {kind: _number(file, given[kind]) for kind in ("noul", "score") if kind in given}
+    one = {kind: _temperature(file, given[kind]) for kind in ("noul", "score") if kind in given}
     line = given.get("choice")
     pair = None if line is None else (_number(file, line["a"]), _number(file, line["b"]))
     temperatures = Temperatures(choice=pair, **one)
@@ -153,8 +153,16 @@ def is_calibration(value: Any) -> bool:
     return line is None or (isinstance(line, dict) and {"a", "b"} <= line.keys())
 
 
+def _temperature(file: Path, value: Any) -> float:
+    """A temperature of the file; DataError for one that no fit has."""
+    if not LEAST <= (found := _number(file, value)) <= MOST:
+        said = f"temperature {found:g}, expected {LEAST:g} to {MOST:g}"
+        raise DataError(f"{file}: {said}; {AGAIN}")
+    return found
+
+
 def _number(file: Path, value: Any) -> float:
     """A number of the file; DataError for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
         return float(value)
-    raise DataError(f"{file}: {brief(value)} is no temperature; {AGAIN}")
+    raise DataError(f"{file}: {as_sent(value)} is no temperature; {AGAIN}")

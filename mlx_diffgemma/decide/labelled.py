@@ -42,7 +42,8 @@ def read_labelled(row: Mapping[str, Any]) -> Labelled:
     request = read_request(row)
     gold = row.get("gold")
     if not isinstance(gold, dict) or not gold:
-        said = f"is {as_sent(gold)}, expected an object: an id and its right answer each."
+        got = f"is {as_sent(gold)}" if "gold" in row else "missing"
+        said = f"{got}, expected an object: an id and its right answer each."
         raise RequestError(("gold",), said, "dict_type")
     for name in gold:
         if name not in request.questions:

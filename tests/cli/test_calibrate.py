@@ -130,7 +130,7 @@ def edited(**fields: Any) -> list[dict[str, Any]]:
         (edited(gold={"urgent": "maybe"}), [], 1, "line 60: gold.urgent: is 'maybe'"),
         (edited(gold={"other": True}), [], 1, "line 60: gold.other"),
         (edited(questions={"q": {"type": "box"}}), [], 1, "line 60: questions.q.type"),
-        (edited(samples=3), [], 1, "line 60: samples: is a setting"),
+        (edited(samples=3), [], 1, "line 60: samples: a setting"),
         (
             edited(questions={"urgent": NOUL, "b": {**NOUL, "depends_on": ["urgent"]}},
                    gold={"b": True}),

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from facts import assert_says
-from fakes import FakeReader, FakeTexts, fake_model
+from fakes import CHARACTERS, FakeReader, FakeTexts, fake_model
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.decide.text import bar_of, plain, styled, summary
@@ -304,6 +304,23 @@ def test_a_wrong_file_of_questions_is_named_with_its_place(
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
     assert_says(line, "error:", "q.json:", said)
+
+
+@pytest.mark.parametrize("source", ["option", "file"])
+def test_a_question_that_the_model_has_no_labels_for_ends_a_run_of_lines(
+    monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path, source: str
+) -> None:
+    """It is said once, not with every line; of an option the arguments are bad."""
+    session = SimpleNamespace(decider=fake_model(CHARACTERS), prepared=lambda images, **_: images)
+    monkeypatch.setattr("mlx_diffgemma.cli.decide.work.load_session", lambda *_: session)
+    names, file = [f"o{i}" for i in range(60)], tmp_path / "q.json"
+    file.write_text(json.dumps({"c": {"type": "choice", "criteria": dict.fromkeys(names)}}))
+    asked = ["--choice", f"c={','.join(names)}"] if source == "option" else ["-q", str(file)]
+    done = run("decide", "--lines", "-", *asked, *MODEL, input="one\ntwo\n")
+    assert done.exit_code == (2 if source == "option" else 1)
+    (line,) = done.stderr.splitlines()
+    assert_says(line, "error: questions.c.criteria: 60 options ... 52 labels")
+    assert done.stdout == ""
 
 
 @pytest.mark.usefixtures("model")

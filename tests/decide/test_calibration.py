@@ -143,6 +143,11 @@ def test_gold_that_names_no_answer_is_refused(gold: Any) -> None:
     assert caught.value.location[0] == "gold"
 
 
+def test_a_row_without_gold_misses_it() -> None:
+    with pytest.raises(dg.RequestError, match="gold: missing, expected an object"):
+        read_labelled({"state": "x", "questions": ROW["questions"]})
+
+
 def calibration(**fields: Any) -> Calibration:
     bound = Bound.to(fake_model(), Options())
     measured: dict[str, Any] = {"all": {"before": 0.2, "after": 0.1}}
@@ -167,8 +172,8 @@ def test_another_file_is_no_calibration(content: str, tmp_path: Path) -> None:
         read_calibration(file)
 
 
-@pytest.mark.parametrize("value", ["hot", True, float("1e999"), [1]])
-def test_a_temperature_that_is_no_number_is_refused(value: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["hot", True, float("1e999"), [1], None, -3, 0, 20.1])
+def test_a_temperature_that_no_fit_has_is_refused(value: Any, tmp_path: Path) -> None:
     file = tmp_path / "calibration.json"
     file.write_text(json.dumps({**calibration().to_json(), "temperatures": {"noul": value}}))
     with pytest.raises(dg.DataError):

@@ -19,14 +19,14 @@ def command(
     that a run goes on where another one was interrupted.
     """
     with Announced(LOADING_PROGRAM):
-        from ..record.outfile import Wanted, open_files, taken_by
+        from ..record.outfile import Taken, Wanted, open_files, taken_by
         from .kept import READS, reads_file
         from .work import CALIBRATION, Job, calibrate
 
     file = given.file
     job = Job(model, given, settings.values())
     rows = job.rows()
-    taken = [*taken_by(model.name, labelled=given.labelled)]
+    taken = [*taken_by(model.name), Taken("LABELLED", given.labelled)]
     wanted = [Wanted("-o", file, CALIBRATION), Wanted("-o", reads_file(file), READS)]
     with open_files(wanted, taken, overwrite=given.overwrite) as (out, reads):
         assert out is not None

@@ -57,11 +57,8 @@ class Job:
         for line in Lines(self.given.labelled):
             with line.read():
                 row = read_labelled(line.values)
-                if row.request.given:
-                    named = ", ".join(row.request.given)
-                    raise RequestError(
-                        (named,), "is a setting, which all rows share; leave it out."
-                    )
+                for name in row.request.given:
+                    raise RequestError((name,), "a setting, which all rows share; leave it out.")
                 found.append(row)
         _require_enough(found)
         self.options  # noqa: B018 - SettingsError before a model is loaded

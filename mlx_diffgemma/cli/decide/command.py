@@ -42,7 +42,8 @@ def command(
     words = given_words(given.state, *ctx.args)
     require_one_state(body, words, given)
     calibration = None if answer.calibration is None else read_calibration(answer.calibration)
-    job = Job(model, body, typed, read_media(seen, model.name), answer, calibration)
+    media, ids = read_media(seen, model.name), asked.ids
+    job = Job(model, body, ids, typed, media, answer, calibration)
     job.check()
     if given.lines is not None:
         return answer_lines(job, given.lines)

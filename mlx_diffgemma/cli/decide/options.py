@@ -60,6 +60,12 @@ class QuestionOptions:
     )
 
     @property
+    def ids(self) -> list[str]:
+        """The ids of the questions that options ask."""
+        asked = [*(self.nouls or ()), *(self.choices or ()), *(self.scores or ())]
+        return [text.partition("=")[0] for text in asked]
+
+    @property
     def takes_stdin(self) -> bool:
         """True where the questions come from standard input."""
         return self.questions == STANDARD_INPUT

@@ -1,7 +1,7 @@
 """The work of `decide`: a model loaded, its questions asked of one state or of many."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,10 +38,15 @@ JSON_BEGINS = ("{", "[", '"')
 
 @dataclass(frozen=True)
 class Job:
-    """Questions to be asked; body: a request without a state; typed: settings of options."""
+    """Questions to be asked.
+
+    body: a request without a state; of_options: the ids of the questions that options ask; typed:
+    settings of options.
+    """
 
     model: ModelOptions
     body: Mapping[str, Any]
+    of_options: Collection[str]
     typed: Mapping[str, Any]
     media: Media
     answer: AnswerOptions
@@ -84,9 +89,17 @@ class Job:
             )
 
     def decided(self, state: Any) -> Decision:
-        """The answers about a state."""
+        """The answers about a state; ArgumentError for an option that the model cannot follow."""
         request = with_state(self.body, state, self.images)
-        return decide(request, self.session.decider, self.options(request), self.calibration)
+        try:
+            return decide(request, self.session.decider, self.options(request), self.calibration)
+        except RequestError as error:
+            match error.location:
+                case ("think",) if self.typed.get("think"):
+                    raise ArgumentError(f"--think {error.said}") from error
+                case ("questions", name, *_) if name in self.of_options:
+                    raise ArgumentError(str(error)) from error
+            raise
 
 
 def answer_one(job: Job, state: Any) -> int:
@@ -121,6 +134,8 @@ def answer_lines(job: Job, file: Path) -> int:
                 try:
                     answered = job.decided(_state(text)).to_json()
                 except DiffGemmaError as error:
+                    if _is_of_every_line(error):
+                        raise
                     say(f"error: line {number:,}: {error}")
                     wrong += 1
                 else:
@@ -136,6 +151,12 @@ def answer_lines(job: Job, file: Path) -> int:
     if wrong:
         say(f"{counted(wrong, 'line')} of {len(lines):,} could not be answered.")
     return FAILED if wrong else 0
+
+
+def _is_of_every_line(error: DiffGemmaError) -> bool:
+    """True for what is wrong with the questions or the options, whatever a line says."""
+    at = error.location[:1] if isinstance(error, RequestError) else ()
+    return isinstance(error, ArgumentError) or at in (("questions",), ("think",))
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
