@@ -75,13 +75,15 @@ def test_a_file_has_questions_or_a_whole_request(run: Run, asked: Any, tmp_path:
     for content, words in (
         ({"urgent": QUESTION}, [STATE]),
         ({"state": STATE, "questions": {"urgent": QUESTION}, "model": "jev-latest"}, []),
-        ({"questions": QUESTION}, [STATE]),  # a question of this id
+        ({"state": {"type": "mail"}, "questions": {"urgent": QUESTION}}, []),
+        ({"state": QUESTION}, [STATE]),  # a question of this id
+        ({"questions": QUESTION}, [STATE]),
     ):
         file.write_text(json.dumps(content))
         assert run("decide", *words, "-q", file, *MODEL).exit_code == 0
     both = run("decide", STATE, "-q", file, "--noul", "other=Other?", *MODEL)
     assert both.exit_code == 0
-    assert [text.count("Question") for text in asked()] == [1, 1, 1, 2]
+    assert [text.count("Question") for text in asked()] == [1, 1, 1, 1, 1, 2]
 
 
 def test_states_come_from_an_argument_a_file_or_standard_input(

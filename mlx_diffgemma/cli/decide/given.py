@@ -69,14 +69,18 @@ def with_state(body: Mapping[str, Any], state: Any, images: Sequence[Any] = ()) 
 def _of_file(file: Path) -> dict[str, Any]:
     """The request in a file; a map of questions alone is one without a state."""
     value = _parsed(file)
-    inner = value.get("questions")
-    whole = isinstance(inner, dict) and not isinstance(inner.get("type"), str)
-    body = value if whole or "state" in value else {"questions": value}
+    fields = [value[name] for name in ("questions", "state") if name in value]
+    body = {"questions": value} if all(map(_is_question, fields)) else value
     try:
         read_request({"state": UNREAD, **body})
     except RequestError as error:
         raise DataError(f"{file}: {error}") from error
     return body
+
+
+def _is_question(value: Any) -> bool:
+    """True for a question, whose id may be that of a request's field."""
+    return isinstance(value, dict) and isinstance(value.get("type"), str)
 
 
 def read_given_bytes(file: Path, what: str) -> bytes:

@@ -60,7 +60,7 @@ def styled(questions: Mapping[str, Question], decision: Decision, columns: int) 
 def said(question: Question, answer: Mapping[str, Any]) -> str:
     """An answer in words, with its confidence and how sure it is."""
     if answer["type"] == "x_skipped":
-        was = "nothing" if answer["x_was"] is None else shown(str(answer["x_was"]))
+        was = "not asked" if answer["x_was"] is None else shown(str(answer["x_was"]))
         return f"not asked, since {shown(answer['x_because'])} was {was}"
     if not answer["x_orders"]:
         return f"{shown(_name(question, 0), WIDEST_NAME)} (the only answer)"
