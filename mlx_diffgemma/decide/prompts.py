@@ -87,10 +87,12 @@ class Prompts:
         canvases = 1 + -(-self.options.think // model.canvas_length)
         needed = len(prompt.ids) + canvases * model.canvas_length
         if needed > model.context_length:
+            think = self.options.think
+            thought = f", a thought of {think:,} tokens" if think else ""
             raise RequestError(
                 ("state",),
-                f"it takes {needed:,} positions with its questions and a canvas, and this model's "
-                f"context has {model.context_length:,}; shorten it, or ask for less.",
+                f"it takes {needed:,} positions with its questions{thought} and a canvas, and this "
+                f"model's context has {model.context_length:,}; shorten it, or ask for less.",
                 "request_too_large",
                 413,
             )

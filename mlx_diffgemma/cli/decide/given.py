@@ -16,7 +16,12 @@ from ..errors import ArgumentError, FileError, reason
 from ..options import STANDARD_INPUT
 from .options import QuestionOptions, StateOptions
 
-EXAMPLE = '--noul "urgent=Does this need a reply today?"'
+EXAMPLES = {
+    "--noul": '--noul "urgent=Does this need a reply today?"',
+    "--choice": '--choice "team=outage,billing,other"',
+    "--score": '--score "tone=calm,annoyed,furious"',
+}
+EXAMPLE = EXAMPLES["--noul"]
 STATE = RequiredText(
     *("state", "STATE", "--state-file"),
     f'`mlx-diffgemma decide "It is down again." {EXAMPLE}`',
@@ -119,7 +124,7 @@ def _of_options(given: QuestionOptions) -> Iterator[tuple[str, dict[str, Any]]]:
             if not equals or not name.strip() or not rest.strip():
                 raise ArgumentError(
                     f"{option} is {brief(text)}, expected an id, = and what is asked; try "
-                    f"{EXAMPLE}."
+                    f"{EXAMPLES[option]}."
                 )
             if name in seen:
                 raise ArgumentError(f"the question {brief(name)} is given twice; rename one.")
