@@ -27,6 +27,7 @@ from random_images import random_pixels
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.constrain.constraint import Constraint
+from mlx_diffgemma.diffusion.classes import class_order
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.diffusion.sampler import ClassBias, Logits
 from mlx_diffgemma.errors import ConstraintError, NumericsError
@@ -104,9 +105,11 @@ def set_chunk(monkeypatch: pytest.MonkeyPatch, logits: int) -> None:
 
 
 def test_a_head_in_chunks_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_chunk(monkeypatch, 160)
+    constraint = held_to("[a-z]{7,9}", 20)
+    padded = class_order(constraint.classes, constraint.num_classes).ids.size
+    set_chunk(monkeypatch, 4 * 40 * round(padded / 40))
     model, noise = lively_model(stop_ids=[END]), CounterNoise(4)
-    frames = list(denoise(model, PROMPT, UNSURE, noise, constraint=held_to("[a-z]{7,9}", 20)))
+    frames = list(denoise(model, PROMPT, UNSURE, noise, constraint=constraint))
     assert model.asked("logits")[:2] == [4, 2]
     expected = plain_loop(plain(model), PROMPT, UNSURE, noise, constraint=held_to("[a-z]{7,9}", 20))
     assert_same(frames, list(expected))
