@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -191,7 +192,7 @@ def test_a_state_and_the_lattice_allow_the_same_classes(pattern: str) -> None:
 @pytest.mark.parametrize("mode", ["ar", "auto"])
 def test_a_form_that_is_not_of_this_answer_is_refused_at_the_call(mode: str) -> None:
     """As `denoise` refuses it."""
-    settings, router = ar(mode=mode, max_tokens=6), Router(Times(1.0, 1.0, "said"), 8)
+    settings, router = replace(ar(max_tokens=6), mode=mode), Router(Times(1.0, 1.0, "said"), 8)
     with raises(ConstraintError, "7 tokens ... max_tokens is 6"):
         generate(model_of(), PROMPT, settings, router=router, constraint=held_to("[0-9]", 7))
     other = WritingModel(RULE, tiny_config(VOCAB + 1, stop_ids=[END]))
