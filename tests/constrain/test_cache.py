@@ -129,7 +129,7 @@ def test_a_file_of_another_key_or_kind_is_none(folder: Path) -> None:
 
 def test_another_format_is_another_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store("form", "key", ARRAYS)
-    monkeypatch.setattr(cache, "FORMAT", 2)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     assert recall("form", "key", KINDS) is None
 
 
