@@ -124,7 +124,7 @@ def decoded(
 def head_rows(model: Model, length: int, held: Held | None = None) -> int:
     """Number of a canvas's `length` rows whose logits MLX's operations read at a time.
 
-    Fewer under a form of many classes, each of which is padded to whole blocks of ids.
+    Fewer where they are held to a form of many classes: each is padded to whole blocks of ids.
     """
     limit = model.choices.head_chunk_logits or (GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS)
     vocab = model.config.text.vocab_size
@@ -216,12 +216,12 @@ class Submitted:
     @cached_property
     def readers(self) -> Readers:
         """The readers of this step's logits; a kernel's first use takes a trial."""
-        model, F, held = self.model, self.hidden.shape[0], self.given.held
-        like = (head_rows(model, F, held), model.config.text.vocab_size)  # a verdict is of a chunk
+        model, F = self.model, self.hidden.shape[0]
+        like = (head_rows(model, F), model.config.text.vocab_size)  # a verdict is about a chunk
         logits = self._logits_of(mx.zeros(like, self.hidden.dtype))
         gathering = model.gathers and not self.given.exact
         preference = model.choices.denoise_kernels
-        if held is not None:
+        if (held := self.given.held) is not None:
             order = held.order
             samples = class_kernels.samples(logits, order, classes.both_halves, preference)
             gathers = gathering and samples and gathers_by_class_in_kernel(model, logits, order)
