@@ -7,7 +7,7 @@ hole, M classes of its machine.
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -32,11 +32,6 @@ class Hole:
     rows: Sequence[int]
     left: int
     state: int
-
-    def after(self, tokens: Sequence[int]) -> "Hole":
-        """The hole behind more settled tokens; its rows are those of the next canvas's to give."""
-        state = self.machine.advance(self.state, tokens)
-        return replace(self, rows=(), left=self.left - len(tokens), state=state)
 
 
 class CommonClasses:
@@ -117,7 +112,7 @@ class HoleConstraints:
         """The tokens [F] of a finished canvas; arguments as Constraint.commit's.
 
         Those of no hole are the likeliest ones. No hole moves: how much of it is settled is for
-        its template to say, and `Hole.after` to follow.
+        its template to say.
         """
         tokens = best_tokens(score, token, np.ones(score.shape, np.bool_))
         for rows, constraint, groups in self._parts:
