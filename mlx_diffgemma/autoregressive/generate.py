@@ -82,7 +82,8 @@ def _both(settings: Settings, resolved: Resolved, writer: Writer, router: Router
         prompt.soft_tokens,
         mode=settings.certain_mode,
     )
-    positions = AllPositions(Held.to(writer.constraint) if writer.constraint else None)
+    form = writer.constraint
+    positions = AllPositions(Held.of_answer(form, model.config, budget) if form else None)
     denoiser = Denoiser(model, resolved, writer.noise, exact, prompt)
     return _Auto(denoiser, writer, router, budget, positions)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..checkpoint.generation import TokenDefaults
 from ..constrain.constraint import Constraint
+from ..diffusion.held import require_of_answer
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, encode, fitting_prefix, token_budget
@@ -57,6 +58,8 @@ def write(
     prompt = Prompt(tokens, model.placed(tokens, images))
     soft = prompt.soft_tokens
     budget = token_budget(model.config, len(tokens), settings.max_tokens, soft, mode="ar")
+    if constraint:
+        require_of_answer(constraint, model.config, budget)
     prefix = fitting_prefix(model, prefix, prompt)
     noise = noise or CounterNoise(resolved.seed)
     lookup = lookup or lookup_of(settings, model.choices.times)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..machine.files import own_file, read_bytes, replace_file
 
-FORMAT = 1  # raised when the arrays, or what they are computed by, change
+FORMAT = 2  # raised when the arrays, or what they are computed by, change
 MOST_FILES = 64
 MOST_BYTES = 64 << 20
 CHECK = "check"  # the name of the array that says what the file is for

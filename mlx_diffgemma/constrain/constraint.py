@@ -13,6 +13,7 @@ from ..errors import ConstraintError, counted
 from .lattice import NEVER, Lattice, lattice_of
 from .machine import Machine
 
+LEAST_LOG = -690.0  # of a mass: its inverse, and sums of many of these, are float64 too
 NO_STRING = (
     "no text fits the form here: the model gives everything that is allowed a probability of 0; "
     "see that the weights are whole, or ask without the form."
@@ -54,11 +55,11 @@ class Constraint:
         """log g [L, K], which added to the logits makes them the constrained ones, and the strain.
 
         log_mass [L, K]: logarithms of what each class holds at each position, -inf for nothing.
-        The strain is -log Z in nats, at least 0. Behind `left` positions only fillers are allowed.
+        The strain is -log Z in nats, at least 0; a class counts at most -LEAST_LOG in it. Behind
+        `left` positions only fillers are allowed.
         """
         length = min(len(log_mass), self.left)
-        mass = np.exp(log_mass[:length])
-        done = self.lattice.forward(mass, self.state, self._may_end(length))
+        done = self.lattice.forward(masses(log_mass[:length]), self.state, self._may_end(length))
         if done.log_z == NEVER:
             raise ConstraintError(NO_STRING)
         g = np.zeros(log_mass.shape)
@@ -80,7 +81,7 @@ class Constraint:
         """
         length = min(len(log_mass), self.left)
         with np.errstate(divide="ignore"):
-            worth = np.log(self.lattice.sums(np.exp(log_mass[:length])))
+            worth = np.log(self.lattice.sums(masses(log_mass[:length])))
         way = self.lattice.best(worth, self.state, self._may_end(length))
         if way.value == NEVER:
             raise ConstraintError(NO_STRING)
@@ -121,6 +122,13 @@ class Constraint:
         g = np.zeros(self.num_classes)
         g[self.machine.label[self.machine.source == self.machine.done]] = 1.0
         return g
+
+
+def masses(log_mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Masses of their logarithms. What is too small for float64 counts as the least one and not as
+    0: a temperature near 0 forbids no form."""
+    kept: NDArray[np.float64] = np.exp(np.maximum(log_mass, LEAST_LOG))
+    return np.where(log_mass == NEVER, 0.0, kept)
 
 
 def best_tokens(

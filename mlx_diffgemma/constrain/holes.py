@@ -6,7 +6,8 @@ hole, M classes of its machine.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -32,19 +33,45 @@ class Hole:
     left: int
     state: int
 
-    def after(self, tokens: Sequence[int]) -> "Hole":
-        """The hole behind more settled tokens; its rows are those of the next canvas's to give."""
-        state = self.machine.advance(self.state, tokens)
-        return replace(self, rows=(), left=self.left - len(tokens), state=state)
+
+class CommonClasses:
+    """Classes so fine that each lies within one class of every machine.
+
+    machines: each of them once; of [V] int32: the class of every token; of_machine [machines, K]
+    int32: the machine's class that each of them lies in.
+    """
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self.machines = tuple(dict.fromkeys(machines))
+        self.of: NDArray[np.int32] = np.zeros(len(self.machines[0].of), np.int32)
+        first = np.zeros(1, np.int64)  # a token of each class
+        for machine in self.machines:
+            pairs = self.of.astype(np.int64) * machine.num_classes + machine.of
+            _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+            self.of = inverse.astype(np.int32)
+        self.of_machine: NDArray[np.int32] = np.stack(
+            [machine.of[first] for machine in self.machines]
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """The number of common classes, K."""
+        return int(self.of_machine.shape[1])
+
+    def of_classes(self, machine: Machine) -> NDArray[np.int32]:
+        """The class of one of the machines that each class [K] lies in."""
+        found: NDArray[np.int32] = self.of_machine[self.machines.index(machine)]
+        return found
 
 
 class HoleConstraints:
     """What the holes of one canvas allow; a Constraint for all of its denoised rows.
 
-    ConstraintError where a hole is shorter than the shortest text of its form.
+    common: classes of the holes' machines, made here where nobody has them. ConstraintError where a
+    hole is shorter than the shortest text of its form.
     """
 
-    def __init__(self, holes: Sequence[Hole]) -> None:
+    def __init__(self, holes: Sequence[Hole], common: CommonClasses | None = None) -> None:
         self.holes = tuple(holes)
         for number, hole in enumerate(holes, 1):
             if (needed := int(hole.machine.distance[hole.state])) > hole.left:
@@ -52,14 +79,17 @@ class HoleConstraints:
                     f"the form of hole {number} takes {counted(needed, 'token')} at least, the "
                     f"hole has {hole.left}; make it longer."
                 )
-        maps = np.stack([hole.machine.of for hole in holes])  # [holes, V]
-        self._of_machine, inverse = np.unique(maps, axis=1, return_inverse=True)  # [holes, K]
-        self.classes: NDArray[np.int32] = inverse.reshape(-1).astype(np.int32)
+        self._common = common or CommonClasses([hole.machine for hole in holes])
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The common class of every token [V]."""
+        return self._common.of
 
     @property
     def num_classes(self) -> int:
         """The number of common classes, K."""
-        return int(self._of_machine.shape[1])
+        return self._common.num_classes
 
     def bias(self, log_mass: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
         """log g [F, K] and the strain, -log Z of all holes together, in nats.
@@ -67,9 +97,8 @@ class HoleConstraints:
         log_mass [F, K] as Constraint.bias has it. Rows of no hole have a bias of 0.
         """
         bias, strain = np.zeros(log_mass.shape, np.float32), 0.0
-        for hole, groups in self._parts:
-            rows = list(hole.rows)
-            own, nats = _constraint(hole).bias(groups.sums(log_mass[rows]))
+        for rows, constraint, groups in self._parts:
+            own, nats = constraint.bias(groups.sums(log_mass[rows]))
             bias[rows] = own[:, groups.of]
             strain += nats
         return bias, strain
@@ -83,20 +112,26 @@ class HoleConstraints:
         """The tokens [F] of a finished canvas; arguments as Constraint.commit's.
 
         Those of no hole are the likeliest ones. No hole moves: how much of it is settled is for
-        its template to say, and `Hole.after` to follow.
+        its template to say.
         """
         tokens = best_tokens(score, token, np.ones(score.shape, np.bool_))
-        for hole, groups in self._parts:
-            rows = list(hole.rows)
+        for rows, constraint, groups in self._parts:
             best, whose = groups.best(score[rows], token[rows])
-            tokens[rows] = _constraint(hole).commit(groups.sums(log_mass[rows]), best, whose)
+            tokens[rows] = copy(constraint).commit(groups.sums(log_mass[rows]), best, whose)
         return tokens
 
     @cached_property
-    def _parts(self) -> list[tuple[Hole, "_Groups"]]:
-        """The holes that are in view, each with what its classes are in the common ones."""
-        pairs = zip(self.holes, self._of_machine, strict=True)
-        return [(hole, _Groups(of, hole.machine.num_classes)) for hole, of in pairs if hole.rows]
+    def _parts(self) -> list[tuple[list[int], Constraint, "_Groups"]]:
+        """The rows and the form of each hole in view, and its classes in the common ones."""
+        return [
+            (
+                list(hole.rows),
+                Constraint(hole.machine, hole.left, hole.state),
+                _Groups(self._common.of_classes(hole.machine), hole.machine.num_classes),
+            )
+            for hole in self.holes
+            if hole.rows
+        ]
 
 
 class _Groups:
@@ -128,7 +163,3 @@ class _Groups:
         whole = np.full((len(values), self._num_groups), nothing, values.dtype)
         whole[:, self._present] = values
         return whole
-
-
-def _constraint(hole: Hole) -> Constraint:
-    return Constraint(hole.machine, hole.left, hole.state)

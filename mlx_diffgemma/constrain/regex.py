@@ -1,4 +1,4 @@
-r"""Regular expressions as patterns: the part of ECMA 262 that is regular, with ASCII \d \w \s.
+r"""Regular expressions as patterns: the part of ECMA 262 that is regular, \d and \w in ASCII.
 
 What an automaton cannot follow (look-around, back-references, word boundaries) is refused, with the
 character at which it stands.
@@ -13,7 +13,12 @@ from .patterns import ANY, MAX_DEPTH, Chars, OneOf, Pattern, Seq, Text, Times
 
 DIGITS = Chars(((0x30, 0x39),))
 WORD = Chars(((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)))
-BLANK = Chars.of(" \t\n\r\f\v")
+BLANK = Chars(  # white space of ECMA 262: Unicode's category Zs, ends of lines, U+FEFF
+    (
+        *((0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A)),
+        *((0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)),
+    )
+)
 NAMED = {"d": DIGITS, "w": WORD, "s": BLANK}
 CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 HEX_DIGITS = {"x": 2, "u": 4}

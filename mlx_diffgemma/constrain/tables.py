@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from weakref import ref
 
 import numpy as np
 
@@ -31,9 +32,19 @@ def vocabulary_of(texts: Sequence[bytes | None]) -> Vocabulary:
     return Vocabulary(kept, digest, trie)
 
 
-@lru_cache(maxsize=KEPT)
 def tables_of(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:
-    """A form's automaton, and the classes of a vocabulary's tokens; errors as compile_pattern's."""
+    """A form's automaton, and the classes of a vocabulary's tokens; errors as compile_pattern's.
+
+    Tables stay in memory, the vocabulary does not: one of 262,144 tokens takes 32 MB.
+    """
+    return kept_tables(form, ref(vocabulary))
+
+
+@lru_cache(maxsize=KEPT)
+def kept_tables(form: Form, referred: "ref[Vocabulary]") -> tuple[Dfa, TokenClasses]:
+    """As above, of a vocabulary that is there; references to equal ones are equal."""
+    vocabulary = referred()
+    assert vocabulary is not None
     if len(vocabulary) < SMALL:
         return _computed(form, vocabulary)
     key = f"{form.kind}\n{form.key}\n{vocabulary.digest}"

@@ -31,6 +31,7 @@ from .reply import ConstraintInfo
 STRAINED = 10.0  # nats; forms that fit a model's text were seen below 1e-5, others above 300
 ANY_TOOL = "auto"
 KEPT = 4  # forms of a session whose machines stay: chats ask again in the same one
+KEPT_OF_HOLES = 16  # and of holes, which a template may have many of
 
 Tool = Mapping[str, Any]
 
@@ -202,7 +203,7 @@ class Forms:
         try:
             form = Wanted(pattern=field.regex).form()
             assert form is not None
-            machine = compiled(form, self.vocabulary, (), self.fillers)
+            machine = self._hole_machine(form)
         except ConstraintError as error:
             raise ConstraintError(f"{place}: ", *error.args) from error
         if (needed := int(machine.distance[machine.start])) > length:
@@ -211,6 +212,16 @@ class Forms:
                 "it more with ",
                 *(Setting("gaps"), "."),
             )
+        return machine
+
+    @cached_property
+    def _hole_machine(self) -> Callable[[Form], Machine]:
+        """The machine of a hole's form: holes of one form share it; the last few are kept."""
+
+        @lru_cache(maxsize=KEPT_OF_HOLES)
+        def machine(form: Form) -> Machine:
+            return compiled(form, self.vocabulary, (), self.fillers)
+
         return machine
 
     @cached_property

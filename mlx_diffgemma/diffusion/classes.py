@@ -55,7 +55,8 @@ def class_order(classes: NDArray[np.int32], num_classes: int) -> ClassOrder:
 def read(logits: Logits, order: ClassOrder) -> Blocks:
     """The statistics of the blocks of logits [R, V]: the only pass over all of them.
 
-    It makes some five float32 copies of the logits: a canvas is read a few rows at a time.
+    It makes five to six float32 copies of the logits with their padding: a canvas is read a few
+    rows at a time.
     """
     present = order.ids != NOTHING
     own = mx.where(present, order.ids, order.ids[:, :1])  # an id for every place

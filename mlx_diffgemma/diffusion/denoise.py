@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
 
 from ..constrain.constraint import Constraint
-from ..errors import ConstraintError, Setting, SettingsError, counted
+from ..errors import SettingsError
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import Noise, checked_noise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
@@ -56,36 +55,11 @@ def denoise(
     prompt = Prompt(tokens, model.placed(tokens, images))
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens, prompt.soft_tokens)
     start = _start(model, canvas, soft)
-    held = None if constraint is None else _held(constraint, model, max_tokens)
+    held = Held.of_answer(constraint, model.config, max_tokens) if constraint else None
     prefix = fitting_prefix(model, prefix, prompt)
     noise = checked_noise(noise, resolved.seed)
     denoiser = Denoiser(model, resolved, noise, settings.exact_self_conditioning, prompt)
     return _Loop(denoiser, AllPositions(held)).run(max_tokens, prefix, start, progress)
-
-
-def _held(constraint: Constraint, model: Model, max_tokens: int) -> Held:
-    """The constraint of a whole answer; ConstraintError where it is not of this model's answers."""
-    config, machine = model.config, constraint.machine
-    if len(machine.of) != config.text.vocab_size:
-        raise ConstraintError(
-            f"the form is of a vocabulary of {len(machine.of):,} ids, expected the model's "
-            f"{config.text.vocab_size:,}."
-        )
-    if constraint.left > max_tokens:
-        raise ConstraintError(
-            f"the form may take {counted(constraint.left, 'token')}, ",
-            Setting("max_tokens"),
-            f" is {max_tokens}; give both the same number.",
-        )
-    ends = machine.label[(machine.target == machine.done) & (machine.source != machine.done)]
-    inside = machine.label[machine.target != machine.done]
-    of_stops = machine.of[list(config.stop_ids)]
-    if not np.isin(ends, of_stops).all() or np.isin(of_stops, inside).any():
-        raise ConstraintError(
-            f"the form ends otherwise than the model, whose stop ids are {list(config.stop_ids)}; "
-            "expected some of them at its end, and none in its text."
-        )
-    return Held.to(constraint)
 
 
 def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | None:

@@ -1,13 +1,15 @@
 """Holes that have forms: what a canvas sees of them, and how far the text of each has come."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from ..constrain.holes import Hole, HoleConstraints
+from ..constrain.holes import CommonClasses, Hole, HoleConstraints
 from ..constrain.machine import Machine
 from ..errors import ConstraintError, counted
+from .classes import ClassOrder, class_order
 from .held import Held
 from .pinned import OPEN, PinnedPositions
 from .template import TemplateState
@@ -39,7 +41,21 @@ class FormedHoles:
     def held(self, positions: PinnedPositions, state: TemplateState) -> PinnedPositions:
         """The positions of a canvas, held to the forms of the holes in it."""
         holes = list(self._in_view(positions, state))
-        return replace(positions, held=Held.to(HoleConstraints(holes))) if holes else positions
+        if not holes:
+            return positions
+        common, order = self._common_of(tuple(dict.fromkeys(hole.machine for hole in holes)))
+        return replace(positions, held=Held(HoleConstraints(holes, common), order))
+
+    @cached_property
+    def _common_of(self) -> Callable[[tuple[Machine, ...]], tuple[CommonClasses, ClassOrder]]:
+        """The common classes of machines, and their order: those of the last canvas are kept."""
+
+        @lru_cache(maxsize=1)
+        def common_of(machines: tuple[Machine, ...]) -> tuple[CommonClasses, ClassOrder]:
+            common = CommonClasses(machines)
+            return common, class_order(common.of, common.num_classes)
+
+        return common_of
 
     def _in_view(self, positions: PinnedPositions, state: TemplateState) -> Iterator[Hole]:
         """The open holes of a canvas that have forms, each behind what is settled of its text."""

@@ -12,6 +12,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint.config import ModelConfig
+from ..constrain.constraint import Constraint
+from ..errors import ConstraintError, Setting, counted
 from .classes import ClassOrder, class_order
 from .predictions import ClassRead, Predictions, predict_biased
 
@@ -51,8 +54,9 @@ class Held:
     order: ClassOrder
 
     @classmethod
-    def to(cls, constraint: RowConstraint) -> "Held":
-        """The canvases of one answer, all held to one form."""
+    def of_answer(cls, constraint: Constraint, config: ModelConfig, max_tokens: int) -> "Held":
+        """The canvases of one answer, all held to one form; errors as `require_of_answer` has."""
+        require_of_answer(constraint, config, max_tokens)
         return cls(constraint, class_order(constraint.classes, constraint.num_classes))
 
     def bias(self, log_mass: NDArray[np.float64]) -> tuple[NDArray[np.float32], float]:
@@ -64,6 +68,30 @@ class Held:
         if np.isnan(log_mass).any():
             return np.zeros(log_mass.shape, np.float32), np.nan
         return self.constraint.bias(log_mass)
+
+
+def require_of_answer(constraint: Constraint, config: ModelConfig, max_tokens: int) -> None:
+    """ConstraintError where a constraint is not of a model's answers of so many tokens."""
+    machine = constraint.machine
+    if len(machine.of) != config.text.vocab_size:
+        raise ConstraintError(
+            f"the form is of a vocabulary of {len(machine.of):,} ids, expected the model's "
+            f"{config.text.vocab_size:,}."
+        )
+    if constraint.left > max_tokens:
+        raise ConstraintError(
+            f"the form may take {counted(constraint.left, 'token')}, ",
+            Setting("max_tokens"),
+            f" is {max_tokens}; give both the same number.",
+        )
+    ends = machine.label[(machine.target == machine.done) & (machine.source != machine.done)]
+    inside = machine.label[machine.target != machine.done]
+    of_stops = machine.of[list(config.stop_ids)]
+    if not np.isin(ends, of_stops).all() or np.isin(of_stops, inside).any():
+        raise ConstraintError(
+            f"the form ends otherwise than the model, whose stop ids are {list(config.stop_ids)}; "
+            "expected some of them at its end, and none in its text."
+        )
 
 
 @dataclass(frozen=True)

@@ -121,10 +121,15 @@ def decoded(
     return hidden if rows is None else hidden[rows]
 
 
-def head_rows(model: Model, length: int) -> int:
-    """Number of a canvas's `length` rows whose logits MLX's operations read at a time."""
+def head_rows(model: Model, length: int, held: Held | None = None) -> int:
+    """Number of a canvas's `length` rows whose logits MLX's operations read at a time.
+
+    Fewer where they are held to a form of many classes: each is padded to whole blocks of ids.
+    """
     limit = model.choices.head_chunk_logits or (GPU_CHUNK_LOGITS if on_gpu() else CPU_CHUNK_LOGITS)
-    return max(1, min(length, limit // model.config.text.vocab_size))
+    vocab = model.config.text.vocab_size
+    padded = vocab if held is None else vocab * max(1, round(held.order.ids.size / vocab))
+    return max(1, min(length, limit // padded))
 
 
 def submit(
@@ -243,8 +248,9 @@ class Submitted:
     @property
     def _chunks(self) -> list[slice]:
         """The rows whose logits are read at a time."""
-        length = self.hidden.shape[0]
-        size = length if self.readers.take_the_canvas else head_rows(self.model, length)
+        length, size = self.hidden.shape[0], self.hidden.shape[0]
+        if not self.readers.take_the_canvas:
+            size = head_rows(self.model, length, self.given.held)
         return [slice(first, min(first + size, length)) for first in range(0, length, size)]
 
     @cached_property

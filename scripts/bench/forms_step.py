@@ -28,6 +28,7 @@ from mlx_diffgemma.constrain.form import compiled, form_of
 from mlx_diffgemma.constrain.machine import Machine
 from mlx_diffgemma.constrain.tables import vocabulary_of
 from mlx_diffgemma.constrain.vocabulary import Vocabulary
+from mlx_diffgemma.diffusion.classes import class_order
 from mlx_diffgemma.diffusion.held import Held, Masses
 from mlx_diffgemma.diffusion.predictions import Predictions, predict, read_by_class
 from mlx_diffgemma.diffusion.sampler import Logits
@@ -107,7 +108,8 @@ def machine_of(file: Path, vocabulary: Vocabulary) -> Machine:
 
 def measured(times: int, canvas: Canvas, machine: Machine) -> dict[str, Any]:
     """Sizes of a form, and medians in milliseconds."""
-    held = Held.to(Constraint(machine, CANVAS))
+    constraint = Constraint(machine, CANVAS)
+    held = Held(constraint, class_order(constraint.classes, constraint.num_classes))
     masses = canvas.first_half(held)
     log_mass = masses.log_mass
 

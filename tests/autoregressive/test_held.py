@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -12,8 +13,10 @@ from fake_model import tiny_config
 from forms import END, PAD, form_of, held_to, id_of, text_of
 from writing import VOCAB, Rule, WritingModel, answer, by_last
 
+from mlx_diffgemma.autoregressive.generate import generate
 from mlx_diffgemma.autoregressive.held import allowed_part, allowed_tokens
 from mlx_diffgemma.autoregressive.lookup import Lookup
+from mlx_diffgemma.autoregressive.router import Router, Times
 from mlx_diffgemma.autoregressive.sampling import sample
 from mlx_diffgemma.autoregressive.write import write
 from mlx_diffgemma.constrain.constraint import Constraint
@@ -184,3 +187,14 @@ def test_a_state_and_the_lattice_allow_the_same_classes(pattern: str) -> None:
                 checked += 1
     assert checked > 50
     assert PAD not in np.flatnonzero(Constraint(machine, 9).allowed()[machine.of])
+
+
+@pytest.mark.parametrize("mode", ["ar", "auto"])
+def test_a_form_that_is_not_of_this_answer_is_refused_at_the_call(mode: str) -> None:
+    """As `denoise` refuses it."""
+    settings, router = replace(ar(max_tokens=6), mode=mode), Router(Times(1.0, 1.0, "said"), 8)
+    with raises(ConstraintError, "7 tokens ... max_tokens is 6"):
+        generate(model_of(), PROMPT, settings, router=router, constraint=held_to("[0-9]", 7))
+    other = WritingModel(RULE, tiny_config(VOCAB + 1, stop_ids=[END]))
+    with raises(ConstraintError, "40 ids ... 41"):
+        generate(other, PROMPT, settings, router=router, constraint=held_to("[0-9]", 6))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from mlx_diffgemma.constrain import cache, tables
 from mlx_diffgemma.constrain.cache import recall, store
 from mlx_diffgemma.constrain.form import Form, form_of, tools_form
-from mlx_diffgemma.constrain.tables import tables_of, vocabulary_of
+from mlx_diffgemma.constrain.tables import kept_tables, tables_of, vocabulary_of
 from mlx_diffgemma.constrain.vocabulary import trie_of
 
 TEXTS = [None, *(bytes((b,)) for b in range(256)), b"ab", b"abc", b"ca"]
@@ -25,9 +26,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of the tables; every vocabulary counts as large."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tables, "SMALL", 0)
-    tables_of.cache_clear()
+    kept_tables.cache_clear()
     yield tmp_path / "mlx-diffgemma" / "forms"
-    tables_of.cache_clear()
+    kept_tables.cache_clear()
 
 
 def forms() -> list[Form]:
@@ -62,7 +63,7 @@ def test_what_was_computed_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert same(vocabulary.trie, trie_of(TEXTS))
     computed = [tables_of(form, vocabulary) for form in forms()]
     assert len(list(folder.iterdir())) == 3
-    tables_of.cache_clear()
+    kept_tables.cache_clear()
     forbid(monkeypatch, "trie_of", "compile_pattern", "token_classes")
     assert same(vocabulary_of(TEXTS).trie, vocabulary.trie)
     assert same([*map(tables_of, forms(), [vocabulary] * 2)], computed)
@@ -72,6 +73,14 @@ def test_in_one_process_nothing_is_read_twice(folder: Path) -> None:
     vocabulary = vocabulary_of(TEXTS)
     first = tables_of(forms()[0], vocabulary)
     assert tables_of(forms()[0], vocabulary_of(TEXTS)) is first
+
+
+def test_tables_keep_no_vocabulary_alive(folder: Path) -> None:
+    vocabulary = vocabulary_of(TEXTS)
+    tables_of(forms()[0], vocabulary)
+    gone = ref(vocabulary)
+    del vocabulary
+    assert gone() is None
 
 
 def test_another_vocabulary_has_tables_of_its_own(folder: Path) -> None:
@@ -120,7 +129,7 @@ def test_a_file_of_another_key_or_kind_is_none(folder: Path) -> None:
 
 def test_another_format_is_another_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store("form", "key", ARRAYS)
-    monkeypatch.setattr(cache, "FORMAT", 2)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     assert recall("form", "key", KINDS) is None
 
 

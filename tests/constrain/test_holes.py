@@ -12,7 +12,7 @@ from facts import raises
 
 from mlx_diffgemma.constrain.constraint import Constraint
 from mlx_diffgemma.constrain.form import compiled, form_of
-from mlx_diffgemma.constrain.holes import Hole, HoleConstraints
+from mlx_diffgemma.constrain.holes import CommonClasses, Hole, HoleConstraints
 from mlx_diffgemma.constrain.machine import Machine
 from mlx_diffgemma.constrain.tables import vocabulary_of
 from mlx_diffgemma.errors import ConstraintError
@@ -102,11 +102,9 @@ def test_a_hole_that_the_canvas_cuts_can_still_end() -> None:
     classes = Classes(rule.classes, rule.num_classes)
     tokens = rule.commit(*classes.read(z)).tolist()
     assert tokens == [3, 3]
-    rest = first.after(tokens)
-    assert (rest.left, rest.rows) == (3, ())
-    assert rest.state != first.state
+    assert OTHER.distance[OTHER.advance(OTHER.start, tokens)] <= 3
     with raises(ConstraintError, "token 2 ... 0"):
-        first.after([2])
+        OTHER.advance(OTHER.start, [2])
 
 
 def test_a_hole_out_of_view_costs_nothing() -> None:
@@ -141,3 +139,16 @@ def test_many_holes_at_random_always_fit() -> None:
         tokens = rule.commit(*Classes(rule.classes, rule.num_classes).read(z))
         for m, part in zip(which, parts, strict=True):
             assert fits(patterns[m], tuple(tokens[part].tolist()))
+
+
+def test_common_classes_are_the_rows_of_all_maps_that_differ() -> None:
+    """Holes of one machine count once; a class of one machine is never cut needlessly."""
+    machines = [machine(pattern) for pattern in ("(ab|c)*", "[bc]+", "a?b{1,3}", "c")]
+    maps = np.stack([each.of for each in machines])
+    for count in range(1, 5):
+        common = CommonClasses([*machines[:count], machines[0]])
+        assert common.machines == tuple(machines[:count])
+        expected, _ = np.unique(maps[:count], axis=1, return_inverse=True)
+        assert common.num_classes == expected.shape[1]
+        for each in machines[:count]:
+            np.testing.assert_array_equal(common.of_classes(each)[common.of], each.of)

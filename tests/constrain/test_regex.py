@@ -64,6 +64,8 @@ def test_many_agree_with_re(block: int) -> None:
         (r"[\b\n]\0", ["\b\0", "\n\0"], ["b0"]),
         ("a{,|{b}|}", ["a{,", "{b}", "}"], ["a", "b"]),
         ("[^]x", ["\nx", "ax"], ["x"]),
+        (r"\s", [*"\t\n\v\f\r \xa0\u1680\u2000\u200a\u2028\u202f\u3000\ufeff"], [*"a\u200b\x85"]),
+        (r"\S|[^\s]x", ["a", "\u200b", "\x85x"], [" ", "\xa0", "\ufeff", "\u2007x"]),
     ],
 )
 def test_reads_what_ecma_does(source: str, matching: list[str], others: list[str]) -> None:
@@ -113,8 +115,8 @@ def test_refuses_with_the_place(bad: str, facts: str) -> None:
 
 @pytest.mark.parametrize("bad", [3, None, b"a", ["a"]])
 def test_refuses_what_is_no_text(bad: object) -> None:
-    with raises(ConstraintError, "# has pattern", repr(bad)):
-        parse_search(bad, "# has pattern")
+    with raises(ConstraintError, "#/pattern", repr(bad)):
+        parse_search(bad, "#/pattern")
 
 
 def test_the_deepest_groups_fit_the_stack() -> None:

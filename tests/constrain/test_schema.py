@@ -216,7 +216,7 @@ REFUSED = {
     "a reference that is a number": ({"$ref": 3}, "# ... 3"),
     "a reference beside others": ({"$ref": "#/x", "type": "string"}, "# ... $ref ... 'type'"),
     "look-ahead": ({"type": "string", "pattern": "^(?=a)"}, "# ... look-around ... 1"),
-    "a pattern that is a number": ({"type": "string", "pattern": 3}, "# has pattern is 3"),
+    "a pattern that is a number": ({"type": "string", "pattern": 3}, "#/pattern is 3"),
     "two rules for a string": (
         {"type": "string", "pattern": "a", "maxLength": 3},
         "# ... pattern ... maxLength",

@@ -27,6 +27,7 @@ from random_images import random_pixels
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.constrain.constraint import Constraint
+from mlx_diffgemma.diffusion.classes import class_order
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.diffusion.sampler import ClassBias, Logits
 from mlx_diffgemma.errors import ConstraintError, NumericsError
@@ -104,9 +105,11 @@ def set_chunk(monkeypatch: pytest.MonkeyPatch, logits: int) -> None:
 
 
 def test_a_head_in_chunks_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_chunk(monkeypatch, 160)
+    constraint = held_to("[a-z]{7,9}", 20)
+    padded = class_order(constraint.classes, constraint.num_classes).ids.size
+    set_chunk(monkeypatch, 4 * 40 * round(padded / 40))
     model, noise = lively_model(stop_ids=[END]), CounterNoise(4)
-    frames = list(denoise(model, PROMPT, UNSURE, noise, constraint=held_to("[a-z]{7,9}", 20)))
+    frames = list(denoise(model, PROMPT, UNSURE, noise, constraint=constraint))
     assert model.asked("logits")[:2] == [4, 2]
     expected = plain_loop(plain(model), PROMPT, UNSURE, noise, constraint=held_to("[a-z]{7,9}", 20))
     assert_same(frames, list(expected))
@@ -471,3 +474,13 @@ def test_an_answer_broken_off_in_the_host_pass_leaves_a_prefix_to_go_on_from(
         model, prefix.tokens, replace(UNSURE, max_tokens=14), prefix=prefix, constraint=again
     )
     assert re.fullmatch("[a-z]{14}", text_of([*written, *answer(list(more))]))
+
+
+@pytest.mark.parametrize("t", [1e-3, 1e-6])
+def test_a_temperature_near_0_forbids_no_form(t: float) -> None:
+    """Bug: a share below e^-745 is 0 in float64, and then no text fitted the form."""
+    settings = Settings(seed=3, max_tokens=12, max_denoising_steps=3, t_min=t, t_max=10 * t)
+    constraint = held_to("[0-9]{5}", 12)
+    frames = list(denoise(lively_model(stop_ids=[END]), PROMPT, settings, constraint=constraint))
+    assert re.fullmatch("[0-9]{5}", text_of(answer(frames)))
+    assert all(frame.strain > 600 for frame in frames if frame.canvas == 0)

@@ -10,7 +10,9 @@ from fake_model import CertainModel, FakeModel, tiny_config, wanting
 from forms import END, PAD, form_of, id_of, text_of
 from plain import lively_model
 
+from mlx_diffgemma.constrain.holes import CommonClasses
 from mlx_diffgemma.constrain.machine import Machine
+from mlx_diffgemma.diffusion import formed as formed_module
 from mlx_diffgemma.diffusion.infill import fill
 from mlx_diffgemma.diffusion.pinned import TEXT, FillFrame
 from mlx_diffgemma.diffusion.template import TokenTemplate
@@ -134,3 +136,17 @@ def test_what_cannot_be_filled_is_refused_at_the_call() -> None:
     refused(lively_model(), formed(None, "[a-z]{3}"), "hole 2 has 2 positions ... 3 tokens")
     refused(lively_model(), formed(None), "1 form ... 2 holes")
     assert np.array_equal(form_of(40, "[a-z]{3}", ()).distance[:1], [3])
+
+
+def test_canvases_of_the_same_machines_share_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(machines: Sequence[Machine]) -> CommonClasses:
+        made.append(len(machines))
+        return CommonClasses(machines)
+
+    monkeypatch.setattr(formed_module, "CommonClasses", counted)
+    form, number = template("a", 3, "bcdef", 3, "ghijk", 3, ""), form_of(40, "[0-9]{3}", ())
+    frames = list(fill(lively_model(canvas=5), PROMPT, form, UNSURE, forms=[number] * 3))
+    assert len([frame for frame in frames if frame.committed]) > 2
+    assert made == [1]

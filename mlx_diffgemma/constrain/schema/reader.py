@@ -110,7 +110,7 @@ class SchemaReader:
         if len(given) + bool(counted) > 1:
             raise ConstraintError(f"{at} has {' and '.join(given + counted)}; give one of them.")
         if "pattern" in schema:
-            found = parse_search(schema["pattern"], f"{at} has pattern")
+            found = parse_search(schema["pattern"], f"{at}/pattern")
             return self.spelling.string(found)
         if "format" in schema:
             return self.spelling.string(self._format(schema["format"], at))
