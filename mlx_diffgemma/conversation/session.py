@@ -121,7 +121,7 @@ class Session:
         schema: Mapping[str, Any] | bool | None = None,
         pattern: str | None = None,
         choices: Sequence[str] | None = None,
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str = ANY_TOOL,
         **fields: Unpack[SettingFields],
     ) -> Turn:
@@ -140,6 +140,7 @@ class Session:
         given = Given(images, video, image_tokens)
         if not prompt.strip() and not given:
             raise PromptError("the prompt is empty, expected some text.")
+        tools = () if tools is None else tools
         if raw:
             require_no_template(system=system, think=think, tools=tools)
         form = Wanted(schema, pattern, choices, tools, tool_choice).form()
@@ -164,7 +165,6 @@ class Session:
         """
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
-
         return self.conversation.begin(lambda _: rest_turn(self, settings, progress))
 
     @cached_property

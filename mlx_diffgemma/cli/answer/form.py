@@ -13,7 +13,8 @@ from ...errors import ConstraintError, brief, one_line, shown
 from ...machine.files import parse_json
 from ...text.chat import name_of_tool
 from ..errors import ArgumentError, FileError, reason
-from ..options import STANDARD_INPUT, TOOL_CHOICES, FormOptions
+from ..form_options import TOOL_CHOICES, FormOptions
+from ..options import STANDARD_INPUT
 
 MOST_BYTES = 1 << 20  # of a file with a schema or tools: a hundred times the largest in use
 PART = re.compile(r"((?:\\[\\,]|[^,])*)(,|$)", re.DOTALL)
