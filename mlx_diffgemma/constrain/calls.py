@@ -13,8 +13,9 @@ from .schema.reader import SchemaReader
 from .schema.spelling import CALL, QUOTE, SYNTAX
 
 OPENING, CLOSING = Mark("<|tool_call>"), Mark("<tool_call|>")
+ANY_TOOL = "auto"  # the model may call one, or answer: no form
 REQUIRED = "required"  # any of the tools, one call or more
-CHOICES = ("auto", REQUIRED)  # no names of tools
+CHOICES = (ANY_TOOL, REQUIRED)  # no names of tools
 MARKS = (OPENING.name, CLOSING.name, QUOTE.name)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from ..assets import Task
 from ..autoregressive.router import Router, Times
+from ..constrain.calls import ANY_TOOL
 from ..decide.decide import Calibrated, decide
 from ..decide.decision import Decision
 from ..decide.options import Options
@@ -27,7 +28,7 @@ from ..text.tokenizer import Tokenizer
 from .conversation import Conversation
 from .deciding import DecideOptions, loaded_model, request_of
 from .fill import FillOptions, FillTurn, require_fillable
-from .form import ANY_TOOL, Forms, Wanted
+from .form import Forms, Wanted
 from .media import Given, require_sight
 from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text

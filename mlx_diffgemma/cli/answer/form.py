@@ -143,7 +143,8 @@ def _read_json(file: Path, what: str) -> Any:
     try:
         content = _read_bytes(file)
     except OSError as error:
-        raise FileError(f"the {what} cannot be read: {reason(error)}.") from error
+        way = "; write JSON into a file and name that" if str(file)[:1] in ("{", "[") else ""
+        raise FileError(f"the {what} cannot be read: {reason(error)}{way}.") from error
     place = _place(file)
     if len(content) > MOST_BYTES:
         raise FileError(f"{place} is larger than {MOST_BYTES >> 20} MiB; shorten it.")

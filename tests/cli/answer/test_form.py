@@ -120,6 +120,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             given(**{kind: tmp_path / "none"})
         with raises(FileError, f"{tmp_path}: Is a directory"):
             given(**{kind: tmp_path})
+        with raises(FileError, f"the {kind} cannot be read ... write JSON into a file"):
+            given(**{kind: Path('{"type": "string"}')})
 
 
 def test_a_schema_that_cannot_be_enforced_is_named_with_its_file(file: Path) -> None:
