@@ -11,8 +11,8 @@ from .decide.options import SettingOptions
 from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
 from .eval.options import WayOptions
 from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
+from .form_options import FormOptions
 from .options import (
-    FormOptions,
     MediaOptions,
     ModeOptions,
     PromptingOptions,

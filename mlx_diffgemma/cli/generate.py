@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from . import options
+from .form_options import FormOptions, require_compatible
 from .parameters import argument, flattened, option
 from .terminal.passing import LOADING_PROGRAM, Announced
 
@@ -31,7 +32,7 @@ def command(
     given: PromptOptions,
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
-    held: options.FormOptions,
+    held: FormOptions,
     model: options.ModelOptions,
     mode: options.ModeOptions,
     sampler: options.SamplerOptions,
@@ -55,7 +56,7 @@ def command(
         from .terminal.progress import Bar
 
     output.check()
-    options.require_compatible(seen, held, sampler)
+    require_compatible(seen, held, sampler)
     settings = sampler.settings(mode)
     words = given_words(given.prompt, given.beside, *ctx.args)
     wanted = replace(

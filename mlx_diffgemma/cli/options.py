@@ -1,5 +1,7 @@
 """The options of generate, chat and fill, and those that other commands share with them.
 
+Those of an answer's form have a module of their own, form_options.py.
+
 Each option's name, type, default and help stand here once. None is always "not given".
 """
 
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..machine.dtypes import FloatName
 from .errors import ArgumentError
-from .parameters import Values, argument, flag, option
+from .parameters import argument, flag, option
 
 Mode = Literal["diffusion", "ar", "auto"]
 ThemeName = Literal["auto", "dark", "light"]
@@ -24,9 +26,6 @@ MODEL_HELP = (
 )
 REVISION_HELP = "Branch, tag or commit of a repository. Default: its main branch."
 STANDARD_INPUT = Path("-")
-ANY_TOOL = "auto"
-TOOL_CHOICES = (ANY_TOOL, "required")  # or the name of a tool
-FORMS = ("schema", "pattern", "choices")  # of which an answer has one
 OVERWRITE_HELP = "Replace files that are no earlier output of the same kind. Default: they stay."
 
 
@@ -250,106 +249,6 @@ class MediaOptions:
     def takes_stdin(self) -> bool:
         """True where an image comes from standard input."""
         return STANDARD_INPUT in (self.images or ())
-
-
-@dataclass(frozen=True)
-class FormOptions:
-    """The form that an answer is held to, and the tools that it may call."""
-
-    schema: Path | None = option(
-        "--schema",
-        "A file with a JSON schema that the answer satisfies; - is standard input. White space and "
-        "a ```json fence stay allowed (the fence is not printed): a form that forbids what the "
-        "model would write makes it wrong. Default: any text.",
-        "FILE",
-    )
-    pattern: str | None = option(
-        "--pattern",
-        "A regular expression that the whole answer matches. Allow the words, blanks and line "
-        "breaks that the model would write. Default: any text.",
-        "RE",
-    )
-    choices: list[str] | None = option(
-        "--choices",
-        "The answers to choose from, commas between them; may be repeated. \\, is a comma within "
-        "one; blanks around one do not count. Default: any text.",
-        "A,B,C",
-    )
-    strict: bool = flag(
-        "--strict",
-        "Exit with 1 where the form strains the model by more than 10 nats; the answer is printed "
-        "all the same. Default: a warning.",
-    )
-    tools: Path | None = option(
-        "--tools",
-        "A JSON file with declarations of tools that the model may call, a list or one; - is "
-        "standard input. A call is printed as a line of JSON. Default: none.",
-        "FILE",
-    )
-    tool_choice: str | None = option(
-        "--tool-choice",
-        "auto: the model may call a tool; required: it must; NAME: it must call that one. "
-        "Default: auto.",
-        "auto|required|NAME",
-        values=Values(lambda: TOOL_CHOICES),
-    )
-
-    def __post_init__(self) -> None:
-        """ArgumentError for options that do not go together, before any file is read."""
-        forms = [f"--{name}" for name in FORMS if getattr(self, name) is not None]
-        if len(forms) > 1:
-            both = " and ".join(forms)
-            raise ArgumentError(f"{both} are given, an answer has one form; leave one of them out.")
-        if self.tools is not None and forms:
-            raise ArgumentError(
-                f"--tools and {forms[0]} are given, and a call of a tool has a form of its own; "
-                "leave one of them out."
-            )
-        if self.tool_choice is not None and self.tools is None:
-            raise ArgumentError("--tool-choice is given without --tools FILE; add the tools.")
-        if self.strict and self.form is None:
-            raise ArgumentError(
-                "--strict is given without a form; add --schema, --pattern or --choices, or leave "
-                "it out."
-            )
-
-    @property
-    def form(self) -> str | None:
-        """The option that holds the answer to a form, as it is typed; None for any text."""
-        forms = [f"--{name}" for name in FORMS if getattr(self, name) is not None]
-        forms += ["--tool-choice"] if self.tool_choice not in (None, ANY_TOOL) else []
-        return next(iter(forms), None)
-
-    @property
-    def files(self) -> Mapping[str, Path | None]:
-        """The files that are read, by the names of their options."""
-        return {"schema": self.schema, "tools": self.tools}
-
-    @property
-    def stdin_option(self) -> str | None:
-        """The option whose file is standard input, as it is typed; None where none is."""
-        return next((f"--{name}" for name, f in self.files.items() if f == STANDARD_INPUT), None)
-
-
-def require_files_for_chat(seen: MediaOptions, held: FormOptions) -> None:
-    """ArgumentError where standard input, from which a chat's questions come, is an option's."""
-    if taken := "--image" if seen.takes_stdin else held.stdin_option:
-        raise ArgumentError(
-            f"{taken} is -, and a chat's questions come from standard input; name a file."
-        )
-
-
-def require_compatible(seen: MediaOptions, held: FormOptions, sampler: SamplerOptions) -> None:
-    """ArgumentError where two options read standard input, or both say how an answer ends."""
-    if sampler.stop and held.form is not None:
-        raise ArgumentError(
-            f"--stop and {held.form} are given, and a stop text could cut what the form makes "
-            "whole; leave one of them out."
-        )
-    if seen.takes_stdin and held.stdin_option is not None:
-        raise ArgumentError(
-            f"--image and {held.stdin_option} are both -; standard input can be read once."
-        )
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from .schema.reader import SchemaReader
 from .schema.spelling import CALL, QUOTE, SYNTAX
 
 OPENING, CLOSING = Mark("<|tool_call>"), Mark("<tool_call|>")
+ANY_TOOL = "auto"  # the model may call one, or answer: no form
 REQUIRED = "required"  # any of the tools, one call or more
-CHOICES = ("auto", REQUIRED)  # no names of tools
+CHOICES = (ANY_TOOL, REQUIRED)  # no names of tools
 MARKS = (OPENING.name, CLOSING.name, QUOTE.name)
 
 
@@ -31,7 +32,9 @@ def calls_pattern(tools: object, choice: object) -> tuple[Pattern, dict[str, int
         chosen = [choice]
     else:
         names = ", ".join(shown(name) for name in readers)
-        raise ConstraintError(f"the tool choice is {brief(choice)}, expected {REQUIRED}, {names}.")
+        raise ConstraintError(
+            f"the tool choice is {brief(choice)}, expected {', '.join(CHOICES)} or one of {names}."
+        )
     calls = [seq(OPENING, f"call:{name}", readers[name].pattern(), CLOSING) for name in chosen]
     one = OneOf(tuple(calls))
     sizes = {name: size for key in chosen for name, size in readers[key].sizes.items()}
@@ -50,25 +53,25 @@ def declared(tools: object) -> list[tuple[str, SchemaReader]]:
     if not isinstance(tools, Sequence) or isinstance(tools, str) or not tools:
         raise ConstraintError(f"the tools are {brief(tools)}, expected a list of at least one.")
     found: dict[str, SchemaReader] = {}
-    for index, tool in enumerate(tools):
+    for number, tool in enumerate(tools, 1):
         function = tool.get("function", tool) if isinstance(tool, Mapping) else tool
         if not isinstance(function, Mapping):
-            raise ConstraintError(f"tool {index} is {brief(tool)}, expected a function's object.")
-        name = _name(function.get("name"), index)
+            raise ConstraintError(f"tool {number} is {brief(tool)}, expected a function's object.")
+        name = _name(function.get("name"), number)
         if name in found:
             raise ConstraintError(
-                f"tool {index} has the name of another, {brief(name)}; rename it."
+                f"tool {number} has the name of another, {brief(name)}; rename it."
             )
         place = f"tool {shown(name)} #"
         found[name] = SchemaReader(_arguments(function.get("parameters"), place), CALL, place)
     return list(found.items())
 
 
-def _name(name: Any, index: int) -> str:
+def _name(name: Any, number: int) -> str:
     wrong = not isinstance(name, str) or not name or name in CHOICES
     if wrong or any(c.isspace() or c in SYNTAX or "\ud800" <= c <= "\udfff" for c in name):
         raise ConstraintError(
-            f"tool {index} has the name {brief(name)}, expected letters, digits and _."
+            f"tool {number} has the name {brief(name)}, expected letters, digits and _."
         )
     return str(name)
 

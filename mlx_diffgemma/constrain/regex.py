@@ -230,5 +230,5 @@ class _Reader:
 
     def _refuse(self, what: str, advice: str, at: int) -> NoReturn:
         raise ConstraintError(
-            f"{self.place} {brief(self.source)} has {what} at character {at}; {advice}."
+            f"{self.place} {brief(self.source)} has {what}, at character {at}; {advice}."
         )

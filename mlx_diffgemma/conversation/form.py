@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..constrain.calls import MARKS, declared
+from ..constrain.calls import ANY_TOOL, MARKS, declared
 from ..constrain.constraint import Constraint
 from ..constrain.form import Form, compiled, ending, form_of, stripped, tools_form
 from ..constrain.machine import Channel, Machine
@@ -29,7 +29,6 @@ from .prompt import IGNORED, Prompt
 from .reply import ConstraintInfo
 
 STRAINED = 10.0  # nats; forms that fit a model's text were seen below 1e-5, others above 300
-ANY_TOOL = "auto"
 KEPT = 4  # forms of a session whose machines stay: chats ask again in the same one
 KEPT_OF_HOLES = 16  # and of holes, which a template may have many of
 

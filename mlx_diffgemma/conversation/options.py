@@ -42,7 +42,7 @@ class TurnOptions(SettingFields, total=False):
     schema: Mapping[str, Any] | bool | None
     pattern: str | None
     choices: Sequence[str] | None
-    tools: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str
 
 

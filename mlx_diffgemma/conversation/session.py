@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from ..assets import Task
 from ..autoregressive.router import Router, Times
+from ..constrain.calls import ANY_TOOL
 from ..decide.decide import Calibrated, decide
 from ..decide.decision import Decision
 from ..decide.options import Options
@@ -28,7 +29,7 @@ from ..text.tokenizer import Tokenizer
 from .conversation import Conversation
 from .deciding import DecideOptions, loaded_model, request_of
 from .fill import FillOptions, FillTurn, require_fillable
-from .form import ANY_TOOL, Forms, Wanted
+from .form import Forms, Wanted
 from .media import Given, require_sight
 from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text
@@ -122,7 +123,7 @@ class Session:
         schema: Mapping[str, Any] | bool | None = None,
         pattern: str | None = None,
         choices: Sequence[str] | None = None,
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str = ANY_TOOL,
         **fields: Unpack[SettingFields],
     ) -> Turn:
@@ -141,6 +142,7 @@ class Session:
         given = Given(images, video, image_tokens)
         if not prompt.strip() and not given:
             raise PromptError("the prompt is empty, expected some text.")
+        tools = () if tools is None else tools
         if raw:
             require_no_template(system=system, think=think, tools=tools)
         form = Wanted(schema, pattern, choices, tools, tool_choice).form()
@@ -165,7 +167,6 @@ class Session:
         """
         settings = seeded(merged(settings, fields))
         settings.require_trained(self.model.config, self.name)
-
         return self.conversation.begin(lambda _: rest_turn(self, settings, progress))
 
     @cached_property

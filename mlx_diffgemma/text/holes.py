@@ -81,7 +81,10 @@ def read_template(source: str, gaps: int | Sequence[int] | None = None) -> Templ
         lines.append(line)
     texts[-1] += source[place:]
     if not lengths:
-        raise PromptError("the template has no hole, expected [[...]] or [[N]], N tokens at most.")
+        raise PromptError(
+            "the template has no hole, expected [[...]], [[N]], N tokens at most, or "
+            "[[name:regex]], the name of ASCII letters, digits and _; write one."
+        )
     _require_names_once(fields)
     return Template(tuple(texts), _with_gaps(lengths, gaps), tuple(lines), tuple(fields))
 
@@ -113,9 +116,11 @@ def _require_names_once(fields: Sequence[Field | None]) -> None:
     lines: dict[str, int] = {}
     for field in filter(None, fields):
         if field.name in lines:
+            first, second = lines[field.name], field.line
+            both = f"lines {first} and {second}" if first != second else f"line {first}"
             raise PromptError(
-                f"holes in lines {lines[field.name]} and {field.line} are both named {field.name}, "
-                "expected a name of its own for each; rename one."
+                f"two holes in {both} are both named {field.name}, expected a name of its own "
+                "for each; rename one."
             )
         lines[field.name] = field.line
 

@@ -194,8 +194,11 @@ CHAIN = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(500)}
 REFUSED = {
     "a keyword that is not enforced": ({"type": "array", "uniqueItems": True}, "# ... uniqueItems"),
     "a keyword that is none": ({"type": "string", "colour": 1}, "# ... 'colour' ... string"),
-    "not": ({"properties": {"a": {"not": {"type": "string"}}}}, "#/properties/a ... 'not'"),
-    "if": ({"if": {}, "then": {}}, "# ... 'if' ... 'then'"),
+    "not": (
+        {"properties": {"a": {"not": {"type": "string"}}}},
+        "#/properties/a ... 'not', which is not enforced",
+    ),
+    "if": ({"if": {}, "then": {}}, "# ... 'if', 'then', which is not enforced"),
     "a pattern for names": (
         {"type": "object", "patternProperties": {"^x": {}}},
         "# ... patternProperties",

@@ -263,9 +263,10 @@ def test_auto_leaves_a_call_to_the_model(chat: Session) -> None:
 
 def test_tools_stand_in_the_prompt_and_their_names_are_checked(chat: Session) -> None:
     prompts = [
-        chat.tokenizer.decode(chat.turn("Hello", tools=tools).prompt_ids) for tools in ([], TOOLS)
+        chat.tokenizer.decode(chat.turn("Hello", tools=tools).prompt_ids)
+        for tools in (None, [], TOOLS)
     ]
-    assert ["declaration:weather" in prompt for prompt in prompts] == [False, True]
+    assert ["declaration:weather" in prompt for prompt in prompts] == [False, False, True]
     with raises(ConstraintError, "forecast"):
         chat.turn("Hello", tools=TOOLS, tool_choice="forecast")
 

@@ -79,7 +79,7 @@ def test_gaps_that_do_not_fit_are_refused(source: str, gaps: int, facts: str) ->
     ("source", "facts"),
     [
         ("", "template is empty ... [[...]]"),
-        ("text", "no hole ... [[...]] or [[N]]"),
+        ("text", "no hole ... [[...]], [[N]]"),
         (r"\[[3]]", "no hole"),
         ("a\nb [[0]]", "line 2 ... 0 tokens ... at least 1"),
         ("[[000]]", "line 1 ... 0 tokens"),
@@ -188,7 +188,9 @@ def test_names_stand_beside_other_holes_and_take_their_gaps() -> None:
         ("[[year:a\n]]", "hole year in line 1 does not end"),
         (r"[[year:a\]]", "hole year in line 1 does not end"),
         ("[[year:]]", "hole year in line 1 has no regular expression"),
-        ("[[a:b]]\n[[1]]\n[[a:c]]", "lines 1 and 3 ... a"),
+        ("[[a:b]]\n[[1]]\n[[a:c]]", "two holes in lines 1 and 3 ... a"),
+        ("[[a:b]] [[a:c]]", "two holes in line 1 are both named a"),
+        ("[[1a:b]]", "no hole ... [[name:regex]]"),
     ],
 )
 def test_a_hole_with_a_name_that_is_none_is_refused(source: str, facts: str) -> None:

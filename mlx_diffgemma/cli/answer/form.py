@@ -13,7 +13,8 @@ from ...errors import ConstraintError, brief, one_line, shown
 from ...machine.files import parse_json
 from ...text.chat import name_of_tool
 from ..errors import ArgumentError, FileError, reason
-from ..options import STANDARD_INPUT, TOOL_CHOICES, FormOptions
+from ..form_options import TOOL_CHOICES, FormOptions
+from ..options import STANDARD_INPUT
 
 MOST_BYTES = 1 << 20  # of a file with a schema or tools: a hundred times the largest in use
 PART = re.compile(r"((?:\\[\\,]|[^,])*)(,|$)", re.DOTALL)
@@ -142,7 +143,8 @@ def _read_json(file: Path, what: str) -> Any:
     try:
         content = _read_bytes(file)
     except OSError as error:
-        raise FileError(f"the {what} cannot be read: {reason(error)}.") from error
+        way = "; write JSON into a file and name that" if str(file)[:1] in ("{", "[") else ""
+        raise FileError(f"the {what} cannot be read: {reason(error)}{way}.") from error
     place = _place(file)
     if len(content) > MOST_BYTES:
         raise FileError(f"{place} is larger than {MOST_BYTES >> 20} MiB; shorten it.")

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import options
+from ..form_options import FormOptions, require_compatible, require_files_for_chat
 from ..parameters import flag, flattened, option
 from ..terminal.passing import LOADING_PROGRAM, Announced
+
+if TYPE_CHECKING:
+    from ...conversation.session import Session
+    from .saved import SavedConversation
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ def command(
     given: ChatOptions,
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
-    held: options.FormOptions,
+    held: FormOptions,
     model: options.ModelOptions,
     mode: options.ModeOptions,
     sampler: options.SamplerOptions,
@@ -43,7 +49,6 @@ def command(
         from ..answer.form import read_form
         from ..answer.loading import load_session
         from ..answer.media import read_media
-        from ..terminal.streams import say
         from . import saved
         from .history import history_file
         from .input import open_reader
@@ -52,16 +57,13 @@ def command(
         from .switch import greet
         from .talk import Talk
 
-    options.require_files_for_chat(seen, held)
-    options.require_compatible(seen, held, sampler)
+    require_files_for_chat(seen, held)
+    require_compatible(seen, held, sampler)
     settings, system = sampler.settings(mode), prompting.system
     earlier = saved.load(given.load) if given.load else saved.SavedConversation("", None, ())
-    form = read_form(held)
-    media = read_media(seen, model.name, more_may_come=True)
+    form, media = read_form(held), read_media(seen, model.name, more_may_come=True)
     session = load_session(model, settings, media)
-    session.restore(earlier.messages, earlier.system if system is None else system)
-    if given.load:
-        say(saved.loaded_line(given.load, earlier, session.system))
+    _begin(session, given.load, earlier, system)
     reader = open_reader(completions(), None if given.no_history else history_file())
     greet(reader, session)
     talk = Talk(
@@ -76,3 +78,18 @@ def command(
     )
     talk.attach(media.images, media.video)
     return Chat(talk, reader, output, strict=held.strict).run()
+
+
+def _begin(
+    session: "Session", file: Path | None, earlier: "SavedConversation", system: str | None
+) -> None:
+    """Restore what was said before, under the system text of --system where one is given.
+
+    file: what it was loaded from, None for a new conversation.
+    """
+    from ..terminal.streams import say
+    from .saved import loaded_line
+
+    session.restore(earlier.messages, earlier.system if system is None else system)
+    if file:
+        say(loaded_line(file, earlier, session.system))

@@ -54,6 +54,9 @@ def _implied(schema: Members, at: str) -> str:
     for kind in ("object", "array", "string", "number"):
         if set(schema) <= set(KEYWORDS[kind]):
             return kind
+    known = set[str]().union(*KEYWORDS.values())
+    if foreign := ", ".join(sorted(brief(name) for name in set(schema) - known)):
+        raise ConstraintError(f"{at} has {foreign}, which is not enforced; leave it out.")
     names = ", ".join(sorted(map(brief, schema)))
     raise ConstraintError(f"{at} has {names} and no type; add one that they belong to.")
 

@@ -12,7 +12,7 @@ from facts import raises
 
 from mlx_diffgemma.cli.answer.form import MOST_BYTES, GivenForm, read_form, split_choices
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
-from mlx_diffgemma.cli.options import FormOptions
+from mlx_diffgemma.cli.form_options import FormOptions
 from mlx_diffgemma.errors import ConstraintError
 
 TIMER = {"name": "timer", "parameters": {"type": "object", "properties": {}}}
@@ -67,7 +67,7 @@ def test_what_is_not_given_is_no_form() -> None:
         ({"pattern": "a", "choices": ["a"]}, "--pattern and --choices"),
         ({"tools": Path("a"), "pattern": "a"}, "--tools and --pattern"),
         ({"tool_choice": "required"}, "--tool-choice ... --tools FILE"),
-        ({"strict": True}, "--strict ... --schema, --pattern or --choices"),
+        ({"strict": True}, "--strict ... --schema, --pattern, --choices or --tool-choice required"),
         ({"strict": True, "tools": Path("a")}, "--strict"),
         ({"strict": True, "tools": Path("a"), "tool_choice": "auto"}, "--strict"),
     ],
@@ -120,6 +120,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             given(**{kind: tmp_path / "none"})
         with raises(FileError, f"{tmp_path}: Is a directory"):
             given(**{kind: tmp_path})
+        with raises(FileError, f"the {kind} cannot be read ... write JSON into a file"):
+            given(**{kind: Path('{"type": "string"}')})
 
 
 def test_a_schema_that_cannot_be_enforced_is_named_with_its_file(file: Path) -> None:
