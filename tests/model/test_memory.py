@@ -130,10 +130,14 @@ def assert_planned(folder: Path, dtype: str, choices: Choices) -> None:
 
 
 def settled() -> int:
-    """Bytes that MLX holds once nothing is cached."""
-    gc.collect()
-    mx.clear_cache()
-    return mx.get_active_memory()
+    """Bytes that MLX holds once nothing is cached, and nothing of earlier tests is on its way."""
+    held = -1
+    while held != (now := mx.get_active_memory()):
+        held = now
+        mx.synchronize()
+        gc.collect()
+        mx.clear_cache()
+    return held
 
 
 @pytest.fixture
