@@ -7,10 +7,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of a decision: of its prompts, those that they share once; and of thoughts."""
+    """Tokens of a decision: of its prompts, those that they share once; and of thoughts.
+
+    They can be read as attributes or, as in the JSON, by name.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+
+    def __getitem__(self, name: str) -> int:
+        return int(vars(self)[name])
 
 
 @dataclass(frozen=True)
