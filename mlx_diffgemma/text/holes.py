@@ -25,8 +25,8 @@ EXCERPT = 24  # characters quoted around what is wrong
 _HOLE = re.compile(
     r"(?<!\\)(?P<slashes>\\*)\[\[(?:(?P<length>\.\.\.|[0-9]+)\]\]|(?P<name>[A-Za-z_][A-Za-z0-9_]*):)"
 )
-_SET = r"\[(?:\\.|[^\]\\\n])*+\]"
-_REGEX = re.compile(rf"((?:\\.|{_SET}|[^\[\]\\\n]|\](?!\]))*+)\]\]")  # with the hole's end
+_SET = r"\[(?:\\.|[^\]\\\n])*\]"
+_REGEX = re.compile(rf"((?:\\.|{_SET}|[^\[\]\\\n]|\](?!\]))*)\]\]")  # with the hole's end
 _MOST_DIGITS = 9  # no context is as long
 
 
