@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ArgumentError
-from .options import STANDARD_INPUT, MediaOptions, SamplerOptions
+from .options import STANDARD_INPUT, MediaOptions, SamplerOptions, require_one_stdin
 from .parameters import Values, flag, option
 
 ANY_TOOL = "auto"
@@ -111,7 +111,5 @@ def require_compatible(seen: MediaOptions, held: FormOptions, sampler: SamplerOp
             f"--stop and {held.form} are given, and a stop text could cut what the form makes "
             "whole; leave one of them out."
         )
-    if seen.takes_stdin and held.stdin_option is not None:
-        raise ArgumentError(
-            f"--image and {held.stdin_option} are both -; standard input can be read once."
-        )
+    image = {"--image": STANDARD_INPUT} if seen.takes_stdin else {}
+    require_one_stdin(**image, **{f"--{name}": file for name, file in held.files.items()})

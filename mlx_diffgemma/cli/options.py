@@ -251,6 +251,15 @@ class MediaOptions:
         return STANDARD_INPUT in (self.images or ())
 
 
+def require_one_stdin(**files: Path | str | None) -> None:
+    """ArgumentError where standard input would be read twice."""
+    given = [name for name, file in files.items() if file is not None and str(file) == "-"]
+    if len(given) > 1:
+        raise ArgumentError(
+            f"{' and '.join(given)} are both {STANDARD_INPUT}; standard input can be read once."
+        )
+
+
 @dataclass(frozen=True)
 class TemplateOptions:
     """The template of `fill`, and what is to be written into its holes."""

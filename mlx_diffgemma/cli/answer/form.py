@@ -1,7 +1,6 @@
 """The form that a command's answers are held to: read and checked before a model is loaded."""
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,10 @@ from ...conversation.form import Wanted
 from ...errors import ConstraintError, brief, one_line, shown
 from ...machine.files import parse_json
 from ...text.chat import name_of_tool
-from ..errors import ArgumentError, FileError, reason
+from ..errors import ArgumentError, FileError
 from ..form_options import TOOL_CHOICES, FormOptions
 from ..options import STANDARD_INPUT
+from .prompt import read_given_bytes
 
 MOST_BYTES = 1 << 20  # of a file with a schema or tools: a hundred times the largest in use
 PART = re.compile(r"((?:\\[\\,]|[^,])*)(,|$)", re.DOTALL)
@@ -140,11 +140,8 @@ def _require_enforceable(options: Mapping[str, Any]) -> None:
 
 def _read_json(file: Path, what: str) -> Any:
     """The JSON value in a file or, for `-`, in standard input."""
-    try:
-        content = _read_bytes(file)
-    except OSError as error:
-        way = "; write JSON into a file and name that" if str(file)[:1] in ("{", "[") else ""
-        raise FileError(f"the {what} cannot be read: {reason(error)}{way}.") from error
+    advice = "; write JSON into a file and name that" if str(file)[:1] in ("{", "[") else ""
+    content = read_given_bytes(file, f"the {what}", advice)
     place = _place(file)
     if len(content) > MOST_BYTES:
         raise FileError(f"{place} is larger than {MOST_BYTES >> 20} MiB; shorten it.")
@@ -154,15 +151,6 @@ def _read_json(file: Path, what: str) -> Any:
         return parse_json(content)
     except ValueError as error:
         raise FileError(f"{place} is no JSON that can be used: {one_line(error)}.") from None
-
-
-def _read_bytes(file: Path) -> bytes:
-    if file == STANDARD_INPUT:
-        if sys.stdin is None:
-            raise FileError("standard input is closed; name a file.")
-        return sys.stdin.buffer.read(MOST_BYTES + 1)
-    with file.open("rb") as stream:
-        return stream.read(MOST_BYTES + 1)
 
 
 def _place(file: Path) -> str:

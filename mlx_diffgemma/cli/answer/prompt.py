@@ -131,6 +131,21 @@ def _read_stdin(wanted: RequiredText, *, asked: bool) -> str:
         raise FileError(f"the {wanted.name} cannot be read: {reason(error)}.") from error
 
 
+def read_given_bytes(file: Path, what: str, advice: str = "") -> bytes:
+    """The content of a file, or of standard input for `-`.
+
+    FileError where it cannot be read; advice: behind the reason.
+    """
+    try:
+        if str(file) != STDIN:
+            return read_bytes(file)
+        if sys.stdin is not None:
+            return read_stream(sys.stdin.buffer, STANDARD_INPUT)
+    except OSError as error:
+        raise FileError(f"{what} cannot be read: {reason(error)}{advice}.") from error
+    raise FileError(f"{what} cannot be read: {STANDARD_INPUT} is closed; name a file.")
+
+
 def _text(content: bytes, place: str, wanted: RequiredText) -> str:
     try:
         return content.decode("utf-8" if wanted.as_it_is else "utf-8-sig")

@@ -34,7 +34,7 @@ def command(
         from .work import Job, answer_lines, answer_one
 
     answer.check(several=given.lines is not None)
-    options.require_one_stdin(
+    shared.require_one_stdin(
         **{"STATE": given.state, "--state-file": given.state_file, "--lines": given.lines},
         **{"-q": asked.questions, "--image": "-" if seen.takes_stdin else None},
     )

@@ -1,6 +1,5 @@
 """The request that a command line is: questions of options and of a file, and a state."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +8,8 @@ from typing import Any
 from ...decide.question import read_question
 from ...decide.request import Request, parsed, read_request
 from ...errors import DataError, RequestError, brief
-from ...machine.files import read_bytes, read_stream
-from ..answer.prompt import STANDARD_INPUT as STDIN_NAME
-from ..answer.prompt import RequiredText
-from ..errors import ArgumentError, FileError, reason
-from ..options import STANDARD_INPUT
+from ..answer.prompt import RequiredText, read_given_bytes
+from ..errors import ArgumentError
 from .options import QuestionOptions, StateOptions
 
 EXAMPLES = {
@@ -86,18 +82,6 @@ def _of_file(file: Path) -> dict[str, Any]:
 def _is_question(value: Any) -> bool:
     """True for a question, whose id may be that of a request's field."""
     return isinstance(value, dict) and isinstance(value.get("type"), str)
-
-
-def read_given_bytes(file: Path, what: str) -> bytes:
-    """The content of a file, or of standard input for `-`; FileError where it cannot be read."""
-    try:
-        if file != STANDARD_INPUT:
-            return read_bytes(file)
-        if sys.stdin is not None:
-            return read_stream(sys.stdin.buffer, STDIN_NAME)
-    except OSError as error:
-        raise FileError(f"{what} cannot be read: {reason(error)}.") from error
-    raise FileError(f"{what} cannot be read: standard input is closed; name a file.")
 
 
 def _parsed(file: Path) -> dict[str, Any]:

@@ -134,7 +134,8 @@ class AnswerOptions:
     raw: bool = flag("--raw", "The probabilities as they are read, without a calibration.")
     condition: str | None = option(
         "--if",
-        "Print nothing, and exit with 0 for yes, 3 for no and 4 where the model is not sure.",
+        "Print nothing without --json, and exit with 0 for yes, 3 for no and 4 where the model is "
+        "not sure.",
         "ID",
     )
     sure: float | None = option(
@@ -159,12 +160,3 @@ class AnswerOptions:
     def least(self) -> float:
         """The probability from which an answer is sure."""
         return SURE if self.sure is None else self.sure
-
-
-def require_one_stdin(**files: Path | str | None) -> None:
-    """ArgumentError where standard input would be read twice."""
-    given = [name for name, file in files.items() if file is not None and str(file) == "-"]
-    if len(given) > 1:
-        raise ArgumentError(
-            f"{' and '.join(given)} are both {STANDARD_INPUT}; standard input can be read once."
-        )

@@ -21,13 +21,14 @@ from ...machine.files import decode_utf8, parse_json
 from ...text.placeholders import Medium
 from ..answer.loading import load_session
 from ..answer.media import Media
+from ..answer.prompt import read_given_bytes
 from ..errors import FAILED, ArgumentError, exit_code
 from ..options import ModelOptions
 from ..terminal.output import write_json
 from ..terminal.progress import Bar
 from ..terminal.signals import raise_lost, signals_held
 from ..terminal.streams import is_terminal, say, tell
-from .given import UNREAD, read_given_bytes, with_state
+from .given import UNREAD, with_state
 from .options import AnswerOptions
 from .text import show_answers, summary
 
