@@ -548,3 +548,23 @@ def edit_json(file: Path, **values: Any) -> None:
     """Sets keys of a JSON file; None takes a key away."""
     content = json.loads(file.read_text()) | values
     file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+UNSURE_IDS = 2100  # enough for 16 bits to gather
+
+
+def write_unsure_checkpoint(folder: Path, dtype: str, **sizes: Any) -> Path:
+    """A model of two layers and UNSURE_IDS; some rows of its early steps need the whole product."""
+    made = Sizes(
+        "sf",
+        vocab_size=UNSURE_IDS,
+        hidden_size=64,
+        canvas_length=8,
+        std=0.03,
+        sharpness=2.0,
+        residual=0.3,
+        **sizes,
+    )
+    tensors = random_tensors(made)
+    tensors["model.decoder.embed_tokens.weight"] *= 5
+    return write_checkpoint(folder, made, tensors=tensors, dtype=dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import Sizes, random_tensors, write_checkpoint
+from checkpoints import UNSURE_IDS, write_unsure_checkpoint
 from compare import assert_close
 from facts import raises
 from fake_model import CAP, CertainModel, FakeModel, Floats, H, in_turn, tiny_config, wanting
@@ -117,26 +117,12 @@ def test_a_head_in_chunks_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch)
 
 # --- a network of its own
 
-WORDS = 2100  # ids: enough for 16 bits to gather
-
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16", "float16"])
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A random model of two layers; some rows of its early steps need the whole product."""
-    sizes = Sizes(
-        "sf",
-        vocab_size=WORDS,
-        hidden_size=64,
-        canvas_length=8,
-        std=0.03,
-        sharpness=2.0,
-        residual=0.3,
-        eos_token_id=END,
-    )
-    tensors = random_tensors(sizes)
-    tensors["model.decoder.embed_tokens.weight"] *= 5
     folder = tmp_path_factory.mktemp(request.param) / "model"
-    return dg.load_model(write_checkpoint(folder, sizes, tensors=tensors, dtype=request.param))
+    return dg.load_model(write_unsure_checkpoint(folder, request.param, eos_token_id=END))
 
 
 @pytest.fixture
@@ -163,7 +149,7 @@ def test_each_step_is_what_all_logits_and_the_form_say(
     ulps of the dtype at a row's largest value: shares, embeddings, their sum and the scaled sum are
     rounded, and 16 bits leave out up to half an ulp.
     """
-    form = form_of(WORDS, "([0-9]{2,3}[a-z]+){2,5}")
+    form = form_of(UNSURE_IDS, "([0-9]{2,3}[a-z]+){2,5}")
     settings = replace(UNSURE, seed=5, max_tokens=16, max_denoising_steps=4, stability_threshold=9)
     free = Constraint(form, 16)
     frames = list(denoise(small, [1, 2, 3, 4], settings, constraint=Constraint(form, 16)))
@@ -217,10 +203,10 @@ def exact_soft(
 
 def test_a_class_that_is_forbidden_leaves_no_trace_in_any_dtype(small: Model) -> None:
     """One id allowed a row, the least likely: its embedding and no NaN, gathered or not."""
-    raw = mx.random.normal((3, WORDS), key=mx.random.key(1)).astype(small.dtype) * 20
+    raw = mx.random.normal((3, UNSURE_IDS), key=mx.random.key(1)).astype(small.dtype) * 20
     least = mx.argmin(raw, axis=-1)
-    classes = mx.array(np.arange(WORDS, dtype=np.int32))
-    of_class = mx.where(mx.arange(WORDS) == least[:, None], 0.0, -mx.inf)
+    classes = mx.array(np.arange(UNSURE_IDS, dtype=np.int32))
+    of_class = mx.where(mx.arange(UNSURE_IDS) == least[:, None], 0.0, -mx.inf)
     logits = Logits(raw, CAP, 0.5, ClassBias(of_class, classes))
     again = Logits.joined([logits.of_rows(mx.array([2])), logits.of_rows(mx.array([0, 1]))])
     order = [2, 0, 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import Sizes, random_tensors, write_checkpoint
+from checkpoints import write_unsure_checkpoint
 from forms import END, form_of
 from metal_sim import simulated
 
@@ -27,23 +27,13 @@ SETTLED = dg.Settings(seed=3, max_tokens=8, confidence_threshold=9.0)  # once no
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A 16-bit model of two layers; some rows of its early steps need the whole product."""
-    sizes = Sizes(
-        "sf",
-        vocab_size=2100,
-        hidden_size=64,
+    """A 16-bit model, some of whose early steps need the whole product."""
+    return write_unsure_checkpoint(
+        tmp_path_factory.mktemp("16-bit") / "model",
+        "bfloat16",
         intermediate_size=64,
         moe_intermediate_size=64,
-        canvas_length=8,
-        std=0.03,
-        sharpness=2.0,
-        residual=0.3,
         eos_token_id=END,
-    )
-    tensors = random_tensors(sizes)
-    tensors["model.decoder.embed_tokens.weight"] *= 5
-    return write_checkpoint(
-        tmp_path_factory.mktemp("16-bit") / "model", sizes, tensors=tensors, dtype="bfloat16"
     )
 
 
