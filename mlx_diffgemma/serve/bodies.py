@@ -18,6 +18,7 @@ else:
     from backports.zstd import ZstdDecompressor, ZstdError
 
 SMALL = 1 << 16  # bytes that are parsed sooner than a thread begins
+MOST_FRAMES = 16
 MOST_LENGTH_DIGITS = 18  # of a Content-Length
 
 
@@ -54,9 +55,11 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 def decompressed(content: bytes, limit: int) -> bytes:
     """The content of a zstd stream of one frame or more; Refusal where it is cut, or too large."""
-    found = bytearray()
+    found, frames = bytearray(), 0
     try:
         while content:
+            if (frames := frames + 1) > MOST_FRAMES:  # each costs a copy of what follows it
+                raise Refusal("invalid", f"the body has more than {MOST_FRAMES} zstd frames.")
             frame = ZstdDecompressor()
             found += frame.decompress(content, limit + 1 - len(found))
             _require_fits(len(found), limit)

@@ -10,6 +10,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from starlette.requests import Request
+
 from .dialect import Envelope
 from .engine import Engine
 
@@ -52,7 +54,8 @@ class Host:
     """A server's inside. worker: the one thread that owns MLX, behind a bounded queue.
 
     desk: one thread that prepares and counts, so that the event loop does neither; body_limit: in
-    bytes. A route leaves the `Usage` of its answer in `request.state.usage`, for the log.
+    bytes. A request has a key in `request.state.key`; a route leaves the `Usage` of its answer in
+    `request.state.usage`, for the log.
     """
 
     engine: Engine
@@ -62,9 +65,10 @@ class Host:
     body_limit: int = BODY_LIMIT
     make: Makers = field(default_factory=Makers)
 
-    def envelope(self) -> Envelope:
-        """What the next answer is sent under."""
-        return Envelope(self.make.key(), int(self.make.clock()), self.engine.facts.name)
+    def envelope(self, request: Request | None = None) -> Envelope:
+        """What an answer is sent under: the key of its request, where that has one."""
+        key = None if request is None else getattr(request.state, "key", None)
+        return Envelope(key or self.make.key(), int(self.make.clock()), self.engine.facts.name)
 
     async def at_desk(self, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
         """The result of a function that the desk's thread runs."""
