@@ -19,19 +19,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BODY_LIMIT = 64 << 20  # bytes of a body, after it was decompressed too
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True)
 class Access:
     """Who may ask. key: what clients have to send, None where nothing is asked of them.
 
-    hosts: names and addresses that a Host header may have, any_address: and every address beside
-    them, since no name that somebody else owns is one; origins: of foreign pages that may ask.
+    hosts: what a Host header may have beside localhost and loopback addresses, in small letters;
+    any_address: and every address, since no name that somebody else owns is one; origins: of
+    foreign pages that may ask.
     """
 
     key: bytes | None = None
-    hosts: frozenset[str] = LOOPBACK
+    hosts: frozenset[str] = frozenset()
     any_address: bool = False
     origins: frozenset[str] = frozenset()
 
