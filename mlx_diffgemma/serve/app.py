@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from ..errors import shown
 from .dialect import Dialect
+from .generate import route
 from .guard import Guard
 from .host import Host
 from .metrics import Metrics
@@ -33,7 +34,7 @@ def make_app(
 ) -> ASGIApp:
     """The application of a host. log: told of every request when it is over."""
     metrics = Metrics()
-    routes = status_routes(host, metrics)
+    routes = [*status_routes(host, metrics), *(route(dialect, host) for dialect in dialects)]
     inner = Starlette(
         routes=routes,
         exception_handlers={
