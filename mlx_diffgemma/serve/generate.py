@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..errors import DiffGemmaError
 from .asked import Asked
 from .bodies import read_json
-from .dialect import Dialect, compact
+from .dialect import Dialect
 from .engine import Cancellation, Cancelled, Stopping
 from .events import Answer
 from .fields import fields_of
 from .host import Host
 from .presence import Presence
-from .refusal import Refusal, refusal_of
+from .refusal import BROKEN, Refusal, refusal_of
+from .replies import Family, json_reply, refused
 from .stream import EventStream, Outbox
 from .tickets import End, Ticket, Work
-
-NOBODY = 499
-"""The status of a reply that nobody waits for, in logs; nginx's number."""
+from .watch import GONE
 
 
 async def generate(request: Request, dialect: Dialect, host: Host) -> ASGIApp:
@@ -41,9 +40,9 @@ async def generate(request: Request, dialect: Dialect, host: Host) -> ASGIApp:
             await presence.leave()
             raise
     except (Cancellation, ClientDisconnect):
-        return Response(status_code=NOBODY)
+        return Response(status_code=GONE)
     except DiffGemmaError as error:
-        return _refused(refusal_of(error), dialect)
+        return refused(refusal_of(error), Family(dialect.names, dialect.refused))
 
 
 async def _answered(
@@ -63,7 +62,7 @@ async def _answered(
     if answer.done is None:
         raise Refusal("internal", BROKEN)
     request.state.usage = answer.done.usage
-    return Response(compact(encoder.whole(answer)), media_type="application/json")
+    return json_reply(encoder.whole(answer))
 
 
 def _prepared(body: Any, dialect: Dialect, host: Host) -> tuple[Asked, Any]:
@@ -99,10 +98,10 @@ async def collect(ticket: Ticket, work: Work, presence: Presence) -> list[Any]:
     return items
 
 
-def _refused(refusal: Refusal, dialect: Dialect) -> Response:
-    """The reply that a refusal is in a dialect."""
-    again = refusal.retry_after
-    headers = {} if again is None else {"Retry-After": str(again)}
-    status = dialect.names[refusal.kind].status
-    content = compact(dialect.refused(refusal))
-    return Response(content, status, headers, "application/json")
+def route(dialect: Dialect, host: Host) -> Route:
+    """The route of a dialect."""
+
+    async def endpoint(request: Request) -> ASGIApp:
+        return await generate(request, dialect, host)
+
+    return Route(dialect.path, endpoint, methods=["POST"])

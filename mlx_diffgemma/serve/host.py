@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
 from .dialect import Envelope
 from .engine import Engine
+from .stream import Pace
+from .worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,16 +56,17 @@ class Host:
     """A server's inside. worker: the one thread that owns MLX, behind a bounded queue.
 
     desk: one thread that prepares and counts, so that the event loop does neither; body_limit: in
-    bytes. A request has a key in `request.state.key`; a route leaves the `Usage` of its answer in
-    `request.state.usage`, for the log.
+    bytes; pace: of streams. A request has a key in `request.state.key`; a route leaves the `Usage`
+    of its answer in `request.state.usage`, for the log.
     """
 
     engine: Engine
-    worker: Any
+    worker: Worker
     desk: Executor
     access: Access = field(default_factory=Access)
     body_limit: int = BODY_LIMIT
     make: Makers = field(default_factory=Makers)
+    pace: Pace = field(default_factory=Pace)
 
     def envelope(self, request: Request | None = None) -> Envelope:
         """What an answer is sent under: the key of its request, where that has one."""

@@ -64,6 +64,11 @@ def refusal_of(error: DiffGemmaError) -> Refusal:
     return Refusal("invalid" if isinstance(error, ASKED_WRONGLY) else "internal", str(error))
 
 
+def fresh(refusal: Refusal) -> Refusal:
+    """The same refusal for another client: one that is raised remembers where."""
+    return Refusal(refusal.kind, str(refusal), refusal.param, refusal.retry_after)
+
+
 @dataclass(frozen=True)
 class Named:
     """A kind of refusal in the words of a dialect; code: where the dialect has one."""
@@ -72,6 +77,9 @@ class Named:
     type: str
     code: str | None = None
 
+
+LOADING = Refusal("loading", "the model is being loaded; try again in a moment.", retry_after=5)
+STOPPING = Refusal("stopping", "the server is stopping; ask it again once it is back.", None, 10)
 
 BROKEN = "an error inside the server ended this answer; the server's log has it."
 """What a client is told of an error that is nobody's but ours."""

@@ -33,7 +33,7 @@ class Family:
 
     names: Mapping[Kind, Named]
     refused: Callable[[Refusal], dict[str, Any]]
-    key_header: str
+    key_header: str = "x-request-id"
 
 
 def family_of(path: str) -> Family:

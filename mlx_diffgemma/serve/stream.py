@@ -16,9 +16,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import DiffGemmaError
 from .dialect import Encoder
+from .engine import Cancellation
 from .events import Done, Draft, Failed, Usage
 from .presence import Presence
-from .refusal import BROKEN, Refusal, refusal_of
+from .refusal import BROKEN, STOPPING, Refusal, fresh, refusal_of
 from .tickets import End, Ticket
 
 logger = logging.getLogger("mlx_diffgemma.serve")
@@ -142,7 +143,7 @@ class EventStream:
         return self._written(self.encoder.encode(item))
 
     def _written(self, texts: Iterator[str]) -> str:
-        """The texts of an encoder; one that breaks is a failure of the answer, not of the server."""
+        """The texts of an encoder; one that breaks makes the answer a failed one."""
         try:
             return "".join(texts)
         except Exception:
@@ -171,4 +172,6 @@ def _reason(end: End) -> Refusal:
     """The refusal in an end without Done: an engine that says nothing at its end is broken."""
     if isinstance(end.error, DiffGemmaError):
         return refusal_of(end.error)
+    if isinstance(end.error, Cancellation):  # and the client is there: by `Worker.stop`
+        return fresh(STOPPING)
     return Refusal("internal", BROKEN)

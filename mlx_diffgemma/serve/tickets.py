@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ..errors import DiffGemmaError, counted
 from .engine import Cancellation, Cancelled, Stopping
-from .refusal import Refusal
+from .refusal import Refusal, fresh
 
 Work = Callable[[Cancelled, Stopping], Iterator[Any]]
 """What a request has the worker do, in the worker's thread; its items are what the request gets."""
@@ -122,8 +122,8 @@ class Queue:
                 return
             if phase == "waiting":
                 self._waiting.remove(ticket)
+                self._count(cancelled=1)
             self._leave(ticket)
-            self._count(cancelled=1)
         ticket.deliver(End(Cancellation()))
 
     def take(self) -> Ticket | None:
@@ -186,8 +186,3 @@ class Queue:
     def _count(self, **more: float) -> None:
         for name, value in more.items():
             self._figures[name] = self._figures.get(name, 0) + value
-
-
-def fresh(refusal: Refusal) -> Refusal:
-    """The same refusal for another client: one that is raised remembers where."""
-    return Refusal(refusal.kind, str(refusal), refusal.param, refusal.retry_after)

@@ -12,15 +12,13 @@ from typing import Any, Literal
 
 from ..errors import DiffGemmaError, is_out_of_memory
 from .engine import Cancellation, Engine
-from .refusal import BROKEN, Refusal
+from .refusal import BROKEN, LOADING, STOPPING, Refusal
 from .tickets import Deliver, Figures, Queue, Ticket, Work
 
 logger = logging.getLogger("mlx_diffgemma.serve")
 
 State = Literal["loading", "ready", "unloading", "unloaded", "stopping"]
 
-LOADING = Refusal("loading", "the model is being loaded; try again in a moment.", retry_after=5)
-STOPPING = Refusal("stopping", "the server is stopping; ask it again once it is back.")
 NO_MEMORY = "this machine has no more memory for the answer; ask something shorter."
 
 
