@@ -86,7 +86,7 @@ class _Reader:
         if name := self.names.get(key) or message.text("name"):
             return {**turn, "name": name}
         self.lines.append(
-            f"{message.path} answers a call that is in no message before it; it is read as a user's."
+            f"{message.path} answers a call that no message before it has; it is read as a user's."
         )
         return turn
 
