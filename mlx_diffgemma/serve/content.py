@@ -132,31 +132,3 @@ def arguments_of(holder: Fields, name: str = "arguments") -> dict[str, Any]:
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is not of JSON")
-
-
-def system_first(messages: Sequence[Part]) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-    """Messages with one system text, in front, and a line for each that stood elsewhere.
-
-    Those that begin the conversation become one; one behind others is a user's, in its place, so
-    that what was encoded in front of it stays.
-    """
-    first = next((n for n, turn in enumerate(messages) if turn["role"] != "system"), len(messages))
-    texts = [plain(turn["content"]) for turn in messages[:first]]
-    system = "\n\n".join(filter(str.strip, texts))
-    rest, lines = list[Part](), list[str]()
-    for number, turn in enumerate(messages[first:], first):
-        if turn["role"] == "system":
-            lines.append(
-                f"messages[{number}] is a system text behind other messages; read as a user's."
-            )
-            turn = {**turn, "role": "user"}
-        rest.append(turn)
-    head = ({"role": "system", "content": system},) if system else ()
-    return (*head, *rest), tuple(lines)
-
-
-def plain(content: str | list[Part]) -> str:
-    """The text of a content."""
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part["type"] == "text")

@@ -1,4 +1,4 @@
-"""The fields of our own in an answer: `x_draft`, `x_seed`, `x_warnings` and `x_timings`."""
+"""The fields of our own in an answer: `x_draft`, `x_seed`, `x_warnings`, `x_timings`, and more."""
 
 from __future__ import annotations
 
@@ -14,9 +14,20 @@ def draft_object(draft: Draft) -> dict[str, Any]:
 
 
 def done_fields(done: Done) -> dict[str, Any]:
-    """The fields at the top level of a finished answer."""
-    return {
+    """The fields at the top level of a finished answer.
+
+    `x_constraint` where it was held to a form, `x_stop` the stop text that ended it, `x_holes` the
+    texts of a template's holes.
+    """
+    told: dict[str, Any] = {
         "x_seed": done.seed,
         "x_warnings": list(done.warnings),
         "x_timings": asdict(done.timings),
     }
+    if done.constraint is not None:
+        told["x_constraint"] = asdict(done.constraint)
+    if done.stop is not None:
+        told["x_stop"] = done.stop
+    if done.holes is not None:
+        told["x_holes"] = list(done.holes)
+    return told

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import DiffGemmaError
+from ..errors import (
+    ConstraintError,
+    DiffGemmaError,
+    FitError,
+    ImageError,
+    PromptError,
+    SettingsError,
+)
 
 Kind = Literal[
     "invalid",  # not JSON, a wrong shape, a value that is not supported
@@ -45,6 +52,23 @@ class Refusal(DiffGemmaError):  # noqa: N818 - a word of its own
         self.kind, self.param, self.retry_after = kind, param, retry_after
 
 
+ASKED_WRONGLY = (SettingsError, ConstraintError, PromptError, ImageError)
+
+
+def refusal_of(error: DiffGemmaError) -> Refusal:
+    """The refusal that an error of this package is to a client."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, FitError):
+        return Refusal("context", str(error))
+    return Refusal("invalid" if isinstance(error, ASKED_WRONGLY) else "internal", str(error))
+
+
+def fresh(refusal: Refusal) -> Refusal:
+    """The same refusal for another client: one that is raised remembers where."""
+    return Refusal(refusal.kind, str(refusal), refusal.param, refusal.retry_after)
+
+
 @dataclass(frozen=True)
 class Named:
     """A kind of refusal in the words of a dialect; code: where the dialect has one."""
@@ -53,6 +77,12 @@ class Named:
     type: str
     code: str | None = None
 
+
+LOADING = Refusal("loading", "the model is being loaded; try again in a moment.", retry_after=5)
+STOPPING = Refusal("stopping", "the server is stopping; ask it again once it is back.", None, 10)
+
+BROKEN = "an error inside the server ended this answer; the server's log has it."
+"""What a client is told of an error that is nobody's but ours."""
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 
