@@ -24,6 +24,7 @@ from ..text.chat import encoded_text, render_text
 from ..text.exchange import CLOSING, OPENING, TURN_END
 from ..text.placeholders import find_spelling, require_spelling
 from ..text.tokenizer import GEMMA_TOKENS, Tokenizer
+from .front import config_of
 from .media import Given
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class ChatTexts:
 
         CheckpointError where the checkpoint sees none.
         """
-        return Given([given]).prepared(self.model, self.tokenizer)[0]
+        return Given([given]).prepared(config_of(self.model), self.tokenizer)[0]
 
     def _require_whole(self, texts: list[str], rendered: str) -> None:
         """CheckpointError where the template dropped a text, such as a system's."""
