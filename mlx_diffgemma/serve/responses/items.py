@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ...constrain.calls import CHOICES
+from ...constrain.calls import ANY_TOOL, CHOICES
 from ..asked import Asked, Chat
 from ..dialect import Envelope, compact
 from ..events import Answer, Call, Done, Usage
@@ -126,7 +126,7 @@ def _of_chat(chat: Chat) -> Item:
     return {
         "parallel_tool_calls": not chat.one_call,
         "text": {"format": form},
-        "tool_choice": (choice if choice in CHOICES else named) if tools else "none",
+        "tool_choice": (choice if choice in CHOICES else named) if tools else ANY_TOOL,
         "tools": tools,
     }
 
