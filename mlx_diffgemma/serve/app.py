@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,9 +20,9 @@ from .metrics import Metrics
 from .refusal import Refusal
 from .replies import family_of, refused
 from .status import status_routes
+from .systemone import systemone_route
 from .watch import GONE, Record, Watch, internal, nowhere
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 OTHER = "other"  # the route of all paths that are not here
 MODELS = "/v1/models/"
 
@@ -34,7 +34,11 @@ def make_app(
 ) -> ASGIApp:
     """The application of a host. log: told of every request when it is over."""
     metrics = Metrics()
-    routes = [*status_routes(host, metrics), *(route(dialect, host) for dialect in dialects)]
+    routes = [
+        *(route(dialect, host) for dialect in dialects),
+        systemone_route(host, metrics),
+        *status_routes(host, metrics),
+    ]
     inner = Starlette(
         routes=routes,
         exception_handlers={
