@@ -129,7 +129,7 @@ def template_turn(
 ) -> FillTurn:
     """The turn of a template behind a question of its own; earlier messages are not seen."""
     config, tokenizer = session.model.config, session.tokenizer
-    form = token_template(how.written, tokenizer, config.stop_ids)
+    form = token_template(how.written, tokenizer, config.stop_ids, raw=how.raw)
     over, task = _system_text(session, how.system), None if how.raw else session.task
     before = prompt_before(tokenizer, question, over, task, how.raw, config.image_ids)
     session.require_room(needed_positions(config, len(before.ids), form, before.soft_tokens))
