@@ -16,6 +16,7 @@ from .dialect import Dialect
 from .generate import route
 from .guard import Guard
 from .host import Host
+from .messages.count import count_route
 from .metrics import Metrics
 from .refusal import Refusal
 from .replies import family_of, refused
@@ -36,6 +37,7 @@ def make_app(
     metrics = Metrics()
     routes = [
         *(route(dialect, host) for dialect in dialects),
+        count_route(host),
         systemone_route(host, metrics),
         *status_routes(host, metrics),
     ]
