@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from .fields import Fields, invalid
 from .refusal import Refusal
 
 MOST_IMAGES = 64  # of a request
+MOST_LINES = 8  # of types that are left out
 MOST_IMAGE_BYTES = 20 << 20  # of one, decoded
 
 Part = dict[str, Any]
@@ -93,6 +94,23 @@ def _decoded(holder: Fields, name: str, written: str) -> bytes:
     return data
 
 
+@dataclass
+class LeftOut:
+    """What of a request is of types that nobody reads: paths, by the type."""
+
+    paths: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, part: Fields, kind: str) -> None:
+        """Leave a part out."""
+        self.paths.setdefault(kind, []).append(part.path)
+
+    def lines(self) -> Iterator[str]:
+        """A line for each type, for the first few of them."""
+        for kind, paths in list(self.paths.items())[:MOST_LINES]:
+            also = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            yield f"{paths[0]}{also} of type {brief(kind)} is not read, and was left out."
+
+
 def joined(parts: Sequence[Part]) -> str | list[Part]:
     """A content of parts: one text alone is a string."""
     if not parts:
@@ -100,6 +118,12 @@ def joined(parts: Sequence[Part]) -> str | list[Part]:
     if len(parts) == 1 and parts[0]["type"] == "text":
         return str(parts[0]["text"])
     return list(parts)
+
+
+def tool_turn(key: str, names: Mapping[str, str], content: str | list[Part]) -> dict[str, Any]:
+    """A tool's result as templates take it; names: of the calls, by their ids."""
+    named = {"name": names[key]} if key in names else {}
+    return {"role": "tool", "tool_call_id": key, **named, "content": content}
 
 
 def text_part(part: Fields, name: str = "text") -> Part:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import brief
-from ..content import Images, Part, arguments_of, joined, text_part
+from ..content import Images, LeftOut, Part, arguments_of, joined, text_part, tool_turn
 from ..fields import Fields, invalid, objects_of
 from ..refusal import Refusal
 
-MOST_LINES = 8  # of blocks that are left out
 ERROR: Part = {"type": "text", "text": "Error:"}
 
 
@@ -22,13 +21,12 @@ ERROR: Part = {"type": "text", "text": "Error:"}
 class Blocks:
     """What a request's blocks have given so far.
 
-    names: of the tools that were called, by the calls' ids; left: paths of the blocks that were
-    left out, by their type.
+    names: of the tools that were called, by the calls' ids.
     """
 
     images: Images = field(default_factory=Images)
     names: dict[str, str] = field(default_factory=dict)
-    left: dict[str, list[str]] = field(default_factory=dict)
+    left: LeftOut = field(default_factory=LeftOut)
 
     def of(self, holder: Fields, name: str = "content") -> tuple[Fields, ...]:
         """The blocks of a field; a string is a block of text."""
@@ -48,8 +46,7 @@ class Blocks:
         key = block.needed_text("tool_use_id")
         head = [ERROR] if block.flag("is_error") else []
         content = joined([*head, *self.parts(self.of(block))])
-        named = {"name": self.names[key]} if key in self.names else {}
-        return {"role": "tool", "tool_call_id": key, **named, "content": content}
+        return tool_turn(key, self.names, content)
 
     def call(self, block: Fields) -> dict[str, Any]:
         """A call as templates take it."""
@@ -57,16 +54,6 @@ class Blocks:
         self.names[key] = name
         function = {"name": name, "arguments": arguments_of(block, "input")}
         return {"id": key, "type": "function", "function": function}
-
-    def leave(self, block: Fields, kind: str) -> None:
-        """Leave a block out, with a line."""
-        self.left.setdefault(kind, []).append(block.path)
-
-    def lines(self) -> Iterator[str]:
-        """A line for each type of blocks that were left out."""
-        for kind, paths in list(self.left.items())[:MOST_LINES]:
-            also = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            yield f"{paths[0]}{also} of type {brief(kind)} is not read, and was left out."
 
     def _parts(self, block: Fields) -> Iterator[Part]:
         kind = block.needed_text("type")
@@ -79,7 +66,7 @@ class Blocks:
         elif kind == "search_result":
             yield from self._titled(block, self.parts(self.of(block)))
         else:
-            self.leave(block, kind)
+            self.left.add(block, kind)
 
     def _image(self, source: Fields) -> Part:
         """An image in base64, or in a data URL; Refusal for one elsewhere."""

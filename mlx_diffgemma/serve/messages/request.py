@@ -32,7 +32,7 @@ def read(fields: Fields, facts: Facts) -> Chat:
     lines = (*sampling.warnings, *about_thoughts, *about_tools, *_not_done(fields))
     return Chat(
         settings=sampling.settings,
-        warnings=(*lines, *blocks.lines()),
+        warnings=(*lines, *blocks.left.lines()),
         drafts=sampling.drafts,
         stream=bool(fields.flag("stream")),
         messages=messages,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ...constrain.calls import CHOICES
+from ...constrain.calls import ANY_TOOL, CHOICES
 from ..asked import Asked, Chat
 from ..dialect import Envelope, compact
 from ..events import Answer, Call, Done, Usage
@@ -55,9 +55,10 @@ def output_of(answer: Answer, envelope: Envelope) -> list[Item]:
     if answer.thought:
         output.append(reasoning_item(item_id("rs", envelope, 0), answer.thought, "completed"))
     if answer.text:
-        cut = answer.done is not None and answer.done.finish == "length"
-        ident, parts = item_id("msg", envelope, len(output)), [text_part(answer.text)]
-        output.append(message_item(ident, parts, "incomplete" if cut else "completed"))
+        ident = item_id("msg", envelope, len(output))
+        output.append(message_item(ident, [text_part(answer.text)], "completed"))
+    if output and not answer.calls and answer.done is not None and answer.done.finish == "length":
+        output[-1]["status"] = "incomplete"
     return output + [call_item(call, arguments_of(call), "completed") for call in answer.calls]
 
 
@@ -126,7 +127,7 @@ def _of_chat(chat: Chat) -> Item:
     return {
         "parallel_tool_calls": not chat.one_call,
         "text": {"format": form},
-        "tool_choice": (choice if choice in CHOICES else named) if tools else "none",
+        "tool_choice": (choice if choice in CHOICES else named) if tools else ANY_TOOL,
         "tools": tools,
     }
 

@@ -24,7 +24,7 @@ def read(fields: Fields, facts: Facts) -> Chat:
     limit = read_limit(fields, "max_output_tokens")
     sampling = read_sampling(fields, facts, limit, limit="max_output_tokens")
     wanted, about_tools = read_wanted(fields, sampling.settings.stop)
-    lines = (*sampling.warnings, *about_tools, *_not_done(fields), *turns.lines())
+    lines = (*sampling.warnings, *about_tools, *_not_done(fields), *turns.left.lines())
     return Chat(
         settings=sampling.settings,
         warnings=lines,

@@ -6,34 +6,29 @@ templates want it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import brief
-from ..content import Images, arguments_of, plain
+from ..content import Images, LeftOut, Part, arguments_of, tool_turn
 from ..fields import Fields, invalid
 from .content import content_of, output_of
 
 ROLES = ("user", "assistant", "system", "developer")
 CALLS = ("function_call", "custom_tool_call")
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
-MOST_LINES = 8  # of items that are left out
 
 Turn = dict[str, Any]
 
 
 @dataclass
 class Turns:
-    """The turns of the items read so far; names: of functions that were called, by calls' ids.
-
-    left: paths of the items that were left out, by their type.
-    """
+    """The turns of the items read so far; names: of functions that were called, by calls' ids."""
 
     names: Mapping[str, str]
     images: Images = field(default_factory=Images)
     made: list[Turn] = field(default_factory=list)
-    left: dict[str, list[str]] = field(default_factory=dict)
+    left: LeftOut = field(default_factory=LeftOut)
 
     def take(self, item: Fields) -> None:
         """Read an item; Refusal for a wrong one."""
@@ -51,13 +46,7 @@ class Turns:
                 item.path, "refers to an item that is stored, expected the item: nothing is stored."
             )
         else:
-            self.left.setdefault(kind, []).append(item.path)
-
-    def lines(self) -> Iterator[str]:
-        """A line for each type of items that were left out."""
-        for kind, paths in list(self.left.items())[:MOST_LINES]:
-            also = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            yield f"{paths[0]}{also} of type {brief(kind)} is not read, and was left out."
+            self.left.add(item, kind)
 
     @property
     def _answer(self) -> Turn:
@@ -72,8 +61,7 @@ class Turns:
             raise item.wrong("role", ", ".join(ROLES))
         content = content_of(item, self.images)
         if role == "assistant":
-            said = filter(None, (self._answer["content"], plain(content)))
-            self._answer["content"] = "\n\n".join(said)
+            self._answer["content"] = _together(self._answer["content"], content)
         else:
             told = "system" if role == "developer" else role
             self.made.append({"role": told, "content": content})
@@ -88,9 +76,7 @@ class Turns:
 
     def _result(self, item: Fields) -> Turn:
         key = item.needed_text("call_id")
-        named = {"name": self.names[key]} if key in self.names else {}
-        content = output_of(item, self.images)
-        return {"role": "tool", "tool_call_id": key, **named, "content": content}
+        return tool_turn(key, self.names, output_of(item, self.images))
 
 
 def names_of(items: tuple[Fields, ...]) -> dict[str, str]:
@@ -106,3 +92,16 @@ def _call(item: Fields, kind: str) -> dict[str, Any]:
         arguments = {"input": item.needed_text("input")}
     function = {"name": item.needed_text("name"), "arguments": arguments}
     return {"id": item.needed_text("call_id"), "type": "function", "function": function}
+
+
+def _together(before: str | list[Part], more: str | list[Part]) -> str | list[Part]:
+    """Two contents as one, with an empty line between their texts."""
+    if isinstance(before, str) and isinstance(more, str):
+        return "\n\n".join(filter(None, (before, more)))
+    return [*_parts_of(before), *_parts_of(more)]
+
+
+def _parts_of(content: str | list[Part]) -> list[Part]:
+    if not isinstance(content, str):
+        return content
+    return [{"type": "text", "text": content}] if content else []
