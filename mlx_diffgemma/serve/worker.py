@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..errors import DiffGemmaError
 from .engine import Cancellation, Engine
-from .refusal import LOADING, STOPPING, Refusal, refusal_of
+from .refusal import LOADING, STOPPING, refusal_of
 from .tickets import Deliver, Figures, Queue, Ticket, Work
 
 logger = logging.getLogger("mlx_diffgemma.serve")
