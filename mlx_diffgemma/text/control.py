@@ -17,6 +17,8 @@ CONTROL = re.compile(
 )
 """The shapes of control texts that a tokenizer may call ordinary ones."""
 
+VIDEO = "<|video|>"  # templates write it for a video, under this name in every checkpoint
+
 Span = tuple[int, int]
 """Where an occurrence begins and ends."""
 
