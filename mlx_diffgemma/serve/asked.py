@@ -47,6 +47,7 @@ class Chat(Common):
 
     messages: tuple[Turn, ...] = ()
     images: tuple[bytes, ...] = ()
+    image_tokens: int | None = None
     wanted: Wanted = field(default_factory=Wanted)
     think: bool | None = None
     one_call: bool = False
@@ -69,6 +70,7 @@ class Infill(Common):
     template: Template | None = None
     prompt: str = ""
     images: tuple[bytes, ...] = ()
+    image_tokens: int | None = None
     hole_only: bool = False
 
 
