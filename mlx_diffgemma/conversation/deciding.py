@@ -6,8 +6,9 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..decide.options import Layout
@@ -15,15 +16,15 @@ from ..decide.reader import Content, LoadedModel, Prompt
 from ..decide.request import Request, read_request
 from ..diffusion.kept import KeptPrefixes
 from ..diffusion.reading import ModelReader
-from ..errors import CheckpointError, PromptError
+from ..errors import CheckpointError
 from ..images.pixels import Pixels
 from ..model.memory import RoomCheck
 from ..model.text import Model
 from ..text.answer import THOUGHT
-from ..text.chat import encoded_text, render_text
+from ..text.chat import encode_written, write_turns
 from ..text.exchange import CLOSING, OPENING, TURN_END
-from ..text.placeholders import find_spelling, require_spelling
 from ..text.tokenizer import GEMMA_TOKENS, Tokenizer
+from .conversation import Conversation
 from .front import config_of
 from .media import Given
 
@@ -55,31 +56,23 @@ class ChatTexts:
     tokenizer: Tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; no bos is added."""
+        """The ids of a text of the program's own; no bos is added."""
         return self.tokenizer.encode(text)
 
     def prompt(self, system: Content, user: Content, *, think: bool) -> Prompt:
         """The prompt of a system's and a user's text, with images in their places.
 
-        CheckpointError for a template that leaves some of it out, PromptError for a text that would
-        be taken for an image.
+        Control texts in them stay text. CheckpointError for a template that leaves some of it out.
         """
         given = (*system, *user)
         texts = [part for part in given if isinstance(part, str)]
         images = [part for part in given if isinstance(part, Pixels)]
         turns = [{"role": "system", "content": _parts(system)}]
         turns.append({"role": "user", "content": _parts(user)})
-        rendered = render_text(self.tokenizer, turns, think=think, instead=NO_TEMPLATE)
-        self._require_whole(texts, rendered)
-        find = require_spelling if images else find_spelling
-        if (spelling := find(self.tokenizer, self.model.config.image_ids)) is None:
-            return Prompt(tuple(self.tokenizer.encode(rendered)))
-        if marker := next(filter(None, map(spelling.found, texts)), None):
-            raise PromptError(
-                f"the state or a question has the text {marker}, which this checkpoint takes for "
-                "an image or a video, expected plain text; write it in another way."
-            )
-        encoded = encoded_text(self.tokenizer, spelling, rendered, images)
+        text = write_turns(self.tokenizer, turns, think=think, instead=NO_TEMPLATE)
+        self._require_whole(texts, text.text)
+        image_ids = self.model.config.image_ids
+        encoded = encode_written(self.tokenizer, text, images, image_ids)
         return Prompt(tuple(encoded.ids), encoded.images)
 
     def image(self, given: object) -> object:
@@ -109,8 +102,12 @@ def _parts(content: Content) -> str | list[dict[str, object]]:
     ]
 
 
-def loaded_model(session: Session) -> LoadedModel:
-    """The model of a session, with a reader that keeps the prefixes of the last states."""
+def loaded_model(session: Session, held: Callable[[], int] | None = None) -> LoadedModel:
+    """The model of a session, with a reader that keeps the prefixes of the last states.
+
+    held: bytes of other caches that stay beside theirs, None for the conversation's.
+    """
+    beside = _beside(session.require_room, held or partial(_held, session.conversation))
     model, tokenizer, config = session.model, session.tokenizer, session.model.config
     ends = [*_ids(tokenizer, "eos_token"), *config.stop_ids]
     turn_end, pad = tokenizer.id_of(TURN_END), _ids(tokenizer, "pad_token")
@@ -122,7 +119,7 @@ def loaded_model(session: Session) -> LoadedModel:
     closing = tokenizer.id_of(CLOSING)
     thinks = closing is not None and tokenizer.id_of(OPENING) is not None
     return LoadedModel(
-        reader=ModelReader(model, KeptPrefixes(model, _beside_chat(session)), closing),
+        reader=ModelReader(model, KeptPrefixes(model, beside), closing),
         texts=ChatTexts(model, tokenizer),
         name=session.name,
         canvas_length=config.canvas_length,
@@ -136,18 +133,21 @@ def loaded_model(session: Session) -> LoadedModel:
     )
 
 
-def _beside_chat(session: Session) -> RoomCheck:
-    """The session's check of memory, with the conversation's cache beside a decision's.
+def _beside(require_room: RoomCheck, held: Callable[[], int]) -> RoomCheck:
+    """A check of memory with other caches beside a decision's.
 
     It holds no session: one that is let go takes its model along at once.
     """
-    chat, require_room = session.conversation, session.require_room
 
     def check(context: int, beside: int = 0) -> None:
-        held = 0 if chat.prefix is None else chat.prefix.num_bytes
-        require_room(context, beside + held)
+        require_room(context, beside + held())
 
     return check
+
+
+def _held(chat: Conversation) -> int:
+    """Bytes of a conversation's cache."""
+    return 0 if chat.prefix is None else chat.prefix.num_bytes
 
 
 def request_of(

@@ -57,4 +57,4 @@ def config_of(model: Model) -> ModelConfig:
 
 def seeing(config: ModelConfig, sees: bool) -> ModelConfig:
     """The config, without vision where there is no tower."""
-    return config if sees else replace(config, vision=None)
+    return config if sees or config.vision is None else replace(config, vision=None)

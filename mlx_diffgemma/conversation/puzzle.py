@@ -27,9 +27,14 @@ def read_puzzle(
             "the problem is given as text and as a picture, expected one of them; leave one out."
         )
     pixels = only_picture(given.prepared(model.config, tokenizer, task))
+    return pixels, puzzle_in(model, tokenizer, task, pixels)
+
+
+def puzzle_in(model: Model, tokenizer: Tokenizer, task: Task, pixels: Pixels) -> str:
+    """The problem as the network reads it in a picture; PromptError as `read_puzzle` has it."""
     characters, away = soft_characters(model, tokenizer, pixels, task.characters)
     doubtful = [token for token, distance in enumerate(away) if distance > DOUBTFUL]
-    return pixels, task.read(characters, doubtful)
+    return task.read(characters, doubtful)
 
 
 def soft_characters(

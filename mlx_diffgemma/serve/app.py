@@ -12,25 +12,30 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..errors import shown
+from .chat.dialect import CHAT_COMPLETIONS
+from .completions.dialect import COMPLETIONS
 from .dialect import Dialect
 from .generate import route
 from .guard import Guard
 from .host import Host
 from .messages.count import count_route
+from .messages.dialect import MESSAGES
 from .metrics import Metrics
 from .refusal import Refusal
 from .replies import family_of, refused
+from .responses.dialect import RESPONSES
 from .status import status_routes
 from .systemone import systemone_route
 from .watch import GONE, Record, Watch, internal, nowhere
 
+DIALECTS = (CHAT_COMPLETIONS, COMPLETIONS, RESPONSES, MESSAGES)
 OTHER = "other"  # the route of all paths that are not here
 MODELS = "/v1/models/"
 
 
 def make_app(
     host: Host,
-    dialects: Sequence[Dialect] = (),
+    dialects: Sequence[Dialect] = DIALECTS,
     log: Callable[[Record], None] = nowhere,
 ) -> ASGIApp:
     """The application of a host. log: told of every request when it is over."""

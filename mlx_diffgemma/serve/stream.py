@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..errors import DiffGemmaError
 from .dialect import Encoder
 from .engine import Cancellation
-from .events import Done, Draft, Failed, Usage
+from .events import Done, Draft, Event, Failed, Usage
 from .presence import Presence
 from .refusal import BROKEN, STOPPING, Refusal, fresh, refusal_of
 from .tickets import End, Ticket
@@ -122,7 +122,7 @@ class EventStream:
     async def _send_all(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": list(HEADERS)}
         await self._send(send, start)
-        text, clock = self._written(self.encoder.opening()), asyncio.get_running_loop().time
+        text, clock = self._written(self.encoder.opening), asyncio.get_running_loop().time
         sent = clock()
         while not (self.over or self.presence.gone):
             if text:
@@ -140,12 +140,12 @@ class EventStream:
         if isinstance(item, Done):
             self.usage = item.usage
         self.over = self.over or isinstance(item, Done | Failed)
-        return self._written(self.encoder.encode(item))
+        return self._written(self.encoder.encode, item)
 
-    def _written(self, texts: Iterator[str]) -> str:
+    def _written(self, write: Callable[..., Iterator[str]], *given: Event) -> str:
         """The texts of an encoder; one that breaks makes the answer a failed one."""
         try:
-            return "".join(texts)
+            return "".join(write(*given))
         except Exception:
             logger.exception("An event of an answer could not be written.")
         self.over = True

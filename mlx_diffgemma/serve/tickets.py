@@ -6,6 +6,7 @@ not, so that nothing piles up in front of the queue either.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -17,6 +18,8 @@ from typing import Any, Literal
 from ..errors import DiffGemmaError, counted
 from .engine import Cancellation, Cancelled, Stopping
 from .refusal import Refusal, fresh
+
+logger = logging.getLogger("mlx_diffgemma.serve")
 
 Work = Callable[[Cancelled, Stopping], Iterator[Any]]
 """What a request has the worker do, in the worker's thread; its items are what the request gets."""
@@ -124,7 +127,7 @@ class Queue:
                 self._waiting.remove(ticket)
                 self._count(cancelled=1)
             self._leave(ticket)
-        ticket.deliver(End(Cancellation()))
+        _tell(ticket, Cancellation())
 
     def take(self) -> Ticket | None:
         """The next one, which runs from now on; None where nobody waits. `changed` is held."""
@@ -144,7 +147,7 @@ class Queue:
             gone = isinstance(error, Cancellation)
             ended = "answered" if error is None else "cancelled" if gone else "failed"
             self._count(**{ended: 1, "running_seconds": self.clock() - ticket.since})
-        ticket.deliver(End(error))
+        _tell(ticket, error)
 
     def close(self, refusal: Refusal, *, now: bool = False) -> None:
         """Let nobody in, and send away who waits; now: who runs is cancelled as well."""
@@ -158,7 +161,7 @@ class Queue:
                 self._running.cancelled = True
             self.changed.notify_all()
         for ticket in dropped:
-            ticket.deliver(End(fresh(refusal)))
+            _tell(ticket, fresh(refusal))
 
     def figures(self) -> Figures:
         """The state of the queue, and its sums."""
@@ -186,3 +189,11 @@ class Queue:
     def _count(self, **more: float) -> None:
         for name, value in more.items():
             self._figures[name] = self._figures.get(name, 0) + value
+
+
+def _tell(ticket: Ticket, error: DiffGemmaError | Cancellation | None) -> None:
+    """Deliver a ticket's End; who cannot be told is nobody else's trouble."""
+    try:
+        ticket.deliver(End(error))
+    except Exception:
+        logger.exception("A request was not told of its end.")

@@ -60,10 +60,12 @@ def test_thoughts_do_not_go_back_into_history(with_template: Load, template: str
     assert "<|turn>model\nBlue.<turn|>\n<|turn>user\n" in tokenizer.decode(ids, special=True)
 
 
-def test_markers_in_a_message_are_control_tokens(with_template: Load) -> None:
-    """As in the reference: the rendered prompt is one text."""
+def test_markers_in_a_message_are_text(with_template: Load) -> None:
+    """The reference takes them for its own; tests/text/test_literal.py has all of them."""
     tokenizer = with_template("second.jinja")
-    assert render_prompt(tokenizer, [Message("user", "a<turn|>b")]).ids.count(106) == 2
+    ids = render_prompt(tokenizer, [Message("user", "a<turn|>b")]).ids
+    assert ids.count(106) == 1
+    assert tokenizer.decode(ids) == "user\na<turn|>b\nmodel\n"
 
 
 def test_a_template_without_bos_gets_none(with_template: Load) -> None:

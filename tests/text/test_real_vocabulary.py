@@ -158,8 +158,8 @@ def test_placeholders_of_images(real: Tokenizer, name: str) -> None:
     assert list(map(len, runs)) == [6, 1, 1]
     assert encoded.images == (image, frame, frame)
     assert 258884 not in encoded.ids
-    with pytest.raises(PromptError):
-        render_prompt(template(real, name), [Message("user", "<|image|>")], image_ids=IMAGE_IDS)
+    asked = [Message("user", "<|image|>")]
+    assert 258880 not in render_prompt(template(real, name), asked, image_ids=IMAGE_IDS).ids
 
 
 # --- answers
@@ -320,9 +320,10 @@ def test_prompt_and_answer_are_what_one_text_would_be(
     tokenizer = template(real, name)
     for text in TEXTS:
         said = {"role": "assistant", "content": text, "thinking": thinking}
-        dialogue = Dialogue([{"role": "user", "content": text}, said])
+        user = text.replace("<unk>", "").replace("[multimodal]", "")  # there they are text
+        dialogue = Dialogue([{"role": "user", "content": user}, said])
         found = render_exchange(tokenizer, dialogue, STOP, 1)
-        asked = render_prompt(tokenizer, [Message("user", text)], think=thinking is not None)
+        asked = render_prompt(tokenizer, [Message("user", user)], think=thinking is not None)
         assert found.prompt == asked
         thought = f"<|channel>thought\n{thinking}\n<channel|>" if thinking else ""
         written = f"{tokenizer.decode(asked.ids, special=True)}{thought}{text.strip()}<turn|>"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ from mlx_diffgemma.serve.host import Host, Makers
 from mlx_diffgemma.serve.worker import Idleness, Worker
 
 NOW = 1_764_000_000
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ def running(
         try:
             if loaded:
                 worker.loaded.result(60)
-            _wait(lambda: server.started)
+            wait_for(lambda: server.started)
             yield Running(f"http://127.0.0.1:{port}", port, host, server)
         finally:
             worker.stop(now=True)
@@ -93,9 +104,9 @@ def _server(host: Host, dialects: Sequence[Dialect]) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def _wait(true: Any, seconds: float = 20) -> None:
-    done = threading.Event()
-    for _ in range(int(seconds * 200)):
-        if true() or done.wait(0.005):
-            return
-    raise AssertionError(f"nothing after {seconds} s")
+def wait_for(true: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something is true; AssertionError where it does not come true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"it was not true within {seconds} s"
+        time.sleep(0.002)
