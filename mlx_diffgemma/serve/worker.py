@@ -39,7 +39,7 @@ class Worker:
     """
 
     def __init__(self, engine: Engine, max_queue: int = 8, idle: Idleness | None = None) -> None:
-        self._engine, self._idle = engine, idle or Idleness()
+        self.engine, self._idle = engine, idle or Idleness()
         self.queue = Queue(max_queue)
         self.queue.closed = LOADING
         self.loaded: Future[None] = Future()
@@ -109,7 +109,7 @@ class Worker:
     def _load(self) -> None:
         self._state = "loading"
         try:
-            self._engine.load()
+            self.engine.load()
         except BaseException:
             self._state = "unloaded"
             raise
@@ -119,7 +119,7 @@ class Worker:
         """Free the weights; whoever comes meanwhile waits in line."""
         self._state = "unloading"
         try:
-            self._engine.unload()
+            self.engine.unload()
         except Exception:
             logger.exception("The model was not unloaded.")
         self._state = "unloaded"
