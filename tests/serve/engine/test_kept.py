@@ -96,7 +96,7 @@ def test_two_conversations_take_turns(
 ) -> None:
     said: dict[str, list[Any]] = {name: [name * 40] for name in "ab"}
     for turn in range(3):
-        for name, messages in said.items():
+        for messages in said.values():
             asked = chat(*messages, max_tokens=16)
             text, cached, count = asked_and_encoded(engine, asked, encoded)
             assert count - (engine.count(asked) - cached) in (0, 8)  # and a canvas's commit
