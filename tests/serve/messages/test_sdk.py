@@ -14,7 +14,7 @@ from anthropic import beta_tool
 from claude_code import claude_code
 from live import Running, running
 from pydantic import BaseModel
-from tiny import tiny_engine
+from tiny_engines import tiny_engine
 
 from mlx_diffgemma.serve.messages.dialect import MESSAGES
 
@@ -76,6 +76,7 @@ def test_a_stream_comes_to_the_same_message(client: anthropic.Anthropic) -> None
     assert message.usage.output_tokens == whole.usage.output_tokens
 
 
+@pytest.mark.slow
 def test_the_async_client(server: Running) -> None:
     async def ask() -> tuple[str, str]:
         async with anthropic.AsyncAnthropic(api_key="none", base_url=server.url) as client:
@@ -104,9 +105,11 @@ def test_an_agents_loop(client: anthropic.Anthropic) -> None:
     ]
     last = client.messages.create(**asked(messages=messages, tools=[ADD]))
     assert last.content[0].text == "14 + 1 = 15."
-    assert last.usage.cache_read_input_tokens > first.usage.input_tokens
+    prompt = first.usage.input_tokens + first.usage.cache_read_input_tokens
+    assert last.usage.cache_read_input_tokens >= prompt
 
 
+@pytest.mark.slow
 def test_the_tool_runner_of_the_sdk(client: anthropic.Anthropic) -> None:
     """It asks at ?beta=true, runs the function itself, and does without a thread."""
     calls = []
@@ -123,6 +126,7 @@ def test_the_tool_runner_of_the_sdk(client: anthropic.Anthropic) -> None:
     assert calls == [(72, 10)]
 
 
+@pytest.mark.slow
 def test_a_call_that_is_required(client: anthropic.Anthropic) -> None:
     choice = {"type": "tool", "name": "add"}
     question = [{"role": "user", "content": "how much is 14 + 1?"}]
@@ -140,6 +144,7 @@ def test_an_answer_is_parsed(client: anthropic.Anthropic) -> None:
         assert stream.get_final_message().parsed_output == expected
 
 
+@pytest.mark.slow
 def test_a_thought_is_a_block_and_may_be_sent_back(client: anthropic.Anthropic) -> None:
     question = {"role": "user", "content": "What is 17 + 25?"}
     thinking = {"type": "enabled", "budget_tokens": 1024}
@@ -160,6 +165,7 @@ def test_tokens_are_counted_as_they_are_used(client: anthropic.Anthropic) -> Non
     assert count == usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
+@pytest.mark.slow
 def test_tokens_of_a_prompt_that_is_too_long_are_counted(client: anthropic.Anthropic) -> None:
     """Clients count to see that it is; the same request for an answer is refused."""
     body = claude_code()
@@ -169,6 +175,7 @@ def test_tokens_of_a_prompt_that_is_too_long_are_counted(client: anthropic.Anthr
         client.messages.create(**told, max_tokens=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "reason", "stopped"),
     [
@@ -184,11 +191,13 @@ def test_an_end_has_its_reason(
     assert ROME.startswith(message.content[0].text)
 
 
+@pytest.mark.slow
 def test_what_is_not_done_is_told(client: anthropic.Anthropic) -> None:
     message = client.messages.create(**asked(extra_body={**SEED, "temperature": 0.5}))
     assert "temperature" in message.to_dict()["x_warnings"][0]
 
 
+@pytest.mark.slow
 def test_drafts_come_where_they_are_asked_for(client: anthropic.Anthropic) -> None:
     body = {**SEED, "diffusion": {"drafts": True}}
     drafts = [
