@@ -70,6 +70,7 @@ def metrics_of(host: Host) -> Iterator[str]:
         "running": ("Requests that the model works on.", queue.running),
         "kept_conversations": ("Conversations whose prefix is kept.", counters.kept_conversations),
         "kept_bytes": ("Bytes of kept prefixes.", counters.kept_bytes),
+        "memory_bytes": ("Bytes that MLX has in use.", counters.memory_bytes),
     }
     for name, (told, value) in now.items():
         yield from family(name, "gauge", told, [({}, value)])
