@@ -6,8 +6,9 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..decide.options import Layout
@@ -24,6 +25,8 @@ from ..text.chat import encoded_text, render_text
 from ..text.exchange import CLOSING, OPENING, TURN_END
 from ..text.placeholders import find_spelling, require_spelling
 from ..text.tokenizer import GEMMA_TOKENS, Tokenizer
+from .conversation import Conversation
+from .front import config_of
 from .media import Given
 
 if TYPE_CHECKING:
@@ -86,7 +89,7 @@ class ChatTexts:
 
         CheckpointError where the checkpoint sees none.
         """
-        return Given([given]).prepared(self.model, self.tokenizer)[0]
+        return Given([given]).prepared(config_of(self.model), self.tokenizer)[0]
 
     def _require_whole(self, texts: list[str], rendered: str) -> None:
         """CheckpointError where the template dropped a text, such as a system's."""
@@ -108,8 +111,12 @@ def _parts(content: Content) -> str | list[dict[str, object]]:
     ]
 
 
-def loaded_model(session: Session) -> LoadedModel:
-    """The model of a session, with a reader that keeps the prefixes of the last states."""
+def loaded_model(session: Session, held: Callable[[], int] | None = None) -> LoadedModel:
+    """The model of a session, with a reader that keeps the prefixes of the last states.
+
+    held: bytes of other caches that stay beside theirs, None for the conversation's.
+    """
+    beside = _beside(session.require_room, held or partial(_held, session.conversation))
     model, tokenizer, config = session.model, session.tokenizer, session.model.config
     ends = [*_ids(tokenizer, "eos_token"), *config.stop_ids]
     turn_end, pad = tokenizer.id_of(TURN_END), _ids(tokenizer, "pad_token")
@@ -121,7 +128,7 @@ def loaded_model(session: Session) -> LoadedModel:
     closing = tokenizer.id_of(CLOSING)
     thinks = closing is not None and tokenizer.id_of(OPENING) is not None
     return LoadedModel(
-        reader=ModelReader(model, KeptPrefixes(model, _beside_chat(session)), closing),
+        reader=ModelReader(model, KeptPrefixes(model, beside), closing),
         texts=ChatTexts(model, tokenizer),
         name=session.name,
         canvas_length=config.canvas_length,
@@ -135,18 +142,21 @@ def loaded_model(session: Session) -> LoadedModel:
     )
 
 
-def _beside_chat(session: Session) -> RoomCheck:
-    """The session's check of memory, with the conversation's cache beside a decision's.
+def _beside(require_room: RoomCheck, held: Callable[[], int]) -> RoomCheck:
+    """A check of memory with other caches beside a decision's.
 
     It holds no session: one that is let go takes its model along at once.
     """
-    chat, require_room = session.conversation, session.require_room
 
     def check(context: int, beside: int = 0) -> None:
-        held = 0 if chat.prefix is None else chat.prefix.num_bytes
-        require_room(context, beside + held)
+        require_room(context, beside + held())
 
     return check
+
+
+def _held(chat: Conversation) -> int:
+    """Bytes of a conversation's cache."""
+    return 0 if chat.prefix is None else chat.prefix.num_bytes
 
 
 def request_of(

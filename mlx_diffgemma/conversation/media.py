@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..assets import Task
+from ..checkpoint.config import ModelConfig
 from ..checkpoint.vision import require_vision
 from ..errors import Setting, SettingsError, brief
 from ..images.pixels import Pixels
 from ..images.prepare import open_image, prepare_image
 from ..images.video import Clip, prepare_video
-from ..model.text import Model
 from ..text.placeholders import Medium, require_spelling
 from ..text.tokenizer import Tokenizer
 
@@ -39,7 +39,7 @@ class Given:
         return self.images if isinstance(self.images, list | tuple) else (self.images,)
 
     def prepared(
-        self, model: Model, tokenizer: Tokenizer, task: Task | None = None
+        self, config: ModelConfig, tokenizer: Tokenizer, task: Task | None = None
     ) -> tuple[Medium, ...]:
         """Images, then the video, as the network takes them; task: that they are a problem of.
 
@@ -48,16 +48,16 @@ class Given:
         for what cannot be decoded.
         """
         if self:
-            require_sight(model, tokenizer)
-        budget = self._budget(model, task)
+            require_sight(config, tokenizer)
+        budget = self._budget(config, task)
         images = tuple(_as_pixels(image, budget, task) for image in self.each_image)
         if self.video is None:
             return images
         return (*images, self.video if isinstance(self.video, Clip) else prepare_video(self.video))
 
-    def _budget(self, model: Model, task: Task | None) -> int:
+    def _budget(self, config: ModelConfig, task: Task | None) -> int:
         """The soft tokens that an image may take; a task was trained on one number alone."""
-        vision, wanted = model.config.vision, self.image_tokens
+        vision, wanted = config.vision, self.image_tokens
         if wanted is None:
             return vision.soft_tokens if vision else 0
         if not any(not isinstance(image, Pixels) for image in self.each_image):
@@ -85,10 +85,10 @@ def _as_pixels(image: Any, budget: int, task: Task | None) -> Pixels:
     return prepare_image(replace(opened, image=task.picture(opened.image)), budget)
 
 
-def require_sight(model: Model, tokenizer: Tokenizer) -> None:
+def require_sight(config: ModelConfig, tokenizer: Tokenizer) -> None:
     """CheckpointError where the checkpoint sees no images: it lacks the tower, or the ids."""
-    model.image_features([])
-    require_spelling(tokenizer, model.config.image_ids)
+    require_vision(config.vision)
+    require_spelling(tokenizer, config.image_ids)
 
 
 def sampled(media: Sequence[Medium]) -> tuple[str, ...]:

@@ -26,10 +26,15 @@ def read_puzzle(
         raise PromptError(
             "the problem is given as text and as a picture, expected one of them; leave one out."
         )
-    pixels = _only_picture(given.prepared(model, tokenizer, task))
+    pixels = only_picture(given.prepared(model.config, tokenizer, task))
+    return pixels, puzzle_in(model, tokenizer, task, pixels)
+
+
+def puzzle_in(model: Model, tokenizer: Tokenizer, task: Task, pixels: Pixels) -> str:
+    """The problem as the network reads it in a picture; PromptError as `read_puzzle` has it."""
     characters, away = soft_characters(model, tokenizer, pixels, task.characters)
     doubtful = [token for token, distance in enumerate(away) if distance > DOUBTFUL]
-    return pixels, task.read(characters, doubtful)
+    return task.read(characters, doubtful)
 
 
 def soft_characters(
@@ -45,7 +50,8 @@ def soft_characters(
     return "".join(named[token] for token in ids), away
 
 
-def _only_picture(media: tuple[object, ...]) -> Pixels:
+def only_picture(media: tuple[object, ...]) -> Pixels:
+    """The picture of a problem; PromptError for more than one, and for a video."""
     pictures = [medium for medium in media if isinstance(medium, Pixels)]
     if len(pictures) < len(media):
         raise PromptError("a video is given for a problem, expected one picture or a text.")

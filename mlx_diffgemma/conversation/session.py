@@ -30,6 +30,7 @@ from .conversation import Conversation
 from .deciding import DecideOptions, loaded_model, request_of
 from .fill import FillOptions, FillTurn, require_fillable
 from .form import Forms, Wanted
+from .front import Front, config_of
 from .media import Given, require_sight
 from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text
@@ -174,6 +175,12 @@ class Session:
         """The forms that answers of this session can have."""
         return Forms(self.tokenizer, self.model.config)
 
+    @property
+    def front(self) -> Front:
+        """The session's checkpoint, as questions are prepared with it."""
+        config = config_of(self.model)
+        return Front(self.tokenizer, config, self.forms, self.name, self.task, self.mode_times)
+
     def prepared(
         self, images: Any = (), video: Any = None, image_tokens: int | None = None
     ) -> tuple[Medium, ...]:
@@ -181,7 +188,8 @@ class Session:
 
         A turn takes them as they are, and decodes nothing again.
         """
-        return Given(images, video, image_tokens).prepared(self.model, self.tokenizer, self.task)
+        given = Given(images, video, image_tokens)
+        return given.prepared(config_of(self.model), self.tokenizer, self.task)
 
     def router(self, settings: Settings, thinking: bool) -> Router:
         """The router of an answer in mode auto; times are measured now where nothing tells them."""
@@ -277,7 +285,7 @@ class Session:
         0 where the template wants a question behind them.
         """
         try:
-            asked = asked_of(self, messages_for(messages[-1], self.system, messages[:-1]))
+            asked = asked_of(self.front, messages_for(messages[-1], self.system, messages[:-1]))
         except DiffGemmaError:
             return 0
         return prefix.shared(asked.ids, asked.runs(self.model.config.image_ids))
@@ -288,7 +296,7 @@ class Session:
         CheckpointError where it has images, and this checkpoint sees none.
         """
         if any(message.media for message in messages):
-            require_sight(self.model, self.tokenizer)
+            require_sight(config_of(self.model), self.tokenizer)
         self.conversation.restore(messages, system)
 
     @property

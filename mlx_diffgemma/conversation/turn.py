@@ -1,7 +1,7 @@
 """One question on its way to an answer: frames out, and a Reply at any time."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -63,6 +63,7 @@ class Turn:
     thinking: bool = False
     replaced: Message | None = None
     begun: tuple[int, ...] = ()
+    remembered: bool = True  # by the conversation, whose later questions see it
     watched: bool = False  # frames of mode ar tell entropies
     lookup: Lookup | None = None  # of modes ar and auto, where it was asked for and pays
     form: AnswerForm | None = None  # that the answer is held to
@@ -82,7 +83,7 @@ class Turn:
         facts = (brief(self.prompt), f"mode {settings.mode}", f"seed {settings.seed}")
         return f"{type(self).__name__}({', '.join(facts)}, {state})"
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame, None, None]:
         if next(self._iterations):
             raise TurnError(
                 "this answer has been iterated before, which works once; its reply() tells of it, "
@@ -90,7 +91,7 @@ class Turn:
             )
         return self._steps()
 
-    def _steps(self) -> Iterator[Frame]:
+    def _steps(self) -> Generator[Frame, None, None]:
         """Each frame, computed and counted in while the conversation is this turn's."""
         conversation, began = self.session.conversation, time.perf_counter()
         try:
@@ -337,7 +338,8 @@ class Turn:
 
     def said(self) -> Sequence[Message]:
         """The messages that later questions see of it: none without a finished canvas."""
-        return self.messages() if self.segments.kept and not self.raw and self.task is None else ()
+        seen = self.remembered and not self.raw and self.task is None
+        return self.messages() if seen and self.segments.kept else ()
 
     def cut(self) -> Cut | None:
         """The answer as another turn can go on with it; None where it has come to its own end."""

@@ -7,7 +7,7 @@ asked before.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,6 +23,13 @@ from ..model.memory import RoomCheck
 from ..model.text import PREFILL_CHUNK, Model
 
 MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
+
+Look = Callable[[], None]
+"""A look between two pieces of work; an error that it raises ends the work there."""
+
+
+def go_on() -> None:
+    """The look that finds nothing in the way."""
 
 
 def piece_ends(prompt: Prompt, shared: Sequence[int], chunk: int) -> list[int]:
@@ -138,11 +145,13 @@ class KeptPrefixes:
                         self._kept.append(last)
                 raise
 
-    def encode(self, prompt: Prompt, shared: Sequence[int], room: int) -> Prefix:
+    def encode(
+        self, prompt: Prompt, shared: Sequence[int], room: int, look: Look = go_on
+    ) -> Prefix:
         """The prefix of a prompt; only those of its pieces are encoded that no kept one has.
 
         shared: as a prompt of decisions has it; none: all of the prompt is kept. room: positions
-        that are to come behind it. To be called in use.
+        that are to come behind it; look: called in front of each piece. To be called in use.
         """
         chunk = self.model.choices.prefill_chunk or PREFILL_CHUNK
         ends = piece_ends(prompt, shared, chunk)
@@ -151,6 +160,7 @@ class KeptPrefixes:
         kept.shared = shared[0] if shared else len(prompt.tokens)
         kept.prefix.reserve(len(prompt.tokens) + room)
         for last in ends[len(kept.ends) :]:
+            look()
             self._encode_piece(prompt, range(kept.prefix.length, last), kept)
         return kept.prefix
 
@@ -162,13 +172,20 @@ class KeptPrefixes:
         """
         while True:
             try:
-                return self.require_room(positions, self._num_bytes(own))
+                return self.require_room(positions, self.num_bytes(own))
             except FitError:
                 if len(self._kept) < 2:
                     raise
                 del self._kept[0]
 
-    def _num_bytes(self, without: int = 0) -> int:
+    def clear(self) -> bool:
+        """Let go of all prefixes; False where there is none."""
+        with self._lock:
+            held = bool(self._kept)
+            self._kept.clear()
+            return held
+
+    def num_bytes(self, without: int = 0) -> int:
         """Bytes of what is kept, `without` so many of the last prefixes."""
         return sum(kept.prefix.num_bytes for kept in self._kept[: len(self._kept) - without])
 
@@ -207,5 +224,5 @@ class KeptPrefixes:
         """Reduce the last prefix to what others share of it, and let go of the oldest."""
         if (shared := self._kept.pop().sharing()) is not None:
             self._kept.append(shared)
-        while self._num_bytes() > self.most_bytes:
+        while self.num_bytes() > self.most_bytes:
             del self._kept[0]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..decide import reader
 from ..decide.reader import Reading, ReadOptions, Sheet
-from ..errors import PromptError
+from ..errors import ContextError, PromptError
 from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, positions_needed, prompt_size, token_budget
 from ..generation.settings import Resolved, Settings
@@ -28,7 +28,7 @@ from ..model.cache import Prefix
 from ..model.labels import label_logits, log_total
 from ..model.text import Model, not_finite
 from .denoise import denoise
-from .kept import KeptPrefixes, copied
+from .kept import KeptPrefixes, Look, copied, go_on
 from .pinned import OPEN, TEXT, PinnedPositions
 from .sampler import temperature
 from .step import State, StepInputs, advance
@@ -44,6 +44,8 @@ Found = tuple[Floats, Floats]  # of a sample's slots: logits [F, U], log total m
 class ModelReader:
     """The Reader of a model; thought_end: the id that closes a thought, if there is one.
 
+    look: called between pieces of a prompt, passes, and steps of a thought.
+
     Steps before the last one are those of the denoising loop, with the checkpoint's settings and
     all but the slots pinned; the last one is read at temperature 1.
     """
@@ -51,6 +53,7 @@ class ModelReader:
     model: Model
     kept: KeptPrefixes
     thought_end: int | None = None
+    look: Look = go_on
 
     def read(
         self, prompt: reader.Prompt, sheets: Sequence[Sheet], options: ReadOptions
@@ -66,8 +69,8 @@ class ModelReader:
         room = max(*widths, min(MOST_ROWS, sum(widths) * len(options.seeds)))
         self.kept.require_room(len(asked.tokens) + room)
         with self.kept.in_use():
-            prefix = self.kept.encode(asked, prompt.shared, room)
-            return Read(self.model, prefix, sheets, options).readings()
+            prefix = self.kept.encode(asked, prompt.shared, room, self.look)
+            return Read(self.model, prefix, sheets, options, self.look).readings()
 
     def encoded(self) -> int:
         """Prompt positions encoded so far."""
@@ -84,7 +87,7 @@ class ModelReader:
         needed = positions_needed(config, length, budget)
         self.kept.require_room(needed)
         with self.kept.in_use():
-            prefix = copied(self.kept.encode(asked, prompt.shared, 0), length)
+            prefix = copied(self.kept.encode(asked, prompt.shared, 0, self.look), length)
             self.kept.make_room(needed)
             settings = Settings(max_tokens=budget, seed=seed)
             return self._thought(asked, settings, prefix)
@@ -93,6 +96,7 @@ class ModelReader:
         ends, written = {self.thought_end, *self.model.config.stop_ids}, list[int]()
         images = [image.pixels for image in asked.images]
         for frame in denoise(self.model, asked.tokens, settings, images=images, prefix=prefix):
+            self.look()
             written += frame.tokens.tolist() if frame.committed else []
             end = next((at for at, token in enumerate(written) if token in ends), None)
             if end is not None:
@@ -109,7 +113,7 @@ class ModelReader:
         if length == 0:
             raise PromptError("the prompt is empty, expected at least one token.")
         if length + width > context:
-            raise PromptError(
+            raise ContextError(
                 f"{prompt_size(length, asked.soft_tokens)} and a canvas of {width} for the answers "
                 f"need {length + width:,} positions, the model has {context:,}; shorten the state "
                 "or the questions."
@@ -124,6 +128,7 @@ class Read:
     prefix: Prefix
     sheets: Sequence[Sheet]
     options: ReadOptions
+    look: Look = go_on
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -133,6 +138,7 @@ class Read:
         """One a sheet."""
         found: dict[Sample, Found] = {}
         for samples in self._passes():
+            self.look()
             found |= zip(samples, self._found(samples), strict=True)
         numbers = range(len(self.options.seeds))
         return [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.config import ModelConfig
-from ..errors import PromptError, Setting, counted
+from ..errors import ContextError, PromptError, Setting, counted
 from ..model.cache import Prefix, own_prefix
 from ..model.images import Placed
 from ..model.text import Model, Progress
@@ -56,26 +56,36 @@ def token_budget(
     *,
     mode: str = "diffusion",
 ) -> int:
-    """Tokens that may be returned; PromptError where they do not fit behind the prompt.
+    """Tokens that may be returned; ContextError where they do not fit behind the prompt.
 
     In mode diffusion whole canvases must. soft_tokens: those of the prompt that stand for images.
     """
-    context = config.text.max_position_embeddings
-    C = config.canvas_length if mode == "diffusion" else 1
+    context, C = config.text.max_position_embeddings, _unit(config, mode)
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
-    fitting = max(0, context - prompt_length) // C
+    fitting = fitting_tokens(config, prompt_length, mode) // C
     wanted = -(-(max_tokens or DEFAULT_MAX_TOKENS) // C)
     if fitting == 0 or (max_tokens is not None and fitting < wanted):
         canvases = wanted if max_tokens is not None else 1
         size = counted(canvases, "token") if C == 1 else f"{counted(canvases, 'canvas')} of {C}"
-        raise PromptError(
+        raise ContextError(
             f"{prompt_size(prompt_length, soft_tokens)} and {size} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
             "the prompt",
             *ways_down("max_tokens", soft_tokens),
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
+
+
+def fitting_tokens(config: ModelConfig, prompt_length: int, mode: str = "diffusion") -> int:
+    """Tokens that the context has room for behind a prompt: whole canvases in mode diffusion."""
+    C = _unit(config, mode)
+    return max(0, config.text.max_position_embeddings - prompt_length) // C * C
+
+
+def _unit(config: ModelConfig, mode: str) -> int:
+    """Positions that are generated at a time at least."""
+    return config.canvas_length if mode == "diffusion" else 1
 
 
 def positions_needed(

@@ -257,12 +257,17 @@ class Prefix:
         """Find up to which position every layer has slots."""
         self.room = min((layer.span.end if layer.span else 0 for layer in self.layers), default=0)
 
-    def roll_back(self, position: int) -> int:
-        """Go back to `position`, or to the last earlier point still stored; returns that point."""
-        self.room = 0  # a layer may take up a shorter buffer that was saved
+    def reachable(self, position: int) -> int:
+        """The position, or the last earlier point that is still stored."""
         target = self._outside(min(position, self.length))
         while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
             target = reachable  # the mark, or the start: in no image
+        return target
+
+    def roll_back(self, position: int) -> int:
+        """Go back to `position`, or to the last earlier point still stored; returns that point."""
+        self.room = 0  # a layer may take up a shorter buffer that was saved
+        target = self.reachable(position)
         for layer in self.layers:
             layer.roll_back(target)
         self._forget(target)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .asked import Asked
+from .engine import Facts
 from .events import Answer, Event
 from .fields import Fields
 from .refusal import Kind, Named, Refusal
@@ -49,11 +50,12 @@ class Encoder(Protocol):
 class Dialect:
     """One route that generates: its path, how its requests are read, and how it answers.
 
-    read: Refusal for what cannot be asked; names: statuses of refusals, refused: their bodies.
+    read: a request to the model of these facts, whose mode says which settings are of use; Refusal
+    for what cannot be asked. names: statuses of refusals, refused: their bodies.
     """
 
     path: str
-    read: Callable[[Fields], Asked]
+    read: Callable[[Fields, Facts], Asked]
     encoder: Callable[[Envelope, Asked], Encoder]
     names: Mapping[Kind, Named]
     refused: Callable[[Refusal], dict[str, Any]]

@@ -14,6 +14,16 @@ from .events import Event
 Cancelled = Callable[[], bool]
 """True once nobody waits for an answer; asked at every denoising step and every prefill chunk."""
 
+Stopping = Callable[[], bool]
+"""True once the server is about to end; asked behind every canvas."""
+
+STOPPED = "The server was stopped before the answer had come to its end."
+
+
+def going_on() -> bool:
+    """The answer of a server that is not about to end."""
+    return False
+
 
 class Cancellation(Exception):  # noqa: N818 - no error: the client has gone
     """The end of an answer that nobody waits for."""
@@ -68,10 +78,14 @@ class Engine(Protocol):
         """The tokens of a question's prompt; Refusal as `prepare`."""
         ...
 
-    def answer(self, prepared: Any, cancelled: Cancelled) -> Iterator[Event]:
+    def answer(
+        self, prepared: Any, cancelled: Cancelled, stopping: Stopping = going_on
+    ) -> Iterator[Event]:
         """The events of an answer; Cancellation where `cancelled` said so.
 
-        A Refusal is raised where nothing was said yet, else the last event is Failed.
+        Where `stopping` says so, the canvas in hand is finished, and the answer ends: Done with the
+        finish "length" and the warning STOPPED. A Refusal is raised where nothing was said yet,
+        else the last event is Failed.
         """
         ...
 

@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import DiffGemmaError
+from ..errors import (
+    CheckpointError,
+    ConstraintError,
+    ContextError,
+    DiffGemmaError,
+    FitError,
+    ImageError,
+    PromptError,
+    Setting,
+    SettingsError,
+    is_out_of_memory,
+)
 
 Kind = Literal[
     "invalid",  # not JSON, a wrong shape, a value that is not supported
@@ -45,6 +56,11 @@ class Refusal(DiffGemmaError):  # noqa: N818 - a word of its own
         self.kind, self.param, self.retry_after = kind, param, retry_after
 
 
+def fresh(refusal: Refusal) -> Refusal:
+    """The same refusal for another client: one that is raised remembers where."""
+    return Refusal(refusal.kind, str(refusal), refusal.param, refusal.retry_after)
+
+
 @dataclass(frozen=True)
 class Named:
     """A kind of refusal in the words of a dialect; code: where the dialect has one."""
@@ -53,6 +69,12 @@ class Named:
     type: str
     code: str | None = None
 
+
+LOADING = Refusal("loading", "the model is being loaded; try again in a moment.", retry_after=5)
+STOPPING = Refusal("stopping", "the server is stopping; ask it again once it is back.", None, 10)
+
+BROKEN = "an error inside the server ended this answer; the server's log has it."
+"""What a client is told of an error that is nobody's but ours."""
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 
@@ -123,3 +145,47 @@ def decisions_body(refusal: Refusal) -> dict[str, Any]:
     """The body of a refusal as the API of decisions has it, where no field is to blame."""
     told = {"error_type": DECISIONS[refusal.kind].type, "message": str(refusal)}
     return {"detail": told}
+
+
+NAMES = {
+    "schema": "the schema of the answer's form",
+    "pattern": "the pattern of the answer's form",
+    "choices": "the choices of the answer's form",
+    "gaps": "max_tokens",
+    "think": "thinking",
+    **{name: f"diffusion.{name}" for name in ("entropy_bound", "t_min", "t_max", "image_tokens")},
+    "mode": "diffusion.mode",
+    "max_denoising_steps": "diffusion.steps",
+    "stability_threshold": "diffusion.stability",
+    "confidence_threshold": "diffusion.confidence",
+}
+"""The names of settings in requests, where they differ."""
+
+ASKED = (PromptError, ConstraintError, SettingsError, ImageError, CheckpointError)
+"""Errors about what a request asks of this model."""
+
+
+def refusal_of(error: Exception, private: Mapping[str, str] | None = None) -> Refusal:
+    """The refusal of a question whose preparation or answer ended in an error.
+
+    What the request can do nothing about is told in one line, without particulars. private: texts
+    that nobody is told, and what stands in their place.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, FitError):
+        said = _without(private or {}, str(error).partition("; ")[0])
+        return Refusal("context", f"{said}; shorten the prompt, or lower max_tokens.")
+    if isinstance(error, ASKED):
+        kind: Kind = "context" if isinstance(error, ContextError) else "invalid"
+        settings = (NAMES.get(part, part) for part in error.args if isinstance(part, Setting))
+        return Refusal(kind, _without(private or {}, error.told(NAMES)), next(settings, None))
+    if is_out_of_memory(error):
+        return Refusal("internal", "the machine has no memory left for this; ask for less.")
+    return Refusal("internal", "the answer could not be made; the server's log says why.")
+
+
+def _without(private: Mapping[str, str], said: str) -> str:
+    for text, instead in private.items():
+        said = said.replace(text, instead)
+    return said

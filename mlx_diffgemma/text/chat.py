@@ -67,11 +67,37 @@ def render_prompt(
     spelling = find(tokenizer, image_ids)
     if spelling is not None:
         _refuse_placeholders(messages, spelling)
-    text = _rendered(tokenizer, messages, think, tools)
+    turns = [_as_turn(message) for message in messages]
+    return render_turns(tokenizer, turns, media, think=think, tools=tools, image_ids=image_ids)
+
+
+def render_turns(
+    tokenizer: Tokenizer,
+    turns: Sequence[Mapping[str, object]],
+    media: Sequence[Medium] = (),
+    *,
+    think: bool = False,
+    tools: Sequence[Mapping[str, object]] = (),
+    image_ids: ImageIds | None = None,
+) -> Encoded:
+    """The ids that ask for the next answer to `turns`, messages as chat templates take them.
+
+    media: the images and videos of all turns, in order; the turns have a part for each. Errors are
+    those of `render_prompt`.
+    """
+    find = require_spelling if media else find_spelling
+    spelling = find(tokenizer, image_ids)
+    text = render_text(tokenizer, turns, think=think, tools=tools)
     require_tools(tokenizer, tools, text)
     if spelling is None:
         return Encoded(tokenizer.encode(text))
     return encoded_text(tokenizer, spelling, text, media)
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:
+    """The ids of a text without a template, the bos token in front if the tokenizer has one."""
+    bos = tokenizer.id_of(tokenizer.special_tokens.get("bos_token", ""))
+    return Encoded([*(() if bos is None else (bos,)), *tokenizer.encode(text)])
 
 
 def require_tools(
@@ -165,10 +191,8 @@ def _rendered(
     tokenizer: Tokenizer,
     messages: Sequence[Message],
     think: bool,
-    tools: Sequence[Mapping[str, object]] = (),
 ) -> str:
-    turns = [{"role": turn.role, "content": _content(turn)} for turn in messages]
-    return render_text(tokenizer, turns, think=think, tools=tools)
+    return render_text(tokenizer, [_as_turn(message) for message in messages], think=think)
 
 
 def render_text(
@@ -200,6 +224,10 @@ def render_text(
         "enable_thinking": think,
     }
     return render(tokenizer.chat_template, variables, tokenizer.folder, instead)
+
+
+def _as_turn(message: Message) -> dict[str, object]:
+    return {"role": message.role, "content": _content(message)}
 
 
 def _content(message: Message) -> str | list[dict[str, str]]:

@@ -15,10 +15,11 @@ from .tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Stop:
-    """The first stop text: complete after so many tokens, and where it begins in the text."""
+    """The first stop text: complete after so many tokens, and where it begins in the answer's."""
 
     tokens: int
     at: int
+    text: str
 
 
 class AnswerReader:
@@ -129,7 +130,8 @@ class AnswerReader:
     def _look_for_stop(self) -> None:
         at = self._builder.text.end
         if at is not None and self.stopped is None:
-            self.stopped, self._over = Stop(self._tokens, at), True
+            found = self._builder.text.found or ""
+            self.stopped, self._over = Stop(self._tokens, at, found), True
 
 
 def parse_answer(

@@ -12,6 +12,7 @@ class StoppedText:
 
     stops: Sequence[str]
     end: int | None = None  # where the first stop text begins
+    found: str | None = None  # that stop text, the first given of those that begin there
     begun: bool = False  # it is more than blanks
     chunks: list[str] = field(default_factory=list)
     length: int = 0
@@ -62,7 +63,8 @@ class StoppedText:
         return any(stop.startswith(text) for stop in self.stops)
 
     def _look_for_stops(self, ending: str) -> None:
-        found = [at for stop in self.stops if (at := ending.find(stop)) >= 0]
+        found = {stop: at for stop in self.stops if (at := ending.find(stop)) >= 0}
         if found:
-            self.end = self.length - len(ending) + min(found)
+            self.found = min(found, key=found.__getitem__)
+            self.end = self.length - len(ending) + found[self.found]
         self.tail = ending[max(0, len(ending) - max(map(len, self.stops)) + 1) :]

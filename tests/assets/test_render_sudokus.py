@@ -61,7 +61,7 @@ def test_nearly_all_rendered_pictures_are_read_whole(session, noisy, least):
     right = []
     for picture, puzzle in zip(rendered.pictures(noisy=noisy), rendered.puzzles(), strict=True):
         given = Given(picture)
-        (pixels,) = given.prepared(session.model, session.tokenizer, session.task)
+        (pixels,) = given.prepared(session.model.config, session.tokenizer, session.task)
         read, _ = soft_characters(session.model, session.tokenizer, pixels, "0123456789")
         right.append("".join(read[cell] for cell in rendered.CELLS) == puzzle)
     print(f"{sum(right)} of {len(right)} read whole")

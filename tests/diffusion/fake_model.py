@@ -71,6 +71,7 @@ class FakeModel:
     gathers: bool = False
     choices: Choices = field(default_factory=Choices)
     pauses: None = None
+    vision: None = None
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

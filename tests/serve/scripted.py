@@ -10,7 +10,15 @@ from typing import Any
 from mlx_diffgemma.decide.decision import Decision
 from mlx_diffgemma.decide.request import Request
 from mlx_diffgemma.serve.asked import Asked
-from mlx_diffgemma.serve.engine import Cancellation, Cancelled, Counters, Facts
+from mlx_diffgemma.serve.engine import (
+    STOPPED,
+    Cancellation,
+    Cancelled,
+    Counters,
+    Facts,
+    Stopping,
+    going_on,
+)
 from mlx_diffgemma.serve.events import Begun, Done, Event, Finish, Text, Timings, Usage
 
 FACTS = Facts("scripted", 2048, 64, 1_700_000_000, sees=False)
@@ -33,7 +41,10 @@ def said(*texts: str) -> list[Step]:
 
 @dataclass
 class ScriptedEngine:
-    """Answers with `script`: a list of steps, or a function from the question to one."""
+    """Answers with `script`: a list of steps, or a function from the question to one.
+
+    A canvas ends with a text: a server that is about to end gets Done behind the next one.
+    """
 
     script: Sequence[Step] | Callable[[Asked], Sequence[Step]] = field(
         default_factory=lambda: said("Hello", " there.")
@@ -53,7 +64,9 @@ class ScriptedEngine:
     def count(self, asked: Asked) -> int:
         return 12
 
-    def answer(self, prepared: Asked, cancelled: Cancelled) -> Iterator[Event]:
+    def answer(
+        self, prepared: Asked, cancelled: Cancelled, stopping: Stopping = going_on
+    ) -> Iterator[Event]:
         script = self.script(prepared) if callable(self.script) else self.script
         for step in script:
             if isinstance(step, Exception):
@@ -64,6 +77,9 @@ class ScriptedEngine:
                 self._cancel()
             else:
                 yield step
+                if isinstance(step, Text) and stopping():
+                    yield done("length", warnings=(STOPPED,))
+                    return
 
     def decide(self, request: Request, cancelled: Cancelled) -> Decision:
         assert self.decision is not None

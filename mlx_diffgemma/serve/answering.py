@@ -1,0 +1,180 @@
+"""One answer on its way: the frames of a turn as events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from ..conversation.dialogue import Prepared
+from ..conversation.reply import Filled, Reply
+from ..conversation.session import Session
+from ..conversation.turn import Turn
+from ..generation.frame import Frame
+from ..text.pieces import THINKING
+from ..text.reader import AnswerReader
+from ..text.tools import ToolCall
+from .asked import Asked, Chat, Infill
+from .engine import STOPPED, Stopping
+from .events import Begun, Call, Done, Draft, Event, Finish, Text, Thought, Timings, Usage
+
+Look = Callable[[], None]
+"""A look between two steps; an error that it raises ends the answer there."""
+
+
+@dataclass
+class Answering:
+    """An answer, and what has been computed for it.
+
+    cached: tokens of the prompt that were encoded before; encoded: those encoded since; steps: of
+    canvases; tokens: that were generated.
+    """
+
+    asked: Asked
+    look: Look
+    stopping: Stopping
+    key: Callable[[], str]
+    cached: int
+    prompt_tokens: int = 0
+    encoded: int = 0
+    steps: int = 0
+    tokens: int = 0
+    stopped: bool = False
+    said: str = ""
+    thought: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+
+    def events(self, session: Session, question: Prepared) -> Iterator[Event]:
+        """All events of the answer to a question, whose beginning the session has encoded."""
+        turn = question.begin(session, self._encoded)
+        turn.watched = self.asked.drafts
+        self.prompt_tokens = len(turn.prompt_ids)
+        yield Begun(turn.settings.seed or 0, self.prompt_tokens, self._spared(turn))
+        with closing(iter(turn)) as frames:
+            for frame in frames:
+                self._count(turn, frame)
+                yield from self._of_frame(turn, frame)
+                if frame.committed and not turn.finished and self.stopping():
+                    self.stopped = True
+                    break
+                self.look()
+        reply = turn.reply()
+        yield from self._rest(turn, reply)
+        yield self._done(turn, reply, question)
+
+    def _encoded(self, done: int, total: int) -> None:
+        """Count encoded positions of the prompt in, and look."""
+        self.encoded = done
+        self.look()
+
+    def _spared(self, turn: Turn) -> int:
+        """The tokens of the prompt that are not encoded again; mode ar reads the last anyway."""
+        most = self.prompt_tokens - (turn.settings.mode != "diffusion")
+        return min(self.cached, most)
+
+    def _count(self, turn: Turn, frame: Frame) -> None:
+        if not frame.committed and frame.mode == "diffusion":
+            self.steps += 1
+        self.tokens = sum(len(kept.tokens) for kept in turn.kept)
+
+    def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
+        """What a frame tells: a draft, or what it makes certain."""
+        if not frame.committed and frame.mode == "diffusion":
+            if self.asked.drafts:
+                yield draft_of(turn, frame)
+        elif not self._comes_whole(turn):
+            yield from self._fresh(turn)
+
+    def _comes_whole(self, turn: Turn) -> bool:
+        """True where nothing is told before the end."""
+        return isinstance(self.asked, Infill) or turn.comes_whole or turn.form is not None
+
+    def _fresh(self, turn: Turn) -> Iterator[Event]:
+        """Text and thought that came, and stay."""
+        thought = turn.reader.answer().thinking or ""
+        if len(thought) > len(self.thought):
+            yield Thought(thought[len(self.thought) :])
+            self.thought = thought
+        if text := turn.reader.fresh():
+            yield Text(text)
+            self.said += text
+
+    def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
+        """What the end of the answer makes certain."""
+        if rest := (reply.thinking or "")[len(self.thought) :]:
+            yield Thought(rest)
+        text = reply.text
+        if isinstance(self.asked, Infill) and isinstance(reply, Filled) and self.asked.hole_only:
+            text = reply.holes[0]
+        if rest := text[len(self.said) :]:
+            yield Text(rest)
+        self.calls = list(reply.tool_calls)
+        for call in self.calls[: self._most_calls]:
+            yield Call(self.key(), call.name, dict(call.arguments))
+
+    @property
+    def _most_calls(self) -> int | None:
+        """The number of calls that are wanted, None for all."""
+        return 1 if isinstance(self.asked, Chat) and self.asked.one_call else None
+
+    def _done(self, turn: Turn, reply: Reply, question: Prepared) -> Done:
+        finish, stop = self._finish(turn, reply)
+        return Done(
+            finish,
+            usage=Usage(
+                reply.prompt_tokens,
+                reply.generated_tokens,
+                self._spared(turn),
+                thought_tokens(turn),
+            ),
+            timings=Timings(
+                reply.seconds.prefill,
+                reply.seconds.total,
+                sum(reply.steps),
+                reply.tokens_per_step,
+            ),
+            seed=reply.seed,
+            warnings=(*self.asked.warnings, *question.notes, *self._warnings(turn)),
+            stop=stop,
+            constraint=reply.constraint,
+            holes=reply.holes if isinstance(reply, Filled) else None,
+        )
+
+    def _finish(self, turn: Turn, reply: Reply) -> tuple[Finish, str | None]:
+        """The reason that the answer ended, and the stop text if it was one."""
+        if self.stopped or reply.finish_reason != "stop":
+            return "length", None
+        if (stopped := turn.reader.stopped) is not None:
+            return "stop_text", stopped.text
+        return ("tool_calls" if self.calls else "stop"), None
+
+    def _warnings(self, turn: Turn) -> Iterator[str]:
+        """A line for each thing that is not as it was asked for, or should be."""
+        yield from turn.notes
+        yield from turn.remarks
+        if wrong := turn.problem():
+            yield f"the answer does not solve the puzzle: {wrong}"
+        if self._most_calls and (others := len(self.calls) - self._most_calls) > 0:
+            yield f"the model made {others + 1} calls, one was wanted: the others are left out."
+        if self.stopped:
+            yield STOPPED
+
+
+def thought_tokens(turn: Turn) -> int:
+    """The number of tokens of an answer's thoughts."""
+    if turn.raw:
+        return 0
+    reader = AnswerReader(turn.session.tokenizer, turn.stop_ids)
+    return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)
+
+
+def draft_of(turn: Turn, frame: Frame) -> Draft:
+    """A canvas that is being denoised."""
+    return Draft(
+        text=turn.reader.ahead(frame.tokens.tolist()).answer().text,
+        canvas=frame.canvas,
+        step=frame.step,
+        steps=turn.sampler.max_denoising_steps,
+        accepted=frame.num_accepted,
+        mean_entropy=frame.mean_entropy,
+    )
