@@ -156,3 +156,10 @@ def arguments_of(holder: Fields, name: str = "arguments") -> dict[str, Any]:
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is not of JSON")
+
+
+def plain(content: str | list[Part]) -> str:
+    """The text of a content, without its images."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")

@@ -114,7 +114,11 @@ KINDS: Mapping[str, tuple[Asked, Sequence[Step]]] = {
 
 def transcript(dialect: Dialect, kind: str) -> str:
     """All that is sent for a kind of stream."""
-    asked, steps = KINDS[kind]
+    return streamed(dialect, *KINDS[kind])
+
+
+def streamed(dialect: Dialect, asked: Asked, steps: Sequence[Step]) -> str:
+    """All that is sent for the events of an answer, with pings between them."""
     encoder = dialect.encoder(ENVELOPE, asked)
     return "".join([*encoder.opening(), *(text for step in steps for text in _sent(encoder, step))])
 
@@ -125,8 +129,13 @@ def _sent(encoder: Encoder, step: Step) -> list[str]:
 
 def answered(kind: str) -> Answer:
     """The whole answer of a kind of stream."""
+    return whole(KINDS[kind][1])
+
+
+def whole(steps: Sequence[Step]) -> Answer:
+    """The whole answer of events."""
     answer = Answer()
-    for step in KINDS[kind][1]:
+    for step in steps:
         if not isinstance(step, str):
             answer.take(step)
     return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...text.stops import StoppedText
@@ -54,12 +54,12 @@ class CompletionEncoder:
         assert answer.done is not None
         self.cut.add(answer.text)
         choice = _choice(self._echoed() + self.cut.text, self._finish(answer.done))
-        told = {"usage": usage_object(answer.done.usage), **done_fields(answer.done)}
+        told = {"usage": usage_object(answer.done.usage), **self._told(answer.done)}
         return {**self._head(), "choices": [choice], **told}
 
     def _end(self, done: Done) -> Iterator[str]:
         yield from self._more(len(self.cut.text))
-        yield self._chunk("", self._finish(done), **done_fields(done))
+        yield self._chunk("", self._finish(done), **self._told(done))
         if self.asked.usage:
             yield self._send([], usage=usage_object(done.usage))
         yield END
@@ -76,6 +76,14 @@ class CompletionEncoder:
 
     def _finish(self, done: Done) -> str:
         return FINISHES[done.finish] if self.cut.end is None else "stop"
+
+    def _told(self, done: Done) -> dict[str, Any]:
+        """The fields of our own; of a hole that was cut its text up to there."""
+        if self.cut.end is None:
+            return done_fields(done)
+        whole = "".join(self.cut.chunks)
+        stop = next(text for text in self.cut.stops if whole.startswith(text, self.cut.end))
+        return done_fields(replace(done, stop=stop, holes=(self.cut.text,)))
 
     def _chunk(self, text: str, finish: str | None = None, **more: Any) -> str:
         return self._send([_choice(text, finish)], **more)
