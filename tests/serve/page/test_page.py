@@ -1,4 +1,4 @@
-"""The page's file: what it may do, what it asks for, its colours, and its script without a browser."""
+"""The page: what it may do, what it asks for, its colours, and its script without a browser."""
 
 import base64
 import hashlib
