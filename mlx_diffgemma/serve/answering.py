@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..conversation.dialogue import Prepared
 from ..conversation.reply import Filled, Reply
+from ..conversation.scene import Changes, drawn
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
@@ -43,6 +44,7 @@ class Answering:
     said: str = ""
     thought: str = ""
     calls: list[ToolCall] = field(default_factory=list)
+    changes: Changes = field(default_factory=Changes)
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
@@ -79,9 +81,11 @@ class Answering:
 
     def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
         """What a frame tells: a draft, or what it makes certain."""
+        if self.asked.drafts:
+            self.changes.take(frame)
         if not frame.committed and frame.mode == "diffusion":
             if self.asked.drafts:
-                yield draft_of(turn, frame)
+                yield draft_of(turn, frame, self.changes)
         elif not self._comes_whole(turn):
             yield from self._fresh(turn)
 
@@ -168,13 +172,15 @@ def thought_tokens(turn: Turn) -> int:
     return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)
 
 
-def draft_of(turn: Turn, frame: Frame) -> Draft:
-    """A canvas that is being denoised."""
+def draft_of(turn: Turn, frame: Frame, changes: Changes) -> Draft:
+    """A canvas that is being denoised; changes: what its last step changed."""
+    tokens = frame.tokens.tolist()
     return Draft(
-        text=turn.reader.ahead(frame.tokens.tolist()).answer().text,
+        text=turn.reader.ahead(tokens).answer().text,
         canvas=frame.canvas,
         step=frame.step,
         steps=turn.sampler.max_denoising_steps,
         accepted=frame.num_accepted,
         mean_entropy=frame.mean_entropy,
+        runs=tuple(drawn(frame, turn.reader.read(tokens), changes.changed).runs()),
     )
