@@ -16,14 +16,13 @@ from ..decide.reader import Content, LoadedModel, Prompt
 from ..decide.request import Request, read_request
 from ..diffusion.kept import KeptPrefixes
 from ..diffusion.reading import ModelReader
-from ..errors import CheckpointError, PromptError
+from ..errors import CheckpointError
 from ..images.pixels import Pixels
 from ..model.memory import RoomCheck
 from ..model.text import Model
 from ..text.answer import THOUGHT
-from ..text.chat import encoded_text, render_text
+from ..text.chat import encode_written, write_turns
 from ..text.exchange import CLOSING, OPENING, TURN_END
-from ..text.placeholders import find_spelling, require_spelling
 from ..text.tokenizer import GEMMA_TOKENS, Tokenizer
 from .conversation import Conversation
 from .front import config_of
@@ -57,31 +56,23 @@ class ChatTexts:
     tokenizer: Tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; no bos is added."""
+        """The ids of a text of the program's own; no bos is added."""
         return self.tokenizer.encode(text)
 
     def prompt(self, system: Content, user: Content, *, think: bool) -> Prompt:
         """The prompt of a system's and a user's text, with images in their places.
 
-        CheckpointError for a template that leaves some of it out, PromptError for a text that would
-        be taken for an image.
+        Control texts in them stay text. CheckpointError for a template that leaves some of it out.
         """
         given = (*system, *user)
         texts = [part for part in given if isinstance(part, str)]
         images = [part for part in given if isinstance(part, Pixels)]
         turns = [{"role": "system", "content": _parts(system)}]
         turns.append({"role": "user", "content": _parts(user)})
-        rendered = render_text(self.tokenizer, turns, think=think, instead=NO_TEMPLATE)
-        self._require_whole(texts, rendered)
-        find = require_spelling if images else find_spelling
-        if (spelling := find(self.tokenizer, self.model.config.image_ids)) is None:
-            return Prompt(tuple(self.tokenizer.encode(rendered)))
-        if marker := next(filter(None, map(spelling.found, texts)), None):
-            raise PromptError(
-                f"the state or a question has the text {marker}, which this checkpoint takes for "
-                "an image or a video, expected plain text; write it in another way."
-            )
-        encoded = encoded_text(self.tokenizer, spelling, rendered, images)
+        text = write_turns(self.tokenizer, turns, think=think, instead=NO_TEMPLATE)
+        self._require_whole(texts, text.text)
+        image_ids = self.model.config.image_ids
+        encoded = encode_written(self.tokenizer, text, images, image_ids)
         return Prompt(tuple(encoded.ids), encoded.images)
 
     def image(self, given: object) -> object:

@@ -55,14 +55,15 @@ class FillOptions(SettingFields, total=False):
 
 
 def token_template(
-    written: Template, tokenizer: Tokenizer, stop_ids: Collection[int]
+    written: Template, tokenizer: Tokenizer, stop_ids: Collection[int], *, raw: bool = False
 ) -> TokenTemplate:
     """A template in ids, with what stands behind it and what ends a hole.
 
     As in training: the end of the turn where it is a stop id, then the end of text up to the end
-    of the canvas. Any control token ends a hole.
+    of the canvas. Any control token ends a hole. raw: control texts in the template are no text,
+    which encode_texts refuses.
     """
-    texts = encode_texts(tokenizer, written)
+    texts = encode_texts(tokenizer, written, raw=raw)
     named = (END, tokenizer.special_tokens.get("eos_token", END))
     known = [index for token in named if (index := tokenizer.id_of(token)) is not None]
     if not (ends := [*known, *stop_ids]):

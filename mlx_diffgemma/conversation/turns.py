@@ -210,7 +210,7 @@ def checked_template(
 ) -> CheckedTemplate:
     """A template behind a question of its own, checked but for memory."""
     config, tokenizer = front.config, front.tokenizer
-    form = token_template(how.written, tokenizer, config.stop_ids)
+    form = token_template(how.written, tokenizer, config.stop_ids, raw=how.raw)
     task = None if how.raw else front.task
     before = prompt_before(tokenizer, question, system, task, how.raw, config.image_ids)
     needed = needed_positions(config, len(before.ids), form, before.soft_tokens)

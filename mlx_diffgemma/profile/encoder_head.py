@@ -81,7 +81,7 @@ def measure_encoder_head(
 def score_text(session: Session, prompt: Prompt) -> TextScores:
     """Scores of a prompt in its template and of the reference answer behind the prompt."""
     ids = session.turn(prompt.text, raw=is_raw(session)).prompt_ids
-    answer = session.tokenizer.encode(prompt.answer)
+    answer = session.tokenizer.encode_text(prompt.answer)
     nats = score(session.model, [*ids, *answer]).nats
     asked, answered = nats[: len(ids) - 1], nats[len(ids) - 1 :]
     return TextScores(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from ..conversation.dialogue import Prepared
 from ..conversation.reply import Filled, Reply
-from ..conversation.scene import Changes, drawn
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
@@ -16,8 +15,9 @@ from ..text.pieces import THINKING
 from ..text.reader import AnswerReader
 from ..text.tools import ToolCall
 from .asked import Asked, Chat, Infill
+from .drafts import Drafts
 from .engine import STOPPED, Stopping
-from .events import Begun, Call, Done, Draft, Event, Finish, Text, Thought, Timings, Usage
+from .events import Begun, Call, Done, Event, Finish, Text, Thought, Timings, Usage
 
 Look = Callable[[], None]
 """A look between two steps; an error that it raises ends the answer there."""
@@ -40,16 +40,17 @@ class Answering:
     encoded: int = 0
     steps: int = 0
     tokens: int = 0
+    drafts: Drafts | None = None
     stopped: bool = False
     said: str = ""
     thought: str = ""
     calls: list[ToolCall] = field(default_factory=list)
-    changes: Changes = field(default_factory=Changes)
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
         turn = question.begin(session, self._encoded)
-        turn.watched = self.asked.drafts
+        if self.asked.drafts:
+            self.drafts, turn.watched = Drafts(), True
         self.prompt_tokens = len(turn.prompt_ids)
         yield Begun(turn.settings.seed or 0, self.prompt_tokens, self._spared(turn))
         with closing(iter(turn)) as frames:
@@ -81,12 +82,9 @@ class Answering:
 
     def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
         """What a frame tells: a draft, or what it makes certain."""
-        if self.asked.drafts:
-            self.changes.take(frame)
-        if not frame.committed and frame.mode == "diffusion":
-            if self.asked.drafts:
-                yield draft_of(turn, frame, self.changes)
-        elif not self._comes_whole(turn):
+        if self.drafts and (draft := self.drafts.take(turn, frame)):
+            yield draft
+        if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
             yield from self._fresh(turn)
 
     def _comes_whole(self, turn: Turn) -> bool:
@@ -170,17 +168,3 @@ def thought_tokens(turn: Turn) -> int:
         return 0
     reader = AnswerReader(turn.session.tokenizer, turn.stop_ids)
     return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)
-
-
-def draft_of(turn: Turn, frame: Frame, changes: Changes) -> Draft:
-    """A canvas that is being denoised; changes: what its last step changed."""
-    tokens = frame.tokens.tolist()
-    return Draft(
-        text=turn.reader.ahead(tokens).answer().text,
-        canvas=frame.canvas,
-        step=frame.step,
-        steps=turn.sampler.max_denoising_steps,
-        accepted=frame.num_accepted,
-        mean_entropy=frame.mean_entropy,
-        runs=tuple(drawn(frame, turn.reader.read(tokens), changes.changed).runs()),
-    )

@@ -8,14 +8,16 @@ answers are always parsed for channels, by token ids: text that merely looks lik
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from ..checkpoint.vision import ImageIds
 from ..errors import CheckpointError, PromptError, Setting, SettingsError, shown
 from ..images.video import Clip
-from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
+from .literal import Written, written
+from .placeholders import Encoded, Medium, find_spelling, require_spelling
 from .template import render
 from .tokenizer import Tokenizer
 
@@ -58,15 +60,11 @@ def render_prompt(
     """The ids that ask for the next answer to `messages`, and the images among them.
 
     The template writes bos. One that does not gets none, as in the reference. tools: declarations
-    that the model may call; image_ids: those of config.json. PromptError for a text that holds an
-    image's placeholder, which would be taken for an image; CheckpointError for a template that
-    writes no placeholder for what is given, or leaves out a tool.
+    that the model may call; image_ids: those of config.json. A control text in a message or a tool
+    stays text: PromptError where the template cannot have it so. CheckpointError for a template
+    that writes no placeholder for what is given, or leaves out a tool.
     """
     media = [medium for message in messages for medium in message.media]
-    find = require_spelling if media else find_spelling
-    spelling = find(tokenizer, image_ids)
-    if spelling is not None:
-        _refuse_placeholders(messages, spelling)
     turns = [_as_turn(message) for message in messages]
     return render_turns(tokenizer, turns, media, think=think, tools=tools, image_ids=image_ids)
 
@@ -85,19 +83,15 @@ def render_turns(
     media: the images and videos of all turns, in order; the turns have a part for each. Errors are
     those of `render_prompt`.
     """
-    find = require_spelling if media else find_spelling
-    spelling = find(tokenizer, image_ids)
-    text = render_text(tokenizer, turns, think=think, tools=tools)
-    require_tools(tokenizer, tools, text)
-    if spelling is None:
-        return Encoded(tokenizer.encode(text))
-    return encoded_text(tokenizer, spelling, text, media)
+    text = write_turns(tokenizer, turns, tools=tools, think=think)
+    require_tools(tokenizer, tools, text.text)
+    return encode_written(tokenizer, text, media, image_ids)
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:
     """The ids of a text without a template, the bos token in front if the tokenizer has one."""
     bos = tokenizer.id_of(tokenizer.special_tokens.get("bos_token", ""))
-    return Encoded([*(() if bos is None else (bos,)), *tokenizer.encode(text)])
+    return Encoded([*(() if bos is None else (bos,)), *tokenizer.encode_text(text)])
 
 
 def require_tools(
@@ -119,16 +113,22 @@ def name_of_tool(tool: Mapping[str, object]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def encoded_text(
-    tokenizer: Tokenizer, spelling: Spelling, text: str, media: Sequence[Medium]
+def encode_written(
+    tokenizer: Tokenizer,
+    text: Written,
+    media: Sequence[Medium] = (),
+    image_ids: ImageIds | None = None,
 ) -> Encoded:
-    """The ids of a rendered text; CheckpointError where it lacks placeholders."""
-    if wrong := spelling.differing(text, media):
+    """The ids of a rendered text; CheckpointError where it lacks placeholders of the media."""
+    find = require_spelling if media else find_spelling
+    if (spelling := find(tokenizer, image_ids)) is None:
+        return Encoded(tokenizer.encode_pieces(text.pieces))
+    if wrong := spelling.differing(text.pieces, media):
         raise CheckpointError(
             f"{tokenizer.folder}: the chat template writes {wrong}, expected one each; put a "
             "template that writes them into chat_template.jinja, or leave them out."
         )
-    return spelling.encoded(tokenizer, text, media)
+    return spelling.encoded(tokenizer, text.pieces, media)
 
 
 def encode_raw(
@@ -138,30 +138,12 @@ def encode_raw(
     find = require_spelling if media else find_spelling
     if (spelling := find(tokenizer, image_ids)) is None:
         return Encoded(tokenizer.encode(text))
-    if wrong := spelling.differing(text, media):
+    if wrong := spelling.differing([text], media):
         raise PromptError(
             f"the prompt has {wrong}, expected one where each stands, since no template writes "
             "them into a prompt that is taken as it is; write as many as there are."
         )
-    return spelling.encoded(tokenizer, text, media)
-
-
-def _refuse_placeholders(messages: Sequence[Message], spelling: Spelling) -> None:
-    """PromptError for a text that would be taken for an image."""
-    turns = [message for message in messages if message.role != "system"]
-    for message in messages:
-        if (marker := spelling.found(message.content)) is None:
-            continue
-        place = "the prompt"
-        if message.role == "system":
-            place = "the system text"
-        elif message is not turns[-1]:
-            number = next(n for n, turn in enumerate(turns, 1) if turn is message)
-            place = f"message {number} of the conversation"
-        raise PromptError(
-            f"{place} has the text {marker}, which this checkpoint takes for an image or a video, "
-            "expected plain text; write it in another way, or begin a new conversation."
-        )
+    return spelling.encoded(tokenizer, [text], media)
 
 
 def ignored(
@@ -224,6 +206,40 @@ def render_text(
         "enable_thinking": think,
     }
     return render(tokenizer.chat_template, variables, tokenizer.folder, instead)
+
+
+def write_turns(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, object]],
+    *,
+    tools: Sequence[Mapping[str, object]] = (),
+    think: bool = False,
+    answering: bool = True,
+    instead: str = RAW,
+    trusted: Collection[str] = (),
+) -> Written:
+    """The text that `render_text` gives, with control texts of the template's own alone.
+
+    trusted: roles whose contents may hold control texts, as those of answers to learn do.
+    PromptError where the template cannot render a control text as text.
+    """
+    render = partial(_render, tokenizer, think=think, answering=answering, instead=instead)
+    template = tokenizer.chat_template or ""
+    return written(tokenizer.control, render, messages, tools, template=template, trusted=trusted)
+
+
+def _render(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, object]],
+    tools: Sequence[Mapping[str, object]],
+    *,
+    think: bool,
+    answering: bool,
+    instead: str,
+) -> str:
+    return render_text(
+        tokenizer, messages, tools=tools, think=think, answering=answering, instead=instead
+    )
 
 
 def _as_turn(message: Message) -> dict[str, object]:

@@ -7,16 +7,17 @@ thoughts out of what they write, so that the answer's thought is written here.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from ..checkpoint.vision import ImageIds
 from ..errors import CheckpointError, PromptError, brief, counted
 from .answer import THOUGHT
-from .chat import encoded_text, render_text, require_tools
-from .placeholders import Encoded, Medium, Spelling, find_spelling, require_spelling
+from .chat import encode_written, require_tools, write_turns
+from .literal import WRITTEN_THOUGHT, Written
+from .masks import ASSISTANT, Turn
+from .placeholders import Encoded, Medium, find_spelling
 from .tokenizer import Tokenizer
 from .tools import CALL_OPENING
 
@@ -25,12 +26,6 @@ EMPTY_THOUGHT = f"{OPENING}{THOUGHT}\n{CLOSING}"  # a template's way to ask for 
 TURN_END = "<turn|>"
 TEXT = 'write the example as {"text": ...}'
 THOUGHT_KEYS = ("thinking", "reasoning_content", "reasoning")
-_WRITTEN_THOUGHT = re.compile(
-    rf"\s*({re.escape(OPENING)}\s*{THOUGHT}\b.*?{re.escape(CLOSING)})", re.DOTALL
-)
-
-Turn = Mapping[str, object]
-"""A message as chat templates take it: role, content, and what else belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +66,30 @@ def render_exchange(
     thought, last = without_thought(dialogue.messages[-1])
     think = bool(thought) if dialogue.think is None else dialogue.think
     earlier, tools = dialogue.messages[:-1], dialogue.tools
-    render = partial(render_text, tokenizer, tools=tools, think=think, instead=TEXT)
+    render = partial(
+        write_turns, tokenizer, tools=tools, think=think, instead=TEXT, trusted=ASSISTANT
+    )
     asked, whole = render(earlier), render([*earlier, last], answering=False)
-    written = _behind(asked, whole, tokenizer)
-    _require_all(tokenizer, dialogue, last, asked, written)
-    find = require_spelling if dialogue.media else find_spelling
-    spelling = find(tokenizer, image_ids)
-    prompt = _encoded(tokenizer, spelling, dialogue, asked, thought + written)
-    return Exchange(prompt, _answer(tokenizer, thought + written, stop_ids, eos))
+    written = _behind(asked.text, whole, tokenizer)
+    _require_all(tokenizer, dialogue, last, asked.text, written)
+    _refuse_placeholders(tokenizer, dialogue, image_ids)
+    prompt = encode_written(tokenizer, asked, dialogue.media, image_ids)
+    ids = tokenizer.encode_pieces([thought, *written.pieces])
+    return Exchange(prompt, _answer(tokenizer, ids, stop_ids, eos))
 
 
-def _encoded(
-    tokenizer: Tokenizer, spelling: Spelling | None, dialogue: Dialogue, asked: str, answer: str
-) -> Encoded:
-    """The prompt's ids; errors for placeholders that stand for no image."""
-    if spelling is None:
-        return Encoded(tokenizer.encode(asked))
-    texts = [text for message in dialogue.messages for text in texts_of(message)]
-    for text in (*texts, answer):
-        if marker := spelling.found(text):
+def _refuse_placeholders(
+    tokenizer: Tokenizer, dialogue: Dialogue, image_ids: ImageIds | None
+) -> None:
+    """PromptError for an answer that has the placeholder of an image: its markers are control."""
+    spelling = find_spelling(tokenizer, image_ids)
+    answers = [turn for turn in dialogue.messages if turn["role"] in ASSISTANT]
+    for text in (text for answer in answers for text in texts_of(answer)):
+        if spelling and (marker := spelling.found(text)):
             raise PromptError(
-                f"a message has the text {marker}, which this checkpoint takes for an image or a "
+                f"an answer has the text {marker}, which this checkpoint takes for an image or a "
                 "video, expected plain text; write it in another way."
             )
-    return encoded_text(tokenizer, spelling, asked, dialogue.media)
 
 
 def texts_of(message: Turn) -> list[str]:
@@ -113,16 +108,17 @@ def without_thought(message: Turn) -> tuple[str, Turn]:
         if isinstance(thought := message.get(key), str) and thought.strip():
             return f"{OPENING}{THOUGHT}\n{thought.strip()}\n{CLOSING}", rest
     content = rest.get("content")
-    if isinstance(content, str) and (found := _WRITTEN_THOUGHT.match(content)):
+    if isinstance(content, str) and (found := WRITTEN_THOUGHT.match(content)):
         return found[1], {**rest, "content": content[found.end() :]}
     return "", rest
 
 
-def _behind(asked: str, whole: str, tokenizer: Tokenizer) -> str:
-    """The part of `whole` that answers `asked`, whose empty thought an answer does not repeat."""
+def _behind(asked: str, written: Written, tokenizer: Tokenizer) -> Written:
+    """The part of a text that answers `asked`, whose empty thought an answer does not repeat."""
+    whole = written.text
     for beginning in (asked, asked.removesuffix(EMPTY_THOUGHT)):
         if whole.startswith(beginning):
-            return whole[len(beginning) :]
+            return written.behind(len(beginning))
     pairs = enumerate(zip(asked, whole, strict=False))
     at = next((n for n, (one, other) in pairs if one != other), min(len(asked), len(whole)))
     raise CheckpointError(
@@ -133,13 +129,13 @@ def _behind(asked: str, whole: str, tokenizer: Tokenizer) -> str:
 
 
 def _require_all(
-    tokenizer: Tokenizer, dialogue: Dialogue, last: Turn, asked: str, written: str
+    tokenizer: Tokenizer, dialogue: Dialogue, last: Turn, asked: str, written: Written
 ) -> None:
     """Errors for what the template was given and left out."""
     for number, message in enumerate(dialogue.messages[:-1], 1):
         if message["role"] in ("system", "user"):
             _require_texts(message, asked, f"the text of message {number}")
-    _require_texts(last, written, "the answer")
+    _require_texts(last, written.text, "the answer")
     calls = last.get("tool_calls") or ()
     wanted, got = len(calls) if isinstance(calls, Sequence) else 0, written.count(CALL_OPENING)
     if got < wanted:
@@ -159,9 +155,8 @@ def _require_texts(message: Turn, rendered: str, place: str) -> None:
             )
 
 
-def _answer(tokenizer: Tokenizer, text: str, stop_ids: Collection[int], eos: int) -> list[int]:
-    """The ids of an answer's text up to the first that ends it, and a stop id behind them."""
-    ids = tokenizer.encode(text)
+def _answer(tokenizer: Tokenizer, ids: list[int], stop_ids: Collection[int], eos: int) -> list[int]:
+    """The ids of an answer up to the first that ends it, and a stop id behind them."""
     ends = {*stop_ids, tokenizer.id_of(TURN_END)}
     end = next((n for n, token in enumerate(ids) if token in ends), len(ids))
     behind = ids[end + 1 :]

@@ -89,11 +89,17 @@ def read_template(source: str, gaps: int | Sequence[int] | None = None) -> Templ
     return Template(tuple(texts), _with_gaps(lengths, gaps), tuple(lines), tuple(fields))
 
 
-def encode_texts(tokenizer: Tokenizer, template: Template) -> tuple[tuple[int, ...], ...]:
-    """The ids of each text; PromptError where decoding them does not give the very text back."""
+def encode_texts(
+    tokenizer: Tokenizer, template: Template, *, raw: bool = False
+) -> tuple[tuple[int, ...], ...]:
+    """The ids of each text; PromptError where decoding them does not give the very text back.
+
+    raw: control texts in them are control tokens, which no text gives back.
+    """
     encoded = []
+    encode = tokenizer.encode if raw else tokenizer.encode_text
     for text, line in zip(template.texts, template.lines, strict=True):
-        ids = tokenizer.encode(text)
+        ids = encode(text)
         if (back := tokenizer.decode(ids)) != text:
             raise PromptError(_changed(text, back, line))
         encoded.append(tuple(ids))

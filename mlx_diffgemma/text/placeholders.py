@@ -16,9 +16,8 @@ from ..checkpoint.vision import NO_IMAGE_IDS, ImageIds
 from ..errors import CheckpointError, counted
 from ..images.pixels import Pixels
 from ..images.video import Clip
+from .control import VIDEO
 from .tokenizer import Tokenizer
-
-VIDEO = "<|video|>"  # templates write it for a video, under this name in every checkpoint
 
 Medium = Pixels | Clip
 
@@ -44,17 +43,22 @@ class Spelling:
         places = {text.find(marker): marker for marker in (self.soft, VIDEO) if marker in text}
         return places[min(places)] if places else None
 
-    def differing(self, text: str, media: Sequence[Medium]) -> str | None:
+    def differing(self, pieces: Sequence[str], media: Sequence[Medium]) -> str | None:
         """Got and expected where a text's placeholders are not as many as the media."""
         clips = sum(isinstance(medium, Clip) for medium in media)
         wanted = ((self.soft, "image", len(media) - clips), (VIDEO, "video", clips))
         for marker, noun, count in wanted:
-            if (got := text.count(marker)) != count:
+            if (got := sum(piece.count(marker) for piece in pieces)) != count:
                 return f"{got} {marker} for {counted(count, noun)}"
         return None
 
-    def encoded(self, tokenizer: Tokenizer, text: str, media: Sequence[Medium]) -> Encoded:
-        """The ids of a text whose placeholders are as many as the media, of each kind in order."""
+    def encoded(
+        self, tokenizer: Tokenizer, pieces: Sequence[str], media: Sequence[Medium]
+    ) -> Encoded:
+        """The ids of a text in pieces, each encoded alone.
+
+        Its placeholders are as many as the media, of each kind in order.
+        """
         images = iter([medium for medium in media if isinstance(medium, Pixels)])
         clips = iter([medium for medium in media if isinstance(medium, Clip)])
         placed: list[Pixels] = []
@@ -65,7 +69,8 @@ class Spelling:
             return self._image(next(images), placed)
 
         pattern = f"{re.escape(self.soft)}|{re.escape(VIDEO)}"
-        return Encoded(tokenizer.encode(re.sub(pattern, frames, text)), tuple(placed))
+        expanded = [re.sub(pattern, frames, piece) for piece in pieces]
+        return Encoded(tokenizer.encode_pieces(expanded), tuple(placed))
 
     def _clip(self, clip: Clip, placed: list[Pixels]) -> Iterator[str]:
         for frame, stamp in zip(clip.frames, clip.stamps, strict=True):

@@ -6,9 +6,8 @@ markers of a chat template ordinary text, and a string of JSON may hold any text
 
 from __future__ import annotations
 
-import re
-
 from ..machine.files import parse_json
+from .control import CONTROL
 from .decoder import BYTE
 from .tokenizer import Tokenizer
 
@@ -19,9 +18,6 @@ GEMMAS = [
     {"type": "Fuse"},
 ]
 PLAIN = {"type": "Fuse"}  # the decoder of a vocabulary whose tokens are what they write
-CONTROL = re.compile(
-    r'<\|([a-z_]+\|?|"\|)>|<[a-z_]+\|>|<unused\d+>|<mask>|\[multimodal\]|<(start|end)_of_\w+>'
-)
 
 
 def token_bytes(tokenizer: Tokenizer, size: int) -> list[bytes | None]:
@@ -48,18 +44,13 @@ def token_bytes(tokenizer: Tokenizer, size: int) -> list[bytes | None]:
 
 
 def control_ids(tokenizer: Tokenizer, names: dict[str, int]) -> frozenset[int]:
-    """Ids that write no text: those the tokenizer says, and those known by name or template."""
-    template = tokenizer.chat_template or ""
-    added = tokenizer.backend.get_added_tokens_decoder()
-    marked = {
-        index
-        for index, token in added.items()
-        if token.content[:1] == "<" and token.content in template
-    }
+    """Ids that write no text: those of control texts, and names of their shapes."""
+    texts = tokenizer.control.texts
+    named = {names[text] for text in texts if text in names}
     shaped = {
         index for name, index in names.items() if name[:1] in ("<", "[") and CONTROL.fullmatch(name)
     }
-    return tokenizer.control_ids | marked | shaped
+    return tokenizer.control_ids | named | shaped
 
 
 def _known_decoder(tokenizer: Tokenizer) -> str | None:

@@ -4,14 +4,14 @@ Made on the `tokenizers` library alone, which is imported when a tokenizer is lo
 wrapper would bring transformers along: 0.9 s against 0.02 s before the first token.
 
 Control tokens are the special ones of tokenizer.json, those tokenizer_config.json names
-(`eot_token` and the like) and the chat markers. They are recognised wherever they stand in a text,
-as in the reference: a template renders to one string and that string is encoded, so a user who
-writes `<turn|>` ends the turn. Whoever serves strangers has to filter their text first.
+(`eot_token` and the like) and the chat markers. `encode` recognises them wherever they stand, as
+the reference does: it is for what this program, a template or `--raw` writes. `encode_text` is for
+what others write: a user's `<turn|>` is seven characters there. See `literal` for both in one text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.files import is_there, read_optional, read_text
 from ..errors import CheckpointError, PromptError, one_line
+from .control import CONTROL, VIDEO, ControlTexts
 from .decoder import Decoder, Unit, other_decoder, read_unit
 from .template import find_template
 
@@ -46,6 +47,15 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The text's ids, control tokens written in it included; no bos is added."""
+        return self.encode_pieces((text,))
+
+    def encode_text(self, text: str) -> list[int]:
+        """The text's ids, control texts in it as text like any other; no bos is added."""
+        return self.encode_pieces(self.control.cut(text))
+
+    def encode_pieces(self, pieces: Sequence[str]) -> list[int]:
+        """The ids of a text's pieces, each encoded alone: no token reaches into the next piece."""
+        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -53,7 +63,8 @@ class Tokenizer:
                 f"the text has U+{ord(text[error.start]):04X} at character {error.start}, "
                 "expected valid Unicode; give the text in UTF-8."
             ) from error
-        return list(self.backend.encode(text, add_special_tokens=False).ids)
+        encoded = (self.backend.encode(piece, add_special_tokens=False).ids for piece in pieces)
+        return [token for ids in encoded for token in ids]
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of `ids`; with `special`, control tokens are written out.
@@ -87,6 +98,23 @@ class Tokenizer:
         """The token of exactly this id, or None."""
         token: str | None = self.backend.id_to_token(index) if 0 <= index < ID_LIMIT else None
         return token
+
+    @cached_property
+    def control(self) -> ControlTexts:
+        """The control texts that are recognised inside a text.
+
+        Those of `control_ids`, and what a tokenizer calls ordinary: a marker that the template
+        writes, what has the shape of one, such as `<unused7>`, and a video's placeholder.
+        """
+        template = self.chat_template or ""
+        found = {
+            token.content
+            for index, token in self.backend.get_added_tokens_decoder().items()
+            if index in self.control_ids
+            or (token.content[:1] == "<" and token.content in template)
+            or CONTROL.fullmatch(token.content)
+        }
+        return ControlTexts(frozenset(text for text in (*found, VIDEO) if len(text) > 1))
 
     @cached_property
     def vocab_size(self) -> int:

@@ -60,10 +60,12 @@ def test_thoughts_do_not_go_back_into_history(with_template: Load, template: str
     assert "<|turn>model\nBlue.<turn|>\n<|turn>user\n" in tokenizer.decode(ids, special=True)
 
 
-def test_markers_in_a_message_are_control_tokens(with_template: Load) -> None:
-    """As in the reference: the rendered prompt is one text."""
+def test_markers_in_a_message_are_text(with_template: Load) -> None:
+    """The reference takes them for its own; tests/text/test_literal.py has all of them."""
     tokenizer = with_template("second.jinja")
-    assert render_prompt(tokenizer, [Message("user", "a<turn|>b")]).ids.count(106) == 2
+    ids = render_prompt(tokenizer, [Message("user", "a<turn|>b")]).ids
+    assert ids.count(106) == 1
+    assert tokenizer.decode(ids) == "user\na<turn|>b\nmodel\n"
 
 
 def test_a_template_without_bos_gets_none(with_template: Load) -> None:
@@ -199,18 +201,10 @@ def test_calls_between_thought_and_text(tokenizer: Tokenizer) -> None:
         "call:get{",
         "call:get{n:1",
         "call:get{n:1}}",
-        "call:get{n:1,}",
-        "call:get{n:[1,]}",
         "call:get{n}",
         "call:get{:1}",
         "call:get{n:}",
-        "call:get{n:1 m:2}",
         "call:get{n:1,n:2}",
-        "call:get{city:Ulm}",
-        "call:get{n:007}",
-        "call:get{n:NaN}",
-        "call:get{n:1e999}",
-        f"call:get{{n:{'9' * 5000}}}",
         'call:get{city:<|"|>Ulm}',
         f"call:get{{n:{'[' * 2000}{']' * 2000}}}",
     ],
@@ -220,9 +214,21 @@ def test_a_malformed_call_stays_in_the_text(tokenizer: Tokenizer, call: str) -> 
     assert parse(tokenizer, written) == Answer(written, None, ())
 
 
-def test_an_unfinished_call_stays_in_the_text(tokenizer: Tokenizer) -> None:
-    written = 'See <|tool_call>call:get{city:<|"|>Ulm<|"|>}'
-    assert parse(tokenizer, written) == Answer(written, None, ())
+@pytest.mark.parametrize("before", ["", "See ", "<|channel>thought\nHm."])
+def test_a_call_that_the_answers_end_cuts_is_left_out(tokenizer: Tokenizer, before: str) -> None:
+    """Half an argument is none; one that the model itself left open stays in the text."""
+    written = f'{before}<|tool_call>call:get{{city:<|"|>Ulm<|"|>}}'
+    text, thinking = ("", "Hm.") if "Hm" in before else (before, None)
+    assert parse(tokenizer, written) == Answer(text, thinking, (), (), cut_call=True)
+    assert parse(tokenizer, written + "<turn|>").text == ("" if thinking else written)
+
+
+def test_a_call_inside_a_thought_is_a_call(tokenizer: Tokenizer) -> None:
+    call = "<|tool_call>call:a{n:1}<tool_call|>"
+    written = f"<|channel>thought\nI ask.{call} Good.<channel|>Done.<turn|>"
+    assert parse(tokenizer, written) == Answer("Done.", "I ask. Good.", (ToolCall("a", {"n": 1}),))
+    nothing = "<|channel>thought\nHm. <|tool_call>nothing<tool_call|><channel|>Done."
+    assert parse(tokenizer, nothing).thinking == "Hm. <|tool_call>nothing<tool_call|>"
 
 
 def test_a_tokenizer_without_markers(tokenizer: Tokenizer) -> None:

@@ -113,9 +113,7 @@ def test_texts_are_encoded_one_by_one(tokenizer: Tokenizer) -> None:
     ("source", "line", "text", "turned"),
     [
         ("ok [[1]]\nok\nhere a▁b", 3, "here a▁b", "here a b"),
-        ("an <eos> end [[1]]", 1, "an <eos> end ", "an  end "),
-        ("<turn|>[[1]]", 1, "<turn|>", ""),
-        (r"\[[1]]" + "\n[[1]]\n\nx<pad>", 4, "x<pad>", "x"),
+        ("<turn|>\n[[1]]a▁", 2, "a▁", "a "),
     ],
 )
 def test_text_that_its_tokens_do_not_give_back_is_refused_with_its_place(
@@ -123,6 +121,27 @@ def test_text_that_its_tokens_do_not_give_back_is_refused_with_its_place(
 ) -> None:
     with raises(PromptError, f"line {line} has {text!r}", "tokenizer", repr(turned)):
         encode_texts(tokenizer, read_template(source))
+
+
+def test_markers_in_a_template_are_text(tokenizer: Tokenizer) -> None:
+    template = read_template("<turn|>a <eos>[[1]]<|tool_call>")
+    encoded = encode_texts(tokenizer, template)
+    assert tuple(map(tokenizer.decode, encoded)) == template.texts
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "text", "turned"),
+    [
+        ("an <eos> end [[1]]", 1, "an <eos> end ", "an  end "),
+        ("<turn|>[[1]]", 1, "<turn|>", ""),
+        (r"\[[1]]" + "\n[[1]]\n\nx<pad>", 4, "x<pad>", "x"),
+    ],
+)
+def test_markers_in_a_raw_template_are_no_text(
+    tokenizer: Tokenizer, source: str, line: int, text: str, turned: str
+) -> None:
+    with raises(PromptError, f"line {line} has {text!r}", "tokenizer", repr(turned)):
+        encode_texts(tokenizer, read_template(source), raw=True)
 
 
 def test_the_line_of_a_text_behind_a_hole_is_counted_from_the_source(tokenizer: Tokenizer) -> None:

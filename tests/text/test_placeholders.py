@@ -98,27 +98,20 @@ def test_parts_are_what_the_reference_gives_templates(with_template: Load) -> No
     assert written(tokenizer, [Message("user", "sky")]) == "sky"
 
 
-@pytest.mark.parametrize("marker", ["<|image|>", "<|video|>"])
-def test_a_text_with_a_placeholder_is_refused(with_template: Load, marker: str) -> None:
-    tokenizer = with_template("second.jinja")
-    asked, said = Message("user", "sky", (image(1),)), Message("assistant", "Blue.")
-    bad = Message("user", f"a{marker}b")
-    for messages, place in (
-        ([bad], "the prompt"),
-        ([Message("system", marker), asked], "the system text"),
-        ([asked, Message("assistant", marker), asked], "message 2 of the conversation"),
-        ([bad, said, asked], "message 1 of the conversation"),
-    ):
-        with raises(PromptError, place, marker, "expected plain text"):
-            render_prompt(tokenizer, messages, image_ids=IMAGE_IDS)
-        if not any(message.media for message in messages):
-            assert render_prompt(tokenizer, messages).ids.count(MARKERS[marker]) == 1
-
-
-def test_other_markers_of_images_are_control_tokens_as_ever(with_template: Load) -> None:
-    tokenizer = with_template("second.jinja")
-    asked = Message("user", "a<|image>b<image|>", (image(1),))
-    assert render_prompt(tokenizer, [asked], image_ids=IMAGE_IDS).ids.count(180) == 2
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("marker", [*MARKERS, "<|image>", "<image|>"])
+def test_a_placeholder_in_a_text_is_text(with_template: Load, name: str, marker: str) -> None:
+    tokenizer = with_template(name)
+    said = Message("assistant", f"Blue{marker}.")
+    for text in (marker, f"a{marker}b", marker * 2):
+        seen = Message("user", text, (image(2), clip(1)))
+        asked = [Message("system", text), seen, said, Message("user", text)]
+        found = render_prompt(tokenizer, asked, image_ids=IMAGE_IDS)
+        assert [found.ids.count(token) for token in (180, 181, 182, 183)] == [2, 3, 2, 0]
+        assert [pixels.soft_tokens for pixels in found.images] == [2, 1]
+        assert tokenizer.decode(found.ids).count(text) >= 3
+        assert f"Blue{marker}." in tokenizer.decode(found.ids)
+        assert render_prompt(tokenizer, [Message("user", text)]).ids.count(181) == 0
 
 
 def test_a_raw_text_holds_its_own_placeholders(tokenizer: Tokenizer) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from ...checkpoint.config import ModelConfig
 from ...errors import DataError, brief
 from ...text.answer import Answer
-from ...text.exchange import CLOSING, OPENING, Dialogue, Turn, texts_of, without_thought
+from ...text.exchange import CLOSING, OPENING, Dialogue, texts_of, without_thought
+from ...text.masks import Turn
 from ...text.tools import CALL_CLOSING, CALL_OPENING
 from ..data.asking import Asking
 from ..data.forms import read_form

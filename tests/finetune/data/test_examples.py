@@ -224,7 +224,6 @@ def test_an_image_that_changed(tmp_path: Path, picture: str) -> None:
         ({"prompt": [{"type": "image"}], "images": ["red.png"] * 2}, "2 paths ... 1 part"),
         ({"prompt": [{"type": "image", "path": 3}]}, "the image 3 ... its path"),
         ({"prompt": [{"type": "audio"}]}, "prompt ... {'type': 'audio'} ... text ... image"),
-        ({"prompt": "see <|image|>"}, "<|image|> ... plain text"),
         ({"completion": "see <|image|>"}, "<|image|> ... plain text"),
     ],
 )
