@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 from ..errors import shown
 from .chat.dialect import CHAT_COMPLETIONS
 from .completions.dialect import COMPLETIONS
-from .counting import count_route
 from .dialect import Dialect
 from .generate import route
 from .guard import Guard
 from .host import Host
+from .messages.count import count_route
 from .messages.dialect import MESSAGES
 from .metrics import Metrics
 from .page.page import page_route
@@ -43,7 +43,7 @@ def make_app(
     metrics = Metrics()
     routes = [
         *(route(dialect, host) for dialect in dialects),
-        count_route(MESSAGES, host),
+        count_route(host),
         systemone_route(host, metrics),
         *status_routes(host, metrics),
         page_route(),

@@ -16,7 +16,7 @@ from .asked import Asked
 from .bodies import read_json
 from .dialect import Dialect
 from .engine import Cancellation, Cancelled, Stopping
-from .events import Answer
+from .events import Answer, Event, Failed
 from .fields import fields_of
 from .host import Host
 from .presence import Presence
@@ -25,6 +25,7 @@ from .replies import Family, json_reply, refused
 from .stream import EventStream, Outbox
 from .tickets import End, Ticket, Work
 from .watch import GONE
+from .worker import log_ours
 
 
 async def generate(request: Request, dialect: Dialect, host: Host) -> ASGIApp:
@@ -67,12 +68,19 @@ async def _answered(
 
 def _prepared(body: Any, dialect: Dialect, host: Host) -> tuple[Asked, Any]:
     """A request as it is understood, and as the engine takes it; at the desk."""
-    asked = dialect.read(fields_of(body), host.engine.facts)
-    return asked, host.engine.prepare(asked)
+    try:
+        asked = dialect.read(fields_of(body), host.engine.facts)
+        return asked, host.engine.prepare(asked)
+    except DiffGemmaError as error:
+        log_ours(error)
+        raise
 
 
-def _work(host: Host, prepared: Any, cancelled: Cancelled, stopping: Stopping) -> Iterator[Any]:
-    return host.engine.answer(prepared, cancelled, stopping)
+def _work(host: Host, prepared: Any, cancelled: Cancelled, stopping: Stopping) -> Iterator[Event]:
+    for event in host.engine.answer(prepared, cancelled, stopping):
+        if isinstance(event, Failed):
+            log_ours(event.refusal)
+        yield event
 
 
 def begin(ticket: Ticket, work: Work, presence: Presence) -> Outbox:

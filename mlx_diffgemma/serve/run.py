@@ -86,7 +86,7 @@ class Running:
     async def _end(self, serving: asyncio.Task[None]) -> None:
         """Stop the worker, tell those who wait, and close the connections."""
         self.worker.stop()
-        while self.worker.loaded.done() and not self.worker.join(0):
+        while not self.worker.join(0):
             await asyncio.sleep(TICK)
         self._server.should_exit = True
         await serving

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from .host import Host
 from .metrics import TEXT, Metrics, family
 from .models import model_of, models_of
 from .replies import json_reply
+from .worker import State
 
 RETRY_SECONDS = 5  # after which a model may have been loaded
 
@@ -68,6 +70,7 @@ def metrics_of(host: Host) -> Iterator[str]:
         "running": ("Requests that the model works on.", queue.running),
         "kept_conversations": ("Conversations whose prefix is kept.", counters.kept_conversations),
         "kept_bytes": ("Bytes of kept prefixes.", counters.kept_bytes),
+        "memory_bytes": ("Bytes that MLX has in use.", counters.memory_bytes),
     }
     for name, (told, value) in now.items():
         yield from family(name, "gauge", told, [({}, value)])
@@ -83,5 +86,7 @@ def metrics_of(host: Host) -> Iterator[str]:
     }
     for name, (told, value) in totals.items():
         yield from family(f"{name}_total", "counter", told, [({}, value)])
-    labels = {"model": host.engine.facts.name, "version": __version__, "status": host.worker.state}
-    yield from family("info", "gauge", "The model, and what it is doing.", [(labels, 1)])
+    states = [({"state": each}, int(each == host.worker.state)) for each in get_args(State)]
+    yield from family("state", "gauge", "1 for the state that the server is in.", states)
+    labels = {"model": host.engine.facts.name, "version": __version__}
+    yield from family("info", "gauge", "The model, and the program's version.", [(labels, 1)])

@@ -37,7 +37,7 @@ class Pace:
     cut off. Clients are promised a byte every 2 s, and a busy machine is late.
     """
 
-    keepalive: float = 1.5
+    keepalive: float = 1.0
     patience: float = 60.0
 
 

@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import DiffGemmaError
+from ..errors import DiffGemmaError, shown
 from .events import Usage
 from .host import Makers
 from .metrics import Metrics
@@ -96,4 +96,4 @@ def internal() -> Refusal:
 def log_error(error: Exception, path: str) -> None:
     """Log an error: a known one in a line, a bug with its traceback."""
     known = isinstance(error, DiffGemmaError)
-    LOG.error("%s: %s", path, error, exc_info=None if known else error)
+    LOG.error("%s: %s", shown(path), error, exc_info=None if known else error)

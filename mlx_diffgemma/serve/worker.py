@@ -10,16 +10,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import DiffGemmaError, is_out_of_memory
+from ..errors import DiffGemmaError
 from .engine import Cancellation, Engine
-from .refusal import BROKEN, LOADING, STOPPING, Refusal
+from .refusal import LOADING, STOPPING, refusal_of
 from .tickets import Deliver, Figures, Queue, Ticket, Work
 
 logger = logging.getLogger("mlx_diffgemma.serve")
 
 State = Literal["loading", "ready", "unloading", "unloaded", "stopping"]
-
-NO_MEMORY = "this machine has no more memory for the answer; ask something shorter."
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Worker:
     """
 
     def __init__(self, engine: Engine, max_queue: int = 8, idle: Idleness | None = None) -> None:
-        self._engine, self._idle = engine, idle or Idleness()
+        self.engine, self._idle = engine, idle or Idleness()
         self.queue = Queue(max_queue)
         self.queue.closed = LOADING
         self.loaded: Future[None] = Future()
@@ -109,7 +107,7 @@ class Worker:
     def _load(self) -> None:
         self._state = "loading"
         try:
-            self._engine.load()
+            self.engine.load()
         except BaseException:
             self._state = "unloaded"
             raise
@@ -119,7 +117,7 @@ class Worker:
         """Free the weights; whoever comes meanwhile waits in line."""
         self._state = "unloading"
         try:
-            self._engine.unload()
+            self.engine.unload()
         except Exception:
             logger.exception("The model was not unloaded.")
         self._state = "unloaded"
@@ -148,11 +146,14 @@ class Worker:
             if self._state != "ready":
                 self._load()
             self._work(ticket)
-        except (DiffGemmaError, Cancellation) as ended:
-            error = ended
+        except Cancellation as gone:
+            error = gone
+        except DiffGemmaError as known:
+            error = known
+            log_ours(known)
         except BaseException as crash:
             logger.exception("An answer ended with an error.")
-            error = Refusal("internal", NO_MEMORY if is_out_of_memory(crash) else BROKEN)
+            error = refusal_of(crash)
         self.queue.over(ticket, error)
 
     def _work(self, ticket: Ticket) -> None:
@@ -165,3 +166,9 @@ class Worker:
                 ticket.deliver(item)
         finally:
             getattr(items, "close", lambda: None)()
+
+
+def log_ours(error: DiffGemmaError) -> None:
+    """Log an error that is not the client's: it is told that the log says more."""
+    if refusal_of(error).kind == "internal":
+        logger.error("%s", error, exc_info=error.__cause__ or error)

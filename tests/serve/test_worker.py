@@ -12,7 +12,7 @@ import pytest
 from live import Clock, wait_for
 from scripted import ScriptedEngine
 
-from mlx_diffgemma.errors import CheckpointError, NumericsError
+from mlx_diffgemma.errors import CheckpointError, FitError, NumericsError
 from mlx_diffgemma.serve.engine import Cancellation
 from mlx_diffgemma.serve.refusal import Refusal
 from mlx_diffgemma.serve.tickets import End, Work
@@ -124,10 +124,10 @@ def test_items_come_in_order_and_then_the_end_from_one_thread():
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ValueError("secret"), "an error inside the server"),
-        (SystemExit(3), "an error inside the server"),
-        (MemoryError("secret"), "no more memory"),
-        (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), "no more memory"),
+        (ValueError("secret"), "the server's log says why"),
+        (SystemExit(3), "the server's log says why"),
+        (MemoryError("secret"), "no memory left"),
+        (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), "no memory left"),
     ],
 )
 def test_a_crash_ends_one_answer_alone(error, told, caplog):
@@ -145,9 +145,16 @@ def test_a_crash_ends_one_answer_alone(error, told, caplog):
 
 def test_a_known_error_is_passed_on_and_no_crash(caplog):
     with ready() as worker:
-        error = NumericsError("nan")
+        error = FitError("no room.")
         assert done(worker, raising(error)).error is error
     assert not caplog.records
+
+
+def test_a_known_error_of_ours_is_logged(caplog):
+    with ready() as worker:
+        error = NumericsError("nan in layer 3.")
+        assert done(worker, raising(error)).error is error
+    assert "nan in layer 3." in caplog.text
 
 
 def test_a_work_that_breaks_before_its_first_item_ends_alone(caplog):

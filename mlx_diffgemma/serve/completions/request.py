@@ -57,7 +57,7 @@ def _text(fields: Fields, facts: Facts) -> TextCompletion:
 
 def _gap(fields: Fields, ours: Fields, facts: Facts) -> Gap:
     """The gap between prompt and suffix, one hole of a template that is all of the text."""
-    sampling = _denoised(fields, ours, facts)
+    sampling = _denoised(fields, ours, facts, ())
     before, behind = _prompt(fields) or "", fields.needed_text("suffix")
     limit = read_limit(fields, LIMIT)
     if limit is not None and limit < 1:
@@ -88,7 +88,7 @@ def _template(fields: Fields, ours: Fields, facts: Facts) -> Gap:
     """A template with holes; its prompt says what to write."""
     if fields.text("suffix"):
         raise invalid("suffix", "is given beside diffusion.template; leave one of both out.")
-    sampling = _denoised(fields, ours, facts)
+    sampling = _denoised(fields, ours, facts, TEMPLATE_FIELDS)
     lines = list(sampling.warnings)
     for name, given in ((LIMIT, fields.has(LIMIT)), ("stop", bool(sampling.settings.stop))):
         if given:
@@ -114,13 +114,13 @@ def _holes(ours: Fields) -> Template:
         raise setting_refused(error, {"gaps": ours.at("gap")}) from None
 
 
-def _denoised(fields: Fields, ours: Fields, facts: Facts) -> Sampling:
-    """The settings of holes, which are always denoised."""
+def _denoised(fields: Fields, ours: Fields, facts: Facts, own: tuple[str, ...]) -> Sampling:
+    """The settings of holes, which are always denoised; own: as `read_sampling` has it."""
     if ours.text("mode") not in (None, "diffusion"):
         raise ours.wrong("mode", "diffusion: holes are always denoised")
     if fields.flag("echo"):
         raise fields.wrong("echo", "false: a gap is returned alone, a template whole")
-    return read_sampling(fields, replace(facts, mode="diffusion"), own=TEMPLATE_FIELDS)
+    return read_sampling(fields, replace(facts, mode="diffusion"), own=own)
 
 
 def _common(fields: Fields, sampling: Sampling) -> dict[str, Any]:

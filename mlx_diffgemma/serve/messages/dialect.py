@@ -1,4 +1,4 @@
-"""Anthropic's Messages API as a dialect, and its count of tokens."""
+"""Anthropic's Messages API as a dialect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,3 @@ MESSAGES = Dialect(
     names=ANTHROPIC,
     refused=anthropic_body,
 )
-
-COUNT_PATH = "/v1/messages/count_tokens"
-
-
-def count_body(count: int) -> dict[str, int]:
-    """The body that tells how many tokens a request's prompt has."""
-    return {"input_tokens": count}
