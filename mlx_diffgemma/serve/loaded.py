@@ -92,7 +92,11 @@ class LoadedEngine:
     key: Callable[[], str] = lambda: secrets.token_hex(12)
     done: Counters = field(default_factory=Counters)
     clock: Clock = field(default_factory=Clock)
-    _weights: Weights | None = field(default=None, repr=False)
+    _weights: Weights | None = None
+
+    def __repr__(self) -> str:
+        state = "not loaded" if self._weights is None else "loaded"
+        return f"LoadedEngine({self.front.name!r}, {state})"
 
     @property
     def counters(self) -> Counters:
@@ -183,10 +187,12 @@ class LoadedEngine:
         )
 
     def _loaded(self) -> Weights:
-        """The weights; Refusal, told as the server's own fault, where they cannot be loaded."""
+        """The weights; Refusal as of the server's own fault where they cannot be loaded."""
         if self._weights is None:
             try:
                 session = self.read()
+            except Cancellation:
+                raise
             except Exception as error:
                 said = "the model could not be loaded; the server's log says why."
                 raise Refusal("internal", said) from error
