@@ -408,3 +408,13 @@ def test_nothing_moves_for_those_who_want_that(window: Browser, open_page: Open)
     window.prefer(prefers_reduced_motion="reduce")
     window.wait(lambda: "canvas 2" in window.text(".answer .where"))
     assert window.run(moving) == 0
+
+
+def test_one_who_asks_at_once_is_asked_for_the_key_once(window: Browser, open_page: Open) -> None:
+    open_page(settling_engine(0.01), access=Access(key=b"open-sesame"))
+    window.run("document.querySelector('#ask').value = 'How?'")
+    window.run("document.querySelector('#composer').requestSubmit()")
+    window.wait(lambda: window.count("#gate[open]") == 1)
+    window.type("#key", f"open-sesame{ENTER}")
+    window.wait(lambda: FIRST in window.text(".answer"))
+    window.wait(lambda: window.text("#model") == "scripted")
