@@ -7,8 +7,7 @@
     ├── SettingsError      a sampler setting is out of range
     ├── ConstraintError    a form that cannot be enforced: a schema, a pattern, choices, a length
     ├── RequestError       a request for decisions is wrong in shape or value, or too long
-    ├── PromptError        the prompt cannot be answered: empty, not a puzzle
-    │   └── ContextError   it does not fit into the context with what is to come behind it
+    ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
     ├── ImageError         an image or a video cannot be read: broken, empty, too large
     ├── TurnError          an answer cannot go on: something else was asked of its session meanwhile
     ├── FitError           the model or the context does not fit into this machine's memory
@@ -16,6 +15,7 @@
     ├── KernelError        arrays a Metal kernel was not made for
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
     ├── DataError          a line or a file of training data that cannot be used
+    ├── ServeError         a server that cannot begin: its address, its key, a library it lacks
     ├── ProfileError       a measurement that cannot be read, or not be compared with another
     └── TrainingError      a training run that cannot begin, go on or be resumed
 
@@ -105,11 +105,14 @@ class RequestError(DiffGemmaError, ValueError):
 
 
 class PromptError(DiffGemmaError, ValueError):
-    """A prompt that cannot be answered."""
+    """A prompt that cannot be answered.
 
+    too_long: it does not fit into the context with what is to come behind it.
+    """
 
-class ContextError(PromptError):
-    """A prompt that does not fit into the context with what is to come behind it."""
+    def __init__(self, *parts: object, too_long: bool = False) -> None:
+        super().__init__(*parts)
+        self.too_long = too_long
 
 
 class ImageError(DiffGemmaError, ValueError):
@@ -142,6 +145,10 @@ class DataError(DiffGemmaError, ValueError):
 
 class ProfileError(DiffGemmaError):
     """A measurement that cannot be read, made, or compared with another."""
+
+
+class ServeError(DiffGemmaError):
+    """A server that cannot begin, for its address, its key or a library that is not there."""
 
 
 class TrainingError(DiffGemmaError):

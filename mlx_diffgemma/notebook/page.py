@@ -7,13 +7,9 @@ their own way, others by the browser's. Where styles are taken out, the text is 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import groupby
 
-import numpy as np
-
-from ..generation.certainty import CERTAINTIES, DARK, EDGES, LIGHT, Ground
-from ..generation.frame import Frame
-from ..text.pieces import ANSWER, BEHIND, CONTROL, THINKING, Parts
+from ..conversation.scene import Run
+from ..generation.certainty import CERTAINTIES, DARK, LIGHT, Ground
 
 DARK_NOTEBOOKS = (
     '[data-jp-theme-light="false"] .mlxdg',
@@ -25,12 +21,8 @@ LIGHT_NOTEBOOKS = (
     ".vscode-light .mlxdg",
     'html[theme="light"] .mlxdg',
 )
-FINISHED, ACCEPTED, THOUGHT, FAINT = "", "a", "t", "f"
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-
-Run = tuple[str, str]
-"""A stretch of text, and its classes."""
 
 
 @dataclass(frozen=True)
@@ -50,36 +42,6 @@ def html(shown: Shown) -> str:
         f"<style>{_STYLE}</style>"
         f'<div class="mlxdg"><pre>{text}</pre><p>{_escaped(shown.facts)}{legend}</p></div>'
     )
-
-
-def finished_runs(parts: Parts) -> list[Run]:
-    """Text that will not change: what a reader sees of it, thoughts apart."""
-    kept = [
-        (piece, THOUGHT if role == THINKING else FINISHED)
-        for piece, role in zip(parts.pieces, parts.roles, strict=True)
-        if role in (ANSWER, THINKING)
-    ]
-    return _joined(kept)
-
-
-def canvas_runs(frame: Frame, parts: Parts) -> list[Run]:
-    """A canvas after a step: coloured by certainty, bold where accepted, the rest of it faint."""
-    levels = np.digitize(frame.entropies, EDGES).tolist()
-    each = zip(parts.pieces, parts.roles, levels, frame.accepted.tolist(), strict=True)
-    return _joined([(piece, _classes(*facts)) for piece, *facts in each])
-
-
-def _classes(role: str, level: int, accepted: bool) -> str:
-    if role in (CONTROL, BEHIND):
-        return FAINT
-    kinds = (ACCEPTED if accepted else "", THOUGHT if role == THINKING else "")
-    return " ".join(filter(None, (f"c{level}", *kinds)))
-
-
-def _joined(runs: list[Run]) -> list[Run]:
-    """Neighbours of one kind as one run."""
-    groups = groupby(runs, key=lambda run: run[1])
-    return [("".join(text for text, _ in group), kind) for kind, group in groups]
 
 
 def _escaped(text: str) -> str:

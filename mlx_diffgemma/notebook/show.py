@@ -12,9 +12,10 @@ from typing import Any, overload
 from ..conversation.fill import FillTurn
 from ..conversation.parts import turn_reader
 from ..conversation.reply import Filled, Reply
+from ..conversation.scene import FINISHED, THOUGHT, Run, drawn, finished
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
-from .page import FINISHED, THOUGHT, Run, Shown, canvas_runs, finished_runs, html
+from .page import Shown, html
 
 EVERY_SECONDS = 0.1  # between two updates: each goes to the browser whole
 
@@ -80,12 +81,12 @@ class View:
     def take(self, frame: Frame) -> None:
         """Show a frame, if the last one has been seen for a while."""
         if frame.committed:
-            self.finished += finished_runs(self.read(frame))
+            self.finished += finished(self.read(frame))
             return
         if time.monotonic() - self.last < EVERY_SECONDS:
             return
         parts = self.read(frame)
-        now = finished_runs(parts) if frame.mode == "ar" else canvas_runs(frame, parts)
+        now = finished(parts) if frame.mode == "ar" else drawn(frame, parts).runs()
         self._show(Shown([*self.finished, *now], repr(frame), frame.mode != "ar"), repr(frame))
         self.last = time.monotonic()
 

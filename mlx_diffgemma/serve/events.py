@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..conversation.reply import ConstraintInfo
+from ..conversation.scene import Run
 from .refusal import Refusal
 
 Finish = Literal["stop", "length", "tool_calls", "stop_text"]
 """stop_text: a text of `Settings.stop` came; most dialects call it stop."""
-
-Run = tuple[str, str]
-"""A stretch of a canvas, and its classes, by spaces: c0 to c4 (certainty, generation/certainty.py),
-a (accepted), u (changed by this step), t (thought), f (faint: no part of the answer)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,8 @@ class Call:
 class Draft:
     """A canvas after a denoising step; accepted: of its positions, steps: that it may take.
 
-    text: of the answer so far as it would be; runs: the canvas as the terminal shows it.
+    text: of the canvas, as far as it would be of the answer; runs: all of it as the terminal shows
+    it.
     """
 
     text: str

@@ -97,11 +97,12 @@ class LoadedEngine:
     @property
     def counters(self) -> Counters:
         """What was done so far, and what is kept now."""
+        done = replace(self.done, memory_bytes=mx.get_active_memory())
         if (weights := self._weights) is None:
-            return self.done
+            return done
         kept = weights.conversations
         held = kept.num_bytes + weights.reader.kept.num_bytes()
-        return replace(self.done, kept_conversations=len(kept.kept), kept_bytes=held)
+        return replace(done, kept_conversations=len(kept.kept), kept_bytes=held)
 
     def prepare(self, asked: Asked) -> Ready:
         """The question checked, rendered and encoded; Refusal for what cannot be answered."""
@@ -183,10 +184,12 @@ class LoadedEngine:
         )
 
     def _loaded(self) -> Weights:
-        """The weights; Refusal, told as the server's own fault, where they cannot be loaded."""
+        """The weights; Refusal as of the server's own fault where they cannot be loaded."""
         if self._weights is None:
             try:
                 session = self.read()
+            except Cancellation:
+                raise
             except Exception as error:
                 said = "the model could not be loaded; the server's log says why."
                 raise Refusal("internal", said) from error

@@ -7,18 +7,21 @@ import brings all of mlx-lm and transformers along.
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from ..errors import shown
+from .argument_types import Schema
+from .arguments import QUOTED, WAYS, Arguments
 
 CALL_OPENING, CALL_CLOSING = "<|tool_call>", "<tool_call|>"  # around a call
 QUOTE = '<|"|>'
-MAX_DEPTH = 64  # lists and objects inside one another
-HEAD = re.compile(r"\s*call:\s*([^\s{}\[\]:,]+)\s*(?=\{)")
-KEY = re.compile(r"[^{}\[\]:,]+")
-SCALAR = re.compile(r"[^{}\[\],\s]+")
-NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-WORDS: dict[str, object] = {"true": True, "false": False, "null": None, "None": None}
+HEAD = re.compile(r"\s*call\s*:\s*([^\s{}()\[\],]+)\s*(?=[{(])")
+AROUND_NAME = f"{QUOTED}\"'`"
+
+Tool = Mapping[str, object]
+"""A declaration as OpenAI's API has it, or only what stands under its "function"."""
 
 
 @dataclass(frozen=True)
@@ -29,111 +32,57 @@ class ToolCall:
     arguments: dict[str, object]
 
 
-def parse_tool_call(text: str) -> ToolCall | None:
-    """The call written between `<|tool_call>` and `<tool_call|>`, or None where it is malformed."""
-    head = HEAD.match(text)
-    if head is None:
-        return None
-    reader = _Reader(text, head.end())
-    try:
-        arguments = reader.mapping(0)
-    except ValueError:
-        return None
-    return ToolCall(head[1], arguments) if reader.at_end() else None
+@dataclass(frozen=True)
+class ReadCall:
+    """A call, and a line for each thing in which it is not as it was written."""
+
+    call: ToolCall
+    repairs: tuple[str, ...] = ()
 
 
-@dataclass
-class _Reader:
-    """A position in a call's text; each method reads one kind of value there and moves on.
+def parse_tool_call(text: str, tools: Sequence[Tool] = ()) -> ToolCall | None:
+    """The call in the text between `<|tool_call>` and `<tool_call|>`, or None; see `read_call`.
 
-    Whatever leaves the format raises ValueError, which `parse_tool_call` turns into None.
+    For a text as templates write it, in which each `<|"|>` is the quote token.
     """
+    read = read_call(text.replace(QUOTE, QUOTED), tools)
+    return read.call if read else None
 
-    text: str
-    position: int
 
-    def value(self, depth: int) -> object:
-        if depth > MAX_DEPTH:
-            raise ValueError("nested too deep")
-        if self.at("{"):
-            return self.mapping(depth)
-        if self.at("["):
-            return self.sequence(depth)
-        return self.string() if self.at(QUOTE) else self.scalar()
+def read_call(written: str, tools: Sequence[Tool] = ()) -> ReadCall | None:
+    """The call between `<|tool_call>` and `<tool_call|>`, or None where it cannot be read.
 
-    def mapping(self, depth: int) -> dict[str, object]:
-        result: dict[str, object] = {}
-        self.take("{")
-        while not self.at("}"):
-            key = self.string() if self.at(QUOTE) else self.match(KEY).strip()
-            self.take(":")
-            if key in result:
-                raise ValueError("a key twice")
-            result[key] = self.value(depth + 1)
-            self.take_comma("}")
-        self.take("}")
-        return result
+    written: its text, with QUOTED for each quote token; the characters `<|"|>` are data. tools:
+    those declared, whose schemas say what types the arguments are of. Never raises.
 
-    def sequence(self, depth: int) -> list[object]:
-        result: list[object] = []
-        self.take("[")
-        while not self.at("]"):
-            result.append(self.value(depth + 1))
-            self.take_comma("]")
-        self.take("]")
-        return result
+    What is well formed is read as it stands, anything else with as few repairs as there are ways.
+    """
+    if (head := HEAD.match(written)) is None:
+        return None
+    name = head[1].strip(AROUND_NAME) or head[1]
+    for way in WAYS:
+        reader = Arguments(written, head.end(), way, _schema_of(name, tools))
+        try:
+            arguments = reader.read()
+        except ValueError:
+            continue
+        repairs = tuple(_line(name, repair) for repair in reader.repairs)
+        return ReadCall(ToolCall(name, arguments), repairs)
+    return None
 
-    def string(self) -> str:
-        """The text between two quote markers, to the letter: nothing is escaped."""
-        self.take(QUOTE)
-        end = self.text.index(QUOTE, self.position)
-        content = self.text[self.position : end]
-        self.position = end + len(QUOTE)
-        return content
 
-    def scalar(self) -> object:
-        """true, false, null (None, as one template prints it) or a finite number."""
-        word = self.match(SCALAR)
-        if word in WORDS:
-            return WORDS[word]
-        number = NUMBER.fullmatch(word)
-        if number is None:
-            raise ValueError("neither a word nor a number")
-        if number[2] is None and number[3] is None:
-            return int(word)
-        if not math.isfinite(decimal := float(word)):
-            raise ValueError("too large a number")
-        return decimal
+def spelled(written: str) -> str:
+    """A call's inside as its tokens are called."""
+    return written.replace(QUOTED, QUOTE)
 
-    def take_comma(self, closing: str) -> None:
-        """Past a comma, which an item has to follow; without one the closing bracket is next."""
-        if self.at(closing):
-            return
-        self.take(",")
-        if self.at(closing):
-            raise ValueError("a comma without an item")
 
-    def match(self, pattern: re.Pattern[str]) -> str:
-        self.skip_blank()
-        found = pattern.match(self.text, self.position)
-        if found is None:
-            raise ValueError("something else")
-        self.position = found.end()
-        return found[0]
+def _schema_of(name: str, tools: Sequence[Tool]) -> Schema:
+    for tool in tools:
+        about = tool.get("function", tool)
+        if isinstance(about, Mapping) and about.get("name") == name:
+            return Schema(about.get("parameters"), about.get("parameters"))
+    return Schema()
 
-    def take(self, mark: str) -> None:
-        if not self.at(mark):
-            raise ValueError("something else")
-        self.position += len(mark)
 
-    def at(self, mark: str) -> bool:
-        self.skip_blank()
-        return self.text.startswith(mark, self.position)
-
-    def at_end(self) -> bool:
-        self.skip_blank()
-        return self.position == len(self.text)
-
-    def skip_blank(self) -> None:
-        while self.text[self.position : self.position + 1].isspace():
-            self.position += 1
+def _line(name: str, repair: str) -> str:
+    return f"the call of {shown(name)} {repair}; it was read all the same."

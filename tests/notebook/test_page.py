@@ -1,33 +1,7 @@
-"""The page of a cell: what is coloured, what is plain, and that no text becomes markup."""
-
-import numpy as np
+"""The page of a cell: its colours, and that no text becomes markup."""
 
 from mlx_diffgemma.generation.certainty import CERTAINTIES, DARK, LIGHT
-from mlx_diffgemma.generation.frame import Frame
-from mlx_diffgemma.notebook.page import Shown, canvas_runs, finished_runs, html
-from mlx_diffgemma.text.pieces import Parts
-
-PARTS = Parts(("Hi", " <b>", "?", "hm", "<eos>", "zz"), "aaatcb")
-
-
-def frame(*entropies: float) -> Frame:
-    accepted = np.array([nats < 1 for nats in entropies])
-    tokens = np.arange(len(entropies), dtype=np.int32)
-    return Frame(0, 3, tokens, np.array(entropies, np.float32), accepted)
-
-
-def test_a_canvas_is_coloured_by_certainty_and_bold_where_accepted() -> None:
-    runs = canvas_runs(frame(0.0, 0.4, 5.0, 0.4, 0.0, 0.0), PARTS)
-    faint = ("<eos>zz", "f")  # behind the answer's end nothing counts
-    assert runs == [("Hi", "c0 a"), (" <b>", "c2 a"), ("?", "c4"), ("hm", "c2 a t"), faint]
-
-
-def test_equal_neighbours_are_one_run() -> None:
-    assert canvas_runs(frame(0, 0), Parts(("a", "b"), "aa")) == [("ab", "c0 a")]
-
-
-def test_finished_text_has_no_control_tokens() -> None:
-    assert finished_runs(PARTS) == [("Hi <b>?", ""), ("hm", "t")]
+from mlx_diffgemma.notebook.page import Shown, html
 
 
 def test_text_is_text_whatever_it_holds() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...checkpoint.vision import require_vision
 from ...conversation.reply import Reply
+from ...conversation.scene import FAINT, FINISHED, Run
 from ...conversation.session import Session
 from ...conversation.turn import Turn
 from ...errors import FitError, PromptError, counted
@@ -15,13 +16,11 @@ from ...images.pixels import Pixels
 from ...images.video import Clip
 from ...model.text import Progress
 from ...text.chat import Message
-from ...text.pieces import ANSWER, THINKING
 from ...text.placeholders import Medium
 from ..answer.form import GivenForm
 from ..answer.media import name_of, read_video, show_media
 from ..errors import ArgumentError
 from ..options import ModelOptions
-from ..terminal.picture import Run
 from .dropped import Dropped
 
 TOO_LONG = (
@@ -234,7 +233,7 @@ class Talk:
             asked = message.role == "user"
             media = "".join(f"[{name_of(medium, 'image')}] " for medium in message.media)
             text = f"{'> ' if asked else ''}{media}{message.content.rstrip()}\n"
-            runs.append((text, THINKING if asked else ANSWER))
+            runs.append((text, FAINT if asked else FINISHED))
         if request.more:
-            runs.append((self.said[-1].content, ANSWER))
+            runs.append((self.said[-1].content, FINISHED))
         return tuple(runs)

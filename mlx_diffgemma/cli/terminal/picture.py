@@ -5,20 +5,18 @@ where this step changed it; thoughts, control tokens and tokens behind the end a
 colour the text is the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
 from ...assets import Layout
-from ...generation.certainty import EDGES
-from ...text.pieces import ANSWER, BEHIND, CONTROL, THINKING
+from ...conversation.scene import FINISHED, Drawn, Run
+from ...text.pieces import ANSWER, THINKING
 from .colours import LEVELS
 from .status import Numbers, Written, status_line
 from .wrap import DOT, Line, Wrapper, atoms, joined
@@ -42,23 +40,16 @@ DIM_STYLES = [style + FAINT for style in TOKEN_STYLES]
 
 LEAST_ROOM = 3  # rows of text, before anything may stand below the status line
 
-Run = tuple[str, str]
-"""Finished text and the role it plays."""
-
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A generation after a step or a token; arrays have one entry a position of its segment.
+    """A generation after a step or a token.
 
-    finished: the segments before this one. layout: where the canvas's positions stand on the screen
-    where they do not follow one another. written: token by token, from left to right.
+    drawn: its segment; finished: those before this one. layout: where the canvas's positions stand
+    on the screen where they do not follow one another. written: token by token, from left to right.
     """
 
-    pieces: Sequence[str]
-    roles: str
-    entropies: NDArray[np.float32]
-    accepted: NDArray[np.bool_]
-    changed: NDArray[np.bool_]
+    drawn: Drawn
     finished: tuple[Run, ...]
     numbers: Numbers | Written
     layout: Layout | None = None
@@ -98,9 +89,9 @@ def render(snapshot: Snapshot, size: Size, below: Sequence[Line] = (), hint: str
     spare = max(0, rows - 1 - (len(layout) if layout else LEAST_ROOM))
     below = [line for line in below if line_cells(line) <= columns][:spare]
     room = rows - 1 - len(below)
-    styles = token_styles(snapshot)
+    styles = token_styles(snapshot.drawn)
     if layout:
-        body = [_row(row, snapshot, styles) for row in layout]
+        body = [_row(row, snapshot.drawn.pieces, styles) for row in layout]
     else:
         body = _flow(snapshot, styles, columns, room)
     body += [()] * (min(size.floor, room) - len(body))
@@ -113,14 +104,12 @@ def line_cells(line: Line) -> int:
     return sum(cell_len(segment.text) for segment in line)
 
 
-def token_styles(snapshot: Snapshot) -> list[Style]:
-    """The style of each position; one that was written is neither accepted nor changed."""
-    codes = np.digitize(snapshot.entropies, EDGES)
-    if not snapshot.written:
-        codes = codes + 5 * snapshot.accepted + 10 * snapshot.changed
+def token_styles(drawn: Drawn) -> list[Style]:
+    """The style of each position."""
+    codes = drawn.levels + 5 * drawn.accepted + 10 * drawn.changed
     return [
         TOKEN_STYLES[code] if role == ANSWER else DIM_STYLES[code] if role == THINKING else FAINT
-        for code, role in zip(codes.tolist(), snapshot.roles, strict=True)
+        for code, role in zip(codes.tolist(), drawn.roles, strict=True)
     ]
 
 
@@ -132,14 +121,14 @@ def _fitting(layout: Layout | None, columns: int, rows: int) -> Layout | None:
     return layout if width <= columns else None
 
 
-def _row(row: Sequence[str | int], snapshot: Snapshot, styles: Sequence[Style]) -> Line:
+def _row(row: Sequence[str | int], pieces: Sequence[str], styles: Sequence[Style]) -> Line:
     """One row of a layout; a cell shows a dot where its token is not one character wide."""
     parts: list[tuple[str, Style]] = []
     for part in row:
         if isinstance(part, str):
             parts.append((part, FAINT))
             continue
-        shown = atoms(snapshot.pieces[part]) if part < len(snapshot.pieces) else ()
+        shown = atoms(pieces[part]) if part < len(pieces) else ()
         single = len(shown) == 1 and shown[0][1] == 1 and shown[0][0] != "\n"
         parts.append((shown[0][0], styles[part]) if single else (DOT, FAINT))
     return joined(parts)
@@ -152,13 +141,12 @@ def _flow(snapshot: Snapshot, styles: Sequence[Style], columns: int, room: int) 
     wrapper = _wrapped(snapshot.finished, columns).copy(room)
     before = len(wrapper.lines)
     active = -1  # the first line with a token that is not accepted or has just changed
-    restless = (snapshot.changed | ~snapshot.accepted).tolist()
-    for piece, role, style, moving in zip(
-        snapshot.pieces, snapshot.roles, styles, restless, strict=True
-    ):
+    drawn = snapshot.drawn
+    restless = (drawn.changed | ~drawn.accepted).tolist()
+    for piece, style, moving in zip(drawn.pieces, styles, restless, strict=True):
         if moving and active < 0:
             active = len(wrapper.lines)
-        wrapper.add(DOT if role == CONTROL else piece, style)
+        wrapper.add(piece, style)
     lines = wrapper.finished()
     if snapshot.written:
         return lines[-room:]
@@ -175,20 +163,6 @@ def _window(lines: list[Line], active: int, room: int) -> list[Line]:
 def _wrapped(finished: tuple[Run, ...], columns: int) -> Wrapper:
     """The finished text, wrapped once a canvas and not once a step; never changed."""
     wrapper = Wrapper(columns)
-    for text, role in finished:
-        wrapper.add(text, PLAIN if role == ANSWER else FAINT)
+    for text, kind in finished:
+        wrapper.add(text, PLAIN if kind == FINISHED else FAINT)
     return wrapper
-
-
-def runs(pieces: Sequence[str], roles: str) -> Iterator[Run]:
-    """Finished tokens as texts of one role each; control tokens show nothing."""
-    text, kind = "", ANSWER
-    for piece, role in zip(pieces, roles, strict=True):
-        if role in (CONTROL, BEHIND):
-            continue
-        if role != kind and text:
-            yield text, kind
-            text = ""
-        text, kind = text + piece, role
-    if text:
-        yield text, kind

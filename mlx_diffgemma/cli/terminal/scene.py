@@ -8,13 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...assets import Layout
 from ...conversation.parts import Reader
+from ...conversation.scene import Changes, Run, drawn, finished
 from ...generation.frame import Frame
-from .picture import Run, Snapshot, runs
+from .picture import Snapshot
 from .status import Left, Numbers, Written, steps_to_go
 
 SCROLLBACK = 20_000  # characters of finished text that are kept for drawing
@@ -38,8 +36,7 @@ class Scene:
     asked: str = "diffusion"
     threshold: float | None = None
     most: int | None = None
-    frame: Frame | None = None
-    changed: NDArray[np.bool_] | None = None
+    changes: Changes = field(default_factory=Changes)
     committed: int = 0  # finished tokens, pinned ones not among them
     denoised: int = 0  # of these, those of canvases
     steps: int = 0
@@ -51,7 +48,8 @@ class Scene:
         if frame.committed:
             self._finish(frame)
             return
-        before = self.frame
+        before = self.changes.frame
+        self.changes.take(frame)
         same = before is not None and before.canvas == frame.canvas
         if before is None or before.mode != frame.mode:
             self.paces.clear()
@@ -59,42 +57,23 @@ class Scene:
         if not same:
             self.seconds += frame.encode_seconds
         if frame.mode == "diffusion":
-            self.changed = (
-                before.tokens != frame.tokens
-                if before is not None and same
-                else np.ones(frame.tokens.shape, np.bool_)
-            )
             self.steps += 1
-        self.frame = frame
         self.seconds += frame.seconds
 
     def numbers(self) -> Numbers | Written | None:
         """The numbers after the last step or token; None where there is none, or it is finished."""
-        if self.frame is None:
+        frame = self.changes.frame
+        if frame is None:
             return None
-        written = self.frame.mode == "ar"
-        return self._written(self.frame) if written else self._numbers(self.frame)
+        return self._written(frame) if frame.mode == "ar" else self._numbers(frame)
 
     def snapshot(self) -> Snapshot | None:
         """The segment after the last step or token; None where there is none, or it is finished."""
-        frame = self.frame
-        numbers = self.numbers()
+        frame, numbers = self.changes.frame, self.numbers()
         if frame is None or numbers is None:
             return None
-        parts = self.read(frame)
-        written = frame.mode == "ar"
-        changed = None if written else self.changed
-        return Snapshot(
-            pieces=parts.pieces,
-            roles=parts.roles,
-            entropies=frame.entropies,
-            accepted=frame.accepted,
-            changed=np.zeros(frame.tokens.shape, np.bool_) if changed is None else changed,
-            finished=self.finished,
-            numbers=numbers,
-            layout=self.layout,
-            written=written,
-        )
+        now = drawn(frame, self.read(frame), self.changes.changed)
+        return Snapshot(now, self.finished, numbers, self.layout, written=frame.mode == "ar")
 
     def _numbers(self, frame: Frame) -> Numbers:
         accepted = frame.num_accepted
@@ -143,20 +122,19 @@ class Scene:
         return tokens / self.seconds if self.seconds else None
 
     def _finish(self, frame: Frame) -> None:
-        parts = self.read(frame)
-        self.finished = _shortened((*self.finished, *runs(parts.pieces, parts.roles)))
+        self.changes.take(frame)
+        self.finished = _shortened((*self.finished, *finished(self.read(frame))))
         self.committed += frame.num_denoised
         if frame.mode == "diffusion":
             self.denoised += frame.num_denoised
-        self.frame = self.changed = None
 
 
-def _shortened(finished: tuple[Run, ...]) -> tuple[Run, ...]:
+def _shortened(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     """The end of a long text: more than any screen shows."""
     room = SCROLLBACK
     kept: list[Run] = []
-    for text, role in reversed(finished):
-        kept.append((text[-room:], role))
+    for text, kind in reversed(runs):
+        kept.append((text[-room:], kind))
         room -= len(text)
         if room <= 0:
             break

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ...conversation.parts import turn_reader
+from ...conversation.scene import Run
 from ...conversation.turn import Turn
 from .live import Live
-from .picture import Run
 from .scene import Scene
 from .screen import Screen
 from .steps import PassingNumbers, StepLines, View

@@ -219,7 +219,7 @@ def test_changed_tokens_are_those_of_this_step(live: Live) -> None:
         scene.take(frame)
         snapshot = scene.snapshot()
         assert snapshot is not None
-        assert snapshot.changed.tolist() == changed
+        assert snapshot.drawn.changed.tolist() == changed
 
 
 def test_a_long_text_is_kept_as_far_as_a_screen_shows_it(live: Live) -> None:

@@ -13,15 +13,16 @@ from mlx_diffgemma.assets.sudoku import SudokuTask
 from mlx_diffgemma.cli.terminal.legend import explained, legend
 from mlx_diffgemma.cli.terminal.picture import (
     FAINT,
-    Run,
     Size,
     Snapshot,
     line_cells,
     render,
-    runs,
     token_styles,
 )
 from mlx_diffgemma.cli.terminal.status import Left, Numbers, Written, status_line, steps_to_go
+from mlx_diffgemma.conversation.scene import Run, drawn
+from mlx_diffgemma.generation.frame import Frame
+from mlx_diffgemma.text.pieces import Parts
 
 NUMBERS = Numbers(
     canvas=1,
@@ -63,16 +64,15 @@ def snapshot(
 ) -> Snapshot:
     """A canvas of these tokens, certain and settled."""
     count = len(pieces)
-    still = Snapshot(
-        pieces=pieces,
-        roles=roles or "a" * count,
-        entropies=np.zeros(count, np.float32),
-        accepted=np.ones(count, np.bool_),
-        changed=np.zeros(count, np.bool_),
-        finished=finished,
-        numbers=NUMBERS,
+    changed = fields.pop("changed", None)
+    told = {name: fields.pop(name) for name in ("entropies", "accepted") if name in fields}
+    mode = "ar" if fields.get("written") else "diffusion"
+    still = Frame(
+        0, 2, np.arange(count), np.zeros(count, np.float32), np.ones(count, np.bool_), mode=mode
     )
-    return replace(still, **fields)  # type: ignore[arg-type]
+    frame = replace(still, **told)  # type: ignore[arg-type]
+    now = drawn(frame, Parts(pieces, roles or "a" * count), changed)  # type: ignore[arg-type]
+    return replace(Snapshot(now, finished, NUMBERS), **fields)  # type: ignore[arg-type]
 
 
 def text(picture: object, columns: int) -> str:
@@ -103,7 +103,7 @@ def test_a_canvas_is_wrapped_text(columns: int, lines: list[str]) -> None:
 
 
 def test_finished_text_and_canvas_are_one_text() -> None:
-    view = snapshot("lo", " you", finished=(("thought\n", "t"), ("One.\nHel", "a")))
+    view = snapshot("lo", " you", finished=(("thought\n", "t"), ("One.\nHel", "")))
     assert shown(view, 20) == ["thought", "One.", "Hello you"]
 
 
@@ -115,7 +115,7 @@ def test_control_tokens_are_dots_and_what_is_behind_the_end_stays() -> None:
 @pytest.mark.parametrize("rows", range(1, 9))
 @pytest.mark.parametrize("columns", [1, 2, 7, 20, 40, 200])
 def test_nothing_is_larger_than_the_screen(rows: int, columns: int) -> None:
-    finished = (("Long ago, " * 30, "a"),)
+    finished = (("Long ago, " * 30, ""),)
     for layout in (None, LAYOUT):
         view = snapshot(*(WORDS * 9)[:90], finished=finished, layout=layout)
         for below in ((), (legend(), legend())):
@@ -129,14 +129,15 @@ def test_a_tall_canvas_shows_the_place_where_something_happens() -> None:
     pieces = [f"{n}\n" for n in range(100)]
     changed = np.zeros(100, np.bool_)
     changed[40] = True
-    view = snapshot(*pieces, finished=(("before\n" * 50, "a"),))
-    assert shown(replace(view, changed=changed), 20, 6) == ["39", "40", "41", "42", "43"]
-    assert shown(replace(view, accepted=~changed), 20, 6) == ["39", "40", "41", "42", "43"]
+    view = snapshot(*pieces, finished=(("before\n" * 50, ""),))
+    for fields in ({"changed": changed}, {"accepted": ~changed}):
+        moving = replace(view, drawn=replace(view.drawn, **fields))
+        assert shown(moving, 20, 6) == ["39", "40", "41", "42", "43"]
     assert shown(view, 20, 6) == ["before", "0", "1", "2", "3"]
 
 
 def test_a_short_canvas_leaves_room_for_what_stands_above() -> None:
-    view = snapshot("new", finished=(("".join(f"{n}\n" for n in range(50)), "a"),))
+    view = snapshot("new", finished=(("".join(f"{n}\n" for n in range(50)), ""),))
     assert shown(view, 20, 6) == ["46", "47", "48", "49", "new"]
 
 
@@ -182,17 +183,12 @@ def test_styles_say_what_is_certain_accepted_changed_and_thought() -> None:
         accepted=np.array([True, True, False, True, True]),
         changed=np.array([False, True, True, False, False]),
     )
-    sure, middling, noise, thought, behind = token_styles(view)
+    sure, middling, noise, thought, behind = token_styles(view.drawn)
     assert len({sure.color, middling.color, noise.color}) == 3
     assert [s.bold for s in (sure, middling, noise)] == [True, True, None]
     assert [s.underline for s in (sure, middling, noise)] == [None, True, True]
     assert (thought.dim, thought.color) == (True, sure.color)
     assert behind == FAINT
-
-
-def test_runs_leave_out_control_tokens_and_what_is_behind_the_end() -> None:
-    pieces = ("", "thought\n", "hm", "", "Hi", " you", "", "no")
-    assert list(runs(pieces, "cttcaacb")) == [("thought\nhm", "t"), ("Hi you", "a")]
 
 
 # --- the status line
@@ -253,7 +249,7 @@ def test_the_legend_in_words_is_as_wide_as_the_window(columns: int) -> None:
 def test_written_text_has_the_colour_of_its_entropy_alone() -> None:
     """It is neither accepted nor changed: no token comes again."""
     view = snapshot("a", "b", entropies=np.array([0.0, 9.0], np.float32), written=True)
-    sure, noise = token_styles(view)
+    sure, noise = token_styles(view.drawn)
     assert (sure.bold, sure.underline, noise.bold, noise.underline) == (None,) * 4
     assert len({sure.color, noise.color}) == 2
 
