@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from engines import (
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.form import Wanted
+from mlx_diffgemma.conversation.reply import Fresh
+from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Completion, Infill
 from mlx_diffgemma.serve.engine import STOPPED
@@ -222,15 +225,20 @@ def test_a_seed_is_fresh_where_none_is_given_and_returned(talking: LoadedEngine)
 def test_only_one_call_is_kept_where_one_is_wanted(
     talking: LoadedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = Wanted(tools=[ADD], tool_choice="required")
-    text = "What is 14 + 1? And what is 2 + 2?"
-    both = "<|tool_call>call:add{a:14,b:1}<tool_call|><|tool_call>call:add{a:2,b:2}<tool_call|>"
-    ids = talking.front.tokenizer.encode(both)
-    monkeypatch.setattr("mlx_diffgemma.conversation.segments.Segments.ids", [*ids])
-    all_calls = events_of(talking, chat(text, wanted=wanted))
-    assert [call.arguments["a"] for call in of_kind(all_calls, Call)] == [14, 2]
-    one = events_of(talking, chat(text, wanted=wanted, one_call=True))
-    assert [call.arguments["a"] for call in of_kind(one, Call)] == [14]
+    """A model that repeats each of its calls."""
+    fresh = Turn.fresh
+
+    def twice(turn: Turn, **others: Any) -> Fresh:
+        told = fresh(turn, **others)
+        return replace(told, calls=told.calls * 2)
+
+    monkeypatch.setattr(Turn, "fresh", twice)
+    wanted = Wanted(tools=[ADD])
+    both = events_of(talking, chat("What is 14 + 1?", wanted=wanted))
+    assert [call.name for call in of_kind(both, Call)] == ["add", "add"]
+    assert len({call.key for call in of_kind(both, Call)}) == 2
+    one = events_of(talking, chat("What is 14 + 1?", wanted=wanted, one_call=True))
+    assert [call.name for call in of_kind(one, Call)] == ["add"]
     assert "2 calls, one was wanted" in done_of(one).warnings[-1]
 
 
