@@ -17,6 +17,8 @@ CONTROL = re.compile(
 )
 """The shapes of control texts that a tokenizer may call ordinary ones."""
 
+VIDEO = "<|video|>"  # templates write it for a video, under this name in every checkpoint
+
 Span = tuple[int, int]
 """Where an occurrence begins and ends."""
 
@@ -50,8 +52,8 @@ class ControlTexts:
         for match in self._begin(text):
             at = match.start()
             for length in self._lengths[text[at : at + 2]]:
-                if text[at : at + length] in self.texts:
-                    yield at, at + length
+                if (end := at + length) <= len(text) and text[at:end] in self.texts:
+                    yield at, end
 
     def cut(self, text: str) -> tuple[str, ...]:
         """A text in pieces of which none holds a control text."""

@@ -16,9 +16,8 @@ from ..checkpoint.vision import NO_IMAGE_IDS, ImageIds
 from ..errors import CheckpointError, counted
 from ..images.pixels import Pixels
 from ..images.video import Clip
+from .control import VIDEO
 from .tokenizer import Tokenizer
-
-VIDEO = "<|video|>"  # templates write it for a video, under this name in every checkpoint
 
 Medium = Pixels | Clip
 

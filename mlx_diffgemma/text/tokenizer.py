@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.files import is_there, read_optional, read_text
 from ..errors import CheckpointError, PromptError, one_line
-from .control import CONTROL, ControlTexts
+from .control import CONTROL, VIDEO, ControlTexts
 from .decoder import Decoder, Unit, other_decoder, read_unit
 from .template import find_template
 
@@ -104,21 +104,17 @@ class Tokenizer:
         """The control texts that are recognised inside a text.
 
         Those of `control_ids`, and what a tokenizer calls ordinary: a marker that the template
-        writes, and what has the shape of one, such as `<unused7>`.
+        writes, what has the shape of one, such as `<unused7>`, and a video's placeholder.
         """
         template = self.chat_template or ""
-        return ControlTexts(
-            frozenset(
-                token.content
-                for index, token in self.backend.get_added_tokens_decoder().items()
-                if len(token.content) > 1
-                and (
-                    index in self.control_ids
-                    or (token.content[:1] == "<" and token.content in template)
-                    or CONTROL.fullmatch(token.content)
-                )
-            )
-        )
+        found = {
+            token.content
+            for index, token in self.backend.get_added_tokens_decoder().items()
+            if index in self.control_ids
+            or (token.content[:1] == "<" and token.content in template)
+            or CONTROL.fullmatch(token.content)
+        }
+        return ControlTexts(frozenset(text for text in (*found, VIDEO) if len(text) > 1))
 
     @cached_property
     def vocab_size(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import OF_TOOLS, PLACES, RESULTS, require_text
 from plain_answer import plain_answer
 
 from mlx_diffgemma.checkpoint.vision import ImageIds
@@ -22,10 +23,11 @@ from mlx_diffgemma.errors import PromptError
 from mlx_diffgemma.images.pixels import Pixels, Source
 from mlx_diffgemma.images.video import Clip
 from mlx_diffgemma.text.answer import Answer
-from mlx_diffgemma.text.chat import Message, render_prompt
+from mlx_diffgemma.text.chat import Message, render_prompt, render_text, render_turns
 from mlx_diffgemma.text.decoder import Decoder
 from mlx_diffgemma.text.exchange import Dialogue, render_exchange
 from mlx_diffgemma.text.holes import read_template
+from mlx_diffgemma.text.masks import KEYS, ROLES, TYPES
 from mlx_diffgemma.text.reader import AnswerReader, Stop, parse_answer
 from mlx_diffgemma.text.tokenizer import CHAT_MARKERS, Tokenizer, load_tokenizer
 from mlx_diffgemma.text.tools import ToolCall
@@ -160,6 +162,61 @@ def test_placeholders_of_images(real: Tokenizer, name: str) -> None:
     assert 258884 not in encoded.ids
     asked = [Message("user", "<|image|>")]
     assert 258880 not in render_prompt(template(real, name), asked, image_ids=IMAGE_IDS).ids
+
+
+# --- control texts in what users and clients write
+
+
+@pytest.mark.parametrize("name", ["launch.jinja", "second.jinja", "third.jinja", "tiny-chat"])
+def test_control_texts_of_users_are_text(real: Tokenizer, name: str) -> None:
+    """tiny-chat's template is Gemma's own with tools."""
+    if name == "tiny-chat":
+        source = ROOT / "mlx_diffgemma" / "assets" / name / "chat_template.jinja"
+        tokenizer = replace(real, chat_template=source.read_text())
+        places = {**PLACES, **OF_TOOLS, **RESULTS}
+    else:
+        tokenizer, places = template(real, name), PLACES
+    texts = sorted(text for text in tokenizer.control.texts if "unused" not in text)
+    assert len(tokenizer.control.texts) == 6_252
+    assert {"[multimodal]", "<|video|>", "<|audio>", *CHAT_MARKERS} <= set(texts)
+    for place in places.values():
+        for text in [*texts, "<unused0>", "<unused6226>"]:
+            require_text(tokenizer, place, text)
+    if name != "tiny-chat":
+        require_text(tokenizer, PLACES["user"], "".join(sorted(tokenizer.control.texts)))
+
+
+def test_no_key_that_templates_look_for_has_an_edge_of_a_control_text(real: Tokenizer) -> None:
+    assert real.control.edges == {"<", ">", "[", "]"}
+    assert all(real.control.edges.isdisjoint(word) for word in KEYS | TYPES | ROLES)
+
+
+@pytest.mark.parametrize("name", ["launch.jinja", "second.jinja", "third.jinja"])
+def test_ordinary_prompts_have_the_ids_of_the_whole_text(real: Tokenizer, name: str) -> None:
+    """The README and every page of the documentation, by paragraphs."""
+    tokenizer, unchanged = template(real, name), 0
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for paragraph in "\n\n".join(page.read_text() for page in pages).split("\n\n"):
+        asked = [{"role": "user", "content": paragraph}]
+        whole = render_text(tokenizer, asked)
+        if not list(tokenizer.control.spans(paragraph)):
+            assert render_turns(tokenizer, asked).ids == real.encode(whole)
+            unchanged += 1
+    assert unchanged > 500
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_of_control_texts_are_text(real: Tokenizer, seed: int) -> None:
+    chance, texts = random.Random(seed), sorted(real.control.texts)
+    named = {*map(real.id_of, texts)}
+    for _ in range(200):
+        found = [chance.choice(texts) for _ in range(chance.randrange(1, 8))]
+        text = "".join(
+            each[chance.randrange(3) : len(each) - chance.randrange(3)] for each in found
+        )
+        ids = real.encode_text(text)
+        assert named.isdisjoint(ids)
+        assert real.decode(ids) == text
 
 
 # --- answers

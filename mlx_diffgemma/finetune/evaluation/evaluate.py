@@ -11,15 +11,19 @@ from typing import Any
 import mlx.core as mx
 
 from ...checkpoint.config import ModelConfig
+from ...conversation.prompt import Prompt
 from ...conversation.reply import Reply
 from ...conversation.session import Session
-from ...conversation.turn import Turn
+from ...conversation.turn import Turn, seeded
+from ...conversation.turns import Checked, checked
 from ...errors import CheckpointError, DataError, Setting, SettingsError, brief
 from ...generation.settings import MODES, OF_MODES, Settings
 from ...machine.device import on_gpu
 from ...model.host import host_model
-from ...text.chat import name_of_tool, render_text
+from ...text.chat import Message, encode_written, name_of_tool, write_turns
 from ...text.exchange import texts_of
+from ...text.literal import Written
+from ...text.masks import ASSISTANT
 from ...text.reader import parse_answer
 from .accuracy import Tally
 from .cases import Case
@@ -115,25 +119,37 @@ class Evaluation:
 
     def _turn(self, case: Case, way: Way, seed: int) -> Turn:
         """The question, checked; nothing is computed before it is iterated."""
-        fields: dict[str, Any] = {"settings": way.settings, "seed": seed}
-        if self.session.task is not None:
-            return self.session.turn(_problem(case), **fields)
-        media = case.asking.media
-        return self.session.turn(self._prompt(case), raw=True, images=list(media), **fields)
+        session = self.session
+        if session.task is not None:
+            return session.turn(_problem(case), settings=way.settings, seed=seed)
+        settings = seeded(replace(way.settings, seed=seed))
+        settings.require_trained(session.model.config, session.name)
+        found = self._checked(case, settings)
+        session.require_room(found.positions)
+        return session.conversation.begin(lambda _: found.turn(session, None, puzzle=None))
 
-    def _prompt(self, case: Case) -> str:
-        """The text of the whole prompt, rendered by the chat template."""
+    def _checked(self, case: Case, settings: Settings) -> Checked:
+        """The whole prompt behind which nothing is parsed: all that is written is compared."""
+        session, media = self.session, case.asking.media
+        text = self._prompt(case)
+        encoded = encode_written(session.tokenizer, text, media, session.model.config.image_ids)
+        asked = Prompt(encoded.ids, images=encoded.images)
+        question = Message("user", text.text, media)
+        return checked(session.front, question, asked, settings, None, raw=True)
+
+    def _prompt(self, case: Case) -> Written:
+        """The whole prompt, rendered by the chat template as prompts to learn are."""
         messages, tools = list(case.questions), case.asking.tools
         if self.system is not None and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system})
         think = bool(self.think if case.think is None else case.think)
         tokenizer = self.session.tokenizer
-        text = render_text(tokenizer, messages, tools=tools, think=think)
+        text = write_turns(tokenizer, messages, tools=tools, think=think, trusted=ASSISTANT)
         given = {name_of_tool(tool): "the tool" for tool in tools}
         for message in messages:
             given |= dict.fromkeys(texts_of(message), f"the {message['role']}'s text")
         for part, what in given.items():
-            if part.strip() not in text:
+            if part.strip() not in text.text:
                 raise CheckpointError(
                     f"{tokenizer.folder}: the chat template leaves out {what} {brief(part)}; leave "
                     "it out of the line, or put another template into chat_template.jinja."
