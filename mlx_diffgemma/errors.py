@@ -7,8 +7,7 @@
     ├── SettingsError      a sampler setting is out of range
     ├── ConstraintError    a form that cannot be enforced: a schema, a pattern, choices, a length
     ├── RequestError       a request for decisions is wrong in shape or value, or too long
-    ├── PromptError        the prompt cannot be answered: empty, not a puzzle
-    │   └── ContextError   it does not fit into the context with what is to come behind it
+    ├── PromptError        the prompt cannot be answered: empty, too long, not a puzzle
     ├── ImageError         an image or a video cannot be read: broken, empty, too large
     ├── TurnError          an answer cannot go on: something else was asked of its session meanwhile
     ├── FitError           the model or the context does not fit into this machine's memory
@@ -105,11 +104,14 @@ class RequestError(DiffGemmaError, ValueError):
 
 
 class PromptError(DiffGemmaError, ValueError):
-    """A prompt that cannot be answered."""
+    """A prompt that cannot be answered.
 
+    too_long: it does not fit into the context with what is to come behind it.
+    """
 
-class ContextError(PromptError):
-    """A prompt that does not fit into the context with what is to come behind it."""
+    def __init__(self, *parts: object, too_long: bool = False) -> None:
+        super().__init__(*parts)
+        self.too_long = too_long
 
 
 class ImageError(DiffGemmaError, ValueError):

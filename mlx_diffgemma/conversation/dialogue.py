@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..assets import Task
-from ..errors import ContextError, PromptError, counted
+from ..errors import PromptError, counted
 from ..generation.prompt import DEFAULT_MAX_TOKENS, fitting_tokens
 from ..generation.settings import Settings
 from ..model.text import Progress
@@ -144,7 +144,7 @@ class Filled:
 def prepare_dialogue(front: Front, dialogue: Dialogue, settings: Settings) -> Question:
     """The answer to messages, prepared.
 
-    A checkpoint with a task is asked the last user's message alone. ContextError where not even one
+    A checkpoint with a task is asked the last user's message alone. PromptError where not even one
     canvas fits behind the prompt; fewer tokens than asked for are a note. For other errors see
     `Session.turn`.
     """
@@ -290,7 +290,7 @@ def fitted(
 ) -> tuple[Settings, tuple[str, ...]]:
     """Settings with no more tokens than fit behind the prompt, and a line where they are fewer.
 
-    ContextError, with both numbers, where nothing fits; default: tokens where nobody says how many.
+    PromptError, with both numbers, where nothing fits; default: tokens where nobody says how many.
     """
     length, mode = len(asked.ids), settings.certain_mode
     room = fitting_tokens(front.config, length, mode)
@@ -300,9 +300,10 @@ def fitted(
             if mode != "diffusion"
             else f"a canvas of {front.config.canvas_length}"
         )
-        raise ContextError(
+        raise PromptError(
             f"the prompt has {counted(length, 'token')}, and {least} behind it does not fit into "
-            f"the context of {front.context_length:,}; shorten the prompt."
+            f"the context of {front.context_length:,}; shorten the prompt.",
+            too_long=True,
         )
     wanted = settings.max_tokens
     limited = replace(settings, max_tokens=min(room, default if wanted is None else wanted))

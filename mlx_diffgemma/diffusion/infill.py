@@ -7,7 +7,7 @@ import numpy as np
 
 from ..checkpoint.config import ModelConfig
 from ..constrain.machine import Machine
-from ..errors import ContextError, PromptError
+from ..errors import PromptError
 from ..generation.frame import committed
 from ..generation.noise import Noise, checked_noise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, prompt_size, ways_down
@@ -57,7 +57,7 @@ def fill(
 def needed_positions(
     config: ModelConfig, prompt_length: int, template: TokenTemplate, soft_tokens: int = 0
 ) -> int:
-    """Positions of prompt and template; ContextError when the model has fewer.
+    """Positions of prompt and template; PromptError when the model has fewer.
 
     soft_tokens: those of the prompt that stand for images. A canvas never reaches further than the
     template at full length, or one canvas.
@@ -67,10 +67,11 @@ def needed_positions(
     if prompt_length == 0:
         raise PromptError("the prompt is empty, expected at least one token.")
     if needed > context:
-        raise ContextError(
+        raise PromptError(
             f"{prompt_size(prompt_length, soft_tokens)} and a template of {length:,} need "
             f"{needed:,} positions, the model has {context:,}; shorten the prompt or the template",
             *ways_down("gaps", soft_tokens),
+            too_long=True,
         )
     return needed
 

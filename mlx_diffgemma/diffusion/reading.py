@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..decide import reader
 from ..decide.reader import Reading, ReadOptions, Sheet
-from ..errors import ContextError, PromptError
+from ..errors import PromptError
 from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, positions_needed, prompt_size, token_budget
 from ..generation.settings import Resolved, Settings
@@ -113,10 +113,11 @@ class ModelReader:
         if length == 0:
             raise PromptError("the prompt is empty, expected at least one token.")
         if length + width > context:
-            raise ContextError(
+            raise PromptError(
                 f"{prompt_size(length, asked.soft_tokens)} and a canvas of {width} for the answers "
                 f"need {length + width:,} positions, the model has {context:,}; shorten the state "
-                "or the questions."
+                "or the questions.",
+                too_long=True,
             )
 
 

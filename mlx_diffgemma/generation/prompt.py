@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.config import ModelConfig
-from ..errors import ContextError, PromptError, Setting, counted
+from ..errors import PromptError, Setting, counted
 from ..model.cache import Prefix, own_prefix
 from ..model.images import Placed
 from ..model.text import Model, Progress
@@ -56,7 +56,7 @@ def token_budget(
     *,
     mode: str = "diffusion",
 ) -> int:
-    """Tokens that may be returned; ContextError where they do not fit behind the prompt.
+    """Tokens that may be returned; PromptError where they do not fit behind the prompt.
 
     In mode diffusion whole canvases must. soft_tokens: those of the prompt that stand for images.
     """
@@ -68,11 +68,12 @@ def token_budget(
     if fitting == 0 or (max_tokens is not None and fitting < wanted):
         canvases = wanted if max_tokens is not None else 1
         size = counted(canvases, "token") if C == 1 else f"{counted(canvases, 'canvas')} of {C}"
-        raise ContextError(
+        raise PromptError(
             f"{prompt_size(prompt_length, soft_tokens)} and {size} "
             f"need {prompt_length + canvases * C:,} positions, the model has {context:,}; shorten "
             "the prompt",
             *ways_down("max_tokens", soft_tokens),
+            too_long=True,
         )
     return max_tokens or min(DEFAULT_MAX_TOKENS, fitting * C)
 

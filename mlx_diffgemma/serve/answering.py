@@ -15,8 +15,9 @@ from ..text.pieces import THINKING
 from ..text.reader import AnswerReader
 from ..text.tools import ToolCall
 from .asked import Asked, Chat, Infill
+from .drafts import Drafts
 from .engine import STOPPED, Stopping
-from .events import Begun, Call, Done, Draft, Event, Finish, Text, Thought, Timings, Usage
+from .events import Begun, Call, Done, Event, Finish, Text, Thought, Timings, Usage
 
 Look = Callable[[], None]
 """A look between two steps; an error that it raises ends the answer there."""
@@ -39,6 +40,7 @@ class Answering:
     encoded: int = 0
     steps: int = 0
     tokens: int = 0
+    drafts: Drafts | None = None
     stopped: bool = False
     said: str = ""
     thought: str = ""
@@ -47,7 +49,8 @@ class Answering:
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
         turn = question.begin(session, self._encoded)
-        turn.watched = self.asked.drafts
+        if self.asked.drafts:
+            self.drafts, turn.watched = Drafts(), True
         self.prompt_tokens = len(turn.prompt_ids)
         yield Begun(turn.settings.seed or 0, self.prompt_tokens, self._spared(turn))
         with closing(iter(turn)) as frames:
@@ -79,10 +82,9 @@ class Answering:
 
     def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
         """What a frame tells: a draft, or what it makes certain."""
-        if not frame.committed and frame.mode == "diffusion":
-            if self.asked.drafts:
-                yield draft_of(turn, frame)
-        elif not self._comes_whole(turn):
+        if self.drafts and (draft := self.drafts.take(turn, frame)):
+            yield draft
+        if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
             yield from self._fresh(turn)
 
     def _comes_whole(self, turn: Turn) -> bool:
@@ -166,15 +168,3 @@ def thought_tokens(turn: Turn) -> int:
         return 0
     reader = AnswerReader(turn.session.tokenizer, turn.stop_ids)
     return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)
-
-
-def draft_of(turn: Turn, frame: Frame) -> Draft:
-    """A canvas that is being denoised."""
-    return Draft(
-        text=turn.reader.ahead(frame.tokens.tolist()).answer().text,
-        canvas=frame.canvas,
-        step=frame.step,
-        steps=turn.sampler.max_denoising_steps,
-        accepted=frame.num_accepted,
-        mean_entropy=frame.mean_entropy,
-    )

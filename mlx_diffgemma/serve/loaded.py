@@ -183,10 +183,12 @@ class LoadedEngine:
         )
 
     def _loaded(self) -> Weights:
-        """The weights; Refusal, told as the server's own fault, where they cannot be loaded."""
+        """The weights; Refusal as of the server's own fault where they cannot be loaded."""
         if self._weights is None:
             try:
                 session = self.read()
+            except Cancellation:
+                raise
             except Exception as error:
                 said = "the model could not be loaded; the server's log says why."
                 raise Refusal("internal", said) from error

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from ..errors import (
     CheckpointError,
     ConstraintError,
-    ContextError,
     DiffGemmaError,
     FitError,
     ImageError,
@@ -166,7 +165,7 @@ def refusal_of(error: Exception, private: Mapping[str, str] | None = None) -> Re
         said = _without(private or {}, str(error).partition("; ")[0])
         return Refusal("context", f"{said}; shorten the prompt, or lower max_tokens.")
     if isinstance(error, ASKED):
-        kind: Kind = "context" if isinstance(error, ContextError) else "invalid"
+        kind: Kind = "context" if getattr(error, "too_long", False) else "invalid"
         settings = (NAMES.get(part, part) for part in error.args if isinstance(part, Setting))
         return Refusal(kind, _without(private or {}, error.told(NAMES)), next(settings, None))
     if is_out_of_memory(error):

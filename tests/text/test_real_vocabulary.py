@@ -298,7 +298,7 @@ def test_a_stop_text_ends_within_a_token(real: Tokenizer) -> None:
     ids = real.encode("The sky is blue because of scattering")
     reader = AnswerReader(real, STOP, ["sky is bl"])
     reader.finish(ids)
-    assert reader.stopped == Stop(4, 4)
+    assert reader.stopped == Stop(4, 4, "sky is bl")
     assert (reader.answer().text, reader.fresh()) == ("The ", "The ")
 
 
