@@ -295,6 +295,17 @@ def test_a_bad_request_is_refused_in_the_field_that_is_wrong(
     }
 
 
+@pytest.mark.parametrize(
+    "thread", [{"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}]
+)
+def test_a_thread_is_refused_with_the_code_that_clients_look_for(thread: dict[str, str]) -> None:
+    with pytest.raises(Refusal) as caught:
+        asked(thread=thread)
+    assert caught.value.param == "thread"
+    details = MESSAGES.refused(caught.value)["error"]["details"]
+    assert details == {"error_code": "thread_unsupported_request"}
+
+
 BLOCKS: list[tuple[dict[str, Any], str]] = [
     ({}, "type"),
     ({"type": "text"}, "text"),
