@@ -275,9 +275,11 @@ def test_the_first_stop_text_is_found_with_the_token_that_completes_it(
             text = plain_answer(tokenizer, ids[:count]).text
             reader.read(ids[:count], settled=count)
             shown += reader.fresh()
-            if first := [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]:
-                assert reader.stopped == Stop(count, *min(first))
-                assert shown == reader.answer().text == text[: min(first)[0]]
+            if first := [at for stop in stops if (at := text.find(stop)) >= 0]:
+                assert reader.stopped is not None
+                assert (reader.stopped.tokens, reader.stopped.at) == (count, min(first))
+                assert text[min(first) :].startswith(reader.stopped.text)
+                assert shown == reader.answer().text == text[: min(first)]
                 found += 1
                 break
             assert reader.stopped is None
