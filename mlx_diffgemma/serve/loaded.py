@@ -92,7 +92,11 @@ class LoadedEngine:
     key: Callable[[], str] = lambda: secrets.token_hex(12)
     done: Counters = field(default_factory=Counters)
     clock: Clock = field(default_factory=Clock)
-    _weights: Weights | None = field(default=None, repr=False)
+    _weights: Weights | None = None
+
+    def __repr__(self) -> str:
+        state = "not loaded" if self._weights is None else "loaded"
+        return f"LoadedEngine({self.front.name!r}, {state})"
 
     @property
     def counters(self) -> Counters:

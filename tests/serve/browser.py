@@ -77,6 +77,10 @@ class Browser:
         asked = [{"name": n.replace("_", "-"), "value": v} for n, v in features.items()]
         self.devtools("Emulation.setEmulatedMedia", features=asked)
 
+    def picture(self) -> str:
+        """What the window shows, as a PNG in base64."""
+        return str(self._ask("GET", "screenshot"))
+
     def errors(self) -> list[str]:
         """Lines of the console since the last call that are warnings or worse."""
         lines = self._ask("POST", "se/log", {"type": "browser"})

@@ -4,12 +4,15 @@ import asyncio
 import io
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from deciding import DecidingEngine
 from fakes import fake_model
+from labelled import labelled_engine, write_labelled
 from live import running
+from tiny_engines import tiny_engine
 
 KEYS = {"auth.bearer", "auth.missing", "auth.invalid"}
 """Requirements of a server with a key."""
@@ -34,11 +37,27 @@ def test_every_requirement_is_met(layout: str, failing: set[str]) -> None:
     assert {each.id for each in report.results if each.status == "skip"} == KEYS
 
 
-def test_jevcompat_exits_with_0() -> None:
-    with running(DecidingEngine()) as server:
-        command = [sys.executable, "-m", "jevcompat", "test", server.url]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labelled(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_jevcompat_exits_with_0(folder: Path, network: bool) -> None:
+    with running(labelled_engine(folder) if network else DecidingEngine()) as server:
+        main = "import sys; from jevcompat.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", main, "test", server.url]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_tiny_chat_lacks_room_for_64_options_and_nothing_else() -> None:
+    from jevcompat import runner
+
+    with running(tiny_engine()) as server:
+        report = runner.run(server.url)
+    failed = {each.id: each.findings for each in report.results if each.status == "fail"}
+    assert failed.keys() == {"choice.options"}, failed
 
 
 def asked() -> dict[str, Any]:
@@ -51,8 +70,9 @@ def asked() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("network", [False, True])
 @pytest.mark.parametrize("compression", ["zstd", False])
-def test_typesafes_client_reads_every_answer(compression: Any) -> None:
+def test_typesafes_client_reads_every_answer(compression: Any, network: bool, folder: Path) -> None:
     from typesafe_sdk import AsyncTypeSafeClient, TypeSafeClient
 
     state = {"text": "Refund me. " * 300}
@@ -61,7 +81,7 @@ def test_typesafes_client_reads_every_answer(compression: Any) -> None:
         async with AsyncTypeSafeClient(**given) as client:
             return await client.system_one(state=state, questions=asked())
 
-    with running(DecidingEngine()) as server:
+    with running(labelled_engine(folder) if network else DecidingEngine()) as server:
         given = {"api_key": "none", "base_url": server.url, "compression": compression}
         with TypeSafeClient(**given) as client:
             found = client.system_one(state=state, questions=asked())
@@ -72,7 +92,7 @@ def test_typesafes_client_reads_every_answer(compression: Any) -> None:
     assert sum(found.scores["anger"].probabilities.values()) == pytest.approx(1)
     assert again.nouls["refund"].noul == found.nouls["refund"].noul
     assert found.request_id
-    assert names == ["scripted"]
+    assert names == ["labelled" if network else "scripted"]
 
 
 def test_typesafes_client_sends_images() -> None:

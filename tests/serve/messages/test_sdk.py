@@ -70,10 +70,8 @@ def test_a_stream_comes_to_the_same_message(client: anthropic.Anthropic) -> None
     with client.messages.stream(**asked()) as stream:
         texts = list(stream.text_stream)
         message = stream.get_final_message()
-    assert "".join(texts) == ROME
-    whole = client.messages.create(**asked())
-    assert message.content[0].to_dict() == whole.content[0].to_dict()
-    assert message.usage.output_tokens == whole.usage.output_tokens
+    assert "".join(texts) == message.content[0].text == ROME
+    assert message.usage.output_tokens == len(ROME) + 1
 
 
 @pytest.mark.slow
@@ -135,13 +133,14 @@ def test_a_call_that_is_required(client: anthropic.Anthropic) -> None:
     assert set(message.content[0].input) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_an_answer_is_parsed(client: anthropic.Anthropic) -> None:
     question = [{"role": "user", "content": "Make JSON: name Max, colour yellow, pet bird."}]
     told = asked(messages=question, max_tokens=128, output_format=Pet)
-    expected = Pet(name="Max", colour="yellow", pet="bird")
-    assert client.messages.parse(**told).parsed_output == expected
     with client.messages.stream(**told) as stream:
-        assert stream.get_final_message().parsed_output == expected
+        message = stream.get_final_message()
+    assert message.parsed_output == Pet(name="Max", colour="yellow", pet="bird")
+    assert client.messages.parse(**told).parsed_output == message.parsed_output
 
 
 @pytest.mark.slow
@@ -158,6 +157,7 @@ def test_a_thought_is_a_block_and_may_be_sent_back(client: anthropic.Anthropic) 
     assert client.messages.create(**asked(messages=more)).content[0].text == "72 + 10 = 82."
 
 
+@pytest.mark.slow
 def test_tokens_are_counted_as_they_are_used(client: anthropic.Anthropic) -> None:
     told = {"model": "claude-opus-9", "messages": ITALY, "system": "Answer with one word."}
     count = client.messages.count_tokens(**told, tools=[ADD]).input_tokens

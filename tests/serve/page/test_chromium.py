@@ -12,15 +12,13 @@ from browser import CHROMIUM, DRIVER, ENTER, ESCAPE, MISSING, Browser, chromium
 from drafting import ANSWER, THOUGHT, settling_engine
 from live import Running, running, wait_for
 from scripted import FACTS, ScriptedEngine, Step, done, said
+from tiny import tiny_engine
 
-import mlx_diffgemma as dg
-from mlx_diffgemma.conversation.front import open_front
 from mlx_diffgemma.serve.app import DIALECTS
 from mlx_diffgemma.serve.asked import Asked, Chat
-from mlx_diffgemma.serve.engine import Engine, Facts
+from mlx_diffgemma.serve.engine import Engine
 from mlx_diffgemma.serve.events import Text
 from mlx_diffgemma.serve.host import Access
-from mlx_diffgemma.serve.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 ROOT = Path(__file__).parents[3]
@@ -175,7 +173,7 @@ def test_holes_are_filled_and_marked(window: Browser, open_page: Open) -> None:
 
 
 def test_a_picture_is_read(window: Browser, open_page: Open) -> None:
-    open_page(tiny_sudoku())
+    open_page(tiny_engine("tiny-sudoku"))
     window.wait(lambda: window.count("#choose:not([hidden])") == 1)
     window.type("#file", str(ROOT / "docs/examples/sudoku.png"))
     window.wait(lambda: window.count("#given img") == 1)
@@ -186,13 +184,6 @@ def test_a_picture_is_read(window: Browser, open_page: Open) -> None:
     window.open(window.run("return location.href"))
     assert window.run("return document.querySelector('.user img').naturalWidth") > 100
     assert window.errors() == []
-
-
-def tiny_sudoku() -> LoadedEngine:
-    folder = Path(dg.__file__).parent / "assets/tiny-sudoku"
-    front = open_front(folder, "tiny-sudoku")
-    facts = Facts(front.name, front.context_length, front.config.canvas_length, 0, sees=True)
-    return LoadedEngine(front, facts, lambda: dg.load(folder))
 
 
 def test_a_model_that_sees_nothing_takes_no_picture(window: Browser, open_page: Open) -> None:

@@ -198,7 +198,7 @@ def test_a_tool_as_chat_completions_have_it_is_one_too() -> None:
     ("form", "schema"),
     [
         ({"type": "text"}, None),
-        ({"type": "json_object"}, {"type": "object"}),
+        pytest.param({"type": "json_object"}, {"type": "object"}, marks=pytest.mark.slow),
         (FORM, SCHEMA),
         (None, None),
     ],
