@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ..conversation.dialogue import Prepared
-from ..conversation.reply import Filled, Reply
+from ..conversation.reply import Filled, Fresh, Reply
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
-from ..text.pieces import THINKING
-from ..text.reader import AnswerReader
-from ..text.tools import ToolCall
 from .asked import Asked, Chat, Infill
+from .drafts import Drafts
 from .engine import STOPPED, Stopping
-from .events import Begun, Call, Done, Draft, Event, Finish, Text, Thought, Timings, Usage
+from .events import Begun, Call, Done, Event, Finish, Text, Thought, Timings, Usage
 
 Look = Callable[[], None]
 """A look between two steps; an error that it raises ends the answer there."""
@@ -39,15 +37,15 @@ class Answering:
     encoded: int = 0
     steps: int = 0
     tokens: int = 0
+    drafts: Drafts | None = None
     stopped: bool = False
-    said: str = ""
-    thought: str = ""
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: int = 0
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
         turn = question.begin(session, self._encoded)
-        turn.watched = self.asked.drafts
+        if self.asked.drafts:
+            self.drafts, turn.watched = Drafts(), True
         self.prompt_tokens = len(turn.prompt_ids)
         yield Begun(turn.settings.seed or 0, self.prompt_tokens, self._spared(turn))
         with closing(iter(turn)) as frames:
@@ -79,43 +77,40 @@ class Answering:
 
     def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
         """What a frame tells: a draft, or what it makes certain."""
-        if not frame.committed and frame.mode == "diffusion":
-            if self.asked.drafts:
-                yield draft_of(turn, frame)
-        elif not self._comes_whole(turn):
-            yield from self._fresh(turn)
+        if self.drafts and (draft := self.drafts.take(turn, frame)):
+            yield draft
+        if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
+            yield from self._told(turn.fresh())
 
     def _comes_whole(self, turn: Turn) -> bool:
-        """True where nothing is told before the end."""
-        return isinstance(self.asked, Infill) or turn.comes_whole or turn.form is not None
-
-    def _fresh(self, turn: Turn) -> Iterator[Event]:
-        """Text and thought that came, and stay."""
-        thought = turn.reader.answer().thinking or ""
-        if len(thought) > len(self.thought):
-            yield Thought(thought[len(self.thought) :])
-            self.thought = thought
-        if text := turn.reader.fresh():
-            yield Text(text)
-            self.said += text
+        """True where nothing is told before the end: a solution, or a hole alone."""
+        return turn.task is not None or self._hole_only
 
     def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
         """What the end of the answer makes certain."""
-        if rest := (reply.thinking or "")[len(self.thought) :]:
-            yield Thought(rest)
-        text = reply.text
-        if isinstance(self.asked, Infill) and isinstance(reply, Filled) and self.asked.hole_only:
-            text = reply.holes[0]
-        if rest := text[len(self.said) :]:
-            yield Text(rest)
-        self.calls = list(reply.tool_calls)
-        for call in self.calls[: self._most_calls]:
-            yield Call(self.key(), call.name, dict(call.arguments))
+        fresh = turn.fresh(rest=True)
+        if isinstance(reply, Filled) and self._hole_only:
+            fresh = replace(fresh, text=reply.holes[0])
+        yield from self._told(fresh)
+
+    def _told(self, fresh: Fresh) -> Iterator[Event]:
+        """A piece of an answer as events; of calls no more than are wanted."""
+        if fresh.thought:
+            yield Thought(fresh.thought)
+        if fresh.text:
+            yield Text(fresh.text)
+        for call in fresh.calls:
+            self.calls += 1
+            if not self._one_call or self.calls == 1:
+                yield Call(self.key(), call.name, dict(call.arguments))
 
     @property
-    def _most_calls(self) -> int | None:
-        """The number of calls that are wanted, None for all."""
-        return 1 if isinstance(self.asked, Chat) and self.asked.one_call else None
+    def _one_call(self) -> bool:
+        return isinstance(self.asked, Chat) and self.asked.one_call
+
+    @property
+    def _hole_only(self) -> bool:
+        return isinstance(self.asked, Infill) and self.asked.hole_only
 
     def _done(self, turn: Turn, reply: Reply, question: Prepared) -> Done:
         finish, stop = self._finish(turn, reply)
@@ -125,7 +120,7 @@ class Answering:
                 reply.prompt_tokens,
                 reply.generated_tokens,
                 self._spared(turn),
-                thought_tokens(turn),
+                turn.thought_tokens,
             ),
             timings=Timings(
                 reply.seconds.prefill,
@@ -154,27 +149,7 @@ class Answering:
         yield from turn.remarks
         if wrong := turn.problem():
             yield f"the answer does not solve the puzzle: {wrong}"
-        if self._most_calls and (others := len(self.calls) - self._most_calls) > 0:
-            yield f"the model made {others + 1} calls, one was wanted: the others are left out."
+        if self._one_call and self.calls > 1:
+            yield f"the model made {self.calls} calls, one was wanted: the others are left out."
         if self.stopped:
             yield STOPPED
-
-
-def thought_tokens(turn: Turn) -> int:
-    """The number of tokens of an answer's thoughts."""
-    if turn.raw:
-        return 0
-    reader = AnswerReader(turn.session.tokenizer, turn.stop_ids)
-    return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)
-
-
-def draft_of(turn: Turn, frame: Frame) -> Draft:
-    """A canvas that is being denoised."""
-    return Draft(
-        text=turn.reader.ahead(frame.tokens.tolist()).answer().text,
-        canvas=frame.canvas,
-        step=frame.step,
-        steps=turn.sampler.max_denoising_steps,
-        accepted=frame.num_accepted,
-        mean_entropy=frame.mean_entropy,
-    )

@@ -21,6 +21,7 @@ from .host import Host
 from .messages.count import count_route
 from .messages.dialect import MESSAGES
 from .metrics import Metrics
+from .page.page import page_route
 from .refusal import Refusal
 from .replies import family_of, refused
 from .responses.dialect import RESPONSES
@@ -45,6 +46,7 @@ def make_app(
         count_route(host),
         systemone_route(host, metrics),
         *status_routes(host, metrics),
+        page_route(),
     ]
     inner = Starlette(
         routes=routes,

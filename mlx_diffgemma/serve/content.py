@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import brief, one_line
+from ..machine.files import parse_json
 from .fields import Fields, invalid
 from .refusal import Refusal
 
@@ -145,17 +145,12 @@ def arguments_of(holder: Fields, name: str = "arguments") -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        read = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        said = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
-        raise invalid(holder.at(name), f"is no JSON ({said}), expected an object.") from None
+        read = parse_json(text.encode(errors="surrogatepass"))
+    except ValueError as error:
+        raise invalid(holder.at(name), f"is no JSON ({error}), expected an object.") from None
     if not isinstance(read, dict):
         raise invalid(holder.at(name), f"is the JSON of {brief(read)}, expected an object.")
     return read
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not of JSON")
 
 
 def plain(content: str | list[Part]) -> str:

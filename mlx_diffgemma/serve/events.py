@@ -53,7 +53,8 @@ class Call:
 class Draft:
     """A canvas after a denoising step; accepted: of its positions, steps: that it may take.
 
-    text: of the answer so far as it would be; runs: the canvas as the terminal shows it.
+    text: of the canvas, as far as it would be of the answer; runs: all of it as the terminal shows
+    it.
     """
 
     text: str

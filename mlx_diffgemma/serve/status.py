@@ -30,8 +30,7 @@ def status_routes(host: Host, metrics: Metrics) -> list[Route]:
         return json_reply(model_of(host.engine.facts))
 
     async def health(request: Request) -> Response:
-        status = host.worker.state
-        if status not in ("loading", "stopping"):
+        if host.worker.queue.closed is None:  # a model that comes back lets requests wait for it
             return json_reply(health_of(host))
         return json_reply(health_of(host), 503, {"Retry-After": str(RETRY_SECONDS)})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..constrain.form import require_automaton
 from ..conversation.form import Wanted
-from ..errors import ConstraintError, Setting, SettingsError
+from ..errors import ConstraintError, Setting, SettingsError, brief
 from .fields import Fields, invalid
 from .refusal import Refusal
 
@@ -28,6 +28,13 @@ def declaration(about: Fields, parameters: str = "parameters") -> Tool:
     told = {"type": "object", "properties": {}, **(schema.value if schema else {})}
     function = {"name": name, "description": about.text("description") or "", "parameters": told}
     return {"type": "function", "function": function}
+
+
+def not_here(tool: Fields) -> str:
+    """A line for a tool of a type that only its maker's own servers, or models, know."""
+    named = [brief(tool.value["name"])] if tool.has("name") else []
+    said = ", ".join([*named, f"of type {brief(tool.value['type'])}"])
+    return f"{tool.path} ({said}) is not here, and is not used."
 
 
 def chosen(tools: Sequence[Tool], names: Sequence[str], path: str) -> tuple[Tool, ...]:

@@ -16,6 +16,7 @@ NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
 WORDS |= {"True": True, "False": False, "None": None}  # as Python, and one template, write them
 BRANCHES = ("anyOf", "oneOf", "allOf")
+MAX_DEPTH = 64  # lists and objects inside one another
 MOST_BRANCHES = 100  # of one schema; what is behind is not looked at
 
 
@@ -130,35 +131,49 @@ def scalar_of(word: str) -> object:
     return decimal
 
 
-def typed(value: object, written: str | None, kinds: frozenset[str]) -> object:
-    """A value as one of the types, or as it is where it cannot be one.
+def typed(value: object, written: str | None, schema: Schema) -> object:
+    """A value as one of the schema's types, or as it is where it cannot be one.
 
-    written: the text of a word or a number, None for other values.
+    written: the text of a word or a number, None for other values. Lists and objects stay as they
+    are.
     """
+    kinds = schema.kinds
     if fits(value, kinds):
         return value
     if isinstance(value, float) and "integer" in kinds and value.is_integer():
         return int(value)
     if written is not None and "string" in kinds and value is not None:
         return written
-    return _of_text(value, kinds) if isinstance(value, str) else value
+    return _of_text(value, schema) if isinstance(value, str) else value
 
 
-def _of_text(text: str, kinds: frozenset[str]) -> object:
+def _of_text(text: str, schema: Schema) -> object:
     """A text's value as one of the types, or the text."""
     word = text.strip()
     word = word.lower() if word.lower() in WORDS else word
     for read in (scalar_of, _from_json):
         try:
-            value: object = read(word)
+            value = _all_typed(read(word), schema)
         except (ValueError, RecursionError):
             continue
-        found = typed(value, None, kinds)
-        if fits(found, kinds):
-            return found
+        if not isinstance(value, str) and fits(value, schema.kinds):
+            return value
     return text
 
 
+def _all_typed(value: object, schema: Schema, depth: int = 0) -> object:
+    """A value of JSON, and all in it, as the schema's types; ValueError where it is too deep."""
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deep")
+    if isinstance(value, dict):
+        return {k: _all_typed(each, schema.member(k), depth + 1) for k, each in value.items()}
+    if isinstance(value, list):
+        return [_all_typed(each, schema.item(), depth + 1) for each in value]
+    number = isinstance(value, int | float)
+    return typed(value, json.dumps(value) if number else None, schema)
+
+
 def _from_json(text: str) -> object:
-    """The value of JSON, in which all numbers are finite."""
-    return json.loads(text, parse_float=scalar_of, parse_constant=scalar_of)
+    """The value of JSON, in which all numbers are finite; RecursionError where it is too deep."""
+    value: object = json.loads(text, parse_float=scalar_of, parse_constant=scalar_of)
+    return value

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import brief, shown
-from .argument_types import Schema, scalar_of, typed
+from .argument_types import MAX_DEPTH, Schema, scalar_of, typed
 
 QUOTED = "\udc22"  # a surrogate, which decoded text cannot hold
-MAX_DEPTH = 64  # lists and objects inside one another
 LOOKS = 8  # a character, and 10,000 for any call: places where a value might end
 
 AS_WRITTEN, DECLARED, ANY = WAYS = range(3)
@@ -39,6 +38,7 @@ def _next_key(bare: str, parts: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{'|'.join(quoted)}|({bare}{{1,200}})){parts}")
 
 
+QUOTED_NAME = re.compile(rf"([{QUOTED}\"'])(.*?)\1", re.DOTALL)
 NEXT_KEY, NEXT_KEY_IN_CALL = _next_key(BARE_NAME, ":"), _next_key(BARE_NAME_IN_CALL, "[:=]")
 NAME, NAME_IN_CALL = re.compile(f"{BARE_NAME}+"), re.compile(f"{BARE_NAME_IN_CALL}+")
 
@@ -113,7 +113,7 @@ class Arguments:
             value = self._sequence(schema)
         else:
             value, written = self._plain()
-        given = typed(value, written, schema.kinds)
+        given = typed(value, written, schema)
         if given is not value:
             said = f"the text {brief(value, 40)}" if isinstance(value, str) else written
             wanted = " or ".join(sorted(schema.kinds))
@@ -150,19 +150,18 @@ class Arguments:
 
     def _key(self) -> str:
         """A member's name and what parts it from its value."""
-        in_call = self._open[-1].in_call
-        if self._at(QUOTED) or (self.way and (self._at('"') or self._at("'"))):
-            quote = self.text[self.position]
-            end = self.text.find(quote, self.position + 1)
-            if end < 0:
-                raise ValueError("a key without an end")
-            key, self.position = self.text[self.position + 1 : end], end + 1
-        else:
-            found = (NAME_IN_CALL if in_call else NAME).match(self.text, self.position)
-            if found is None:
-                raise ValueError("no key")
+        bracket = self._open[-1]
+        self.position = self._skip(self.position)
+        quoted = QUOTED_NAME.match(self.text, self.position)
+        if quoted and self._character(quoted.end()) in (":", "=" if bracket.in_call else ":"):
+            if (quote := quoted[1]) != QUOTED:
+                self._repair(f"had {quote} around {shown(quoted[2], 40)}")
+            key, self.position = quoted[2], quoted.end()
+        elif found := (NAME_IN_CALL if bracket.in_call else NAME).match(self.text, self.position):
             key, self.position = found[0].strip(), found.end()
-        self._take("=" if in_call and self._at("=") else ":")
+        else:
+            raise ValueError("no key")
+        self._take("=" if bracket.in_call and self._at("=") else ":")
         return key
 
     def _comma(self, closing: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .answer import Answer, AnswerBuilder
 from .pieces import ANSWER, BEHIND, CONTROL, THINKING, Parts
 from .tokenizer import Tokenizer
+from .tools import Tool, ToolCall
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class AnswerReader:
     """Reads one answer, segment by segment: the ids of a canvas, or those written one by one.
 
     A character of several tokens is shown with the last of them. `stops` are looked for in the
-    text of the answer, not in thoughts or tool calls. raw: markers are text like any other.
+    text of the answer, not in thoughts or tool calls. raw: markers are text like any other. tools:
+    those that the model was told of.
     """
 
     def __init__(
@@ -36,21 +38,26 @@ class AnswerReader:
         stops: Sequence[str] = (),
         *,
         raw: bool = False,
+        tools: Sequence[Tool] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.stopped: Stop | None = None
         self._stop_ids = stop_ids
-        self._builder = AnswerBuilder(tokenizer, tuple(stops), raw)
+        self._builder = AnswerBuilder(tokenizer, tuple(stops), raw, tools)
         self._over = False  # behind a stop id or a stop text
         self._tokens = 0  # that were taken, of all segments
         self._pieces: list[str] = []  # of the segment
         self._roles: list[str] = []
         self._given = 0  # characters of the text that were handed out
+        self._given_thoughts = self._given_calls = self._begun_thoughts = 0
 
     def begin(self, ids: Sequence[int]) -> None:
         """Take the beginning of an answer whose text was handed out before."""
         self.finish(ids)
         self._given = self._builder.text.length
+        self._begun_thoughts = self._builder.thoughts.tokens
+        self.fresh_thought()
+        self.fresh_calls()
 
     def read(self, ids: Sequence[int], settled: int = 0) -> Parts:
         """The parts of a segment in work, all its ids given; the first `settled` will not change.
@@ -64,17 +71,22 @@ class AnswerReader:
     def finish(self, ids: Sequence[int], *, last: bool = False) -> Parts:
         """The parts of a finished segment, which the next continues. last: none does."""
         self._take(ids[len(self._pieces) :])
-        if last and (rest := self._end()) and self._pieces:
+        if last and (rest := self._end(cut=True)) and self._pieces:
             self._pieces[-1] += rest
         parts = self._parts()
         self._pieces, self._roles = [], []
         return parts
 
-    def ahead(self, ids: Sequence[int]) -> AnswerReader:
-        """A reader that has read on; this one stays where it is."""
+    def copy(self) -> AnswerReader:
+        """A reader of its own that goes on from here."""
         other = copy(self)
         other._builder = self._builder.copy()
         other._pieces, other._roles = [*self._pieces], [*self._roles]
+        return other
+
+    def ahead(self, ids: Sequence[int]) -> AnswerReader:
+        """A reader that has read on; this one stays where it is."""
+        other = self.copy()
         other._take(ids)
         return other
 
@@ -94,6 +106,30 @@ class AnswerReader:
         first, self._given = self._given, max(self._given, stays)
         return text.between(first, self._given)
 
+    def fresh_thought(self) -> str:
+        """The text of thoughts that came since the last call."""
+        said = self._builder.thoughts.said
+        first, self._given_thoughts = self._given_thoughts, len(said)
+        return "".join(said[first:])
+
+    def fresh_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that came since the last call, each whole."""
+        calls = self._builder.calls
+        first, self._given_calls = self._given_calls, len(calls)
+        return tuple(calls[first:])
+
+    @property
+    def thought_tokens(self) -> int:
+        """The number of tokens in thoughts, their names among them, their markers not.
+
+        Without those that `begin` took.
+        """
+        return self._builder.thoughts.tokens - self._begun_thoughts
+
+    def end(self) -> None:
+        """Take note that nothing follows, where no `finish` has said so."""
+        self._end(cut=True)
+
     def _parts(self) -> Parts:
         return Parts(tuple(self._pieces), "".join(self._roles))
 
@@ -110,7 +146,7 @@ class AnswerReader:
         if self._over:
             return builder.skip(token), BEHIND
         if token in self._stop_ids:
-            return self._end() + builder.skip(token), CONTROL
+            return self._end(cut=False) + builder.skip(token), CONTROL
         piece = builder.take(token)
         if late := min(builder.late, len(self._roles)):
             behind = self._roles[-late:]
@@ -120,9 +156,9 @@ class AnswerReader:
             return piece, CONTROL
         return piece, THINKING if builder.thinking else ANSWER
 
-    def _end(self) -> str:
-        """The answer ends here; the text of a character that this cuts."""
-        rest = "" if self._over else self._builder.end()
+    def _end(self, *, cut: bool) -> str:
+        """The answer ends here, cut or by itself; the text of a character that this cuts."""
+        rest = "" if self._over else self._builder.end(cut=cut)
         self._look_for_stop()
         self._over = True
         return rest
@@ -135,15 +171,21 @@ class AnswerReader:
 
 
 def parse_answer(
-    tokenizer: Tokenizer, ids: Sequence[int], stop_ids: Collection[int] = ()
+    tokenizer: Tokenizer,
+    ids: Sequence[int],
+    stop_ids: Collection[int] = (),
+    tools: Sequence[Tool] = (),
 ) -> Answer:
     """Generated ids, taken apart into text, thinking and tool calls, without `stop_ids` at the end.
 
-    The rules are those of `answer`.
+    The rules are those of `answer`; tools: those that the model was told of.
     """
     end = len(ids)
     while end and ids[end - 1] in stop_ids:
         end -= 1
-    reader = AnswerReader(tokenizer)
-    reader.finish([int(token) for token in ids[:end]])
-    return reader.answer()
+    builder = AnswerBuilder(tokenizer, tools=tools)
+    for token in ids[:end]:
+        builder.take(int(token))
+    if end < len(ids):
+        builder.end(cut=False)
+    return builder.answer()

@@ -123,6 +123,7 @@ def test_a_model_is_found_by_clients_of_three_interfaces(calls: Calls) -> None:
     assert named["release_date"] == "2023-11-14"
 
 
+@pytest.mark.slow
 def test_the_sdks_read_the_models(calls: Calls) -> None:
     from anthropic.types import ModelInfo
     from openai.types import Model

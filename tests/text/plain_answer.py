@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlx_diffgemma.text.answer import THOUGHT, Answer
+from mlx_diffgemma.text.arguments import QUOTED
 from mlx_diffgemma.text.tokenizer import Tokenizer
-from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, ToolCall, parse_tool_call
+from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, QUOTE, ToolCall, read_call
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,40 @@ class Section:
     closed: bool  # a closing marker stands behind it
 
 
+@dataclass
+class Found:
+    """Calls and their repairs; cut: a call that is open at the end of a section was cut."""
+
+    calls: list[ToolCall]
+    repairs: list[str]
+    cut: bool = False
+    cut_call: bool = False
+
+
 def plain_answer(
     tokenizer: Tokenizer, ids: Sequence[int], stop_ids: Collection[int] = ()
 ) -> Answer:
     """The answer in ids up to the first stop id, each section of them decoded as a whole."""
     thoughts: list[str] = []
-    calls: list[ToolCall] = []
+    found = Found([], [])
     text, after_thought = "", False
     end = next((at for at, token in enumerate(ids) if token in stop_ids), len(ids))
     markers = tokenizer.id_of("<|channel>"), tokenizer.id_of("<channel|>")
-    for section in _sections(ids[:end], *markers):
-        thought = _thought(tokenizer, section)
-        if thought is not None:
-            thoughts.append(thought)
+    sections = list(_sections(ids[:end], *markers))
+    for number, section in enumerate(sections):
+        thinks = _is_thought(tokenizer, section)
+        found.cut = end == len(ids) and number == len(sections) - 1
+        part = _take_calls(tokenizer, section.ids, found)
+        if thinks:
+            content = part.lstrip()
+            begun = THOUGHT.startswith(content)
+            thoughts.append("" if begun else content.removeprefix(THOUGHT).strip())
             after_thought = after_thought or not text.strip()
-            continue
-        part = _take_calls(tokenizer, section.ids, calls)
-        text += _without_name(part) if section.inside else part
+        else:
+            text += _without_name(part) if section.inside else part
     thinking = "\n".join(filter(None, thoughts)) or None
-    return Answer(text.lstrip() if after_thought else text, thinking, tuple(calls))
+    text = text.lstrip() if after_thought else text
+    return Answer(text, thinking, tuple(found.calls), tuple(found.repairs), found.cut_call)
 
 
 def _sections(ids: Sequence[int], opening: int | None, closing: int | None) -> Iterator[Section]:
@@ -53,18 +69,20 @@ def _sections(ids: Sequence[int], opening: int | None, closing: int | None) -> I
     yield Section(body, inside, closed=False)
 
 
-def _thought(tokenizer: Tokenizer, section: Section) -> str | None:
-    """The section's thinking, "" for an empty thought; None where the section is no thought.
+def _is_thought(tokenizer: Tokenizer, section: Section) -> bool:
+    """True for a channel of the thought's name, be it cut or followed by a call.
 
     A channel cut off before its name is complete counts as a thought, never as the answer.
     """
     if not section.inside:
-        return None
-    content = tokenizer.decode(section.ids).lstrip()
-    if THOUGHT.startswith(content) and not section.closed:
-        return ""
-    named = re.match(rf"{THOUGHT}\b", content)
-    return content[named.end() :].strip() if named else None
+        return False
+    opening = tokenizer.id_of(CALL_OPENING)
+    calls = opening in section.ids
+    name = section.ids[: section.ids.index(opening)] if calls else section.ids
+    content = tokenizer.decode(name).lstrip()
+    if THOUGHT.startswith(content) and not section.closed and not calls:
+        return True
+    return re.match(rf"{THOUGHT}\b", content) is not None
 
 
 def _without_name(channel: str) -> str:
@@ -73,18 +91,34 @@ def _without_name(channel: str) -> str:
     return content if newline else name
 
 
-def _take_calls(tokenizer: Tokenizer, ids: Sequence[int], calls: list[ToolCall]) -> str:
-    """The text of `ids`, with each well-formed tool call moved to `calls`."""
+def _take_calls(tokenizer: Tokenizer, ids: Sequence[int], found: Found) -> str:
+    """The text of `ids`, with each call that can be read moved to `found`."""
     text = ""
     markers = tokenizer.id_of(CALL_OPENING), tokenizer.id_of(CALL_CLOSING)
-    for section in _sections(ids, *markers):
+    sections = list(_sections(ids, *markers))
+    for number, section in enumerate(sections):
         if not section.inside:
             text += tokenizer.decode(section.ids)
             continue
-        content = tokenizer.decode(section.ids, special=True)
-        call = parse_tool_call(content) if section.closed else None
-        if call is not None:
-            calls.append(call)
+        if found.cut and not section.closed and number == len(sections) - 1:
+            found.cut_call = True
+            continue
+        read = read_call(_inside(tokenizer, section.ids)) if section.closed else None
+        if read is not None:
+            found.calls.append(read.call)
+            found.repairs += read.repairs
         else:
+            content = tokenizer.decode(section.ids, special=True)
             text += CALL_OPENING + content + (CALL_CLOSING if section.closed else "")
     return text
+
+
+def _inside(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The inside of a call, its quote tokens marked."""
+    quote, parts = tokenizer.id_of(QUOTE), [list[int]()]
+    for token in ids:
+        if token == quote:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return QUOTED.join(tokenizer.decode(part, special=True) for part in parts)

@@ -7,8 +7,9 @@ from plain_answer import plain_answer
 
 from mlx_diffgemma.text.decoder import Decoder
 from mlx_diffgemma.text.pieces import ANSWER, THINKING, Parts
-from mlx_diffgemma.text.reader import AnswerReader, Stop, parse_answer
+from mlx_diffgemma.text.reader import AnswerReader, parse_answer
 from mlx_diffgemma.text.tokenizer import Tokenizer
+from mlx_diffgemma.text.tools import ToolCall
 
 BYTE = 200  # the id of <0x00>
 STOP, OPEN, CLOSE, PAD = 106, 100, 101, 0
@@ -131,6 +132,28 @@ def test_text_that_stays_is_handed_out_once(reader: AnswerReader) -> None:
     assert (reader.fresh(), reader.fresh(), reader.stopped) == ("ENEN", "", None)
 
 
+def test_what_a_thought_says_is_handed_out_once(reader: AnswerReader) -> None:
+    """Blanks at its end wait; its name counts as a token, its markers do not."""
+    encode, fresh = reader.tokenizer.encode, list[str]()
+    for ids in ([OPEN, *encode("thou")], encode("ght\n a "), encode("b"), [CLOSE, *encode("x")]):
+        reader.finish(ids)
+        fresh.append(reader.fresh_thought())
+    reader.finish([OPEN, *encode("thought"), CLOSE, OPEN, *encode("thought\nc"), CLOSE])
+    assert [*fresh, reader.fresh_thought()] == ["", "a", " b", "", "\nc"]
+    name = len(encode("thou")) + len(encode("ght"))
+    assert reader.thought_tokens == name + len(encode("\n a b")) + 2 * len(encode("thought")) + 2
+
+
+def test_a_call_that_crosses_segments_is_handed_out_whole(reader: AnswerReader) -> None:
+    ids = reader.tokenizer.encode('Ask.<|tool_call>call:a{b:<|"|>c<|"|>}<tool_call|>')
+    given = list[tuple[str, int]]()
+    for token in ids:
+        reader.finish([token])
+        given.append((reader.fresh(), len(reader.fresh_calls())))
+    assert given[-1] == ("", 1)
+    assert "".join(text for text, _ in given) == "Ask."
+
+
 def test_a_character_cut_by_the_end_is_shown_as_such(reader: AnswerReader) -> None:
     half = [BYTE + 0xF0, BYTE + 0x9F]
     assert (reader.read(half, settled=2).text, reader.answer().text) == ("", "\ufffd\ufffd")
@@ -160,6 +183,7 @@ def test_roles_agree_with_the_parsed_answer(reader: AnswerReader) -> None:
 # --- against the plain definition
 
 WORDS = ("the sky", "thought\n", "thought", "thou", "final\n", "call:a{n:1}", "call:a{", " ", "\n")
+CALLS = ("call:a{b:", "c", ",", "}", "[", "]", "d:", " ")
 LETTERS = ("E", "N", "D", "é", "😀", "\r\n", "שלום", "َع", "\u200f", "👨‍👩‍👧")
 MARKERS = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>', "<bos>")
 
@@ -170,7 +194,7 @@ def random_ids(chance: random.Random, tokenizer: Tokenizer, length: int) -> list
     while len(ids) < length:
         kind = chance.random()
         if kind < 0.4:
-            ids += tokenizer.encode(chance.choice(WORDS))
+            ids += tokenizer.encode(chance.choice(WORDS + CALLS))
         elif kind < 0.7:
             ids += tokenizer.encode(chance.choice(LETTERS))
         elif kind < 0.95:
@@ -194,6 +218,7 @@ def test_an_answer_read_piece_by_piece_is_the_whole_ones(tokenizer: Tokenizer, s
         ids = random_ids(chance, tokenizer, chance.randrange(1, 30))
         ids += [STOP] * chance.randrange(2)
         reader, shown, pieces = AnswerReader(tokenizer, [1, STOP]), "", ""
+        thought, calls = "", list[ToolCall]()
         segments = cut(chance, ids)
         for number, segment in enumerate(segments):
             one_by_one = chance.random() < 0.5
@@ -201,14 +226,23 @@ def test_an_answer_read_piece_by_piece_is_the_whole_ones(tokenizer: Tokenizer, s
                 if one_by_one:
                     reader.read(segment[: count + 1], settled=count + 1)
                     shown += reader.fresh()
+                    thought += reader.fresh_thought()
+                    calls += reader.fresh_calls()
                 else:
                     reader.read(chance.sample(segment, len(segment)))
             parts = reader.finish(segment, last=number == len(segments) - 1)
             assert len(parts.pieces) == len(parts.roles) == len(segment)
             pieces += parts.text
             shown += reader.fresh()
-        assert reader.answer() == plain_answer(tokenizer, ids, [1, STOP]), ids
-        assert shown == reader.answer().text, ids
+            thought += reader.fresh_thought()
+            calls += reader.fresh_calls()
+        answer = reader.answer()
+        assert answer == plain_answer(tokenizer, ids, [1, STOP]), ids
+        assert (shown, thought or None, tuple(calls)) == (
+            answer.text,
+            answer.thinking,
+            answer.tool_calls,
+        ), ids
         assert pieces == tokenizer.decode(ids), ids
 
 
@@ -241,9 +275,11 @@ def test_the_first_stop_text_is_found_with_the_token_that_completes_it(
             text = plain_answer(tokenizer, ids[:count]).text
             reader.read(ids[:count], settled=count)
             shown += reader.fresh()
-            if first := [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]:
-                assert reader.stopped == Stop(count, *min(first))
-                assert shown == reader.answer().text == text[: min(first)[0]]
+            if first := [at for stop in stops if (at := text.find(stop)) >= 0]:
+                assert reader.stopped is not None
+                assert (reader.stopped.tokens, reader.stopped.at) == (count, min(first))
+                assert text[min(first) :].startswith(reader.stopped.text)
+                assert shown == reader.answer().text == text[: min(first)]
                 found += 1
                 break
             assert reader.stopped is None

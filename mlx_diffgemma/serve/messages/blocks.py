@@ -29,10 +29,11 @@ class Blocks:
     left: LeftOut = field(default_factory=LeftOut)
 
     def of(self, holder: Fields, name: str = "content") -> tuple[Fields, ...]:
-        """The blocks of a field; a string is a block of text."""
+        """The blocks of a field; a string is a block of text, an empty one none."""
         content = holder.value.get(name)
         if isinstance(content, str):
-            return (Fields({"type": "text", "text": content}, holder.at(name)),)
+            text = Fields({"type": "text", "text": content}, holder.at(name))
+            return (text,) if content else ()
         if content is not None and not isinstance(content, list):
             raise holder.wrong(name, "a string or a list of blocks")
         return tuple(objects_of(content or (), holder.at(name)))

@@ -1,4 +1,4 @@
-"""The tokens of a request of the Messages API, counted without the weights and without the queue."""
+"""The tokens of a request of the Messages API, counted without weights and without the queue."""
 
 from __future__ import annotations
 

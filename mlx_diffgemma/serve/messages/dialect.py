@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ..dialect import Dialect
-from ..refusal import ANTHROPIC, anthropic_body
+from ..refusal import ANTHROPIC
 from .encoder import MessagesEncoder
 from .request import read
+from .threads import refused_body
 
 MESSAGES = Dialect(
     path="/v1/messages",
     read=read,
     encoder=MessagesEncoder,
     names=ANTHROPIC,
-    refused=anthropic_body,
+    refused=refused_body,
 )

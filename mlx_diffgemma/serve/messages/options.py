@@ -8,7 +8,7 @@ from ...constrain.calls import ANY_TOOL, REQUIRED
 from ...conversation.form import Wanted
 from ...errors import brief
 from ..fields import Fields, invalid
-from ..tools import Tool, checked, chosen, declaration
+from ..tools import Tool, checked, chosen, declaration, not_here
 
 CHOICES = ("auto", "any", "tool", "none")
 PLACES = {"tools": "tools", "tool_choice": "tool_choice", "stop": "stop_sequences"}
@@ -63,11 +63,10 @@ def _tools(fields: Fields) -> tuple[tuple[Tool, ...], list[str]]:
     """The tools that a client runs, and a line for each that only Anthropic's API knows."""
     tools, lines = [], []
     for tool in fields.objects("tools"):
-        if (kind := tool.text("type")) in (None, "custom"):
+        if tool.text("type") in (None, "custom"):
             tools.append(declaration(tool, "input_schema"))
         else:
-            name = brief(tool.value.get("name"))
-            lines.append(f"{tool.path}, {name} of type {brief(kind)}, is not here, and not used.")
+            lines.append(not_here(tool))
     return tuple(tools), lines
 
 

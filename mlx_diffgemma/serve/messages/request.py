@@ -13,6 +13,7 @@ from ..fields import Fields
 from ..sampling import read_limit, read_sampling
 from .blocks import Blocks
 from .options import read_think, read_wanted
+from .threads import require_no_thread
 
 BILLING = "x-anthropic-billing-header:"
 """The line that Claude Code begins its system text with; it differs from request to request, so
@@ -24,6 +25,7 @@ NOT_DONE = ("mcp_servers", "context_management", "container")
 
 def read(fields: Fields, facts: Facts) -> Chat:
     """The question of a request; Refusal for what is no request."""
+    require_no_thread(fields)
     blocks = Blocks()
     messages = tuple(_messages(fields, blocks))
     sampling = read_sampling(fields, facts, read_limit(fields, "max_tokens"), stop="stop_sequences")

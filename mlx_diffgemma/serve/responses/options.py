@@ -9,7 +9,7 @@ from ...constrain.calls import ANY_TOOL, CHOICES
 from ...conversation.form import Wanted
 from ...errors import brief
 from ..fields import Fields, invalid
-from ..tools import Tool, checked, chosen, declaration
+from ..tools import Tool, checked, chosen, declaration, not_here
 
 NO_THOUGHT = ("none", "minimal")
 FORMATS = ("text", "json_object", "json_schema")
@@ -52,12 +52,10 @@ def _tools(fields: Fields) -> tuple[tuple[Tool, ...], list[str]]:
     """The functions that a client runs, and a line for each tool that is none."""
     tools, lines = [], []
     for tool in fields.objects("tools"):
-        kind = tool.needed_text("type")
-        if kind == "function":
+        if tool.needed_text("type") == "function":
             tools.append(declaration(tool.object("function") or tool))
         else:
-            name = f", {brief(tool.value['name'])}" if tool.has("name") else ""
-            lines.append(f"{tool.path}{name} of type {brief(kind)}, is not here, and not used.")
+            lines.append(not_here(tool))
     return tuple(tools), lines
 
 

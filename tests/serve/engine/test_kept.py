@@ -1,0 +1,199 @@
+"""Conversations that are kept: found by what a prompt shares with them, counted, and let go of."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import (
+    assistant,
+    cached_of,
+    chat,
+    done_of,
+    engine_of,
+    events_of,
+    text_of,
+)
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.serve.kept import OPENING
+from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.refusal import Refusal
+
+LONG = "a long text that many questions begin with, " * 3
+BOS_TURN = len("<bos><|turn>user\n") - len("<bos><|turn>") + 2
+SYSTEM = {"role": "system", "content": LONG}
+
+
+def asked_and_encoded(engine: LoadedEngine, asked: Any, encoded: list[int]) -> tuple[str, int, int]:
+    """The text, the tokens that need not be encoded, and those that were, of the prompt's."""
+    encoded.clear()
+    events = events_of(engine, asked)
+    done = done_of(events)
+    assert done.usage.cached == cached_of(events)
+    return text_of(events), cached_of(events), sum(encoded)
+
+
+def cold(folder: Path, asked: Any) -> str:
+    """The text of an engine that has kept nothing."""
+    return text_of(events_of(engine_of(folder, chunk=16), asked))
+
+
+def test_a_conversation_that_goes_on_encodes_what_is_new_alone(
+    engine: LoadedEngine, random_folder: Path, encoded: list[int]
+) -> None:
+    first = chat("one " * 12, max_tokens=8)
+    text, cached, count = asked_and_encoded(engine, first, encoded)
+    length = engine.count(first)
+    assert (cached, count) == (0, length)
+    second = chat("one " * 12, assistant(text), "two", max_tokens=8)
+    answer, cached, count = asked_and_encoded(engine, second, encoded)
+    assert length - OPENING <= cached <= length
+    assert count == engine.count(second) - cached
+    assert answer == cold(random_folder, second)
+    assert engine.counters.kept_conversations == 1
+
+
+def test_the_same_question_again_encodes_nothing(engine: LoadedEngine, encoded: list[int]) -> None:
+    asked = chat(LONG, max_tokens=8)
+    first, _, _ = asked_and_encoded(engine, asked, encoded)
+    again, cached, count = asked_and_encoded(engine, asked, encoded)
+    assert (again, cached, count) == (first, engine.count(asked), 0)
+
+
+def test_a_shared_beginning_is_copied_and_the_longer_conversation_stays(
+    engine: LoadedEngine, random_folder: Path, encoded: list[int]
+) -> None:
+    one = chat(SYSTEM, "the first question of all", max_tokens=8)
+    other = chat(SYSTEM, "what another client wants to know of it", max_tokens=8)
+    text, _, _ = asked_and_encoded(engine, one, encoded)
+    answer, cached, count = asked_and_encoded(engine, other, encoded)
+    assert cached > len(LONG)
+    assert count == engine.count(other) - cached
+    assert answer == cold(random_folder, other)
+    assert engine.counters.kept_conversations == 2
+    for again, said in ((one, text), (other, answer)):
+        assert asked_and_encoded(engine, again, encoded) == (said, engine.count(again), 0)
+
+
+def test_where_a_beginning_is_not_stored_all_is_encoded_anew(
+    engine: LoadedEngine, random_folder: Path, encoded: list[int]
+) -> None:
+    """Sliding layers keep the last 15 positions and 1,024 more."""
+    one = chat(SYSTEM, "x" * 1500, max_tokens=8)
+    other = chat(SYSTEM, "y" * 40, max_tokens=8)
+    asked_and_encoded(engine, one, encoded)
+    text, cached, count = asked_and_encoded(engine, other, encoded)
+    assert (cached, count) == (0, engine.count(other))
+    assert text == cold(random_folder, other)
+    assert asked_and_encoded(engine, one, encoded)[2] == 0
+
+
+def test_two_conversations_take_turns(
+    engine: LoadedEngine, random_folder: Path, encoded: list[int]
+) -> None:
+    said: dict[str, list[Any]] = {name: [name * 40] for name in "ab"}
+    for turn in range(3):
+        for messages in said.values():
+            asked = chat(*messages, max_tokens=16)
+            text, cached, count = asked_and_encoded(engine, asked, encoded)
+            assert count - (engine.count(asked) - cached) in (0, 8)  # and a canvas's commit
+            assert cached >= (engine.count(asked) - 40 if turn else 0)
+            assert text == cold(random_folder, asked)
+            messages += [assistant(text), f"and {turn}"]
+    assert engine.counters.kept_conversations == 2
+
+
+def test_images_are_shared_as_a_whole_or_not_at_all(tmp_path: Path, encoded: list[int]) -> None:
+    from small import write_seeing
+
+    engine = engine_of(write_seeing(tmp_path))
+    pictures = [_png(seed) for seed in range(2)]
+    parts = [{"type": "image"}, {"type": "text", "text": "what is it?"}]
+    for images, kept in (((pictures[0],), False), ((pictures[0],), True), ((pictures[1],), False)):
+        asked = chat({"role": "user", "content": parts}, images=images, max_tokens=8)
+        _, cached, count = asked_and_encoded(engine, asked, encoded)
+        assert count == engine.count(asked) - cached
+        assert (cached == engine.count(asked)) == kept
+    assert cached < 8  # what stands before the image
+
+
+def test_no_more_conversations_are_kept_than_wanted(random_folder: Path) -> None:
+    engine = engine_of(random_folder, keep=2)
+    asked = [chat(letter * 40, max_tokens=8) for letter in "abc"]
+    for each in asked:
+        events_of(engine, each)
+    assert engine.counters.kept_conversations == 2
+    assert cached_of(events_of(engine, asked[2])) == engine.count(asked[2])
+    assert cached_of(events_of(engine, asked[0])) < 8
+
+
+def test_the_oldest_go_first_where_memory_lacks_room(random_folder: Path) -> None:
+    """A machine with room for 130 positions: two conversations of 50 and 8, and no third."""
+    sizes: dict[str, int] = {}
+
+    def read(session: dg.Session) -> dg.Session:
+        prefix = session.model.encode([2] * 256)
+        sizes["slot"] = prefix.num_bytes // 512
+
+        def require_room(context: int, beside: int = 0) -> None:
+            if context + beside // sizes["slot"] > limit:
+                raise dg.FitError("it needs 2 GB, this machine can give 1 GB; or --force.")
+
+        session.require_room = require_room
+        return session
+
+    limit = 10_000
+    engine = engine_of(random_folder, read=read)
+    asked = [chat(letter * 40, max_tokens=8) for letter in "abc"]
+    for each in asked:
+        events_of(engine, each)
+    assert engine.counters.kept_conversations == 3
+    limit = engine.counters.kept_bytes // sizes["slot"]
+    events_of(engine, chat("d" * 40, max_tokens=8))
+    assert 0 < engine.counters.kept_conversations < 4
+    assert cached_of(events_of(engine, asked[2])) == engine.count(asked[2])
+    kept, limit = engine.counters.kept_conversations, 20
+    with pytest.raises(Refusal, match="needs 2 GB, this machine can give 1 GB; shorten") as refused:
+        events_of(engine, asked[0])
+    assert refused.value.kind == "context"
+    assert engine.counters.kept_conversations == kept  # what can never fit takes nothing away
+
+
+def test_texts_are_the_same_whatever_was_kept(random_folder: Path) -> None:
+    """Conversations that branch, in three modes, against an engine that keeps nothing."""
+    chance, warm = random.Random(5), engine_of(random_folder, keep=3, chunk=16)
+    told: list[list[Any]] = [[SYSTEM, "one " * 9], ["two " * 9]]
+    for _ in range(12):
+        messages = chance.choice(told)
+        mode = chance.choice(["diffusion", "ar", "auto"])
+        times = {"auto_times": (1.0, 1.0)} if mode == "auto" else {}
+        asked = chat(*messages, max_tokens=8, mode=mode, **times)
+        text = text_of(events_of(warm, asked))
+        assert text == cold(random_folder, asked)
+        told.append([*messages, assistant(text), chance.choice("xyz") * 5])
+
+
+def test_memory_is_flat_over_many_turns(engine: LoadedEngine) -> None:
+    import mlx.core as mx
+
+    seen: list[int] = []
+    for turn in range(12):
+        events_of(engine, chat(f"question {turn} " * 4, max_tokens=8))
+        seen.append(mx.get_active_memory())
+    assert max(seen[6:]) <= 1.05 * max(seen[:6])
+
+
+def _png(seed: int) -> bytes:
+    """A picture of noise, as a file."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
