@@ -41,6 +41,12 @@ class Answer:
     repairs: tuple[str, ...] = ()
     cut_call: bool = False
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each thing that should be said of its calls."""
+        cut = "the answer ends inside a call of a tool, which is left out."
+        return (*self.repairs, *((cut,) if self.cut_call else ()))
+
 
 @dataclass
 class _Channel:

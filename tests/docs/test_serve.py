@@ -15,14 +15,20 @@ from mlx_diffgemma.serve.app import DIALECTS
 
 PAGE = ROOT / "docs" / "serve.md"
 THERE = "http://127.0.0.1:8080"
-PATHS = ("/v1/chat/completions", "/v1/completions")
+PATHS = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/responses"),
+    *("/v1/messages", "/v1/messages/count_tokens"),
+)
+SDKS = ("OpenAI", "Anthropic")
 LINES = [command.line for command in commands(PAGE) if command.line.startswith("curl")]
 SENT = [line for line in LINES if any(f"{THERE}{path} " in line for path in PATHS)]
-CODE = [block for block in blocks(PAGE, "python") if "client.c" in block and "OpenAI" in block]
+CODE = [block for block in blocks(PAGE, "python") if any(name in block for name in SDKS)]
 SAID = {
+    "count_tokens": '{"input_tokens":38}',
     "What is 17 + 25?": "17 + 25 = 42.",
     "A lemon is ": "yellow",
     "capital of Italy": "The capital of Italy is Rome.",
+    "name Max": "name='Max' colour='yellow' pet='bird'",
     "capital of Spain": "The capital of Spain is Madrid. ['Madrid']",
 }
 """A part of a request, and what its answer has."""
