@@ -11,8 +11,6 @@ from ..conversation.reply import Filled, Reply
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
-from ..text.pieces import THINKING
-from ..text.reader import AnswerReader
 from ..text.tools import ToolCall
 from .asked import Asked, Chat, Infill
 from .drafts import Drafts
@@ -42,8 +40,6 @@ class Answering:
     tokens: int = 0
     drafts: Drafts | None = None
     stopped: bool = False
-    said: str = ""
-    thought: str = ""
     calls: list[ToolCall] = field(default_factory=list)
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
@@ -88,31 +84,28 @@ class Answering:
             yield from self._fresh(turn)
 
     def _comes_whole(self, turn: Turn) -> bool:
-        """True where nothing is told before the end."""
-        return isinstance(self.asked, Infill) or turn.comes_whole or turn.form is not None
+        """True where nothing is told before the end: the holes of a template, a puzzle's answer."""
+        return isinstance(self.asked, Infill) or turn.task is not None
 
-    def _fresh(self, turn: Turn) -> Iterator[Event]:
-        """Text and thought that came, and stay."""
-        thought = turn.reader.answer().thinking or ""
-        if len(thought) > len(self.thought):
-            yield Thought(thought[len(self.thought) :])
-            self.thought = thought
-        if text := turn.reader.fresh():
-            yield Text(text)
-            self.said += text
+    def _fresh(self, turn: Turn, *, rest: bool = False) -> Iterator[Event]:
+        """What came, and stays; rest: nothing follows."""
+        fresh = turn.fresh(rest=rest)
+        if fresh.thought:
+            yield Thought(fresh.thought)
+        if fresh.text:
+            yield Text(fresh.text)
+        for call in fresh.calls:
+            self.calls.append(call)
+            if self._most_calls is None or len(self.calls) <= self._most_calls:
+                yield Call(self.key(), call.name, dict(call.arguments))
 
     def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
         """What the end of the answer makes certain."""
-        if rest := (reply.thinking or "")[len(self.thought) :]:
-            yield Thought(rest)
-        text = reply.text
         if isinstance(self.asked, Infill) and isinstance(reply, Filled) and self.asked.hole_only:
-            text = reply.holes[0]
-        if rest := text[len(self.said) :]:
-            yield Text(rest)
-        self.calls = list(reply.tool_calls)
-        for call in self.calls[: self._most_calls]:
-            yield Call(self.key(), call.name, dict(call.arguments))
+            if reply.holes[0]:
+                yield Text(reply.holes[0])
+        else:
+            yield from self._fresh(turn, rest=True)
 
     @property
     def _most_calls(self) -> int | None:
@@ -127,7 +120,7 @@ class Answering:
                 reply.prompt_tokens,
                 reply.generated_tokens,
                 self._spared(turn),
-                thought_tokens(turn),
+                turn.thought_tokens,
             ),
             timings=Timings(
                 reply.seconds.prefill,
@@ -160,11 +153,3 @@ class Answering:
             yield f"the model made {others + 1} calls, one was wanted: the others are left out."
         if self.stopped:
             yield STOPPED
-
-
-def thought_tokens(turn: Turn) -> int:
-    """The number of tokens of an answer's thoughts."""
-    if turn.raw:
-        return 0
-    reader = AnswerReader(turn.session.tokenizer, turn.stop_ids)
-    return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)

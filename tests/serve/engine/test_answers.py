@@ -17,12 +17,15 @@ from engines import (
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.form import Wanted
+from mlx_diffgemma.conversation.reply import Fresh
+from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Completion, Infill
 from mlx_diffgemma.serve.engine import STOPPED
 from mlx_diffgemma.serve.events import Begun, Call, Draft, Text, Thought
 from mlx_diffgemma.serve.loaded import LoadedEngine
 from mlx_diffgemma.text.holes import read_template
+from mlx_diffgemma.text.tools import ToolCall
 
 CAPITAL = "What is the capital of Italy?"
 ADD = {
@@ -224,9 +227,12 @@ def test_only_one_call_is_kept_where_one_is_wanted(
 ) -> None:
     wanted = Wanted(tools=[ADD], tool_choice="required")
     text = "What is 14 + 1? And what is 2 + 2?"
-    both = "<|tool_call>call:add{a:14,b:1}<tool_call|><|tool_call>call:add{a:2,b:2}<tool_call|>"
-    ids = talking.front.tokenizer.encode(both)
-    monkeypatch.setattr("mlx_diffgemma.conversation.segments.Segments.ids", [*ids])
+    calls = (ToolCall("add", {"a": 14, "b": 1}), ToolCall("add", {"a": 2, "b": 2}))
+
+    def fresh(turn: Turn, *, rest: bool = False) -> Fresh:
+        return Fresh(calls=calls if rest else ())
+
+    monkeypatch.setattr(Turn, "fresh", fresh)
     all_calls = events_of(talking, chat(text, wanted=wanted))
     assert [call.arguments["a"] for call in of_kind(all_calls, Call)] == [14, 2]
     one = events_of(talking, chat(text, wanted=wanted, one_call=True))
