@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .errors import ProfileError as ProfileError
     from .errors import PromptError as PromptError
     from .errors import RequestError as RequestError
+    from .errors import ServeError as ServeError
     from .errors import SettingsError as SettingsError
     from .errors import TrainingError as TrainingError
     from .errors import TurnError as TurnError
@@ -80,7 +81,7 @@ _PUBLIC = {
             "PromptError",
             "RequestError",
         ),
-        *("SettingsError", "TrainingError", "TurnError"),
+        *("ServeError", "SettingsError", "TrainingError", "TurnError"),
     ),
     "generation.frame": ("Frame",),
     "generation.noise": ("CounterNoise", "Noise"),

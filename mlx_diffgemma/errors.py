@@ -15,6 +15,7 @@
     ├── KernelError        arrays a Metal kernel was not made for
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
     ├── DataError          a line or a file of training data that cannot be used
+    ├── ServeError         a server that cannot begin: its address, its key, a library it lacks
     ├── ProfileError       a measurement that cannot be read, or not be compared with another
     └── TrainingError      a training run that cannot begin, go on or be resumed
 
@@ -144,6 +145,10 @@ class DataError(DiffGemmaError, ValueError):
 
 class ProfileError(DiffGemmaError):
     """A measurement that cannot be read, made, or compared with another."""
+
+
+class ServeError(DiffGemmaError):
+    """A server that cannot begin, for its address, its key or a library that is not there."""
 
 
 class TrainingError(DiffGemmaError):

@@ -46,6 +46,7 @@ NAMES = [
     "Reply",
     "RequestError",
     "Score",
+    "ServeError",
     "Session",
     "Settings",
     "SettingsError",
@@ -116,6 +117,7 @@ TREE = {
     "KernelError": ValueError,
     "ConvertError": Exception,
     "DataError": ValueError,
+    "ServeError": Exception,
     "ProfileError": Exception,
     "TrainingError": Exception,
 }

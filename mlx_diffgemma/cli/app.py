@@ -36,6 +36,7 @@ from .models import commands as models
 from .parameters import Values, flag, flattened, option
 from .profile import command as profile
 from .selftest import command as selftest
+from .serve import command as serve
 from .terminal.output import write_lines
 from .terminal.signals import default_signals, end_at_first_signal, forget_interrupts
 from .terminal.streams import detach, say
@@ -114,6 +115,7 @@ app.command(
 app.command("calibrate", short_help="Fit the probabilities of decide to known answers.")(
     calibrate.command
 )
+app.command("serve", short_help="Answer HTTP requests of other programs.")(serve.command)
 app.command("replay", cls=OWN, short_help="Play a saved trace.")(replay.command)
 app.command("convert", short_help="Make a quantised MLX folder of a checkpoint.")(convert.command)
 app.command("finetune", short_help="Train a model on examples.")(finetune.command)

@@ -42,10 +42,14 @@ def read_assets(value: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[A
             raise RequestError(at, "no text mentions it; leave it out, or write it where it is.")
         if not isinstance(asset, dict) or asset.get("type") != "image":
             raise RequestError((*at, "type"), "expected image.", "literal_error")
-        if part := asset.get("part"):
-            claimed.append(str(part))
-            if claimed.count(str(part)) > 1:
+        if "part" in asset:
+            part = asset["part"]
+            if not isinstance(part, str):
+                said = f"is {brief(part)}, expected the name of a part of the body."
+                raise RequestError((*at, "part"), said, "string_type")
+            if part in claimed:
                 raise RequestError((*at, "part"), f"{brief(part)} is claimed twice.")
+            claimed.append(part)
     return tuple(
         Asset(name, _content(("assets", name), asset, parts)) for name, asset in assets.items()
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ..conversation.dialogue import Prepared
-from ..conversation.reply import Filled, Reply
+from ..conversation.reply import Filled, Fresh, Reply
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
-from ..text.tools import ToolCall
 from .asked import Asked, Chat, Infill
 from .drafts import Drafts
 from .engine import STOPPED, Stopping
@@ -40,7 +39,7 @@ class Answering:
     tokens: int = 0
     drafts: Drafts | None = None
     stopped: bool = False
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: int = 0
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
@@ -81,36 +80,37 @@ class Answering:
         if self.drafts and (draft := self.drafts.take(turn, frame)):
             yield draft
         if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
-            yield from self._fresh(turn)
+            yield from self._told(turn.fresh())
 
     def _comes_whole(self, turn: Turn) -> bool:
-        """True where nothing is told before the end: the holes of a template, a puzzle's answer."""
-        return isinstance(self.asked, Infill) or turn.task is not None
+        """True where nothing is told before the end: a solution, or a hole alone."""
+        return turn.task is not None or self._hole_only
 
-    def _fresh(self, turn: Turn, *, rest: bool = False) -> Iterator[Event]:
-        """What came, and stays; rest: nothing follows."""
-        fresh = turn.fresh(rest=rest)
+    def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
+        """What the end of the answer makes certain."""
+        fresh = turn.fresh(rest=True)
+        if isinstance(reply, Filled) and self._hole_only:
+            fresh = replace(fresh, text=reply.holes[0])
+        yield from self._told(fresh)
+
+    def _told(self, fresh: Fresh) -> Iterator[Event]:
+        """A piece of an answer as events; of calls no more than are wanted."""
         if fresh.thought:
             yield Thought(fresh.thought)
         if fresh.text:
             yield Text(fresh.text)
         for call in fresh.calls:
-            self.calls.append(call)
-            if self._most_calls is None or len(self.calls) <= self._most_calls:
+            self.calls += 1
+            if not self._one_call or self.calls == 1:
                 yield Call(self.key(), call.name, dict(call.arguments))
 
-    def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
-        """What the end of the answer makes certain."""
-        if isinstance(self.asked, Infill) and isinstance(reply, Filled) and self.asked.hole_only:
-            if reply.holes[0]:
-                yield Text(reply.holes[0])
-        else:
-            yield from self._fresh(turn, rest=True)
+    @property
+    def _one_call(self) -> bool:
+        return isinstance(self.asked, Chat) and self.asked.one_call
 
     @property
-    def _most_calls(self) -> int | None:
-        """The number of calls that are wanted, None for all."""
-        return 1 if isinstance(self.asked, Chat) and self.asked.one_call else None
+    def _hole_only(self) -> bool:
+        return isinstance(self.asked, Infill) and self.asked.hole_only
 
     def _done(self, turn: Turn, reply: Reply, question: Prepared) -> Done:
         finish, stop = self._finish(turn, reply)
@@ -149,7 +149,7 @@ class Answering:
         yield from turn.remarks
         if wrong := turn.problem():
             yield f"the answer does not solve the puzzle: {wrong}"
-        if self._most_calls and (others := len(self.calls) - self._most_calls) > 0:
-            yield f"the model made {others + 1} calls, one was wanted: the others are left out."
+        if self._one_call and self.calls > 1:
+            yield f"the model made {self.calls} calls, one was wanted: the others are left out."
         if self.stopped:
             yield STOPPED

@@ -36,7 +36,7 @@ class Common:
 class Chat(Common):
     """The next answer of a conversation.
 
-    messages: system first where there is one, then user, assistant and tool as they came. A content
+    messages: of system, user, assistant and tool, in the order in which they came. A content
     is a string, or a list of {"type": "text", "text"} and {"type": "image"}; images: the files of
     all the latter, in order. An assistant's `tool_calls` are [{"id", "type": "function",
     "function": {"name", "arguments": an object}}]; a tool's message has `tool_call_id`, `name`

@@ -48,7 +48,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the engine has done since it began; bytes are of kept prefixes, without the weights."""
+    """What the engine has done since it began, and what it holds now.
+
+    kept_bytes: of prefixes, without the weights; memory_bytes: all that MLX has in use.
+    """
 
     steps: int = 0
     tokens: int = 0
@@ -56,6 +59,7 @@ class Counters:
     encoded_tokens: int = 0
     kept_conversations: int = 0
     kept_bytes: int = 0
+    memory_bytes: int = 0
     loads: int = 0
 
 

@@ -66,7 +66,7 @@ class Fields:
             return None
         if isinstance(found, bool) or not isinstance(found, int | float):
             raise self.wrong(name, "a number")
-        if not math.isfinite(found):
+        if isinstance(found, float) and not math.isfinite(found):
             raise self.wrong(name, "a finite number")
         return found
 

@@ -101,11 +101,12 @@ class LoadedEngine:
     @property
     def counters(self) -> Counters:
         """What was done so far, and what is kept now."""
+        done = replace(self.done, memory_bytes=mx.get_active_memory())
         if (weights := self._weights) is None:
-            return self.done
+            return done
         kept = weights.conversations
         held = kept.num_bytes + weights.reader.kept.num_bytes()
-        return replace(self.done, kept_conversations=len(kept.kept), kept_bytes=held)
+        return replace(done, kept_conversations=len(kept.kept), kept_bytes=held)
 
     def prepare(self, asked: Asked) -> Ready:
         """The question checked, rendered and encoded; Refusal for what cannot be answered."""

@@ -16,6 +16,7 @@ from ..errors import (
     FitError,
     ImageError,
     PromptError,
+    RequestError,
     Setting,
     SettingsError,
     is_out_of_memory,
@@ -55,6 +56,11 @@ class Refusal(DiffGemmaError):  # noqa: N818 - a word of its own
         self.kind, self.param, self.retry_after = kind, param, retry_after
 
 
+def fresh(refusal: Refusal) -> Refusal:
+    """The same refusal for another client: one that is raised remembers where."""
+    return Refusal(refusal.kind, str(refusal), refusal.param, refusal.retry_after)
+
+
 @dataclass(frozen=True)
 class Named:
     """A kind of refusal in the words of a dialect; code: where the dialect has one."""
@@ -63,6 +69,12 @@ class Named:
     type: str
     code: str | None = None
 
+
+LOADING = Refusal("loading", "the model is being loaded; try again in a moment.", retry_after=5)
+STOPPING = Refusal("stopping", "the server is stopping; ask it again once it is back.", None, 10)
+
+BROKEN = "the answer could not be made; the server's log says why."
+"""What a client is told of an error that is nobody's but ours."""
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 
@@ -153,7 +165,7 @@ ASKED = (PromptError, ConstraintError, SettingsError, ImageError, CheckpointErro
 """Errors about what a request asks of this model."""
 
 
-def refusal_of(error: Exception, private: Mapping[str, str] | None = None) -> Refusal:
+def refusal_of(error: BaseException, private: Mapping[str, str] | None = None) -> Refusal:
     """The refusal of a question whose preparation or answer ended in an error.
 
     What the request can do nothing about is told in one line, without particulars. private: texts
@@ -168,9 +180,11 @@ def refusal_of(error: Exception, private: Mapping[str, str] | None = None) -> Re
         kind: Kind = "context" if getattr(error, "too_long", False) else "invalid"
         settings = (NAMES.get(part, part) for part in error.args if isinstance(part, Setting))
         return Refusal(kind, _without(private or {}, error.told(NAMES)), next(settings, None))
+    if isinstance(error, RequestError):  # a decision's own route says more of it
+        return Refusal("invalid", str(error))
     if is_out_of_memory(error):
         return Refusal("internal", "the machine has no memory left for this; ask for less.")
-    return Refusal("internal", "the answer could not be made; the server's log says why.")
+    return Refusal("internal", BROKEN)
 
 
 def _without(private: Mapping[str, str], said: str) -> str:

@@ -50,11 +50,12 @@ def answers(decision: dg.Decision) -> Mapping[str, Any]:
 
 def plain(session: Session, system: str, user: str, canvas: str, at: int, labels: str) -> Any:
     """Mean probabilities of labels that stand at `at` of a canvas, over the samples of seed 42."""
-    template = f"<bos><|turn>system\n{system}<turn|>\n<|turn>user\n{user}<turn|>\n<|turn>model\n"
-    encode, model = session.tokenizer.encode, session.model
+    encode, as_text, model = session.tokenizer.encode, session.tokenizer.encode_text, session.model
+    asked = [*encode("<bos><|turn>system\n"), *as_text(system), *encode("<turn|>\n<|turn>user\n")]
+    asked += [*as_text(user), *encode("<turn|>\n<|turn>model\n")]  # `user` is a control token there
     tokens, found = encode(f"{canvas}<turn|>"), []
     tokens += encode("<pad>") * (-len(tokens) % 16)
-    prefix = model.encode(encode(template))
+    prefix = model.encode(asked)
     for sample in range(4):
         seed = 42 + 7919 * sample
         (noise,) = np.array(dg.CounterNoise(seed).canvas(0, 1, WIDE.vocab_size)).tolist()
@@ -199,9 +200,14 @@ def test_images_stand_in_front_of_the_state(seeing: Session) -> None:
     assert encoded == plain.times.encoded + 6  # four soft tokens, a begin and an end
 
 
-def test_a_text_that_would_be_taken_for_an_image(seeing: Session) -> None:
-    with raises(dg.RequestError, "state ... <|image|>"):
-        seeing.decide("what is <|image|>?", {"urgent": URGENT})
+def test_a_text_that_looks_like_an_image_is_text(seeing: Session) -> None:
+    """With an image, which stands where the template has it, and without."""
+    for images in ((), picture(1)):
+        plain, found = (
+            seeing.decide(f"what is {text}?", {"urgent": URGENT}, images=images, samples=1)
+            for text in ("<_image_>", "<|image|>")
+        )
+        assert found.usage == plain.usage
 
 
 def test_images_for_a_checkpoint_that_sees_none(session: Session) -> None:

@@ -36,6 +36,12 @@ def seen(given: dict[str, Any], parts: dict[str, bytes] | None = None, **options
     return cast(FakeTexts, model.texts).text(prompt.ids), prompt.images
 
 
+@pytest.mark.parametrize("part", [7, ["asset-0"], [], {}, None])
+def test_a_part_has_a_name(part: object) -> None:
+    with pytest.raises(dg.RequestError, match="expected the name of a part"):
+        read_request(body(assets={HOLE: {"type": "image", "part": part}}), {"asset-0": STILL})
+
+
 def test_an_image_stands_where_its_placeholder_stood() -> None:
     text, images = seen(body(assets={HOLE: asset(STILL)}))
     assert "Look: <|image|>!<turn|>" in text

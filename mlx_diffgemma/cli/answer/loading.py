@@ -47,16 +47,25 @@ def find_checked(options: ModelOptions, settings: Settings, media: Media | None 
     return source
 
 
-def load_found(source: Source, options: ModelOptions) -> Session:
-    """The session with a folder that was found, with a bar."""
+def load_found(
+    source: Source, options: ModelOptions, look: Callable[[], None] | None = None
+) -> Session:
+    """The session with a folder that was found, with a bar; look: called between two layers."""
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
     with Announced(f"loading {options.name}") as announced, Bar("loading layers") as bar:
+        drawn = announced.until(bar)
+
+        def progress(done: int, total: int) -> None:
+            if look:
+                look()
+            drawn(done, total)
+
         return loading.load_source(
             source,
             dtype,
             force=options.force,
-            progress=announced.until(bar),
+            progress=progress,
             choices=choices,
             adapter=options.adapter,
             gentle=options.gentle,

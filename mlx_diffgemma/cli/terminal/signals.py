@@ -55,7 +55,7 @@ def signals_held(hurry: Callable[[], None] | None = None) -> Iterator[list[int]]
         if number == signal.SIGTERM:
             first.append(time.monotonic())
             if first[-1] > first[0] + PATIENCE:
-                _end_now(number)
+                end_now(number)
 
     before: dict[signal.Signals, Any] = {number: signal.signal(number, note) for number in HELD}
     try:
@@ -123,13 +123,13 @@ def end_at_first_signal() -> None:
             _raised.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
             raise _raised[0]
         if time.monotonic() > first[0] + PATIENCE:
-            _end_now(number)
+            end_now(number)
 
     for number in HELD:
         signal.signal(number, arrived)
 
 
-def _end_now(number: int) -> None:
+def end_now(number: int) -> None:
     """End the process as the system does; a terminal that nobody reads takes not even a cursor."""
     if (
         is_terminal(sys.stderr)

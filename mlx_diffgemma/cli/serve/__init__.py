@@ -1,0 +1,1 @@
+"""`serve`: the HTTP server, its options, and what it says."""

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: how its requests are read, and what answers them."""

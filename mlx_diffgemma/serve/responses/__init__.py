@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: how its requests are read, and what answers them."""

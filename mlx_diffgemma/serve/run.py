@@ -1,0 +1,93 @@
+"""A server from its first request to its end: uvicorn in one process, signals left to others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from .worker import Worker
+
+LAST_SECONDS = 5  # that replies have to end in, once the last answer is there
+KEEP_ALIVE = 30  # seconds that a connection without a request stays open
+TICK = 0.05
+
+
+class Quiet(uvicorn.Server):
+    """uvicorn's server, which leaves signals to who runs it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@dataclass
+class Running:
+    """A server; `stop` may be called at any time, by a signal's handler too."""
+
+    app: ASGIApp
+    worker: Worker
+    listening: socket.socket
+    stopping: bool = False
+    _server: Quiet = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("uvicorn.error", "python_multipart.multipart"):
+            logging.getLogger(name).disabled = True  # what is wrong is told to clients, or by us
+        self._server = Quiet(
+            uvicorn.Config(
+                self.app,
+                http="h11",
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=LAST_SECONDS,
+            )
+        )
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Load the model while requests are refused, call `ready`, and serve until `stop`.
+
+        An error of the loading ends the server, and is raised.
+        """
+        serving = asyncio.create_task(self._server.serve([self.listening]))
+        self.worker.start()
+        try:
+            await self._loaded()
+            if not self.stopping:
+                ready()
+            while not self.stopping and not serving.done():
+                await asyncio.sleep(TICK)
+        finally:
+            await self._end(serving)
+
+    def stop(self) -> None:
+        """Let the canvas in hand be finished, and answer no others; the server then ends."""
+        self.stopping = True
+
+    async def _loaded(self) -> None:
+        """Wait until the model is there; its error is raised."""
+        while not self.worker.loaded.done() and not self.stopping:
+            await asyncio.sleep(TICK)
+        if self.worker.loaded.done():
+            self.worker.loaded.result()
+
+    async def _end(self, serving: asyncio.Task[None]) -> None:
+        """Stop the worker, tell those who wait, and close the connections."""
+        self.worker.stop()
+        while not self.worker.join(0):
+            await asyncio.sleep(TICK)
+        self._server.should_exit = True
+        await serving
