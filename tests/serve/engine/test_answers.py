@@ -26,7 +26,6 @@ from mlx_diffgemma.serve.engine import STOPPED
 from mlx_diffgemma.serve.events import Begun, Call, Draft, Text, Thought
 from mlx_diffgemma.serve.loaded import LoadedEngine
 from mlx_diffgemma.text.holes import read_template
-from mlx_diffgemma.text.tools import ToolCall
 
 CAPITAL = "What is the capital of Italy?"
 ADD = {
