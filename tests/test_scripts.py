@@ -447,6 +447,7 @@ def test_ci_installs_the_newest_clang_with_sanitizers_there_is(tmp_path: Path) -
         "-m apt-get install -y -qq clang-18 libclang-rt-18-dev",
     ]
     assert "-m apt-get install -y -qq zsh fish" in checkout.asked()
+    assert "-m apt-get install -y -qq chromium chromium-driver" in checkout.asked()
 
 
 def test_ci_takes_the_clang_that_is_there_and_goes_on_without_one(tmp_path: Path) -> None:

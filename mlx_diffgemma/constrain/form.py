@@ -18,7 +18,7 @@ from .vocabulary import Vocabulary
 from .writable import require_choices, require_some
 
 BLANKS = " \t\n\r"  # what JSON takes for white space
-FENCE = "```"
+FENCE, FENCED = "```", "json"
 
 
 def form_of(
@@ -116,7 +116,7 @@ def stripped(text: str) -> str:
     """
     text = text.strip(BLANKS)
     if text.startswith(FENCE):
-        text = text[len(FENCE) :].removeprefix("json")
+        text = text[len(FENCE) :].removeprefix(FENCED)
     return text.removesuffix(FENCE).strip(BLANKS)
 
 
@@ -148,7 +148,7 @@ def _schema_form(schema: Mapping[str, object] | bool) -> Form:
 
 def _fenced(value: Pattern) -> Pattern:
     """JSON with white space around it, and a fence around both."""
-    opening = seq(FENCE, Times(Text("json"), 0, 1), "\n", JSON.space)
+    opening = seq(FENCE, Times(Text(FENCED), 0, 1), "\n", JSON.space)
     closing = seq("\n", FENCE, JSON.space)
     return seq(JSON.space, Times(opening, 0, 1), value, JSON.space, Times(closing, 0, 1))
 

@@ -30,7 +30,7 @@ from ..model.cache import Prefix
 from ..model.images import ImageRun
 from ..model.text import Model
 from ..text.chat import Message
-from .form import AnswerForm
+from .form import AnswerForm, Tool
 from .prompt import Prompt
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ Lock = AbstractContextManager[Any]
 class Cut:
     """An answer that can go on: its question, and the prompt behind which its next token comes.
 
-    begun: the ids of the answer so far, with which the prompt ends; form: that it is held to.
+    begun: the ids of the answer so far, with which the prompt ends; form: that it is held to;
+    tools: those that the model was told of.
     """
 
     question: Message
@@ -53,6 +54,7 @@ class Cut:
     begun: tuple[int, ...]
     thinking: bool
     form: AnswerForm | None = None
+    tools: Sequence[Tool] = ()
 
 
 @dataclass

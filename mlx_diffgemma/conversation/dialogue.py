@@ -153,7 +153,11 @@ def prepare_dialogue(front: Front, dialogue: Dialogue, settings: Settings) -> Qu
     form = dialogue.wanted.form()
     question, asked, notes = asked_in_full(front, dialogue)
     settings, clamped = fitted(front, asked, settings)
-    found = checked(front, question, asked, settings, form, think=dialogue.think)
+    found = checked(
+        *(front, question, asked, settings, form),
+        think=dialogue.think,
+        tools=dialogue.wanted.tools,
+    )
     return Question(found, (*notes, *clamped))
 
 

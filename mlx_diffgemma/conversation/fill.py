@@ -5,7 +5,7 @@ a question; what the conversation has encoded of that prompt's beginning is used
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..text.holes import Field, Template, encode_texts
 from ..text.tokenizer import Tokenizer
 from .form import info_of
 from .prompt import Prompt, as_it_is, messages_for, rendered
-from .reply import ConstraintInfo, Filled
+from .reply import ConstraintInfo, Filled, Fresh
 from .segments import Begun
 from .turn import Turn
 
@@ -121,6 +121,7 @@ class FillTurn(Turn):
     template: TokenTemplate
     fields: tuple[Field | None, ...]
     machines: tuple[Machine | None, ...]
+    _given: int = field(default=0, init=False)  # characters of the text that were handed out
 
     @property
     def stop_ids(self) -> Collection[int]:
@@ -133,6 +134,12 @@ class FillTurn(Turn):
         named = zip(self.fields, holes, strict=True)
         fields = {field.name: text for field, text in named if field}
         return Filled(**vars(super().reply()), holes=holes, fields=fields)
+
+    def fresh(self, *, rest: bool = False) -> Fresh:
+        """The template's text that came since the last call; all that is finished stays."""
+        text = self._answer([]).text
+        first, self._given = self._given, len(text)
+        return Fresh(text[first:])
 
     @property
     def constraint_info(self) -> ConstraintInfo | None:

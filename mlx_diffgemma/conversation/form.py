@@ -4,7 +4,7 @@ A form is checked before a turn takes the conversation over, so that one that ca
 that does not fit into the tokens of the answer, changes nothing.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,17 +12,15 @@ from typing import Any
 from ..checkpoint.config import ModelConfig
 from ..constrain.calls import ANY_TOOL, MARKS, declared
 from ..constrain.constraint import Constraint
-from ..constrain.form import Form, compiled, ending, form_of, stripped, tools_form
+from ..constrain.form import Form, compiled, ending, form_of, tools_form
 from ..constrain.machine import Channel, Machine
 from ..constrain.tables import vocabulary_of
 from ..constrain.vocabulary import Vocabulary
 from ..errors import ConstraintError, Setting, SettingsError, counted
 from ..generation.frame import Frame
 from ..generation.settings import Settings
-from ..text.answer import Answer
 from ..text.exchange import CLOSING, OPENING
 from ..text.holes import Field, Template
-from ..text.reader import parse_answer
 from ..text.token_bytes import token_bytes
 from ..text.tokenizer import Tokenizer
 from .prompt import IGNORED, Prompt
@@ -108,27 +106,6 @@ class AnswerForm:
         if (needed := int(self.machine.distance[state])) > left:
             raise ConstraintError(*_too_long(needed, left, settings.max_tokens, bool(begun)))
         return Constraint(self.machine, left, state)
-
-    def answer(self, tokenizer: Tokenizer, ids: Sequence[int], stop_ids: Collection[int]) -> Answer:
-        """An answer taken apart: the thought, whatever its channel is called, and the text."""
-        head, rest = self._parted(ids)
-        thought = parse_answer(tokenizer, head)
-        thinking = thought.thinking or thought.text.strip() or None
-        if self.form.kind == "tools":
-            calls = parse_answer(tokenizer, rest, stop_ids)
-            return Answer(calls.text, thinking, calls.tool_calls)
-        text = b"".join(self.vocabulary.texts[token] or b"" for token in rest).decode(
-            errors="replace"
-        )
-        return Answer(stripped(text) if self.form.kind == "schema" else text, thinking, ())
-
-    def _parted(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        """The ids of the thought with its markers, and those behind it."""
-        if self.channel is None or not ids or ids[0] != self.channel.opening:
-            return (), ids
-        closed = self.channel.closing in ids
-        end = list(ids).index(self.channel.closing) + 1 if closed else len(ids)
-        return ids[:end], ids[end:]
 
 
 def info_of(kind: str, kept: Sequence[Frame], mode: str) -> ConstraintInfo:

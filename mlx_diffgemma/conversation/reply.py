@@ -164,6 +164,15 @@ class VideoInfo(Record):
 
 
 @dataclass(frozen=True)
+class Fresh:
+    """A piece of an answer: text, thought, and calls, all of them final."""
+
+    text: str = ""
+    thought: str = ""
+    calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True)
 class Reply:
     """An answer and how it came about.
 

@@ -29,9 +29,19 @@ from ..text.chat import Message
 from ..text.reader import AnswerReader
 from ..version import __version__
 from .conversation import Cut
-from .form import AnswerForm, info_of, remarks_of
+from .form import AnswerForm, Tool, info_of, remarks_of
+from .formed import FormReader
 from .prompt import Prompt
-from .reply import ConstraintInfo, ImageInfo, LookupInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
+from .reply import (
+    ConstraintInfo,
+    Fresh,
+    ImageInfo,
+    LookupInfo,
+    Reply,
+    RouterInfo,
+    SamplerInfo,
+    VideoInfo,
+)
 from .segments import Begun, Segments
 
 if TYPE_CHECKING:
@@ -66,6 +76,7 @@ class Turn:
     remembered: bool = True  # by the conversation, whose later questions see it
     watched: bool = False  # frames of mode ar tell entropies
     lookup: Lookup | None = None  # of modes ar and auto, where it was asked for and pays
+    tools: Sequence[Tool] = ()  # that the model was told of
     form: AnswerForm | None = None  # that the answer is held to
     constraint: Constraint | None = None  # the form on its way, behind the tokens so far
     router: Router | None = None  # of mode auto, from the first step on
@@ -215,16 +226,34 @@ class Turn:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A line for each thing that should be said behind the answer: of its form, of a loop."""
-        of_form = remarks_of(self.constraint_info)
+        """A line for each thing to be said behind the answer: of its form, of calls, of a loop."""
+        of_calls = self._answer(self.segments.ids).remarks
+        said = (*remarks_of(self.constraint_info), *of_calls)
         period = repeats(self.segments.ids) if self.settings.mode != "diffusion" else None
         if period is None:
-            return of_form
+            return said
         each = "each token" if period == 1 else f"the same {period} tokens"
         return (
-            *of_form,
+            *said,
             f"the answer ends in a loop, {each} again and again; try another seed.",
         )
+
+    def fresh(self, *, rest: bool = False) -> Fresh:
+        """What has come of the answer since the last call, and stays whatever follows.
+
+        All pieces together are the text, the thought and the calls of the finished answer's Reply;
+        of an answer that goes on those behind its beginning. In mode diffusion there is something
+        new after a finished canvas. rest: nothing follows, as of an answer that is given up.
+        """
+        reader = self.reader
+        if rest:
+            reader.end()
+        return Fresh(reader.fresh(), reader.fresh_thought(), reader.fresh_calls())
+
+    @property
+    def thought_tokens(self) -> int:
+        """The number of tokens in thoughts, names of channels among them, their markers not."""
+        return self.reader.thought_tokens
 
     @property
     def finished(self) -> bool:
@@ -326,12 +355,11 @@ class Turn:
 
     def _new_reader(self) -> AnswerReader:
         tokenizer, stop = self.session.tokenizer, self.settings.stop
-        return AnswerReader(tokenizer, self.stop_ids, stop, raw=self.raw)
+        if self.form:
+            return FormReader(tokenizer, self.form, self.stop_ids, self.tools)
+        return AnswerReader(tokenizer, self.stop_ids, stop, raw=self.raw, tools=self.tools)
 
     def _answer(self, ids: list[int]) -> Answer:
-        if self.form:
-            tokenizer = self.session.tokenizer
-            return self.form.answer(tokenizer, [*self.begun, *ids], self.stop_ids)
         reader = self._new_reader()
         reader.finish([*self.begun, *ids])
         return reader.answer()
@@ -347,7 +375,7 @@ class Turn:
             return None
         ids = self.segments.ids
         prompt = Prompt([*self.prompt_ids, *ids], images=self.asked.images)
-        return Cut(self.question, prompt, (*self.begun, *ids), self.thinking, self.form)
+        return Cut(self.question, prompt, (*self.begun, *ids), self.thinking, self.form, self.tools)
 
 
 def seeded(settings: Settings | None) -> Settings:

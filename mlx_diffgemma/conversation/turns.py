@@ -54,7 +54,7 @@ class Checked:
     """A question that can be answered: all that its turn is made of, but the model.
 
     settings: with as many tokens as may be returned; chosen: the caller's; positions: those that
-    prompt and answer may take; form: of the answer.
+    prompt and answer may take; form: of the answer; tools: that the model is told of.
     """
 
     question: Message
@@ -66,6 +66,7 @@ class Checked:
     thinking: bool = False
     raw: bool = False
     form: AnswerForm | None = None
+    tools: Sequence[Tool] = ()
 
     def constraint(self) -> Constraint | None:
         """The form on its way, at its beginning; errors as `AnswerForm.constraint` has them."""
@@ -77,6 +78,7 @@ class Checked:
             *(session, self.question, self.asked, self.settings, self.sampler, self.raw, progress),
             thinking=self.thinking,
             lookup=lookup_of(self.settings, session.mode_times),
+            tools=self.tools,
             form=self.form,
             constraint=self.constraint(),
             **others,
@@ -124,6 +126,7 @@ def checked(
     *,
     think: bool = False,
     raw: bool = False,
+    tools: Sequence[Tool] = (),
 ) -> Checked:
     """A question with its prompt, checked; nothing asks whether memory has room for it."""
     limited, sampler = _limited(front.config, asked, settings)
@@ -131,7 +134,7 @@ def checked(
     positions = _positions(front.config, asked, limited)
     found = Checked(
         *(question, asked, limited, settings, sampler, positions),
-        *(think, raw, answer_form),
+        *(think, raw, answer_form, tools),
     )
     found.constraint()
     return found
@@ -151,7 +154,12 @@ def question_turn(
     earlier = earlier[:-2] if how.instead else earlier
     messages = messages_for(question, over, [] if puzzle else earlier)
     asked = asked_of(front, messages, think=how.think, raw=how.raw, tools=how.tools)
-    found = checked(front, question, asked, settings, how.form, think=how.think, raw=how.raw)
+    found = checked(
+        *(front, question, asked, settings, how.form),
+        think=how.think,
+        raw=how.raw,
+        tools=how.tools,
+    )
     session.require_room(found.positions)
     session.system = over
     return found.turn(session, how.progress, puzzle=puzzle, replaced=replaced)
@@ -167,6 +175,7 @@ def rest_turn(session: Session, settings: Settings, progress: Progress | None) -
         thinking=cut.thinking,
         replaced=cut.question,
         begun=cut.begun,
+        tools=cut.tools,
         lookup=lookup_of(limited, session.mode_times),
         form=cut.form,
         constraint=cut.form.constraint(cut.begun, limited, settings) if cut.form else None,

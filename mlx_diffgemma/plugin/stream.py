@@ -41,22 +41,21 @@ class Told:
     thinking: str = ""
 
     def new(self, frame: "Frame") -> Iterator[StreamEvent]:
-        """The pieces that a frame adds: thoughts with the first text behind them."""
-        text = self.turn.reader.fresh()
-        if frame.committed or (text and not self.text):
-            yield from self._thoughts(self.turn.reader.answer().thinking)
-        if text:
-            self.text += text
-            yield StreamEvent("text", text)
+        """The pieces that a frame adds: what is certain, thoughts first."""
+        if frame.committed or frame.mode == "ar":
+            fresh = self.turn.fresh()
+            yield from self._events(fresh.thought, fresh.text)
 
     def rest(self) -> Iterator[StreamEvent]:
         """What has waited for more to come, such as blanks that a thought may follow."""
         reply = self.turn.reply()
-        yield from self._thoughts(reply.thinking)
-        if rest := reply.text[len(self.text) :]:
-            yield StreamEvent("text", rest)
+        thought = (reply.thinking or "")[len(self.thinking) :]
+        yield from self._events(thought, reply.text[len(self.text) :])
 
-    def _thoughts(self, now: str | None) -> Iterator[StreamEvent]:
-        if new := (now or "")[len(self.thinking) :]:
-            self.thinking += new
-            yield StreamEvent("reasoning", new)
+    def _events(self, thought: str, text: str) -> Iterator[StreamEvent]:
+        self.thinking += thought
+        self.text += text
+        if thought:
+            yield StreamEvent("reasoning", thought)
+        if text:
+            yield StreamEvent("text", text)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from ..conversation.dialogue import Prepared
-from ..conversation.reply import Filled, Reply
+from ..conversation.reply import Filled, Fresh, Reply
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
-from ..text.pieces import THINKING
-from ..text.reader import AnswerReader
-from ..text.tools import ToolCall
 from .asked import Asked, Chat, Infill
 from .drafts import Drafts
 from .engine import STOPPED, Stopping
@@ -42,9 +39,7 @@ class Answering:
     tokens: int = 0
     drafts: Drafts | None = None
     stopped: bool = False
-    said: str = ""
-    thought: str = ""
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: int = 0
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
@@ -85,39 +80,37 @@ class Answering:
         if self.drafts and (draft := self.drafts.take(turn, frame)):
             yield draft
         if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
-            yield from self._fresh(turn)
+            yield from self._told(turn.fresh())
 
     def _comes_whole(self, turn: Turn) -> bool:
-        """True where nothing is told before the end."""
-        return isinstance(self.asked, Infill) or turn.comes_whole or turn.form is not None
-
-    def _fresh(self, turn: Turn) -> Iterator[Event]:
-        """Text and thought that came, and stay."""
-        thought = turn.reader.answer().thinking or ""
-        if len(thought) > len(self.thought):
-            yield Thought(thought[len(self.thought) :])
-            self.thought = thought
-        if text := turn.reader.fresh():
-            yield Text(text)
-            self.said += text
+        """True where nothing is told before the end: a solution, or a hole alone."""
+        return turn.task is not None or self._hole_only
 
     def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
         """What the end of the answer makes certain."""
-        if rest := (reply.thinking or "")[len(self.thought) :]:
-            yield Thought(rest)
-        text = reply.text
-        if isinstance(self.asked, Infill) and isinstance(reply, Filled) and self.asked.hole_only:
-            text = reply.holes[0]
-        if rest := text[len(self.said) :]:
-            yield Text(rest)
-        self.calls = list(reply.tool_calls)
-        for call in self.calls[: self._most_calls]:
-            yield Call(self.key(), call.name, dict(call.arguments))
+        fresh = turn.fresh(rest=True)
+        if isinstance(reply, Filled) and self._hole_only:
+            fresh = replace(fresh, text=reply.holes[0])
+        yield from self._told(fresh)
+
+    def _told(self, fresh: Fresh) -> Iterator[Event]:
+        """A piece of an answer as events; of calls no more than are wanted."""
+        if fresh.thought:
+            yield Thought(fresh.thought)
+        if fresh.text:
+            yield Text(fresh.text)
+        for call in fresh.calls:
+            self.calls += 1
+            if not self._one_call or self.calls == 1:
+                yield Call(self.key(), call.name, dict(call.arguments))
 
     @property
-    def _most_calls(self) -> int | None:
-        """The number of calls that are wanted, None for all."""
-        return 1 if isinstance(self.asked, Chat) and self.asked.one_call else None
+    def _one_call(self) -> bool:
+        return isinstance(self.asked, Chat) and self.asked.one_call
+
+    @property
+    def _hole_only(self) -> bool:
+        return isinstance(self.asked, Infill) and self.asked.hole_only
 
     def _done(self, turn: Turn, reply: Reply, question: Prepared) -> Done:
         finish, stop = self._finish(turn, reply)
@@ -127,7 +120,7 @@ class Answering:
                 reply.prompt_tokens,
                 reply.generated_tokens,
                 self._spared(turn),
-                thought_tokens(turn),
+                turn.thought_tokens,
             ),
             timings=Timings(
                 reply.seconds.prefill,
@@ -156,15 +149,7 @@ class Answering:
         yield from turn.remarks
         if wrong := turn.problem():
             yield f"the answer does not solve the puzzle: {wrong}"
-        if self._most_calls and (others := len(self.calls) - self._most_calls) > 0:
-            yield f"the model made {others + 1} calls, one was wanted: the others are left out."
+        if self._one_call and self.calls > 1:
+            yield f"the model made {self.calls} calls, one was wanted: the others are left out."
         if self.stopped:
             yield STOPPED
-
-
-def thought_tokens(turn: Turn) -> int:
-    """The number of tokens of an answer's thoughts."""
-    if turn.raw:
-        return 0
-    reader = AnswerReader(turn.session.tokenizer, turn.stop_ids)
-    return reader.finish(turn.segments.ids, last=True).roles.count(THINKING)

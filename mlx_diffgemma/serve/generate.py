@@ -87,7 +87,6 @@ def begin(ticket: Ticket, work: Work, presence: Presence) -> Outbox:
     """Put a work in line for as long as its client is there; its items come to the outbox."""
     outbox = Outbox()
     presence.when_gone(ticket.cancel)
-    presence.when_gone(partial(outbox.put, End(Cancellation())))
     ticket.begin(work, outbox.deliver)
     return outbox
 

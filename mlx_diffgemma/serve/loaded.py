@@ -132,8 +132,7 @@ class LoadedEngine:
         except Exception as error:
             refusal = self._refusal_of(error)
             if not begun:
-                raise refusal from error
-            refusal.__cause__ = error
+                raise refusal from refusal.__cause__
             yield Failed(refusal)
 
     def decide(self, request: Request, cancelled: Cancelled) -> Decision:
@@ -151,7 +150,8 @@ class LoadedEngine:
                 return decide(request, model, request.options(layout=layout))
             except FitError as error:
                 if not weights.conversations.drop_oldest():
-                    raise self._refusal_of(error) from error
+                    refusal = self._refusal_of(error)
+                    raise refusal from refusal.__cause__
 
     def load(self) -> None:
         """Load the weights where they are not there."""
@@ -208,11 +208,15 @@ class LoadedEngine:
         try:
             yield
         except Exception as error:
-            raise self._refusal_of(error) from error
+            refusal = self._refusal_of(error)
+            raise refusal from refusal.__cause__
 
     def _refusal_of(self, error: Exception) -> Refusal:
-        """The refusal of an error, which tells nobody where the checkpoint lies."""
-        return refusal_of(error, {str(self.front.tokenizer.folder): self.front.name})
+        """The refusal of an error, its cause, which tells nobody where the checkpoint lies."""
+        private = {str(self.front.tokenizer.folder): self.front.name}
+        if (refusal := refusal_of(error, private)) is not error:
+            refusal.__cause__ = error
+        return refusal
 
 
 def looking(cancelled: Cancelled) -> Look:

@@ -16,6 +16,7 @@ from ..errors import (
     FitError,
     ImageError,
     PromptError,
+    RequestError,
     Setting,
     SettingsError,
     is_out_of_memory,
@@ -179,6 +180,8 @@ def refusal_of(error: BaseException, private: Mapping[str, str] | None = None) -
         kind: Kind = "context" if getattr(error, "too_long", False) else "invalid"
         settings = (NAMES.get(part, part) for part in error.args if isinstance(part, Setting))
         return Refusal(kind, _without(private or {}, error.told(NAMES)), next(settings, None))
+    if isinstance(error, RequestError):  # a decision's own route says more of it
+        return Refusal("invalid", str(error))
     if is_out_of_memory(error):
         return Refusal("internal", "the machine has no memory left for this; ask for less.")
     return Refusal("internal", BROKEN)

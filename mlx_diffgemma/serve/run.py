@@ -39,7 +39,8 @@ class Running:
     _server: Quiet = field(init=False)
 
     def __post_init__(self) -> None:
-        logging.getLogger("uvicorn.error").disabled = True  # errors are logged by serve/watch.py
+        for name in ("uvicorn.error", "python_multipart.multipart"):
+            logging.getLogger(name).disabled = True  # what is wrong is told to clients, or by us
         self._server = Quiet(
             uvicorn.Config(
                 self.app,

@@ -23,7 +23,7 @@ from .parts import is_form, read_parts
 from .presence import Presence
 from .refusal import Refusal, refusal_of
 from .replies import family_of, json_reply, refused
-from .watch import GONE, LOG
+from .watch import GONE
 
 PATH = "/v1/systemone"
 REQUEST = "request"  # the part that holds the JSON of a form
@@ -50,8 +50,7 @@ def reply_of(error: DiffGemmaError) -> Response:
     """The reply that an error is, in the shape of the contract."""
     if isinstance(error, RequestError):
         return json_reply(error.body, error.status)
-    if isinstance(error, NumericsError):
-        LOG.error("%s: %s", PATH, error)
+    if isinstance(error, NumericsError):  # it names the question; the worker has logged it
         error = Refusal("internal", str(error))
     refusal = refusal_of(error)
     if refusal.kind == "invalid":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from .arguments import QUOTED
+from .call_text import QUOTED
 from .stops import StoppedText
 from .thoughts import Thoughts
 from .tokenizer import Tokenizer
@@ -40,6 +40,12 @@ class Answer:
     tool_calls: tuple[ToolCall, ...]
     repairs: tuple[str, ...] = ()
     cut_call: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each thing that should be said of its calls."""
+        cut = "the answer ends inside a call of a tool, which is left out."
+        return (*self.repairs, *((cut,) if self.cut_call else ()))
 
 
 @dataclass

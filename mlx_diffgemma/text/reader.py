@@ -77,11 +77,16 @@ class AnswerReader:
         self._pieces, self._roles = [], []
         return parts
 
-    def ahead(self, ids: Sequence[int]) -> AnswerReader:
-        """A reader that has read on; this one stays where it is."""
+    def copy(self) -> AnswerReader:
+        """A reader of its own that goes on from here."""
         other = copy(self)
         other._builder = self._builder.copy()
         other._pieces, other._roles = [*self._pieces], [*self._roles]
+        return other
+
+    def ahead(self, ids: Sequence[int]) -> AnswerReader:
+        """A reader that has read on; this one stays where it is."""
+        other = self.copy()
         other._take(ids)
         return other
 

@@ -113,19 +113,26 @@ def get(port: int, path: str) -> str:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of the process, and of MLX's arrays in it."""
+    """Bytes of the process, of MLX's arrays in it, and of these what is kept of prompts."""
 
     rss: int
     mlx: int
+    kept: int
 
 
 def memory_of(server: Server) -> Memory:
     """The memory of a server, now."""
-    told = subprocess.run(
-        ["ps", "-o", "rss=", "-p", str(server.process.pid)], capture_output=True, text=True
-    )
-    found = re.search(r"^diffgemma_memory_bytes (\S+)", get(server.port, "/metrics"), re.MULTILINE)
-    return Memory(int(told.stdout) * 1024, int(float(found[1])) if found else 0)
+    command = ["ps", "-o", "rss=", "-p", str(server.process.pid)]
+    told = subprocess.run(command, capture_output=True, text=True)
+    metrics = get(server.port, "/metrics")
+    held = (_metric(metrics, f"diffgemma_{name}_bytes") for name in ("memory", "kept"))
+    return Memory(int(told.stdout) * 1024, *held)
+
+
+def _metric(metrics: str, name: str) -> int:
+    found = re.search(rf"^{name} (\S+)", metrics, re.MULTILINE)
+    assert found, f"/metrics has no {name}"
+    return int(float(found[1]))
 
 
 def calls_of(number: int, seed: int) -> list[Call]:
@@ -198,17 +205,21 @@ def times_of(times: Sequence[float]) -> dict[str, float]:
 
 
 def edges(memory: Sequence[Memory]) -> dict[str, Any]:
-    """Megabytes behind the first and the last requests: means, and the highest."""
-    found: dict[str, Any] = {}
-    for name in ("rss", "mlx"):
-        values = [getattr(each, name) / 1e6 for each in memory]
-        first, last = statistics.mean(values[:EDGE]), statistics.mean(values[-EDGE:])
-        found[name] = {
-            "first": round(first, 2),
-            "last": round(last, 2),
-            "max": round(max(values), 2),
-        }
-    return found
+    """Megabytes behind the first and the last requests: means, and the highest.
+
+    What is kept of prompts is bounded, and meant to grow: it is told apart, and taken off.
+    """
+    series = {
+        "kept": [each.kept for each in memory],
+        "mlx_without_kept": [each.mlx - each.kept for each in memory],
+        "rss_without_kept": [each.rss - each.kept for each in memory],
+    }
+    return {name: _ends([value / 1e6 for value in values]) for name, values in series.items()}
+
+
+def _ends(values: Sequence[float]) -> dict[str, float]:
+    first, last = statistics.mean(values[:EDGE]), statistics.mean(values[-EDGE:])
+    return {"first": round(first, 2), "last": round(last, 2), "max": round(max(values), 2)}
 
 
 def kill_in_the_middle(calls: Sequence[Call], clients: int) -> dict[str, Any]:

@@ -37,21 +37,21 @@ def odd_json(rng: random.Random, content: Any) -> Any:
     """The content with one to three of its places changed, taken away or doubled."""
     content = json.loads(json.dumps(content))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        spots = list(_spots(content))
-        if not spots:
+        there = list(spots(content))
+        if not there:
             return rng.choice(VALUES)
-        _change(rng, *rng.choice(spots))
+        _change(rng, *rng.choice(there))
     return content
 
 
-def _spots(content: Any) -> list[tuple[Any, Any]]:
+def spots(content: Any) -> list[tuple[Any, Any]]:
     """Every container with every key or index in it."""
     found = []
     keys = content if isinstance(content, dict) else range(len(content))
     for key in list(keys):
         found.append((content, key))
         if isinstance(content[key], dict | list):
-            found += _spots(content[key])
+            found += spots(content[key])
     return found
 
 

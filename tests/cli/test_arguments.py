@@ -286,7 +286,7 @@ def test_a_template_has_no_mode(run: Any, option: str) -> None:
     assert_one_line(run("fill", "[[...]]", option, "1"), 2, f"No such option: {option}")
 
 
-COMMANDS = ("generate", "chat", "fill", "finetune", "eval", "fuse", "info", "profile")
+COMMANDS = ("generate", "chat", "fill", "serve", "finetune", "eval", "fuse", "info", "profile")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

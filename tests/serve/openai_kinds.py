@@ -69,6 +69,7 @@ COMPLETION: Mapping[str, Kind] = {
         {**GAP, "stop": [", i", "\n"]},
         [BEGUN, Text(" a cat,"), Text(" it is"), done(holes=(" a cat, it is",))],
     ),
+    "gap_kept": ({**GAP, "stop": "cats"}, [BEGUN, Text(" a cat"), done(holes=(" a cat",))]),
     "template": (
         {"prompt": "Fill in.", "diffusion": {"template": "A [[4]] is [[...]].", "drafts": True}},
         [

@@ -77,10 +77,8 @@ class Answer:
 
     def _stream(self, frame: Frame) -> None:
         """Print what is certain of the text: canvas by canvas, or token by token."""
-        if self.turn.settings.mode != "diffusion":
-            self.printer.add(self.turn.reader.fresh())
-        elif frame.committed:
-            self.printer.grow(self.turn.reply().text)
+        if frame.committed or frame.mode == "ar":
+            self.printer.add(self.turn.fresh().text)
 
     def _show(self) -> None:
         """JSON always; text where there is some, and a puzzle's only where it is solved.
@@ -164,7 +162,6 @@ def open_printer(turn: Turn, display: Display, *, plain: bool, ending: str = "")
     of_other_kind = turn.raw or turn.task is not None or turn.form is not None
     as_written = plain or display.streaming or of_other_kind
     return Printer(
-        turn.settings.stop,
         "" if turn.task else ending,
         shown=turn.reply().text if turn.begun else "",
         markdown=not as_written and shows_markdown(),

@@ -29,7 +29,9 @@ class AddressOptions:
     )
 
     def check(self) -> None:
-        """ArgumentError for a port that there is not."""
+        """ArgumentError for a port that there is not, and for no host."""
+        if self.host is not None and not self.host.strip():
+            raise ArgumentError(f"--host is empty, expected a name or address such as {HOST}.")
         if self.port is not None and not 0 <= self.port <= HIGHEST_PORT:
             raise ArgumentError(
                 f"--port is {self.port:,}, expected a whole number from 0 to {HIGHEST_PORT:,}."

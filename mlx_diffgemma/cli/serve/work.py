@@ -40,16 +40,17 @@ def serve(
 ) -> int:
     """Serve until a signal ends it; the exit code is then the signal's."""
     key = read_key(access)
-    place = find_place(address.host or HOST, PORT if address.port is None else address.port)
+    host = HOST if address.host is None else address.host
+    place = find_place(host, PORT if address.port is None else address.port)
     _require_key(place, key)
     admitted = Access(key, place.hosts(), place.is_any, frozenset(access.cors or ()))
     with bind(place) as listening, ThreadPoolExecutor(1) as desk, logged():
         source = find_checked(model, Settings(mode=work.mode or DIFFUSION))
         worker = _worker(source, model, work)
-        host = Host(worker.engine, worker, desk, admitted)
         log = RequestLog() if work.json_log else None
-        app = make_app(host, log=nowhere if log is None else log)
-        ready = Ready(host.engine.facts, url_of(place, listening), key_shown(access), log)
+        inside = Host(worker.engine, worker, desk, admitted)
+        app = make_app(inside, log=nowhere if log is None else log)
+        ready = Ready(worker.engine.facts, url_of(place, listening), key_shown(access), log)
         run_until_signal(Running(app, worker, listening), ready)
     return 0
 

@@ -7,19 +7,16 @@ final, is shown as Markdown; one that is printed as it comes stays as it was wri
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from ...text.tools import CALL_OPENING
 from ..errors import FileError, reason
 from .streams import can_draw, detach, harmless, is_terminal, window
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-REPLACEMENT = "\ufffd"  # stands for the bytes of a character that is not complete
 
 
 @dataclass
@@ -31,14 +28,9 @@ class Printer:
     of an answer that goes on, the lines that differ from those printed before.
     """
 
-    stops: Sequence[str] = ()
     ending: str = ""
     shown: str = ""
     markdown: bool = False
-
-    def grow(self, text: str) -> None:
-        """Write what is new and certain in `text`, the answer so far."""
-        self._continue(settled(text, self.stops))
 
     def add(self, text: str) -> None:
         """Write what stands behind all that was written, and is certain."""
@@ -51,7 +43,7 @@ class Printer:
         if self.markdown:
             self._finish_styled(text)
             return
-        if not text.startswith(self.shown):  # what looked like text was the name of a channel
+        if not text.startswith(self.shown):  # an answer that goes on turned out to be another
             write_out("\n")
             self.shown = ""
         self._continue(text)
@@ -75,19 +67,6 @@ class Printer:
         if len(text) > len(self.shown) and text.startswith(self.shown):
             write_out(text[len(self.shown) :])
             self.shown = text
-
-
-def settled(text: str, stops: Sequence[str] = ()) -> str:
-    """The beginning of `text` that later canvases or tokens cannot change.
-
-    Held back: leading white space (a thought may follow it), an unfinished character or tool call,
-    and an end that may begin a stop text.
-    """
-    if not text.strip():
-        return ""
-    text = text.partition(CALL_OPENING)[0].rstrip(REPLACEMENT)
-    overlap = (n for stop in stops for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n]))
-    return text[: len(text) - max(overlap, default=0)]
 
 
 def shows_markdown() -> bool:

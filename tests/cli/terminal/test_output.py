@@ -13,49 +13,29 @@ import pytest
 from puzzle import SOLUTION, SOLVE
 
 from mlx_diffgemma.cli.terminal import output
-from mlx_diffgemma.cli.terminal.output import Printer, broken, settled, write_json, write_out
+from mlx_diffgemma.cli.terminal.output import Printer, broken, write_json, write_out
 
 
-@pytest.mark.parametrize(
-    ("text", "stops", "expected"),
-    [
-        ("Hello", [], "Hello"),
-        ("", [], ""),
-        (" \n", [], ""),
-        ("Gr\ufffd\ufffd", [], "Gr"),
-        ("a \ufffd b", [], "a \ufffd b"),
-        ("one EN", ["END"], "one "),
-        ("one END", ["END"], "one END"),
-        ("aba", ["abab"], ""),
-        ("xab", ["abc", "xabd"], ""),
-        ("Look: <|tool_call>call:f", [], "Look: "),
-    ],
-)
-def test_only_what_cannot_change_is_settled(text: str, stops: list[str], expected: str) -> None:
-    assert settled(text, stops) == expected
-
-
-def printed(capsys: pytest.CaptureFixture[str], *texts: str, stops: tuple[str, ...] = ()) -> str:
-    """What a printer writes for a growing answer; the last text is the whole of it."""
-    printer = Printer(stops)
-    for text in texts[:-1]:
-        printer.grow(text)
-    printer.finish(texts[-1])
+def printed(capsys: pytest.CaptureFixture[str], *parts: str, whole: str) -> str:
+    """What a printer writes for the parts of an answer and, at the end, the whole of it."""
+    printer = Printer()
+    for part in parts:
+        printer.add(part)
+    printer.finish(whole)
     return capsys.readouterr().out
 
 
 def test_each_part_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, "One.", "One. Two", "One. Two!") == "One. Two!\n"
-    assert printed(capsys, "One.\n", "One.\n") == "One.\n"
-    assert printed(capsys, "Gr\ufffd", "Grün") == "Grün\n"
-    assert printed(capsys, "one EN", "one ", stops=("END",)) == "one \n"
-    assert printed(capsys, "a <|tool_call>call:f", "a ") == "a \n"
-    assert printed(capsys, "\n", "Answer") == "Answer\n"
-    assert printed(capsys, "") == ""
+    assert printed(capsys, "One.", " Two", whole="One. Two!") == "One. Two!\n"
+    assert printed(capsys, "One.\n", "", whole="One.\n") == "One.\n"
+    assert printed(capsys, whole="Answer") == "Answer\n"
+    assert printed(capsys, whole="") == ""
 
 
-def test_a_channels_late_name_does_not_lose_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, "ana", "The answer") == "ana\nThe answer\n"
+def test_a_text_that_does_not_go_on_does_not_lose_the_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert printed(capsys, "ana", whole="The answer") == "ana\nThe answer\n"
 
 
 def test_a_sentence_breaks_between_words_on_a_terminal_alone(

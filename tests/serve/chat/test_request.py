@@ -285,6 +285,7 @@ def test_the_choice_among_tools(choice, names, expected):
 def test_only_the_first_call():
     assert asked(tools=[ADD], parallel_tool_calls=False).one_call
     assert not asked(tools=[ADD], parallel_tool_calls=True).one_call
+    assert not asked(tools=[ADD]).one_call
 
 
 def test_forms():

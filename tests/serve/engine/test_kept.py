@@ -23,7 +23,6 @@ from mlx_diffgemma.serve.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 LONG = "a long text that many questions begin with, " * 3
-BOS_TURN = len("<bos><|turn>user\n") - len("<bos><|turn>") + 2
 SYSTEM = {"role": "system", "content": LONG}
 
 
@@ -95,7 +94,7 @@ def test_two_conversations_take_turns(
     engine: LoadedEngine, random_folder: Path, encoded: list[int]
 ) -> None:
     said: dict[str, list[Any]] = {name: [name * 40] for name in "ab"}
-    for turn in range(3):
+    for turn in range(2):
         for messages in said.values():
             asked = chat(*messages, max_tokens=16)
             text, cached, count = asked_and_encoded(engine, asked, encoded)
@@ -166,7 +165,7 @@ def test_texts_are_the_same_whatever_was_kept(random_folder: Path) -> None:
     """Conversations that branch, in three modes, against an engine that keeps nothing."""
     chance, warm = random.Random(5), engine_of(random_folder, keep=3, chunk=16)
     told: list[list[Any]] = [[SYSTEM, "one " * 9], ["two " * 9]]
-    for _ in range(12):
+    for _ in range(8):
         messages = chance.choice(told)
         mode = chance.choice(["diffusion", "ar", "auto"])
         times = {"auto_times": (1.0, 1.0)} if mode == "auto" else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from live import Running, running, wait_for
 from scripted import FACTS, ScriptedEngine, Step, done, said
 from tiny import tiny_engine
 
+import mlx_diffgemma as dg
+from mlx_diffgemma.cli.terminal.scene import Scene
+from mlx_diffgemma.conversation.parts import turn_reader
+from mlx_diffgemma.conversation.scene import Run
 from mlx_diffgemma.serve.app import DIALECTS
 from mlx_diffgemma.serve.asked import Asked, Chat
 from mlx_diffgemma.serve.engine import Engine
@@ -103,6 +108,33 @@ def test_an_answer_settles_and_becomes_text(window: Browser, open_page: Open) ->
     own = [url for url in window.asked() if not url.startswith(("data:", "chrome:"))]
     assert own
     assert {url.partition("/v1/")[0].rstrip("/") for url in own} <= {server.url}
+
+
+def test_each_draft_on_the_page_is_a_step_of_the_terminal(window: Browser, open_page: Open) -> None:
+    question, seed = "Tell me a story about an owl", 12
+    turn = dg.load("tiny-chat").turn(question, seed=seed)
+    turn.watched = True
+    scene, steps = Scene(turn_reader(turn), 48), list[str]()
+    for frame in turn:
+        scene.take(frame)
+        if snapshot := scene.snapshot():
+            steps.append("".join(map(span, snapshot.drawn.runs())))
+    open_page(tiny_engine("tiny-chat"))
+    window.click("#more")
+    window.type("#seed", str(seed))
+    ask(window, question)
+    rest(window)
+    seen = window.run("return seen")
+    assert len(seen) >= 10
+    places = [steps.index(draft) for draft in seen]
+    assert places == sorted(places)
+    assert window.text(".answer .prose") == turn.reply().text
+    assert window.errors() == []
+
+
+def span(run: Run) -> str:
+    text, classes = run
+    return f'<span class="{classes}">{escape(text, quote=False)}</span>'
 
 
 def test_text_is_read_out_once_it_stays(window: Browser, open_page: Open) -> None:
@@ -408,3 +440,13 @@ def test_nothing_moves_for_those_who_want_that(window: Browser, open_page: Open)
     window.prefer(prefers_reduced_motion="reduce")
     window.wait(lambda: "canvas 2" in window.text(".answer .where"))
     assert window.run(moving) == 0
+
+
+def test_one_who_asks_at_once_is_asked_for_the_key_once(window: Browser, open_page: Open) -> None:
+    open_page(settling_engine(0.01), access=Access(key=b"open-sesame"))
+    window.run("document.querySelector('#ask').value = 'How?'")
+    window.run("document.querySelector('#composer').requestSubmit()")
+    window.wait(lambda: window.count("#gate[open]") == 1)
+    window.type("#key", f"open-sesame{ENTER}")
+    window.wait(lambda: FIRST in window.text(".answer"))
+    window.wait(lambda: window.text("#model") == "scripted")

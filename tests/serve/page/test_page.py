@@ -147,6 +147,7 @@ class Node {
   addEventListener() {}
   append(...added) { this.childNodes.push(...added.flatMap((each) => each ?? [])); }
 }
+const window = { get sessionStorage() { throw new Error("forbidden"); } };
 const document = { createElement: (tag) => new Node(tag) };
 SCRIPT
 const told = (node) => typeof node === "string" ? node
@@ -160,7 +161,7 @@ console.log(JSON.stringify(RESULT));
 
 def evaluated(expression: str) -> Any:
     """The value of an expression of the script, as JSON; the page around it is not begun."""
-    head, begun, _ = SCRIPT.partition("\ntheme(localStorage")
+    head, begun, _ = SCRIPT.partition("\ntheme(browser")
     assert begun
     stage = STAGE.replace("SCRIPT", head).replace("RESULT", expression)
     ran = subprocess.run(["node", "-e", stage], capture_output=True, text=True, check=True)

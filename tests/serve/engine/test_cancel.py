@@ -1,0 +1,118 @@
+"""Answers that nobody waits for any more end at once, and leave what was encoded."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+from engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
+
+import mlx_diffgemma as dg
+from mlx_diffgemma.serve.engine import Cancellation
+from mlx_diffgemma.serve.events import Begun, Done
+from mlx_diffgemma.serve.loaded import LoadedEngine
+
+MODES: dict[str, dict[str, Any]] = {
+    "diffusion": {},
+    "ar": {"mode": "ar"},
+    "auto": {"mode": "auto", "auto_times": (30.0, 10.0)},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_can_be_left_at_every_look_and_asked_again(
+    engine: LoadedEngine, random_folder: Any, mode: str
+) -> None:
+    """Each look is a piece of the prompt, a denoising step or a token; the text stays the same."""
+    asked = chat("a question of some length, so that it has pieces", max_tokens=12, **MODES[mode])
+    whole = text_of(events_of(engine_of(random_folder, chunk=16), asked))
+    for look in count():
+        try:
+            events = events_of(engine, asked, cancelled_at(look))
+        except Cancellation:
+            continue
+        assert text_of(events) == whole
+        break
+    assert look > 8
+    assert text_of(events_of(engine, asked)) == whole
+
+
+def test_a_retry_goes_on_with_what_was_encoded(engine: LoadedEngine, encoded: list[int]) -> None:
+    asked = chat("x" * 100, max_tokens=8)
+    length = engine.count(asked)
+    looks = count()
+
+    def gone() -> bool:
+        """The client leaves behind the third piece."""
+        return sum(encoded) >= 48 and next(looks) >= 0
+
+    with pytest.raises(Cancellation):
+        events_of(engine, asked, gone)
+    assert encoded == [16, 16, 16]
+    assert engine.counters.encoded_tokens == 48
+    encoded.clear()
+    events = events_of(engine, asked)
+    assert cached_of(events) == 48
+    assert sum(encoded) == length - 48
+    assert engine.counters.encoded_tokens == length
+    assert engine.counters.prompt_tokens == 2 * length
+
+
+def test_a_flag_that_is_set_before_anything_leaves_all_as_it_was(
+    engine: LoadedEngine, encoded: list[int]
+) -> None:
+    with pytest.raises(Cancellation):
+        events_of(engine, chat("x" * 100), cancelled_at(0))
+    assert encoded == []
+    assert engine.counters.loads == 0
+
+
+def test_an_answer_whose_events_are_left_alone_ends_when_it_is_closed(
+    engine: LoadedEngine,
+) -> None:
+    answer = engine.answer(engine.prepare(chat("x" * 40, max_tokens=40)), lambda: False)
+    assert isinstance(next(answer), Begun)
+    next(answer)
+    answer.close()  # type: ignore[attr-defined]
+    assert isinstance(events_of(engine, chat("x" * 40, max_tokens=8))[-1], Done)
+
+
+def test_steps_and_tokens_of_a_cancelled_answer_count(engine: LoadedEngine) -> None:
+    asked = chat("x" * 40, max_tokens=40)
+    with pytest.raises(Cancellation):
+        events_of(engine, asked, cancelled_at(8))
+    counters = engine.counters
+    assert counters.steps > 0
+    assert counters.prompt_tokens == counters.encoded_tokens == engine.count(asked)
+
+
+def test_an_error_behind_the_beginning_is_told_without_particulars(
+    engine: LoadedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_diffgemma.serve.events import Failed
+
+    broken = dg.NumericsError("layer 3 holds NaN in /home/somebody/model")
+    monkeypatch.setattr(dg.Model, "encode", _raising(broken))
+    *_, last = events_of(engine, chat("hello"))
+    assert isinstance(last, Failed)
+    assert last.refusal.kind == "internal"
+    assert last.refusal.__cause__ is broken
+    assert "NaN" not in str(last.refusal)
+    assert "/" not in str(last.refusal)
+    monkeypatch.undo()
+    assert isinstance(events_of(engine, chat("hello", max_tokens=8))[-1], Done)
+
+
+def test_no_memory_is_said_so(engine: LoadedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("[metal::malloc] Attempting to allocate 99999 bytes")
+    monkeypatch.setattr(dg.Model, "encode", _raising(error))
+    *_, last = events_of(engine, chat("hello"))
+    assert "memory" in str(last.refusal)  # type: ignore[union-attr]
+
+
+def _raising(error: Exception) -> Any:
+    def raises(*_: Any, **__: Any) -> None:
+        raise error
+
+    return raises
