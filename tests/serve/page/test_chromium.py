@@ -13,7 +13,7 @@ from browser import CHROMIUM, DRIVER, ENTER, ESCAPE, MISSING, Browser, chromium
 from drafting import ANSWER, THOUGHT, settling_engine
 from live import Running, running, wait_for
 from scripted import FACTS, ScriptedEngine, Step, done, said
-from tiny import tiny_engine
+from tiny_engines import tiny_engine
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.terminal.scene import Scene
