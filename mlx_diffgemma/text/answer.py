@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from .arguments import QUOTED
+from .call_text import QUOTED
 from .stops import StoppedText
 from .thoughts import Thoughts
 from .tokenizer import Tokenizer

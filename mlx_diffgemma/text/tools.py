@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from ..errors import shown
 from .argument_types import Schema
-from .arguments import QUOTED, WAYS, Arguments
+from .arguments import Arguments
+from .call_text import QUOTED, WAYS, CallText
 
 CALL_OPENING, CALL_CLOSING = "<|tool_call>", "<tool_call|>"  # around a call
 QUOTE = '<|"|>'
@@ -61,7 +62,7 @@ def read_call(written: str, tools: Sequence[Tool] = ()) -> ReadCall | None:
         return None
     name = head[1].strip(AROUND_NAME) or head[1]
     for way in WAYS:
-        reader = Arguments(written, head.end(), way, _schema_of(name, tools))
+        reader = Arguments(CallText(written, way), head.end(), _schema_of(name, tools))
         try:
             arguments = reader.read()
         except ValueError:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlx_diffgemma.text.answer import THOUGHT, Answer
-from mlx_diffgemma.text.arguments import QUOTED
+from mlx_diffgemma.text.call_text import QUOTED
 from mlx_diffgemma.text.tokenizer import Tokenizer
 from mlx_diffgemma.text.tools import CALL_CLOSING, CALL_OPENING, QUOTE, ToolCall, read_call
 
