@@ -60,6 +60,8 @@ def test_the_same_question_again_encodes_nothing(engine: LoadedEngine, encoded: 
     first, _, _ = asked_and_encoded(engine, asked, encoded)
     again, cached, count = asked_and_encoded(engine, asked, encoded)
     assert (again, cached, count) == (first, engine.count(asked), 0)
+    written = chat(LONG, max_tokens=8, mode="ar")  # whose first token is read behind the last one
+    assert asked_and_encoded(engine, written, encoded)[1:] == (engine.count(asked) - 1, 0)
 
 
 def test_a_shared_beginning_is_copied_and_the_longer_conversation_stays(

@@ -153,16 +153,19 @@ def test_stop_leaves_what_came(window: Browser, open_page: Open) -> None:
     ask(window, "How?")
     window.wait(lambda: window.text(".answer .prose") == FIRST)
     window.wait(lambda: "canvas 2" in window.text(".answer .where"))
+    ask(window, "And")  # Enter stops nothing, and what was typed waits
+    assert window.count("body.busy") == 1
     window.press(ESCAPE)
     rest(window)
     wait_for(lambda: engine.cancelled == 1)
     assert window.text(".answer .prose") == FIRST
     assert window.text(".answer .facts") == "stopped"
     assert window.count(".answer .canvas:not(.live) .text span") > 1  # the draft as it stood
-    ask(window, "And now?")
+    ask(window, " now?")
     window.wait(lambda: len(engine.asked) == 2)
     window.click("#send")
     rest(window)
+    assert chats(engine)[1].messages[-1]["content"] == "And now?"
     told = [(turn["role"], turn["content"]) for turn in chats(engine)[1].messages]
     assert [role for role, _ in told] == ["user", "assistant", "user"]
     assert told[1][1].startswith("The **moon**")
