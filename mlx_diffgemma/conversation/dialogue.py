@@ -16,8 +16,9 @@ from ..assets import Task
 from ..errors import PromptError, counted
 from ..generation.prompt import DEFAULT_MAX_TOKENS, fitting_tokens
 from ..generation.settings import Settings
+from ..images.pixels import Pixels
 from ..model.text import Progress
-from ..text.chat import Message, encode_text, render_text, render_turns
+from ..text.chat import Message, encode_text, ignored_of_turns, render_turns
 from ..text.holes import Template
 from ..text.results import writes_images_of_results
 from ..text.turns import fit_for_template
@@ -26,7 +27,7 @@ from .form import Wanted
 from .front import Front
 from .media import Given
 from .prompt import IGNORED, Prompt
-from .puzzle import only_picture, puzzle_in
+from .puzzle import picture_of, puzzle_in
 from .turn import Turn, seeded
 from .turns import Checked, CheckedTemplate, Filling, asked_of, checked, checked_template
 
@@ -107,9 +108,10 @@ class Question:
         question, task = self.checked.question, session.task
         if task is None or self.checked.raw:
             return None
-        if not question.media:
+        (picture,) = question.media or (None,)
+        if not isinstance(picture, Pixels):
             return question.content
-        return puzzle_in(session.model, session.tokenizer, task, only_picture(question.media))
+        return puzzle_in(session.model, session.tokenizer, task, picture)
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,10 @@ class Filled:
 # --- messages
 
 
-def prepare_dialogue(front: Front, dialogue: Dialogue, settings: Settings) -> Question:
-    """The answer to messages, prepared.
+def prepare_dialogue(
+    front: Front, dialogue: Dialogue, settings: Settings, most: int = DEFAULT_MAX_TOKENS
+) -> Question:
+    """The answer to messages, prepared; most: tokens of it where the settings do not say.
 
     A checkpoint with a task is asked the last user's message alone. PromptError where not even one
     canvas fits behind the prompt; fewer tokens than asked for are a note. For other errors see
@@ -153,7 +157,7 @@ def prepare_dialogue(front: Front, dialogue: Dialogue, settings: Settings) -> Qu
     settings.require_trained(front.config, front.name)
     form = dialogue.wanted.form()
     question, asked, notes = asked_in_full(front, dialogue)
-    settings, clamped = fitted(front, asked, settings)
+    settings, clamped = fitted(front, asked, settings, most)
     found = checked(
         *(front, question, asked, settings, form),
         think=dialogue.think,
@@ -164,19 +168,22 @@ def prepare_dialogue(front: Front, dialogue: Dialogue, settings: Settings) -> Qu
 
 def asked_in_full(front: Front, dialogue: Dialogue) -> tuple[Message, Prompt, tuple[str, ...]]:
     """The last question of a dialogue, the prompt of all of it, and a line for what is left out."""
-    given = Given(list(dialogue.images), None, dialogue.image_tokens)
-    if front.task is not None:
-        return _asked_of_task(front, front.task, dialogue, given)
-    media = given.prepared(front.config, front.tokenizer)
     turns = _fitted(front, dialogue)
-    _require_text(turns)
+    _require_question(turns)
+    if front.task is not None:
+        return _asked_of_task(front, front.task, dialogue, turns)
+    given = Given(list(dialogue.images), None, dialogue.image_tokens)
+    media = given.prepared(front.config, front.tokenizer)
     encoded = render_turns(
         *(front.tokenizer, turns, media),
         think=dialogue.think,
         tools=dialogue.wanted.tools,
         image_ids=front.config.image_ids,
+        instead=INSTEAD,
     )
-    notes = tuple(IGNORED[name] for name in _ignored(front, turns, dialogue))
+    tools = dialogue.wanted.tools
+    names = ignored_of_turns(front.tokenizer, turns, think=dialogue.think, tools=tools)
+    notes = tuple(IGNORED[name] for name in names)
     question = Message("user", _last_text(turns), media)
     return question, Prompt(encoded.ids, notes, encoded.images), ()
 
@@ -189,19 +196,14 @@ def _fitted(front: Front, dialogue: Dialogue) -> list[Said]:
 
 
 def _asked_of_task(
-    front: Front, task: Task, dialogue: Dialogue, given: Given
+    front: Front, task: Task, dialogue: Dialogue, turns: Sequence[Said]
 ) -> tuple[Message, Prompt, tuple[str, ...]]:
     """The problem in the last user's message, which such a checkpoint has learnt to see alone."""
-    turns = fit_for_template(dialogue.messages)
-    text = _last_text(turns)
+    text, count = _last_text(turns), _last_images(turns)
+    given = Given(list(dialogue.images)[-count:] if count else [], None, dialogue.image_tokens)
     if given:
-        if text.strip():
-            raise PromptError(
-                "the problem is given as text and as a picture, expected one of them; leave one "
-                "out."
-            )
-        media = given.prepared(front.config, front.tokenizer, task)
-        question = Message("user", "", (only_picture(media),))
+        pixels = picture_of(front.config, front.tokenizer, task, text, given)
+        question = Message("user", "", (pixels,))
     else:
         question = Message("user", task.prepare(text))
     others = len(turns) - 1
@@ -209,7 +211,7 @@ def _asked_of_task(
     return question, asked_of(front, [question]), notes if others else ()
 
 
-def _require_text(turns: Sequence[Said]) -> None:
+def _require_question(turns: Sequence[Said]) -> None:
     """PromptError where nobody asks anything."""
     if not any(turn["role"] != "system" for turn in turns):
         raise PromptError("there is no message but the system's, expected a user's; write one.")
@@ -217,39 +219,18 @@ def _require_text(turns: Sequence[Said]) -> None:
 
 def _last_text(turns: Sequence[Said]) -> str:
     """The text of the last user's message, "" where there is none."""
-    content = next((t["content"] for t in reversed(turns) if t["role"] == "user"), "")
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
+    return "\n".join(part["text"] for part in _last_parts(turns) if part["type"] == "text")
 
 
-def _ignored(front: Front, turns: Sequence[Said], dialogue: Dialogue) -> list[str]:
-    """The names of what the template is given and does not use: "system" and "think"."""
-    rendered = _text(front, turns, dialogue)
-    others = [turn for turn in turns if turn["role"] != "system"]
-    names: list[str] = []
-    if len(others) < len(turns) and _same(rendered, front, others, dialogue):
-        names.append("system")
-    if dialogue.think and _same(rendered, front, turns, replace(dialogue, think=False)):
-        names.append("think")
-    return names
+def _last_images(turns: Sequence[Said]) -> int:
+    """The number of images in the last user's message."""
+    return sum(part["type"] == "image" for part in _last_parts(turns))
 
 
-def _same(rendered: str, front: Front, turns: Sequence[Said], dialogue: Dialogue) -> bool:
-    """True where other messages, or another `think`, give the same text."""
-    try:
-        return _text(front, turns, dialogue) == rendered
-    except PromptError:  # it cannot do without them
-        return False
-
-
-def _text(front: Front, turns: Sequence[Said], dialogue: Dialogue) -> str:
-    return render_text(
-        *(front.tokenizer, turns),
-        tools=dialogue.wanted.tools,
-        think=dialogue.think,
-        instead=INSTEAD,
-    )
+def _last_parts(turns: Sequence[Said]) -> Sequence[Said]:
+    """The last user's message in parts, none where there is none."""
+    content = next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), ())
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 # --- a text as it is, and templates

@@ -5,6 +5,7 @@ the tower was trained, so that the reading is known exactly.
 """
 
 from ..assets import Task
+from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, counted
 from ..images.pixels import Pixels
 from ..model.text import Model
@@ -19,19 +20,29 @@ def read_puzzle(
 ) -> tuple[Pixels, str]:
     """The picture of a problem as the network takes it, and the problem as the network reads it.
 
-    PromptError: more than one picture, a text beside it, a video, a picture that shows no problem
-    or was misread. For what else may be wrong with it see `Given.prepared`.
+    Errors as `picture_of` and `puzzle_in` have them.
+    """
+    pixels = picture_of(model.config, tokenizer, task, prompt, given)
+    return pixels, puzzle_in(model, tokenizer, task, pixels)
+
+
+def picture_of(
+    config: ModelConfig, tokenizer: Tokenizer, task: Task, prompt: str, given: Given
+) -> Pixels:
+    """The picture of a problem as the network takes it.
+
+    PromptError: more than one picture, a text beside it, a video. For what else may be wrong with
+    it see `Given.prepared`.
     """
     if prompt.strip():
         raise PromptError(
             "the problem is given as text and as a picture, expected one of them; leave one out."
         )
-    pixels = only_picture(given.prepared(model.config, tokenizer, task))
-    return pixels, puzzle_in(model, tokenizer, task, pixels)
+    return _only_picture(given.prepared(config, tokenizer, task))
 
 
 def puzzle_in(model: Model, tokenizer: Tokenizer, task: Task, pixels: Pixels) -> str:
-    """The problem as the network reads it in a picture; PromptError as `read_puzzle` has it."""
+    """The problem as the network reads it in a picture; PromptError for none, or a misread one."""
     characters, away = soft_characters(model, tokenizer, pixels, task.characters)
     doubtful = [token for token, distance in enumerate(away) if distance > DOUBTFUL]
     return task.read(characters, doubtful)
@@ -50,8 +61,7 @@ def soft_characters(
     return "".join(named[token] for token in ids), away
 
 
-def only_picture(media: tuple[object, ...]) -> Pixels:
-    """The picture of a problem; PromptError for more than one, and for a video."""
+def _only_picture(media: tuple[object, ...]) -> Pixels:
     pictures = [medium for medium in media if isinstance(medium, Pixels)]
     if len(pictures) < len(media):
         raise PromptError("a video is given for a problem, expected one picture or a text.")

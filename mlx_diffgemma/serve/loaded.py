@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import mlx.core as mx
@@ -35,7 +36,7 @@ from ..decide.decision import Decision
 from ..decide.reader import LoadedModel
 from ..decide.request import Request
 from ..diffusion.reading import ModelReader
-from ..errors import FitError
+from ..errors import FitError, is_out_of_memory
 from .answering import Answering, Look
 from .asked import Asked, Chat, Completion, Infill
 from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, going_on
@@ -45,6 +46,8 @@ from .refusal import Refusal, refusal_of
 
 DECIDED_IN = "own"
 """The layout of decisions where a request names none: no question sees another one."""
+
+MOST_TOKENS = 4096  # of an answer to messages; agents that write files seldom say how many
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class Weights:
     def reader(self) -> ModelReader:
         """The reader of decisions."""
         return cast(ModelReader, self.decider.reader)
+
+    def let_go(self) -> None:
+        """Free all that is kept, for want of memory."""
+        self.conversations.kept.clear()
+        self.reader.kept.clear()
+        mx.clear_cache()
 
 
 def holding(session: Session, keep: int) -> Weights:
@@ -131,6 +140,8 @@ class LoadedEngine:
             raise
         except Exception as error:
             refusal = self._refusal_of(error)
+            if is_out_of_memory(error) and self._weights is not None:
+                self._weights.let_go()
             if not begun:
                 raise refusal from refusal.__cause__
             yield Failed(refusal)
@@ -169,10 +180,13 @@ class LoadedEngine:
         look = looking(cancelled)
         look()
         weights, question = self._loaded(), prepared.question
-        session, cached = weights.conversations.take(question.asked, question.positions)
-        answering = Answering(prepared.asked, look, stopping, self.key, cached)
+        kept = weights.conversations
+        taken = kept.take(question.asked, question.positions)
+        answering = Answering(prepared.asked, look, stopping, self.key, taken.cached)
         try:
-            yield from answering.events(session, question)
+            if taken.beginning:
+                answering.before = partial(kept.keep_beginning, taken)
+            yield from answering.events(taken.session, question)
         finally:
             self._count(answering)
 
@@ -232,7 +246,7 @@ def looking(cancelled: Cancelled) -> Look:
 def prepared(front: Front, asked: Asked) -> Prepared:
     """A question prepared."""
     if isinstance(asked, Chat):
-        return prepare_dialogue(front, dialogue_of(asked), asked.settings)
+        return prepare_dialogue(front, dialogue_of(asked), asked.settings, MOST_TOKENS)
     if isinstance(asked, Completion):
         return prepare_text(front, asked.prompt, asked.settings)
     return prepare_template(front, blank_of(asked), asked.settings)

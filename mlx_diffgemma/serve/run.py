@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from dataclasses import dataclass, field
 import uvicorn
 from starlette.types import ASGIApp
 
+from .protocol import config_of
 from .worker import Worker
 
 LAST_SECONDS = 5  # that replies have to end in, once the last answer is there
-KEEP_ALIVE = 30  # seconds that a connection without a request stays open
 TICK = 0.05
 
 
@@ -39,23 +38,7 @@ class Running:
     _server: Quiet = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("uvicorn.error", "python_multipart.multipart"):
-            logging.getLogger(name).disabled = True  # what is wrong is told to clients, or by us
-        self._server = Quiet(
-            uvicorn.Config(
-                self.app,
-                http="h11",
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=LAST_SECONDS,
-            )
-        )
+        self._server = Quiet(config_of(self.app, LAST_SECONDS))
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Load the model while requests are refused, call `ready`, and serve until `stop`.

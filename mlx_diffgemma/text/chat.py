@@ -8,7 +8,7 @@ answers are always parsed for channels, by token ids: text that merely looks lik
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -77,13 +77,14 @@ def render_turns(
     think: bool = False,
     tools: Sequence[Mapping[str, object]] = (),
     image_ids: ImageIds | None = None,
+    instead: str = RAW,
 ) -> Encoded:
     """The ids that ask for the next answer to `turns`, messages as chat templates take them.
 
-    media: the images and videos of all turns, in order; the turns have a part for each. Errors are
-    those of `render_prompt`.
+    media: the images and videos of all turns, in order; the turns have a part for each. instead:
+    see `render_text`. Errors are those of `render_prompt`.
     """
-    text = write_turns(tokenizer, turns, tools=tools, think=think)
+    text = write_turns(tokenizer, turns, tools=tools, think=think, instead=instead)
     require_tools(tokenizer, tools, text.text)
     return encode_written(tokenizer, text, media, image_ids)
 
@@ -150,31 +151,35 @@ def ignored(
     tokenizer: Tokenizer, messages: Sequence[Message], *, think: bool = False
 ) -> tuple[str, ...]:
     """The names of what the template is given and does not use: "system" and "think"."""
-    others = [message for message in messages if message.role != "system"]
-    if len(others) == len(messages) and not think:
+    return ignored_of_turns(tokenizer, [_as_turn(message) for message in messages], think=think)
+
+
+def ignored_of_turns(
+    tokenizer: Tokenizer,
+    turns: Sequence[Mapping[str, object]],
+    *,
+    think: bool = False,
+    tools: Sequence[Mapping[str, object]] = (),
+) -> tuple[str, ...]:
+    """As `ignored`, of messages as chat templates take them."""
+    others = [turn for turn in turns if turn["role"] != "system"]
+    if len(others) == len(turns) and not think:
         return ()
-    rendered, names = _rendered(tokenizer, messages, think), list[str]()
-    if len(others) < len(messages) and _same(rendered, tokenizer, others, think):
+    render = partial(render_text, tokenizer, tools=tools)
+    rendered, names = render(turns, think=think), list[str]()
+    if len(others) < len(turns) and _gives(rendered, partial(render, others, think=think)):
         names.append("system")
-    if think and _same(rendered, tokenizer, messages, False):
+    if think and _gives(rendered, partial(render, turns, think=False)):
         names.append("think")
     return tuple(names)
 
 
-def _same(rendered: str, tokenizer: Tokenizer, messages: Sequence[Message], think: bool) -> bool:
+def _gives(text: str, render: Callable[[], str]) -> bool:
     """True where other messages, or another `think`, give the same text."""
     try:
-        return _rendered(tokenizer, messages, think) == rendered
-    except PromptError:  # it cannot do without them
+        return render() == text
+    except PromptError:  # the template cannot do without them
         return False
-
-
-def _rendered(
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    think: bool,
-) -> str:
-    return render_text(tokenizer, [_as_turn(message) for message in messages], think=think)
 
 
 def render_text(

@@ -225,12 +225,20 @@ def test_what_is_no_template_is_one_line_before_any_model_is_sought(
     ("template", "part"),
     [
         ("é [[1]]", "line 1 has 'é ' ... tokenizer ... ' '"),
-        ("[[1]]\n<eos>", "line 2 has '<eos>'"),
+        ("[[1]]\né", "line 2 has 'é'"),
         ("[[9999]]", "10,009 positions ... 2,048"),
     ],
 )
 def test_what_this_model_cannot_fill_is_one_line(fill: Any, template: str, part: str) -> None:
     assert_one_line(fill(template), 1, part)
+
+
+def test_a_marker_in_a_template_is_text_unless_it_is_raw(fill: Any) -> None:
+    said = fill("<turn|>a[[1]]<eos>", "--seed", "1")
+    assert said.exit_code == 0
+    assert said.stdout.startswith("<turn|>a")
+    assert said.stdout.endswith("<eos>\n")
+    assert_one_line(fill("[[1]]\n<eos>", "--raw"), 1, "line 2 has '<eos>'")
 
 
 def test_a_repository_that_is_not_here_may_have_a_task(run: Any) -> None:

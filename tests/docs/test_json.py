@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from adapting import write_adapter
+from asgi_calls import application
 from fake_hub import FakeHub, served, use
 from pages import ROOT, table
+from scripted import ScriptedEngine, done
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.cli.calibrate.report import Report
+from mlx_diffgemma.cli.serve.text import line_of
 from mlx_diffgemma.conversation.reply import ImageInfo, VideoInfo
 from mlx_diffgemma.decide.calibration import Bound
 from mlx_diffgemma.decide.labelled import Case
@@ -23,6 +26,7 @@ from mlx_diffgemma.kernels.denoise.checks import checks as denoise_checks
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.profile.report import SCHEMA_VERSION
 from mlx_diffgemma.profile.schema import PROFILE, Optional
+from mlx_diffgemma.serve.events import Begun, Draft, Text
 from mlx_diffgemma.text.tools import ToolCall
 
 PAGE = ROOT / "docs" / "json.md"
@@ -257,6 +261,24 @@ def test_a_saved_conversation(run: Run, clone: Path) -> None:
     run("chat", *PUZZLE, input=f"{puzzle}\n/save saved.json\n")
     for file in ("saved.json", "docs/examples/conversation.json"):
         check(json.loads(Path(file).read_text()), "## A saved conversation: `/save FILE` in `chat`")
+
+
+def test_a_server() -> None:
+    """What it says of itself, and beside the answers of a script with a draft."""
+    draft = Draft("Hello", 0, 1, 48, 3, 0.5, (("Hello", "c0"),))
+    script = [Begun(7, 12, 0), draft, Text("Hello"), done()]
+    asked = {"messages": [{"role": "user", "content": "Hi?"}], "stream": True}
+    with application(ScriptedEngine(script)) as calls:
+        check(calls.get("/health").json, "## `GET /health` of `serve`")
+        check(calls.get("/v1/models").json, "## `GET /v1/models` of `serve`")
+        stream = calls.post("/v1/chat/completions", {**asked, "diffusion": {"drafts": True}})
+        for record in calls.records:
+            check(line_of(record), "## A line of `serve --json-log`")
+    said: dict[str, Any] = {}
+    for line in stream.body.decode().split("\n\n")[:-2]:
+        chunk = json.loads(line.removeprefix("data: "))
+        said |= {key: value for key, value in chunk.items() if key.startswith("x_")}
+    check(said, "## What is of this program alone in replies of `serve`")
 
 
 def test_a_profile() -> None:

@@ -18,6 +18,7 @@ from mlx_diffgemma.serve.app import make_app
 from mlx_diffgemma.serve.dialect import Dialect
 from mlx_diffgemma.serve.engine import Engine
 from mlx_diffgemma.serve.host import Host, Makers
+from mlx_diffgemma.serve.protocol import config_of
 from mlx_diffgemma.serve.worker import Idleness, Worker
 
 NOW = 1_764_000_000
@@ -92,16 +93,7 @@ def running(
 
 def _server(host: Host, dialects: Sequence[Dialect]) -> uvicorn.Server:
     app = make_app(host, dialects)
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
-    return uvicorn.Server(config)
+    return uvicorn.Server(config_of(app, last_seconds=2))
 
 
 def wait_for(true: Callable[[], bool], seconds: float = 20) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from mlx_diffgemma.errors import NumericsError
 from mlx_diffgemma.serve.asked import Asked
 from mlx_diffgemma.version import __version__
 
+PAGE = Path(__file__).parents[2] / "docs/serve.md"
 ROUTES = (*VALID, "/v1/models", "/v1/models/any", "/health", "/metrics")
 
 
@@ -182,6 +185,9 @@ def test_metrics_count_by_route_and_status() -> None:
     ):
         assert line in lines
     names = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+    page = PAGE.read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`([a-z_]+)`", page)) - {"diffgemma_"}
+    assert {name.removeprefix("diffgemma_") for name in names} == told
     assert all(line.startswith(("#", *names)) for line in lines)
     samples = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
     assert len(set(samples)) == len(samples)

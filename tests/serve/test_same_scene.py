@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rich.style import Style
-from tiny import ASSETS, tiny_engine
+from tiny_engines import tiny_engine
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.terminal.picture import DIM_STYLES, FAINT, TOKEN_STYLES, token_styles
@@ -37,7 +37,7 @@ def in_page(runs: tuple[Run, ...]) -> Seen:
 
 
 def terminals_steps(question: str, settings: Settings) -> Iterator[Seen]:
-    turn = dg.load(ASSETS / "tiny-chat").turn(question, settings=settings)
+    turn = dg.load("tiny-chat").turn(question, settings=settings)
     turn.watched = True
     scene = _scene(turn)
     for frame in turn:

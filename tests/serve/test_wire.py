@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import openai_kinds
 import pytest
 from live import running
 from scripted import FACTS, ScriptedEngine
@@ -43,26 +44,36 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-class Kinds:
-    """A script of the kind that a request is for."""
+class Script:
+    """The events of the answer to the next request."""
 
-    def __init__(self) -> None:
-        self.kind = "plain"
+    steps: Sequence[Step] = ()
 
     def __call__(self, asked: object) -> Sequence[Step]:
-        return KINDS[self.kind][1]
+        return self.steps
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("messages", MESSAGES), ("responses", RESPONSES)])
 def test_every_golden_stream_comes_over_a_socket(name: str, dialect: Dialect) -> None:
-    script = Kinds()
+    asked = {kind: ({**ASKED[name], **_more(name, kind)}, KINDS[kind][1]) for kind in SENT}
+    _require_golden(name, dialect, asked)
+
+
+@pytest.mark.parametrize("name", openai_kinds.DIALECTS)
+def test_every_golden_stream_of_completions_too(name: str) -> None:
+    dialect, kinds = openai_kinds.DIALECTS[name]
+    _require_golden(name, dialect, {k: asked for k, asked in kinds.items() if k != "pinged"})
+
+
+def _require_golden(name: str, dialect: Dialect, asked: Mapping[str, openai_kinds.Kind]) -> None:
+    """Each kind of stream is what is stored when its request is posted."""
+    script = Script()
     make = Makers(key=lambda: ENVELOPE.key, clock=lambda: float(ENVELOPE.created))
     engine = ScriptedEngine(script, facts=replace(FACTS, name=ENVELOPE.model))
     with running(engine, [dialect], make=make) as server:
-        for script.kind in SENT:
-            body = {**ASKED[name], **_more(name, script.kind), "stream": True}
-            sent = _posted(server.port, dialect.path, body)
-            assert sent == stored(name, script.kind).read_bytes()
+        for kind, (body, script.steps) in asked.items():
+            sent = _posted(server.port, dialect.path, {**body, "stream": True})
+            assert sent == stored(name, kind).read_bytes(), kind
 
 
 def _more(name: str, kind: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.errors import CheckpointError, PromptError
 from mlx_diffgemma.images.pixels import Pixels, Source
-from mlx_diffgemma.text.chat import Message, render_prompt
+from mlx_diffgemma.text.chat import Message, render_prompt, render_turns
 from mlx_diffgemma.text.exchange import Dialogue, Exchange, render_exchange
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -164,6 +164,8 @@ def test_a_question_is_text_and_an_answer_has_markers(with_template: Load, name:
     assert [found.prompt.ids.count(token) for token in (48, 49)] == [1, 1]
     assert found.answer[-2:] == [49, 106]
     assert learned == "Sky <|tool_call>call:f{}<tool_call|><turn|>"
+    single = render_exchange(tokenizer, Dialogue([asked, said]), STOP, EOS)
+    assert single.prompt == render_turns(tokenizer, [asked])
 
 
 def test_an_answer_that_would_end_early(with_template: Load) -> None:

@@ -193,6 +193,28 @@ def _decisions() -> Sequence[Block]:
     )  # fmt: skip
 
 
+def _server() -> Sequence[Block]:
+    return (
+        "serve answers what editors, agents and chat programs send to OpenAI's and Anthropic's "
+        "servers. A browser finds a page at the address that it prints.",
+        (
+            ("http://127.0.0.1:8080/v1", "the base URL for clients of OpenAI's interfaces"),
+            ("http://127.0.0.1:8080", "for clients of Anthropic's, and of decisions"),
+            ("any model, any key", "will do: one model answers, and asks for no key of its own"),
+            ("/health, /metrics", "its state; counts for Prometheus"),
+        ),
+        "Only this machine can reach it. Others need a key, which a file or "
+        "$MLX_DIFFGEMMA_API_KEY has:",
+        (
+            ("--host 0.0.0.0", "every address of this machine"),
+            ("--api-key-file FILE", "what clients have to send"),
+            ("--cors ORIGIN", "lets the pages of another site ask"),
+        ),
+        "One answer is made at a time, others wait. Ctrl-C ends the server behind the canvas in "
+        "hand.",
+    )
+
+
 def _config() -> Sequence[Block]:
     from ...machine.user_config import EXPECTED, KEYS, config_file
 
@@ -223,5 +245,6 @@ TOPICS: Mapping[str, Topic] = {
     "modes": Topic("canvases, tokens, or the faster of both", _modes),
     "forms": Topic("answers held to a schema, a pattern, choices or tools", _forms),
     "decisions": Topic("questions with probabilities, and how to write them", _decisions),
+    "server": Topic("other programs that ask over HTTP", _server),
     "config": Topic("defaults of your own in a file", _config),
 }

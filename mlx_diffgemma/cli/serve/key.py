@@ -1,11 +1,13 @@
 """The key of a server, read from a file, the environment or an option."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
 from ...errors import ServeError
 from ..answer.prompt import read_given_bytes
+from ..options import STANDARD_INPUT
 from ..terminal.streams import say
 from .options import AccessOptions
 
@@ -33,10 +35,10 @@ def read_key(given: AccessOptions) -> bytes | None:
 
 def key_shown(given: AccessOptions) -> str | None:
     """What a shell puts in the key's place; None where there is no key."""
-    if given.api_key is not None:
+    if given.api_key is not None or given.api_key_file == STANDARD_INPUT:
         return "KEY"
     if given.api_key_file is not None:
-        return f"$(cat {given.api_key_file})"
+        return f"$(cat {shlex.quote(str(given.api_key_file))})"
     return f"${VARIABLE}" if VARIABLE in os.environ else None
 
 
@@ -58,4 +60,5 @@ def _warn_of_readers(file: Path) -> None:
     except OSError:
         return
     if stat.S_ISREG(mode) and mode & OTHERS:
-        say(f"warning: others can read {file}; `chmod 600 {file}` keeps the key to yourself.")
+        mend = f"chmod 600 {shlex.quote(str(file))}"
+        say(f"warning: others can read {file}; `{mend}` keeps the key to yourself.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...constrain.calls import ANY_TOOL
+from ...conversation.form import Wanted
 from ..asked import Chat
 from ..engine import Facts
 from ..fields import Fields, invalid
@@ -43,7 +45,7 @@ def read(fields: Fields, facts: Facts) -> ChatCompletion:
     calls_beside = fields.flag("parallel_tool_calls")
     return ChatCompletion(
         settings=sampling.settings,
-        warnings=(*sampling.warnings, *conversation.warnings, *_unused(fields)),
+        warnings=(*sampling.warnings, *conversation.warnings, *_unused(fields, wanted)),
         drafts=sampling.drafts,
         stream=bool(fields.flag("stream")),
         messages=conversation.turns,
@@ -97,8 +99,21 @@ def _think(fields: Fields) -> bool | None:
     return wanted
 
 
-def _unused(fields: Fields) -> Iterator[str]:
+def _strict(tool: Fields) -> bool:
+    return bool(tool.needed_object("function").flag("strict"))
+
+
+def _unused(fields: Fields, wanted: Wanted) -> Iterator[str]:
     """A line for each field that asks for what is not done here."""
+    if (
+        wanted.tools
+        and wanted.tool_choice == ANY_TOOL
+        and any(map(_strict, fields.objects("tools")))
+    ):
+        yield (
+            "strict is not used: a call that the model is free to make is read by its tool's "
+            "schema, not held to it; tool_choice required holds it."
+        )
     if fields.flag("store"):
         yield "store is not used: this server keeps no answers."
     if fields.has("prediction"):

@@ -104,6 +104,11 @@ def test_a_result_without_a_call_is_said():
     assert_says(chat.warnings[0], "messages[1]")
 
 
+def test_an_answer_that_would_have_to_go_on_is_said():
+    chat = asked(messages=[user("Hi"), {"role": "assistant", "content": "Hel"}])
+    assert_says(chat.warnings[0], "last message ... assistant")
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_an_earlier_thought_is_read_from_either_field(name):
     said = messages(user("Hi"), {"role": "assistant", "content": "Yes", name: "Hm."}, user("?"))
@@ -282,9 +287,18 @@ def test_the_choice_among_tools(choice, names, expected):
     assert wanted.tool_choice == expected
 
 
+def test_strict_tools_are_held_to_their_schemas_only_where_one_must_be_called():
+    strict = {"type": "function", "function": {**ADD["function"], "strict": True}}
+    assert_says(asked(tools=[WEATHER, strict]).warnings[0], "strict ... tool_choice")
+    assert asked(tools=[strict], tool_choice="required").warnings == ()
+    assert asked(tools=[strict], tool_choice="none").warnings == ()
+    assert asked(tools=[ADD]).warnings == ()
+
+
 def test_only_the_first_call():
     assert asked(tools=[ADD], parallel_tool_calls=False).one_call
     assert not asked(tools=[ADD], parallel_tool_calls=True).one_call
+    assert not asked(tools=[ADD]).one_call
 
 
 def test_forms():
@@ -430,6 +444,7 @@ BAD = [
     ({"tools": [{"type": "function"}]}, "tools[0].function", "missing"),
     (tool(), "tools[0].function.name", "missing"),
     (tool(name=""), "tools[0].function.name", "''"),
+    (tool(name="a", strict="yes"), "tools[0].function.strict", "'yes' ... true or false"),
     (tool(name="a b"), "tools", "'a b'"),
     (tool(name="a", parameters=[]), "tools[0].function.parameters", "[] ... an object"),
     (tool(name="a", parameters={"type": "string"}), "tools", "'string' ... object"),

@@ -104,11 +104,15 @@ def test_an_error_behind_the_beginning_is_told_without_particulars(
     assert isinstance(events_of(engine, chat("hello", max_tokens=8))[-1], Done)
 
 
-def test_no_memory_is_said_so(engine: LoadedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_want_of_memory_all_that_is_kept_is_let_go_of(
+    engine: LoadedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = RuntimeError("[metal::malloc] Attempting to allocate 99999 bytes")
+    events_of(engine, chat("hello", max_tokens=8))
     monkeypatch.setattr(dg.Model, "encode", _raising(error))
-    *_, last = events_of(engine, chat("hello"))
+    *_, last = events_of(engine, chat("another"))
     assert "memory" in str(last.refusal)  # type: ignore[union-attr]
+    assert engine.counters.kept_conversations == 0
 
 
 def _raising(error: Exception) -> Any:

@@ -43,6 +43,18 @@ def test_a_puzzle_is_solved_typed_or_in_a_picture(solving: LoadedEngine) -> None
         assert (done_of(events).finish, done_of(events).warnings) == ("stop", ())
 
 
+def test_pictures_of_earlier_messages_are_none_of_the_problem(solving: LoadedEngine) -> None:
+    images = (picture("01-square.png"), picture())
+    asked = chat(IMAGE, assistant("solved"), IMAGE, images=images)
+    both, alone = (
+        solving.prepare(each).question.asked.images
+        for each in (asked, chat(IMAGE, images=images[1:]))
+    )
+    assert [image.source for image in both] == [image.source for image in alone]
+    typed = chat(IMAGE, assistant("solved"), ENTRY["puzzle"], images=images[:1])
+    assert solving.prepare(typed).question.asked.images == ()
+
+
 def test_the_last_message_is_seen_alone_and_that_is_said(solving: LoadedEngine) -> None:
     system = {"role": "system", "content": "Be brief."}
     asked = chat(system, "hello", assistant("hi"), ENTRY["puzzle"], seed=7)

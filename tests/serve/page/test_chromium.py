@@ -13,7 +13,7 @@ from browser import CHROMIUM, DRIVER, ENTER, ESCAPE, MISSING, Browser, chromium
 from drafting import ANSWER, THOUGHT, settling_engine
 from live import Running, running, wait_for
 from scripted import FACTS, ScriptedEngine, Step, done, said
-from tiny import tiny_engine
+from tiny_engines import tiny_engine
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.terminal.scene import Scene
@@ -153,16 +153,19 @@ def test_stop_leaves_what_came(window: Browser, open_page: Open) -> None:
     ask(window, "How?")
     window.wait(lambda: window.text(".answer .prose") == FIRST)
     window.wait(lambda: "canvas 2" in window.text(".answer .where"))
+    ask(window, "And")  # Enter stops nothing, and what was typed waits
+    assert window.count("body.busy") == 1
     window.press(ESCAPE)
     rest(window)
     wait_for(lambda: engine.cancelled == 1)
     assert window.text(".answer .prose") == FIRST
     assert window.text(".answer .facts") == "stopped"
     assert window.count(".answer .canvas:not(.live) .text span") > 1  # the draft as it stood
-    ask(window, "And now?")
+    ask(window, " now?")
     window.wait(lambda: len(engine.asked) == 2)
     window.click("#send")
     rest(window)
+    assert chats(engine)[1].messages[-1]["content"] == "And now?"
     told = [(turn["role"], turn["content"]) for turn in chats(engine)[1].messages]
     assert [role for role, _ in told] == ["user", "assistant", "user"]
     assert told[1][1].startswith("The **moon**")
@@ -192,6 +195,8 @@ def test_holes_are_filled_and_marked(window: Browser, open_page: Open) -> None:
     window.click("#fill-tab")
     window.type("#template", "Dear [[4]],\nthank you for [[...]].")
     window.type("#wish", f"A letter{ENTER}")
+    window.wait(lambda: " accepted " in window.text("#result .where"))
+    assert " of 256 " not in window.text("#result .where")  # most of a canvas may be pinned
     rest(window)
     assert len(set(window.run("return seen"))) >= 2
     assert window.text("#filled") == "Dear hole 1,\nthank you for hole 2."
@@ -450,3 +455,32 @@ def test_one_who_asks_at_once_is_asked_for_the_key_once(window: Browser, open_pa
     window.type("#key", f"open-sesame{ENTER}")
     window.wait(lambda: FIRST in window.text(".answer"))
     window.wait(lambda: window.text("#model") == "scripted")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        'new DragEvent("drop", { dataTransfer: data, bubbles: true })',
+        'new ClipboardEvent("paste", { clipboardData: data, bubbles: true })',
+    ],
+    ids=["drop", "paste"],
+)
+def test_a_picture_is_dropped_or_pasted_and_left_out_again(
+    window: Browser, open_page: Open, event: str
+) -> None:
+    engine = settling_engine(0.01, sees=True)
+    open_page(engine)
+    window.wait(lambda: window.count("#choose:not([hidden])") == 1)
+    files = "const data = new DataTransfer();" + "".join(
+        f'data.items.add(new File(["{name}"], "{name}", {{ type: "{kind}" }}));'
+        for name, kind in (("a", "image/png"), ("b", "text/plain"), ("c", "image/webp"))
+    )
+    window.run(f"{files} document.body.dispatchEvent({event})")
+    window.wait(lambda: window.count("#given img") == 2)
+    window.click("#given figure:last-child button")
+    assert window.count("#given img") == 1
+    ask(window, "What is this?")
+    rest(window)
+    (asked,) = chats(engine)
+    assert asked.images == (b"a",)
+    assert [part["type"] for part in asked.messages[0]["content"]] == ["image", "text"]
