@@ -27,7 +27,7 @@ from mlx_diffgemma.serve.events import Draft, Event
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "serve")]
-browser, live, tiny = map(import_module, ("browser", "live", "tiny"))
+browser, live, tiny = map(import_module, ("browser", "live", "tiny_engines"))
 
 QUESTION, SEED = "Tell me a story about an owl", "12"
 CANVAS, STEP = 1, 3  # the draft that is shown, counted from 0

@@ -20,6 +20,7 @@ from ..images.pixels import Pixels
 from ..model.text import Progress
 from ..text.chat import Message, encode_text, ignored_of_turns, render_turns
 from ..text.holes import Template
+from ..text.results import writes_images_of_results
 from ..text.turns import fit_for_template
 from .fill import FillTurn
 from .form import Wanted
@@ -167,7 +168,7 @@ def prepare_dialogue(
 
 def asked_in_full(front: Front, dialogue: Dialogue) -> tuple[Message, Prompt, tuple[str, ...]]:
     """The last question of a dialogue, the prompt of all of it, and a line for what is left out."""
-    turns = fit_for_template(dialogue.messages)
+    turns = _fitted(front, dialogue)
     _require_question(turns)
     if front.task is not None:
         return _asked_of_task(front, front.task, dialogue, turns)
@@ -185,6 +186,13 @@ def asked_in_full(front: Front, dialogue: Dialogue) -> tuple[Message, Prompt, tu
     notes = tuple(IGNORED[name] for name in names)
     question = Message("user", _last_text(turns), media)
     return question, Prompt(encoded.ids, notes, encoded.images), ()
+
+
+def _fitted(front: Front, dialogue: Dialogue) -> list[Said]:
+    """The messages of a dialogue as the template takes them."""
+    seen = any(m.get("role") == "tool" for m in dialogue.messages) and bool(dialogue.images)
+    in_place = seen and writes_images_of_results(front.tokenizer, front.config.image_ids)
+    return fit_for_template(dialogue.messages, images_in_results=in_place)
 
 
 def _asked_of_task(

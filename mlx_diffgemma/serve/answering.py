@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from ..conversation.reply import Filled, Fresh, Reply
 from ..conversation.session import Session
 from ..conversation.turn import Turn
 from ..generation.frame import Frame
+from ..model.text import Progress
 from .asked import Asked, Chat, Infill
 from .drafts import Drafts
 from .engine import STOPPED, Stopping
@@ -24,8 +26,8 @@ Look = Callable[[], None]
 class Answering:
     """An answer, and what has been computed for it.
 
-    cached: tokens of the prompt that were encoded before; encoded: those encoded since; steps: of
-    canvases; tokens: that were generated.
+    cached: tokens of the prompt that were encoded before; before: encodes some more, to be kept by
+    themselves; encoded: those encoded since; steps: of canvases; tokens: that were generated.
     """
 
     asked: Asked
@@ -33,6 +35,8 @@ class Answering:
     stopping: Stopping
     key: Callable[[], str]
     cached: int
+    before: Callable[[Turn, Progress], None] | None = None
+    seconds_before: float = 0.0
     prompt_tokens: int = 0
     encoded: int = 0
     steps: int = 0
@@ -40,6 +44,7 @@ class Answering:
     drafts: Drafts | None = None
     stopped: bool = False
     calls: int = 0
+    _piece: int = 0  # positions of those that are being encoded
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
         """All events of the answer to a question, whose beginning the session has encoded."""
@@ -48,6 +53,7 @@ class Answering:
             self.drafts, turn.watched = Drafts(), True
         self.prompt_tokens = len(turn.prompt_ids)
         yield Begun(turn.settings.seed or 0, self.prompt_tokens, self._spared(turn))
+        self._encode_before(turn)
         with closing(iter(turn)) as frames:
             for frame in frames:
                 self._count(turn, frame)
@@ -60,9 +66,17 @@ class Answering:
         yield from self._rest(turn, reply)
         yield self._done(turn, reply, question)
 
+    def _encode_before(self, turn: Turn) -> None:
+        """Encode what is to be kept by itself."""
+        if self.before is not None:
+            began = time.perf_counter()
+            self.before(turn, self._encoded)
+            self.seconds_before = time.perf_counter() - began
+
     def _encoded(self, done: int, total: int) -> None:
-        """Count encoded positions of the prompt in, and look."""
-        self.encoded = done
+        """Count a piece of the prompt in, and look."""
+        self.encoded += done - self._piece
+        self._piece = done % total
         self.look()
 
     def _spared(self, turn: Turn) -> int:
@@ -123,8 +137,8 @@ class Answering:
                 turn.thought_tokens,
             ),
             timings=Timings(
-                reply.seconds.prefill,
-                reply.seconds.total,
+                self.seconds_before + reply.seconds.prefill,
+                self.seconds_before + reply.seconds.total,
                 sum(reply.steps),
                 reply.tokens_per_step,
             ),

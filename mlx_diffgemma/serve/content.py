@@ -24,11 +24,9 @@ MOST_IMAGE_BYTES = 20 << 20  # of one, decoded
 Part = dict[str, Any]
 """A part of a content as chat templates take it: {"type": "text", "text"} or {"type": "image"}."""
 
-_DATA_URL = re.compile(
-    r"data:(?P<kind>[\w.+/-]*)(?:;[\w.+=\"-]+)*?;base64,(?P<data>.*)", re.DOTALL | re.IGNORECASE
-)
+_DATA_URL = re.compile(r"data:(?P<kind>[\w.+/-]*)(?:;[\w.+=\"-]+)*?;base64", re.IGNORECASE)
 _REMOTE = re.compile(r"(?:https?|ftp|s3|gs):", re.IGNORECASE)
-_HEAD = 64  # characters of a URL in front of its data, and more
+_HEAD = 256  # characters of a URL, in front of its data at most
 
 
 @dataclass
@@ -57,21 +55,19 @@ class Images:
 def data_of_url(holder: Fields, name: str) -> bytes:
     """The bytes of an image in a data URL; Refusal for another URL, or for a path."""
     url = holder.needed_text(name).strip()
-    if _REMOTE.match(url[:_HEAD]):
+    remote = _REMOTE.match(url[:_HEAD])
+    head, _, data = url.partition(",")
+    found = None if remote or len(head) > _HEAD else _DATA_URL.fullmatch(head)
+    if found is None:
+        does = "fetches nothing" if remote else "opens no file"
         raise invalid(
             holder.at(name),
-            f"is {brief(url)}, expected a data:image/...;base64, URL: this server fetches nothing; "
+            f"is {brief(url[:_HEAD])}, expected a data:image/...;base64, URL: this server {does}; "
             "send the image itself.",
-        )
-    if (found := _DATA_URL.fullmatch(url)) is None:
-        raise invalid(
-            holder.at(name),
-            f"is {brief(url[:_HEAD])}, expected a data:image/...;base64, URL: this server opens no "
-            "file; send the image itself.",
         )
     if not found["kind"].lower().startswith("image/"):
         raise invalid(holder.at(name), f"is of type {brief(found['kind'])}, expected image/... .")
-    return _decoded(holder, name, found["data"])
+    return _decoded(holder, name, data)
 
 
 def data_of_base64(holder: Fields, name: str) -> bytes:

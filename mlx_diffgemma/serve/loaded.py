@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import mlx.core as mx
@@ -179,10 +180,13 @@ class LoadedEngine:
         look = looking(cancelled)
         look()
         weights, question = self._loaded(), prepared.question
-        session, cached = weights.conversations.take(question.asked, question.positions)
-        answering = Answering(prepared.asked, look, stopping, self.key, cached)
+        kept = weights.conversations
+        taken = kept.take(question.asked, question.positions)
+        answering = Answering(prepared.asked, look, stopping, self.key, taken.cached)
         try:
-            yield from answering.events(session, question)
+            if taken.beginning:
+                answering.before = partial(kept.keep_beginning, taken)
+            yield from answering.events(taken.session, question)
         finally:
             self._count(answering)
 

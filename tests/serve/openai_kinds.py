@@ -13,7 +13,7 @@ from mlx_diffgemma.serve.asked import Asked
 from mlx_diffgemma.serve.chat.dialect import CHAT_COMPLETIONS
 from mlx_diffgemma.serve.completions.dialect import COMPLETIONS
 from mlx_diffgemma.serve.dialect import Dialect
-from mlx_diffgemma.serve.events import Call, Draft, Failed, Text, Thought
+from mlx_diffgemma.serve.events import Call, Draft, Failed, Text, Thought, Usage
 from mlx_diffgemma.serve.fields import fields_of
 from mlx_diffgemma.serve.refusal import Refusal
 
@@ -65,6 +65,7 @@ COMPLETION: Mapping[str, Kind] = {
     "stopped": ({**ON, "stop": "."}, [BEGUN, Text(" a cat"), done("stop_text", stop=".")]),
     "usage": ({**ON, **USAGE}, [BEGUN, Text(" a cat."), done(usage=USED)]),
     "gap": (GAP, [BEGUN, Text(" a cat"), Text(", it is"), done(holes=(" a cat, it is",))]),
+    "gap_full": (GAP, [BEGUN, Text(" a cat a"), done(usage=Usage(12, 8), holes=(" a cat a",))]),
     "gap_cut": (
         {**GAP, "stop": [", i", "\n"]},
         [BEGUN, Text(" a cat,"), Text(" it is"), done(holes=(" a cat, it is",))],

@@ -10,8 +10,10 @@ import pytest
 from facts import raises
 
 from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.errors import PromptError
 from mlx_diffgemma.text.chat import render_text
+from mlx_diffgemma.text.results import writes_images_of_results
 from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
 from mlx_diffgemma.text.turns import fit_for_template
 
@@ -295,3 +297,23 @@ def test_gemmas_templates_write_what_they_know(with_template: Load, template: st
         "user\nN\n\nAnd?<",
     ):
         assert expected in written
+
+
+WRITES = "{% for m in messages %}{% if m.content is not string %}<|image|>{% endif %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        (WRITES, True),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}", False),
+        ("third.jinja", False),
+        ("second.jinja", True),
+    ],
+)
+def test_a_template_says_whether_it_writes_images_of_results(
+    with_template: Load, template: str, written: bool
+) -> None:
+    tokenizer = with_template(template)
+    assert writes_images_of_results(tokenizer, ImageIds(180, 181, 182)) == written
+    assert not writes_images_of_results(tokenizer, None)

@@ -112,7 +112,7 @@ class Evaluation:
             pass
         reply, tokenizer = turn.reply(), self.session.tokenizer
         ids, stops = list(reply.token_ids), self.session.model.config.stop_ids
-        answer = parse_answer(tokenizer, ids, stops)
+        answer = parse_answer(tokenizer, ids, stops, case.asking.tools)
         whole = tokenizer.decode(ids[:-1] if ids and ids[-1] in stops else ids, special=True)
         text = whole if case.marked else answer.text
         return Outcome(case, way, seed, reply, text, case.accepts(answer, whole))

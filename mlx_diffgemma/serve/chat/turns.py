@@ -29,6 +29,8 @@ def read_messages(fields: Fields) -> Conversation:
         raise fields.wrong("messages", "a list of at least one message")
     reader = _Reader()
     turns = tuple(reader.turn(message) for message in listed)
+    if turns[-1]["role"] == "assistant":
+        reader.lines.append("the last message is the assistant's; it is not gone on with.")
     return Conversation(turns, tuple(reader.images.found), tuple(reader.lines))
 
 

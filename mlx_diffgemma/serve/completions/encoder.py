@@ -75,7 +75,14 @@ class CompletionEncoder:
         return asked.prompt if isinstance(asked, TextCompletion) and asked.echo else ""
 
     def _finish(self, done: Done) -> str:
-        return FINISHES[done.finish] if self.cut.end is None else "stop"
+        """The reason of the end: length where a gap is full, since its text may want to go on."""
+        if self.cut.end is not None:
+            return "stop"
+        asked = self.asked
+        if isinstance(asked, Gap) and asked.hole_only and asked.template is not None:
+            full = done.usage.completion >= sum(asked.template.lengths)
+            return "length" if full else FINISHES[done.finish]
+        return FINISHES[done.finish]
 
     def _told(self, done: Done) -> dict[str, Any]:
         """The fields of our own; of a hole that was cut its text up to there."""

@@ -104,6 +104,11 @@ def test_a_result_without_a_call_is_said():
     assert_says(chat.warnings[0], "messages[1]")
 
 
+def test_an_answer_that_would_have_to_go_on_is_said():
+    chat = asked(messages=[user("Hi"), {"role": "assistant", "content": "Hel"}])
+    assert_says(chat.warnings[0], "last message ... assistant")
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_an_earlier_thought_is_read_from_either_field(name):
     said = messages(user("Hi"), {"role": "assistant", "content": "Yes", name: "Hm."}, user("?"))

@@ -79,17 +79,36 @@ def test_a_shared_beginning_is_copied_and_the_longer_conversation_stays(
         assert asked_and_encoded(engine, again, encoded) == (said, engine.count(again), 0)
 
 
-def test_where_a_beginning_is_not_stored_all_is_encoded_anew(
+def test_a_beginning_that_is_not_stored_is_encoded_again_and_then_kept_by_itself(
     engine: LoadedEngine, random_folder: Path, encoded: list[int]
 ) -> None:
     """Sliding layers keep the last 15 positions and 1,024 more."""
-    one = chat(SYSTEM, "x" * 1500, max_tokens=8)
-    other = chat(SYSTEM, "y" * 40, max_tokens=8)
-    asked_and_encoded(engine, one, encoded)
-    text, cached, count = asked_and_encoded(engine, other, encoded)
-    assert (cached, count) == (0, engine.count(other))
-    assert text == cold(random_folder, other)
-    assert asked_and_encoded(engine, one, encoded)[2] == 0
+    engine.load()
+    assert engine._weights is not None
+    engine._weights.conversations.worth = len(LONG)
+    first = chat(SYSTEM, "x" * 1500, max_tokens=8)
+    asked_and_encoded(engine, first, encoded)
+    second, third = (chat(SYSTEM, letter * 1500, max_tokens=8) for letter in "yz")
+    text, cached, count = asked_and_encoded(engine, second, encoded)
+    assert (cached, count) == (0, engine.count(second))
+    assert engine.counters.encoded_tokens == engine.count(first) + engine.count(second)
+    assert text == cold(random_folder, second)
+    assert engine.counters.kept_conversations == 3  # the beginning is one of them
+    for asked in (third, chat(SYSTEM, "another", max_tokens=8)):
+        text, cached, count = asked_and_encoded(engine, asked, encoded)
+        assert cached > len(LONG)
+        assert count == engine.count(asked) - cached
+        assert text == cold(random_folder, asked)
+    assert asked_and_encoded(engine, third, encoded)[2] == 0
+
+
+def test_a_short_beginning_that_is_not_stored_is_not_kept_by_itself(
+    engine: LoadedEngine, encoded: list[int]
+) -> None:
+    for letter in "xy":
+        asked = chat(SYSTEM, letter * 1500, max_tokens=8)
+        assert asked_and_encoded(engine, asked, encoded)[1:] == (0, engine.count(asked))
+    assert engine.counters.kept_conversations == 2
 
 
 def test_two_conversations_take_turns(

@@ -195,6 +195,8 @@ def test_holes_are_filled_and_marked(window: Browser, open_page: Open) -> None:
     window.click("#fill-tab")
     window.type("#template", "Dear [[4]],\nthank you for [[...]].")
     window.type("#wish", f"A letter{ENTER}")
+    window.wait(lambda: " accepted " in window.text("#result .where"))
+    assert " of 256 " not in window.text("#result .where")  # most of a canvas may be pinned
     rest(window)
     assert len(set(window.run("return seen"))) >= 2
     assert window.text("#filled") == "Dear hole 1,\nthank you for hole 2."
@@ -453,3 +455,32 @@ def test_one_who_asks_at_once_is_asked_for_the_key_once(window: Browser, open_pa
     window.type("#key", f"open-sesame{ENTER}")
     window.wait(lambda: FIRST in window.text(".answer"))
     window.wait(lambda: window.text("#model") == "scripted")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        'new DragEvent("drop", { dataTransfer: data, bubbles: true })',
+        'new ClipboardEvent("paste", { clipboardData: data, bubbles: true })',
+    ],
+    ids=["drop", "paste"],
+)
+def test_a_picture_is_dropped_or_pasted_and_left_out_again(
+    window: Browser, open_page: Open, event: str
+) -> None:
+    engine = settling_engine(0.01, sees=True)
+    open_page(engine)
+    window.wait(lambda: window.count("#choose:not([hidden])") == 1)
+    files = "const data = new DataTransfer();" + "".join(
+        f'data.items.add(new File(["{name}"], "{name}", {{ type: "{kind}" }}));'
+        for name, kind in (("a", "image/png"), ("b", "text/plain"), ("c", "image/webp"))
+    )
+    window.run(f"{files} document.body.dispatchEvent({event})")
+    window.wait(lambda: window.count("#given img") == 2)
+    window.click("#given figure:last-child button")
+    assert window.count("#given img") == 1
+    ask(window, "What is this?")
+    rest(window)
+    (asked,) = chats(engine)
+    assert asked.images == (b"a",)
+    assert [part["type"] for part in asked.messages[0]["content"]] == ["image", "text"]

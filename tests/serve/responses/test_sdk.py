@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from live import Running, running
+from openai.lib.responses_tool_runner import RegisteredFunction, ResponsesToolRunner
 from pydantic import BaseModel
+from scripted import ScriptedEngine, done
 from tiny_engines import tiny_engine
+from transcripts import BEGUN, KINDS, WEATHER, Step
 
+from mlx_diffgemma.serve.asked import Asked, Chat
+from mlx_diffgemma.serve.events import Text
 from mlx_diffgemma.serve.responses.dialect import RESPONSES
 
 PICTURE = Path(__file__).parents[3] / "docs" / "examples" / "sudoku.png"
@@ -34,6 +39,7 @@ ADD: dict[str, Any] = {
     },
     "strict": True,
 }
+WEATHER_TOOL: dict[str, Any] = {"type": "function", **WEATHER["function"], "strict": False}
 
 
 class Pet(BaseModel):
@@ -49,7 +55,13 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with opened(server) as there:
+        yield there
+
+
+def opened(server: Running) -> openai.OpenAI:
+    """A client of a server, which closes what it opens."""
     return openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0)
 
 
@@ -124,6 +136,32 @@ def test_the_async_client(server: Running) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_tool_runner_of_the_sdk(client: openai.OpenAI, stream: bool) -> None:
+    """It checks every item that comes, and compares those of a stream with the whole response."""
+    runner = ResponsesToolRunner(
+        functions=[RegisteredFunction(ADD, lambda given: str(given["a"] + given["b"]))]
+    )
+    response = runner.run(client, asked(input="how much is 14 + 1?"), stream=stream)
+    assert response.output_text == "14 + 1 = 15."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_tool_runner_takes_a_thought_and_two_calls(stream: bool) -> None:
+    def script(asked: Asked) -> Sequence[Step]:
+        assert isinstance(asked, Chat)
+        results = [turn["content"] for turn in asked.messages if turn["role"] == "tool"]
+        return KINDS["parallel"][1] if not results else [BEGUN, Text(" ".join(results)), done()]
+
+    runner = ResponsesToolRunner(
+        functions=[RegisteredFunction(WEATHER_TOOL, lambda given: f"{given['city']}: sunny.")]
+    )
+    with running(ScriptedEngine(script), [RESPONSES]) as server, opened(server) as client:
+        response = runner.run(client, {"model": "gpt-9", "input": "Weather?"}, stream=stream)
+    assert response.output_text == "Paris: sunny. Zürich: sunny."
+
+
+@pytest.mark.slow
 def test_a_stream_is_parsed(client: openai.OpenAI) -> None:
     told = asked(input=MAX, text_format=Pet, max_output_tokens=128)
     with client.responses.stream(**told) as stream:
@@ -183,8 +221,7 @@ def test_drafts_come_where_they_are_asked_for(client: openai.OpenAI) -> None:
 @pytest.mark.slow
 def test_a_picture_is_seen() -> None:
     url = f"data:image/png;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"
-    with running(tiny_engine("tiny-sudoku"), [RESPONSES]) as server:
-        client = openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0)
+    with running(tiny_engine("tiny-sudoku"), [RESPONSES]) as server, opened(server) as client:
         told = asked(input=[_picture(url)], extra_body={"seed": 2})
         rows = client.responses.create(**told).output_text.split("\n")
     assert len(rows) == 9

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 from pydantic import BaseModel
+from scripted import done
 from sdk_clients import async_openai_reading, openai_reading
 from transcripts import ENVELOPE, KINDS, answered, stored, transcript
 
 from mlx_diffgemma.serve.dialect import COMMENT
+from mlx_diffgemma.serve.events import Answer, Call, Text
 from mlx_diffgemma.serve.refusal import Refusal
 from mlx_diffgemma.serve.responses.dialect import RESPONSES
+from mlx_diffgemma.serve.responses.encoder import ResponsesEncoder
 from mlx_diffgemma.serve.responses.items import failed
 
 FAILED, CUT = ("failure", "refused"), ("length", "thinking")
@@ -119,6 +122,20 @@ def test_a_failure_is_told_with_what_was_there(kind: str) -> None:
 def test_a_prompt_that_is_too_long_has_the_code_that_clients_look_for() -> None:
     for kind, code in (("context", "context_length_exceeded"), ("invalid", "invalid_prompt")):
         assert failed({}, [], Refusal(kind, "no."))["error"]["code"] == code
+
+
+def test_a_text_in_front_of_a_call_is_complete_where_the_answer_is_cut_behind_it() -> None:
+    asked, said = KINDS["tools"][0], [Text("One."), Call("k1", "weather", {}), done("length")]
+    answer = Answer()
+    encoder = RESPONSES.encoder(ENVELOPE, asked)
+    for event in said:
+        answer.take(event)
+        list(encoder.encode(event))
+    whole = RESPONSES.encoder(ENVELOPE, asked).whole(answer)
+    assert whole["status"] == "incomplete"
+    assert [item["status"] for item in whole["output"]] == ["completed", "completed"]
+    assert isinstance(encoder, ResponsesEncoder)
+    assert encoder.output == whole["output"]
 
 
 def test_a_stream_of_a_form_is_parsed() -> None:
