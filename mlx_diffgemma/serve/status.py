@@ -64,7 +64,7 @@ def health_of(host: Host) -> dict[str, object]:
 def metrics_of(host: Host) -> Iterator[str]:
     """What the worker and the engine count, in lines of Prometheus's text."""
     queue, counters = host.worker.figures(), host.engine.counters
-    now = {
+    now: dict[str, tuple[str, float]] = {
         "queue_length": ("Requests that wait for their turn.", queue.waiting),
         "running": ("Requests that the model works on.", queue.running),
         "kept_conversations": ("Conversations whose prefix is kept.", counters.kept_conversations),
