@@ -45,7 +45,7 @@ def find_place(host: str, port: int) -> Place:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        said = getattr(error, "strerror", None) or error
+        said = getattr(error, "strerror", None) or "no valid name"
         raise ServeError(
             f"--host is {brief(host)}, which is no address or name that is known here ({said}); "
             "leave it out for 127.0.0.1."

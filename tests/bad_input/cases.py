@@ -228,8 +228,10 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
                 "--seed", "--sustained"),
     "selftest": ("--json",),
     "replay": ("--speed",),
+    "serve": ("--port", "--max-queue", "--keep", "--idle-unload", "--cors", "--api-key",
+              "--api-key-file", "--mode", "--json-log", "--dtype"),
 }  # fmt: skip
-FLAGS = ("--json", "--lookup", "--think", "--raw", "--dry-run", "--verify")
+FLAGS = ("--json", "--json-log", "--lookup", "--think", "--raw", "--dry-run", "--verify")
 
 
 def bad_option(rng: random.Random, place: Path, good: Good) -> Case:
@@ -252,6 +254,8 @@ def bad_option(rng: random.Random, place: Path, good: Good) -> Case:
             argv += [rng.choice(("--json=1", "--jsn", "extra", "--link"))]
         case "replay":
             argv += [good.trace]
+        case "serve":  # never a server
+            argv += ["--model", "no/where", "--offline"]
     for _ in range(rng.choice((1, 1, 2, 3))):
         option = rng.choice((*OPTIONS[command], *OPTIONS[command], "--unknown", "-z"))
         argv.append(option)

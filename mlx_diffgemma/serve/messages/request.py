@@ -20,6 +20,7 @@ BILLING = "x-anthropic-billing-header:"
 that no prefix of two would be the same."""
 
 ROLES = ("user", "assistant", "system")
+NOT_BEGUN = "is an assistant's and the last; the answer is a new one, and does not go on from it."
 NOT_DONE = ("mcp_servers", "context_management", "container")
 
 
@@ -32,6 +33,8 @@ def read(fields: Fields, facts: Facts) -> Chat:
     think, about_thoughts = read_think(fields)
     wanted, one_call, about_tools = read_wanted(fields, sampling.settings.stop)
     lines = (*sampling.warnings, *about_thoughts, *about_tools, *_not_done(fields))
+    if messages[-1]["role"] == "assistant":
+        lines += (f"messages[{len(fields.value['messages']) - 1}] {NOT_BEGUN}",)
     return Chat(
         settings=sampling.settings,
         warnings=(*lines, *blocks.left.lines()),

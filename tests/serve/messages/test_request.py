@@ -162,10 +162,17 @@ def test_blocks_that_are_not_known_are_left_out_with_a_line() -> None:
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
     chat = said(used, used, found, {"type": "text", "text": "Found."}, role="assistant")
     assert chat.messages[0]["content"] == "Found."
-    assert [line.split(" is not")[0] for line in chat.warnings] == [
+    assert [line.split(" is ")[0] for line in chat.warnings] == [
+        "messages[0]",
         "messages[0].content[0] and 1 more of type 'server_tool_use'",
         "messages[0].content[2] of type 'web_search_tool_result'",
     ]
+
+
+def test_an_answer_that_is_begun_for_the_model_is_not_gone_on_with() -> None:
+    begun = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "{"}]
+    (line,) = asked(messages=begun).warnings
+    assert line.startswith("messages[1]")
 
 
 def test_a_message_of_nothing_that_is_known_is_refused() -> None:

@@ -46,7 +46,13 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> anthropic.Anthropic:
+def client(server: Running) -> Iterator[anthropic.Anthropic]:
+    with opened(server) as there:
+        yield there
+
+
+def opened(server: Running) -> anthropic.Anthropic:
+    """A client of a server, which closes what it opens."""
     return anthropic.Anthropic(api_key="none", base_url=server.url, max_retries=0)
 
 
@@ -224,8 +230,7 @@ def test_a_picture_is_seen() -> None:
     data = base64.b64encode(PICTURE.read_bytes()).decode()
     source = {"type": "base64", "media_type": "image/png", "data": data}
     message = _picture(source)
-    with running(tiny_engine("tiny-sudoku"), [MESSAGES]) as server:
-        client = anthropic.Anthropic(api_key="none", base_url=server.url, max_retries=0)
+    with running(tiny_engine("tiny-sudoku"), [MESSAGES]) as server, opened(server) as client:
         told = asked(messages=[message], max_tokens=90, extra_body={"seed": 2})
         rows = client.messages.create(**told).content[0].text.split("\n")
     assert len(rows) == 9

@@ -55,7 +55,13 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with opened(server) as there:
+        yield there
+
+
+def opened(server: Running) -> openai.OpenAI:
+    """A client of a server, which closes what it opens."""
     return openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0)
 
 
@@ -150,8 +156,7 @@ def test_the_tool_runner_takes_a_thought_and_two_calls(stream: bool) -> None:
     runner = ResponsesToolRunner(
         functions=[RegisteredFunction(WEATHER_TOOL, lambda given: f"{given['city']}: sunny.")]
     )
-    with running(ScriptedEngine(script), [RESPONSES]) as server:
-        client = openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0)
+    with running(ScriptedEngine(script), [RESPONSES]) as server, opened(server) as client:
         response = runner.run(client, {"model": "gpt-9", "input": "Weather?"}, stream=stream)
     assert response.output_text == "Paris: sunny. Zürich: sunny."
 
@@ -216,8 +221,7 @@ def test_drafts_come_where_they_are_asked_for(client: openai.OpenAI) -> None:
 @pytest.mark.slow
 def test_a_picture_is_seen() -> None:
     url = f"data:image/png;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}"
-    with running(tiny_engine("tiny-sudoku"), [RESPONSES]) as server:
-        client = openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0)
+    with running(tiny_engine("tiny-sudoku"), [RESPONSES]) as server, opened(server) as client:
         told = asked(input=[_picture(url)], extra_body={"seed": 2})
         rows = client.responses.create(**told).output_text.split("\n")
     assert len(rows) == 9
