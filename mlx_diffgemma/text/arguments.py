@@ -84,6 +84,7 @@ class Arguments:
             if key in members:
                 raise ValueError("a key twice")
             self._path.append(key)
+            members[key] = None  # known while its value is read, in which it does not come again
             members[key] = self._value(schema.member(key))
             self._comma(brackets[1])
             self._path.pop()

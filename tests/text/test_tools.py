@@ -116,6 +116,7 @@ def test_5_names_with_colons_and_dots(tokenizer: Tokenizer, name: str) -> None:
         ("{city:Ulm, GermanyQ,days:3}", {"city": "Ulm, Germany", "days": 3}),
         ("{l:[aQ,QbQ,cQ]}", {"l": ["a", "b", "c"]}),
         ("{at:{zip:089 (old)Q}}", {"at": {"zip": "089 (old)"}}),
+        ('{city:"UlmQ,days:3}', {"city": "Ulm", "days": 3}),
         ("{city:Ulm,days:3}", {"city": "Ulm", "days": 3}),
         ("{zip:007}", {"zip": "007"}),
         ("{at:12:30}", {"at": "12:30"}),
@@ -273,6 +274,11 @@ def test_a_well_formed_call_is_read_as_it_stands() -> None:
     """Whatever else it might be: an undeclared name, and a text that looks like more members."""
     written = "{city:QUlmQ,foo:Qx, days:3Q,it's:1}"
     assert read(written, TRAVEL) == ({"city": "Ulm", "foo": "x, days:3", "it's": 1}, [])
+
+
+def test_a_name_comes_once() -> None:
+    written = "{days:1,city:Qa QbQ, days: QcQ, city: QdQ}"
+    assert read(written, TRAVEL)[0] == {"days": 1, "city": 'a "b", days: "c", city: "d'}
 
 
 def test_a_name_that_is_not_declared_is_no_part_of_a_text() -> None:
