@@ -29,12 +29,14 @@ WORTH = 512  # positions from which on a shared beginning is kept by itself
 class Kept:
     """A conversation; asked: tokens of its last prompt, behind which its answer stands.
 
-    stays: it is a beginning that several share, which is copied, and never gone on with.
+    stays: it is a beginning that several share, which is copied, and never gone on with. shrunk:
+    its buffers hold no more than they must.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
     asked: int = 0
     stays: bool = False
+    shrunk: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -46,6 +48,13 @@ class Kept:
         """Encoded tokens of its last prompt."""
         prefix = self.conversation.prefix
         return 0 if prefix is None else min(self.asked, prefix.length)
+
+    def shrink(self) -> None:
+        """Give back memory that the conversation needs only while it goes on."""
+        prefix = self.conversation.prefix
+        if prefix is not None and not self.shrunk:
+            prefix.shrink()
+        self.shrunk = True
 
     def shared(self, ids: Sequence[int], runs: Sequence[ImageRun]) -> int:
         """The first tokens that it has in common with a prompt and its images."""
@@ -105,8 +114,10 @@ class Conversations:
         """
         self.session.require_room(positions)
         chosen, shared = self._begun(asked)
+        for other in self.kept:
+            other.shrink()
         self._make_room(chosen, positions)
-        chosen.asked = len(asked.ids)
+        chosen.asked, chosen.shrunk = len(asked.ids), False
         self.kept.append(chosen)
         del self.kept[: -self.most]
         session = replace(self.session, conversation=chosen.conversation)
