@@ -119,7 +119,7 @@ class Conversations:
         self._make_room(chosen, positions)
         chosen.asked, chosen.shrunk = len(asked.ids), False
         self.kept.append(chosen)
-        del self.kept[: -self.most]
+        self._drop_surplus()
         session = replace(self.session, conversation=chosen.conversation)
         prefix = chosen.conversation.rewind(session.model, asked.ids, asked.runs(self.images))
         gone = shared - prefix.length
@@ -137,7 +137,11 @@ class Conversations:
         made = latest.beginning(piece.stop)
         made.stays = True
         self.kept.insert(-1, made)
-        del self.kept[: -self.most]
+        self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        """Let go of the oldest of more conversations than are to be kept."""
+        del self.kept[: max(0, len(self.kept) - self.most)]
 
     def drop_oldest(self) -> bool:
         """Let go of the conversation that was used longest ago; False where there is none."""

@@ -152,6 +152,13 @@ def test_no_more_conversations_are_kept_than_wanted(random_folder: Path) -> None
     assert cached_of(events_of(engine, asked[0])) < 8
 
 
+def test_none_is_kept_where_none_is_wanted(random_folder: Path) -> None:
+    engine = engine_of(random_folder, keep=0)
+    for _ in range(2):
+        assert cached_of(events_of(engine, chat("a" * 40, max_tokens=8))) == 0
+    assert engine.counters.kept_conversations == 0
+
+
 def test_the_oldest_go_first_where_memory_lacks_room(random_folder: Path) -> None:
     """A machine with room for two conversations that wait, and then for none at all."""
     limits = [10**12]
