@@ -16,11 +16,11 @@ from .asked import Asked
 from .bodies import read_json
 from .dialect import Dialect
 from .engine import Cancellation, Cancelled, Stopping
-from .events import Answer, Event, Failed
+from .events import Answer, Done, Event, Failed
 from .fields import fields_of
 from .host import Host
 from .presence import Presence
-from .refusal import BROKEN, Refusal, refusal_of
+from .refusal import STOPPING, fresh, refusal_of
 from .replies import Family, json_reply, refused
 from .stream import EventStream, Outbox
 from .tickets import End, Ticket, Work
@@ -60,8 +60,7 @@ async def _answered(
     answer = Answer()
     for event in await collect(ticket, work, presence):
         answer.take(event)
-    if answer.done is None:
-        raise Refusal("internal", BROKEN)
+    assert answer.done
     request.state.usage = answer.done.usage
     return json_reply(encoder.whole(answer))
 
@@ -77,10 +76,13 @@ def _prepared(body: Any, dialect: Dialect, host: Host) -> tuple[Asked, Any]:
 
 
 def _work(host: Host, prepared: Any, cancelled: Cancelled, stopping: Stopping) -> Iterator[Event]:
+    """The events of an answer, in the worker's thread; one without an end is a crash."""
+    event: Event | None = None
     for event in host.engine.answer(prepared, cancelled, stopping):
         if isinstance(event, Failed):
             log_ours(event.refusal)
         yield event
+    assert isinstance(event, Done | Failed), f"the last event is {event}, expected Done"
 
 
 def begin(ticket: Ticket, work: Work, presence: Presence) -> Outbox:
@@ -97,6 +99,8 @@ async def collect(ticket: Ticket, work: Work, presence: Presence) -> list[Any]:
     try:
         while not isinstance(item := await outbox.next(), End):
             items.append(item)
+        if isinstance(item.error, Cancellation) and not presence.gone:  # by `Worker.stop`
+            raise fresh(STOPPING)
     finally:
         ticket.cancel()
         await presence.leave()
