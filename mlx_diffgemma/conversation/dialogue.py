@@ -22,7 +22,7 @@ from ..text.chat import Message, encode_text, ignored_of_turns, render_turns
 from ..text.holes import Template
 from ..text.results import writes_images_of_results
 from ..text.turns import fit_for_template
-from .fill import FillTurn
+from .fill import FillTurn, require_fillable
 from .form import Wanted
 from .front import Front
 from .media import Given
@@ -265,8 +265,9 @@ class Blank:
 
 
 def prepare_template(front: Front, blank: Blank, settings: Settings) -> Filled:
-    """A template, prepared; it is always denoised, whatever mode is asked for."""
+    """A template, prepared; errors as `Session.fill_turn` has them."""
     settings = seeded(settings)
+    require_fillable(settings)
     media = Given(list(blank.images), None, blank.image_tokens).prepared(
         front.config, front.tokenizer
     )

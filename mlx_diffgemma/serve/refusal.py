@@ -177,9 +177,11 @@ def refusal_of(error: BaseException, private: Mapping[str, str] | None = None) -
         said = _without(private or {}, str(error).partition("; ")[0])
         return Refusal("context", f"{said}; shorten the prompt, or lower max_tokens.")
     if isinstance(error, ASKED):
-        kind: Kind = "context" if getattr(error, "too_long", False) else "invalid"
+        said = _without(private or {}, error.told(NAMES))
+        if isinstance(error, PromptError) and error.too_long:
+            return Refusal("context", said)
         settings = (NAMES.get(part, part) for part in error.args if isinstance(part, Setting))
-        return Refusal(kind, _without(private or {}, error.told(NAMES)), next(settings, None))
+        return Refusal("invalid", said, next(settings, None))
     if isinstance(error, RequestError):  # a decision's own route says more of it
         return Refusal("invalid", str(error))
     if is_out_of_memory(error):
