@@ -64,7 +64,7 @@ def health_of(host: Host) -> dict[str, object]:
 def metrics_of(host: Host) -> Iterator[str]:
     """What the worker and the engine count, in lines of Prometheus's text."""
     queue, counters = host.worker.figures(), host.engine.counters
-    now = {
+    now: dict[str, tuple[str, float]] = {
         "queue_length": ("Requests that wait for their turn.", queue.waiting),
         "running": ("Requests that the model works on.", queue.running),
         "kept_conversations": ("Conversations whose prefix is kept.", counters.kept_conversations),
@@ -73,7 +73,7 @@ def metrics_of(host: Host) -> Iterator[str]:
     }
     for name, (told, value) in now.items():
         yield from family(name, "gauge", told, [({}, value)])
-    totals = {
+    totals: dict[str, tuple[str, float]] = {
         "denoising_steps": ("Denoising steps.", counters.steps),
         "tokens": ("Tokens generated.", counters.tokens),
         "prompt_tokens": ("Tokens of prompts.", counters.prompt_tokens),
@@ -82,9 +82,14 @@ def metrics_of(host: Host) -> Iterator[str]:
             counters.encoded_tokens,
         ),
         "loads": ("Times that the weights were loaded.", counters.loads),
+        "waiting_seconds": ("Seconds that requests have waited.", queue.waited_seconds),
+        "running_seconds": ("Seconds that the model has worked.", queue.running_seconds),
     }
     for name, (told, value) in totals.items():
         yield from family(f"{name}_total", "counter", told, [({}, value)])
+    ends = {name: getattr(queue, name) for name in ("answered", "cancelled", "failed", "refused")}
+    ended = [({"end": end}, number) for end, number in ends.items()]
+    yield from family("ended_total", "counter", "Requests by the end that they found.", ended)
     states = [({"state": each}, int(each == host.worker.state)) for each in get_args(State)]
     yield from family("state", "gauge", "1 for the state that the server is in.", states)
     labels = {"model": host.engine.facts.name, "version": __version__}
