@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +87,18 @@ def test_zstd_that_is_cut_or_none_is_refused(calls: Calls, at: int) -> None:
     for body in (compressed(ASKED)[:at], b"no zstd at all", compressed(ASKED) + b"rest"):
         reply = calls.post(CHAT, body, headers={"content-encoding": "zstd"})
         assert reply.status == 400
+        assert "zstd" in reply.message or not body
+
+
+def test_no_more_than_the_limit_is_decompressed() -> None:
+    bomb = zstd.compress(b" " * (LIMIT * 300))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="more than"):
+            decompressed(bomb, LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < LIMIT * 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_frames_join_and_there_may_be_few() -> None:

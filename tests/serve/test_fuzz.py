@@ -6,7 +6,7 @@ from deciding import DecidingEngine
 from fuzzed import Asked, requests, require_fit
 from tiny_engines import tiny_engine
 
-FEW, ALL, OF_A_MODEL = 150, 2000, 300
+FEW, ALL, OF_A_MODEL = 500, 2000, 300
 
 
 def asked(calls: Calls, each: Asked) -> Reply:

@@ -105,6 +105,20 @@ def test_garbage_behind_a_request_does_not_reach_its_reply(server: Running) -> N
     assert reply.count(b"HTTP/1.1 400") <= 1
 
 
+def test_garbage_in_a_body_whose_reply_is_there_closes_the_connection(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """h11 would not let another reply be sent, and its error would end up in the log."""
+    lines = f"POST /nowhere HTTP/1.1\r\nHost: localhost:{server.port}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as link:
+        link.sendall(f"{lines}Transfer-Encoding: chunked\r\n\r\n".encode())
+        assert link.recv(65536).startswith(b"HTTP/1.1 404")
+        link.sendall(b"zz\r\n\r\n")
+        rest = b"".join(iter(lambda: link.recv(65536), b""))
+    assert b"HTTP/1.1" not in rest
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
 def test_a_body_in_chunks_is_read(server: Running) -> None:
     lines = f"POST {CHAT} HTTP/1.1\r\nHost: localhost:{server.port}\r\nConnection: close\r\n"
     chunks = b"".join(
