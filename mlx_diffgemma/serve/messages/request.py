@@ -20,7 +20,6 @@ BILLING = "x-anthropic-billing-header:"
 that no prefix of two would be the same."""
 
 ROLES = ("user", "assistant", "system")
-NOT_BEGUN = "is an assistant's and the last; the answer is a new one, and does not go on from it."
 NOT_DONE = ("mcp_servers", "context_management", "container")
 
 
@@ -33,8 +32,6 @@ def read(fields: Fields, facts: Facts) -> Chat:
     think, about_thoughts = read_think(fields)
     wanted, one_call, about_tools = read_wanted(fields, sampling.settings.stop)
     lines = (*sampling.warnings, *about_thoughts, *about_tools, *_not_done(fields))
-    if messages[-1]["role"] == "assistant":
-        lines += (f"messages[{len(fields.value['messages']) - 1}] {NOT_BEGUN}",)
     return Chat(
         settings=sampling.settings,
         warnings=(*lines, *blocks.left.lines()),
@@ -117,7 +114,10 @@ def _assistant(given: tuple[Fields, ...], blocks: Blocks) -> dict[str, Any]:
 
 
 def _not_done(fields: Fields) -> Iterator[str]:
-    """A line for each field that asks for what only Anthropic's servers do."""
+    """A line for each thing that is asked for and that only Anthropic's servers do."""
     for name in NOT_DONE:
         if fields.has(name) and fields.value[name] not in ([], {}, ""):
             yield f"{name} is {brief(fields.value[name])}, and is not used here."
+    last = fields.objects("messages")[-1]
+    if last.value["role"] == "assistant":
+        yield f"{last.path} is an assistant's and the last; the answer does not go on from it."
