@@ -22,9 +22,9 @@ from puzzle import assert_one_line
 from mlx_diffgemma.cli.serve.key import read_key
 from mlx_diffgemma.cli.serve.options import AccessOptions
 from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of
-from mlx_diffgemma.serve.address import bind, find_place, url_of
 from mlx_diffgemma.serve.events import Usage
-from mlx_diffgemma.serve.watch import Record
+from mlx_diffgemma.serve.http.address import bind, find_place, url_of
+from mlx_diffgemma.serve.http.watch import Record
 
 TINY = ("serve", "--model", "tiny-chat", "--port", "0")
 CHAT = "/v1/chat/completions"
