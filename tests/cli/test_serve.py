@@ -23,9 +23,9 @@ from mlx_diffgemma.cli.serve.key import read_key
 from mlx_diffgemma.cli.serve.options import AccessOptions
 from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of, logged
 from mlx_diffgemma.errors import NumericsError
-from mlx_diffgemma.serve.address import bind, find_place, url_of
 from mlx_diffgemma.serve.events import Usage
-from mlx_diffgemma.serve.watch import Record, log_error
+from mlx_diffgemma.serve.http.address import bind, find_place, url_of
+from mlx_diffgemma.serve.http.watch import Record, log_error
 
 TINY = ("serve", "--model", "tiny-chat", "--port", "0")
 CHAT = "/v1/chat/completions"

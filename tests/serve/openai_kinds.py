@@ -10,11 +10,11 @@ from transcripts import BEGUN, KINDS, SCHEMA, USED, WEATHER, Step, streamed
 
 from mlx_diffgemma.conversation.reply import ConstraintInfo
 from mlx_diffgemma.serve.asked import Asked
-from mlx_diffgemma.serve.chat.dialect import CHAT_COMPLETIONS
-from mlx_diffgemma.serve.completions.dialect import COMPLETIONS
-from mlx_diffgemma.serve.dialect import Dialect
+from mlx_diffgemma.serve.dialects.chat.dialect import CHAT_COMPLETIONS
+from mlx_diffgemma.serve.dialects.completions.dialect import COMPLETIONS
+from mlx_diffgemma.serve.dialects.dialect import Dialect
+from mlx_diffgemma.serve.dialects.fields import fields_of
 from mlx_diffgemma.serve.events import Call, Draft, Failed, Text, Thought, Usage
-from mlx_diffgemma.serve.fields import fields_of
 from mlx_diffgemma.serve.refusal import Refusal
 
 Body = Mapping[str, Any]

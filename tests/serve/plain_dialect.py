@@ -9,10 +9,10 @@ from typing import Any
 
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Asked, Completion
-from mlx_diffgemma.serve.dialect import COMMENT, Dialect, Envelope, sse
-from mlx_diffgemma.serve.engine import Facts
+from mlx_diffgemma.serve.dialects.dialect import COMMENT, Dialect, Envelope, sse
+from mlx_diffgemma.serve.dialects.fields import Fields
+from mlx_diffgemma.serve.engine.engine import Facts
 from mlx_diffgemma.serve.events import Answer, Begun, Done, Draft, Event, Failed, Text
-from mlx_diffgemma.serve.fields import Fields
 from mlx_diffgemma.serve.refusal import OPENAI, openai_body
 
 PATH = "/plain"

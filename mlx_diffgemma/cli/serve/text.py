@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...errors import shown
-from ...serve.engine import Facts
-from ...serve.watch import LOG, Record
+from ...serve.engine.engine import Facts
+from ...serve.http.watch import LOG, Record
 from ..errors import FileError
 from ..terminal.output import write_json, write_lines
 from ..terminal.streams import detach, harmless, say, tell

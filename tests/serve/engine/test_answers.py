@@ -22,9 +22,9 @@ from mlx_diffgemma.conversation.reply import Fresh
 from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Completion, Infill
-from mlx_diffgemma.serve.engine import STOPPED
+from mlx_diffgemma.serve.engine.engine import STOPPED
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.events import Begun, Call, Draft, Text, Thought
-from mlx_diffgemma.serve.loaded import LoadedEngine
 from mlx_diffgemma.text.holes import read_template
 
 CAPITAL = "What is the capital of Italy?"

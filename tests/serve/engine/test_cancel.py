@@ -9,9 +9,9 @@ import pytest
 from engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.serve.engine import Cancellation
+from mlx_diffgemma.serve.engine.engine import Cancellation
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.events import Begun, Done
-from mlx_diffgemma.serve.loaded import LoadedEngine
 
 MODES: dict[str, dict[str, Any]] = {
     "diffusion": {},

@@ -10,8 +10,8 @@ from engines import cancelled_at, chat, engine_of, events_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.decide.request import Request, read_request
-from mlx_diffgemma.serve.engine import Cancellation
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.engine import Cancellation
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 STATE = "The lamp in the hall is on."

@@ -18,8 +18,8 @@ from engines import (
 )
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.serve.kept import OPENING
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.kept import OPENING
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 LONG = "a long text that many questions begin with, " * 3

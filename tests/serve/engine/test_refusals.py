@@ -14,7 +14,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.form import Wanted
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Asked, Completion, Infill
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal, refusal_of
 from mlx_diffgemma.text.holes import read_template
 

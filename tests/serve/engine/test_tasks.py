@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from engines import SUDOKU, assistant, chat, done_of, engine_of, events_of, text_of
 
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 PICTURES = Path(__file__).parents[2] / "assets" / "data" / "pictures"

@@ -11,8 +11,8 @@ from engines import cached_of, chat, engine_of, events_of, text_of
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.decide.request import read_request
-from mlx_diffgemma.serve.engine import Cancellation
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.engine import Cancellation
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 ASKED = chat("a question", max_tokens=16)
