@@ -131,14 +131,16 @@ def test_two_conversations_take_turns(
 def test_images_are_shared_as_a_whole_or_not_at_all(tmp_path: Path, encoded: list[int]) -> None:
     from small import write_seeing
 
-    engine = engine_of(write_seeing(tmp_path))
+    folder = write_seeing(tmp_path)
+    engine = engine_of(folder)
     pictures = [_png(seed) for seed in range(2)]
     parts = [{"type": "image"}, {"type": "text", "text": "what is it?"}]
     for images, kept in (((pictures[0],), False), ((pictures[0],), True), ((pictures[1],), False)):
         asked = chat({"role": "user", "content": parts}, images=images, max_tokens=8)
-        _, cached, count = asked_and_encoded(engine, asked, encoded)
+        text, cached, count = asked_and_encoded(engine, asked, encoded)
         assert count == engine.count(asked) - cached
         assert (cached == engine.count(asked)) == kept
+        assert text == cold(folder, asked)
     assert cached < 8  # what stands before the image
 
 
