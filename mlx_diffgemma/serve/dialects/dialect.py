@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..asked import Asked
 from ..engine.engine import Facts
 from ..events import Answer, Event
-from ..refusal import Kind, Named, Refusal
+from ..families import Family
 from .fields import Fields
 
 
@@ -51,14 +51,13 @@ class Dialect:
     """One route that generates: its path, how its requests are read, and how it answers.
 
     read: a request to the model of these facts, whose mode says which settings are of use; Refusal
-    for what cannot be asked. names: statuses of refusals, refused: their bodies.
+    for what cannot be asked. family: how its clients are told of one.
     """
 
     path: str
     read: Callable[[Fields, Facts], Asked]
     encoder: Callable[[Envelope, Asked], Encoder]
-    names: Mapping[Kind, Named]
-    refused: Callable[[Refusal], dict[str, Any]]
+    family: Family
 
 
 def sse(data: Any, event: str | None = None) -> str:

@@ -12,10 +12,11 @@ from starlette.routing import Route
 from ...errors import DiffGemmaError
 from ..dialects.fields import fields_of
 from ..dialects.messages.request import read
+from ..families import family_of
 from ..refusal import refusal_of
 from .bodies import read_json
 from .host import Host
-from .replies import family_of, json_reply, refused
+from .replies import json_reply, refused
 
 COUNT_PATH = "/v1/messages/count_tokens"
 

@@ -23,7 +23,7 @@ from ..refusal import BROKEN, Refusal, refusal_of
 from .bodies import read_json
 from .host import Host
 from .presence import Presence
-from .replies import Family, json_reply, refused
+from .replies import json_reply, refused
 from .stream import EventStream, Outbox
 from .watch import GONE
 
@@ -43,7 +43,7 @@ async def generate(request: Request, dialect: Dialect, host: Host) -> ASGIApp:
     except (Cancellation, ClientDisconnect):
         return Response(status_code=GONE)
     except DiffGemmaError as error:
-        return refused(refusal_of(error), Family(dialect.names, dialect.refused))
+        return refused(refusal_of(error), dialect.family)
 
 
 async def _answered(

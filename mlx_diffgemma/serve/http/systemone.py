@@ -15,6 +15,7 @@ from ...decide import request as decisions
 from ...decide.decision import Decision
 from ...errors import DiffGemmaError, NumericsError, RequestError
 from ..engine.engine import Cancellation, Cancelled, Stopping
+from ..families import family_of
 from ..refusal import Refusal, refusal_of
 from .bodies import read_body
 from .generate import collect
@@ -22,7 +23,7 @@ from .host import Host
 from .metrics import Metrics
 from .parts import is_form, read_parts
 from .presence import Presence
-from .replies import family_of, json_reply, refused
+from .replies import json_reply, refused
 from .watch import GONE
 
 PATH = "/v1/systemone"

@@ -13,10 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import DiffGemmaError, shown
 from ..events import Usage
+from ..families import family_of
 from ..refusal import Refusal
 from .host import Makers
 from .metrics import Metrics
-from .replies import family_of, refused
+from .replies import refused
 
 LOG = logging.getLogger("mlx_diffgemma.serve")
 GONE = 499  # nginx's number for a client that left before its reply began

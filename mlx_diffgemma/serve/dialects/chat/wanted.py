@@ -9,12 +9,11 @@ from typing import Any
 from ....constrain.calls import ANY_TOOL, REQUIRED
 from ....conversation.form import Wanted
 from ..fields import Fields
+from ..openai import ANY_OBJECT, FORMATS
 from ..tools import Tool, checked, chosen, declaration
 
 CHOICE = "tool_choice"
 WORDS = ("none", ANY_TOOL, REQUIRED)
-FORMATS = ("text", "json_object", "json_schema")
-ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 NAMES: Mapping[str, str] = {"schema": "response_format", "tools": "tools", CHOICE: CHOICE}
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from ....constrain.calls import ANY_TOOL, CHOICES
 from ...asked import Asked, Chat
 from ...events import Answer, Call, Done, Usage
-from ...refusal import OPENAI, Refusal
+from ...families import OPENAI
+from ...refusal import Refusal
 from ..dialect import Envelope, compact
 from ..extras import done_fields
 
@@ -114,7 +115,7 @@ def _code_of(refusal: Refusal) -> str:
     if refusal.kind == "full":
         return "rate_limit_exceeded"
     if refusal.kind == "context":
-        return str(OPENAI["context"].code)
+        return str(OPENAI.names["context"].code)
     return "invalid_prompt" if refusal.kind == "invalid" else "server_error"
 
 
