@@ -40,7 +40,7 @@ class AddressOptions:
 
 @dataclass(frozen=True)
 class AccessOptions:
-    """Who may ask."""
+    """The right to ask."""
 
     api_key_file: Path | None = option(
         "--api-key-file",
@@ -59,7 +59,7 @@ class AccessOptions:
     )
 
     def check(self) -> None:
-        """ArgumentError for two keys, and for what is no origin."""
+        """ArgumentError for two keys, and for a text that is no origin."""
         if self.api_key is not None and self.api_key_file is not None:
             raise ArgumentError("--api-key and --api-key-file are both given; leave one out.")
         for origin in self.cors or ():

@@ -1,4 +1,4 @@
-"""What is looked at before a request reaches its route: where it comes from, and its key.
+"""The checks in front of every route: the origin of a request, and its key.
 
 A page of another site can send requests to a server of this machine, under a name of its own that
 resolves to 127.0.0.1 as well (DNS rebinding): hence the Host header; Origin tells the page itself.
@@ -33,7 +33,7 @@ A_DAY = "86400"
 
 @dataclass(frozen=True)
 class Guard:
-    """ASGI middleware: refuses what may not ask, and puts the same few headers on every reply."""
+    """ASGI middleware: refuses who may not ask, and puts the same few headers on every reply."""
 
     app: ASGIApp
     access: Access

@@ -1,4 +1,4 @@
-"""What every route shares: the engine and its threads, who may ask, and names for answers."""
+"""The inside of a server, which every route shares: engine, threads, access, keys of answers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ BODY_LIMIT = 64 << 20  # bytes of a body, after it was decompressed too
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask. key: what clients have to send, None where nothing is asked of them.
+    """The right to ask. key: has to be sent by clients, None where nothing is asked of them.
 
-    hosts: what a Host header may have beside localhost and loopback addresses, in small letters;
-    any_address: and every address, since no name that somebody else owns is one; origins: of
-    foreign pages that may ask.
+    hosts: names that a Host header may have beside localhost and loopback addresses, in small
+    letters; any_address: and every address, since no name that somebody else owns is one; origins:
+    of foreign pages that may ask.
     """
 
     key: bytes | None = None
@@ -45,7 +45,7 @@ def random_key() -> str:
 
 @dataclass(frozen=True)
 class Makers:
-    """What differs between two runs of a server; clock: seconds since 1970."""
+    """Makers of all that differs between two runs of a server; clock: seconds since 1970."""
 
     key: Callable[[], str] = random_key
     clock: Callable[[], float] = time.time
@@ -69,7 +69,7 @@ class Host:
     pace: Pace = field(default_factory=Pace)
 
     def envelope(self, request: Request | None = None) -> Envelope:
-        """What an answer is sent under: the key of its request, where that has one."""
+        """The key and name that an answer is sent under: its request's key, where that has one."""
         key = None if request is None else getattr(request.state, "key", None)
         return Envelope(key or self.make.key(), int(self.make.clock()), self.engine.facts.name)
 

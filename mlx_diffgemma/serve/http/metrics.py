@@ -1,4 +1,4 @@
-"""What a server counts, as Prometheus reads it."""
+"""The counts of a server, as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Metrics:
         counts[bisect_left(BOUNDS, seconds)] += 1
 
     def lines(self) -> Iterator[str]:
-        """What was counted here, in lines of Prometheus's text."""
+        """The counts, in lines of Prometheus's text."""
         labels = sorted(self.requests)
         yield from family(
             *("requests_total", "counter", "Requests that are over."),

@@ -18,7 +18,7 @@ MOST_HEADER = 4096  # bytes of a part's header
 
 def is_form(content_type: str) -> bool:
     """True for the Content-Type of a form in parts."""
-    return parse_options_header(content_type)[0] == FORM
+    return parse_options_header(content_type)[0].lower() == FORM
 
 
 def read_parts(content: bytes, content_type: str) -> dict[str, bytes]:

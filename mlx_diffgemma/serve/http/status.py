@@ -1,4 +1,4 @@
-"""What a server says of itself: its model, its health, its metrics."""
+"""Routes that tell of the server itself: its model, its health, its metrics."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def health_of(host: Host) -> dict[str, object]:
 
 
 def metrics_of(host: Host) -> Iterator[str]:
-    """What the worker and the engine count, in lines of Prometheus's text."""
+    """The counts of worker and engine, in lines of Prometheus's text."""
     queue, counters = host.worker.figures(), host.engine.counters
     now: dict[str, tuple[str, float]] = {
         "queue_length": ("Requests that wait for their turn.", queue.waiting),

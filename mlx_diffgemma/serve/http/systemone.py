@@ -77,7 +77,7 @@ async def _decided(request: Request, host: Host) -> Decision:
 
 
 async def _read(request: Request, host: Host) -> Any:
-    """What reads the request, of JSON or of a form in parts, whose body is here."""
+    """A function that reads the request, of JSON or of a form in parts; its body is here."""
     content_type = request.headers.get("content-type", "")
     content = await read_body(request, host.body_limit)
     if not is_form(content_type):

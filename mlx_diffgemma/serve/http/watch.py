@@ -1,4 +1,4 @@
-"""What stands around every request: its key, its record when it is over, and a net for errors."""
+"""The frame around every request: its key, its record when it is over, and a net for errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Watch:
     log: Callable[[Record], None] = nowhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and keep what is to be known of it."""
+        """Pass a request on, and record it when it is over."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -20,7 +20,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["diffusion", "ar", pytest.param("auto", marks=pytest.mark.slow)])
 def test_an_answer_can_be_left_at_every_look_and_asked_again(
     engine: LoadedEngine, random_folder: Any, mode: str
 ) -> None:

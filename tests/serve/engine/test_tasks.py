@@ -35,12 +35,15 @@ def picture(name: str = ENTRY["file"]) -> bytes:
     return (PICTURES / name).read_bytes()
 
 
-def test_a_puzzle_is_solved_typed_or_in_a_picture(solving: LoadedEngine) -> None:
-    typed = events_of(solving, chat(ENTRY["puzzle"], seed=7))
-    seen = events_of(solving, chat(IMAGE, images=(picture(),), seed=7))
-    for events in (typed, seen):
-        assert text_of(events) == rows(ENTRY["solution"])
-        assert (done_of(events).finish, done_of(events).warnings) == ("stop", ())
+@pytest.mark.parametrize(
+    ("message", "images"),
+    [(ENTRY["puzzle"], ()), pytest.param(IMAGE, (picture(),), marks=pytest.mark.slow)],
+    ids=["typed", "in a picture"],
+)
+def test_a_puzzle_is_solved(solving: LoadedEngine, message: Any, images: tuple[bytes, ...]) -> None:
+    events = events_of(solving, chat(message, images=images, seed=7))
+    assert text_of(events) == rows(ENTRY["solution"])
+    assert (done_of(events).finish, done_of(events).warnings) == ("stop", ())
 
 
 def test_pictures_of_earlier_messages_are_none_of_the_problem(solving: LoadedEngine) -> None:
