@@ -60,7 +60,7 @@ def _anthropic_body(refusal: Refusal, named: Named) -> dict[str, Any]:
 
 
 def _decisions_body(refusal: Refusal, named: Named) -> dict[str, Any]:
-    """Where no field is to blame; see systemone for the others."""
+    """The body where no field is to blame; systemone.py has those of the others."""
     return {"detail": {"error_type": named.type, "message": str(refusal)}}
 
 

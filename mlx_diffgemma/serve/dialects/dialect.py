@@ -1,4 +1,4 @@
-"""What a dialect is: events into the bytes that its clients expect."""
+"""Dialects: requests into questions, events into the bytes that its clients expect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fields import Fields
 
 @dataclass(frozen=True)
 class Envelope:
-    """What an answer is sent under; key: letters and digits, without a dialect's prefix.
+    """The names that an answer is sent under; key: letters and digits, without a dialect's prefix.
 
     model: the name of the one that answers, not of the one asked for; created: seconds since 1970.
     """
@@ -30,15 +30,15 @@ class Encoder(Protocol):
     """One answer on its way to one client; each text is a whole server-sent event or more."""
 
     def opening(self) -> Iterator[str]:
-        """What is sent at once, before anything is computed."""
+        """The texts that are sent at once, before anything is computed."""
         ...
 
     def encode(self, event: Event) -> Iterator[str]:
-        """What an event becomes; behind Done or Failed nothing follows."""
+        """The texts that an event becomes; behind Done or Failed nothing follows."""
         ...
 
     def ping(self) -> str:
-        """What says that the answer is still on its way."""
+        """A sign that the answer is still on its way."""
         ...
 
     def whole(self, answer: Answer) -> dict[str, Any]:

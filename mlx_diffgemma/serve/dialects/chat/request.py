@@ -11,13 +11,12 @@ from ...asked import Chat
 from ...engine.engine import Facts
 from ..fields import Fields, invalid
 from ..openai import UNTHINKING, includes_usage, refuse_many
-from ..sampling import read_limit, read_sampling
+from ..sampling import REASONING_FIELD, read_limit, read_sampling
 from .turns import read_messages
 from .wanted import read_wanted
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 LIMITS = ("max_completion_tokens", "max_tokens")
-REASONING_FIELD = "reasoning_field"
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 

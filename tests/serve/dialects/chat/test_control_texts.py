@@ -104,7 +104,7 @@ PLACES: Mapping[str, tuple[Dialect, Make]] = {
 def controls_of(dialect: Dialect, body: Mapping[str, Any]) -> list[int]:
     """The control ids of the prompt that a request becomes."""
     asked = dialect.read(fields_of(body), ENGINE.facts)
-    ids = ENGINE.prepare(asked).question.asked.ids
+    ids = ENGINE.prepare(asked).question.checked.asked.ids
     return [token for token in ids if token in TOKENIZER.control_ids]
 
 
