@@ -70,7 +70,7 @@ def load(server: Server, calls: Sequence[Call], clients: int) -> tuple[list[Outc
 
 
 def checked(server: Server, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What the outcomes show; every entry but the counts is empty where all is well."""
+    """Findings about the outcomes; every entry but the counts is empty where all is well."""
     answered = [each for each in outcomes if each.text is not None]
     ids = Counter(each.ids[0] for each in outcomes if each.ids)
     badly = [each for each in outcomes if each.call.kind == "malformed"]

@@ -42,7 +42,7 @@ REASONING_FIELD = "reasoning_field"
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a request says of how its answer is made; warnings: what of it is not done."""
+    """The settings of a request; warnings: what of it is not done."""
 
     settings: Settings
     warnings: tuple[str, ...]

@@ -95,7 +95,7 @@ class Answering:
         self.tokens = sum(len(kept.tokens) for kept in turn.kept)
 
     def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
-        """What a frame tells: a draft, or what it makes certain."""
+        """The events of a frame: a draft, or what it makes certain."""
         if self.drafts and (draft := self.drafts.take(turn, frame)):
             yield draft
         if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
@@ -106,7 +106,7 @@ class Answering:
         return turn.task is not None or self._hole_only
 
     def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
-        """What the end of the answer makes certain."""
+        """The events that the end of the answer makes certain."""
         fresh = turn.fresh(rest=True)
         if isinstance(reply, Filled) and self._hole_only:
             fresh = replace(fresh, text=reply.holes[0])

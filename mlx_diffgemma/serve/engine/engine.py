@@ -48,7 +48,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the engine has done since it began, and what it holds now.
+    """Sums of what the engine has done since it began, and what it holds now.
 
     kept_bytes: of prefixes, without the weights; memory_bytes: all that MLX has in use.
     """

@@ -109,7 +109,7 @@ class LoadedEngine:
 
     @property
     def counters(self) -> Counters:
-        """What was done so far, and what is kept now."""
+        """Sums of what was done so far, and what is kept now."""
         done = replace(self.done, memory_bytes=mx.get_active_memory())
         if (weights := self._weights) is None:
             return done
@@ -186,7 +186,7 @@ class LoadedEngine:
         look()
         weights, question = self._loaded(), prepared.question
         kept = weights.conversations
-        taken = kept.take(question.asked, question.positions)
+        taken = kept.take(question.checked.asked, question.checked.positions)
         answering = Answering(prepared.asked, look, stopping, self.key, taken.cached)
         try:
             if taken.beginning:
@@ -263,7 +263,7 @@ def prompt_of(front: Front, asked: Asked) -> Prompt:
         return asked_in_full(front, dialogue_of(asked))[1]
     if isinstance(asked, Completion):
         return asked_as_it_is(front, asked.prompt)
-    return prepare_template(front, blank_of(asked), asked.settings).asked
+    return prepare_template(front, blank_of(asked), asked.settings).checked.asked
 
 
 def dialogue_of(asked: Chat) -> Dialogue:

@@ -15,14 +15,14 @@ from ..refusal import LOADING, STOPPING, refusal_of
 from .engine import Cancellation, Engine
 from .tickets import Deliver, Figures, Queue, Ticket, Work
 
-logger = logging.getLogger("mlx_diffgemma.serve")
+logger = logging.getLogger(__name__)
 
 State = Literal["loading", "ready", "unloading", "unloaded", "stopping"]
 
 
 @dataclass(frozen=True)
 class Idleness:
-    """When the weights of a server without work are freed; seconds: None for never."""
+    """The patience with which a server without work keeps its weights; seconds: None for ever."""
 
     seconds: float | None = None
     clock: Callable[[], float] = time.monotonic

@@ -12,11 +12,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ...errors import shown
-from ..dialects.chat.dialect import CHAT_COMPLETIONS
-from ..dialects.completions.dialect import COMPLETIONS
 from ..dialects.dialect import Dialect
-from ..dialects.messages.dialect import MESSAGES
-from ..dialects.responses.dialect import RESPONSES
+from ..dialects.routes import DIALECTS
+from ..families import family_of
 from ..page.page import page_route
 from ..refusal import Refusal
 from .count import count_route
@@ -24,12 +22,11 @@ from .generate import route
 from .guard import Guard
 from .host import Host
 from .metrics import Metrics
-from .replies import family_of, refused
+from .replies import refused
 from .status import status_routes
 from .systemone import systemone_route
 from .watch import GONE, Record, Watch, internal, nowhere
 
-DIALECTS = (CHAT_COMPLETIONS, COMPLETIONS, RESPONSES, MESSAGES)
 OTHER = "other"  # the route of all paths that are not here
 MODELS = "/v1/models/"
 

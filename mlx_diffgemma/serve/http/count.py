@@ -13,11 +13,12 @@ from ...errors import DiffGemmaError
 from ..dialects.fields import fields_of
 from ..dialects.messages.request import read
 from ..engine.engine import Cancellation
+from ..families import family_of
 from ..refusal import Refusal, refusal_of
 from .bodies import read_json
 from .host import Host
 from .presence import Presence
-from .replies import family_of, json_reply, refused
+from .replies import json_reply, refused
 from .watch import GONE
 
 COUNT_PATH = "/v1/messages/count_tokens"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..refusal import STOPPING, fresh, refusal_of
 from .bodies import read_json
 from .host import Host
 from .presence import Presence
-from .replies import Family, json_reply, refused
+from .replies import json_reply, refused
 from .stream import EventStream, Outbox
 from .watch import GONE
 
@@ -32,18 +33,28 @@ async def generate(request: Request, dialect: Dialect, host: Host) -> ASGIApp:
     """The response to a request; a stream when it is one, else the whole answer."""
     try:
         body = await read_json(request, host.body_limit)
-        ticket = host.worker.reserve()
-        presence = Presence(request.receive)
-        try:
+        async with seated(request, host) as (ticket, presence):
             return await _answered(request, body, dialect, host, ticket, presence)
-        except BaseException:
-            ticket.cancel()
-            await presence.leave()
-            raise
     except (Cancellation, ClientDisconnect):
         return Response(status_code=GONE)
     except DiffGemmaError as error:
-        return refused(refusal_of(error), Family(dialect.names, dialect.refused))
+        return refused(refusal_of(error), dialect.family)
+
+
+@asynccontextmanager
+async def seated(request: Request, host: Host) -> AsyncIterator[tuple[Ticket, Presence]]:
+    """A place in the queue for a request whose body is here; an error gives it up.
+
+    Refusal where there is no place.
+    """
+    ticket = host.worker.reserve()
+    presence = Presence(request.receive)
+    try:
+        yield ticket, presence
+    except BaseException:
+        ticket.cancel()
+        await presence.leave()
+        raise
 
 
 async def _answered(

@@ -17,9 +17,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import shown
+from ..families import family_of
 from ..refusal import Refusal
 from .host import Access
-from .replies import family_of, refused
+from .replies import refused
 
 OPEN = frozenset({"/", "/health", "/favicon.ico"})
 """Paths that need no key: the page asks for one, and what looks after a server has none."""

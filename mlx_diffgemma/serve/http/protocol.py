@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..dialects.dialect import compact
-from ..refusal import Refusal, openai_body
+from ..families import OPENAI
+from ..refusal import Refusal
 
 KEEP_ALIVE = 30  # seconds that a connection without a request stays open
 NO_HTTP = "this is no HTTP request, or its head is too long."
@@ -22,7 +23,7 @@ class Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, unless a reply is on its way, and close the connection."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = compact(openai_body(Refusal("invalid", NO_HTTP))).encode()
+            body = compact(OPENAI.body(Refusal("invalid", NO_HTTP))).encode()
             headers = [
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(body)).encode()),

@@ -140,7 +140,7 @@ def test_a_crash_ends_one_answer_alone(error, told, caplog):
         assert "secret" not in str(end.error)
         assert done(worker, lambda *_: iter((1,))) == End()
         assert worker.figures().failed == 1
-    assert [record.name for record in caplog.records] == ["mlx_diffgemma.serve"]
+    assert [record.name for record in caplog.records] == ["mlx_diffgemma.serve.engine.worker"]
     assert caplog.records[0].exc_info
 
 

@@ -16,6 +16,7 @@ from scripted import ScriptedEngine, Step, done, said
 from mlx_diffgemma.errors import FitError, ImageError, NumericsError, PromptError
 from mlx_diffgemma.serve.asked import Asked
 from mlx_diffgemma.serve.events import Begun, Draft, Failed, Text
+from mlx_diffgemma.serve.families import OPENAI
 from mlx_diffgemma.serve.http.stream import Pace
 from mlx_diffgemma.serve.refusal import STOPPING, Refusal
 
@@ -429,8 +430,8 @@ def test_every_answer_has_its_own_words():
 
 
 def test_the_dialect_names_the_status_of_a_refusal():
-    odd = replace(
-        PLAIN, names={**PLAIN.names, "invalid": replace(PLAIN.names["invalid"], status=418)}
-    )
+    invalid = replace(OPENAI.names["invalid"], status=418)
+    family = replace(OPENAI, names={**OPENAI.names, "invalid": invalid})
+    odd = replace(PLAIN, family=family)
     with running(ScriptedEngine(), [odd]) as server:
         assert refused(Client(server.port, prompt=3))[0] == 418

@@ -12,7 +12,7 @@ from live import Running, running
 from scripted import ScriptedEngine, said
 from valid_requests import VALID
 
-from mlx_diffgemma.serve.http.app import DIALECTS
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps(VALID[CHAT][0]).encode()

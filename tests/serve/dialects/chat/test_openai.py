@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from tiny_engines import tiny_engine
 from tiny_tools import TOOLS, results_of
 
-from mlx_diffgemma.serve.http.app import DIALECTS
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 
 PICTURES = Path(__file__).parents[3] / "assets" / "data" / "pictures"
 ITALY = "What is the capital of Italy?"

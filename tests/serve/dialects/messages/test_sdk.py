@@ -16,7 +16,7 @@ from live import Running, running
 from pydantic import BaseModel
 from tiny_engines import tiny_engine
 
-from mlx_diffgemma.serve.dialects.messages.dialect import MESSAGES
+from mlx_diffgemma.serve.dialects.routes import MESSAGES
 
 PICTURE = Path(__file__).parents[4] / "docs" / "examples" / "sudoku.png"
 SEED = {"seed": 1}

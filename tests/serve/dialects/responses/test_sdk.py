@@ -19,7 +19,7 @@ from tiny_engines import tiny_engine
 from transcripts import BEGUN, KINDS, WEATHER, Step
 
 from mlx_diffgemma.serve.asked import Asked, Chat
-from mlx_diffgemma.serve.dialects.responses.dialect import RESPONSES
+from mlx_diffgemma.serve.dialects.routes import RESPONSES
 from mlx_diffgemma.serve.events import Text
 
 PICTURE = Path(__file__).parents[4] / "docs" / "examples" / "sudoku.png"
