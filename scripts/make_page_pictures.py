@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from mlx_diffgemma.serve.app import DIALECTS
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 from mlx_diffgemma.serve.events import Draft, Event
 
 ROOT = Path(__file__).parents[1]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write tests/serve/*/golden: each kind of stream as each dialect sends it, byte for byte.
+"""Write tests/serve/dialects/*/golden: each kind of stream as each dialect sends it, byte for byte.
 
     .venv/bin/python scripts/make_transcripts.py            write all files
     .venv/bin/python scripts/make_transcripts.py messages   only those of one dialect
@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from mlx_diffgemma.serve.dialect import Dialect
-from mlx_diffgemma.serve.messages.dialect import MESSAGES
-from mlx_diffgemma.serve.responses.dialect import RESPONSES
+from mlx_diffgemma.serve.dialects.dialect import Dialect
+from mlx_diffgemma.serve.dialects.routes import MESSAGES, RESPONSES
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / "serve")]
 openai_kinds, transcripts = map(import_module, ("openai_kinds", "transcripts"))

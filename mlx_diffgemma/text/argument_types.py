@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..machine.files import parse_json
+
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
 WORDS |= {"True": True, "False": False, "None": None}  # as Python, and one template, write them
@@ -79,7 +81,7 @@ class Schema:
                 yield node
 
     def _referred(self, node: Mapping[str, Any]) -> Iterator[object]:
-        """What a reference inside the schema names."""
+        """The schema that a reference inside the schema names."""
         reference = node.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#"):
             return
@@ -151,10 +153,10 @@ def _of_text(text: str, schema: Schema) -> object:
     """A text's value as one of the types, or the text."""
     word = text.strip()
     word = word.lower() if word.lower() in WORDS else word
-    for read in (scalar_of, _from_json):
+    for read in (scalar_of, _json_of):
         try:
             value = _all_typed(read(word), schema)
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
         if not isinstance(value, str) and fits(value, schema.kinds):
             return value
@@ -173,7 +175,7 @@ def _all_typed(value: object, schema: Schema, depth: int = 0) -> object:
     return typed(value, json.dumps(value) if number else None, schema)
 
 
-def _from_json(text: str) -> object:
-    """The value of JSON, in which all numbers are finite; RecursionError where it is too deep."""
-    value: object = json.loads(text, parse_float=scalar_of, parse_constant=scalar_of)
+def _json_of(text: str) -> object:
+    """The value of a text of JSON."""
+    value: object = parse_json(text.encode())
     return value

@@ -95,6 +95,11 @@ def encode_text(tokenizer: Tokenizer, text: str) -> Encoded:
     return Encoded([*(() if bos is None else (bos,)), *tokenizer.encode_text(text)])
 
 
+def _as_function(tool: Mapping[str, object]) -> Mapping[str, object]:
+    """A declaration as OpenAI's API has it: some templates take no other."""
+    return tool if "function" in tool else {"type": "function", "function": tool}
+
+
 def require_tools(
     tokenizer: Tokenizer, tools: Sequence[Mapping[str, object]], rendered: str
 ) -> None:
@@ -205,7 +210,7 @@ def render_text(
     variables: dict[str, object] = {
         **tokenizer.special_tokens,
         "messages": list(messages),
-        "tools": list(tools) or None,  # the reference defines both for every template
+        "tools": [*map(_as_function, tools)] or None,  # the reference always defines both
         "documents": None,
         "add_generation_prompt": answering,
         "enable_thinking": think,

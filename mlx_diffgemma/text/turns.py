@@ -7,11 +7,11 @@ out without a word is moved to where they write it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import PromptError, brief
+from ..machine.files import parse_json
 from .results import IMAGE, Turn, as_text, joined_parts, placed
 
 SYSTEM = ("system", "developer")
@@ -102,8 +102,8 @@ def _call(call: Any, number: int) -> dict[str, Any]:
     given = arguments = about.get("arguments")
     if isinstance(given, str):
         try:
-            arguments = json.loads(given) if given.strip() else {}
-        except (ValueError, RecursionError):
+            arguments = parse_json(given.encode()) if given.strip() else {}
+        except ValueError:
             arguments = given
     arguments = {} if arguments is None else arguments
     if not isinstance(arguments, Mapping):

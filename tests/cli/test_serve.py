@@ -21,11 +21,12 @@ from puzzle import assert_one_line
 
 from mlx_diffgemma.cli.serve.key import read_key
 from mlx_diffgemma.cli.serve.options import AccessOptions
-from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of
+from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of, logged
 from mlx_diffgemma.cli.serve.work import access_of
-from mlx_diffgemma.serve.address import bind, find_place, url_of
+from mlx_diffgemma.errors import NumericsError
 from mlx_diffgemma.serve.events import Usage
-from mlx_diffgemma.serve.watch import Record
+from mlx_diffgemma.serve.http.address import bind, find_place, url_of
+from mlx_diffgemma.serve.http.watch import Record, log_error
 
 TINY = ("serve", "--model", "tiny-chat", "--port", "0")
 CHAT = "/v1/chat/completions"
@@ -429,3 +430,29 @@ def test_weights_that_cannot_be_loaded_end_the_server_in_a_line(spawn: Any, tmp_
     assert done.returncode == 1
     assert done.stdout == b""
     assert_says(done.stderr.decode().rstrip("\n"), "error ... model.safetensors", most=600)
+
+
+@pytest.mark.slow
+def test_idle_weights_go_away_and_come_back() -> None:
+    with served("--idle-unload", 0.002) as (_, url):
+        while asked(url, "/health")[1]["status"] != "unloaded":
+            time.sleep(0.05)
+        status, reply = asked(url, CHAT, QUESTION)
+    assert status == 200
+    assert reply["choices"][0]["message"]["content"] == "17 + 25 = 42."
+
+
+def test_errors_of_the_server_are_said_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with logged():
+        log_error(NumericsError("row 3 is not finite."), "/v1/x\x1b[31m\n")
+        try:
+            raise ZeroDivisionError("of \x1b ours")
+        except ZeroDivisionError as error:
+            log_error(error, "/v1/x")
+    out, err = capsys.readouterr()
+    first, second, *rest = err.splitlines()
+    assert first == r"error: /v1/x\x1b[31m\n: row 3 is not finite."
+    assert second == r"error: /v1/x: of \x1b ours"
+    assert rest[0].startswith("Traceback")
+    assert rest[-1] == r"ZeroDivisionError: of \x1b ours"
+    assert out == ""

@@ -14,11 +14,11 @@ from live import counted_keys
 from scripted import ScriptedEngine
 from starlette.types import ASGIApp, Message
 
-from mlx_diffgemma.serve.app import make_app
-from mlx_diffgemma.serve.engine import Engine
-from mlx_diffgemma.serve.host import Host
-from mlx_diffgemma.serve.watch import Record
-from mlx_diffgemma.serve.worker import Worker
+from mlx_diffgemma.serve.engine.engine import Engine
+from mlx_diffgemma.serve.engine.worker import Worker
+from mlx_diffgemma.serve.http.app import make_app
+from mlx_diffgemma.serve.http.host import Host
+from mlx_diffgemma.serve.http.watch import Record
 
 PORT = 8080
 Headers = Mapping[str, str | None] | list[tuple[str, str]]

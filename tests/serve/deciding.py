@@ -9,7 +9,7 @@ from mlx_diffgemma.decide.decide import decide
 from mlx_diffgemma.decide.decision import Decision
 from mlx_diffgemma.decide.reader import LoadedModel
 from mlx_diffgemma.decide.request import Request
-from mlx_diffgemma.serve.engine import Cancelled
+from mlx_diffgemma.serve.engine.engine import Cancelled
 
 
 @dataclass

@@ -14,9 +14,9 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.serve.asked import Asked, Chat
-from mlx_diffgemma.serve.engine import Facts, Stopping, going_on
+from mlx_diffgemma.serve.engine.engine import Facts, Stopping, going_on
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.events import Begun, Done, Event
-from mlx_diffgemma.serve.loaded import LoadedEngine
 
 CHAT = cast(Path, embedded_folder("tiny-chat"))
 SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))

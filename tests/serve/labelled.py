@@ -13,8 +13,8 @@ from checkpoints import Sizes, write_checkpoint
 from mlx_diffgemma.checkpoint.hub import local_folder
 from mlx_diffgemma.conversation.front import open_front
 from mlx_diffgemma.conversation.loading import load
-from mlx_diffgemma.serve.engine import Facts
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.engine import Facts
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 
 CONTEXT, CANVAS = 32_768, 64
 PIECES = r"(?<![A-Za-z])[A-Z]{2}(?![A-Za-z])|[\s\S]"  # a pair of capitals alone, else a character

@@ -14,12 +14,12 @@ from typing import Any
 
 import uvicorn
 
-from mlx_diffgemma.serve.app import make_app
-from mlx_diffgemma.serve.dialect import Dialect
-from mlx_diffgemma.serve.engine import Engine
-from mlx_diffgemma.serve.host import Host, Makers
-from mlx_diffgemma.serve.protocol import config_of
-from mlx_diffgemma.serve.worker import Idleness, Worker
+from mlx_diffgemma.serve.dialects.dialect import Dialect
+from mlx_diffgemma.serve.engine.engine import Engine
+from mlx_diffgemma.serve.engine.worker import Idleness, Worker
+from mlx_diffgemma.serve.http.app import make_app
+from mlx_diffgemma.serve.http.host import Host, Makers
+from mlx_diffgemma.serve.http.protocol import config_of
 
 NOW = 1_764_000_000
 

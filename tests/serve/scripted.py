@@ -10,7 +10,7 @@ from typing import Any
 from mlx_diffgemma.decide.decision import Decision
 from mlx_diffgemma.decide.request import Request
 from mlx_diffgemma.serve.asked import Asked
-from mlx_diffgemma.serve.engine import (
+from mlx_diffgemma.serve.engine.engine import (
     STOPPED,
     Cancellation,
     Cancelled,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mlx_diffgemma.checkpoint.hub import local_folder
 from mlx_diffgemma.conversation.front import open_front
 from mlx_diffgemma.conversation.loading import load
-from mlx_diffgemma.serve.engine import Facts
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.engine import Facts
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 
 
 def tiny_engine(name: str = "tiny-chat", mode: str = "diffusion") -> LoadedEngine:

@@ -13,7 +13,7 @@ from scripted import done
 
 from mlx_diffgemma.conversation.form import Wanted
 from mlx_diffgemma.serve.asked import Asked, Chat
-from mlx_diffgemma.serve.dialect import Dialect, Encoder, Envelope
+from mlx_diffgemma.serve.dialects.dialect import Dialect, Encoder, Envelope
 from mlx_diffgemma.serve.events import (
     Answer,
     Begun,
@@ -29,7 +29,7 @@ from mlx_diffgemma.serve.refusal import Refusal
 
 PING = "ping"
 ENVELOPE = Envelope("0a1b2c", 1_764_000_000, "tiny-chat")
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "dialects"
 
 WEATHER = {
     "type": "function",

@@ -84,6 +84,14 @@ def test_what_a_template_may_use(with_template: Load) -> None:
     assert prompt == '<eos><turn|>"<é>"[\n 1,\n 2\n]TrueTrue%01'
 
 
+def test_a_bare_declaration_has_its_function(with_template: Load) -> None:
+    """The released template takes no other."""
+    tokenizer = with_template("{% for t in tools %}{{ t.type }} {{ t.function.name }}{% endfor %}")
+    for tool in ({"name": "sky"}, {"type": "function", "function": {"name": "sky"}}):
+        ids = render_prompt(tokenizer, [USER], tools=[tool]).ids
+        assert tokenizer.decode(ids) == "function sky"
+
+
 def test_no_template(tokenizer: Tokenizer) -> None:
     with raises(CheckpointError, tokenizer.folder, "template ... --raw ... chat_template.jinja"):
         render_prompt(tokenizer, [USER])

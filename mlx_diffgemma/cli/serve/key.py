@@ -18,8 +18,8 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def read_key(given: AccessOptions) -> bytes | None:
     """The key that clients have to send; None where none is asked for.
 
-    FileError for a file that cannot be read, ServeError for what is no key. A key that others of
-    this machine can read is warned of.
+    FileError for a file that cannot be read, ServeError for a text that is no key. A file that
+    others of this machine can read is warned of.
     """
     if given.api_key is not None:
         say(f"warning: --api-key shows in `ps`; --api-key-file FILE or ${VARIABLE} does not.")
@@ -34,7 +34,7 @@ def read_key(given: AccessOptions) -> bytes | None:
 
 
 def key_shown(given: AccessOptions) -> str | None:
-    """What a shell puts in the key's place; None where there is no key."""
+    """The key as a shell writes it, without showing it; None where there is no key."""
     if given.api_key is not None or given.api_key_file == STANDARD_INPUT:
         return "KEY"
     if given.api_key_file is not None:

@@ -41,7 +41,7 @@ class AddressOptions:
 
 @dataclass(frozen=True)
 class AccessOptions:
-    """Who may ask."""
+    """The right to ask."""
 
     api_key_file: Path | None = option(
         "--api-key-file",

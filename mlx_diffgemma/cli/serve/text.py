@@ -1,4 +1,4 @@
-"""What `serve` says: where it is, what a client may try, and a line for every request."""
+"""Lines of `serve`: its address, a request to try, a line for every request that is over."""
 
 import logging
 import sys
@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...errors import shown
-from ...serve.engine import Facts
-from ...serve.watch import LOG, Record
+from ...serve.engine.engine import Facts
+from ...serve.http.watch import Record
 from ..errors import FileError
 from ..terminal.output import write_json, write_lines
-from ..terminal.streams import detach, say, tell
+from ..terminal.streams import detach, harmless, say, tell
 
+LOG = logging.getLogger("mlx_diffgemma.serve")
 CHAT = "/v1/chat/completions"
 QUESTION = '{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}'
 MOST_PATH = 200  # characters of a path in the log
@@ -57,7 +58,7 @@ def line_of(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ready:
-    """What is said once the model is there; key: as a shell writes it, None where there is none.
+    """The lines once the model is there; key: as a shell writes it, None where there is none.
 
     log: lines of JSON have standard output for themselves.
     """
@@ -95,12 +96,12 @@ class Said(logging.Handler):
         if record.exc_info and record.exc_info[1]:
             for block in traceback.format_exception(record.exc_info[1]):
                 for line in block.splitlines():
-                    tell(line)
+                    tell(harmless(line))
 
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """Say what the server logs."""
+    """Print the server's log on standard error."""
     handler = Said(logging.WARNING)
     LOG.addHandler(handler)
     LOG.propagate = False

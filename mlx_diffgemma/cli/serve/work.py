@@ -13,15 +13,15 @@ from ...conversation import loading
 from ...conversation.front import Front, open_front
 from ...conversation.session import Session
 from ...generation.settings import Settings
-from ...serve.address import Place, bind, find_place, url_of
-from ...serve.app import make_app
-from ...serve.engine import Cancellation, Facts
-from ...serve.host import Access, Host
-from ...serve.loaded import LoadedEngine
+from ...serve.engine.engine import Cancellation, Facts
+from ...serve.engine.loaded import LoadedEngine
+from ...serve.engine.worker import Idleness, Worker
+from ...serve.http.address import Place, bind, find_place, url_of
+from ...serve.http.app import make_app
+from ...serve.http.host import Access, Host
+from ...serve.http.run import Running
+from ...serve.http.watch import nowhere
 from ...serve.refusal import Refusal
-from ...serve.run import Running
-from ...serve.watch import nowhere
-from ...serve.worker import Idleness, Worker
 from ..answer.loading import find_checked, load_found
 from ..errors import ArgumentError
 from ..explain import explain

@@ -7,7 +7,7 @@ import pytest
 from engines import CHAT, counting_encoder, engine_of
 from small import write_random
 
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 
 
 @pytest.fixture(scope="session")

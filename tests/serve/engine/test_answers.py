@@ -22,9 +22,9 @@ from mlx_diffgemma.conversation.reply import Fresh
 from mlx_diffgemma.conversation.turn import Turn
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Completion, Infill
-from mlx_diffgemma.serve.engine import STOPPED
+from mlx_diffgemma.serve.engine.engine import STOPPED
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.events import Begun, Call, Draft, Text, Thought
-from mlx_diffgemma.serve.loaded import LoadedEngine
 from mlx_diffgemma.text.holes import read_template
 
 CAPITAL = "What is the capital of Italy?"
@@ -58,7 +58,7 @@ def session() -> dg.Session:
     return dg.load("tiny-chat")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["diffusion", "ar", pytest.param("auto", marks=pytest.mark.slow)])
 def test_an_answer_is_the_sessions_in_every_mode(
     talking: LoadedEngine, session: dg.Session, mode: str
 ) -> None:
@@ -142,7 +142,7 @@ def test_json_has_the_form_of_a_schema(talking: LoadedEngine) -> None:
     assert constraint.kind == "schema"
 
 
-@pytest.mark.parametrize("mode", ["diffusion", "ar"])
+@pytest.mark.parametrize("mode", ["diffusion", pytest.param("ar", marks=pytest.mark.slow)])
 def test_a_thought_comes_before_the_text_where_it_is_asked_for(
     talking: LoadedEngine, mode: str
 ) -> None:
@@ -154,31 +154,31 @@ def test_a_thought_comes_before_the_text_where_it_is_asked_for(
     assert done_of(events).usage.thought == 1 + len("\n8+9=17 carry 1\n0+5+1=6\n")
 
 
-def test_drafts_are_told_only_where_they_are_asked_for(talking: LoadedEngine) -> None:
-    drafted = events_of(talking, chat(CAPITAL, drafts=True))
+def test_drafts_are_told_only_where_they_are_asked_for(engine: LoadedEngine) -> None:
+    drafted = events_of(engine, chat("hello", max_tokens=8, drafts=True))
     drafts = of_kind(drafted, Draft)
     assert [draft.step for draft in drafts] == [*range(done_of(drafted).timings.steps)]
     last = drafts[-1]
     assert last.text == text_of(drafted)
-    assert "".join(text for text, _ in last.runs).startswith(last.text)
-    assert (last.canvas, last.steps) == (0, 48)
-    assert 0 < last.accepted <= 64
-    plain = events_of(talking, chat(CAPITAL))
+    assert "".join(text for text, kind in last.runs if kind != "f") == last.text
+    assert (last.canvas, last.steps) == (0, 4)
+    assert 0 < last.accepted <= 8
+    plain = events_of(engine, chat("hello", max_tokens=8))
     assert [type(event) for event in plain] == [
         type(event) for event in drafted if not isinstance(event, Draft)
     ]
 
 
-def test_a_completion_is_the_text_behind_bos_and_no_channel_is_looked_for(
-    talking: LoadedEngine, session: dg.Session
-) -> None:
+def test_a_completion_is_the_text_behind_bos_and_no_control_token(engine: LoadedEngine) -> None:
     text = "<|turn>user\nWhat is the capital of Italy?"
-    events = events_of(talking, Completion(prompt=text, settings=Settings(seed=1, max_tokens=64)))
-    ids = talking.prepare(Completion(prompt=text)).question.asked.ids
-    bos, turn = (session.tokenizer.id_of(name) for name in ("<bos>", "<|turn>"))
-    assert ids[0] == bos
-    assert turn not in ids
-    assert events[0] == Begun(1, len(ids), done_of(events).usage.cached)
+    asked = Completion(prompt=text, settings=Settings(seed=1, max_tokens=8))
+    ids = engine.prepare(asked).question.checked.asked.ids
+    bos, turn = (engine.front.tokenizer.id_of(name) for name in ("<bos>", "<|turn>"))
+    assert (ids[0], turn in ids) == (bos, False)
+    assert engine.front.tokenizer.decode(ids) == text
+    events = events_of(engine, asked)
+    assert events[0] == Begun(1, len(ids), 0)
+    assert len(text_of(events)) > 0
 
 
 def test_a_template_is_filled_whole_or_its_hole_alone(talking: LoadedEngine) -> None:
@@ -196,23 +196,29 @@ def test_a_template_is_filled_whole_or_its_hole_alone(talking: LoadedEngine) -> 
     assert of_kind(hole, Draft)[-1].text == "The capital of Spain is Madrid."
 
 
-def test_an_answer_ends_at_a_stop_text_or_for_want_of_tokens(talking: LoadedEngine) -> None:
-    count = "List the numbers from 1 to 9"
-    for mode in ("diffusion", "ar"):
-        events = events_of(talking, chat(count, stop=("9", " 3,"), **MODES[mode]))
-        done = done_of(events)
-        assert (text_of(events), done.finish, done.stop) == ("1, 2,", "stop_text", " 3,")
-    cut = events_of(talking, chat(count, max_tokens=10))
-    assert (done_of(cut).finish, done_of(cut).stop) == ("length", None)
-    assert done_of(cut).usage.completion == 10
+def test_an_answer_ends_at_a_stop_text_or_for_want_of_tokens(
+    talking: LoadedEngine, engine: LoadedEngine
+) -> None:
+    events = events_of(talking, chat("List the numbers from 1 to 9", stop=("9", " 3,")))
+    done = done_of(events)
+    assert (text_of(events), done.finish, done.stop) == ("1, 2,", "stop_text", " 3,")
+    cut = done_of(events_of(engine, chat("hello", max_tokens=10)))
+    assert (cut.finish, cut.stop, cut.usage.completion) == ("length", None, 10)
 
 
 def test_fewer_tokens_than_asked_for_are_said(talking: LoadedEngine) -> None:
     """2,048 positions less 38 leave 31 canvases."""
-    done = done_of(events_of(talking, chat(CAPITAL, max_tokens=5000, warnings=("first",))))
-    assert done.warnings[0] == "first"
-    assert "1,984 tokens at most, not 5,000" in done.warnings[1]
-    assert done_of(events_of(talking, chat(CAPITAL, max_tokens=1984))).warnings == ()
+    (note,) = talking.prepare(chat(CAPITAL, max_tokens=5000)).question.notes
+    assert "1,984 tokens at most, not 5,000" in note
+    exact = talking.prepare(chat(CAPITAL, max_tokens=1984)).question
+    free = talking.prepare(chat(CAPITAL)).question
+    assert (exact.notes, free.notes, free.checked.settings.max_tokens) == ((), (), 1984)
+
+
+def test_warnings_of_the_request_come_first(engine: LoadedEngine) -> None:
+    asked = chat("hello", think=True, max_tokens=8, warnings=("first",))
+    first, second = done_of(events_of(engine, asked)).warnings
+    assert (first, "ignores think" in second) == ("first", True)
 
 
 def test_a_seed_is_fresh_where_none_is_given_and_returned(engine: LoadedEngine) -> None:
@@ -236,9 +242,6 @@ def test_only_one_call_is_kept_where_one_is_wanted(
 
     monkeypatch.setattr(Turn, "fresh", twice)
     wanted = Wanted(tools=[ADD])
-    both = events_of(talking, chat("What is 14 + 1?", wanted=wanted))
-    assert [call.name for call in of_kind(both, Call)] == ["add", "add"]
-    assert len({call.key for call in of_kind(both, Call)}) == 2
     one = events_of(talking, chat("What is 14 + 1?", wanted=wanted, one_call=True))
     assert [call.name for call in of_kind(one, Call)] == ["add"]
     assert "2 calls, one was wanted" in done_of(one).warnings[-1]

@@ -9,9 +9,9 @@ import pytest
 from engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.serve.engine import Cancellation
+from mlx_diffgemma.serve.engine.engine import Cancellation
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.events import Begun, Done
-from mlx_diffgemma.serve.loaded import LoadedEngine
 
 MODES: dict[str, dict[str, Any]] = {
     "diffusion": {},
@@ -20,7 +20,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["diffusion", "ar", pytest.param("auto", marks=pytest.mark.slow)])
 def test_an_answer_can_be_left_at_every_look_and_asked_again(
     engine: LoadedEngine, random_folder: Any, mode: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from engines import SUDOKU, assistant, chat, done_of, engine_of, events_of, text_of
 
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 PICTURES = Path(__file__).parents[2] / "assets" / "data" / "pictures"
@@ -35,24 +35,27 @@ def picture(name: str = ENTRY["file"]) -> bytes:
     return (PICTURES / name).read_bytes()
 
 
-def test_a_puzzle_is_solved_typed_or_in_a_picture(solving: LoadedEngine) -> None:
-    typed = events_of(solving, chat(ENTRY["puzzle"], seed=7))
-    seen = events_of(solving, chat(IMAGE, images=(picture(),), seed=7))
-    for events in (typed, seen):
-        assert text_of(events) == rows(ENTRY["solution"])
-        assert (done_of(events).finish, done_of(events).warnings) == ("stop", ())
+@pytest.mark.parametrize(
+    ("message", "images"),
+    [(ENTRY["puzzle"], ()), pytest.param(IMAGE, (picture(),), marks=pytest.mark.slow)],
+    ids=["typed", "in a picture"],
+)
+def test_a_puzzle_is_solved(solving: LoadedEngine, message: Any, images: tuple[bytes, ...]) -> None:
+    events = events_of(solving, chat(message, images=images, seed=7))
+    assert text_of(events) == rows(ENTRY["solution"])
+    assert (done_of(events).finish, done_of(events).warnings) == ("stop", ())
 
 
 def test_pictures_of_earlier_messages_are_none_of_the_problem(solving: LoadedEngine) -> None:
     images = (picture("01-square.png"), picture())
     asked = chat(IMAGE, assistant("solved"), IMAGE, images=images)
     both, alone = (
-        solving.prepare(each).question.asked.images
+        solving.prepare(each).question.checked.asked.images
         for each in (asked, chat(IMAGE, images=images[1:]))
     )
     assert [image.source for image in both] == [image.source for image in alone]
     typed = chat(IMAGE, assistant("solved"), ENTRY["puzzle"], images=images[:1])
-    assert solving.prepare(typed).question.asked.images == ()
+    assert solving.prepare(typed).question.checked.asked.images == ()
 
 
 def test_the_last_message_is_seen_alone_and_that_is_said(solving: LoadedEngine) -> None:

@@ -11,15 +11,15 @@ from engines import cached_of, chat, engine_of, events_of, text_of
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.decide.request import read_request
-from mlx_diffgemma.serve.engine import Cancellation
-from mlx_diffgemma.serve.loaded import LoadedEngine
+from mlx_diffgemma.serve.engine.engine import Cancellation
+from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
 
 ASKED = chat("a question", max_tokens=16)
 
 
 def test_questions_are_prepared_and_counted_without_weights(engine: LoadedEngine) -> None:
-    assert engine.count(ASKED) == len(engine.prepare(ASKED).question.asked.ids) > 10
+    assert engine.count(ASKED) == len(engine.prepare(ASKED).question.checked.asked.ids) > 10
     with pytest.raises(Refusal):
         engine.prepare(chat("x" * 5000))
     assert engine.counters.loads == 0

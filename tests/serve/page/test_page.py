@@ -19,10 +19,10 @@ from starlette.testclient import TestClient
 
 from mlx_diffgemma.conversation import scene
 from mlx_diffgemma.generation.certainty import CERTAINTIES, DARK, LIGHT
-from mlx_diffgemma.serve.app import make_app
-from mlx_diffgemma.serve.host import Access, Host
+from mlx_diffgemma.serve.engine.worker import Worker
+from mlx_diffgemma.serve.http.app import make_app
+from mlx_diffgemma.serve.http.host import Access, Host
 from mlx_diffgemma.serve.page.page import policy, read_page
-from mlx_diffgemma.serve.worker import Worker
 from mlx_diffgemma.text.holes import read_template
 
 ROOT = Path(__file__).parents[3]

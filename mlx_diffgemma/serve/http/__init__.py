@@ -1,0 +1,1 @@
+"""HTTP around the model: routes, who may ask, bodies in, streams out."""

@@ -1,0 +1,79 @@
+"""The inside of a server, which every route shares: engine, threads, access, keys of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from starlette.requests import Request
+
+from ..dialects.dialect import Envelope
+from ..engine.engine import Engine
+from ..engine.worker import Worker
+from .stream import Pace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BODY_LIMIT = 64 << 20  # bytes of a body, after it was decompressed too
+
+
+@dataclass(frozen=True)
+class Access:
+    """The right to ask. key: has to be sent by clients, None where nothing is asked of them.
+
+    hosts: names that a Host header may have beside localhost and loopback addresses, in small
+    letters; any_address: and every address, since no name that somebody else owns is one; origins:
+    of foreign pages that may ask.
+    """
+
+    key: bytes | None = None
+    hosts: frozenset[str] = frozenset()
+    any_address: bool = False
+    origins: frozenset[str] = frozenset()
+
+
+def random_key() -> str:
+    """24 hexadecimal digits that no other answer has."""
+    return secrets.token_hex(12)
+
+
+@dataclass(frozen=True)
+class Makers:
+    """Makers of all that differs between two runs of a server; clock: seconds since 1970."""
+
+    key: Callable[[], str] = random_key
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server's inside. worker: the one thread that owns MLX, behind a bounded queue.
+
+    desk: one thread that prepares and counts, so that the event loop does neither; body_limit: in
+    bytes; pace: of streams. A request has a key in `request.state.key`; a route leaves the `Usage`
+    of its answer in `request.state.usage`, for the log.
+    """
+
+    engine: Engine
+    worker: Worker
+    desk: Executor
+    access: Access = field(default_factory=Access)
+    body_limit: int = BODY_LIMIT
+    make: Makers = field(default_factory=Makers)
+    pace: Pace = field(default_factory=Pace)
+
+    def envelope(self, request: Request | None = None) -> Envelope:
+        """The key and name that an answer is sent under: its request's key, where that has one."""
+        key = None if request is None else getattr(request.state, "key", None)
+        return Envelope(key or self.make.key(), int(self.make.clock()), self.engine.facts.name)
+
+    async def at_desk(self, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
+        """The result of a function that the desk's thread runs."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.desk, lambda: work(*args, **named))

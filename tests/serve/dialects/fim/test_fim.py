@@ -1,0 +1,71 @@
+"""Gaps in the form of Mistral's API, as Continue asks for them and reads them."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from live import running
+from openai.types.chat import ChatCompletionChunk
+from openai_kinds import EDITOR, GAPS, asked, spoken
+from tiny_engines import tiny_engine
+from transcripts import ENVELOPE, stored, whole
+
+from mlx_diffgemma.serve.dialects.routes import COMPLETIONS, FIM
+
+DONE = sorted(set(GAPS) - {"failure"})
+
+
+@pytest.mark.parametrize("kind", GAPS)
+def test_a_stream_is_what_it_was(kind):
+    assert spoken("fim", kind).encode() == stored("fim", kind).read_bytes()
+
+
+def test_no_transcript_is_of_nothing():
+    assert {path.stem for path in stored("fim", "gap").parent.iterdir()} == set(GAPS)
+
+
+def chunks(stream: str) -> list[dict[str, Any]]:
+    """The chunks of a stream; AssertionError where it does not end as it should."""
+    *events, last = stream.removesuffix("\n\n").split("\n\n")
+    assert last == "data: [DONE]"
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def inserted(stream: str) -> str:
+    """The text that Continue puts into a file: of the first choice of every chunk."""
+    return "".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks(stream))
+
+
+@pytest.mark.parametrize("kind", sorted(set(DONE) - {"usage"}))
+def test_every_chunk_has_a_text_and_the_body_has_all_of_it(kind):
+    stream = spoken("fim", kind)
+    for chunk in chunks(stream):
+        ChatCompletionChunk.model_validate_json(json.dumps(chunk), strict=True)
+    body, steps = GAPS[kind]
+    said = FIM.encoder(ENVELOPE, asked(FIM, body)).whole(whole(steps))
+    read = said["choices"][0]
+    assert read["message"]["content"] == inserted(stream)
+    assert read["finish_reason"] == chunks(stream)[-1]["choices"][0]["finish_reason"]
+
+
+def test_a_question_is_that_of_a_completion():
+    assert asked(FIM, EDITOR) == asked(COMPLETIONS, EDITOR)
+
+
+def test_a_failure_ends_a_stream_without_its_mark():
+    assert "error" in json.loads(spoken("fim", "failure").split("\n\n")[-2].removeprefix("data: "))
+    assert "[DONE]" not in spoken("fim", "failure")
+
+
+def test_a_gap_is_filled_as_an_editor_asks():
+    """Continue sends its fields and headers so; its base URL ends with a slash."""
+    body = {**EDITOR, "prompt": "A lemon is ", "suffix": ".", "seed": 1}
+    headers = {"x-api-key": "any", "Authorization": "Bearer any"}
+    with running(tiny_engine(), [FIM]) as server:
+        url = httpx.URL(f"{server.url}/v1/").join("fim/completions")
+        reply = httpx.post(url, json=body, headers=headers, timeout=20)
+        alone = httpx.post(url, json={**body, "stream": False}, timeout=20).json()
+    assert inserted(reply.text) == "yellow"
+    assert alone["choices"][0]["message"]["content"] == "yellow"
+    assert any("temperature" in line for line in alone["x_warnings"])
