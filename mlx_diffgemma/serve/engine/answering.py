@@ -15,6 +15,7 @@ from ...generation.frame import Frame
 from ...model.text import Progress
 from ..asked import Asked, Chat, Infill
 from ..events import Begun, Call, Done, Event, Finish, Text, Thought, Timings, Usage
+from ..refusal import STOPPING, fresh
 from .drafts import Drafts
 from .engine import STOPPED, Stopping
 
@@ -74,10 +75,14 @@ class Answering:
             self.seconds_before = time.perf_counter() - began
 
     def _encoded(self, done: int, total: int) -> None:
-        """Count a piece of the prompt in, and look."""
+        """Count a piece of the prompt in, and look; Refusal where the server stops long before the
+        first canvas.
+        """
         self.encoded += done - self._piece
         self._piece = done % total
         self.look()
+        if done < total and not self.tokens and self.stopping():
+            raise fresh(STOPPING)
 
     def _spared(self, turn: Turn) -> int:
         """The tokens of the prompt that are not encoded again; mode ar reads the last anyway."""

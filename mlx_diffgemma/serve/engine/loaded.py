@@ -148,7 +148,8 @@ class LoadedEngine:
     def decide(self, request: Request, cancelled: Cancelled) -> Decision:
         """A decision; see Engine. Its questions are read apart unless the request says otherwise.
 
-        Where memory lacks room, conversations are let go of, the oldest first.
+        Where memory lacks room, conversations are let go of, the oldest first. An error of MLX that
+        says so is raised as it is.
         """
         weights, look = self._loaded(), looking(cancelled)
         look()
@@ -162,6 +163,10 @@ class LoadedEngine:
                 if not weights.conversations.drop_oldest():
                     refusal = self._refusal_of(error)
                     raise refusal from refusal.__cause__
+            except Exception as error:
+                if is_out_of_memory(error):
+                    weights.let_go()
+                raise
 
     def load(self) -> None:
         """Load the weights where they are not there."""

@@ -19,8 +19,8 @@ from ..dialects.fields import fields_of
 from ..engine.engine import Cancellation, Cancelled, Stopping
 from ..engine.tickets import End, Ticket, Work
 from ..engine.worker import log_ours
-from ..events import Answer, Event, Failed
-from ..refusal import BROKEN, Refusal, refusal_of
+from ..events import Answer, Done, Event, Failed
+from ..refusal import STOPPING, fresh, refusal_of
 from .bodies import read_json
 from .host import Host
 from .presence import Presence
@@ -71,8 +71,7 @@ async def _answered(
     answer = Answer()
     for event in await collect(ticket, work, presence):
         answer.take(event)
-    if answer.done is None:
-        raise Refusal("internal", BROKEN)
+    assert answer.done
     request.state.usage = answer.done.usage
     return json_reply(encoder.whole(answer))
 
@@ -88,10 +87,13 @@ def _prepared(body: Any, dialect: Dialect, host: Host) -> tuple[Asked, Any]:
 
 
 def _work(host: Host, prepared: Any, cancelled: Cancelled, stopping: Stopping) -> Iterator[Event]:
+    """The events of an answer, in the worker's thread; one without an end is a crash."""
+    event: Event | None = None
     for event in host.engine.answer(prepared, cancelled, stopping):
         if isinstance(event, Failed):
             log_ours(event.refusal)
         yield event
+    assert isinstance(event, Done | Failed), f"the last event is {event}, expected Done"
 
 
 def begin(ticket: Ticket, work: Work, presence: Presence) -> Outbox:
@@ -108,6 +110,8 @@ async def collect(ticket: Ticket, work: Work, presence: Presence) -> list[Any]:
     try:
         while not isinstance(item := await outbox.next(), End):
             items.append(item)
+        if isinstance(item.error, Cancellation) and not presence.gone:  # by `Worker.stop`
+            raise fresh(STOPPING)
     finally:
         ticket.cancel()
         await presence.leave()

@@ -81,6 +81,22 @@ def test_prefixes_of_decisions_count_and_give_way(engine: LoadedEngine) -> None:
     assert engine.counters.kept_conversations == 1
 
 
+def test_for_want_of_memory_all_that_is_kept_is_let_go_of(
+    engine: LoadedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events_of(engine, chat("hello", max_tokens=8))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(dg.Model, "decode_many", fails)
+    with pytest.raises(MemoryError):
+        engine.decide(request("one"), lambda: False)
+    assert engine.counters.kept_bytes == engine.counters.kept_conversations == 0
+    monkeypatch.undo()
+    assert engine.decide(request("one"), lambda: False).answers
+
+
 def test_conversations_give_way_to_a_decision(random_folder: Path) -> None:
     limits = [10**12]
 

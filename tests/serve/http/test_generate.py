@@ -178,6 +178,7 @@ def test_an_error_behind_the_opening_ends_the_stream_without_done(script, code, 
         status, _, error = refused(Client(server.port, stream=False))
         assert (status, error["code"]) == (400 if "context" in code else 500, code)
         assert idle(server)
+    assert len(caplog.records) == (2 if code == "internal_error" else 0)
 
 
 def test_the_next_one_is_served_after_a_crash(caplog):
@@ -381,6 +382,15 @@ def test_a_stop_now_is_told_as_a_failure():
     with serving() as server, busy(server) as client:
         server.worker.stop(now=True)
         assert answered(client)[-1]["error"]["message"] == str(STOPPING)
+
+
+def test_a_stop_now_is_a_status_of_what_is_not_streamed():
+    with serving() as server, Client(server.port, prompt="wait", stream=False) as client:
+        wait_for(lambda: server.worker.figures().running == 1)
+        server.worker.stop(now=True)
+        status, headers, error = refused(client)
+        assert (status, error["code"]) == (503, "stopping")
+        assert "retry-after" in headers
 
 
 def test_while_the_model_is_loaded_requests_are_sent_away():
