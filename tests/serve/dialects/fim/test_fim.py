@@ -6,10 +6,8 @@ from urllib.parse import urljoin
 from urllib.request import Request, urlopen
 
 import pytest
-from live import running
 from openai.types.chat import ChatCompletionChunk
 from openai_kinds import EDITOR, GAPS, asked, spoken
-from tiny_engines import tiny_engine
 from transcripts import ENVELOPE, stored, whole
 
 from mlx_diffgemma.serve.dialects.routes import COMPLETIONS, FIM
@@ -59,13 +57,12 @@ def test_a_failure_ends_a_stream_without_its_mark():
     assert "[DONE]" not in spoken("fim", "failure")
 
 
-def test_a_gap_is_filled_as_an_editor_asks():
+def test_a_gap_is_filled_as_an_editor_asks(server):
     """Continue sends its fields and headers so; its base URL ends with a slash."""
     body = {**EDITOR, "prompt": "A lemon is ", "suffix": ".", "seed": 1}
     headers = {"Content-Type": "application/json", "x-api-key": "any"}
-    with running(tiny_engine(), [FIM]) as server:
-        url = urljoin(f"{server.url}/v1/", "fim/completions")
-        with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=20) as reply:
-            stream = reply.read().decode()
+    url = urljoin(f"{server.url}/v1/", "fim/completions")
+    with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=20) as reply:
+        stream = reply.read().decode()
     assert inserted(stream) == "yellow"
     assert "temperature" in chunks(stream)[-1]["x_warnings"][0]
