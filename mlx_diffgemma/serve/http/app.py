@@ -72,10 +72,11 @@ def _no_route(routes: Sequence[Route]) -> Callable[[Request, Exception], Respons
         assert isinstance(error, HTTPException)
         path, family = shown(request.url.path), family_of(request.url.path)
         if error.status_code == 405:
-            said = f"{request.method} {path} is not known; this path takes another method."
+            said = f"{shown(request.method)} {path} is not known; this path takes another method."
             return refused(Refusal("method", said), family, error.headers)
         near = f"/v1{request.url.path}"
-        known = [route.path for route in routes if route.path.startswith("/v1/")]
+        known = [path for route in routes if (path := route.path).startswith("/v1/")]
+        known = [path for path in known if "{" not in path]
         hint = f"try {near}" if near in known else f"the paths are {', '.join(known)}"
         return refused(Refusal("not_found", f"{path} is not here; {hint}."), family)
 
