@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from starlette.requests import Request
 
 from ..dialects.dialect import Envelope
-from ..engine.engine import Engine
+from ..engine.engine import Engine, fresh_key
 from ..engine.worker import Worker
 from .stream import Pace
 
@@ -38,16 +37,11 @@ class Access:
     origins: frozenset[str] = frozenset()
 
 
-def random_key() -> str:
-    """24 hexadecimal digits that no other answer has."""
-    return secrets.token_hex(12)
-
-
 @dataclass(frozen=True)
 class Makers:
     """Makers of all that differs between two runs of a server; clock: seconds since 1970."""
 
-    key: Callable[[], str] = random_key
+    key: Callable[[], str] = fresh_key
     clock: Callable[[], float] = time.time
 
 

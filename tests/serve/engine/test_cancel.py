@@ -20,7 +20,9 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", ["diffusion", "ar", pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "mode", ["diffusion", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("ar", "auto"))]
+)
 def test_an_answer_can_be_left_at_every_look_and_asked_again(
     engine: LoadedEngine, random_folder: Any, mode: str
 ) -> None:
