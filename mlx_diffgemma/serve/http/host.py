@@ -50,8 +50,8 @@ class Host:
     """A server's inside. worker: the one thread that owns MLX, behind a bounded queue.
 
     desk: one thread that prepares and counts, so that the event loop does neither; body_limit: in
-    bytes; pace: of streams. A request has a key in `request.state.key`; a route leaves the `Usage`
-    of its answer in `request.state.usage`, for the log.
+    bytes; pace: of streams; comments: see Envelope. A request has a key in `request.state.key`; a
+    route leaves the `Usage` of its answer in `request.state.usage`, for the log.
     """
 
     engine: Engine
@@ -61,11 +61,13 @@ class Host:
     body_limit: int = BODY_LIMIT
     make: Makers = field(default_factory=Makers)
     pace: Pace = field(default_factory=Pace)
+    comments: bool = True
 
     def envelope(self, request: Request | None = None) -> Envelope:
         """The key and name that an answer is sent under: its request's key, where that has one."""
         key = None if request is None else getattr(request.state, "key", None)
-        return Envelope(key or self.make.key(), int(self.make.clock()), self.engine.facts.name)
+        name, now = self.engine.facts.name, int(self.make.clock())
+        return Envelope(key or self.make.key(), now, name, self.comments)
 
     async def at_desk(self, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
         """The result of a function that the desk's thread runs."""
