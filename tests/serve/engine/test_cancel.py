@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
+from loaded_engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.serve.engine.engine import Cancellation
