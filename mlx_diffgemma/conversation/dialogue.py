@@ -8,7 +8,7 @@ with all its messages again, and what its session has encoded of them is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from ..images.pixels import Pixels
 from ..model.text import Progress
 from ..text.chat import Message, encode_text, ignored_of_turns, render_turns
 from ..text.holes import Template
+from ..text.results import Turn as Said
 from ..text.results import writes_images_of_results
 from ..text.turns import fit_for_template
 from .fill import FillTurn, require_fillable
@@ -33,9 +34,6 @@ from .turns import Checked, CheckedTemplate, Filling, asked_of, checked, checked
 
 if TYPE_CHECKING:
     from .session import Session
-
-Said = Mapping[str, Any]
-"""A message as chat templates take it: role, content, and what else belongs to it."""
 
 INSTEAD = "ask for a completion of a text as it is"
 

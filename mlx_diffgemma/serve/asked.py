@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..conversation.dialogue import Said
 from ..conversation.form import Wanted
 from ..generation.settings import Settings
 from ..text.holes import Template
+from ..text.results import Turn as Said
 
 
 @dataclass(frozen=True)

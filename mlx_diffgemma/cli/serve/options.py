@@ -3,10 +3,13 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..errors import ArgumentError
 from ..options import Mode
 from ..parameters import flag, option
+
+Ping = Literal["comment", "chunk"]
 
 HOST, PORT, QUEUE, KEEP = "127.0.0.1", 8080, 8, 4
 HIGHEST_PORT, MOST_QUEUE, MOST_KEPT = 65535, 1000, 1000
@@ -107,6 +110,11 @@ class WorkOptions:
         "Free the memory of the weights after so many minutes without a request; the next one "
         "loads them again. Default: they stay.",
         "MINUTES",
+    )
+    ping: Ping | None = option(
+        "--ping",
+        "What keeps a silent stream alive: comment, or chunk, an empty one, for a proxy that drops "
+        "comments. Default: comment.",
     )
     json_log: bool = flag(
         "--json-log",

@@ -47,7 +47,8 @@ def serve(
         source = find_checked(model, Settings(mode=work.mode or DIFFUSION))
         worker = _worker(source, model, work)
         log = RequestLog() if work.json_log else None
-        inside = Host(worker.engine, worker, desk, access_of(place, access, key))
+        may_ask, comments = access_of(place, access, key), work.ping != "chunk"
+        inside = Host(worker.engine, worker, desk, may_ask, comments=comments)
         app = make_app(inside, log=nowhere if log is None else log)
         ready = Ready(worker.engine.facts, url_of(place, listening), key_shown(access), log)
         run_until_signal(Running(app, worker, listening), ready)

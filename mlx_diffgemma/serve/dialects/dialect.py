@@ -19,11 +19,13 @@ class Envelope:
     """The names that an answer is sent under; key: letters and digits, without a dialect's prefix.
 
     model: the name of the one that answers, not of the one asked for; created: seconds since 1970.
+    comments: a comment says that the answer is on its way, False where some proxy drops those.
     """
 
     key: str
     created: int
     model: str
+    comments: bool = True
 
 
 class Encoder(Protocol):

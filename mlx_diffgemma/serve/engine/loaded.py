@@ -7,7 +7,6 @@ config and facts stay, so that questions are prepared, counted and refused witho
 from __future__ import annotations
 
 import gc
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ from ..asked import Asked, Chat, Completion, Infill
 from ..events import Event, Failed
 from ..refusal import Refusal, refusal_of
 from .answering import Answering, Look
-from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, going_on
+from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, fresh_key, going_on
 from .kept import Conversations
 
 DECIDED_IN = "own"
@@ -98,7 +97,7 @@ class LoadedEngine:
     facts: Facts
     read: Callable[[], Session]
     keep: int = 4
-    key: Callable[[], str] = lambda: secrets.token_hex(12)
+    key: Callable[[], str] = fresh_key
     done: Counters = field(default_factory=Counters)
     clock: Clock = field(default_factory=Clock)
     _weights: Weights | None = None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ...errors import DiffGemmaError
 from ..refusal import LOADING, STOPPING, refusal_of
 from .engine import Cancellation, Engine
-from .tickets import Deliver, Figures, Queue, Ticket, Work
+from .tickets import Figures, Queue, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +51,6 @@ class Worker:
     def reserve(self) -> Ticket:
         """A place in the queue; Refusal where it is full, or the server loads or stops."""
         return self.queue.reserve()
-
-    def submit(self, work: Work, deliver: Deliver) -> Ticket:
-        """A place in line for a work that is ready; Refusal as `reserve`."""
-        ticket = self.reserve()
-        ticket.begin(work, deliver)
-        return ticket
 
     def stop(self, *, now: bool = False) -> None:
         """Refuse what waits and what comes; the running answer ends with the canvas in hand.

@@ -75,8 +75,8 @@ def _no_route(routes: Sequence[Route]) -> Callable[[Request, Exception], Respons
             said = f"{shown(request.method)} {path} is not known; this path takes another method."
             return refused(Refusal("method", said), family, error.headers)
         near = f"/v1{request.url.path}"
-        known = [path for route in routes if (path := route.path).startswith("/v1/")]
-        known = [path for path in known if "{" not in path]
+        paths = [route.path for route in routes]
+        known = [each for each in paths if each.startswith("/v1/") and "{" not in each]
         hint = f"try {near}" if near in known else f"the paths are {', '.join(known)}"
         return refused(Refusal("not_found", f"{path} is not here; {hint}."), family)
 

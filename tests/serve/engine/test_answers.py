@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import (
+from loaded_engines import (
     assistant,
     chat,
     done_of,

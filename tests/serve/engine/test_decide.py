@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import cancelled_at, chat, engine_of, events_of
+from loaded_engines import cancelled_at, chat, engine_of, events_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.decide.request import Request, read_request

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import (
+from loaded_engines import (
     assistant,
     cached_of,
     chat,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoints import edit_json
-from engines import CHAT, assistant, chat, engine_of, events_of, text_of
+from loaded_engines import CHAT, assistant, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.form import Wanted

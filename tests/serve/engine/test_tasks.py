@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import SUDOKU, assistant, chat, done_of, engine_of, events_of, text_of
+from loaded_engines import SUDOKU, assistant, chat, done_of, engine_of, events_of, text_of
 
 from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from engines import cached_of, chat, engine_of, events_of, text_of
+from loaded_engines import cached_of, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session

@@ -45,8 +45,8 @@ class ChatEncoder:
                 yield sse(OPENAI.body(event.refusal))
 
     def ping(self) -> str:
-        """A comment, which clients of server-sent events pass over."""
-        return COMMENT
+        """A comment, which clients of server-sent events pass over, or a chunk without content."""
+        return COMMENT if self.envelope.comments else self._delta({})
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The chat completion with its one choice."""

@@ -69,7 +69,8 @@ class CompletionEncoder:
 
     def ping(self) -> str:
         """A comment, or a chunk without text."""
-        return COMMENT if self.objects.comments else self._chunk("")
+        comments = self.objects.comments and self.envelope.comments
+        return COMMENT if comments else self._chunk("")
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The completion with its one choice."""

@@ -65,8 +65,8 @@ class ResponsesEncoder:
             yield self._event("response.failed", response=told)
 
     def ping(self) -> str:
-        """A comment: the API has no event for it."""
-        return COMMENT
+        """A comment, or an event of a type that no client knows: the API has none for it."""
+        return COMMENT if self.envelope.comments else self._event("keepalive")
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The response with all of its items."""

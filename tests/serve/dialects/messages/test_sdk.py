@@ -40,12 +40,6 @@ class Pet(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(tiny_engine(), [MESSAGES]) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def client(server: Running) -> Iterator[anthropic.Anthropic]:
     with opened(server) as there:
         yield there

@@ -49,12 +49,6 @@ class Pet(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(tiny_engine(), [RESPONSES]) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def client(server: Running) -> Iterator[openai.OpenAI]:
     with opened(server) as there:
         yield there
