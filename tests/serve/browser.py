@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,9 @@ ENTER, ESCAPE = "\ue007", "\ue00c"
 
 @dataclass
 class Browser:
-    """A window of its own; requests: the addresses that its pages asked for so far."""
+    """A window of its own."""
 
     session: str
-    requests: list[str] = field(default_factory=list)
 
     def open(self, url: str) -> None:
         self._ask("POST", "url", {"url": url})
@@ -90,12 +89,11 @@ class Browser:
         return [line["message"] for line in lines if line["level"] in bad]
 
     def asked(self) -> list[str]:
-        """Every address that was asked for since the browser was opened."""
-        for line in self._ask("POST", "se/log", {"type": "performance"}):
-            told = json.loads(line["message"])["message"]
-            if told["method"] == "Network.requestWillBeSent":
-                self.requests.append(told["params"]["request"]["url"])
-        return self.requests
+        """Every address that was asked for since the last look."""
+        lines = self._ask("POST", "se/log", {"type": "performance"})
+        told = [json.loads(line["message"])["message"] for line in lines]
+        sent = [each for each in told if each["method"] == "Network.requestWillBeSent"]
+        return [each["params"]["request"]["url"] for each in sent]
 
     def wait(self, true: Callable[[], object], seconds: float = 30) -> None:
         """Wait until something is true; AssertionError with the page's text where it is not."""

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import cast
 
 import mlx.core as mx
@@ -43,6 +43,7 @@ from .answering import Answering, Look
 from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, fresh_key, going_on
 from .kept import Conversations
 
+COUNTED = 2  # contexts whose tokens are counted: clients ask to see that a prompt is too long
 DECIDED_IN = "own"
 """The layout of decisions where a request names none: no question sees another one."""
 
@@ -122,9 +123,18 @@ class LoadedEngine:
             return Ready(prepared(self.front, asked), asked)
 
     def count(self, asked: Asked) -> int:
-        """The tokens of a question's prompt; Refusal as `prepare`."""
+        """The tokens of a question's prompt, also where they are more than the context holds.
+
+        Refusal as `prepare`, and for texts of more than COUNTED times as many.
+        """
         with self._refusing():
-            return len(prompt_of(self.front, asked).ids)
+            return len(prompt_of(self._counting, asked).ids)
+
+    @cached_property
+    def _counting(self) -> Front:
+        """The front that counts."""
+        most = COUNTED * self.front.context_length
+        return replace(self.front, tokenizer=replace(self.front.tokenizer, most=most))
 
     def answer(
         self, prepared: Ready, cancelled: Cancelled, stopping: Stopping = going_on

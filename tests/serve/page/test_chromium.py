@@ -66,6 +66,7 @@ def open_page(window: Browser) -> Iterator[Open]:
     window.size(1000)
     window.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
     window.errors()
+    window.asked()
     yield opened
     for server in servers:
         server.__exit__(None, None, None)
