@@ -19,7 +19,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import ShareError, brief, one_line
-from .share import Share, numbers
+from ..machine.device import in_host
+from ..machine.files import parse_json
+from .share import Share
 
 FACT_BYTES = 8192  # for the facts of one rank
 SECONDS = 60.0  # that a step may take before another Mac counts as stopped
@@ -39,8 +41,8 @@ def require_agreement(share: Share, facts: Mapping[str, object]) -> None:
         raise ValueError(f"facts take {len(text)} bytes, expected {FACT_BYTES} at most")
     sent = mx.array(np.frombuffer(text.ljust(FACT_BYTES), np.uint8))
     with lost_macs(share):
-        rows = numbers(share.gather(sent, "facts"))
-    got = [json.loads(bytes(row)) for row in rows]
+        rows = in_host(share.gather(sent, "facts"))
+    got = [parse_json(bytes(row)) for row in rows]
     for rank, other in enumerate(got):
         for name in sorted({*got[0], *other}):
             if other.get(name) != got[0].get(name):
@@ -55,9 +57,11 @@ def from_rank_0(share: Share, said: bytes) -> bytes:
     if share.alone:
         return said
     with lost_macs(share):
-        length = int(numbers(share.of_rank_0(mx.array([len(said)], mx.int32), "word"))[0])
+        length = int(in_host(share.of_rank_0(mx.array([len(said)], mx.int32), "word"))[0])
+        if not length:
+            return b""
         own = np.frombuffer(said if share.rank == 0 else bytes(length), np.uint8)
-        return bytes(numbers(share.of_rank_0(mx.array(own, mx.int32), "word")).astype(np.uint8))
+        return bytes(in_host(share.of_rank_0(mx.array(own, mx.int32), "word")).astype(np.uint8))
 
 
 def number_from_rank_0(share: Share, number: int) -> int:
@@ -89,7 +93,7 @@ def require_equal_work(share: Share, tokens: Sequence[int]) -> None:
     made = json.dumps([list(tokens), sorted(share.calls.items())]).encode()
     own = np.frombuffer(hashlib.sha256(made).digest(), np.uint32)
     with lost_macs(share):
-        rows = numbers(share.gather(mx.array(own), "digest"))
+        rows = in_host(share.gather(mx.array(own), "digest"))
     for rank, row in enumerate(rows):
         if not np.array_equal(row, rows[0]):
             raise ShareError(
