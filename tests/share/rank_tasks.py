@@ -167,8 +167,13 @@ def fenced(share: Share) -> Any:
         return [said.decode(), number, nothing.decode(), together, refused, str(error)]
 
 
+def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
+    """The results of tasks, a name with what it is given each, one after the other."""
+    return [TASKS[name](share, **given) for name, given in tasks]
+
+
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (compared, asked, harmed, fenced)
+    task.__name__: task for task in (compared, asked, harmed, fenced, several)
 }
 
 
