@@ -27,7 +27,7 @@ UNEVEN = Sizes(
     residual=0.3,
 )
 PROMPTS = [list(range(3, 40)), list(range(50, 61))]
-STEPS = {"max_denoising_steps": 6}
+STEPS = {"max_denoising_steps": 4}
 SCHEMA = json.loads((ROOT / "docs/examples/person.schema.json").read_text())
 TURNS: list[Any] = [
     ["ask", "What is 17 + 25?", {"seed": 7}],
@@ -40,7 +40,9 @@ TURNS: list[Any] = [
         "The capital of Spain is [[10]].",
         {"seed": 7, "prompt": "Fill in: What is the capital of Spain?"},
     ],
-    # Longer than a canvas; most of it is pinned, so that some ranks have no open position.
+    # One hole at the beginning: the last rank has no open position.
+    ["fill", "It is [[n:[0-9]{1,3}]] degrees.", {"seed": 3, "max_denoising_steps": 3}],
+    # Longer than a canvas.
     ["fill", "It is [[n:[0-9]{1,3}]] or [[4]] degrees in Spain, " + "and so on " * 8, {"seed": 3}],
 ]
 IN_AR: list[Any] = [
@@ -99,7 +101,7 @@ def require_planned(found: Any, sizes: Sizes, cut: str, ranks: int, item: int) -
 def test_two_ranks_agree_and_write_what_one_process_writes(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "uneven", UNEVEN, shards=2)
     right = write_whole(tmp_path / "whole.npz", folder, PROMPTS, "float32", **STEPS)
-    turns = [TURNS[2], TURNS[-1]]
+    turns = [TURNS[2], TURNS[-2]]
     spoken = as_json(asked(ALONE, "tiny-chat", "rows", turns))
     cuts = [task(folder, cut, tmp_path / "whole.npz", "float32") for cut in PLANS]
     session = ["asked", {"model": "tiny-chat", "cut": "rows", "turns": turns}]
