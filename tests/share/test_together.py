@@ -5,12 +5,14 @@ same bits.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
-from rank_tasks import asked, write_whole
+from rank_tasks import asked, network, weight_bytes, write_whole
 from ranks import ROOT, Ended, results, run_ranks
 from rendered import puzzles
 
@@ -122,6 +124,16 @@ def test_two_ranks_agree_and_write_what_one_process_writes(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_a_share_of_layers_is_loaded_in_its_own_size(tmp_path: Path) -> None:
+    sizes = replace(UNEVEN, hidden_size=256, moe_intermediate_size=512, num_experts=16)
+    folder = write_checkpoint(tmp_path / "large", sizes)
+    whole = weight_bytes(network(ALONE, str(folder), "rows"))
+    for found in results(run_ranks(3, "loaded", folder=str(folder), cut="layers")):
+        assert found["weights"] < 0.45 * whole
+        assert found["peak"] <= 1.25 * found["weights"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_uneven_networks_are_whole_together(tmp_path: Path, ranks: int, dtype: str) -> None:
@@ -139,7 +151,7 @@ def test_uneven_networks_are_whole_together(tmp_path: Path, ranks: int, dtype: s
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_packed_folders_are_whole_together(tmp_path: Path, ranks: int, bits: int) -> None:
     sizes = Sizes(
-        layers="ssfs",
+        layers="sfssf",
         canvas_length=11,
         hidden_size=128,
         intermediate_size=192,
@@ -150,10 +162,8 @@ def test_packed_folders_are_whole_together(tmp_path: Path, ranks: int, bits: int
         vocab_size=256,
         num_experts=5,
     )
-    dense, packing = (
-        write_checkpoint(tmp_path / "dense", sizes, dtype="bfloat16"),
-        Packing("affine", bits, 64),
-    )
+    dense = write_checkpoint(tmp_path / "dense", sizes, dtype="bfloat16")
+    packing = Packing("affine", bits, 64)
     folder = quantise_folder(dense, tmp_path / "packed", packing, published(packing))
     right = write_whole(tmp_path / "whole.npz", folder, PROMPTS, **STEPS)
     tasks = [task(folder, cut, tmp_path / "whole.npz") for cut in PLANS]
@@ -222,3 +232,19 @@ def test_a_harmed_rank_ends_the_others(harm: str, cut: str, ranks: int) -> None:
     for at in range(ranks):
         given = HARMED | {"cut": cut, "harm": harm, "rank": at}
         ended_well(run_ranks(ranks, "harmed", seconds=25.0, **given), at, "17 + 25 = 42.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", PLANS)
+def test_a_rank_killed_at_any_time_leaves_no_wrong_answer(cut: str) -> None:
+    turns = [["ask", puzzle, {"seed": n}] for n, puzzle in enumerate(puzzles()[::40])]
+    right = as_json(asked(ALONE, "tiny-sudoku", "rows", turns))
+    random = Random(cut)
+    given = {"model": "tiny-sudoku", "cut": cut, "turns": turns, "watch": 10.0}
+    for _ in range(25):
+        at, after = random.randrange(2), random.uniform(0.3, 6.0)
+        ended = run_ranks(2, "asked", seconds=60.0, kill=(at, after), **given)
+        other = ended[1 - at]
+        assert other.code in (0, 5), ended
+        assert other.result == (right if other.code == 0 else None)
+        assert len(other.errors) == (other.code == 5), ended
