@@ -1,9 +1,9 @@
 """The part of the network's work that is one rank's: some rows of a canvas, or some layers.
 
 Rows: every rank holds all weights and computes some rows of the canvas; keys and values travel, a
-layer at a time. Prompts are encoded whole by every rank. Layers: every rank holds some layers and computes all rows; hidden states travel
-from one rank to the next. In both nothing that is summed is cut, so the bits are those of one
-process where its products do not depend on their number of rows.
+layer at a time. Prompts are encoded whole by every rank. Layers: every rank holds some layers and
+computes all rows; hidden states travel from one rank to the next. In both nothing that is summed is
+cut, so the bits are those of one process where its products do not depend on their number of rows.
 """
 
 from collections.abc import Callable
