@@ -156,6 +156,10 @@ class ShareError(DiffGemmaError):
     """Macs that cannot work on one answer together: one is lost, or differs from the others."""
 
 
+class LostMacError(ShareError):
+    """The connection to another Mac that is lost; the command line exits with 5."""
+
+
 class TrainingError(DiffGemmaError):
     """A training run whose folder, saved state or disk does not let it begin or go on."""
 
