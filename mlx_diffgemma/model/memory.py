@@ -79,10 +79,14 @@ class MemoryPlan:
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of keys and values that a cache for `context` positions takes at most."""
-        return sum(
+        return sum(self.layer_cache_bytes(context))
+
+    def layer_cache_bytes(self, context: int) -> list[int]:
+        """Bytes of keys and values for `context` positions, layer by layer."""
+        return [
             self._bytes(layer, most_room(self._window(layer), context, self.piece).stored)
             for layer in self.config.text.layers
-        )
+        ]
 
     def workspace_bytes(self, context: int) -> int:
         """Bytes beside weights and cache: for computing, for a growing cache, or for loading."""

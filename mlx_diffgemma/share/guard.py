@@ -140,6 +140,6 @@ class Watch:
             time.sleep(min(0.2, self.seconds / 10))
         here = self.share.mac(self.share.rank)
         self.end(
-            f"{here} had no answer from {self.share.others()} for {self.seconds:g} s; see what runs "
-            "there, and start again."
+            f"{here} had no answer from {self.share.others()} for {self.seconds:g} s; see what "
+            "runs there, and start again."
         )

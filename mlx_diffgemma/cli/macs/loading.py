@@ -1,0 +1,101 @@
+"""A session on every Mac of a group, with the same facts, each with its share of the network."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from ...conversation.session import Session
+from ...conversation.turn import Turn
+from ...errors import FitError, Setting, SettingsError
+from ...generation.settings import Settings
+from ...share.guard import require_agreement
+from ..answer.loading import find_checked, load_found, load_session, recalled
+from ..answer.media import Media
+from ..options import ModelOptions, OutputOptions
+from .agreed import Found, agreed, digest
+from .ended import RANK
+from .group import Group
+from .options import Cut
+
+
+def load_together(
+    group: Group,
+    options: ModelOptions,
+    settings: Settings,
+    read: Callable[[], Media],
+    others: Mapping[str, object],
+) -> tuple[Session, Media]:
+    """The session and what is to be seen, on a Mac alone as `load_session` has it.
+
+    read: reads images and a video of this Mac. others: facts beside those of the model, on which
+    all Macs have to agree. ShareError, ArgumentError and FitError: see `agreed`.
+    """
+    if group.share.alone:
+        media = read()
+        return _load_alone(options, settings, media), media
+    _require_same_course(settings)
+    seen: list[Media] = []
+
+    def find() -> Found:
+        seen.append(read())
+        source = find_checked(options, settings, seen[0])
+        choices = None if options.no_tune else recalled(source, options.dtype)
+        return Found(source, choices, options, settings)
+
+    found, cut = agreed(group, find, others)
+    _require_mode(settings, cut)
+    with group.waiting():
+        session = load_found(
+            found.source,
+            options,
+            group.alive,
+            share=group.share,
+            cut=cut,
+        )
+    return session, seen[0]
+
+
+def _load_alone(options: ModelOptions, settings: Settings, media: Media) -> Session:
+    """As ever; where mlx.launch has started several and nobody asked for a share, with advice."""
+    try:
+        return load_session(options, settings, media)
+    except FitError as error:
+        if RANK not in os.environ:
+            raise
+        raise FitError(
+            *error.args, " Each process holds all of it: --share layers gives each a part."
+        ) from None
+
+
+def _require_same_course(settings: Settings) -> None:
+    """SettingsError for what Macs would decide by their own clocks, and each in its way."""
+    if settings.mode == "auto":
+        raise SettingsError(
+            *(Setting("mode"), " is 'auto', expected diffusion or ar where several Macs answer "),
+            "together: they would decide by clocks of their own.",
+        )
+
+
+def _require_mode(settings: Settings, cut: Cut) -> None:
+    if settings.mode == "ar" and cut == "rows":
+        raise SettingsError(
+            *(Setting("mode"), " is 'ar', which has one row, expected diffusion where Macs share "),
+            "rows; --share layers shares it, and --share auto takes rows for what fits one Mac.",
+        )
+
+
+def require_same_prompt(group: Group, turn: Turn) -> None:
+    """ShareError where another Mac made other ids of the prompt, or of the images in it."""
+    if not group.share.alone:
+        with group.agreeing():
+            require_agreement(group.share, {"prompt ids": digest(repr(turn.prompt_ids).encode())})
+
+
+def digested(*given: object) -> dict[str, object]:
+    """What was typed beside prompt and settings, as a fact to agree on."""
+    return {"options": digest(repr(given).encode())}
+
+
+def own_output(group: Group, output: OutputOptions) -> OutputOptions:
+    """The output of this rank: rank 0's is what was asked for, another one writes no file."""
+    return output if group.share.rank == 0 else replace(output, trace=None)
