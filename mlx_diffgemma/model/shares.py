@@ -1,5 +1,6 @@
 """The memory of Macs that share a network: arithmetic over headers; no other Mac is asked."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,11 @@ class SharedPlan:
         """The Footprint of the Mac that needs most, of `size` that share the layers."""
         shares = [self.footprint(span, context, None) for span in cuts(len(self.layer_bytes), size)]
         return max(shares, key=lambda need: need.needed_bytes)
+
+    def largest_context(self, size: int, available: int) -> int:
+        """The longest context that fits into `available` bytes on each of `size` Macs; 0: none."""
+        contexts = range(1, self.plan.config.text.max_position_embeddings + 1)
+        return bisect_right(contexts, available, key=lambda n: self.fullest(size, n).needed_bytes)
 
     @cached_property
     def _copied(self) -> int:
