@@ -116,18 +116,21 @@ def joined(given: ShareOptions) -> Iterator[Group]:
     if given.wanted is None:
         yield Group()
         return
-    with meeting(given.wanted) as group:
+    with meeting(f"--share {given.wanted}", given.wanted) as group:
         yield group
 
 
 @contextmanager
-def meeting(asked: Asked | None) -> Iterator[Group]:
-    """The group of the processes that mlx.launch has started, once all of them are there."""
+def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
+    """The group of the processes that mlx.launch has started, once all of them are there.
+
+    wanted: what was typed that needs them.
+    """
     share = _named(announced(os.environ))
     if share.alone:
         raise ArgumentError(
-            f"--share is {asked}, and there is one process, expected several; --macs FILE starts "
-            "one on each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
+            f"{wanted} is for several Macs, and there is one process; --macs FILE starts one on "
+            "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
         )
     watch = Watch(share, _seconds(), _end)
     with one_voice(share):

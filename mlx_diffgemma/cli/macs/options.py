@@ -12,6 +12,10 @@ from .ended import RANK
 
 Cut = Literal["rows", "layers"]
 Asked = Literal["rows", "layers", "auto"]
+MACS_HELP = (
+    "Start this command on the Macs of a hostfile, as mlx.distributed_config writes one, through "
+    "mlx.launch. Default: none."
+)
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,7 @@ class ShareOptions:
         "fit one; auto: rows where the model fits each Mac, else layers. Default: none, with "
         "--macs auto.",
     )
-    macs: Path | None = option(
-        "--macs",
-        "Start this command on the Macs of a hostfile, as mlx.distributed_config writes one, "
-        "through mlx.launch. Default: none.",
-        "FILE",
-    )
+    macs: Path | None = option("--macs", MACS_HELP, "FILE")
 
     @property
     def wanted(self) -> Asked | None:
