@@ -118,8 +118,8 @@ ALONE = Share(0, 1)
 
 
 def unsent(x: mx.array) -> mx.array:
-    """Zeros in place of what another rank has; they wait for `x`: what is before it is sent first."""
-    (zeros,) = mx.depends([mx.zeros_like(x)], [x])
+    """Zeros in place of what another rank has; they wait for `x`, and for all before it."""
+    zeros: mx.array = mx.depends([mx.zeros_like(x)], [x])[0]
     return zeros
 
 

@@ -1,0 +1,120 @@
+"""What ranks do in tests: python rank_tasks.py TASK JSON prints what the task returns as JSON.
+
+A ShareError ends the process with one line and exit code 5, as the command line has it.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_diffgemma.conversation.loading import load
+from mlx_diffgemma.diffusion.denoise import denoise
+from mlx_diffgemma.errors import ShareError
+from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.model.text import Model, distinct_arrays
+from mlx_diffgemma.model.weights import load_network
+from mlx_diffgemma.share.guard import Watch, from_rank_0, number_from_rank_0, require_agreement
+from mlx_diffgemma.share.part import Cut, Part
+from mlx_diffgemma.share.share import ALONE, Share, announced, met, numbers
+
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, None: None}
+
+
+def logits_of(model: Model, prompt: Sequence[int]) -> Any:
+    """Logits [2, C, V] of a first step, and of one with its soft embeddings."""
+    config, rows = model.config, model.part.rows(model.config.canvas_length)
+    random = np.random.default_rng(7)
+    canvas = random.integers(0, config.text.vocab_size, config.canvas_length).astype(np.int32)
+    prefix = model.encode(prompt)
+    soft, found = None, []
+    for _ in range(2):
+        logits = model.logits(model.decode(mx.array(canvas), prefix, soft))
+        soft = model.soft_embedding(logits)
+        mx.eval(soft)
+        found.append(numbers(rows.gathered(logits, 1, "logits"))[0])
+    return np.stack(found)
+
+
+def answers_of(model: Model, prompts: Sequence[Sequence[int]], **settings: Any) -> list[Any]:
+    """Tokens and number of steps of an answer to each prompt, seeded by its number."""
+    found = []
+    for seed, prompt in enumerate(prompts):
+        chosen = Settings(seed=seed, max_tokens=model.config.canvas_length, **settings)
+        frames = list(denoise(model, prompt, chosen))
+        found.append([frames[-1].tokens.tolist(), sum(not frame.committed for frame in frames)])
+    return found
+
+
+def weight_bytes(model: Model) -> int:
+    """Bytes of the weights that are held."""
+    parts = (model.embedding, model.self_conditioning, model.final_norm, model.layers)
+    return sum(array.nbytes for array in distinct_arrays(list(parts)))
+
+
+def network(share: Share, folder: str, cut: Cut, dtype: str | None = None) -> Model:
+    """The rank's part of a network."""
+    return load_network(Path(folder), DTYPES[dtype], part=Part(share, cut)).model
+
+
+def compared(
+    share: Share, folder: str, cut: Cut, whole: str, dtype: str | None = None, **settings: Any
+) -> Any:
+    """A network against one process, whose findings are in the file `whole`."""
+    model, right = network(share, folder, cut, dtype), np.load(whole)
+    prompts = json.loads(str(right["prompts"]))
+    logits = logits_of(model, prompts[0])
+    before = dict(share.sent)
+    answers = answers_of(model, prompts[:1], **settings)
+    sent = {name: share.sent[name] - before.get(name, 0) for name in share.sent}
+    answers += answers_of(model, prompts, **settings)[1:]
+    return {
+        "difference": float(np.abs(logits - right["logits"]).max()),
+        "answers": answers == json.loads(str(right["answers"])),
+        "answer": answers,
+        "sent": sent,
+        "weights": weight_bytes(model),
+    }
+
+
+def write_whole(
+    file: Path,
+    folder: Path,
+    prompts: Sequence[Sequence[int]],
+    dtype: str | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """What one process finds, for `compared`."""
+    model = network(ALONE, str(folder), "rows", dtype)
+    answers = answers_of(model, prompts, **settings)
+    logits = logits_of(model, prompts[0])
+    np.savez(file, logits=logits, prompts=json.dumps(prompts), answers=json.dumps(answers))
+    return {"answers": answers, "weights": weight_bytes(model)}
+
+
+TASKS: dict[str, Callable[..., Any]] = {"compared": compared}
+
+
+def main() -> None:
+    share = announced(os.environ)
+    given = json.loads(sys.argv[2])
+    watch = Watch(share, given.pop("watch", 60.0))
+    try:
+        share = replace(met(share), alive=watch.alive)
+        print(json.dumps(TASKS[sys.argv[1]](share, **given)))
+    except ShareError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(5)  # a ring that has lost a rank may not let the interpreter end
+
+
+if __name__ == "__main__":
+    main()
