@@ -38,7 +38,7 @@ def command(
         from .answer.unread import unread_input_said
         from .macs.group import joined
         from .macs.launch import launch
-        from .macs.loading import digested, load_together, own_output, require_same_prompt
+        from .macs.loading import digested, load_together, own_output
         from .record.outfile import taken_by
         from .record.trace import open_trace
         from .terminal.progress import Bar
@@ -57,7 +57,7 @@ def command(
         reads = taken_by(model.name, template_file=file, **seen.files)
         output, unread = replace(output, plain=True), unread_input_said(words, file, wanted)
         with unread, open_trace(own_output(group, output), reads) as trace:
-            read, settings = partial(read_media, seen, model.name), group.seeded(settings)
+            read = partial(read_media, seen, model.name)
             facts = digested(prompting, given.gaps, given.prompt)
             session, media = load_together(group, model, settings, read, facts)
             bar = Bar("reading the prompt")
@@ -71,7 +71,6 @@ def command(
                 progress=bar,
                 **vars(media),
             )
-            require_same_prompt(group, turn)
             return group.code(show_turn(turn, output, trace, bar, ending))
 
 

@@ -55,7 +55,7 @@ def command(
         from .answer.unread import unread_input_said
         from .macs.group import joined
         from .macs.launch import launch
-        from .macs.loading import digested, load_together, own_output, require_same_prompt
+        from .macs.loading import digested, load_together, own_output
         from .record.outfile import taken_by
         from .record.trace import open_trace
         from .terminal.progress import Bar
@@ -79,10 +79,8 @@ def command(
         unread = unread_input_said(words, given.prompt_file, wanted)
         with unread, open_trace(own_output(group, output), reads) as trace:
             form, bar = read_form(held), Bar("reading the prompt")
-            read = partial(read_media, seen, model.name)
-            facts, settings = digested(prompting, form), group.seeded(settings)
+            read, facts = partial(read_media, seen, model.name), digested(prompting, form)
             session, media = load_together(group, model, settings, read, facts)
             asked = {**vars(media), **vars(prompting), **form.options}
             turn = session.turn(text, settings=settings, progress=bar, **asked)
-            require_same_prompt(group, turn)
             return group.code(show_turn(turn, output, trace, bar, strict=held.strict))

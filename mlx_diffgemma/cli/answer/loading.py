@@ -15,8 +15,8 @@ from ...kernels.dispatch import require_usable, tell_before_trials
 from ...machine.choices import Choices
 from ...machine.dtypes import mlx_dtype
 from ...machine.tuning import recall
+from ...share.part import Cut
 from ...share.share import ALONE, Share
-from ..macs.options import Cut
 from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..terminal.keys import in_foreground
@@ -78,7 +78,8 @@ def load_found(
             choices=choices,
             adapter=options.adapter,
             gentle=options.gentle,
-            **({} if share.alone else {"share": share, "cut": cut}),
+            share=share,
+            cut=cut,
         )
 
 

@@ -1,15 +1,15 @@
 """What the Macs of a group have to agree on before any of them loads a weight."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ...checkpoint.adapter import open_adapter
 from ...checkpoint.config import ModelConfig
 from ...checkpoint.hub import Source
-from ...checkpoint.shards import read_headers
+from ...conversation.agreement import load_facts
 from ...errors import DiffGemmaError, FitError, ShareError
 from ...generation.settings import Settings
 from ...machine.choices import Choices
@@ -17,16 +17,15 @@ from ...machine.memory import available_memory
 from ...model.memory import MemoryPlan, plan_memory, raising, sized
 from ...model.shares import SharedPlan, shared_plan
 from ...share.guard import require_alike, told_by_all
+from ...share.part import Cut
 from ...share.share import Share
-from ...version import __version__
 from ..errors import ArgumentError
 from ..explain import explain
 from ..options import ModelOptions
 from .group import Group
-from .options import Cut
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json")
-DIGITS = 12  # of a hash
+DIGITS = 16  # of a hash
 
 
 @dataclass(frozen=True)
@@ -79,22 +78,15 @@ def _require_ready(share: Share, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def facts_of(found: Found) -> dict[str, object]:
-    """Everything that changes a text, or the order of calls: by name, as short texts."""
+    """What Macs that answer together have to have in common, by name, as short texts."""
     folder, options = found.source.folder, found.options
-    headers = read_headers(folder)
-    tensors = sorted((i.name, i.dtype, i.shape, i.offset, i.file.name) for i in headers.values())
-    tuned = None if found.choices is None else astuple(found.choices)[:-1]
+    files = None if options.adapter is None else open_adapter(options.adapter, folder)
+    tokenizer = b"".join(_content(folder / name) for name in TOKENIZER)
     return {
-        "mlx": version("mlx"),
-        "mlx-diffgemma": __version__,
-        "config.json": digest((folder / "config.json").read_bytes()),
-        "tensors": digest(repr(tensors).encode()),
-        "tokenizer": digest(b"".join(map(_content, (folder / name for name in TOKENIZER)))),
-        "adapter": _adapter(options.adapter),
-        "dtype": options.dtype,
-        "settings": digest(repr(found.settings).encode()),
-        "seed": found.settings.seed,
-        "tuning (--no-tune leaves it out)": digest(repr(tuned).encode()),
+        **load_facts(folder, options.dtype, found.choices, files),
+        "the tokenizer": digest(tokenizer),
+        "the settings": digest(repr(found.settings).encode()),
+        "--seed": found.settings.seed,
     }
 
 
@@ -105,12 +97,6 @@ def digest(content: bytes) -> str:
 
 def _content(file: Path) -> bytes:
     return file.read_bytes() if file.is_file() else b""
-
-
-def _adapter(folder: Path | None) -> str | None:
-    if folder is None:
-        return None
-    return digest(b"".join(_content(file) for file in sorted(folder.glob("adapter*"))))
 
 
 def room_of(share: Share, found: Found) -> dict[str, Any]:

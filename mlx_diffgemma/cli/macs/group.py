@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 
 import typer
 
-from ...conversation.turn import seeded
 from ...errors import ShareError, one_line
-from ...generation.settings import Settings
 from ...share.guard import (
     SECONDS,
     Watch,
     from_rank_0,
     lost_macs,
-    number_from_rank_0,
 )
 from ...share.share import ALONE, Share, announced, met
 from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
@@ -62,15 +59,6 @@ class Group:
             raise typer.Exit(code)
         answer: T = value
         return answer
-
-    def seeded(self, settings: Settings) -> Settings:
-        """The settings with a seed that all ranks have: where none is given, rank 0's fresh one."""
-        if self.share.alone:
-            return settings
-        own = seeded(settings)
-        if settings.seed is not None:
-            return own
-        return replace(own, seed=number_from_rank_0(self.share, own.seed or 0))
 
     def alive(self) -> None:
         """Tell the watch that work goes on."""

@@ -12,14 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import BufferedReader
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import IO
 
-from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, exit_code
+from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, FileError, exit_code
 from ..terminal.signals import signals_held
 from ..terminal.streams import detach, say
 from .ended import EXIT_FILE, NAMES
@@ -70,7 +71,8 @@ def launch(given: ShareOptions, arguments: Sequence[str]) -> int:
 
 def _command(hosts: Hostfile, file: Path, arguments: Sequence[str]) -> list[str]:
     """mlx.launch by this interpreter, so that no PATH matters, here or on the other Macs."""
-    given = {"hostfile": hosts.file, "backend": hosts.backend, "starting-port": _free_port()}
+    port = _free_port(sum(len(host.ips) for host in hosts.hosts))
+    given = {"hostfile": hosts.file, "backend": hosts.backend, "starting-port": port}
     told = {EXIT_FILE: file, NAMES: ",".join(hosts.names)}
     return [
         *(sys.executable, "-c", LAUNCHER),
@@ -80,12 +82,14 @@ def _command(hosts: Hostfile, file: Path, arguments: Sequence[str]) -> list[str]
     ]
 
 
-def _free_port() -> int:
-    """A port that is free here: two groups on the same Macs must not meet."""
-    with socket.socket() as tried:
-        tried.bind(("", 0))
-        port: int = tried.getsockname()[1]
-        return port
+def _free_port(count: int) -> int:
+    """The first of `count` ports that are free here: two groups on the same Macs must not meet."""
+    for port in Random().sample(range(20_000, 30_000, 16), 50):
+        with suppress(OSError), ExitStack() as stack:
+            for number in range(count):
+                stack.enter_context(socket.socket()).bind(("", port + number))
+            return port
+    raise FileError(f"no {count} ports are free between 20,000 and 30,000; end what listens there.")
 
 
 def _code(file: Path) -> int | None:

@@ -5,17 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ...conversation.session import Session
-from ...conversation.turn import Turn
 from ...errors import FitError, Setting, SettingsError
 from ...generation.settings import Settings
-from ...share.guard import require_agreement
+from ...share.part import Cut
 from ..answer.loading import find_checked, load_found, load_session, recalled
 from ..answer.media import Media
 from ..options import ModelOptions, OutputOptions
 from .agreed import Found, agreed, digest
 from .ended import RANK
 from .group import Group
-from .options import Cut
 
 
 def load_together(
@@ -82,13 +80,6 @@ def _require_mode(settings: Settings, cut: Cut) -> None:
             *(Setting("mode"), " is 'ar', which has one row, expected diffusion where Macs share "),
             "rows; --share layers shares it, and --share auto takes rows for what fits one Mac.",
         )
-
-
-def require_same_prompt(group: Group, turn: Turn) -> None:
-    """ShareError where another Mac made other ids of the prompt, or of the images in it."""
-    if not group.share.alone:
-        with group.agreeing():
-            require_agreement(group.share, {"prompt ids": digest(repr(turn.prompt_ids).encode())})
 
 
 def digested(*given: object) -> dict[str, object]:

@@ -10,7 +10,6 @@ from ..errors import ArgumentError
 from ..parameters import option
 from .ended import RANK
 
-Cut = Literal["rows", "layers"]
 Asked = Literal["rows", "layers", "auto"]
 MACS_HELP = (
     "Start this command on the Macs of a hostfile, as mlx.distributed_config writes one, through "
