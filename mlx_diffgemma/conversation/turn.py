@@ -42,6 +42,7 @@ from .reply import (
     RouterInfo,
     SamplerInfo,
     VideoInfo,
+    share_info,
 )
 from .segments import Begun, Segments
 
@@ -177,6 +178,7 @@ class Turn:
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
+            share=share_info(self.session.model.part),
             adapter=self.session.adapter,
             tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",

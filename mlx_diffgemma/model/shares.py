@@ -2,16 +2,19 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import mlx.core as mx
 
+from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.tensors import PromisedTensors
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
+from ..share.part import Part
 from ..share.share import Span, cuts
-from .memory import Footprint, MemoryPlan
+from .adapters import applied
+from .memory import Footprint, MemoryPlan, RoomCheck, fit_check, plan_memory, room_check
 from .text import distinct_arrays
 from .variants import variant
 from .weights import build, chosen_dtype
@@ -62,6 +65,7 @@ def shared_plan(
     choices: Choices | None = None,
     *,
     shape_only: bool = False,
+    adapter: AdapterFiles | None = None,
 ) -> SharedPlan:
     """The SharedPlan of a folder; for the arguments see `plan_memory`, which made `plan`."""
     choices = choices or Choices()
@@ -70,8 +74,28 @@ def shared_plan(
     model = build(tensors, lambda layer, part: None)
     if choices.alter:
         model = variant(model, choices, lambda part: None)
+    if adapter:
+        values = {name: mx.zeros(shape) for name, shape in adapter.shapes.items()}
+        model = applied(model, values, adapter.parameters.scale)
     layers = tuple(_bytes(layer) for layer in model.layers)
     return SharedPlan(plan, _bytes(model) - sum(layers), layers)
+
+
+def part_check(
+    part: Part,
+    folder: Path,
+    dtype: str | None = None,
+    choices: Choices | None = None,
+    adapter: AdapterFiles | None = None,
+) -> RoomCheck:
+    """`fit_check` for a part of the network: FitError for a context that does not fit beside it."""
+    if not part.in_stages:
+        return fit_check(folder, dtype, choices, adapter)
+    plan = plan_memory(folder, dtype, choices, adapter=adapter)
+    shared = shared_plan(folder, plan, dtype, choices, adapter=adapter)
+    own = part.share.span(len(shared.layer_bytes))
+    name = f"{folder.name}, layers {own[0]} to {own[1] - 1} of it,"
+    return room_check(name, partial(shared.footprint, own), choices)
 
 
 def _bytes(part: object) -> int:

@@ -20,7 +20,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import LostMacError, ShareError, brief, one_line
-from .share import Share, numbers
+from ..machine.device import in_host
+from ..machine.files import parse_json
+from .share import Share
 
 FACT_BYTES = 8192  # for the facts of one rank
 SECONDS = 60.0  # that a step may take before another Mac counts as stopped
@@ -43,8 +45,8 @@ def told_by_all(share: Share, facts: Mapping[str, object]) -> list[dict[str, Any
         raise ValueError(f"facts take {len(text)} bytes, expected {FACT_BYTES} at most")
     sent = mx.array(np.frombuffer(text.ljust(FACT_BYTES), np.uint8))
     with lost_macs(share):
-        rows = numbers(share.gather(sent, "facts"))
-    return [json.loads(bytes(row)) for row in rows]
+        rows = in_host(share.gather(sent, "facts"))
+    return [parse_json(bytes(row)) for row in rows]
 
 
 def require_alike(share: Share, told: Sequence[Mapping[str, Any]]) -> None:
@@ -63,9 +65,11 @@ def from_rank_0(share: Share, said: bytes) -> bytes:
     if share.alone:
         return said
     with lost_macs(share):
-        length = int(numbers(share.of_rank_0(mx.array([len(said)], mx.int32), "word"))[0])
+        length = int(in_host(share.of_rank_0(mx.array([len(said)], mx.int32), "word"))[0])
+        if not length:
+            return b""
         own = np.frombuffer(said if share.rank == 0 else bytes(length), np.uint8)
-        return bytes(numbers(share.of_rank_0(mx.array(own, mx.int32), "word")).astype(np.uint8))
+        return bytes(in_host(share.of_rank_0(mx.array(own, mx.int32), "word")).astype(np.uint8))
 
 
 def number_from_rank_0(share: Share, number: int) -> int:
@@ -97,7 +101,7 @@ def require_equal_work(share: Share, tokens: Sequence[int]) -> None:
     made = json.dumps([list(tokens), sorted(share.calls.items())]).encode()
     own = np.frombuffer(hashlib.sha256(made).digest(), np.uint32)
     with lost_macs(share):
-        rows = numbers(share.gather(mx.array(own), "digest"))
+        rows = in_host(share.gather(mx.array(own), "digest"))
     for rank, row in enumerate(rows):
         if not np.array_equal(row, rows[0]):
             raise ShareError(

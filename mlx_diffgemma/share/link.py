@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .share import Share, cuts, numbers
+from ..machine.device import in_host
+from .share import Share, cuts
 
 SIZES = (4, 16_384, 262_144, 1_441_792, 4_194_304, 16_777_216)  # the fourth: hidden states
 SECONDS = 0.5  # for each size
@@ -83,8 +84,8 @@ def equal_bits(share: Share) -> bool:
     total = share.size * (share.size + 1) / 2
     whole = share.sum(mx.full((4097,), share.rank + 1, mx.float32), "check")
     noise = np.random.default_rng(share.rank).standard_normal(4097).astype(np.float32)
-    bits = numbers(share.gather(share.sum(mx.array(noise), "check").view(mx.uint32), "check"))
-    return bool((numbers(whole) == total).all()) and bool((bits == bits[0]).all())
+    bits = in_host(share.gather(share.sum(mx.array(noise), "check").view(mx.uint32), "check"))
+    return bool((in_host(whole) == total).all()) and bool((bits == bits[0]).all())
 
 
 def _sum(share: Share, size: int, seconds: float) -> Sum:
@@ -99,7 +100,7 @@ def _sum(share: Share, size: int, seconds: float) -> Sum:
         if call % BATCH == BATCH - 1:  # every rank has to stop at the same call
             share.alive()
             spent = share.gather(mx.array([time.perf_counter() - began]), "check")
-            if numbers(spent).max() > seconds:
+            if in_host(spent).max() > seconds:
                 break
     median = float(np.median(times[WARM:]))
     return Sum(size, median * 1e6, _sent(share.size, size) / median / 1e9)

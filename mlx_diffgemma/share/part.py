@@ -13,7 +13,8 @@ from typing import Literal, TypeVar, get_args
 import mlx.core as mx
 
 from ..errors import ShareError, counted
-from .share import ALONE, Share, Span, cuts, numbers, unsent
+from ..machine.device import in_host
+from .share import ALONE, Share, Span, cuts, unsent
 
 Cut = Literal["rows", "layers"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
@@ -111,7 +112,7 @@ class Part:
         if not self.in_stages:
             return number
         self.share.alive()
-        return int(numbers(self.share.gather(mx.array([number]), "positions")).min())
+        return int(in_host(self.share.gather(mx.array([number]), "positions")).min())
 
     def require_divisible(self, layers: int, canvas: int) -> None:
         """ShareError for more ranks than there are layers, or rows of a canvas, to divide."""

@@ -4,19 +4,16 @@ A collective is lazy, as all of MLX is: one whose result nobody needs is never s
 wait for it. Every rank makes the same calls in the same order.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ShareError, one_line
+from ..machine.files import read_json
 
 Span = tuple[int, int]
 
@@ -26,12 +23,6 @@ def cuts(total: int, size: int) -> list[Span]:
     base, extra = divmod(total, size)
     ends = [base * (rank + 1) + min(rank + 1, extra) for rank in range(size)]
     return list(zip([0, *ends[:-1]], ends, strict=True))
-
-
-def numbers(x: mx.array) -> NDArray[Any]:
-    """An array for numpy, evaluated before: numpy itself would swallow the loss of another Mac."""
-    mx.eval(x)
-    return np.array(x)
 
 
 def unwatched() -> None:
@@ -148,7 +139,7 @@ def _hosts(environment: Mapping[str, str]) -> tuple[str, ...]:
             "MLX_RANK is set, but neither MLX_HOSTFILE nor MLX_IBV_DEVICES; start with mlx.launch."
         )
     try:
-        listed = json.loads(Path(environment[name]).read_text(encoding="utf-8"))
+        listed = read_json(Path(environment[name]))
         if name == "MLX_IBV_DEVICES":
             return tuple("" for _ in listed)
         return tuple(str(host[0]).rpartition(":")[0] for host in listed)

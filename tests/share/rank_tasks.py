@@ -5,7 +5,6 @@ A ShareError ends the process with one line and exit code 5, as the command line
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,15 +14,15 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.machine.device import in_host
 from mlx_diffgemma.model.text import Model, distinct_arrays
 from mlx_diffgemma.model.weights import load_network
-from mlx_diffgemma.share.guard import Watch, from_rank_0, number_from_rank_0, require_agreement
+from mlx_diffgemma.share.guard import Watch
 from mlx_diffgemma.share.part import Cut, Part
-from mlx_diffgemma.share.share import ALONE, Share, announced, met, numbers
+from mlx_diffgemma.share.share import ALONE, Share, announced, met
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, None: None}
 
@@ -39,7 +38,7 @@ def logits_of(model: Model, prompt: Sequence[int]) -> Any:
         logits = model.logits(model.decode(mx.array(canvas), prefix, soft))
         soft = model.soft_embedding(logits)
         mx.eval(soft)
-        found.append(numbers(rows.gathered(logits, 1, "logits"))[0])
+        found.append(in_host(rows.gathered(logits, 1, "logits"))[0])
     return np.stack(found)
 
 

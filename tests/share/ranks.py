@@ -41,7 +41,7 @@ def free_addresses(count: int) -> list[str]:
 
 
 def run_ranks(count: int, task: str, /, seconds: float = SECONDS, **given: Any) -> list[Ended]:
-    """How each of `count` ranks of a task ended; those that are there after `seconds` are killed."""
+    """How each of `count` ranks of a task ended; after `seconds` those that are left are killed."""
     with tempfile.TemporaryDirectory() as folder:
         hosts = Path(folder) / "hosts.json"
         hosts.write_text(json.dumps([[address] for address in free_addresses(count)]))
