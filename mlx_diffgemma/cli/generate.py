@@ -70,6 +70,7 @@ def command(
         stdin_taken=seen.takes_stdin or held.stdin_option is not None,
         as_it_is=prompting.raw,
     )
+    shared.require_mode(settings.mode)
     shared.require_no_stdin(wanted.stdin_taken or reads_stdin(words, given.prompt_file))
     if shared.launches:
         return launch(shared, started(ctx))

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ...conversation.session import Session
-from ...errors import FitError, Setting, SettingsError
+from ...errors import FitError
 from ...generation.settings import Settings
-from ...share.part import Cut
 from ..answer.loading import find_checked, load_found, load_session, recalled
 from ..answer.media import Media
 from ..options import ModelOptions, OutputOptions
@@ -31,7 +30,6 @@ def load_together(
     if group.share.alone:
         media = read()
         return _load_alone(options, settings, media), media
-    _require_same_course(settings)
     seen: list[Media] = []
 
     def find() -> Found:
@@ -41,7 +39,6 @@ def load_together(
         return Found(source, choices, options, settings)
 
     found, cut = agreed(group, find, others)
-    _require_mode(settings, cut)
     with group.waiting():
         session = load_found(
             found.source,
@@ -63,23 +60,6 @@ def _load_alone(options: ModelOptions, settings: Settings, media: Media) -> Sess
         raise FitError(
             *error.args, " Each process holds all of it: --share layers gives each a part."
         ) from None
-
-
-def _require_same_course(settings: Settings) -> None:
-    """SettingsError for what Macs would decide by their own clocks, and each in its way."""
-    if settings.mode == "auto":
-        raise SettingsError(
-            *(Setting("mode"), " is 'auto', expected diffusion or ar where several Macs answer "),
-            "together: they would decide by clocks of their own.",
-        )
-
-
-def _require_mode(settings: Settings, cut: Cut) -> None:
-    if settings.mode == "ar" and cut == "rows":
-        raise SettingsError(
-            *(Setting("mode"), " is 'ar', which has one row, expected diffusion where Macs share "),
-            "rows; --share layers shares it, and --share auto takes rows for what fits one Mac.",
-        )
 
 
 def digested(*given: object) -> dict[str, object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ...errors import Setting, SettingsError
 from ..errors import ArgumentError
 from ..parameters import option
 from .ended import RANK
@@ -39,6 +40,14 @@ class ShareOptions:
     def launches(self) -> bool:
         """True in the process that is to start the others; they have the same options."""
         return self.macs is not None and RANK not in os.environ
+
+    def require_mode(self, mode: str) -> None:
+        """SettingsError for a mode that Macs do not share: its decisions are each Mac's own."""
+        if self.wanted and mode != "diffusion":
+            raise SettingsError(
+                *(Setting("mode"), f" is {mode}, expected diffusion where several Macs answer "),
+                "together; one Mac alone has every mode.",
+            )
 
     def require_no_stdin(self, read: bool) -> None:
         """ArgumentError where standard input would be read: its end never reaches a rank."""
