@@ -119,7 +119,7 @@ def shared_lines(facts: SharedFacts) -> Iterator[str]:
         sizes = f"{sized(need.weights_bytes):>12}{sized(need.needed_bytes):>12}"
         yield f"  {shown:<{NAME_WIDTH}}{need.share:<8}{sizes}  {_mac(facts.macs, need)}"
     yield f"  A GPU gets 2/3 of up to {SMALL} GB, 3/4 of more, unless iogpu.wired_limit_mb is set."
-    yield "  rows: each Mac holds all of it. layers: the figures are those of the fullest Mac."
+    yield "  rows: each Mac holds all of it. layers: the figures are the fullest Mac's."
 
 
 def _mac(macs: int, need: SharedNeed) -> str:

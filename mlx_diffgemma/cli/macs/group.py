@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from ...errors import ShareError, one_line
+from ...errors import DiffGemmaError, ShareError, one_line
 from ...share.guard import (
     SECONDS,
     Watch,
@@ -76,7 +76,7 @@ class Group:
         """An error that all ranks find in the same words is said by rank 0 alone."""
         try:
             yield
-        except ShareError as error:
+        except DiffGemmaError as error:
             if self.share.rank == 0:
                 raise
             raise typer.Exit(_code(error)) from None
