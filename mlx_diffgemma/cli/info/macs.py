@@ -15,7 +15,7 @@ from .recipes import RecipePlan
 
 GIB = 1 << 30
 SOLD = (8, 16, 24, 32, 36, 48, 64, 96, 128, 192, 256, 512)  # GiB of memory of a Mac
-SMALL = 36  # GiB up to which macOS gives a GPU two thirds, unless it is told otherwise
+SMALL = 32  # GiB up to which macOS gives a GPU two thirds, unless it is told otherwise
 NAME_WIDTH = 12
 
 
@@ -118,8 +118,8 @@ def shared_lines(facts: SharedFacts) -> Iterator[str]:
         last = name
         sizes = f"{sized(need.weights_bytes):>12}{sized(need.needed_bytes):>12}"
         yield f"  {shown:<{NAME_WIDTH}}{need.share:<8}{sizes}  {_mac(facts.macs, need)}"
-    yield f"  A GPU gets 2/3 of up to {SMALL} GB, 3/4 of more, unless iogpu.wired_limit_mb is set."
-    yield "  rows: each Mac holds all of it. layers: the figures are the fullest Mac's."
+    yield f"  A GPU gets 2/3 of up to {SMALL} GB, 3/4 of more; iogpu.wired_limit_mb raises it."
+    yield "  rows: each Mac holds all of it. layers: figures are the fullest Mac's."
 
 
 def _mac(macs: int, need: SharedNeed) -> str:

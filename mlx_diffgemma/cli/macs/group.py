@@ -23,6 +23,7 @@ from ..explain import explain
 from ..terminal.signals import raise_lost
 from .ended import NAMES, leave_code
 from .options import Asked, ShareOptions
+from .patience import ended_after
 
 T = TypeVar("T")
 
@@ -122,7 +123,10 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
         )
     watch = Watch(share, _seconds(), _end)
     with one_voice(share):
-        share = met(replace(share, alive=watch.alive))
+        late = f"error: {share.mac(share.rank)} waited {watch.seconds:g} s for {share.others()}"
+        with ended_after(watch.seconds, f"{late}; see what keeps it, and start again."):
+            share = met(replace(share, alive=watch.alive))
+        watch.alive()
         yield Group(share, asked, watch)
         watch.rest()
 
