@@ -268,7 +268,8 @@ class Submitted:
         time is evaluated here, and its float32 copies are dropped with it. Where a form holds the
         rows, the host has read their masses by then."""
         if self.masses is not None:
-            self.model.evaluate(self.masses.arrays)
+            self.model.evaluate(self.hidden, self.masses.arrays)
+            self.masses.read()
         chunks = [self._chunk(number, rows) for number, rows in enumerate(self._chunks)]
         if not chunks:
             return agreed(nothing_seen(self.hidden), self.given.own)

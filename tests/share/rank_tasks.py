@@ -5,6 +5,7 @@ A ShareError ends the process with one line and exit code 5, as the command line
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,13 +15,20 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.machine.device import in_host
 from mlx_diffgemma.model.text import Model, distinct_arrays
 from mlx_diffgemma.model.weights import load_network
-from mlx_diffgemma.share.guard import Watch
+from mlx_diffgemma.share.guard import (
+    Watch,
+    from_rank_0,
+    number_from_rank_0,
+    require_agreement,
+    require_equal_work,
+)
 from mlx_diffgemma.share.part import Cut, Part
 from mlx_diffgemma.share.share import ALONE, Share, announced, met
 
@@ -98,7 +106,70 @@ def write_whole(
     return {"answers": answers, "weights": weight_bytes(model)}
 
 
-TASKS: dict[str, Callable[..., Any]] = {"compared": compared}
+def asked(
+    share: Share, model: str, cut: Cut, turns: Sequence[Any], dtype: str | None = None
+) -> list[Any]:
+    """The text, the number of steps and the form's strain of turns of one session, in order.
+
+    A turn: "ask" or "fill", a text, and options.
+    """
+    session = load(model, DTYPES[dtype], share=share, cut=cut)
+    found = []
+    for kind, text, options in turns:
+        reply = getattr(session, kind)(text, **options)
+        found.append([reply.text, reply.steps])
+    return found
+
+
+def harmed(share: Share, model: str, cut: Cut, harm: str, rank: int, step: int) -> Any:
+    """An answer in whose midst, after `step` steps, something happens to one rank."""
+    session = load(model, share=share, cut=cut)
+    prompt = "What is 17 + 25?"
+    if harm == "another prompt" and share.rank == rank:
+        prompt = "What is 17 + 26?"
+    print("null", flush=True)  # nothing was answered so far
+    turn = session.turn(prompt, seed=7)
+    for number, _ in enumerate(turn):
+        if share.rank == rank and number == step:
+            happen(harm)
+    return turn.reply().text
+
+
+def happen(harm: str) -> None:
+    """Do this process some harm."""
+    if harm == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif harm == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif harm == "exception":
+        raise ZeroDivisionError("something is wrong here")
+    elif harm == "gone":
+        os._exit(0)
+
+
+def fenced(share: Share) -> Any:
+    """The fences themselves: a word of rank 0, facts that agree, and some that do not."""
+    require_agreement(share, {"a fact": 1})
+    said = from_rank_0(share, b"from 0" if share.rank == 0 else b"")
+    number = number_from_rank_0(share, 2**63 + share.rank)
+    nothing = from_rank_0(share, b"")
+    lengths = [3, 2, 2][: share.size]
+    own = mx.full((1, lengths[share.rank]), share.rank, mx.int32)
+    together = in_host(share.gathered(own, lengths, 1, "together")).tolist()
+    require_equal_work(share, [1, 2])
+    try:
+        require_agreement(share, {"a fact": 1, "another": share.rank // (share.size - 1)})
+    except ShareError as error:
+        refused = str(error)
+    try:
+        require_equal_work(share, [share.rank])
+    except ShareError as error:
+        return [said.decode(), number, nothing.decode(), together, refused, str(error)]
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    task.__name__: task for task in (compared, asked, harmed, fenced)
+}
 
 
 def main() -> None:
