@@ -242,7 +242,7 @@ class Turn:
         )
 
     def fresh(self, *, rest: bool = False) -> Fresh:
-        """What has come of the answer since the last call, and stays whatever follows.
+        """The part of the answer that has come since the last call, and stays whatever follows.
 
         All pieces together are the text, the thought and the calls of the finished answer's Reply;
         of an answer that goes on those behind its beginning. In mode diffusion there is something

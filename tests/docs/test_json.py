@@ -20,7 +20,7 @@ from mlx_diffgemma.cli.calibrate.report import Report
 from mlx_diffgemma.cli.macs.group import Group
 from mlx_diffgemma.cli.selftest.link import to_json
 from mlx_diffgemma.cli.serve.text import line_of
-from mlx_diffgemma.conversation.reply import ImageInfo, ShareInfo, VideoInfo
+from mlx_diffgemma.conversation.reply import ConstraintInfo, ImageInfo, ShareInfo, VideoInfo
 from mlx_diffgemma.decide.calibration import Bound
 from mlx_diffgemma.decide.labelled import Case
 from mlx_diffgemma.kernels import selftest
@@ -281,7 +281,9 @@ def test_a_saved_conversation(run: Run, clone: Path) -> None:
 def test_a_server() -> None:
     """What it says of itself, and beside the answers of a script with a draft."""
     draft = Draft("Hello", 0, 1, 48, 3, 0.5, (("Hello", "c0"),))
-    script = [Begun(7, 12, 0), draft, Text("Hello"), done()]
+    form = ConstraintInfo("schema", strain=0.25, settled=1, canvases=1)
+    end = done("stop_text", stop=".", constraint=form, holes=("Hello",))
+    script = [Begun(7, 12, 0), draft, Text("Hello"), end]
     asked = {"messages": [{"role": "user", "content": "Hi?"}], "stream": True}
     with application(ScriptedEngine(script)) as calls:
         check(calls.get("/health").json, "## `GET /health` of `serve`")

@@ -208,6 +208,7 @@ def _server() -> Sequence[Block]:
         (
             ("--host 0.0.0.0", "every address of this machine"),
             ("--api-key-file FILE", "what clients have to send"),
+            ("--allow-host NAME", "another name that clients use, as from a container"),
             ("--cors ORIGIN", "lets the pages of another site ask"),
         ),
         "One answer is made at a time, others wait. Ctrl-C ends the server behind the canvas in "
