@@ -61,7 +61,8 @@ def agreed(group: Group, find: Any, others: Mapping[str, object]) -> tuple[Found
         require_alike(share, [row["facts"] for row in rows])
         assert found is not None
         force = found.options.force
-        cut = chosen_cut(share, group.asked or "auto", [row["room"] for row in rows], force=force)
+        asked = "layers" if found.settings.mode == "ar" else group.asked or "auto"
+        cut = chosen_cut(share, asked, [row["room"] for row in rows], force=force)
     return found, cut
 
 

@@ -42,11 +42,16 @@ class ShareOptions:
         return self.macs is not None and RANK not in os.environ
 
     def require_mode(self, mode: str) -> None:
-        """SettingsError for a mode that Macs do not share: its decisions are each Mac's own."""
-        if self.wanted and mode != "diffusion":
+        """SettingsError for a mode that Macs do not share, or not in the way that is asked for."""
+        if self.wanted and mode == "auto":
             raise SettingsError(
-                *(Setting("mode"), f" is {mode}, expected diffusion where several Macs answer "),
-                "together; one Mac alone has every mode.",
+                *(Setting("mode"), " is auto, expected diffusion or ar where several Macs answer "),
+                "together: each has times of its own to decide by.",
+            )
+        if self.wanted == "rows" and mode == "ar":
+            raise SettingsError(
+                *(Setting("mode"), " is ar, expected diffusion beside --share rows: a token has "),
+                "one row; --share layers shares it, for a model that fits no Mac alone.",
             )
 
     def require_no_stdin(self, read: bool) -> None:

@@ -56,9 +56,10 @@ def test_an_image_from_standard_input(run: Any, hosts: Path) -> None:
     assert_one_line(done, 2, "standard input ... several Macs")
 
 
-@pytest.mark.parametrize("mode", ["ar", "auto"])
-def test_another_mode(run: Any, hosts: Path, mode: str) -> None:
-    done = run("generate", "x", "--model", "tiny-chat", "--mode", mode, "--macs", hosts)
+@pytest.mark.parametrize(("mode", "share"), [("auto", "auto"), ("auto", "layers"), ("ar", "rows")])
+def test_another_mode(run: Any, hosts: Path, mode: str, share: str) -> None:
+    given = ("--mode", mode, "--share", share, "--macs", hosts)
+    done = run("generate", "x", "--model", "tiny-chat", *given)
     assert_one_line(done, 2, f"--mode is {mode} ... diffusion")
 
 

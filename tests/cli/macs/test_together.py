@@ -62,6 +62,26 @@ def test_an_answer_is_that_of_one_process(
 
 
 @pytest.mark.slow
+def test_tokens_one_by_one_are_shared_by_layers(run: Any, spawn: Any, hosts: Path) -> None:
+    given = ("generate", "Spell bread.", "--model", "tiny-chat", "--mode", "ar", "--seed", "3")
+    alone = json.loads(run(*given, "--json").stdout)
+    done = spawn(*given, "--macs", hosts, "--json", timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    together = json.loads(done.stdout)
+    assert together["token_ids"] == alone["token_ids"]
+    assert together["share"] == {"mode": "layers", "size": 2}
+
+
+@pytest.mark.slow
+def test_a_form_holds_for_several(run: Any, spawn: Any, hosts: Path) -> None:
+    given = ("generate", "Is 12 bigger than 5?", "--model", "tiny-chat", "--choices", "Yes.,No.")
+    alone = json.loads(run(*given, "--seed", "3", "--json").stdout)
+    done = spawn(*given, "--seed", "3", "--macs", hosts, "--json", timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["token_ids"] == alone["token_ids"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("share", ["rows", "layers"])
 def test_a_template_is_filled_together(run: Any, spawn: Any, hosts: Path, share: str) -> None:
     given = ("fill", "17 + 25 = [[4]].", "--model", "tiny-chat", "--seed", "3")
