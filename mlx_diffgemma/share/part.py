@@ -1,9 +1,9 @@
 """The part of the network's work that is one rank's: some rows of a canvas, or some layers.
 
 Rows: every rank holds all weights and computes some rows of the canvas; keys and values travel, a
-layer at a time. Layers: every rank holds some layers and computes all rows; hidden states travel
-from one rank to the next. In both nothing that is summed is cut, so the bits are those of one
-process where its products do not depend on their number of rows.
+layer at a time. Prompts are encoded whole by every rank. Layers: every rank holds some layers and
+computes all rows; hidden states travel from one rank to the next. In both nothing that is summed is
+cut, so the bits are those of one process where its products do not depend on their number of rows.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from ..errors import ShareError, counted
 from ..machine.device import in_host
+from .guard import lost_macs
 from .share import ALONE, Share, Span, cuts, unsent
 
 Cut = Literal["rows", "layers"]
@@ -112,7 +113,8 @@ class Part:
         if not self.in_stages:
             return number
         self.share.alive()
-        return int(in_host(self.share.gather(mx.array([number]), "positions")).min())
+        with lost_macs(self.share):
+            return int(in_host(self.share.gather(mx.array([number]), "positions")).min())
 
     def require_divisible(self, layers: int, canvas: int) -> None:
         """ShareError for more ranks than there are layers, or rows of a canvas, to divide."""

@@ -106,10 +106,18 @@ def write_whole(
     return {"answers": answers, "weights": weight_bytes(model)}
 
 
+def loaded(share: Share, folder: str, cut: Cut) -> Any:
+    """Bytes of a rank's weights, and the most that there were while they were loaded."""
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    model = network(share, folder, cut)
+    return {"weights": weight_bytes(model), "peak": mx.get_peak_memory() - before}
+
+
 def asked(
     share: Share, model: str, cut: Cut, turns: Sequence[Any], dtype: str | None = None
 ) -> list[Any]:
-    """The text, the number of steps and the form's strain of turns of one session, in order.
+    """The text and the steps of each canvas of turns of one session, in order.
 
     A turn: "ask" or "fill", a text, and options.
     """
@@ -167,8 +175,13 @@ def fenced(share: Share) -> Any:
         return [said.decode(), number, nothing.decode(), together, refused, str(error)]
 
 
+def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
+    """The results of tasks, a name with what it is given each, one after the other."""
+    return [TASKS[name](share, **given) for name, given in tasks]
+
+
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (compared, asked, harmed, fenced)
+    task.__name__: task for task in (compared, loaded, asked, harmed, fenced, several)
 }
 
 

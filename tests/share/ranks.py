@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,25 @@ def free_addresses(count: int) -> list[str]:
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in made]
 
 
-def run_ranks(count: int, task: str, /, seconds: float = SECONDS, **given: Any) -> list[Ended]:
-    """How each of `count` ranks of a task ended; after `seconds` those that are left are killed."""
+def run_ranks(
+    count: int,
+    task: str,
+    /,
+    seconds: float = SECONDS,
+    kill: tuple[int, float] | None = None,
+    **given: Any,
+) -> list[Ended]:
+    """How each of `count` ranks of a task ended; after `seconds` those that are left are killed.
+
+    kill: a rank, and the seconds after which it is.
+    """
     with tempfile.TemporaryDirectory() as folder:
         hosts = Path(folder) / "hosts.json"
         hosts.write_text(json.dumps([[address] for address in free_addresses(count)]))
         started = [_started(task, given, rank, hosts) for rank in range(count)]
+        if kill:
+            time.sleep(kill[1])
+            started[kill[0]].kill()
         try:
             return [_ended(process, seconds) for process in started]
         finally:
