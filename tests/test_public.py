@@ -118,6 +118,7 @@ TREE = {
     "ConvertError": Exception,
     "DataError": ValueError,
     "ServeError": Exception,
+    "ShareError": Exception,
     "ProfileError": Exception,
     "TrainingError": Exception,
 }
@@ -162,7 +163,7 @@ def parameters(function: object) -> list[str]:
             "load",
             [
                 *("model", "dtype=", "*", "offline=", "download=", "force=", "consent="),
-                *("progress=", "choices=", "adapter=", "gentle="),
+                *("progress=", "choices=", "adapter=", "gentle=", "share=", "cut="),
             ],
         ),
         ("load_model", ["folder", "dtype=", "adapter="]),

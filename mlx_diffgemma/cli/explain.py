@@ -8,8 +8,8 @@ from typing import Any
 from ..errors import (
     DiffGemmaError,
     KernelWarning,
-    LostMacError,
     SettingsError,
+    ShareError,
     is_out_of_memory,
     one_line,
 )
@@ -58,7 +58,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return "interrupted.", exit_code(error)
         case SettingsError() | ArgumentError():
             return f"error: {error.told(OPTION_OF)}", BAD_ARGUMENTS
-        case LostMacError():
+        case ShareError(lost=True):
             return f"error: {error}", LINK_LOST
         case DiffGemmaError():
             return f"error: {error.told(OPTION_OF)}", FAILED

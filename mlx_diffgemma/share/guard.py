@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..errors import LostMacError, ShareError, brief, one_line
+from ..errors import ShareError, brief, one_line
 from ..machine.device import in_host
 from ..machine.files import parse_json
 from .share import Share
@@ -79,7 +79,7 @@ def number_from_rank_0(share: Share, number: int) -> int:
 
 @contextmanager
 def lost_macs(share: Share) -> Iterator[None]:
-    """Turns what MLX raises when another rank is gone into a LostMacError: the answer has ended.
+    """Turns what MLX raises when another rank is gone into a ShareError: the answer has ended.
 
     Nothing may be computed after it: a later gather would wait for ever.
     """
@@ -88,9 +88,10 @@ def lost_macs(share: Share) -> Iterator[None]:
     except RuntimeError as error:
         if share.alone or not LOST.search(str(error)):
             raise
-        raise LostMacError(
+        raise ShareError(
             f"{share.mac(share.rank)} lost the connection to {share.others()} ({one_line(error)}); "
-            "see what ended there, and start again."
+            "see what ended there, and start again.",
+            lost=True,
         ) from None
 
 
