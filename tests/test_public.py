@@ -50,6 +50,7 @@ NAMES = [
     "Session",
     "Settings",
     "SettingsError",
+    "ShareError",
     "TrainingError",
     "Turn",
     "TurnError",

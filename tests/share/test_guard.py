@@ -39,7 +39,7 @@ def test_a_watch_ends_the_process_where_nobody_says_alive() -> None:
         assert not ended.wait(0.04)
     assert ended.wait(5)
     assert said == [
-        "no answer from another Mac for 0.2 s, seen from rank 1 (10.0.0.2); see what runs there, "
+        "rank 1 (10.0.0.2) had no answer from rank 0 (10.0.0.1) for 0.2 s; see what runs there, "
         "and start again."
     ]
 

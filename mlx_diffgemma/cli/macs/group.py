@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import typer
 
 from ...errors import DiffGemmaError, ShareError, one_line
+from ...machine.files import parse_json
 from ...share.guard import (
     SECONDS,
     Watch,
@@ -53,7 +54,7 @@ class Group:
             except Exception as error:
                 failed, known = error, explain(error)
                 said = json.dumps([None, known[1] if known else FAILED]).encode()
-        value, code = json.loads(from_rank_0(self.share, said))
+        value, code = parse_json(from_rank_0(self.share, said))
         if failed:
             raise failed
         if code:
