@@ -115,7 +115,7 @@ class Ranks:
         )
         self.readers = [
             self._reader(self.process.stdout, self._answer, lines=False),
-            self._reader(self.process.stderr, _said, lines=True),
+            self._reader(self.process.stderr, self._said, lines=True),
         ]
 
     def wait(self, file: Path) -> None:
@@ -178,11 +178,13 @@ class Ranks:
             self.unread = True
             detach(sys.stdout)
 
+    def _said(self, line: bytes) -> None:
+        """Pass a line on standard error on, but what the launcher says of ranks that ended.
 
-def _said(line: bytes) -> None:
-    """Pass a line on standard error on, but what the launcher says of ranks that ended."""
-    if sys.stderr is None or line.startswith(LAUNCHERS_OWN):
-        return
-    with suppress(OSError):
-        sys.stderr.buffer.write(line)
-        sys.stderr.buffer.flush()
+        Nor is a word said where nobody reads the answer: all are ended then.
+        """
+        if self.unread or sys.stderr is None or line.startswith(LAUNCHERS_OWN):
+            return
+        with suppress(OSError):
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
