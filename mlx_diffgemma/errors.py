@@ -153,7 +153,14 @@ class ServeError(DiffGemmaError):
 
 
 class ShareError(DiffGemmaError):
-    """Macs that cannot work on one answer together: one is lost, or differs from the others."""
+    """Macs that cannot work on one answer together: one differs from the others, or is lost.
+
+    lost: the connection to another one is gone; the command line exits with 5.
+    """
+
+    def __init__(self, *parts: object, lost: bool = False) -> None:
+        super().__init__(*parts)
+        self.lost = lost
 
 
 class TrainingError(DiffGemmaError):

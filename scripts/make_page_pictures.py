@@ -22,8 +22,8 @@ from typing import Any
 
 from PIL import Image
 
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 from mlx_diffgemma.serve.events import Draft, Event
-from mlx_diffgemma.serve.http.app import DIALECTS
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "serve")]

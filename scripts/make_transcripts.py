@@ -17,8 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mlx_diffgemma.serve.dialects.dialect import Dialect
-from mlx_diffgemma.serve.dialects.messages.dialect import MESSAGES
-from mlx_diffgemma.serve.dialects.responses.dialect import RESPONSES
+from mlx_diffgemma.serve.dialects.routes import MESSAGES, RESPONSES
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / "serve")]
 openai_kinds, transcripts = map(import_module, ("openai_kinds", "transcripts"))

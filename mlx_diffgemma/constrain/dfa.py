@@ -15,6 +15,7 @@ from .nfa import BYTES, Nfa, TooLargeError
 from .patterns import Pattern
 
 MAX_STATES = 4000
+MAX_PAIRS = 200_000  # states of two automata side by side
 MAX_WORK = 4_000_000  # edges and members of subsets that are looked at: some seconds
 UNMERGED = 4  # times as many states as there may be in the end
 
@@ -206,6 +207,8 @@ def _pairs(one: Dfa, other: Dfa) -> _Pairs:
     number, queue = {(0, 0): 0}, [(0, 0)]
     rows: list[list[int]] = []
     for a, b in queue:
+        if len(queue) > MAX_PAIRS:
+            raise TooLargeError(f"more than {MAX_PAIRS:,} states to be compared")
         row = []
         for pair in zip(first[a], second[b], strict=True):
             alive = pair[0] != one.num_states and pair[1] != other.num_states

@@ -26,6 +26,7 @@ DOT = Chars.of("\n\r\u2028\u2029").inverted()
 COUNT = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
 FROM_NOTHING = re.compile(r"\{,[0-9]+\}")
 MOST_DIGITS = 6  # of a repetition's number: far more than any automaton has states
+MOST_SOURCE = 8192  # characters of an expression; each may become states that are to be merged
 LOOKS = ("?=", "?!", "?<=", "?<!")
 GROUP_NAME = re.compile(r"\?P?<[^<>()=!]+>")
 
@@ -48,6 +49,11 @@ def parse_search(source: object, at: str) -> Pattern:
 def _checked(source: object, at: str) -> str:
     if not isinstance(source, str):
         raise ConstraintError(f"{at} is {brief(source)}, expected a regular expression.")
+    if len(source) > MOST_SOURCE:
+        raise ConstraintError(
+            f"{at} is {brief(source)}, which has {len(source):,} characters, expected "
+            f"{MOST_SOURCE:,} at most; shorten it, or list texts as an enum."
+        )
     return source
 
 

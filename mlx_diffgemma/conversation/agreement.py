@@ -27,27 +27,30 @@ def require_same_load(
 
     Of weights their headers are compared, not their numbers.
     """
-    if part.share.alone:
-        return
+    if not part.share.alone:
+        facts = load_facts(folder, dtype, choices, adapter)
+        require_agreement(part.share, {"the cut": part.cut, **facts})
+
+
+def load_facts(
+    folder: Path, dtype: str | None, choices: Choices | None, adapter: AdapterFiles | None
+) -> dict[str, object]:
+    """What Macs that load a folder have to have in common."""
     headers = {
         name: (info.dtype, info.shape, info.offset) for name, info in read_headers(folder).items()
     }
     kept = adapter and {name: (t.dtype, t.shape, t.offset) for name, t in adapter.tensors.items()}
     chosen = replace(choices or Choices(), times=None)
-    require_agreement(
-        part.share,
-        {
-            "the cut": part.cut,
-            "mlx-diffgemma": f"{__version__}, sources {_sources()}",
-            "mlx": version("mlx"),
-            "numpy": version("numpy"),
-            "config.json": _digest((folder / "config.json").read_bytes()),
-            "the tensors": _digest(json.dumps(headers, sort_keys=True).encode()),
-            "the adapter": kept and _digest(json.dumps(kept, sort_keys=True).encode()),
-            "the dtype": dtype or chosen.dtype,
-            "prefill_chunk": chosen.prefill_chunk,
-        },
-    )
+    return {
+        "mlx-diffgemma": f"{__version__}, sources {_sources()}",
+        "mlx": version("mlx"),
+        "numpy": version("numpy"),
+        "config.json": _digest((folder / "config.json").read_bytes()),
+        "the tensors": _digest(json.dumps(headers, sort_keys=True).encode()),
+        "the adapter": kept and _digest(json.dumps(kept, sort_keys=True).encode()),
+        "the dtype": dtype or chosen.dtype,
+        "prefill_chunk": chosen.prefill_chunk,
+    }
 
 
 def _digest(content: bytes) -> str:

@@ -25,7 +25,7 @@ from ..text.chat import encode_written, write_turns
 from ..text.exchange import CLOSING, OPENING, TURN_END
 from ..text.tokenizer import GEMMA_TOKENS, Tokenizer
 from .conversation import Conversation
-from .front import config_of
+from .front import config_of, within_context
 from .media import Given
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def loaded_model(session: Session, held: Callable[[], int] | None = None) -> Loa
     held: bytes of other caches that stay beside theirs, None for the conversation's.
     """
     beside = _beside(session.require_room, held or partial(_held, session.conversation))
-    model, tokenizer, config = session.model, session.tokenizer, session.model.config
+    model, config = session.model, session.model.config
+    tokenizer = within_context(session.tokenizer, config)
     ends = [*_ids(tokenizer, "eos_token"), *config.stop_ids]
     turn_end, pad = tokenizer.id_of(TURN_END), _ids(tokenizer, "pad_token")
     if not ends:

@@ -8,7 +8,7 @@ with all its messages again, and what its session has encoded of them is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from ..images.pixels import Pixels
 from ..model.text import Progress
 from ..text.chat import Message, encode_text, ignored_of_turns, render_turns
 from ..text.holes import Template
+from ..text.results import Turn as Said
 from ..text.results import writes_images_of_results
 from ..text.turns import fit_for_template
 from .fill import FillTurn, require_fillable
@@ -34,29 +35,17 @@ from .turns import Checked, CheckedTemplate, Filling, asked_of, checked, checked
 if TYPE_CHECKING:
     from .session import Session
 
-Said = Mapping[str, Any]
-"""A message as chat templates take it: role, content, and what else belongs to it."""
-
 INSTEAD = "ask for a completion of a text as it is"
 
 
 class Prepared(Protocol):
-    """A question that was prepared; notes: a line for each thing that is not done as asked.
-
-    positions: those that it may take in all.
-    """
+    """A question that was prepared; notes: a line for each thing that is not done as asked."""
 
     @property
-    def asked(self) -> Prompt: ...
-
-    @property
-    def settings(self) -> Settings: ...
+    def checked(self) -> Checked | CheckedTemplate: ...
 
     @property
     def notes(self) -> tuple[str, ...]: ...
-
-    @property
-    def positions(self) -> int: ...
 
     def begin(self, session: Session, progress: Progress | None = None) -> Turn:
         """The turn, which takes the session's conversation over; to be called where it computes."""
@@ -80,21 +69,6 @@ class Question:
 
     checked: Checked
     notes: tuple[str, ...] = ()
-
-    @property
-    def asked(self) -> Prompt:
-        """Its prompt."""
-        return self.checked.asked
-
-    @property
-    def settings(self) -> Settings:
-        """Its settings, with as many tokens as may be returned."""
-        return self.checked.settings
-
-    @property
-    def positions(self) -> int:
-        """Positions that prompt and answer may take."""
-        return self.checked.positions
 
     def begin(self, session: Session, progress: Progress | None = None) -> Turn:
         """The turn; the problem in a picture of a task is read here, PromptError for none."""
@@ -120,21 +94,6 @@ class Filled:
 
     checked: CheckedTemplate
     notes: tuple[str, ...] = ()
-
-    @property
-    def asked(self) -> Prompt:
-        """The prompt in front of it."""
-        return self.checked.asked
-
-    @property
-    def settings(self) -> Settings:
-        """Its settings."""
-        return self.checked.settings
-
-    @property
-    def positions(self) -> int:
-        """Positions that prompt and template take."""
-        return self.checked.positions
 
     def begin(self, session: Session, progress: Progress | None = None) -> FillTurn:
         """The turn of the template."""
@@ -237,7 +196,7 @@ def _last_parts(turns: Sequence[Said]) -> Sequence[Said]:
 
 
 def prepare_text(front: Front, text: str, settings: Settings) -> Question:
-    """What goes on behind a text as it is, prepared: no template, and no channels in the answer."""
+    """The text behind a text as it is, prepared: no template, and no channels in the answer."""
     settings = seeded(settings)
     settings.require_trained(front.config, front.name)
     asked = asked_as_it_is(front, text)

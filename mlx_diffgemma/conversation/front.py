@@ -46,8 +46,14 @@ def open_front(folder: Path, name: str, mode_times: ModeTimes | None = None) -> 
     """
     tokenizer, config = load_tokenizer(folder), read_config(folder)
     config = seeing(config, StoredTensors(folder, config).vision is not None)
+    tokenizer = within_context(tokenizer, config)
     task = TASKS[config.task]() if config.task else None
     return Front(tokenizer, config, Forms(tokenizer, config), name, task, mode_times)
+
+
+def within_context(tokenizer: Tokenizer, config: ModelConfig) -> Tokenizer:
+    """The same, which refuses a text that the context cannot hold before it encodes it."""
+    return replace(tokenizer, most=config.text.max_position_embeddings)
 
 
 def config_of(model: Model) -> ModelConfig:

@@ -21,7 +21,7 @@ from ..machine.dtypes import dtype_name
 from ..machine.memory import use_all_gpu_memory
 from ..machine.pauses import Pauses
 from ..model.adapters import applied
-from ..model.memory import fit_check
+from ..model.shares import part_check
 from ..model.text import Model, Progress
 from ..model.variants import evaluate
 from ..model.weights import Loaded, load_network
@@ -114,7 +114,9 @@ def load_source(
     name = None if dtype is None else dtype_name(dtype)
     files = None if adapter is None else open_adapter(adapter, source.folder)
     require_same_load(part, source.folder, name, choices, files)
-    require_room = any_context if force else fit_check(source.folder, name, choices, files)
+    require_room = any_context
+    if not force:
+        require_room = part_check(part, source.folder, name, choices, files)
     require_room(0)
     tokenizer = load_tokenizer(source.folder)
     _require_same_vocabulary(source.folder, tokenizer)

@@ -42,6 +42,7 @@ from .reply import (
     RouterInfo,
     SamplerInfo,
     VideoInfo,
+    share_info,
 )
 from .segments import Begun, Segments
 
@@ -177,6 +178,7 @@ class Turn:
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
+            share=share_info(self.session.model.part),
             adapter=self.session.adapter,
             tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",
@@ -240,7 +242,7 @@ class Turn:
         )
 
     def fresh(self, *, rest: bool = False) -> Fresh:
-        """What has come of the answer since the last call, and stays whatever follows.
+        """The part of the answer that has come since the last call, and stays whatever follows.
 
         All pieces together are the text, the thought and the calls of the finished answer's Reply;
         of an answer that goes on those behind its beginning. In mode diffusion there is something

@@ -126,6 +126,18 @@ class LayerCache:
             mx.eval(span.keys, span.values, kept.keys, kept.values)  # before the next layer copies
         self.span = span  # last: an interruption leaves the old one whole
 
+    def shrink(self, length: int, mark: int) -> None:
+        """Give back the slots from `length` on, and those of positions that are not needed."""
+        if self.span is None:
+            return
+        first = max(first_kept(self.window, length), self.span.start)
+        self._save(mark, first)
+        kept = self.span.cut(first, length)
+        span = Span(first, mx.contiguous(kept.keys), mx.contiguous(kept.values))
+        saved = self.saved or span
+        mx.eval(span.keys, span.values, saved.keys, saved.values)  # before the next layer copies
+        self.span = span  # last: an interruption leaves the old one whole
+
     def _save(self, mark: int, new_start: int) -> None:
         """Copy the keys and values that a rollback to `mark` needs, if they are about to go."""
         if self.span is None or self.window is None:
@@ -259,6 +271,13 @@ class Prefix:
     def reserve(self, positions: int) -> None:
         """Full layers allocate for `positions` at once when they next grow."""
         self.reserved = positions
+
+    def shrink(self) -> None:
+        """Give back slots that hold nothing that may be needed; going on makes new ones."""
+        if self.length:
+            for layer in self.layers:
+                layer.shrink(self.length, self.marked)
+            self.find_room()
 
     def find_room(self) -> None:
         """Find up to which position every layer has slots."""

@@ -1,25 +1,21 @@
-"""What a request asks, whatever dialect it came in: the core's own words for it.
+"""Questions of requests, whatever dialect they came in, in the core's own words.
 
 Nothing here has been rendered, encoded or looked up in a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..conversation.form import Wanted
 from ..generation.settings import Settings
 from ..text.holes import Template
-
-Turn = Mapping[str, Any]
-"""A message as chat templates take it: role, content, and what else belongs to it."""
+from ..text.results import Turn as Said
 
 
 @dataclass(frozen=True)
 class Common:
-    """What every question has.
+    """The part that every question has.
 
     settings: as given, None where nothing is (max_tokens too, which is cut to what fits); warnings:
     a line for each thing that was asked for and is not done; drafts: canvases are sent as they
@@ -45,7 +41,7 @@ class Chat(Common):
     one_call: only the first call is wanted.
     """
 
-    messages: tuple[Turn, ...] = ()
+    messages: tuple[Said, ...] = ()
     images: tuple[bytes, ...] = ()
     image_tokens: int | None = None
     wanted: Wanted = field(default_factory=Wanted)

@@ -1,4 +1,4 @@
-"""What happens while an answer is made, in the order in which a client hears of it.
+"""Events of an answer that is being made, in the order in which a client hears of them.
 
 Text, thought and calls are final: nothing takes them back. A draft is replaced by the next one, or
 by what its canvas becomes.

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -32,23 +33,30 @@ LOST = re.compile(r"\[(ring|jaccl|mpi)\]|connection to a peer", re.IGNORECASE)
 def require_agreement(share: Share, facts: Mapping[str, object]) -> None:
     """ShareError, of the same words on every rank, for the first fact in which a rank is alone.
 
-    It names the Mac and the fact. facts: names and what JSON can hold, few and short.
+    It names the Mac and the fact. facts: see `told_by_all`.
     """
-    if share.alone:
-        return
+    require_alike(share, told_by_all(share, facts))
+
+
+def told_by_all(share: Share, facts: Mapping[str, object]) -> list[dict[str, Any]]:
+    """The facts of every rank, by rank: names and what JSON can hold, few and short."""
     text = json.dumps(facts, sort_keys=True).encode()
     if len(text) > FACT_BYTES:
         raise ValueError(f"facts take {len(text)} bytes, expected {FACT_BYTES} at most")
     sent = mx.array(np.frombuffer(text.ljust(FACT_BYTES), np.uint8))
     with lost_macs(share):
         rows = in_host(share.gather(sent, "facts"))
-    got = [parse_json(bytes(row)) for row in rows]
-    for rank, other in enumerate(got):
-        for name in sorted({*got[0], *other}):
-            if other.get(name) != got[0].get(name):
+    return [parse_json(bytes(row)) for row in rows]
+
+
+def require_alike(share: Share, told: Sequence[Mapping[str, Any]]) -> None:
+    """ShareError for the first fact in which a rank differs from rank 0."""
+    for rank, other in enumerate(told):
+        for name in sorted({*told[0], *other}):
+            if other.get(name) != told[0].get(name):
                 raise ShareError(
                     f"{share.mac(rank)} has {name} {brief(other.get(name))}, {share.mac(0)} has "
-                    f"{brief(got[0].get(name))}; make them equal."
+                    f"{brief(told[0].get(name))}; make them equal."
                 )
 
 
@@ -71,7 +79,7 @@ def number_from_rank_0(share: Share, number: int) -> int:
 
 @contextmanager
 def lost_macs(share: Share) -> Iterator[None]:
-    """Turns what MLX raises when another rank is gone into a ShareError, which ends the answer.
+    """Turns what MLX raises when another rank is gone into a ShareError: the answer has ended.
 
     Nothing may be computed after it: a later gather would wait for ever.
     """
@@ -81,8 +89,9 @@ def lost_macs(share: Share) -> Iterator[None]:
         if share.alone or not LOST.search(str(error)):
             raise
         raise ShareError(
-            f"{share.mac(share.rank)} lost the connection to another Mac ({one_line(error)}); see "
-            "what ended there, and start again."
+            f"{share.mac(share.rank)} lost the connection to {share.others()} ({one_line(error)}); "
+            "see what ended there, and start again.",
+            lost=True,
         ) from None
 
 
@@ -136,6 +145,6 @@ class Watch:
             time.sleep(min(0.2, self.seconds / 10))
         here = self.share.mac(self.share.rank)
         self.end(
-            f"no answer from another Mac for {self.seconds:g} s, seen from {here}; see what runs "
-            "there, and start again."
+            f"{here} had no answer from {self.share.others()} for {self.seconds:g} s; see what "
+            "runs there, and start again."
         )

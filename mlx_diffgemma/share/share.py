@@ -61,6 +61,10 @@ class Share:
         """The Mac of a rank as messages name it."""
         return f"rank {rank} ({self.hosts[rank]})" if rank < len(self.hosts) else f"rank {rank}"
 
+    def others(self) -> str:
+        """The other Macs as messages name them: one of them is meant."""
+        return " or ".join(self.mac(rank) for rank in range(self.size) if rank != self.rank)
+
     def span(self, total: int) -> Span:
         """The part of `total` that is this rank's."""
         return cuts(total, self.size)[self.rank]

@@ -81,7 +81,7 @@ class Schema:
                 yield node
 
     def _referred(self, node: Mapping[str, Any]) -> Iterator[object]:
-        """What a reference inside the schema names."""
+        """The schema that a reference inside the schema names."""
         reference = node.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#"):
             return

@@ -233,23 +233,16 @@ def write_turns(
     trusted: roles whose contents may hold control texts, as those of answers to learn do.
     PromptError where the template cannot render a control text as text.
     """
-    render = partial(_render, tokenizer, think=think, answering=answering, instead=instead)
+
+    def render(
+        messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, object]]
+    ) -> str:
+        return render_text(
+            tokenizer, messages, tools=tools, think=think, answering=answering, instead=instead
+        )
+
     template = tokenizer.chat_template or ""
     return written(tokenizer.control, render, messages, tools, template=template, trusted=trusted)
-
-
-def _render(
-    tokenizer: Tokenizer,
-    messages: Sequence[Mapping[str, object]],
-    tools: Sequence[Mapping[str, object]],
-    *,
-    think: bool,
-    answering: bool,
-    instead: str,
-) -> str:
-    return render_text(
-        tokenizer, messages, tools=tools, think=think, answering=answering, instead=instead
-    )
 
 
 def _as_turn(message: Message) -> dict[str, object]:

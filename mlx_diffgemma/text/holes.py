@@ -96,6 +96,7 @@ def encode_texts(
 
     raw: control texts in them are control tokens, which no text gives back.
     """
+    _require_few(template, tokenizer.most)
     encoded = []
     encode = tokenizer.encode if raw else tokenizer.encode_text
     for text, line in zip(template.texts, template.lines, strict=True):
@@ -104,6 +105,16 @@ def encode_texts(
             raise PromptError(_changed(text, back, line))
         encoded.append(tuple(ids))
     return tuple(encoded)
+
+
+def _require_few(template: Template, most: int | None) -> None:
+    """PromptError for more holes than the context has positions, before their texts are encoded."""
+    if most is not None and len(template.lengths) > most:
+        raise PromptError(
+            f"the template has {len(template.lengths):,} holes, and the context has room for "
+            f"{most:,} tokens; shorten it.",
+            too_long=True,
+        )
 
 
 def _field(source: str, mark: re.Match[str], line: int) -> tuple[Field, int]:

@@ -41,7 +41,7 @@ class Written:
         return sum(piece.count(text) for piece in self.pieces)
 
     def behind(self, length: int) -> Written:
-        """What follows the first `length` characters, at least one piece."""
+        """The pieces behind the first `length` characters, at least one piece."""
         kept = list[str]()
         for piece in self.pieces:
             kept += [piece[length:]] if length < len(piece) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..checkpoint.vision import ImageIds
@@ -39,14 +40,18 @@ class _Asked(_Behind):
         calls: list[dict[str, Any]] = self.message["tool_calls"]
         return calls
 
+    @cached_property
+    def ids(self) -> dict[object, int]:
+        """The number of the first call of each id."""
+        return {call["id"]: n for n, call in reversed([*enumerate(self.calls)]) if call.get("id")}
+
     def number_of(self, result: Turn) -> int | None:
         """The number of the call that a result answers: by its id, else the first open one.
 
         None where its id is another's, or where all calls of its name are answered.
         """
         if key := result.get("tool_call_id"):
-            ids = [call.get("id") for call in self.calls]
-            return ids.index(key) if key in ids else None
+            return self.ids.get(key)
         answered = {number for number, _ in self.results}
         for number, call in enumerate(self.calls):
             name = call["function"]["name"]
@@ -75,11 +80,15 @@ class _Asked(_Behind):
 def placed(turns: Iterable[dict[str, Any]], images_in_results: bool) -> Iterator[dict[str, Any]]:
     """Turns with results behind their calls; images stay in order."""
     rest: list[dict[str, Any] | _Behind] = []
+    last: dict[object, _Asked] = {}  # by the ids of its calls
     for turn in turns:
         if turn["role"] == "tool":
-            _take(turn, rest)
+            _take(turn, rest, last)
+        elif "tool_calls" in turn:
+            rest.append(asked := _Asked(message=turn))
+            last |= dict.fromkeys(asked.ids, asked)
         else:
-            rest.append(_Asked(message=turn) if "tool_calls" in turn else turn)
+            rest.append(turn)
     for each in rest:
         if isinstance(each, dict):
             yield each
@@ -90,9 +99,13 @@ def placed(turns: Iterable[dict[str, Any]], images_in_results: bool) -> Iterator
             yield _said(each.told)
 
 
-def _take(result: dict[str, Any], rest: list[dict[str, Any] | _Behind]) -> None:
+def _take(
+    result: dict[str, Any], rest: list[dict[str, Any] | _Behind], last: Mapping[object, _Asked]
+) -> None:
     """Put a result to the last call that it answers; what else is told of it stands here."""
-    asked = (each for each in reversed(rest) if isinstance(each, _Asked))
+    asked: Iterable[_Asked] = (each for each in reversed(rest) if isinstance(each, _Asked))
+    if key := result.get("tool_call_id"):
+        asked = [last[key]] if key in last else []
     named = next(filter(None, (each.put(result) for each in asked)), None)
     if named is not None and not _has_parts(named["content"]):
         return

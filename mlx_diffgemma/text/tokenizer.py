@@ -32,18 +32,24 @@ CHAT_MARKERS = (
     *("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", '<|"|>'),
     *("<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>"),
 )
+LONG = 1 << 14  # characters of a text that takes long enough for other threads to want their turn
 ID_LIMIT = 1 << 32  # the backend holds ids in 32 unsigned bits and raises for others
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """One checkpoint's tokenizer and chat template; made by `load_tokenizer`."""
+    """One checkpoint's tokenizer and chat template; made by `load_tokenizer`.
+
+    most: ids that any text may have. One that has to have more is refused before it is encoded,
+    which takes seconds and gigabytes where it has millions.
+    """
 
     folder: Path
     backend: tokenizers.Tokenizer
     special_tokens: Mapping[str, str]  # what templates may name: bos_token -> "<bos>"
     control_ids: frozenset[int]  # dropped by decode
     chat_template: str | None
+    most: int | None = None
 
     def encode(self, text: str) -> list[int]:
         """The text's ids, control tokens written in it included; no bos is added."""
@@ -63,8 +69,8 @@ class Tokenizer:
                 f"the text has U+{ord(text[error.start]):04X} at character {error.start}, "
                 "expected valid Unicode; give the text in UTF-8."
             ) from error
-        encoded = (self.backend.encode(piece, add_special_tokens=False).ids for piece in pieces)
-        return [token for ids in encoded for token in ids]
+        self._require_short(text)
+        return [token for piece in pieces for token in self._ids(piece)]
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of `ids`; with `special`, control tokens are written out.
@@ -84,6 +90,31 @@ class Tokenizer:
             known = 0 <= token < ID_LIMIT
             self._units[token] = read_unit(self.backend, token) if known else None
         return self._units[token]
+
+    def _ids(self, piece: str) -> list[int]:
+        """The ids of a piece. What the backend encodes as a batch it encodes without the GIL."""
+        if len(piece) < LONG:
+            ids: list[int] = self.backend.encode(piece, add_special_tokens=False).ids
+            return ids
+        [encoded] = self.backend.encode_batch_fast([piece], add_special_tokens=False)
+        return list(encoded.ids)
+
+    def _require_short(self, text: str) -> None:
+        """PromptError for a text that cannot fit, whatever its tokens are."""
+        if self.most is None or len(text) <= self.most:
+            return
+        least = -(-len(text) // self._longest)
+        if least > self.most:
+            raise PromptError(
+                f"the text has {len(text):,} characters, which are {least:,} tokens at least, and "
+                f"the context has room for {self.most:,}; shorten the prompt.",
+                too_long=True,
+            )
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of the longest token."""
+        return max(map(len, self.backend.get_vocab(with_added_tokens=True)), default=1)
 
     @cached_property
     def _units(self) -> dict[int, Unit | None]:

@@ -36,7 +36,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request. status: None where no reply came, or none was waited for.
+    """The end of a request. status: None where no reply came, or none was waited for.
 
     text: of the answer; ended: the reply came to its end; silence: the longest, in seconds, between
     two lines of a stream; error: of the connection.

@@ -16,123 +16,31 @@ Exit code 1 where one of the checks fails; the figures are printed as they are.
 
 import argparse
 import hashlib
-import http.client
 import json
 import os
 import random
-import re
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from report import environment, progress
 from serve_clients import KINDS, Call, Outcome, ask_alone, run
+from serve_process import HEALTH_EVERY, Memory, Server, memory_of, serving, watched
 from serve_requests import ROUTES
 
 from mlx_diffgemma import assets
 
 FOLDER = Path(assets.__file__).parent / "tiny-chat"
-HEALTH_EVERY = 0.02  # seconds
 HEALTH_LIMIT = 50.0  # ms, of the 99th percentile
 SILENCE_LIMIT = 2.0  # s, between two lines of a stream
 EDGE = 50  # requests at both ends, whose memory is compared
-
-
-@dataclass
-class Server:
-    """A process that serves."""
-
-    process: subprocess.Popen[str]
-    port: int
-
-
-@contextmanager
-def serving(port: int = 0) -> Iterator[Server]:
-    """A server of tiny-chat; killed at the end where it has not ended."""
-    command = [sys.executable, "-m", "mlx_diffgemma", "serve", "--model", "tiny-chat"]
-    command += ["--port", str(port), "--max-queue", "16"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout
-    try:
-        said = process.stdout.readline()
-        if not (found := re.search(r"http://127\.0\.0\.1:(\d+)", said)):
-            raise SystemExit(f"the server did not begin: {said}{process.stdout.read()}")
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield Server(process, int(found[1]))
-    finally:
-        process.kill()
-        process.wait()
-
-
-@dataclass
-class Health:
-    """Asks /health again and again, in a thread, until `over`; times in ms."""
-
-    port: int
-    times: list[float] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        while not self.over.wait(HEALTH_EVERY):
-            began = time.perf_counter()
-            get(self.port, "/health")
-            self.times.append((time.perf_counter() - began) * 1000)
-
-
-@contextmanager
-def watched(port: int) -> Iterator[Health]:
-    health = Health(port)
-    thread = threading.Thread(target=health.run)
-    thread.start()
-    try:
-        yield health
-    finally:
-        health.over.set()
-        thread.join()
-
-
-def get(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of the process, of MLX's arrays in it, and of these what is kept of prompts."""
-
-    rss: int
-    mlx: int
-    kept: int
-
-
-def memory_of(server: Server) -> Memory:
-    """The memory of a server, now."""
-    command = ["ps", "-o", "rss=", "-p", str(server.process.pid)]
-    told = subprocess.run(command, capture_output=True, text=True)
-    metrics = get(server.port, "/metrics")
-    held = (_metric(metrics, f"diffgemma_{name}_bytes") for name in ("memory", "kept"))
-    return Memory(int(told.stdout) * 1024, *held)
-
-
-def _metric(metrics: str, name: str) -> int:
-    found = re.search(rf"^{name} (\S+)", metrics, re.MULTILINE)
-    assert found, f"/metrics has no {name}"
-    return int(float(found[1]))
 
 
 def calls_of(number: int, seed: int) -> list[Call]:
@@ -162,7 +70,7 @@ def load(server: Server, calls: Sequence[Call], clients: int) -> tuple[list[Outc
 
 
 def checked(server: Server, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What the outcomes show; every entry but the counts is empty where all is well."""
+    """Findings about the outcomes; every entry but the counts is empty where all is well."""
     answered = [each for each in outcomes if each.text is not None]
     ids = Counter(each.ids[0] for each in outcomes if each.ids)
     badly = [each for each in outcomes if each.call.kind == "malformed"]
@@ -218,7 +126,8 @@ def edges(memory: Sequence[Memory]) -> dict[str, Any]:
 
 
 def _ends(values: Sequence[float]) -> dict[str, float]:
-    first, last = statistics.mean(values[:EDGE]), statistics.mean(values[-EDGE:])
+    edge = min(EDGE, len(values) // 2)
+    first, last = statistics.mean(values[:edge]), statistics.mean(values[-edge:])
     return {"first": round(first, 2), "last": round(last, 2), "max": round(max(values), 2)}
 
 

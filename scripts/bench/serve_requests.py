@@ -119,7 +119,8 @@ def text_of_stream(route: Route, lines: Sequence[str]) -> str:
 def ended(route: Route, lines: Sequence[str]) -> bool:
     """True where a stream has its end: its dialect's last event, or an error."""
     tail = " ".join(lines[-3:])
-    return any(word in tail for word in (*route.ends, '"error"', "event: error"))
+    failed = ('data: {"error":{', "event: error", "event: response.failed")
+    return any(word in tail for word in (*route.ends, *failed))
 
 
 def own_words(route: Route, question: str) -> str | None:

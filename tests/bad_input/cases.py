@@ -228,8 +228,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
                 "--seed", "--sustained"),
     "selftest": ("--json",),
     "replay": ("--speed",),
-    "serve": ("--port", "--max-queue", "--keep", "--idle-unload", "--cors", "--api-key",
-              "--api-key-file", "--mode", "--json-log", "--dtype"),
+    "serve": ("--port", "--max-queue", "--keep", "--idle-unload", "--cors", "--allow-host",
+              "--api-key", "--api-key-file", "--mode", "--json-log", "--dtype"),
 }  # fmt: skip
 FLAGS = ("--json", "--json-log", "--lookup", "--think", "--raw", "--dry-run", "--verify")
 

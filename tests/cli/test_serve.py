@@ -22,6 +22,7 @@ from puzzle import assert_one_line
 from mlx_diffgemma.cli.serve.key import read_key
 from mlx_diffgemma.cli.serve.options import AccessOptions
 from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of, logged
+from mlx_diffgemma.cli.serve.work import access_of
 from mlx_diffgemma.errors import NumericsError
 from mlx_diffgemma.serve.events import Usage
 from mlx_diffgemma.serve.http.address import bind, find_place, url_of
@@ -57,6 +58,11 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--cors", "null"), "--cors is 'null' ... http://localhost:3000"),
         (("--cors", "http://localhost:3000/"), "--cors ... http://localhost:3000 ... name"),
         (("--cors", "localhost:3000"), "--cors is 'localhost:3000' ... http://localhost:3000"),
+        (("--allow-host", "*"), "--allow-host is '*' ... host.docker.internal"),
+        (("--allow-host", "a.b:8080"), "--allow-host is 'a.b:8080' ... without a port"),
+        (("--allow-host", "http://a.b"), "--allow-host is 'http://a.b' ... name"),
+        (("--allow-host", ""), "--allow-host is '' ... name"),
+        (("--allow-host", ".a"), "--allow-host is '.a' ... name"),
         (("--api-key", "k", "--api-key-file", "f"), "--api-key and --api-key-file ... leave one"),
         (("--mode", "fast"), "--mode ... 'fast' ... 'diffusion', 'ar', 'auto'"),
         (
@@ -243,6 +249,14 @@ def test_a_log_that_nobody_reads_ends_and_the_server_does_not(
     for _ in range(3):
         log(Record(0.0, "k", "GET", "/health", 200, 0.0))
     assert capsys.readouterr().err.count("nobody reads the log") == 1
+
+
+def test_names_that_clients_use_are_added_in_small_letters() -> None:
+    given = AccessOptions(allow_host=["Host.Docker.Internal", "mac"], cors=["http://a"])
+    access = access_of(find_place("127.0.0.1", 0), given, None)
+    assert access.hosts == {"127.0.0.1", "host.docker.internal", "mac"}
+    assert access.origins == {"http://a"}
+    assert not access.any_address
 
 
 # --- a process

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from facts import raises
 
+from mlx_diffgemma.constrain import dfa
 from mlx_diffgemma.constrain.dfa import avoiding, compile_pattern, disjoint
 from mlx_diffgemma.constrain.nfa import BYTES, TooLargeError, utf8_spans
 from mlx_diffgemma.constrain.patterns import ANY, Chars, Fields, Mark, Text, Times, either, seq
@@ -113,3 +114,15 @@ def test_what_would_take_minutes_is_refused_in_seconds(regex: str) -> None:
     with raises(TooLargeError, "the form needs more than"):
         compile_pattern(parse_regex(regex))
     assert time.process_time() - began < 30
+
+
+def test_two_automata_that_go_in_step_for_long_are_not_followed_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counters of 29 and 30 meet in each of their 870 pairs."""
+    one, other = (compile_pattern(parse_regex(end)) for end in ("(a{29})*b", "(a{30})*c"))
+    monkeypatch.setattr(dfa, "MAX_PAIRS", 800)
+    with pytest.raises(TooLargeError, match="800 states"):
+        disjoint(one, other)
+    monkeypatch.setattr(dfa, "MAX_PAIRS", 900)
+    assert disjoint(one, other)

@@ -9,7 +9,7 @@ from facts import raises
 
 from mlx_diffgemma.constrain.dfa import compile_pattern
 from mlx_diffgemma.constrain.patterns import MAX_DEPTH
-from mlx_diffgemma.constrain.regex import parse_regex, parse_search
+from mlx_diffgemma.constrain.regex import MOST_SOURCE, parse_regex, parse_search
 from mlx_diffgemma.errors import ConstraintError
 
 ALPHABET = 'ab01.-"\\é€\U0001f600\n '
@@ -124,3 +124,10 @@ def test_the_deepest_groups_fit_the_stack() -> None:
     text = "(" * MAX_DEPTH + "a" + ")?" * MAX_DEPTH
     assert compile_pattern(parse_regex(text)).matches("a")
     assert sys.getrecursionlimit() == limit
+
+
+def test_an_expression_has_an_end() -> None:
+    parse_regex("a" * MOST_SOURCE)
+    for parse in (parse_regex, parse_search):
+        with raises(ConstraintError, f"{MOST_SOURCE + 1:,} characters ... {MOST_SOURCE:,} at most"):
+            parse("a" * (MOST_SOURCE + 1), "the pattern")

@@ -16,6 +16,7 @@ from walks import text_of, walks
 
 from mlx_diffgemma.constrain.dfa import Dfa, compile_pattern
 from mlx_diffgemma.constrain.patterns import MAX_DEPTH
+from mlx_diffgemma.constrain.schema import reader
 from mlx_diffgemma.constrain.schema.reader import schema_pattern
 from mlx_diffgemma.errors import ConstraintError
 
@@ -292,3 +293,15 @@ def test_the_deepest_schema_fits_the_stack() -> None:
         assert compiled(schema).matches("[]")
     finally:
         sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "string"}, {"enum": [1, 2]}, {"oneOf": [{"const": 1}, {"const": 2}]}],
+    ids=str,
+)
+def test_reading_a_schema_has_an_end(schema: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema_pattern(schema)
+    monkeypatch.setattr(reader, "MOST_SECONDS", -1)
+    with raises(ConstraintError, "schema # ... -1 s ... shorten"):
+        schema_pattern(schema)

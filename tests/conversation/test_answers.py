@@ -234,10 +234,11 @@ def test_a_reply_can_be_had_at_any_time(tokenizer: Tokenizer) -> None:
     assert texts == ["", "", "abcdef", "abcdef", "abcdef", "abcdefghi"]
 
 
-def test_markers_a_user_types_cannot_be_told_from_the_templates(tokenizer: Tokenizer) -> None:
-    """As in the reference, and said in the tokenizer's module: whoever serves strangers filters."""
-    ids = talker(tokenizer, []).turn("a<|turn>b").prompt_ids
-    assert ids.count(TURN) == 3
+def test_markers_a_user_types_are_text_but_in_a_raw_prompt(tokenizer: Tokenizer) -> None:
+    session = talker(tokenizer, [])
+    plain, typed = (session.turn(text).prompt_ids for text in ("ab", "a<|turn>b"))
+    assert typed.count(TURN) == plain.count(TURN) == 2
+    assert session.turn("a<|turn>b", raw=True).prompt_ids.count(TURN) == 1
 
 
 # --- what was asked for and does not reach the model

@@ -11,7 +11,7 @@ from live import running
 from pages import ROOT, blocks, commands
 from tiny_engines import tiny_engine
 
-from mlx_diffgemma.serve.http.app import DIALECTS
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 
 PAGE = ROOT / "docs" / "serve.md"
 THERE = "http://127.0.0.1:8080"

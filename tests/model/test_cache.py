@@ -1,9 +1,14 @@
-"""What was written into a prefix's buffers and is taken back."""
+"""What was written into a prefix's buffers and is taken back, and buffers that are shrunk."""
+
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from checkpoints import Sizes, write_checkpoint
 from compare import assert_close
+from prefixes import assert_same_prefix
 
+import mlx_diffgemma as dg
 from mlx_diffgemma.model.cache import LayerCache, Prefix, Span
 
 
@@ -58,3 +63,37 @@ def test_a_write_copies_no_buffer_once_the_held_ones_are_let_go(prefix: Prefix) 
     buffers = sum(array.nbytes for array in prefix.arrays())
     assert peak_bytes(let_go=True) < buffers / 100
     assert peak_bytes(let_go=False) > buffers / 2
+
+
+def test_a_prefix_that_was_shrunk_goes_on_and_goes_back_as_before(tmp_path: Path) -> None:
+    """Less memory for the same positions; both sides of the window and the mark are reachable."""
+    model = dg.load_model(write_checkpoint(tmp_path, Sizes(sliding_window=8, std=0.03)))
+    tokens, canvas = [*range(3, 100)] * 20, [*range(8)]
+    shrunk, whole = (model.encode(tokens[:1100]) for _ in range(2))
+    for prefix in (shrunk, whole):
+        prefix.mark()
+        model.encode(tokens[1100:1160], prefix)
+    before = shrunk.num_bytes
+    shrunk.shrink()
+    assert shrunk.num_bytes < before
+    assert_same_prefix(shrunk, whole, model, canvas, 0.0)
+    for position in (1160, 1130, 1100, 140):
+        assert shrunk.reachable(position) == whole.reachable(position) == position
+    for prefix in (shrunk, whole):
+        prefix.roll_back(1090)
+        model.encode(tokens[:30], prefix)
+    assert_same_prefix(shrunk, whole, model, canvas, 1e-6)
+    empty = model.new_prefix()
+    empty.shrink()
+    assert empty.length == 0
+
+
+def test_a_prefix_that_is_shrunk_can_still_go_back_to_its_mark(tmp_path: Path) -> None:
+    """A sliding layer that has not grown yet holds the mark in its slack alone."""
+    model = dg.load_model(write_checkpoint(tmp_path, Sizes(sliding_window=8, std=0.03)))
+    prefix = model.encode([5] * 60)
+    prefix.mark()
+    model.encode([7] * 1140, prefix)
+    prefix.shrink()
+    assert prefix.reachable(60) == 60
+    assert prefix.reachable(120) == 60

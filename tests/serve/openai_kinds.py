@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripted import FACTS, done
-from transcripts import BEGUN, KINDS, SCHEMA, USED, WEATHER, Step, streamed
+from transcripts import BEGUN, KINDS, PING, SCHEMA, USED, WEATHER, Step, streamed
 
 from mlx_diffgemma.conversation.reply import ConstraintInfo
 from mlx_diffgemma.serve.asked import Asked
-from mlx_diffgemma.serve.dialects.chat.dialect import CHAT_COMPLETIONS
-from mlx_diffgemma.serve.dialects.completions.dialect import COMPLETIONS
 from mlx_diffgemma.serve.dialects.dialect import Dialect
 from mlx_diffgemma.serve.dialects.fields import fields_of
+from mlx_diffgemma.serve.dialects.routes import CHAT_COMPLETIONS, COMPLETIONS, FIM
 from mlx_diffgemma.serve.events import Call, Draft, Failed, Text, Thought, Usage
 from mlx_diffgemma.serve.refusal import Refusal
 
@@ -85,9 +84,32 @@ COMPLETION: Mapping[str, Kind] = {
 }
 """Each kind of stream of a completion."""
 
+EDITOR: Body = {
+    "model": "codestral-latest",
+    "prompt": "def mean(x):\n    return ",
+    "suffix": "\n\n\nprint(mean([1, 2]))\n",
+    "max_tokens": 8,
+    "temperature": 0.01,
+    "stop": ["[PREFIX]", "[SUFFIX]", "\n\n"],
+    "stream": True,
+}
+"""A request for a gap as Continue sends it to fim/completions."""
+
+GAPS: Mapping[str, Kind] = {
+    "gap": (EDITOR, [BEGUN, Text("sum(x)"), Text(" / 2"), done(holes=("sum(x) / 2",))]),
+    "gap_cut": (EDITOR, [BEGUN, Text("sum(x)\n\nx = 1"), done(holes=("sum(x)\n\nx = 1",))]),
+    "gap_full": (EDITOR, [BEGUN, Text("sum(x"), done(usage=Usage(12, 8), holes=("sum(x",))]),
+    "pinged": (EDITOR, [PING, BEGUN, PING, Text("x[0]"), PING, done(holes=("x[0]",))]),
+    "plain": ({**EDITOR, "suffix": ""}, [BEGUN, Text("sum(x)"), done()]),
+    "usage": ({**EDITOR, **USAGE}, [BEGUN, Text("0"), done(usage=USED, holes=("0",))]),
+    "failure": (EDITOR, [BEGUN, Text("sum("), Failed(Refusal("internal", "not finite."))]),
+}
+"""Each kind of stream of a gap in Mistral's form."""
+
 DIALECTS: Mapping[str, tuple[Dialect, Mapping[str, Kind]]] = {
     "chat": (CHAT_COMPLETIONS, CHAT),
     "completions": (COMPLETIONS, COMPLETION),
+    "fim": (FIM, GAPS),
 }
 """The dialects by the folders of their tests."""
 

@@ -13,7 +13,7 @@ from mlx_diffgemma.serve.dialects.dialect import COMMENT, Dialect, Envelope, sse
 from mlx_diffgemma.serve.dialects.fields import Fields
 from mlx_diffgemma.serve.engine.engine import Facts
 from mlx_diffgemma.serve.events import Answer, Begun, Done, Draft, Event, Failed, Text
-from mlx_diffgemma.serve.refusal import OPENAI, openai_body
+from mlx_diffgemma.serve.families import OPENAI
 
 PATH = "/plain"
 
@@ -47,7 +47,7 @@ class PlainEncoder:
             yield sse({"done": event.finish, "warnings": event.warnings})
             yield "data: [DONE]\n\n"
         elif isinstance(event, Failed):
-            yield sse(openai_body(event.refusal))
+            yield sse(OPENAI.body(event.refusal))
 
     def ping(self) -> str:
         return COMMENT
@@ -58,7 +58,7 @@ class PlainEncoder:
         return {"key": self.key, "text": answer.text, "done": answer.done.finish, "w": warnings}
 
 
-PLAIN = Dialect(PATH, read, PlainEncoder, OPENAI, openai_body)
+PLAIN = Dialect(PATH, read, PlainEncoder, OPENAI)
 
 
 class Client:

@@ -131,6 +131,7 @@ DECISION: dict[str, Any] = {
 VALID: dict[str, tuple[dict[str, Any], ...]] = {
     "/v1/chat/completions": (CHAT, FORMED),
     "/v1/completions": (COMPLETION, INFILL),
+    "/v1/fim/completions": (INFILL,),
     "/v1/responses": (RESPONSE,),
     "/v1/messages": (MESSAGE,),
     "/v1/messages/count_tokens": (MESSAGE,),

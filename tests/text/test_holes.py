@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from facts import raises
 
@@ -222,3 +224,12 @@ def test_many_beginnings_of_names_take_no_time() -> None:
     assert template.lengths == (1,)
     with raises(PromptError, "does not end"):
         read_template("[[a:" + "[x\\" * 100_000)
+
+
+def test_more_holes_than_the_context_has_room_for_are_refused_unencoded(
+    tokenizer: Tokenizer,
+) -> None:
+    short = replace(tokenizer, most=3)
+    assert len(encode_texts(short, read_template("[[1]] a [[1]] b [[1]]"))) == 4
+    with raises(PromptError, "4 holes ... 3 tokens; shorten it"):
+        encode_texts(short, read_template("[[1]] a [[1]] b [[1]] c [[1]]"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from facts import raises
 from tokenizers import Tokenizer as Backend
 
 from mlx_diffgemma.errors import CheckpointError, PromptError
-from mlx_diffgemma.text.tokenizer import Tokenizer, load_tokenizer
+from mlx_diffgemma.text.tokenizer import LONG, Tokenizer, load_tokenizer
 
 SUDOKU = Path(__file__).parents[2] / "mlx_diffgemma" / "assets" / "tiny-sudoku"
 EMOJI = "sky 😀!"
@@ -245,3 +246,21 @@ assert not {{"transformers", "mlx_lm", "torch"}} & (set(sys.modules) - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_text_that_no_context_holds_is_refused_before_it_is_encoded(tokenizer: Tokenizer) -> None:
+    """A token has 16 characters at most, so that 10 of them hold 160."""
+    short = replace(tokenizer, most=10)
+    assert max(map(len, tokenizer.backend.get_vocab())) == 16
+    assert len(short.encode("z" * 160)) == 160
+    with pytest.raises(PromptError, match=r"161 characters.* 11 tokens at least.* 10;") as caught:
+        short.encode("z" * 161)
+    assert caught.value.too_long
+
+
+def test_a_long_text_has_the_ids_of_a_short_one(tokenizer: Tokenizer) -> None:
+    """It is encoded in another way, which leaves their turns to other threads."""
+    line = "the sky 😀 <|turn>日\n"
+    times = LONG // len(line) + 1
+    assert tokenizer.encode(line * times) == tokenizer.encode(line) * times
+    assert tokenizer.encode_text(line * times) == tokenizer.encode_text(line) * times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -317,3 +318,19 @@ def test_a_template_says_whether_it_writes_images_of_results(
     tokenizer = with_template(template)
     assert writes_images_of_results(tokenizer, ImageIds(180, 181, 182)) == written
     assert not writes_images_of_results(tokenizer, None)
+
+
+def test_thousands_of_results_find_their_calls_at_once() -> None:
+    """Where each looks through all calls, these take many seconds."""
+    keys = [f"c{number}" for number in range(4000)]
+    asked = [
+        said(None, *(call(key, "f") for key in keys)),
+        *(said(None, call(f"d{key}", "f")) for key in keys),
+    ]
+    results = [result(key, "x") for key in (*reversed(keys), *(f"d{key}" for key in keys))]
+    began = time.process_time()
+    fit = fit_for_template([user("a"), *asked, *results])
+    assert time.process_time() - began < 2
+    assert [each["tool_call_id"] for each in fit if each["role"] == "tool"] == [
+        *keys, *(f"d{key}" for key in keys)
+    ]  # fmt: skip

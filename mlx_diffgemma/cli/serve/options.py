@@ -3,14 +3,18 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..errors import ArgumentError
 from ..options import Mode
 from ..parameters import flag, option
 
+Ping = Literal["comment", "chunk"]
+
 HOST, PORT, QUEUE, KEEP = "127.0.0.1", 8080, 8, 4
 HIGHEST_PORT, MOST_QUEUE, MOST_KEPT = 65535, 1000, 1000
 LONGEST_IDLE = 60 * 24 * 365  # minutes
+NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,251}[A-Za-z0-9_]|[A-Za-z0-9_]")
 ORIGIN = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -51,6 +55,12 @@ class AccessOptions:
     api_key: str | None = option(
         "--api-key", "The key itself, for tests: other users of the machine see it in `ps`.", "KEY"
     )
+    allow_host: list[str] | None = option(
+        "--allow-host",
+        "Let clients call the server by another name, such as host.docker.internal from a "
+        "container; may be repeated. Default: this machine's own names alone.",
+        "NAME",
+    )
     cors: list[str] | None = option(
         "--cors",
         "Let the pages of an origin ask, such as http://localhost:3000; may be repeated. Default: "
@@ -59,9 +69,15 @@ class AccessOptions:
     )
 
     def check(self) -> None:
-        """ArgumentError for two keys, and for a text that is no origin."""
+        """ArgumentError for two keys, and for what is no name or no origin."""
         if self.api_key is not None and self.api_key_file is not None:
             raise ArgumentError("--api-key and --api-key-file are both given; leave one out.")
+        for name in self.allow_host or ():
+            if not NAME.fullmatch(name):
+                raise ArgumentError(
+                    f"--allow-host is {name!r}, expected a name such as host.docker.internal, "
+                    "without a port; name each one that clients use."
+                )
         for origin in self.cors or ():
             if not ORIGIN.fullmatch(origin):
                 raise ArgumentError(
@@ -94,6 +110,11 @@ class WorkOptions:
         "Free the memory of the weights after so many minutes without a request; the next one "
         "loads them again. Default: they stay.",
         "MINUTES",
+    )
+    ping: Ping | None = option(
+        "--ping",
+        "What keeps a silent stream alive: comment, or chunk, an empty one, for a proxy that drops "
+        "comments. Default: comment.",
     )
     json_log: bool = flag(
         "--json-log",

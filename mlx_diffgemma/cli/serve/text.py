@@ -11,11 +11,12 @@ from typing import Any
 
 from ...errors import shown
 from ...serve.engine.engine import Facts
-from ...serve.http.watch import LOG, Record
+from ...serve.http.watch import Record
 from ..errors import FileError
 from ..terminal.output import write_json, write_lines
 from ..terminal.streams import detach, harmless, say, tell
 
+LOG = logging.getLogger("mlx_diffgemma.serve")
 CHAT = "/v1/chat/completions"
 QUESTION = '{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}'
 MOST_PATH = 200  # characters of a path in the log

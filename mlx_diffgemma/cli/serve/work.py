@@ -43,16 +43,22 @@ def serve(
     host = HOST if address.host is None else address.host
     place = find_place(host, PORT if address.port is None else address.port)
     _require_key(place, key)
-    admitted = Access(key, place.hosts(), place.is_any, frozenset(access.cors or ()))
     with bind(place) as listening, ThreadPoolExecutor(1) as desk, logged():
         source = find_checked(model, Settings(mode=work.mode or DIFFUSION))
         worker = _worker(source, model, work)
         log = RequestLog() if work.json_log else None
-        inside = Host(worker.engine, worker, desk, admitted)
+        may_ask, comments = access_of(place, access, key), work.ping != "chunk"
+        inside = Host(worker.engine, worker, desk, may_ask, comments=comments)
         app = make_app(inside, log=nowhere if log is None else log)
         ready = Ready(worker.engine.facts, url_of(place, listening), key_shown(access), log)
         run_until_signal(Running(app, worker, listening), ready)
     return 0
+
+
+def access_of(place: Place, given: AccessOptions, key: bytes | None) -> Access:
+    """Who may ask a server at a place, and by which names."""
+    hosts = place.hosts() | {name.lower() for name in given.allow_host or ()}
+    return Access(key, hosts, place.is_any, frozenset(given.cors or ()))
 
 
 def run_until_signal(running: Running, ready: Callable[[], None]) -> None:

@@ -4,13 +4,14 @@ Members follow the schema's order. Objects with `properties` are closed. A schem
 allows any value of limited depth. A place in a message is a JSON pointer.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from ...errors import ConstraintError, brief, shown
-from ..dfa import compile_pattern, disjoint
+from ..dfa import Dfa, compile_pattern, disjoint
 from ..patterns import MAX_DEPTH, OneOf, Pattern, Text, either
 from ..regex import parse_regex, parse_search
 from . import keywords
@@ -21,6 +22,7 @@ from .strings import FORMATS
 from .values import a_list, an_object, free_object, free_value, literal, many
 
 SCHEMA = "schema "
+MOST_SECONDS = 10.0  # of reading one: those who wait behind it did not write it
 
 
 @dataclass
@@ -36,6 +38,7 @@ class SchemaReader:
     sizes: dict[str, int] = field(default_factory=dict)  # "maxItems 40 at #/list": 40
     _known: dict[str, tuple[Pattern, int]] = field(default_factory=dict)  # reference -> its depth
     _open: list[str] = field(default_factory=list)  # references on the way here
+    _began: float = field(default_factory=time.monotonic)
     _depth: int = 0
     _deepest: int = 0  # that was met, since the last reference was opened
 
@@ -45,6 +48,7 @@ class SchemaReader:
 
     def _value(self, schema: Any, at: str) -> Pattern:
         at = shown(at)
+        self._require_quick(at)
         if schema is True:
             return free_value(self.spelling)
         if not isinstance(schema, Mapping):
@@ -220,6 +224,7 @@ class SchemaReader:
 
     def _literal(self, value: object, schema: Members, at: str) -> Pattern:
         """A value, which has to be of the type that stands beside it."""
+        self._require_quick(at)
         if "type" in schema and not keywords.is_of(value, kinds := keywords.kinds(schema, at)):
             raise ConstraintError(
                 f"{at} is {brief(value)}, expected a value of type {', '.join(kinds)}."
@@ -231,9 +236,11 @@ class SchemaReader:
 
     def _one_of(self, schema: Members, at: str) -> Pattern:
         parts = self._all(keywords.parts(schema, "oneOf", at), f"{at}/oneOf")
-        automata = list(map(compile_pattern, parts))
-        for second, one in enumerate(automata):
+        automata = list[Dfa]()
+        for second, one in enumerate(map(compile_pattern, parts)):
+            automata.append(one)
             for first in range(second):
+                self._require_quick(f"{at}/oneOf")
                 if not disjoint(automata[first], one):
                     raise ConstraintError(
                         f"{at}/oneOf: {first} and {second} allow a common value; use anyOf."
@@ -248,6 +255,14 @@ class SchemaReader:
 
     def _all(self, schemas: Any, at: str) -> list[Pattern]:
         return [self._value(schema, f"{at}/{index}") for index, schema in enumerate(schemas)]
+
+    def _require_quick(self, at: str) -> None:
+        """ConstraintError where the schema has taken too long to come here."""
+        if time.monotonic() - self._began > MOST_SECONDS:
+            raise ConstraintError(
+                f"{at} is reached after more than {MOST_SECONDS:g} s, expected a schema that is "
+                "read in less; shorten its lists and patterns, or use anyOf in place of oneOf."
+            )
 
     def _counts(self, schema: Members, low: str, high: str, at: str) -> tuple[int, int | None]:
         least, most = keywords.counts(schema, low, high, at)

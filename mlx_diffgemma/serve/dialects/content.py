@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import brief, one_line
 from ...machine.files import parse_json
 from ..refusal import Refusal
-from .fields import Fields, invalid
+from .fields import Fields, either, invalid
 
 MOST_IMAGES = 64  # of a request
 MOST_LINES = 8  # of types that are left out
@@ -92,7 +92,7 @@ def _decoded(holder: Fields, name: str, written: str) -> bytes:
 
 @dataclass
 class LeftOut:
-    """What of a request is of types that nobody reads: paths, by the type."""
+    """Parts of a request that are of types that nobody reads: paths, by the type."""
 
     paths: dict[str, list[str]] = field(default_factory=dict)
 
@@ -122,6 +122,12 @@ def tool_turn(key: str, names: Mapping[str, str], content: str | list[Part]) -> 
     return {"role": "tool", "tool_call_id": key, **named, "content": content}
 
 
+def call_of(key: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of an earlier answer as templates take it."""
+    function = {"name": name, "arguments": arguments}
+    return {"id": key, "type": "function", "function": function}
+
+
 def text_part(part: Fields, name: str = "text") -> Part:
     """The part of a text that a field has."""
     return {"type": "text", "text": part.needed_text(name)}
@@ -129,7 +135,7 @@ def text_part(part: Fields, name: str = "text") -> Part:
 
 def unread(part: Fields, known: Sequence[str]) -> Refusal:
     """The refusal of a part whose type is none of those known."""
-    return part.wrong("type", " or ".join(filter(None, (", ".join(known[:-1]), known[-1]))))
+    return part.wrong("type", either(known))
 
 
 def arguments_of(holder: Fields, name: str = "arguments") -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Fields:
         found = self.text(name)
         if found is None or found in known:
             return found
-        raise self.wrong(name, " or ".join(filter(None, (", ".join(known[:-1]), known[-1]))))
+        raise self.wrong(name, either(known))
 
     def object(self, name: str) -> Fields | None:
         """An object, None where it is not given."""
@@ -120,6 +120,11 @@ def objects_of(listed: Sequence[Any], path: str) -> Iterator[Fields]:
 def invalid(path: str, said: str) -> Refusal:
     """The refusal of what stands at a path."""
     return Refusal("invalid", f"{path} {said}", path)
+
+
+def either(known: Sequence[str]) -> str:
+    """Some words as a choice: `a, b or c`."""
+    return " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
 
 
 def fields_of(body: Any) -> Fields:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import SettingsError, brief
+from ...errors import SettingsError, brief, counted
 from ...generation.settings import MODES, OF_MODES, Settings
 from ..engine.engine import Facts
 from .fields import Fields, invalid
 from .tools import setting_refused
 
 MOST_STOPS = 4
+MOST_ODD = 8  # unknown fields that are told one by one
 TOKEN_FIELDS = ("temperature", "top_p", "top_k", "min_p")  # of modes that write tokens
 PENALTIES: Mapping[str, float] = {
     "frequency_penalty": 0,
@@ -42,7 +43,7 @@ REASONING_FIELD = "reasoning_field"
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a request says of how its answer is made; warnings: what of it is not done."""
+    """The settings of a request; warnings: what of it is not done."""
 
     settings: Settings
     warnings: tuple[str, ...]
@@ -145,6 +146,8 @@ def _unknown(ours: Fields, own: tuple[str, ...]) -> Iterator[str]:
         if ours.has(name) and name not in own:
             raise ours.wrong(name, "nothing here; /v1/completions fills templates")
     known = (*OURS, *own)
-    for name in ours.value:
-        if name not in known:
-            yield f"diffusion has {brief(name)}, which is not used: it knows {', '.join(known)}."
+    odd = [name for name in ours.value if name not in known]
+    for name in odd[:MOST_ODD]:
+        yield f"diffusion has {brief(name)}, which is not used: it knows {', '.join(known)}."
+    if more := len(odd[MOST_ODD:]):
+        yield f"diffusion has {counted(more, 'more field')} that it does not know."

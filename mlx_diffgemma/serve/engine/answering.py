@@ -15,6 +15,7 @@ from ...generation.frame import Frame
 from ...model.text import Progress
 from ..asked import Asked, Chat, Infill
 from ..events import Begun, Call, Done, Event, Finish, Text, Thought, Timings, Usage
+from ..refusal import STOPPING, fresh
 from .drafts import Drafts
 from .engine import STOPPED, Stopping
 
@@ -74,10 +75,14 @@ class Answering:
             self.seconds_before = time.perf_counter() - began
 
     def _encoded(self, done: int, total: int) -> None:
-        """Count a piece of the prompt in, and look."""
+        """Count a piece of the prompt in, and look; Refusal where the server stops long before the
+        first canvas.
+        """
         self.encoded += done - self._piece
         self._piece = done % total
         self.look()
+        if done < total and not self.tokens and self.stopping():
+            raise fresh(STOPPING)
 
     def _spared(self, turn: Turn) -> int:
         """The tokens of the prompt that are not encoded again; mode ar reads the last anyway."""
@@ -90,7 +95,7 @@ class Answering:
         self.tokens = sum(len(kept.tokens) for kept in turn.kept)
 
     def _of_frame(self, turn: Turn, frame: Frame) -> Iterator[Event]:
-        """What a frame tells: a draft, or what it makes certain."""
+        """The events of a frame: a draft, or what it makes certain."""
         if self.drafts and (draft := self.drafts.take(turn, frame)):
             yield draft
         if (frame.committed or frame.mode == "ar") and not self._comes_whole(turn):
@@ -101,7 +106,7 @@ class Answering:
         return turn.task is not None or self._hole_only
 
     def _rest(self, turn: Turn, reply: Reply) -> Iterator[Event]:
-        """What the end of the answer makes certain."""
+        """The events that the end of the answer makes certain."""
         fresh = turn.fresh(rest=True)
         if isinstance(reply, Filled) and self._hole_only:
             fresh = replace(fresh, text=reply.holes[0])

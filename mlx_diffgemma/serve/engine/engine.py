@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,11 @@ STOPPED = "The server was stopped before the answer had come to its end."
 def going_on() -> bool:
     """The answer of a server that is not about to end."""
     return False
+
+
+def fresh_key() -> str:
+    """24 hexadecimal digits, for an answer or a call; no other one has them."""
+    return secrets.token_hex(12)
 
 
 class Cancellation(Exception):  # noqa: N818 - no error: the client has gone
@@ -48,7 +54,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the engine has done since it began, and what it holds now.
+    """Sums of what the engine has done since it began, and what it holds now.
 
     kept_bytes: of prefixes, without the weights; memory_bytes: all that MLX has in use.
     """

@@ -29,12 +29,14 @@ WORTH = 512  # positions from which on a shared beginning is kept by itself
 class Kept:
     """A conversation; asked: tokens of its last prompt, behind which its answer stands.
 
-    stays: it is a beginning that several share, which is copied, and never gone on with.
+    stays: it is a beginning that several share, which is copied, and never gone on with. shrunk:
+    its buffers hold no more than they must.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
     asked: int = 0
     stays: bool = False
+    shrunk: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -46,6 +48,13 @@ class Kept:
         """Encoded tokens of its last prompt."""
         prefix = self.conversation.prefix
         return 0 if prefix is None else min(self.asked, prefix.length)
+
+    def shrink(self) -> None:
+        """Give back memory that the conversation needs only while it goes on."""
+        prefix = self.conversation.prefix
+        if prefix is not None and not self.shrunk:
+            prefix.shrink()
+        self.shrunk = True
 
     def shared(self, ids: Sequence[int], runs: Sequence[ImageRun]) -> int:
         """The first tokens that it has in common with a prompt and its images."""
@@ -105,10 +114,12 @@ class Conversations:
         """
         self.session.require_room(positions)
         chosen, shared = self._begun(asked)
+        for other in self.kept:
+            other.shrink()
         self._make_room(chosen, positions)
-        chosen.asked = len(asked.ids)
+        chosen.asked, chosen.shrunk = len(asked.ids), False
         self.kept.append(chosen)
-        del self.kept[: -self.most]
+        self._drop_surplus()
         session = replace(self.session, conversation=chosen.conversation)
         prefix = chosen.conversation.rewind(session.model, asked.ids, asked.runs(self.images))
         gone = shared - prefix.length
@@ -126,7 +137,11 @@ class Conversations:
         made = latest.beginning(piece.stop)
         made.stays = True
         self.kept.insert(-1, made)
-        del self.kept[: -self.most]
+        self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        """Let go of the oldest of more conversations than are to be kept."""
+        del self.kept[: max(0, len(self.kept) - self.most)]
 
     def drop_oldest(self) -> bool:
         """Let go of the conversation that was used longest ago; False where there is none."""

@@ -7,7 +7,6 @@ config and facts stay, so that questions are prepared, counted and refused witho
 from __future__ import annotations
 
 import gc
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ from ..asked import Asked, Chat, Completion, Infill
 from ..events import Event, Failed
 from ..refusal import Refusal, refusal_of
 from .answering import Answering, Look
-from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, going_on
+from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, fresh_key, going_on
 from .kept import Conversations
 
 DECIDED_IN = "own"
@@ -98,7 +97,7 @@ class LoadedEngine:
     facts: Facts
     read: Callable[[], Session]
     keep: int = 4
-    key: Callable[[], str] = lambda: secrets.token_hex(12)
+    key: Callable[[], str] = fresh_key
     done: Counters = field(default_factory=Counters)
     clock: Clock = field(default_factory=Clock)
     _weights: Weights | None = None
@@ -109,7 +108,7 @@ class LoadedEngine:
 
     @property
     def counters(self) -> Counters:
-        """What was done so far, and what is kept now."""
+        """Sums of what was done so far, and what is kept now."""
         done = replace(self.done, memory_bytes=mx.get_active_memory())
         if (weights := self._weights) is None:
             return done
@@ -149,7 +148,8 @@ class LoadedEngine:
     def decide(self, request: Request, cancelled: Cancelled) -> Decision:
         """A decision; see Engine. Its questions are read apart unless the request says otherwise.
 
-        Where memory lacks room, conversations are let go of, the oldest first.
+        Where memory lacks room, conversations are let go of, the oldest first. An error of MLX that
+        says so is raised as it is.
         """
         weights, look = self._loaded(), looking(cancelled)
         look()
@@ -163,6 +163,10 @@ class LoadedEngine:
                 if not weights.conversations.drop_oldest():
                     refusal = self._refusal_of(error)
                     raise refusal from refusal.__cause__
+            except Exception as error:
+                if is_out_of_memory(error):
+                    weights.let_go()
+                raise
 
     def load(self) -> None:
         """Load the weights where they are not there."""
@@ -181,7 +185,7 @@ class LoadedEngine:
         look()
         weights, question = self._loaded(), prepared.question
         kept = weights.conversations
-        taken = kept.take(question.asked, question.positions)
+        taken = kept.take(question.checked.asked, question.checked.positions)
         answering = Answering(prepared.asked, look, stopping, self.key, taken.cached)
         try:
             if taken.beginning:
@@ -258,7 +262,7 @@ def prompt_of(front: Front, asked: Asked) -> Prompt:
         return asked_in_full(front, dialogue_of(asked))[1]
     if isinstance(asked, Completion):
         return asked_as_it_is(front, asked.prompt)
-    return prepare_template(front, blank_of(asked), asked.settings).asked
+    return prepare_template(front, blank_of(asked), asked.settings).checked.asked
 
 
 def dialogue_of(asked: Chat) -> Dialogue:

@@ -19,7 +19,7 @@ from ...errors import DiffGemmaError, counted
 from ..refusal import Refusal, fresh
 from .engine import Cancellation, Cancelled, Stopping
 
-logger = logging.getLogger("mlx_diffgemma.serve")
+logger = logging.getLogger(__name__)
 
 Work = Callable[[Cancelled, Stopping], Iterator[Any]]
 """What a request has the worker do, in the worker's thread; its items are what the request gets."""

@@ -13,16 +13,16 @@ from typing import Any, Literal
 from ...errors import DiffGemmaError
 from ..refusal import LOADING, STOPPING, refusal_of
 from .engine import Cancellation, Engine
-from .tickets import Deliver, Figures, Queue, Ticket, Work
+from .tickets import Figures, Queue, Ticket
 
-logger = logging.getLogger("mlx_diffgemma.serve")
+logger = logging.getLogger(__name__)
 
 State = Literal["loading", "ready", "unloading", "unloaded", "stopping"]
 
 
 @dataclass(frozen=True)
 class Idleness:
-    """When the weights of a server without work are freed; seconds: None for never."""
+    """The patience with which a server without work keeps its weights; seconds: None for ever."""
 
     seconds: float | None = None
     clock: Callable[[], float] = time.monotonic
@@ -51,12 +51,6 @@ class Worker:
     def reserve(self) -> Ticket:
         """A place in the queue; Refusal where it is full, or the server loads or stops."""
         return self.queue.reserve()
-
-    def submit(self, work: Work, deliver: Deliver) -> Ticket:
-        """A place in line for a work that is ready; Refusal as `reserve`."""
-        ticket = self.reserve()
-        ticket.begin(work, deliver)
-        return ticket
 
     def stop(self, *, now: bool = False) -> None:
         """Refuse what waits and what comes; the running answer ends with the canvas in hand.

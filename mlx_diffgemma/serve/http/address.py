@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from ...errors import ServeError, brief
 
 BACKLOG = 128
-HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True)

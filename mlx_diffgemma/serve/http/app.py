@@ -12,11 +12,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ...errors import shown
-from ..dialects.chat.dialect import CHAT_COMPLETIONS
-from ..dialects.completions.dialect import COMPLETIONS
 from ..dialects.dialect import Dialect
-from ..dialects.messages.dialect import MESSAGES
-from ..dialects.responses.dialect import RESPONSES
+from ..dialects.routes import DIALECTS
+from ..families import family_of
 from ..page.page import page_route
 from ..refusal import Refusal
 from .count import count_route
@@ -24,12 +22,11 @@ from .generate import route
 from .guard import Guard
 from .host import Host
 from .metrics import Metrics
-from .replies import family_of, refused
+from .replies import refused
 from .status import status_routes
 from .systemone import systemone_route
 from .watch import GONE, Record, Watch, internal, nowhere
 
-DIALECTS = (CHAT_COMPLETIONS, COMPLETIONS, RESPONSES, MESSAGES)
 OTHER = "other"  # the route of all paths that are not here
 MODELS = "/v1/models/"
 
@@ -75,10 +72,11 @@ def _no_route(routes: Sequence[Route]) -> Callable[[Request, Exception], Respons
         assert isinstance(error, HTTPException)
         path, family = shown(request.url.path), family_of(request.url.path)
         if error.status_code == 405:
-            said = f"{request.method} {path} is not known; this path takes another method."
+            said = f"{shown(request.method)} {path} is not known; this path takes another method."
             return refused(Refusal("method", said), family, error.headers)
         near = f"/v1{request.url.path}"
-        known = [route.path for route in routes if route.path.startswith("/v1/")]
+        paths = [route.path for route in routes]
+        known = [each for each in paths if each.startswith("/v1/") and "{" not in each]
         hint = f"try {near}" if near in known else f"the paths are {', '.join(known)}"
         return refused(Refusal("not_found", f"{path} is not here; {hint}."), family)
 

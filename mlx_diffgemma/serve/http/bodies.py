@@ -19,6 +19,8 @@ else:
 
 SMALL = 1 << 16  # bytes that are parsed sooner than a thread begins
 MOST_FRAMES = 16
+MOST_MARKS = 2_000_000  # of MARKS; a list of two bytes takes sixty once it is read
+MARKS = (b"[", b"{", b",")
 MOST_LENGTH_DIGITS = 18  # of a Content-Length
 
 
@@ -42,7 +44,10 @@ def json_of(content: bytes) -> Any:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The bytes of a request's body, decompressed; Refusal for too many, or an unknown encoding."""
+    """The bytes of a request's body, decompressed; Refusal for too many, or an unknown encoding.
+
+    Too many values, too: what is small as bytes may be gigabytes as lists and objects.
+    """
     encoding = _encoding(request)
     content = bytearray()
     _require_fits(_declared(request), limit)
@@ -50,7 +55,13 @@ async def read_body(request: Request, limit: int) -> bytes:
         content += chunk
         _require_fits(len(content), limit)
     whole = bytes(content)
-    return whole if encoding is None else await run_in_threadpool(decompressed, whole, limit)
+    if encoding is not None:
+        whole = await run_in_threadpool(decompressed, whole, limit)
+    if len(whole) <= SMALL:
+        _require_few(whole)
+    else:
+        await run_in_threadpool(_require_few, whole)
+    return whole
 
 
 def decompressed(content: bytes, limit: int) -> bytes:
@@ -88,6 +99,13 @@ def _declared(request: Request) -> int:
     if not (said.isascii() and said.isdigit()):
         return 0
     return int(said) if len(said) <= MOST_LENGTH_DIGITS else 10**MOST_LENGTH_DIGITS
+
+
+def _require_few(content: bytes) -> None:
+    """Refusal for more lists, objects and members than any question has."""
+    if len(content) > MOST_MARKS and sum(map(content.count, MARKS)) > MOST_MARKS:
+        said = f"the body has more than {MOST_MARKS:,} lists, objects and commas; send fewer."
+        raise Refusal("too_large", said)
 
 
 def _require_fits(size: int, limit: int) -> None:

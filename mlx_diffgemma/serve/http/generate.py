@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,12 @@ from ..dialects.fields import fields_of
 from ..engine.engine import Cancellation, Cancelled, Stopping
 from ..engine.tickets import End, Ticket, Work
 from ..engine.worker import log_ours
-from ..events import Answer, Event, Failed
-from ..refusal import BROKEN, Refusal, refusal_of
+from ..events import Answer, Done, Event, Failed
+from ..refusal import STOPPING, fresh, refusal_of
 from .bodies import read_json
 from .host import Host
 from .presence import Presence
-from .replies import Family, json_reply, refused
+from .replies import json_reply, refused
 from .stream import EventStream, Outbox
 from .watch import GONE
 
@@ -32,18 +33,28 @@ async def generate(request: Request, dialect: Dialect, host: Host) -> ASGIApp:
     """The response to a request; a stream when it is one, else the whole answer."""
     try:
         body = await read_json(request, host.body_limit)
-        ticket = host.worker.reserve()
-        presence = Presence(request.receive)
-        try:
+        async with seated(request, host) as (ticket, presence):
             return await _answered(request, body, dialect, host, ticket, presence)
-        except BaseException:
-            ticket.cancel()
-            await presence.leave()
-            raise
     except (Cancellation, ClientDisconnect):
         return Response(status_code=GONE)
     except DiffGemmaError as error:
-        return refused(refusal_of(error), Family(dialect.names, dialect.refused))
+        return refused(refusal_of(error), dialect.family)
+
+
+@asynccontextmanager
+async def seated(request: Request, host: Host) -> AsyncIterator[tuple[Ticket, Presence]]:
+    """A place in the queue for a request whose body is here; an error gives it up.
+
+    Refusal where there is no place.
+    """
+    ticket = host.worker.reserve()
+    presence = Presence(request.receive)
+    try:
+        yield ticket, presence
+    except BaseException:
+        ticket.cancel()
+        await presence.leave()
+        raise
 
 
 async def _answered(
@@ -60,8 +71,7 @@ async def _answered(
     answer = Answer()
     for event in await collect(ticket, work, presence):
         answer.take(event)
-    if answer.done is None:
-        raise Refusal("internal", BROKEN)
+    assert answer.done
     request.state.usage = answer.done.usage
     return json_reply(encoder.whole(answer))
 
@@ -77,10 +87,13 @@ def _prepared(body: Any, dialect: Dialect, host: Host) -> tuple[Asked, Any]:
 
 
 def _work(host: Host, prepared: Any, cancelled: Cancelled, stopping: Stopping) -> Iterator[Event]:
+    """The events of an answer, in the worker's thread; one without an end is a crash."""
+    event: Event | None = None
     for event in host.engine.answer(prepared, cancelled, stopping):
         if isinstance(event, Failed):
             log_ours(event.refusal)
         yield event
+    assert isinstance(event, Done | Failed), f"the last event is {event}, expected Done"
 
 
 def begin(ticket: Ticket, work: Work, presence: Presence) -> Outbox:
@@ -97,6 +110,8 @@ async def collect(ticket: Ticket, work: Work, presence: Presence) -> list[Any]:
     try:
         while not isinstance(item := await outbox.next(), End):
             items.append(item)
+        if isinstance(item.error, Cancellation) and not presence.gone:  # by `Worker.stop`
+            raise fresh(STOPPING)
     finally:
         ticket.cancel()
         await presence.leave()

@@ -17,9 +17,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import shown
+from ..families import family_of
 from ..refusal import Refusal
 from .host import Access
-from .replies import family_of, refused
+from .replies import refused
 
 OPEN = frozenset({"/", "/health", "/favicon.ico"})
 """Paths that need no key: the page asks for one, and what looks after a server has none."""
@@ -74,7 +75,8 @@ def require_host(headers: Headers, access: Access, port: int | None) -> None:
     found = HOST.fullmatch(named[0]) if len(named) == 1 else None
     if found is None or not _is_ours(found[1], access) or int(found[2] or 80) != port:
         got = shown(", ".join(named)) or "missing"
-        raise Refusal("forbidden", f"Host is {got}, which is no address of this server.")
+        said = f"Host is {got}, which is no address of this server"
+        raise Refusal("forbidden", f"{said}; a name of its own may be added by --allow-host NAME.")
 
 
 def require_origin(headers: Headers, access: Access) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from starlette.requests import Request
 
 from ..dialects.dialect import Envelope
-from ..engine.engine import Engine
+from ..engine.engine import Engine, fresh_key
 from ..engine.worker import Worker
 from .stream import Pace
 
@@ -38,16 +37,11 @@ class Access:
     origins: frozenset[str] = frozenset()
 
 
-def random_key() -> str:
-    """24 hexadecimal digits that no other answer has."""
-    return secrets.token_hex(12)
-
-
 @dataclass(frozen=True)
 class Makers:
     """Makers of all that differs between two runs of a server; clock: seconds since 1970."""
 
-    key: Callable[[], str] = random_key
+    key: Callable[[], str] = fresh_key
     clock: Callable[[], float] = time.time
 
 
@@ -56,8 +50,8 @@ class Host:
     """A server's inside. worker: the one thread that owns MLX, behind a bounded queue.
 
     desk: one thread that prepares and counts, so that the event loop does neither; body_limit: in
-    bytes; pace: of streams. A request has a key in `request.state.key`; a route leaves the `Usage`
-    of its answer in `request.state.usage`, for the log.
+    bytes; pace: of streams; comments: see Envelope. A request has a key in `request.state.key`; a
+    route leaves the `Usage` of its answer in `request.state.usage`, for the log.
     """
 
     engine: Engine
@@ -67,11 +61,13 @@ class Host:
     body_limit: int = BODY_LIMIT
     make: Makers = field(default_factory=Makers)
     pace: Pace = field(default_factory=Pace)
+    comments: bool = True
 
     def envelope(self, request: Request | None = None) -> Envelope:
         """The key and name that an answer is sent under: its request's key, where that has one."""
         key = None if request is None else getattr(request.state, "key", None)
-        return Envelope(key or self.make.key(), int(self.make.clock()), self.engine.facts.name)
+        name, now = self.engine.facts.name, int(self.make.clock())
+        return Envelope(key or self.make.key(), now, name, self.comments)
 
     async def at_desk(self, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
         """The result of a function that the desk's thread runs."""

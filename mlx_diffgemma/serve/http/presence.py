@@ -30,7 +30,7 @@ class Presence:
         self._task.add_done_callback(lambda task: None if task.cancelled() else call())
 
     async def unless_gone(self, awaited: Awaitable[T]) -> T:
-        """What is awaited; it is given up, and Cancellation raised, where the client goes."""
+        """The result of an awaitable; Cancellation where the client goes, which ends it, too."""
         work = asyncio.ensure_future(awaited)
         try:
             await asyncio.wait({work, self._task}, return_when=asyncio.FIRST_COMPLETED)

@@ -22,7 +22,7 @@ from ..events import Done, Draft, Event, Failed, Usage
 from ..refusal import BROKEN, STOPPING, Refusal, fresh, refusal_of
 from .presence import Presence
 
-logger = logging.getLogger("mlx_diffgemma.serve")
+logger = logging.getLogger(__name__)
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -42,7 +42,7 @@ class Pace:
 
 
 class Outbox:
-    """What an answer has become and its client has not been sent; of the event loop's thread.
+    """The items of an answer that its client has not been sent; of the event loop's thread.
 
     stalled: the socket takes nothing at the moment, so that only the newest draft is worth keeping.
     The last event waits for the End: who hears of it finds the place in the queue free.
@@ -132,7 +132,7 @@ class EventStream:
         await self._send(send, _body(text, more=False))
 
     def _text(self, item: Any) -> str:
-        """What is sent for an item of the outbox, for its end, or for nothing."""
+        """The text that is sent for an item of the outbox, for its end, or for nothing."""
         if item is None:
             return self.encoder.ping()
         if isinstance(item, End):

@@ -15,14 +15,14 @@ from ...decide import request as decisions
 from ...decide.decision import Decision
 from ...errors import DiffGemmaError, NumericsError, RequestError
 from ..engine.engine import Cancellation, Cancelled, Stopping
+from ..families import family_of
 from ..refusal import Refusal, refusal_of
 from .bodies import read_body
-from .generate import collect
+from .generate import collect, seated
 from .host import Host
 from .metrics import Metrics
 from .parts import is_form, read_parts
-from .presence import Presence
-from .replies import family_of, json_reply, refused
+from .replies import json_reply, refused
 from .watch import GONE
 
 PATH = "/v1/systemone"
@@ -62,15 +62,9 @@ def reply_of(error: DiffGemmaError) -> Response:
 async def _decided(request: Request, host: Host) -> Decision:
     """The decision that a request asks for; its place in the queue is given up when it has gone."""
     read = await _read(request, host)
-    ticket = host.worker.reserve()
-    presence = Presence(request.receive)
-    try:
+    async with seated(request, host) as (ticket, presence):
         asked = await presence.unless_gone(host.at_desk(read))
         [decision] = await collect(ticket, partial(_work, host, asked), presence)
-    except BaseException:
-        ticket.cancel()
-        await presence.leave()
-        raise
     assert isinstance(decision, Decision)
     return decision
 

@@ -13,12 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import DiffGemmaError, shown
 from ..events import Usage
+from ..families import family_of
 from ..refusal import Refusal
 from .host import Makers
 from .metrics import Metrics
-from .replies import family_of, refused
+from .replies import refused
 
-LOG = logging.getLogger("mlx_diffgemma.serve")
+logger = logging.getLogger(__name__)
 GONE = 499  # nginx's number for a client that left before its reply began
 
 
@@ -96,4 +97,4 @@ def internal() -> Refusal:
 def log_error(error: Exception, path: str) -> None:
     """Log an error: a known one in a line, a bug with its traceback."""
     known = isinstance(error, DiffGemmaError)
-    LOG.error("%s: %s", shown(path), error, exc_info=None if known else error)
+    logger.error("%s: %s", shown(path), error, exc_info=None if known else error)

@@ -17,9 +17,9 @@ from mlx_diffgemma.cli.chat import saved
 from mlx_diffgemma.cli.chat.saved import SavedConversation, load, loaded_line, save
 from mlx_diffgemma.cli.errors import FileError
 from mlx_diffgemma.errors import ImageError
-from mlx_diffgemma.images import libraries
 from mlx_diffgemma.images.prepare import prepare_image
 from mlx_diffgemma.images.video import Clip, prepare_video
+from mlx_diffgemma.machine import libraries
 from mlx_diffgemma.text.chat import Message
 from mlx_diffgemma.text.placeholders import Medium
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engines import CHAT, counting_encoder, engine_of
+from loaded_engines import CHAT, counting_encoder, engine_of
 from small import write_random
 
 from mlx_diffgemma.serve.engine.loaded import LoadedEngine

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import (
+from loaded_engines import (
     assistant,
     chat,
     done_of,
@@ -172,7 +172,7 @@ def test_drafts_are_told_only_where_they_are_asked_for(engine: LoadedEngine) -> 
 def test_a_completion_is_the_text_behind_bos_and_no_control_token(engine: LoadedEngine) -> None:
     text = "<|turn>user\nWhat is the capital of Italy?"
     asked = Completion(prompt=text, settings=Settings(seed=1, max_tokens=8))
-    ids = engine.prepare(asked).question.asked.ids
+    ids = engine.prepare(asked).question.checked.asked.ids
     bos, turn = (engine.front.tokenizer.id_of(name) for name in ("<bos>", "<|turn>"))
     assert (ids[0], turn in ids) == (bos, False)
     assert engine.front.tokenizer.decode(ids) == text
@@ -212,7 +212,7 @@ def test_fewer_tokens_than_asked_for_are_said(talking: LoadedEngine) -> None:
     assert "1,984 tokens at most, not 5,000" in note
     exact = talking.prepare(chat(CAPITAL, max_tokens=1984)).question
     free = talking.prepare(chat(CAPITAL)).question
-    assert (exact.notes, free.notes, free.settings.max_tokens) == ((), (), 1984)
+    assert (exact.notes, free.notes, free.checked.settings.max_tokens) == ((), (), 1984)
 
 
 def test_warnings_of_the_request_come_first(engine: LoadedEngine) -> None:

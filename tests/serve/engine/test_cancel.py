@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
+from loaded_engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.serve.engine.engine import Cancellation
@@ -20,7 +20,9 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", ["diffusion", "ar", pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "mode", ["diffusion", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("ar", "auto"))]
+)
 def test_an_answer_can_be_left_at_every_look_and_asked_again(
     engine: LoadedEngine, random_folder: Any, mode: str
 ) -> None:

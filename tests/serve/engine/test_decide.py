@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import cancelled_at, chat, engine_of, events_of
+from loaded_engines import cancelled_at, chat, engine_of, events_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.decide.request import Request, read_request
@@ -79,6 +79,22 @@ def test_prefixes_of_decisions_count_and_give_way(engine: LoadedEngine) -> None:
     events_of(engine, chat("another question", max_tokens=8))
     assert weights.reader.kept.num_bytes() == 0
     assert engine.counters.kept_conversations == 1
+
+
+def test_for_want_of_memory_all_that_is_kept_is_let_go_of(
+    engine: LoadedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events_of(engine, chat("hello", max_tokens=8))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(dg.Model, "decode_many", fails)
+    with pytest.raises(MemoryError):
+        engine.decide(request("one"), lambda: False)
+    assert engine.counters.kept_bytes == engine.counters.kept_conversations == 0
+    monkeypatch.undo()
+    assert engine.decide(request("one"), lambda: False).answers
 
 
 def test_conversations_give_way_to_a_decision(random_folder: Path) -> None:

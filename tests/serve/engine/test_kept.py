@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import (
+from loaded_engines import (
     assistant,
     cached_of,
     chat,
@@ -131,14 +131,16 @@ def test_two_conversations_take_turns(
 def test_images_are_shared_as_a_whole_or_not_at_all(tmp_path: Path, encoded: list[int]) -> None:
     from small import write_seeing
 
-    engine = engine_of(write_seeing(tmp_path))
+    folder = write_seeing(tmp_path)
+    engine = engine_of(folder)
     pictures = [_png(seed) for seed in range(2)]
     parts = [{"type": "image"}, {"type": "text", "text": "what is it?"}]
     for images, kept in (((pictures[0],), False), ((pictures[0],), True), ((pictures[1],), False)):
         asked = chat({"role": "user", "content": parts}, images=images, max_tokens=8)
-        _, cached, count = asked_and_encoded(engine, asked, encoded)
+        text, cached, count = asked_and_encoded(engine, asked, encoded)
         assert count == engine.count(asked) - cached
         assert (cached == engine.count(asked)) == kept
+        assert text == cold(folder, asked)
     assert cached < 8  # what stands before the image
 
 
@@ -152,36 +154,39 @@ def test_no_more_conversations_are_kept_than_wanted(random_folder: Path) -> None
     assert cached_of(events_of(engine, asked[0])) < 8
 
 
+def test_none_is_kept_where_none_is_wanted(random_folder: Path) -> None:
+    engine = engine_of(random_folder, keep=0)
+    for _ in range(2):
+        assert cached_of(events_of(engine, chat("a" * 40, max_tokens=8))) == 0
+    assert engine.counters.kept_conversations == 0
+
+
 def test_the_oldest_go_first_where_memory_lacks_room(random_folder: Path) -> None:
-    """A machine with room for 130 positions: two conversations of 50 and 8, and no third."""
-    sizes: dict[str, int] = {}
+    """A machine with room for two conversations that wait, and then for none at all."""
+    limits = [10**12]
 
     def read(session: dg.Session) -> dg.Session:
-        prefix = session.model.encode([2] * 256)
-        sizes["slot"] = prefix.num_bytes // 512
-
         def require_room(context: int, beside: int = 0) -> None:
-            if context + beside // sizes["slot"] > limit:
+            if beside > limits[0]:
                 raise dg.FitError("it needs 2 GB, this machine can give 1 GB; or --force.")
 
         session.require_room = require_room
         return session
 
-    limit = 10_000
     engine = engine_of(random_folder, read=read)
     asked = [chat(letter * 40, max_tokens=8) for letter in "abc"]
     for each in asked:
         events_of(engine, each)
-    assert engine.counters.kept_conversations == 3
-    limit = engine.counters.kept_bytes // sizes["slot"]
+    assert engine._weights is not None
+    limits[0] = int(2.5 * engine._weights.conversations.kept[0].num_bytes)
     events_of(engine, chat("d" * 40, max_tokens=8))
-    assert 0 < engine.counters.kept_conversations < 4
+    assert engine.counters.kept_conversations == 3
     assert cached_of(events_of(engine, asked[2])) == engine.count(asked[2])
-    kept, limit = engine.counters.kept_conversations, 20
+    limits[0] = -1
     with pytest.raises(Refusal, match="needs 2 GB, this machine can give 1 GB; shorten") as refused:
         events_of(engine, asked[0])
     assert refused.value.kind == "context"
-    assert engine.counters.kept_conversations == kept  # what can never fit takes nothing away
+    assert engine.counters.kept_conversations == 3  # what can never fit takes nothing away
 
 
 def test_texts_are_the_same_whatever_was_kept(random_folder: Path) -> None:
@@ -196,6 +201,20 @@ def test_texts_are_the_same_whatever_was_kept(random_folder: Path) -> None:
         text = text_of(events_of(warm, asked))
         assert text == cold(random_folder, asked)
         told.append([*messages, assistant(text), chance.choice("xyz") * 5])
+
+
+def test_a_conversation_that_waits_takes_less_memory_and_goes_on_as_before(
+    engine: LoadedEngine, random_folder: Path, encoded: list[int]
+) -> None:
+    first = chat("one " * 12, max_tokens=8)
+    text, _, _ = asked_and_encoded(engine, first, encoded)
+    alone = engine.counters.kept_bytes
+    events_of(engine, chat("two " * 12, max_tokens=8))
+    assert engine.counters.kept_bytes < 1.2 * alone
+    again = chat("one " * 12, assistant(text), "three", max_tokens=8)
+    answer, cached, _ = asked_and_encoded(engine, again, encoded)
+    assert cached >= engine.count(first) - OPENING
+    assert answer == cold(random_folder, again)
 
 
 def test_memory_is_flat_over_many_turns(engine: LoadedEngine) -> None:

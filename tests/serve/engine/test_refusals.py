@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoints import edit_json
-from engines import CHAT, assistant, chat, engine_of, events_of, text_of
+from loaded_engines import CHAT, assistant, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.form import Wanted
@@ -125,7 +125,7 @@ def test_a_checkpoint_without_a_chat_template_goes_on_with_texts_alone(
 def test_what_a_template_ignores_is_said(tmp_path: Path, random_folder: Path) -> None:
     """tiny-sudoku's template, which this folder has, knows no thoughts."""
     engine = engine_of(random_folder)
-    notes = engine.prepare(chat("hello", think=True)).question.asked.notes
+    notes = engine.prepare(chat("hello", think=True)).question.checked.asked.notes
     assert notes == ("the chat template ignores think; the model is not told to think.",)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import SUDOKU, assistant, chat, done_of, engine_of, events_of, text_of
+from loaded_engines import SUDOKU, assistant, chat, done_of, engine_of, events_of, text_of
 
 from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.refusal import Refusal
@@ -50,12 +50,12 @@ def test_pictures_of_earlier_messages_are_none_of_the_problem(solving: LoadedEng
     images = (picture("01-square.png"), picture())
     asked = chat(IMAGE, assistant("solved"), IMAGE, images=images)
     both, alone = (
-        solving.prepare(each).question.asked.images
+        solving.prepare(each).question.checked.asked.images
         for each in (asked, chat(IMAGE, images=images[1:]))
     )
     assert [image.source for image in both] == [image.source for image in alone]
     typed = chat(IMAGE, assistant("solved"), ENTRY["puzzle"], images=images[:1])
-    assert solving.prepare(typed).question.asked.images == ()
+    assert solving.prepare(typed).question.checked.asked.images == ()
 
 
 def test_the_last_message_is_seen_alone_and_that_is_said(solving: LoadedEngine) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from engines import cached_of, chat, engine_of, events_of, text_of
+from loaded_engines import cached_of, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
@@ -19,7 +19,7 @@ ASKED = chat("a question", max_tokens=16)
 
 
 def test_questions_are_prepared_and_counted_without_weights(engine: LoadedEngine) -> None:
-    assert engine.count(ASKED) == len(engine.prepare(ASKED).question.asked.ids) > 10
+    assert engine.count(ASKED) == len(engine.prepare(ASKED).question.checked.asked.ids) > 10
     with pytest.raises(Refusal):
         engine.prepare(chat("x" * 5000))
     assert engine.counters.loads == 0

@@ -15,7 +15,7 @@ from scripted import ScriptedEngine
 
 from mlx_diffgemma.errors import CheckpointError, FitError, NumericsError
 from mlx_diffgemma.serve.engine.engine import Cancellation
-from mlx_diffgemma.serve.engine.tickets import End, Work
+from mlx_diffgemma.serve.engine.tickets import Deliver, End, Ticket, Work
 from mlx_diffgemma.serve.engine.worker import Idleness, Worker
 from mlx_diffgemma.serve.refusal import Refusal
 
@@ -66,6 +66,13 @@ def ready(engine: Any = None, max_queue: int = 8, **idle: Any) -> Iterator[Worke
         yield worker
 
 
+def submit(worker: Worker, work: Work, deliver: Deliver) -> Ticket:
+    """A place in line for a work that is ready."""
+    ticket = worker.reserve()
+    ticket.begin(work, deliver)
+    return ticket
+
+
 def until(box: SimpleQueue) -> list[Any]:
     """What is delivered, up to the End."""
     return [*iter(lambda: box.get(timeout=SECONDS), End()), End()]
@@ -74,7 +81,7 @@ def until(box: SimpleQueue) -> list[Any]:
 def done(worker: Worker, work: Work) -> Any:
     """The last thing that a work is delivered."""
     box: SimpleQueue = SimpleQueue()
-    worker.submit(work, box.put)
+    submit(worker, work, box.put)
     while not isinstance(item := box.get(timeout=SECONDS), End):
         pass
     return item
@@ -100,7 +107,7 @@ def busy(worker: Worker) -> Iterator[tuple[threading.Event, SimpleQueue]]:
             raise Cancellation
         yield "stopped" if stopping() else "went on"
 
-    worker.submit(work, box.put)
+    submit(worker, work, box.put)
     assert begun.wait(SECONDS)
     try:
         yield go, box
@@ -117,7 +124,7 @@ def test_items_come_in_order_and_then_the_end_from_one_thread():
             yield from (1, 2)
 
         for _ in range(2):
-            worker.submit(work, box.put)
+            submit(worker, work, box.put)
             assert until(box) == [1, 2, End()]
     assert seen == ["mlx-diffgemma"] * 2
 
@@ -140,7 +147,7 @@ def test_a_crash_ends_one_answer_alone(error, told, caplog):
         assert "secret" not in str(end.error)
         assert done(worker, lambda *_: iter((1,))) == End()
         assert worker.figures().failed == 1
-    assert [record.name for record in caplog.records] == ["mlx_diffgemma.serve"]
+    assert [record.name for record in caplog.records] == ["mlx_diffgemma.serve.engine.worker"]
     assert caplog.records[0].exc_info
 
 
@@ -175,7 +182,7 @@ def test_what_computes_is_closed_in_the_worker_when_the_client_goes():
             finally:
                 closed.append(threading.current_thread().name)
 
-        ticket = worker.submit(work, box.put)
+        ticket = submit(worker, work, box.put)
         box.get(timeout=SECONDS)
         ticket.cancel()
         while not isinstance(item := box.get(timeout=SECONDS), End):
@@ -189,7 +196,7 @@ def test_a_client_that_cannot_be_reached_harms_nobody_else(caplog):
         raise ValueError("the pipe has burst")
 
     with ready() as worker, caplog.at_level(logging.CRITICAL, "mlx_diffgemma.serve"):
-        worker.submit(lambda *_: iter((1,)), broken)
+        submit(worker, lambda *_: iter((1,)), broken)
         assert done(worker, lambda *_: iter(())) == End()
 
 
@@ -251,7 +258,7 @@ def test_a_request_that_comes_while_the_model_is_unloaded_waits():
         done(worker, lambda *_: iter(()))
         engine.gate.clear()
         wait_for(lambda: later(worker, clock, 60) or worker.state == "unloading")
-        worker.submit(lambda *_: iter((1,)), box.put)
+        submit(worker, lambda *_: iter((1,)), box.put)
         assert worker.figures().waiting == 1
         engine.gate.set()
         assert until(box) == [1, End()]
@@ -260,7 +267,7 @@ def test_a_request_that_comes_while_the_model_is_unloaded_waits():
 def test_a_stop_lets_the_running_one_end_and_sends_the_others_away():
     box = SimpleQueue()
     with ready() as worker, busy(worker) as (go, running):
-        worker.submit(lambda *_: iter((1,)), box.put)
+        submit(worker, lambda *_: iter((1,)), box.put)
         worker.stop()
         assert box.get(timeout=SECONDS).error.kind == "stopping"
         with pytest.raises(Refusal, match="stopping"):

@@ -66,7 +66,10 @@ def test_an_unknown_path_of_a_family_has_its_shape(calls: Calls) -> None:
 
 
 def test_a_path_without_v1_is_told_the_right_one(calls: Calls) -> None:
-    assert "try /v1/chat/completions" in calls.post("/chat/completions", {}).message
+    """It repeats the path that was asked for: once it named the last of the routes."""
+    said = calls.post("/chat/completions", {}).message
+    assert said == "/chat/completions is not here; try /v1/chat/completions."
+    assert calls.get("/nowhere").message.startswith("/nowhere is not here; the paths are /v1/chat/")
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -10,6 +10,7 @@ import pytest
 from asgi_calls import Calls, application
 from valid_requests import VALID
 
+from mlx_diffgemma.serve.http import bodies
 from mlx_diffgemma.serve.http.bodies import MOST_FRAMES, decompressed
 from mlx_diffgemma.serve.http.parts import MOST_PARTS, is_form, read_parts
 from mlx_diffgemma.serve.refusal import Refusal
@@ -22,7 +23,7 @@ else:
 CHAT = "/v1/chat/completions"
 ASKED = {"messages": [{"role": "user", "content": "Hello?"}]}
 LIMIT = 100_000
-POSTED = (CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens")
+POSTED = tuple(path for path in VALID if path != "/v1/systemone")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,19 @@ def test_each_family_says_too_large_in_its_shape(calls: Calls, path: str, kind: 
     assert reply.status == 413
     told = reply.json.get("error") or reply.json["detail"]
     assert told.get("type", told.get("error_type")) == kind
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1"])
+def test_values_that_would_take_more_memory_than_their_bytes_are_refused_unread(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_MARKS", 1000)
+    for path in (CHAT, "/v1/systemone"):
+        reply = calls.post(path, f'{{"x": [{",".join([value] * 1001)}]}}'.encode())
+        assert reply.status == 413
+        assert "1,000 lists, objects and commas" in reply.message
+    assert calls.post(CHAT, {**ASKED, "x": [1] * 990}).status == 200
+    assert calls.post(CHAT, {**ASKED, "x": "a" * 2000}).status == 200
 
 
 # --- forms in parts

@@ -16,6 +16,7 @@ from scripted import ScriptedEngine, Step, done, said
 from mlx_diffgemma.errors import FitError, ImageError, NumericsError, PromptError
 from mlx_diffgemma.serve.asked import Asked
 from mlx_diffgemma.serve.events import Begun, Draft, Failed, Text
+from mlx_diffgemma.serve.families import OPENAI
 from mlx_diffgemma.serve.http.stream import Pace
 from mlx_diffgemma.serve.refusal import STOPPING, Refusal
 
@@ -177,6 +178,7 @@ def test_an_error_behind_the_opening_ends_the_stream_without_done(script, code, 
         status, _, error = refused(Client(server.port, stream=False))
         assert (status, error["code"]) == (400 if "context" in code else 500, code)
         assert idle(server)
+    assert len(caplog.records) == (2 if code == "internal_error" else 0)
 
 
 def test_the_next_one_is_served_after_a_crash(caplog):
@@ -382,6 +384,15 @@ def test_a_stop_now_is_told_as_a_failure():
         assert answered(client)[-1]["error"]["message"] == str(STOPPING)
 
 
+def test_a_stop_now_is_a_status_of_what_is_not_streamed():
+    with serving() as server, Client(server.port, prompt="wait", stream=False) as client:
+        wait_for(lambda: server.worker.figures().running == 1)
+        server.worker.stop(now=True)
+        status, headers, error = refused(client)
+        assert (status, error["code"]) == (503, "stopping")
+        assert "retry-after" in headers
+
+
 def test_while_the_model_is_loaded_requests_are_sent_away():
     gate = threading.Event()
 
@@ -419,8 +430,8 @@ def test_every_answer_has_its_own_words():
 
 
 def test_the_dialect_names_the_status_of_a_refusal():
-    odd = replace(
-        PLAIN, names={**PLAIN.names, "invalid": replace(PLAIN.names["invalid"], status=418)}
-    )
+    invalid = replace(OPENAI.names["invalid"], status=418)
+    family = replace(OPENAI, names={**OPENAI.names, "invalid": invalid})
+    odd = replace(PLAIN, family=family)
     with running(ScriptedEngine(), [odd]) as server:
         assert refused(Client(server.port, prompt=3))[0] == 418

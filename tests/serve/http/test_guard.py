@@ -82,6 +82,20 @@ def test_a_server_of_a_network_has_its_names_and_every_address(host: str, status
         assert calls.get("/health", headers={"host": host}).status == status
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("host.docker.internal:8080", 200), ("Host.Docker.Internal.:8080", 200),
+     ("127.0.0.1:8080", 200), ("host.docker.internal:8081", 403), ("host.docker.internal", 403),
+     ("a.host.docker.internal:8080", 403), ("docker.internal:8080", 403),
+     ("host.docker.internal.evil.example:8080", 403), ("192.168.1.7:8080", 403)],
+)  # fmt: skip
+def test_a_name_that_was_allowed_is_ours_and_none_beside_it(host: str, status: int) -> None:
+    with application(access=Access(None, frozenset({"host.docker.internal"}))) as calls:
+        reply = calls.get("/health", headers={"host": host})
+    assert reply.status == status
+    assert status == 200 or "--allow-host NAME" in reply.message
+
+
 # --- Origin
 
 

@@ -27,7 +27,9 @@ def session() -> Session:
 
 @dataclass
 class Pausing(LoadedEngine):
-    """Waits where the flag is looked at for the `pause`th time, until the client has gone."""
+    """Waits where the flag is looked at for the `pause`th time, until the client has gone, or the
+    server stops.
+    """
 
     pause: int = 0
     paused: threading.Event = field(default_factory=threading.Event)
@@ -42,7 +44,7 @@ class Pausing(LoadedEngine):
             looks += 1
             if looks == self.pause:
                 self.paused.set()
-                wait_for(cancelled)
+                wait_for(lambda: cancelled() or stopping())
             return cancelled()
 
         return super().answer(prepared, look, stopping)
@@ -73,3 +75,16 @@ def test_a_retry_goes_on_behind_what_was_encoded():
     assert said[1] == {"begun": before}
     assert said[-1] == "[DONE]"
     assert counters.encoded_tokens == counters.prompt_tokens // 2  # once, for both
+
+
+def test_a_stop_does_not_wait_for_a_long_prompt():
+    pausing = engine(pause=5)
+    with running(pausing, [PLAIN]) as server:
+        with Client(server.port, prompt=TEXT, max_tokens=64) as client:
+            assert pausing.paused.wait(20)
+            server.worker.stop()
+            client.head()
+            said = words(client.lines())
+        assert server.worker.join(20)
+    assert said[-1]["error"]["code"] == "stopping"
+    assert pausing.counters.encoded_tokens < pausing.counters.prompt_tokens

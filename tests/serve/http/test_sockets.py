@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,7 +13,8 @@ from live import Running, running
 from scripted import ScriptedEngine, said
 from valid_requests import VALID
 
-from mlx_diffgemma.serve.http.app import DIALECTS
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
+from mlx_diffgemma.serve.http import protocol
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps(VALID[CHAT][0]).encode()
@@ -153,3 +155,45 @@ def test_damaged_requests_leave_the_server_whole(
     assert server.worker.figures().places == 0
     whole = sent(server, head(server, "Connection: close") + BODY, patience=20)
     assert whole.startswith(b"HTTP/1.1 200")
+
+
+# --- clients that never end what they began
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET /hea", b"POST / HTTP/1.1\r\nHost: evil\r\nContent-Length: 99\r\n\r\nx",
+     b"POST / HTTP/1.1\r\nHost: evil\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "head",
+     "again"],
+    ids=str,
+)  # fmt: skip
+def test_a_request_that_never_ends_is_cut_off(
+    server: Running, monkeypatch: pytest.MonkeyPatch, begun: bytes | str
+) -> None:
+    """However often a byte of it comes."""
+    for name in ("HEAD_SECONDS", "BODY_SECONDS", "REST_SECONDS"):
+        monkeypatch.setattr(protocol, name, 0.15)
+    half = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\nGET /hea" % server.port
+    whole = {"head": head(server), "again": half}.get(str(begun), begun)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as link:
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            link.sendall(whole if isinstance(whole, bytes) else b"")
+            while time.monotonic() < started + 5:
+                link.settimeout(0.05)
+                with suppress(TimeoutError):
+                    if not link.recv(65536):
+                        break
+                link.sendall(b"" if not begun else b"x")
+        assert time.monotonic() < started + 2
+
+
+def test_a_request_that_has_come_is_answered_however_long_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HEAD_SECONDS", "BODY_SECONDS", "REST_SECONDS"):
+        monkeypatch.setattr(protocol, name, 0.05)
+
+    with running(ScriptedEngine(lambda asked: [0.2, *said("Hello", " there.")]), DIALECTS) as made:
+        reply = sent(made, head(made, "Connection: close"), BODY, patience=5)
+    assert b"Hello there." in reply

@@ -16,8 +16,7 @@ from scripted import FACTS, ScriptedEngine
 from transcripts import ENVELOPE, KINDS, SCHEMA, WEATHER, Step, stored
 
 from mlx_diffgemma.serve.dialects.dialect import Dialect
-from mlx_diffgemma.serve.dialects.messages.dialect import MESSAGES
-from mlx_diffgemma.serve.dialects.responses.dialect import RESPONSES
+from mlx_diffgemma.serve.dialects.routes import MESSAGES, RESPONSES
 from mlx_diffgemma.serve.http.host import Makers
 
 SENT = [kind for kind in KINDS if kind != "pinged"]  # whose pings come by the clock

@@ -20,9 +20,9 @@ from mlx_diffgemma.cli.terminal.scene import Scene
 from mlx_diffgemma.conversation.parts import turn_reader
 from mlx_diffgemma.conversation.scene import Run
 from mlx_diffgemma.serve.asked import Asked, Chat
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 from mlx_diffgemma.serve.engine.engine import Engine
 from mlx_diffgemma.serve.events import Text
-from mlx_diffgemma.serve.http.app import DIALECTS
 from mlx_diffgemma.serve.http.host import Access
 from mlx_diffgemma.serve.refusal import Refusal
 

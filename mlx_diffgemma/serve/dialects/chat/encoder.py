@@ -7,19 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...asked import Asked
-from ...events import Answer, Call, Done, Draft, Event, Failed, Finish, Text, Thought, Usage
-from ...refusal import openai_body
+from ...events import Answer, Call, Done, Draft, Event, Failed, Text, Thought
+from ...families import OPENAI
 from ..dialect import COMMENT, Envelope, compact, sse
 from ..extras import done_fields, draft_object
+from ..openai import END, FINISHES, usage_object
 from .request import ChatCompletion
-
-END = "data: [DONE]\n\n"
-FINISHES: dict[Finish, str] = {
-    "stop": "stop",
-    "stop_text": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-}
 
 
 @dataclass
@@ -49,11 +42,11 @@ class ChatEncoder:
             case Done():
                 yield from self._end(event)
             case Failed():
-                yield sse(openai_body(event.refusal))
+                yield sse(OPENAI.body(event.refusal))
 
     def ping(self) -> str:
-        """A comment, which clients of server-sent events pass over."""
-        return COMMENT
+        """A comment, which clients of server-sent events pass over, or a chunk without content."""
+        return COMMENT if self.envelope.comments else self._delta({})
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The chat completion with its one choice."""
@@ -103,17 +96,6 @@ def call_object(call: Call) -> dict[str, Any]:
     """A call of a tool, whole, its arguments as JSON."""
     function = {"name": call.name, "arguments": compact(call.arguments)}
     return {"id": f"call_{call.key}", "type": "function", "function": function}
-
-
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """Tokens as the API counts them."""
-    return {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-        "completion_tokens_details": {"reasoning_tokens": usage.thought},
-    }
 
 
 def _finished(finish: str | None) -> dict[str, Any]:

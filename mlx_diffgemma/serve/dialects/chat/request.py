@@ -10,14 +10,13 @@ from ....conversation.form import Wanted
 from ...asked import Chat
 from ...engine.engine import Facts
 from ..fields import Fields, invalid
-from ..sampling import read_limit, read_sampling
+from ..openai import UNTHINKING, includes_usage, refuse_many
+from ..sampling import REASONING_FIELD, read_limit, read_sampling
 from .turns import read_messages
 from .wanted import read_wanted
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-UNTHINKING = ("none", "minimal")
 LIMITS = ("max_completion_tokens", "max_tokens")
-REASONING_FIELD = "reasoning_field"
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 
@@ -57,18 +56,6 @@ def read(fields: Fields, facts: Facts) -> ChatCompletion:
         usage=includes_usage(fields),
         reasoning=ours.one_of(REASONING_FIELD, REASONING_FIELDS) or REASONING_FIELDS[0],
     )
-
-
-def refuse_many(fields: Fields) -> None:
-    """Refusal for more than one answer."""
-    if fields.whole("n") not in (None, 1):
-        raise fields.wrong("n", "1: one answer a request")
-
-
-def includes_usage(fields: Fields) -> bool:
-    """True where a stream ends with a chunk that tells the tokens."""
-    options = fields.object("stream_options")
-    return options is not None and bool(options.flag("include_usage"))
 
 
 def _refuse_log_probabilities(fields: Fields) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..content import Images, Part, arguments_of, joined, text_part, unread
+from ..content import Images, Part, arguments_of, call_of, joined, text_part, tool_turn, unread
 from ..fields import Fields, objects_of
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -36,7 +36,7 @@ def read_messages(fields: Fields) -> Conversation:
 
 @dataclass
 class _Reader:
-    """What was found in the messages so far; names: of the tools called, by the calls' ids."""
+    """Findings in the messages so far; names: of the tools called, by the calls' ids."""
 
     images: Images = field(default_factory=Images)
     names: dict[str, str] = field(default_factory=dict)
@@ -78,19 +78,19 @@ class _Reader:
 
     def _function(self, key: str, about: Fields) -> Part:
         self.names[key] = about.needed_text("name")
-        function = {"name": self.names[key], "arguments": arguments_of(about)}
-        return {"id": key, "type": "function", "function": function}
+        return call_of(key, self.names[key], arguments_of(about))
 
     def _result(self, message: Fields, key: str) -> Part:
         """A tool's result; null is none, as tools that return nothing send it."""
         content = self._content(message) if message.has("content") else ""
-        turn = {"role": "tool", "tool_call_id": key, "content": content}
-        if name := self.names.get(key) or message.text("name"):
-            return {**turn, "name": name}
-        self.lines.append(
-            f"{message.path} answers a call that no message before it has; it is read as a user's."
-        )
-        return turn
+        if key not in self.names and (name := message.text("name")):
+            return tool_turn(key, {key: name}, content)
+        if key not in self.names:
+            self.lines.append(
+                f"{message.path} answers a call that no message before it has; it is read as a "
+                "user's."
+            )
+        return tool_turn(key, self.names, content)
 
     def _texts(self, message: Fields) -> str | list[Part]:
         return self._content(message, images=False)

@@ -8,13 +8,12 @@ from typing import Any
 
 from ....constrain.calls import ANY_TOOL, REQUIRED
 from ....conversation.form import Wanted
-from ..fields import Fields
+from ..fields import Fields, either
+from ..openai import ANY_OBJECT, FORMATS
 from ..tools import Tool, checked, chosen, declaration
 
 CHOICE = "tool_choice"
 WORDS = ("none", ANY_TOOL, REQUIRED)
-FORMATS = ("text", "json_object", "json_schema")
-ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 NAMES: Mapping[str, str] = {"schema": "response_format", "tools": "tools", CHOICE: CHOICE}
 
 
@@ -70,7 +69,7 @@ def _schema(fields: Fields) -> Mapping[str, Any] | None:
     if (about := fields.object("response_format")) is None:
         return None
     if not about.has("type"):
-        raise about.wrong("type", ", ".join(FORMATS))
+        raise about.wrong("type", either(FORMATS))
     match about.one_of("type", FORMATS):
         case "json_schema":
             return about.needed_object("json_schema").needed_object("schema").value

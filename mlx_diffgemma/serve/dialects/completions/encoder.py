@@ -1,19 +1,40 @@
-"""An answer as a completion: chunks of a stream, or one body."""
+"""An answer as a completion: chunks of a stream, or one body.
+
+Requests for a gap in Mistral's form want the objects of a chat, with the completion's text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ....text.stops import StoppedText
 from ...asked import Asked
 from ...events import Answer, Done, Draft, Event, Failed, Text
-from ...refusal import openai_body
-from ..chat.encoder import END, FINISHES, usage_object
+from ...families import OPENAI
 from ..dialect import COMMENT, Envelope, sse
 from ..extras import done_fields, draft_object
+from ..openai import END, FINISHES, usage_object
 from .request import Gap, TextCompletion
+
+Choice = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects that clients expect: the names of chunk and body, and the choice of each.
+
+    comments: a comment may stand between chunks. Continue reads nothing behind `: ping` until more
+    has come, and so loses the end of a stream that comes at once with one.
+    """
+
+    prefix: str
+    chunk: str
+    body: str
+    choice_of_chunk: Callable[[str, str | None], Choice]
+    choice_of_body: Callable[[str, str | None], Choice]
+    comments: bool = True
 
 
 @dataclass
@@ -22,6 +43,7 @@ class CompletionEncoder:
 
     envelope: Envelope
     asked: TextCompletion | Gap
+    objects: Objects
     cut: StoppedText = field(init=False)
     sent: int = 0
 
@@ -43,19 +65,21 @@ class CompletionEncoder:
             case Done():
                 yield from self._end(event)
             case Failed():
-                yield sse(openai_body(event.refusal))
+                yield sse(OPENAI.body(event.refusal))
 
     def ping(self) -> str:
-        """A comment, which clients of server-sent events pass over."""
-        return COMMENT
+        """A comment, or a chunk without text."""
+        comments = self.objects.comments and self.envelope.comments
+        return COMMENT if comments else self._chunk("")
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The completion with its one choice."""
         assert answer.done is not None
         self.cut.add(answer.text)
-        choice = _choice(self._echoed() + self.cut.text, self._finish(answer.done))
+        text = self._echoed() + self.cut.text
+        choice = self.objects.choice_of_body(text, self._finish(answer.done))
         told = {"usage": usage_object(answer.done.usage), **self._told(answer.done)}
-        return {**self._head(), "choices": [choice], **told}
+        return {**self._head(self.objects.body), "choices": [choice], **told}
 
     def _end(self, done: Done) -> Iterator[str]:
         yield from self._more(len(self.cut.text))
@@ -93,24 +117,45 @@ class CompletionEncoder:
         return done_fields(replace(done, stop=stop, holes=(self.cut.text,)))
 
     def _chunk(self, text: str, finish: str | None = None, **more: Any) -> str:
-        return self._send([_choice(text, finish)], **more)
+        return self._send([self.objects.choice_of_chunk(text, finish)], **more)
 
-    def _send(self, choices: list[dict[str, Any]], **more: Any) -> str:
+    def _send(self, choices: list[Choice], **more: Any) -> str:
         """A chunk; usage is null in those before the last where the client asked for it."""
         usage = {"usage": None} if self.asked.usage else {}
-        return sse({**self._head(), "choices": choices, **usage, **more})
+        return sse({**self._head(self.objects.chunk), "choices": choices, **usage, **more})
 
-    def _head(self) -> dict[str, Any]:
+    def _head(self, kind: str) -> dict[str, Any]:
         key, created, model = self.envelope.key, self.envelope.created, self.envelope.model
-        told = {"id": f"cmpl-{key}", "object": "text_completion", "created": created}
-        return {**told, "model": model}
+        ident = f"{self.objects.prefix}-{key}"
+        return {"id": ident, "object": kind, "created": created, "model": model}
 
 
 def encoder(envelope: Envelope, asked: Asked) -> CompletionEncoder:
-    """The encoder of an answer to a question of this dialect."""
+    """The encoder of an answer to a completion's request."""
     assert isinstance(asked, TextCompletion | Gap)
-    return CompletionEncoder(envelope, asked)
+    return CompletionEncoder(envelope, asked, TEXT)
 
 
-def _choice(text: str, finish: str | None) -> dict[str, Any]:
+def fim_encoder(envelope: Envelope, asked: Asked) -> CompletionEncoder:
+    """The encoder of an answer to the same request, for clients of Mistral's API."""
+    assert isinstance(asked, TextCompletion | Gap)
+    return CompletionEncoder(envelope, asked, CHAT)
+
+
+def _text(text: str, finish: str | None) -> Choice:
     return {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
+
+
+def _delta(text: str, finish: str | None) -> Choice:
+    """A chunk's; clients read the content of every chunk, so that the last has an empty one."""
+    delta = {"role": "assistant", "content": text}
+    return {"index": 0, "delta": delta, "finish_reason": finish}
+
+
+def _message(text: str, finish: str | None) -> Choice:
+    message = {"role": "assistant", "content": text, "tool_calls": None}
+    return {"index": 0, "message": message, "finish_reason": finish}
+
+
+TEXT = Objects("cmpl", "text_completion", "text_completion", _text, _text)
+CHAT = Objects("fim", "chat.completion.chunk", "chat.completion", _delta, _message, comments=False)

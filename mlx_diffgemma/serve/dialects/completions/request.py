@@ -10,8 +10,8 @@ from ....text.holes import Template, read_template
 from ...asked import Common, Completion, Infill
 from ...engine.engine import Facts
 from ...refusal import Refusal
-from ..chat.request import includes_usage, refuse_many
 from ..fields import Fields, invalid
+from ..openai import includes_usage, refuse_many
 from ..sampling import TEMPLATE_FIELDS, Sampling, read_limit, read_sampling
 from ..tools import setting_refused
 

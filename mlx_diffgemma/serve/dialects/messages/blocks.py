@@ -11,7 +11,7 @@ from typing import Any
 
 from ....errors import brief
 from ...refusal import Refusal
-from ..content import Images, LeftOut, Part, arguments_of, joined, text_part, tool_turn
+from ..content import Images, LeftOut, Part, arguments_of, call_of, joined, text_part, tool_turn
 from ..fields import Fields, invalid, objects_of
 
 ERROR: Part = {"type": "text", "text": "Error:"}
@@ -19,7 +19,7 @@ ERROR: Part = {"type": "text", "text": "Error:"}
 
 @dataclass
 class Blocks:
-    """What a request's blocks have given so far.
+    """The yield of a request's blocks so far.
 
     names: of the tools that were called, by the calls' ids.
     """
@@ -53,8 +53,7 @@ class Blocks:
         """A call as templates take it."""
         key, name = block.needed_text("id"), block.needed_text("name")
         self.names[key] = name
-        function = {"name": name, "arguments": arguments_of(block, "input")}
-        return {"id": key, "type": "function", "function": function}
+        return call_of(key, name, arguments_of(block, "input"))
 
     def _parts(self, block: Fields) -> Iterator[Part]:
         kind = block.needed_text("type")

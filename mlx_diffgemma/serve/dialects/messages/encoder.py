@@ -8,7 +8,7 @@ from typing import Any
 
 from ...asked import Asked
 from ...events import Answer, Begun, Call, Done, Draft, Event, Failed, Finish, Text, Thought, Usage
-from ...refusal import anthropic_body
+from ...families import ANTHROPIC
 from ..dialect import Envelope, compact, sse
 from ..extras import done_fields, draft_object
 
@@ -40,7 +40,7 @@ class MessagesEncoder:
     def encode(self, event: Event) -> Iterator[str]:
         """The events that tell of one of ours."""
         if isinstance(event, Failed):
-            yield sse(anthropic_body(event.refusal), "error")
+            yield sse(ANTHROPIC.body(event.refusal), "error")
             return
         if isinstance(event, Begun) or not self.begun:
             yield from self._begin(event)

@@ -1,4 +1,4 @@
-"""What a request of the Messages API says of thoughts, tools and the answer's form."""
+"""Thoughts, tools and the answer's form, as a request of the Messages API says them."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from typing import Any
 from ....errors import brief
 from ...asked import Chat
 from ...engine.engine import Facts
+from ...refusal import Refusal
 from ..content import joined
 from ..fields import Fields
 from ..sampling import read_limit, read_sampling
 from .blocks import Blocks
 from .options import read_think, read_wanted
-from .threads import require_no_thread
 
 BILLING = "x-anthropic-billing-header:"
 """The line that Claude Code begins its system text with; it differs from request to request, so
@@ -25,7 +25,7 @@ NOT_DONE = ("mcp_servers", "context_management", "container")
 
 def read(fields: Fields, facts: Facts) -> Chat:
     """The question of a request; Refusal for what is no request."""
-    require_no_thread(fields)
+    _require_no_thread(fields)
     blocks = Blocks()
     messages = tuple(_messages(fields, blocks))
     sampling = read_sampling(fields, facts, read_limit(fields, "max_tokens"), stop="stop_sequences")
@@ -44,6 +44,16 @@ def read(fields: Fields, facts: Facts) -> Chat:
         think=think,
         one_call=one_call,
     )
+
+
+def _require_no_thread(fields: Fields) -> None:
+    """Refusal for a request in a thread, which Anthropic's servers store and this one does not.
+
+    The SDK's tool runner asks for one; by the code it learns to send whole conversations.
+    """
+    if fields.has("thread"):
+        said = "thread is given, and nothing is stored here; send the whole conversation, without."
+        raise Refusal("invalid", said, "thread", code="thread_unsupported_request")
 
 
 def _messages(fields: Fields, blocks: Blocks) -> Iterator[dict[str, Any]]:

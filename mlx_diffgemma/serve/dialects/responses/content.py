@@ -8,7 +8,7 @@ from ....errors import brief
 from ...refusal import Refusal
 from ..content import Images, Part, joined, text_part
 from ..dialect import compact
-from ..fields import Fields, invalid, objects_of
+from ..fields import Fields, either, invalid, objects_of
 
 TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """Types of parts that are texts, and the field that has it."""
@@ -27,7 +27,7 @@ def content_of(holder: Fields, images: Images, name: str = "content") -> str | l
 
 
 def output_of(item: Fields, images: Images) -> str | list[Part]:
-    """What a function gave: a text, parts, or anything else as JSON; nothing is an empty text."""
+    """A function's output: a text, parts, or anything else as JSON; nothing is an empty text."""
     output: Any = item.value.get("output")
     if output is None:
         return ""
@@ -46,7 +46,7 @@ def _part(part: Fields, images: Images) -> Part:
     if kind in TEXTS:
         return text_part(part, TEXTS[kind])
     if kind != "input_image":
-        raise part.wrong("type", f"{', '.join(KNOWN[:-1])} or {KNOWN[-1]}; send a file's text")
+        raise part.wrong("type", f"{either(KNOWN)}; send a file's text")
     if part.has("file_id"):
         raise _stored(part, "file_id")
     return images.from_url(part, "image_url")

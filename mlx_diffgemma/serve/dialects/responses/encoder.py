@@ -8,22 +8,21 @@ from typing import Any
 
 from ...asked import Asked
 from ...events import Answer, Call, Done, Draft, Event, Failed, Text, Thought
-from ..dialect import COMMENT, Envelope, sse
+from ..dialect import COMMENT, Envelope, compact, sse
 from ..extras import draft_object
 from .items import (
     Item,
     Status,
-    arguments_of,
     call_item,
     ended,
     failed,
     item_id,
+    items_of,
     message_item,
-    output_of,
+    output_text,
     reasoning_item,
     response_object,
     summary_part,
-    text_part,
 )
 
 
@@ -66,14 +65,14 @@ class ResponsesEncoder:
             yield self._event("response.failed", response=told)
 
     def ping(self) -> str:
-        """A comment: the API has no event for it."""
-        return COMMENT
+        """A comment, or an event of a type that no client knows: the API has none for it."""
+        return COMMENT if self.envelope.comments else self._event("keepalive")
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The response with all of its items."""
         assert answer.done is not None
         response = response_object(self.envelope, self.asked)
-        return ended(response, output_of(answer, self.envelope), answer.done)
+        return ended(response, items_of(answer, self.envelope), answer.done)
 
     def _event(self, kind: str, **fields: Any) -> str:
         numbered = {"type": kind, "sequence_number": self.sequence, **fields}
@@ -115,7 +114,7 @@ class ResponsesEncoder:
         self.ident = item_id(prefix, self.envelope, len(self.output))
         if kind is Text:
             yield self._added(message_item(self.ident, [], "in_progress"))
-            yield self._of_part("content_part.added", part=text_part(""))
+            yield self._of_part("content_part.added", part=output_text(""))
         else:
             yield self._added(reasoning_item(self.ident, "", "in_progress"))
             yield self._of_part("reasoning_summary_part.added", part=summary_part(""))
@@ -123,8 +122,8 @@ class ResponsesEncoder:
     def _close(self, status: Status) -> Iterator[str]:
         if self.open is Text:
             yield self._of_part("output_text.done", text=self.said, logprobs=[])
-            yield self._of_part("content_part.done", part=text_part(self.said))
-            yield self._done(message_item(self.ident, [text_part(self.said)], status))
+            yield self._of_part("content_part.done", part=output_text(self.said))
+            yield self._done(message_item(self.ident, [output_text(self.said)], status))
         elif self.open is Thought:
             yield self._of_part("reasoning_summary_text.done", text=self.said)
             yield self._of_part("reasoning_summary_part.done", part=summary_part(self.said))
@@ -133,7 +132,7 @@ class ResponsesEncoder:
 
     def _call(self, call: Call) -> Iterator[str]:
         yield from self._close("completed")
-        arguments = arguments_of(call)
+        arguments = compact(call.arguments)
         item = call_item(call, arguments, "completed")
         self.ident = item["id"]
         yield self._added(call_item(call, "", "in_progress"))

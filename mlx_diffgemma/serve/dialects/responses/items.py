@@ -7,7 +7,8 @@ from typing import Any, Literal
 from ....constrain.calls import ANY_TOOL, CHOICES
 from ...asked import Asked, Chat
 from ...events import Answer, Call, Done, Usage
-from ...refusal import OPENAI, Refusal
+from ...families import OPENAI
+from ...refusal import Refusal
 from ..dialect import Envelope, compact
 from ..extras import done_fields
 
@@ -15,7 +16,7 @@ Item = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
-def text_part(text: str) -> Item:
+def output_text(text: str) -> Item:
     """A part of a message's content."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
@@ -44,22 +45,17 @@ def call_item(call: Call, arguments: str, status: Status) -> Item:
     return {**idents, **told, "status": status}
 
 
-def arguments_of(call: Call) -> str:
-    """The arguments of a call as JSON."""
-    return compact(call.arguments)
-
-
-def output_of(answer: Answer, envelope: Envelope) -> list[Item]:
+def items_of(answer: Answer, envelope: Envelope) -> list[Item]:
     """The items of an answer that is not streamed, under the ids that a stream gives them."""
     output: list[Item] = []
     if answer.thought:
         output.append(reasoning_item(item_id("rs", envelope, 0), answer.thought, "completed"))
     if answer.text:
         ident = item_id("msg", envelope, len(output))
-        output.append(message_item(ident, [text_part(answer.text)], "completed"))
+        output.append(message_item(ident, [output_text(answer.text)], "completed"))
     if output and not answer.calls and answer.done is not None and answer.done.finish == "length":
         output[-1]["status"] = "incomplete"
-    return output + [call_item(call, arguments_of(call), "completed") for call in answer.calls]
+    return output + [call_item(call, compact(call.arguments), "completed") for call in answer.calls]
 
 
 def item_id(prefix: str, envelope: Envelope, index: int) -> str:
@@ -114,7 +110,7 @@ def _code_of(refusal: Refusal) -> str:
     if refusal.kind == "full":
         return "rate_limit_exceeded"
     if refusal.kind == "context":
-        return str(OPENAI["context"].code)
+        return str(OPENAI.names["context"].code)
     return "invalid_prompt" if refusal.kind == "invalid" else "server_error"
 
 

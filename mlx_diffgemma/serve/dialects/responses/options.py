@@ -1,4 +1,4 @@
-"""What a request of the Responses API says of thoughts, tools and the answer's form."""
+"""Thoughts, tools and the answer's form, as a request of the Responses API says them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from ....constrain.calls import ANY_TOOL, CHOICES
 from ....conversation.form import Wanted
 from ....errors import brief
 from ..fields import Fields, invalid
+from ..openai import ANY_OBJECT, FORMATS, UNTHINKING
 from ..tools import Tool, checked, chosen, declaration, not_here
 
-NO_THOUGHT = ("none", "minimal")
-FORMATS = ("text", "json_object", "json_schema")
 PLACES = {
     "schema": "text.format.schema",
     "tools": "tools",
@@ -25,7 +24,7 @@ def read_think(fields: Fields) -> bool | None:
     """False for the least effort, True for more, None where nothing is said of it."""
     reasoning = fields.object("reasoning")
     effort = None if reasoning is None else reasoning.text("effort")
-    return None if effort is None else effort not in NO_THOUGHT
+    return None if effort is None else effort not in UNTHINKING
 
 
 def read_wanted(fields: Fields, stop: Sequence[str]) -> tuple[Wanted, tuple[str, ...]]:
@@ -45,7 +44,7 @@ def _schema(text: Fields) -> Any:
     kind = None if form is None else form.one_of("type", FORMATS)
     if form is None or kind in (None, "text"):
         return None
-    return {"type": "object"} if kind == "json_object" else form.needed_object("schema").value
+    return ANY_OBJECT if kind == "json_object" else form.needed_object("schema").value
 
 
 def _tools(fields: Fields) -> tuple[tuple[Tool, ...], list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..content import Images, LeftOut, Part, arguments_of, tool_turn
+from ..content import Images, LeftOut, Part, arguments_of, call_of, tool_turn
 from ..fields import Fields, invalid
 from .content import content_of, output_of
 
@@ -90,8 +90,7 @@ def _call(item: Fields, kind: str) -> dict[str, Any]:
         arguments = arguments_of(item)
     else:
         arguments = {"input": item.needed_text("input")}
-    function = {"name": item.needed_text("name"), "arguments": arguments}
-    return {"id": item.needed_text("call_id"), "type": "function", "function": function}
+    return call_of(item.needed_text("call_id"), item.needed_text("name"), arguments)
 
 
 def _together(before: str | list[Part], more: str | list[Part]) -> str | list[Part]:

@@ -7,10 +7,9 @@ import pytest
 from openai_kinds import WITH_TOOLS
 from tiny_engines import tiny_engine
 
-from mlx_diffgemma.serve.dialects.chat.dialect import CHAT_COMPLETIONS
-from mlx_diffgemma.serve.dialects.completions.dialect import COMPLETIONS
 from mlx_diffgemma.serve.dialects.dialect import Dialect
 from mlx_diffgemma.serve.dialects.fields import fields_of
+from mlx_diffgemma.serve.dialects.routes import CHAT_COMPLETIONS, COMPLETIONS
 
 ENGINE = tiny_engine()
 TOKENIZER = ENGINE.front.tokenizer
@@ -105,7 +104,7 @@ PLACES: Mapping[str, tuple[Dialect, Make]] = {
 def controls_of(dialect: Dialect, body: Mapping[str, Any]) -> list[int]:
     """The control ids of the prompt that a request becomes."""
     asked = dialect.read(fields_of(body), ENGINE.facts)
-    ids = ENGINE.prepare(asked).question.asked.ids
+    ids = ENGINE.prepare(asked).question.checked.asked.ids
     return [token for token in ids if token in TOKENIZER.control_ids]
 
 

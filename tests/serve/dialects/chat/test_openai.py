@@ -10,12 +10,12 @@ from typing import Any, cast
 import openai
 import pytest
 from facts import assert_says
-from live import running
+from live import Running, running
 from pydantic import BaseModel
 from tiny_engines import tiny_engine
 from tiny_tools import TOOLS, results_of
 
-from mlx_diffgemma.serve.http.app import DIALECTS
+from mlx_diffgemma.serve.dialects.routes import DIALECTS
 
 PICTURES = Path(__file__).parents[3] / "assets" / "data" / "pictures"
 ITALY = "What is the capital of Italy?"
@@ -24,9 +24,8 @@ STORY = "Tell me a story about a bear."
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running(tiny_engine(), DIALECTS) as server:
-        yield f"{server.url}/v1"
+def url(server: Running) -> str:
+    return f"{server.url}/v1"
 
 
 @pytest.fixture(scope="module")

@@ -496,3 +496,11 @@ def test_a_bad_request_gets_one_clear_error(changes, param, facts):
     assert caught.value.kind == "invalid"
     assert caught.value.param == param
     assert_says(caught.value, param, facts)
+
+
+def test_of_many_unknown_fields_a_few_are_told_one_by_one() -> None:
+    few = asked(diffusion={f"k{number}": 1 for number in range(8)}).warnings
+    assert [line.split()[2] for line in few] == [f"'k{number}'," for number in range(8)]
+    many = asked(diffusion={f"k{number}": 1 for number in range(1000)}).warnings
+    assert (many[:8], len(many)) == (few, 9)
+    assert_says(many[8], "diffusion ... 992 more fields")

@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai_kinds import CHAT, asked, spoken
 from transcripts import ENVELOPE, stored, whole
 
-from mlx_diffgemma.serve.dialects.chat.dialect import CHAT_COMPLETIONS
+from mlx_diffgemma.serve.dialects.routes import CHAT_COMPLETIONS
 from mlx_diffgemma.serve.events import Failed
 from mlx_diffgemma.serve.refusal import Refusal
 

@@ -7,7 +7,7 @@ from openai.types import Completion
 from openai_kinds import COMPLETION, asked, spoken
 from transcripts import ENVELOPE, stored, whole
 
-from mlx_diffgemma.serve.dialects.completions.dialect import COMPLETIONS
+from mlx_diffgemma.serve.dialects.routes import COMPLETIONS
 
 DONE = sorted(set(COMPLETION) - {"failure"})
 

@@ -12,8 +12,8 @@ from scripted import FACTS
 
 from mlx_diffgemma.serve.asked import Chat
 from mlx_diffgemma.serve.dialects.fields import fields_of
-from mlx_diffgemma.serve.dialects.messages.dialect import MESSAGES
 from mlx_diffgemma.serve.dialects.messages.request import read
+from mlx_diffgemma.serve.dialects.routes import MESSAGES
 from mlx_diffgemma.serve.refusal import Refusal
 from mlx_diffgemma.text.turns import fit_for_template
 
@@ -295,8 +295,8 @@ def test_a_bad_request_is_refused_in_the_field_that_is_wrong(
     assert caught.value.kind == "invalid"
     assert caught.value.param == param
     assert "\n" not in str(caught.value)
-    assert MESSAGES.names[caught.value.kind].status == 400
-    assert MESSAGES.refused(caught.value) == {
+    assert MESSAGES.family.names[caught.value.kind].status == 400
+    assert MESSAGES.family.body(caught.value) == {
         "type": "error",
         "error": {"type": "invalid_request_error", "message": str(caught.value)},
     }
@@ -309,7 +309,7 @@ def test_a_thread_is_refused_with_the_code_that_clients_look_for(thread: dict[st
     with pytest.raises(Refusal) as caught:
         asked(thread=thread)
     assert caught.value.param == "thread"
-    details = MESSAGES.refused(caught.value)["error"]["details"]
+    details = MESSAGES.family.body(caught.value)["error"]["details"]
     assert details == {"error_code": "thread_unsupported_request"}
 
 

@@ -16,7 +16,7 @@ from live import Running, running
 from pydantic import BaseModel
 from tiny_engines import tiny_engine
 
-from mlx_diffgemma.serve.dialects.messages.dialect import MESSAGES
+from mlx_diffgemma.serve.dialects.routes import MESSAGES
 
 PICTURE = Path(__file__).parents[4] / "docs" / "examples" / "sudoku.png"
 SEED = {"seed": 1}
@@ -37,12 +37,6 @@ class Pet(BaseModel):
     name: str
     colour: str
     pet: str
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(tiny_engine(), [MESSAGES]) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

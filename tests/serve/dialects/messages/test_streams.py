@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from sdk_clients import anthropic_reading, async_anthropic_reading
 from transcripts import ENVELOPE, KINDS, answered, stored, transcript
 
-from mlx_diffgemma.serve.dialects.messages.dialect import MESSAGES
 from mlx_diffgemma.serve.dialects.messages.encoder import SIGNATURE, STOP_REASONS
+from mlx_diffgemma.serve.dialects.routes import MESSAGES
 
 BROKEN = {"failure": "api_error", "refused": "rate_limit_error"}
 WHOLE = [kind for kind in KINDS if kind not in BROKEN]

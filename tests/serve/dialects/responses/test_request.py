@@ -11,8 +11,8 @@ from scripted import FACTS
 
 from mlx_diffgemma.serve.asked import Chat
 from mlx_diffgemma.serve.dialects.fields import fields_of
-from mlx_diffgemma.serve.dialects.responses.dialect import RESPONSES
 from mlx_diffgemma.serve.dialects.responses.request import read
+from mlx_diffgemma.serve.dialects.routes import RESPONSES
 from mlx_diffgemma.serve.refusal import Refusal
 from mlx_diffgemma.text.turns import fit_for_template
 
@@ -296,8 +296,8 @@ def test_a_bad_request_is_refused_in_the_field_that_is_wrong(
     assert caught.value.kind == "invalid"
     assert caught.value.param == param
     assert "\n" not in str(caught.value)
-    assert RESPONSES.names[caught.value.kind].status == 400
-    told = RESPONSES.refused(caught.value)["error"]
+    assert RESPONSES.family.names[caught.value.kind].status == 400
+    told = RESPONSES.family.body(caught.value)["error"]
     assert told["type"] == "invalid_request_error"
     assert told["param"] == param
 

@@ -19,7 +19,7 @@ from tiny_engines import tiny_engine
 from transcripts import BEGUN, KINDS, WEATHER, Step
 
 from mlx_diffgemma.serve.asked import Asked, Chat
-from mlx_diffgemma.serve.dialects.responses.dialect import RESPONSES
+from mlx_diffgemma.serve.dialects.routes import RESPONSES
 from mlx_diffgemma.serve.events import Text
 
 PICTURE = Path(__file__).parents[4] / "docs" / "examples" / "sudoku.png"
@@ -46,12 +46,6 @@ class Pet(BaseModel):
     name: str
     colour: str
     pet: str
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running(tiny_engine(), [RESPONSES]) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

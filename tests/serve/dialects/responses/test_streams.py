@@ -15,9 +15,9 @@ from sdk_clients import async_openai_reading, openai_reading
 from transcripts import ENVELOPE, KINDS, answered, stored, transcript
 
 from mlx_diffgemma.serve.dialects.dialect import COMMENT
-from mlx_diffgemma.serve.dialects.responses.dialect import RESPONSES
 from mlx_diffgemma.serve.dialects.responses.encoder import ResponsesEncoder
 from mlx_diffgemma.serve.dialects.responses.items import failed
+from mlx_diffgemma.serve.dialects.routes import RESPONSES
 from mlx_diffgemma.serve.events import Answer, Call, Text
 from mlx_diffgemma.serve.refusal import Refusal
 
