@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_diffgemma.diffusion.agreed import nothing_seen
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.share.part import WHOLE, Part, Rows
 from mlx_diffgemma.share.share import ALONE, Share, announced, cuts
@@ -96,3 +97,11 @@ def test_an_environment_that_cannot_be_is_one_line(
     assert "\n" not in str(found.value)
     with pytest.raises(ShareError, match="MLX_RANK is set, but neither"):
         announced({"MLX_RANK": rank})
+
+
+def test_findings_of_no_row_wait_for_the_hidden_states(tmp_path: Path) -> None:
+    hidden = mx.ones((3, 4))[mx.array([], mx.int32)]
+    seen = nothing_seen(hidden)
+    mx.export_to_dot(str(tmp_path / "graph.dot"), seen.best, seen.entropy, seen.drawn)
+    assert "Depends" in (tmp_path / "graph.dot").read_text()
+    assert (seen.best.shape, seen.parts[0].rows.shape) == ((0,), (0, 4))  # type: ignore[union-attr]
