@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("rank_tasks.py")
 SECONDS = 60.0
+GRACE = 30.0  # a rank may still be working where another has said all
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def run_ranks(
             time.sleep(kill[1])
             started[kill[0]].kill()
         try:
-            return [_ended(process, seconds) for process in started]
+            _wait(started, seconds)
+            return [_ended(process) for process in started]
         finally:
             for process in started:
                 if process.poll() is None:
@@ -88,14 +91,23 @@ def _started(task: str, given: Any, rank: int, hosts: Path) -> subprocess.Popen[
     )
 
 
-def _ended(process: subprocess.Popen[str], seconds: float) -> Ended:
-    code: int | None
-    try:
-        out, err = process.communicate(timeout=seconds)
-        code = process.returncode
-    except subprocess.TimeoutExpired:
+def _wait(started: Sequence[subprocess.Popen[str]], seconds: float) -> None:
+    """Wait for all ranks to end; once one has, GRACE seconds at most for the others."""
+    deadline, all_run = time.monotonic() + seconds, True
+    while time.monotonic() < deadline:
+        left = sum(process.poll() is None for process in started)
+        if not left:
+            return
+        if all_run and left < len(started):
+            all_run, deadline = False, min(deadline, time.monotonic() + GRACE)
+        time.sleep(0.05)
+
+
+def _ended(process: subprocess.Popen[str]) -> Ended:
+    code = process.poll()
+    if code is None:
         process.kill()
-        (out, err), code = process.communicate(), None
+    out, err = process.communicate()
     lines = out.splitlines()
     said = [line for line in err.splitlines() if not line.startswith("[ring]")]
     return Ended(code, json.loads(lines[-1]) if lines else None, said)

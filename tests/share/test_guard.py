@@ -38,10 +38,10 @@ def test_a_watch_ends_the_process_where_nobody_says_alive() -> None:
         watch.alive()
         assert not ended.wait(0.04)
     assert ended.wait(5)
-    assert said == [
-        "rank 1 (10.0.0.2) had no answer from rank 0 (10.0.0.1) for 0.2 s; see what runs there, "
-        "and start again."
-    ]
+    (line,) = said
+    assert "no answer from" in line
+    assert "0.2 s" in line
+    assert "rank 1 (10.0.0.2)" in line
 
 
 def test_a_watch_that_rests_waits_for_nobody() -> None:
