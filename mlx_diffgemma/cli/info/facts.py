@@ -15,7 +15,7 @@ from ...machine.choices import Choices, ModeTimes
 from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory
 from ...text.template import find_template
-from .macs import SharedFacts, shared_facts
+from .macs import SharedFacts, require_shareable, shared_facts
 from .recipes import RecipeFit, recipe_fits, recipe_plans
 from .token import TokenCost, token_cost
 
@@ -57,6 +57,8 @@ def gather(
     folder, remote = source.folder, source.download is not None
     config = read_config(folder)
     sampler = Settings().resolved(config, seed=0).sampler
+    if macs is not None:
+        require_shareable(config, macs)
     positions = _checked_context(context, config.text.max_position_embeddings)
     choices = choices or Choices()
     dtype = dtype or choices.dtype or config.dtype

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...checkpoint.config import ModelConfig
 from ...errors import SettingsError, counted
 from ...machine.choices import Choices
 from ...model.memory import MemoryPlan, sized
@@ -52,6 +53,16 @@ def usual_limit(gib: int) -> int:
     return gib * GIB * 2 // 3 if gib <= SMALL else gib * GIB * 3 // 4
 
 
+def require_shareable(config: ModelConfig, macs: int) -> None:
+    """SettingsError for a number of Macs that can share neither way."""
+    layers, rows = len(config.text.layers), config.canvas_length
+    if not 2 <= macs <= max(layers, rows):
+        raise SettingsError(
+            f"--macs is {macs:,}, expected 2 to {max(layers, rows)}: the model has "
+            f"{counted(layers, 'layer')}, its canvas {counted(rows, 'row')}."
+        )
+
+
 def shared_facts(
     folder: Path,
     plan: MemoryPlan,
@@ -63,13 +74,7 @@ def shared_facts(
     *,
     shape_only: bool,
 ) -> SharedFacts:
-    """The needs of `macs` Macs; SettingsError for a number that can share neither way."""
-    layers, rows = len(plan.config.text.layers), plan.config.canvas_length
-    if not 2 <= macs <= max(layers, rows):
-        raise SettingsError(
-            f"--macs is {macs:,}, expected 2 to {max(layers, rows)}: the model has "
-            f"{counted(layers, 'layer')}, its canvas {counted(rows, 'row')}."
-        )
+    """The needs of `macs` Macs."""
     own = shared_plan(folder, plan, dtype, choices, shape_only=shape_only)
     plans = {None: own} | {name: r.shared for name, r in recipes.items() if r.shared}
     needs = (need for name, each in plans.items() for need in _needs(name, each, macs, context))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...conversation.session import Session
 from ...errors import FitError
 from ...generation.settings import Settings
-from ..answer.loading import find_checked, load_found, load_session, recalled
+from ..answer import loading
 from ..answer.media import Media
 from ..options import ModelOptions, OutputOptions
 from .agreed import Found, agreed, digest
@@ -34,13 +34,13 @@ def load_together(
 
     def find() -> Found:
         seen.append(read())
-        source = find_checked(options, settings, seen[0])
-        choices = None if options.no_tune else recalled(source, options.dtype)
+        source = loading.find_checked(options, settings, seen[0])
+        choices = None if options.no_tune else loading.recalled(source, options.dtype)
         return Found(source, choices, options, settings)
 
     found, cut = agreed(group, find, others)
     with group.waiting():
-        session = load_found(
+        session = loading.load_found(
             found.source,
             options,
             group.alive,
@@ -53,7 +53,7 @@ def load_together(
 def _load_alone(options: ModelOptions, settings: Settings, media: Media) -> Session:
     """As ever; where mlx.launch has started several and nobody asked for a share, with advice."""
     try:
-        return load_session(options, settings, media)
+        return loading.load_session(options, settings, media)
     except FitError as error:
         if RANK not in os.environ:
             raise
