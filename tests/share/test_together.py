@@ -221,6 +221,15 @@ def test_twenty_puzzles_are_solved_as_one_process_solves_them(
     assert spoken_together(ranks, model="tiny-sudoku", cut=cut, turns=turns, dtype=dtype) == right
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", PLANS)
+def test_a_picture_is_seen_by_two_ranks(cut: str) -> None:
+    picture = str(ROOT / "docs/examples/sudoku.png")
+    turns = [["ask", "", {"images": picture, "seed": 1}]]
+    right = as_json(asked(ALONE, "tiny-sudoku", "rows", turns))
+    assert spoken_together(2, model="tiny-sudoku", cut=cut, turns=turns) == right
+
+
 # --- what goes wrong
 
 
