@@ -121,7 +121,8 @@ class Watch:
     """Ends the process where nobody said `alive` for `seconds`: collectives have no time-out.
 
     MLX lets other threads run while it waits; neither Ctrl-C nor SIGTERM reaches Python then. It
-    begins when it is made, so that it covers the ranks' meeting, too. end: gets the line.
+    begins when it is made. The ranks' meeting it cannot end: no other thread runs in
+    `mx.distributed.init`. end: gets the line.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from mlx_diffgemma.cli.macs.patience import ended_after
 from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
@@ -200,7 +201,9 @@ def main() -> None:
     given = json.loads(sys.argv[2])
     watch = Watch(share, given.pop("watch", 60.0))
     try:
-        share = replace(met(share), alive=watch.alive)
+        with ended_after(watch.seconds, "error: rank 0 or another never came"):
+            share = replace(met(share), alive=watch.alive)
+        watch.alive()
         print(json.dumps(TASKS[sys.argv[1]](share, **given)))
     except ShareError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ A task is a function of rank_tasks.py that gets a Share and JSON, and returns JS
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("rank_tasks.py")
 SECONDS = 60.0
+OF_THE_RING = re.compile(r"^\[ring\]|was closed by the peer$")  # threads write at once
 GRACE = 30.0  # a rank may still be working where another has said all
 
 
@@ -109,7 +111,7 @@ def _ended(process: subprocess.Popen[str]) -> Ended:
         process.kill()
     out, err = process.communicate()
     lines = out.splitlines()
-    said = [line for line in err.splitlines() if not line.startswith("[ring]")]
+    said = [line for line in err.splitlines() if line and not OF_THE_RING.search(line)]
     return Ended(code, json.loads(lines[-1]) if lines else None, said)
 
 
