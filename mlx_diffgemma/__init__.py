@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .errors import RequestError as RequestError
     from .errors import ServeError as ServeError
     from .errors import SettingsError as SettingsError
+    from .errors import ShareError as ShareError
     from .errors import TrainingError as TrainingError
     from .errors import TurnError as TurnError
     from .generation.frame import Frame as Frame
@@ -81,7 +82,7 @@ _PUBLIC = {
             "PromptError",
             "RequestError",
         ),
-        *("ServeError", "SettingsError", "TrainingError", "TurnError"),
+        *("ServeError", "SettingsError", "ShareError", "TrainingError", "TurnError"),
     ),
     "generation.frame": ("Frame",),
     "generation.noise": ("CounterNoise", "Noise"),

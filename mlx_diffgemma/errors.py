@@ -15,6 +15,7 @@
     ├── KernelError        arrays a Metal kernel was not made for
     ├── ConvertError       a conversion cannot begin, go on or be trusted: its target, its disk
     ├── DataError          a line or a file of training data that cannot be used
+    ├── ShareError         Macs that cannot, or no longer, work on one answer together
     ├── ServeError         a server that cannot begin: its address, its key, a library it lacks
     ├── ProfileError       a measurement that cannot be read, or not be compared with another
     └── TrainingError      a training run that cannot begin, go on or be resumed
@@ -149,6 +150,17 @@ class ProfileError(DiffGemmaError):
 
 class ServeError(DiffGemmaError):
     """A server that cannot begin, for its address, its key or a library that is not there."""
+
+
+class ShareError(DiffGemmaError):
+    """Macs that cannot work on one answer together: one differs from the others, or is lost.
+
+    lost: the connection to another one is gone; the command line exits with 5.
+    """
+
+    def __init__(self, *parts: object, lost: bool = False) -> None:
+        super().__init__(*parts)
+        self.lost = lost
 
 
 class TrainingError(DiffGemmaError):

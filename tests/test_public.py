@@ -50,6 +50,7 @@ NAMES = [
     "Session",
     "Settings",
     "SettingsError",
+    "ShareError",
     "TrainingError",
     "Turn",
     "TurnError",
@@ -118,6 +119,7 @@ TREE = {
     "ConvertError": Exception,
     "DataError": ValueError,
     "ServeError": Exception,
+    "ShareError": Exception,
     "ProfileError": Exception,
     "TrainingError": Exception,
 }
@@ -162,7 +164,7 @@ def parameters(function: object) -> list[str]:
             "load",
             [
                 *("model", "dtype=", "*", "offline=", "download=", "force=", "consent="),
-                *("progress=", "choices=", "adapter=", "gentle="),
+                *("progress=", "choices=", "adapter=", "gentle=", "share=", "cut="),
             ],
         ),
         ("load_model", ["folder", "dtype=", "adapter="]),

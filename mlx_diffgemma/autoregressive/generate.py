@@ -9,6 +9,7 @@ from ..diffusion.denoise import denoise
 from ..diffusion.held import Held
 from ..diffusion.positions import AllPositions
 from ..errors import SettingsError
+from ..generation.agreement import require_shareable
 from ..generation.frame import Frame, committed, ended
 from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
@@ -39,6 +40,7 @@ def generate(
     For the other arguments and errors see `diffusion.denoise.denoise`; watched and lookup are those
     of `write`. Segments of both modes move the one constraint on.
     """
+    require_shareable(model.part, settings.mode)
     if settings.mode == "diffusion":
         return denoise(
             model,

@@ -15,7 +15,7 @@ import numpy as np
 from ..checkpoint.generation import TokenDefaults
 from ..diffusion.sampler import draw_weighted, slice_masses, statistics
 from ..generation.settings import LEAST
-from ..machine.device import compiled_on_gpu
+from ..machine.device import compiled_on_gpu, in_host
 from ..model.elementwise import exp
 
 BLOCKS = (128, 16)  # ids whose maximum stands for them, first over all, then over what is left
@@ -65,19 +65,19 @@ class Sampled:
 
     def read(self) -> list[Drawn]:
         """The rows, once they are there; entropy NaN and no probability where nobody watches."""
-        ids = np.array(self.tokens).tolist()
+        ids = in_host(self.tokens).tolist()
         strains = self._strains()
         if self.seen is None:
             pairs = zip(ids, strains, strict=True)
             return [Drawn(token, strain=strain) for token, strain in pairs]
-        entropies, tops = np.array(self.seen).T.tolist()
+        entropies, tops = in_host(self.seen).T.tolist()
         return [Drawn(*row) for row in zip(ids, entropies, tops, strains, strict=True)]
 
     def _strains(self) -> list[float]:
         """-log of the allowed share of each row: log(1 + other / allowed) cancels nothing."""
         if self.sides is None:
             return [0.0] * self.tokens.shape[0]
-        allowed, other = np.array(self.sides, np.float64).T
+        allowed, other = in_host(self.sides).astype(np.float64).T
         with np.errstate(invalid="ignore"):  # of a row that is BROKEN
             strains: list[float] = np.logaddexp(0.0, other - allowed).tolist()
         return strains

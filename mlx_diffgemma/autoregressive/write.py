@@ -6,7 +6,7 @@ form of an answer allows other tokens behind each token: then a step waits for t
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import mlx.core as mx
@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from ..checkpoint.generation import TokenDefaults
 from ..constrain.constraint import Constraint
 from ..diffusion.held import require_of_answer
+from ..generation.agreement import require_same_answer, require_shareable, shared_seed
 from ..generation.frame import Frame, committed, ended
-from ..generation.noise import CounterNoise, fresh_seed
+from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, encode, fitting_prefix, token_budget
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
 from ..model.text import Model, Progress, not_finite
+from ..share.guard import lost_macs, require_equal_work
 from .held import allowed_part, allowed_tokens
 from .lookup import Lookup, lookup_of
 from .sampling import BROKEN, Drawn, Sampled, sample
@@ -52,8 +54,9 @@ def write(
     lookup: counts the drafts, where the settings ask for them and they pay; None for one inside.
     constraint: the form of the answer, which moves on with each token.
     """
-    settings = settings or Settings(mode="ar")
-    resolved = settings.resolved(model.config, fresh_seed())
+    settings, share = settings or Settings(mode="ar"), model.part.share
+    require_shareable(model.part, settings.mode)
+    resolved = settings.resolved(model.config, shared_seed(share))
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     prompt = Prompt(tokens, model.placed(tokens, images))
     soft = prompt.soft_tokens
@@ -62,7 +65,9 @@ def write(
         require_of_answer(constraint, model.config, budget)
     prefix = fitting_prefix(model, prefix, prompt)
     noise = noise or CounterNoise(resolved.seed)
-    lookup = lookup or lookup_of(settings, model.choices.times)
+    times = model.choices.times if share.alone else None  # each Mac has times of its own
+    lookup = lookup or lookup_of(settings, times)
+    require_same_answer(share, prompt, prefix, resolved)
     writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup, constraint)
     return _segments(writer, budget, prefix, progress)
 
@@ -70,12 +75,14 @@ def write(
 def _segments(
     writer: "Writer", max_tokens: int, prefix: Prefix, progress: Progress | None
 ) -> Iterator[Frame]:
-    C = writer.model.config.canvas_length
+    C, share = writer.model.config.canvas_length, writer.model.part.share
     prefix.reserve(len(writer.prompt.tokens) + max_tokens)
     written: list[int] = []
     for number in range(-(-max_tokens // C)):
         count = min(C, max_tokens - len(written))
-        last = yield from writer.segment(number, written, count, prefix, progress=progress)
+        with lost_macs(share):
+            last = yield from writer.segment(number, written, count, prefix, progress=progress)
+            require_equal_work(share, last.tokens.tolist())
         written += last.tokens.tolist()
         is_last = len(written) == max_tokens
         tokens, reason = ended(last.tokens, writer.model.config.stop_ids, is_last=is_last)
@@ -228,9 +235,10 @@ class Writer:
         rows, form = logits.shape[0], self.constraint
         allowed = allowed_tokens(form, draft) if form else None
         uniforms = self._uniforms(index, rows)
-        drawn = sample(
-            logits, uniforms, self.sampler, watched=self.watched, allowed=allowed
-        ).submit()
+        share = self.model.part.share
+        share.alive()
+        drawn = sample(logits, uniforms, self.sampler, watched=self.watched, allowed=allowed)
+        drawn = replace(drawn, tokens=share.of_rank_0(drawn.tokens, "token")).submit()
         if index // AHEAD < (index + rows) // AHEAD:
             mx.clear_cache()
         return drawn

@@ -8,7 +8,7 @@ by the presence of `.scales`). Nothing but safetensors is read.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from .vision import VISION, VisionConfig
 
 CLIPPING = re.compile(r"\.(input|output)_(min|max)$")
 ENCODER_COPY = re.compile(r"model\.encoder\.language_model\.(?!layers\.\d+\.layer_scalar$)")
+LAYER_NUMBER = re.compile(r"model\.(?:decoder|encoder\.language_model)\.layers\.(\d+)\.")
 TIED_HEAD = re.compile(r"lm_head\.(weight|scales|biases)$")
 REPACKED = re.compile(r"(_packed|_scale|_scale_inv|_scale_2|\.qweight|\.qzeros|\.input_scale)$")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -154,6 +155,13 @@ class Tensors(StoredTensors):
         if packing is None:
             return StoredWeight(self.vector(f"{module}.weight", *shape))
         return self._packed(module, shape, packing)
+
+    def leave_layers(self, numbers: Collection[int]) -> None:
+        """Count the tensors of layers as used that nobody is going to ask for: other Macs do."""
+        for name in self.headers:
+            found = LAYER_NUMBER.search(name)
+            if found and int(found[1]) in numbers and not is_stray(name, self.config):
+                self.used.add(name)
 
     def finish(self) -> tuple[str, ...]:
         """The names left over, which are those of known strays; any other is an error."""

@@ -32,6 +32,7 @@ from .first import first_lines
 from .fuse import command as fuse
 from .help import command as help_command
 from .info import command as info
+from .macs.ended import leave_code
 from .models import commands as models
 from .parameters import Values, flag, flattened, option
 from .profile import command as profile
@@ -58,8 +59,13 @@ class Commands(TyperGroup):
     ) -> NoReturn:
         """Parse, run and exit."""
         extra.pop("standalone_mode", None)
-        code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
-        sys.exit(_flushed(code))
+        code = FAILED  # of a bug, which has a traceback
+        try:
+            code = self._exit_code(list(sys.argv[1:] if args is None else args), extra)
+            code = _flushed(code)
+        finally:
+            leave_code(code)
+        sys.exit(code)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click's; an option of completion may stand without a shell.
@@ -76,7 +82,8 @@ class Commands(TyperGroup):
     def _exit_code(self, args: list[str], extra: Mapping[str, Any]) -> int:
         forget_interrupts()
         try:
-            with kernel_warnings_said(), self.make_context(PROGRAM, args, **extra) as context:
+            made = self.make_context(PROGRAM, list(args), obj=tuple(args), **extra)
+            with kernel_warnings_said(), made as context:
                 return self.invoke(context) or 0
         except typer.Exit as end:
             return end.exit_code

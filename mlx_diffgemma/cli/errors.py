@@ -4,13 +4,14 @@
 1    a known error
 2    bad arguments
 3    `decide --if`: no, and 4 not sure
+5    another Mac of the group was lost
 130  interrupted by Ctrl-C, 143 by SIGTERM
 141  the reader of standard output went away
 """
 
 from ..errors import DiffGemmaError, one_line
 
-FAILED, BAD_ARGUMENTS, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
+FAILED, BAD_ARGUMENTS, LINK_LOST, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 5, 130, 143, 141
 
 
 class ArgumentError(DiffGemmaError):

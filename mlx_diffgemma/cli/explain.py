@@ -5,10 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import DiffGemmaError, KernelWarning, SettingsError, is_out_of_memory, one_line
+from ..errors import (
+    DiffGemmaError,
+    KernelWarning,
+    SettingsError,
+    ShareError,
+    is_out_of_memory,
+    one_line,
+)
 from .convert.options import PackingOptions
 from .decide.options import SettingOptions
-from .errors import BAD_ARGUMENTS, FAILED, ArgumentError, exit_code, reason
+from .errors import BAD_ARGUMENTS, FAILED, LINK_LOST, ArgumentError, exit_code, reason
 from .eval.options import WayOptions
 from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
 from .form_options import FormOptions
@@ -51,6 +58,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return "interrupted.", exit_code(error)
         case SettingsError() | ArgumentError():
             return f"error: {error.told(OPTION_OF)}", BAD_ARGUMENTS
+        case ShareError(lost=True):
+            return f"error: {error}", LINK_LOST
         case DiffGemmaError():
             return f"error: {error.told(OPTION_OF)}", FAILED
         case _ if is_out_of_memory(error):

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import typer
 
 from . import options
+from .macs.options import ShareOptions, started
 from .parameters import flattened
 from .terminal.passing import LOADING_PROGRAM, Announced
 
@@ -20,6 +22,7 @@ def command(
     model: options.ModelOptions,
     sampler: options.SamplerOptions,
     output: options.OutputOptions,
+    shared: ShareOptions,
 ) -> int:
     """Fill the holes of a template; every other character comes out exactly as it is.
 
@@ -29,11 +32,13 @@ def command(
     [[1]] for a blank, and keeps its givens in place.
     """
     with Announced(LOADING_PROGRAM):
-        from .answer.loading import load_session
         from .answer.media import read_media
-        from .answer.prompt import TEMPLATE, given_words, read_text
+        from .answer.prompt import TEMPLATE, given_words, read_text, reads_stdin
         from .answer.turn import show_turn
         from .answer.unread import unread_input_said
+        from .macs.group import joined
+        from .macs.launch import launch
+        from .macs.loading import digested, load_together, own_output
         from .record.outfile import taken_by
         from .record.trace import open_trace
         from .terminal.progress import Bar
@@ -42,23 +47,31 @@ def command(
     settings = sampler.settings()
     words = given_words(given.template, given.beside, *ctx.args)
     wanted = replace(TEMPLATE, stdin_taken=seen.takes_stdin)
-    template, ending = read_text(words, given.template_file, wanted)
-    _check(template, given.gaps, prompting.raw, model.name)
-    reads = taken_by(model.name, template_file=given.template_file, **seen.files)
-    with unread_input_said(words, given.template_file, wanted), open_trace(output, reads) as trace:
-        media = read_media(seen, model.name)
-        session, bar = load_session(model, settings, media), Bar("reading the prompt")
-        turn = session.fill_turn(
-            template,
-            prompt=given.prompt or "",
-            gaps=given.gaps,
-            settings=settings,
-            system=prompting.system,
-            raw=prompting.raw,
-            progress=bar,
-            **vars(media),
-        )
-        return show_turn(turn, replace(output, plain=True), trace, bar, ending)
+    shared.require_no_stdin(wanted.stdin_taken or reads_stdin(words, given.template_file))
+    if shared.launches:
+        return launch(shared, started(ctx))
+    with joined(shared) as group:
+        file = given.template_file
+        template, ending = group.of_rank_0(lambda: read_text(words, file, wanted))
+        _check(template, given.gaps, prompting.raw, model.name)
+        reads = taken_by(model.name, template_file=file, **seen.files)
+        output, unread = replace(output, plain=True), unread_input_said(words, file, wanted)
+        with unread, open_trace(own_output(group, output), reads) as trace:
+            read = partial(read_media, seen, model.name)
+            facts = digested(prompting, given.gaps, given.prompt)
+            session, media = load_together(group, model, settings, read, facts)
+            bar = Bar("reading the prompt")
+            turn = session.fill_turn(
+                template,
+                prompt=given.prompt or "",
+                gaps=given.gaps,
+                settings=settings,
+                system=prompting.system,
+                raw=prompting.raw,
+                progress=bar,
+                **vars(media),
+            )
+            return group.code(show_turn(turn, output, trace, bar, ending))
 
 
 def _check(template: str, gaps: Sequence[int] | None, raw: bool, model: str) -> None:

@@ -1,12 +1,14 @@
 """`generate`: one prompt, one answer."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from . import options
 from .form_options import FormOptions, require_compatible
+from .macs.options import ShareOptions, started
 from .parameters import argument, flattened, option
 from .terminal.passing import LOADING_PROGRAM, Announced
 
@@ -37,6 +39,7 @@ def command(
     mode: options.ModeOptions,
     sampler: options.SamplerOptions,
     output: options.OutputOptions,
+    shared: ShareOptions,
 ) -> int:
     """Answer a prompt: the text goes to standard output, all else to standard error.
 
@@ -46,11 +49,13 @@ def command(
     """
     with Announced(LOADING_PROGRAM):
         from .answer.form import read_form
-        from .answer.loading import load_session
         from .answer.media import read_media
-        from .answer.prompt import PROMPT, given_words, read_text
+        from .answer.prompt import PROMPT, given_words, read_text, reads_stdin
         from .answer.turn import show_turn
         from .answer.unread import unread_input_said
+        from .macs.group import joined
+        from .macs.launch import launch
+        from .macs.loading import digested, load_together, own_output
         from .record.outfile import taken_by
         from .record.trace import open_trace
         from .terminal.progress import Bar
@@ -65,13 +70,18 @@ def command(
         stdin_taken=seen.takes_stdin or held.stdin_option is not None,
         as_it_is=prompting.raw,
     )
-    text, _ = read_text(words, given.prompt_file, wanted)
-    reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files, **held.files)
-    unread = unread_input_said(words, given.prompt_file, wanted)
-    with unread, open_trace(output, reads) as trace:
-        form, media = read_form(held), read_media(seen, model.name)
-        bar = Bar("reading the prompt")
-        session = load_session(model, settings, media)
-        asked = {**vars(media), **vars(prompting), **form.options}
-        turn = session.turn(text, settings=settings, progress=bar, **asked)
-        return show_turn(turn, output, trace, bar, strict=held.strict)
+    shared.require_mode(settings.mode)
+    shared.require_no_stdin(wanted.stdin_taken or reads_stdin(words, given.prompt_file))
+    if shared.launches:
+        return launch(shared, started(ctx))
+    with joined(shared) as group:
+        text = group.of_rank_0(lambda: read_text(words, given.prompt_file, wanted)[0])
+        reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files, **held.files)
+        unread = unread_input_said(words, given.prompt_file, wanted)
+        with unread, open_trace(own_output(group, output), reads) as trace:
+            form, bar = read_form(held), Bar("reading the prompt")
+            read, facts = partial(read_media, seen, model.name), digested(prompting, form)
+            session, media = load_together(group, model, settings, read, facts)
+            asked = {**vars(media), **vars(prompting), **form.options}
+            turn = session.turn(text, settings=settings, progress=bar, **asked)
+            return group.code(show_turn(turn, output, trace, bar, strict=held.strict))

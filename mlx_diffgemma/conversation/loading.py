@@ -21,11 +21,14 @@ from ..machine.dtypes import dtype_name
 from ..machine.memory import use_all_gpu_memory
 from ..machine.pauses import Pauses
 from ..model.adapters import applied
-from ..model.memory import fit_check
+from ..model.shares import part_check
 from ..model.text import Model, Progress
 from ..model.variants import evaluate
 from ..model.weights import Loaded, load_network
+from ..share.part import Cut, Part
+from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
+from .agreement import require_same_load
 from .reply import ModelInfo
 from .session import Session, any_context
 
@@ -44,6 +47,8 @@ def load(
     choices: Choices | None = None,
     adapter: str | Path | None = None,
     gentle: bool = False,
+    share: Share = ALONE,
+    cut: Cut = "rows",
 ) -> Session:
     """A Session with `model`: a folder, a repository id, "tiny-chat" or "tiny-sudoku".
 
@@ -53,6 +58,8 @@ def load(
     cannot fit, unless `force`. progress is told of loaded layers. choices: what suits this machine.
     adapter: the folder of one to apply, CheckpointError where it does not belong to the model.
     gentle: pauses leave the GPU to others for a fifth of the time; the texts stay the same.
+    share, cut: this process's rank among several Macs, and what each computes a part of; ShareError
+    where they have not all the same to load.
     SettingsError when $MLX_DIFFGEMMA_KERNELS asks for what this machine cannot do.
     """
     began = time.perf_counter()
@@ -70,6 +77,8 @@ def load(
         choices=choices,
         adapter=adapter,
         gentle=gentle,
+        share=share,
+        cut=cut,
     )
     session.load_seconds = time.perf_counter() - began
     return session
@@ -97,16 +106,21 @@ def load_source(
     choices: Choices | None = None,
     adapter: str | Path | None = None,
     gentle: bool = False,
+    share: Share = ALONE,
+    cut: Cut = "rows",
 ) -> Session:
     """A Session with the checkpoint in a folder; for the options see `load`."""
-    began = time.perf_counter()
+    began, part = time.perf_counter(), Part(share, cut)
     name = None if dtype is None else dtype_name(dtype)
     files = None if adapter is None else open_adapter(adapter, source.folder)
-    require_room = any_context if force else fit_check(source.folder, name, choices, files)
+    require_same_load(part, source.folder, name, choices, files)
+    require_room = any_context
+    if not force:
+        require_room = part_check(part, source.folder, name, choices, files)
     require_room(0)
     tokenizer = load_tokenizer(source.folder)
     _require_same_vocabulary(source.folder, tokenizer)
-    loaded = load_network(source.folder, dtype, progress, choices)
+    loaded = load_network(source.folder, dtype, progress, choices, part)
     model = with_adapter(loaded.model, files) if files else loaded.model
     if gentle:
         model.pauses = Pauses()

@@ -10,6 +10,7 @@ from ..checkpoint.config import ModelConfig
 from ..errors import brief, counted
 from ..generation.settings import Settings
 from ..machine.choices import Choices
+from ..share.part import Part
 from ..text.tools import ToolCall
 
 
@@ -164,6 +165,19 @@ class VideoInfo(Record):
 
 
 @dataclass(frozen=True)
+class ShareInfo(Record):
+    """How several Macs answered together: mode, "rows" or "layers", and their number."""
+
+    mode: str
+    size: int
+
+
+def share_info(part: Part) -> ShareInfo | None:
+    """The ShareInfo of a network's part; None for a Mac alone."""
+    return None if part.share.alone else ShareInfo(part.cut, part.share.size)
+
+
+@dataclass(frozen=True)
 class Fresh:
     """A piece of an answer: text, thought, and calls, all of them final."""
 
@@ -183,9 +197,9 @@ class Reply:
     empty and None without any. tokens_per_step is tokens per decoder pass; tokens_per_second counts
     prefill, positions_per_second whole canvases, None where tokens were written one by one. router:
     of mode auto; lookup: where it was asked for; constraint: where the answer has a form.
-    kernels: "metal" where Metal kernels of this package run, of any family, else "ops". adapter:
-    the folder of the one that is applied. tuned: what was chosen for this machine, None for the
-    engine's own behaviour.
+    kernels: "metal" where Metal kernels of this package run, of any family, else "ops". share: None
+    where one Mac answered alone. adapter: the folder of the one that is applied. tuned: what was
+    chosen for this machine, None for the engine's own behaviour.
     """
 
     text: str
@@ -213,6 +227,7 @@ class Reply:
     peak_memory_bytes: int
     sampler: SamplerInfo
     model: ModelInfo
+    share: ShareInfo | None
     adapter: str | None
     tuned: Choices | None
     kernels: str

@@ -138,7 +138,7 @@ class Session:
         `AnswerForm.constraint`. PromptError, too, for instead where nothing was asked.
         """
         require_text(prompt)
-        settings = seeded(merged(settings, fields))
+        settings = seeded(merged(settings, fields), self.model.part.share)
         settings.require_trained(self.model.config, self.name)
         given = Given(images, video, image_tokens)
         if not prompt.strip() and not given:
@@ -166,7 +166,7 @@ class Session:
         does, and may be of another mode. TurnError where no answer can go on, SettingsError where a
         stop text stands in it already; the others are those of `turn`.
         """
-        settings = seeded(merged(settings, fields))
+        settings = seeded(merged(settings, fields), self.model.part.share)
         settings.require_trained(self.model.config, self.name)
         return self.conversation.begin(lambda _: rest_turn(self, settings, progress))
 
@@ -226,7 +226,7 @@ class Session:
         """
         require_text(template, "template")
         require_text(prompt)
-        settings = seeded(merged(settings, fields))
+        settings = seeded(merged(settings, fields), self.model.part.share)
         require_fillable(settings)
         given = Given(images, video, image_tokens)
         if raw:

@@ -16,14 +16,15 @@ from ..autoregressive.repetition import repeats
 from ..autoregressive.router import Router
 from ..constrain.constraint import Constraint
 from ..errors import TurnError, brief, counted
+from ..generation.agreement import shared_seed
 from ..generation.frame import Frame, committed
-from ..generation.noise import fresh_seed
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
 from ..images.video import Clip
 from ..kernels import dispatch
 from ..model.cache import Prefix
 from ..model.text import Progress
+from ..share.share import ALONE, Share
 from ..text.answer import Answer
 from ..text.chat import Message
 from ..text.reader import AnswerReader
@@ -41,6 +42,7 @@ from .reply import (
     RouterInfo,
     SamplerInfo,
     VideoInfo,
+    share_info,
 )
 from .segments import Begun, Segments
 
@@ -176,6 +178,7 @@ class Turn:
             peak_memory_bytes=mx.get_peak_memory(),
             sampler=self.sampler,
             model=self.session.info,
+            share=share_info(self.session.model.part),
             adapter=self.session.adapter,
             tuned=self.session.tuned,
             kernels="metal" if dispatch.running() else "ops",
@@ -378,10 +381,10 @@ class Turn:
         return Cut(self.question, prompt, (*self.begun, *ids), self.thinking, self.form, self.tools)
 
 
-def seeded(settings: Settings | None) -> Settings:
-    """The settings, with a fresh seed where none was chosen."""
+def seeded(settings: Settings | None, share: Share = ALONE) -> Settings:
+    """The settings, with a fresh seed where none was chosen; the same on Macs that share."""
     settings = settings or Settings()
-    return settings if settings.seed is not None else replace(settings, seed=fresh_seed())
+    return settings if settings.seed is not None else replace(settings, seed=shared_seed(share))
 
 
 def _ratio(count: float, by: float) -> float | None:

@@ -12,12 +12,14 @@ from functools import partial
 
 import mlx.core as mx
 
+from ..generation.agreement import require_same_answer
 from ..generation.frame import Frame
 from ..generation.noise import Noise
 from ..generation.prompt import Prompt, encode
 from ..generation.settings import Resolved
 from ..model.cache import Prefix
 from ..model.text import Model, Progress, not_finite
+from ..share.guard import lost_macs, require_equal_work
 from .pipeline import Pipeline
 from .positions import AnyFrame, Positions
 from .sampler import temperature
@@ -50,16 +52,21 @@ class Denoiser:
         behind: the tokens between what has been encoded, prompt included, and the canvas. progress:
         told of the prompt's positions. For the rest see `settle`.
         """
-        began = time.perf_counter()
-        encode(self.model, self.prompt, behind, prefix, progress)
-        if number == 0:
-            prefix.mark()
-        encode_seconds = time.perf_counter() - began
-        last = yield from self.settle(
-            number, prefix, positions, encode_seconds=encode_seconds, start=start
-        )
-        mx.clear_cache()
-        return last
+        share = self.model.part.share
+        with lost_macs(share):
+            began = time.perf_counter()
+            if number == 0:
+                require_same_answer(share, self.prompt, prefix, self.resolved)
+            encode(self.model, self.prompt, behind, prefix, progress)
+            if number == 0:
+                prefix.mark()
+            encode_seconds = time.perf_counter() - began
+            last = yield from self.settle(
+                number, prefix, positions, encode_seconds=encode_seconds, start=start
+            )
+            require_equal_work(share, last.tokens.tolist())
+            mx.clear_cache()
+            return last
 
     def settle(
         self,
@@ -83,6 +90,7 @@ class Denoiser:
             while True:
                 is_last = steps.number + 1 == rule.max_steps
                 seen = steps.read(is_last=is_last)
+                self.model.part.share.alive()
                 self._require_finite(number, steps.number, seen)
                 frame = self._frame(number, steps, seen, lent, encode_seconds)
                 unchanged = unchanged + 1 if seen.unchanged else 0
@@ -110,15 +118,18 @@ class Denoiser:
     def _inputs(self, number: int, positions: Positions[Frame], step: int) -> StepInputs:
         """Temperature and noise of a step of canvas `number`."""
         sampler, C = self.resolved.sampler, self.model.config.canvas_length
+        own = self.model.part.rows(C).among(positions.before)
+        uniforms = positions.of(self.noise.uniforms(number, step, C))
         renoise = partial(self.noise.renoise, number, step, C)
         return StepInputs(
             self._temperature(step),
             sampler.entropy_bound,
-            positions.of(self.noise.uniforms(number, step, C)),
+            uniforms[own.own] if own.divided else uniforms,
             positions.noise(renoise, self.model.config.text.vocab_size),
             positions.rows,
             self.exact,
             positions.held,
+            own,
         )
 
     def _temperature(self, step: int) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..kernels.classes.launch import Blocks, ClassSums
 from ..kernels.denoise.launch import BLOCK
-from ..machine.device import in_numpy, on_gpu
+from ..machine.device import in_host, in_numpy, on_gpu
 from ..model.elementwise import exp
 from .sampler import Logits, first_exceeding
 
@@ -75,11 +75,9 @@ def class_sums(seen: Blocks, order: ClassOrder) -> ClassSums:
 
     Each class is summed below its own maximum, so that none is 0 for being far below another.
     """
-    peaks, mass, best, ends = map(
-        np.asarray, (seen.peaks, seen.sums[..., 0], seen.best, order.ends)
-    )
+    peaks, mass, best, ends = map(in_host, (seen.peaks, seen.sums[..., 0], seen.best, order.ends))
     full = np.flatnonzero(np.diff(ends, prepend=0))
-    begins, own = np.concatenate([[0], ends[full][:-1]]), np.asarray(order.block_class)
+    begins, own = np.concatenate([[0], ends[full][:-1]]), in_host(order.block_class)
     shape = (len(peaks), len(ends))
     score, token = np.full(shape, -np.inf), np.full(shape, NOTHING, np.int32)
     logs = np.full(shape, -np.inf)

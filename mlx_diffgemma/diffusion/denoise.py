@@ -10,8 +10,9 @@ import mlx.core as mx
 
 from ..constrain.constraint import Constraint
 from ..errors import SettingsError
+from ..generation.agreement import shared_seed
 from ..generation.frame import Frame, committed, ended
-from ..generation.noise import Noise, checked_noise, fresh_seed
+from ..generation.noise import Noise, checked_noise
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
@@ -50,7 +51,7 @@ def denoise(
     NumericsError: weights that are not finite.
     """
     settings = settings or Settings()
-    resolved = settings.resolved(model.config, fresh_seed())
+    resolved = settings.resolved(model.config, shared_seed(model.part.share))
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     prompt = Prompt(tokens, model.placed(tokens, images))
     max_tokens = token_budget(model.config, len(tokens), settings.max_tokens, prompt.soft_tokens)
@@ -66,7 +67,8 @@ def _start(model: Model, canvas: Ids | None, soft: Floats | None) -> State | Non
     """The state of a warm start, checked; None for a cold one."""
     C, V = model.config.canvas_length, model.config.text.vocab_size
     if soft is not None:
-        soft = model.soft_embedding(floats(soft, (C, V), "soft logits"))
+        logits, rows = floats(soft, (C, V), "soft logits"), model.part.rows(C)
+        soft = model.soft_embedding(logits[:, rows.own] if rows.divided else logits)
     if canvas is None:
         if soft is not None:
             raise SettingsError("soft logits without a canvas to begin with; give both.")

@@ -6,7 +6,7 @@ Axes: F denoised rows of a canvas, R of them in a part, V vocabulary, K token cl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from ..checkpoint.config import ModelConfig
 from ..constrain.constraint import Constraint
 from ..errors import ConstraintError, Setting, counted
+from ..machine.device import in_host
+from ..model.blocks import ALL_ROWS
+from ..share.part import Rows
 from .classes import ClassOrder, class_order
 from .predictions import ClassRead, Predictions, predict_biased
+
+CLASS_SUMS = {"log_mass": mx.float32, "score": mx.float32, "token": mx.int32}
 
 
 class RowConstraint(Protocol):
@@ -96,16 +101,24 @@ def require_of_answer(constraint: Constraint, config: ModelConfig, max_tokens: i
 
 @dataclass(frozen=True)
 class Masses:
-    """The rows of a step by class, a part behind the other, before the host has read them."""
+    """The rows of a step by class, a part behind the other, before the host has read them.
+
+    own: those of the F rows that the parts hold.
+    """
 
     held: Held
     parts: Sequence[ClassRead]
     in_kernels: bool
+    own: Rows = ALL_ROWS
 
     @property
     def arrays(self) -> list[mx.array]:
         """All that is computed before the host reads it."""
         return [array for part in self.parts for array in part.arrays]
+
+    def read(self) -> None:
+        """Let the host read the masses of all Macs, even where no row is computed here."""
+        _ = self._bias
 
     @property
     def strain(self) -> float:
@@ -114,21 +127,26 @@ class Masses:
 
     def predict(self, number: int, rows: slice, uniforms: mx.array) -> Predictions:
         """Predictions of part `number`, which holds `rows`, with the bias added."""
-        bias = mx.array(self._bias[0][rows])
+        bias = mx.array(self._bias[0][self.own.own][rows])
         return predict_biased(self.parts[number], bias, uniforms, self.in_kernels)
 
     def commit(self) -> NDArray[np.int32]:
         """The tokens [F] of the canvas that ends with this step; the form's state moves on."""
-        score, token = (
-            np.concatenate([np.asarray(getattr(part.sums, name)) for part in self.parts])
-            for name in ("score", "token")
-        )
+        score, token = self._of_all("score"), self._of_all("token")
         return self.held.constraint.commit(self.log_mass, score, token)
 
     @cached_property
     def log_mass(self) -> NDArray[np.float64]:
         """Logs of the classes' shares of each row [F, K], on the host."""
-        return np.concatenate([np.asarray(part.sums.log_mass) for part in self.parts], dtype=float)
+        return self._of_all("log_mass").astype(float)
+
+    def _of_all(self, name: str) -> NDArray[Any]:
+        """One of the sums of every class [F, K], of all rows wherever they are computed."""
+        found = [getattr(part.sums, name) for part in self.parts]
+        if self.own.share.alone:
+            return np.concatenate([in_host(part) for part in found])
+        none = mx.zeros((0, self.held.constraint.num_classes), CLASS_SUMS[name])
+        return in_host(self.own.agreed(mx.concatenate([none, *found]), "classes"))
 
     @cached_property
     def _bias(self) -> tuple[NDArray[np.float32], float]:

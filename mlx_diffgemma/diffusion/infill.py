@@ -8,8 +8,9 @@ import numpy as np
 from ..checkpoint.config import ModelConfig
 from ..constrain.machine import Machine
 from ..errors import PromptError
+from ..generation.agreement import shared_seed
 from ..generation.frame import committed
-from ..generation.noise import Noise, checked_noise, fresh_seed
+from ..generation.noise import Noise, checked_noise
 from ..generation.prompt import Prompt, fitting_prefix, prompt_size, ways_down
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
@@ -43,7 +44,7 @@ def fill(
     for a hole too short for its form.
     """
     settings = settings or Settings()
-    resolved = settings.resolved(model.config, fresh_seed())
+    resolved = settings.resolved(model.config, shared_seed(model.part.share))
     tokens = token_ids(prompt_tokens, model.config.text.vocab_size)
     prompt = Prompt(tokens, model.placed(tokens, images))
     needed_positions(model.config, len(tokens), template, prompt.soft_tokens)

@@ -72,6 +72,14 @@ class PinnedPositions:
         object.__setattr__(self, "given", np.unique(tokens[pinned]))
         object.__setattr__(self, "standing", mx.array(np.where(pinned, tokens, 0)))
 
+    def within(self, span: slice) -> "PinnedPositions":
+        """The positions of a part of the canvas, perhaps none of them open."""
+        return PinnedPositions(self.tokens[span], self.holes[span])
+
+    def before(self, position: int) -> int:
+        """The number of open positions before one of the canvas."""
+        return int((~self.pinned[:position]).sum())
+
     def of(self, values: mx.array) -> mx.array:
         """The values [F, ...] of the open positions, out of [C, ...]."""
         return values[self.rows]

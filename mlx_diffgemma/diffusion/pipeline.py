@@ -35,8 +35,8 @@ class Pipeline:
 
     inputs: a step's number -> its inputs. number: of the step that runs, or was read last, and its
     seconds from its submission until it was read. ahead: steps are submitted before frames are
-    handed out, by whoever calls; never of a model with pauses, whose layers are
-    computed while they are built.
+    handed out, by whoever calls; never of a model with pauses, whose layers are computed while they
+    are built, or where Macs share a canvas: then the host decides what the next step sees.
     """
 
     model: Model
@@ -44,6 +44,7 @@ class Pipeline:
     positions: Positions[Any]
     inputs: Callable[[int], StepInputs]
     ahead: bool = field(default_factory=lambda: runs_ahead())
+    own: Positions[Any] = field(init=False)  # those that are computed here
     number: int = -1
     seconds: float = 0.0
     _began: float = 0.0
@@ -53,7 +54,10 @@ class Pipeline:
     _held: Buffers | None = None  # the prefix's buffers without it
 
     def __post_init__(self) -> None:
-        self.ahead = self.ahead and self.model.pauses is None
+        alone = self.model.part.share.alone
+        self.ahead = self.ahead and self.model.pauses is None and alone
+        C = self.model.config.canvas_length
+        self.own = self.positions.within(self.model.part.rows(C).own)
 
     def begin(self, state: State) -> None:
         """Submit the first step."""
@@ -79,7 +83,7 @@ class Pipeline:
             hidden, self._held = self._ahead, None
         else:
             self.put_back()
-            soft = self.positions.soft(self.model, done.soft.completed(self.model))
+            soft = self.own.soft(self.model, done.soft.completed(self.model))
             hidden = self._decoded(self.positions.canvas(done.next_canvas), soft)
         best = done.best
         self._ahead = self._running = self._done = None
@@ -112,7 +116,7 @@ class Pipeline:
         self._ahead = self._decoded(Unread(self.positions.canvas(built.next_canvas)), soft)
 
     def _decoded(self, tokens: Ids | Unread, soft: mx.array | None) -> mx.array:
-        return decoded(tokens, soft, self.positions.rows, self.model, self.prefix)
+        return decoded(tokens, soft, self.own.rows, self.model, self.prefix)
 
     def _submit(self, hidden: mx.array, best: mx.array | None) -> None:
         self.number += 1

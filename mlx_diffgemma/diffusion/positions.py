@@ -29,6 +29,14 @@ class Positions(Protocol[AnyFrame]):
         """The form that the denoised positions are held to, if any."""
         ...
 
+    def within(self, span: slice) -> "Positions[AnyFrame]":
+        """The positions of a part of the canvas, as a canvas of their own."""
+        ...
+
+    def before(self, position: int) -> int:
+        """The number of denoised positions before one of the canvas."""
+        ...
+
     def of(self, values: mx.array) -> mx.array:
         """The values [F, ...] of the denoised positions, out of [C, ...]."""
         ...
@@ -56,6 +64,12 @@ class AllPositions:
 
     held: Held | None = None
     rows = None
+
+    def within(self, span: slice) -> "AllPositions":
+        return self
+
+    def before(self, position: int) -> int:
+        return position
 
     def of(self, values: mx.array) -> mx.array:
         return values

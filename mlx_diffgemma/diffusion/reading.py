@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..decide import reader
 from ..decide.reader import Reading, ReadOptions, Sheet
 from ..errors import PromptError
+from ..generation.agreement import require_alone
 from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, positions_needed, prompt_size, token_budget
 from ..generation.settings import Resolved, Settings
@@ -64,6 +65,7 @@ class ModelReader:
         images as `Model.encode` has them. FitError for more than fit into memory; NumericsError for
         weights that are not finite.
         """
+        require_alone(self.model.part, "decide")
         asked, widths = self._asked(prompt), [len(sheet.tokens) for sheet in sheets]
         self._require_fit(asked, max(widths))
         room = max(*widths, min(MOST_ROWS, sum(widths) * len(options.seeds)))
@@ -81,6 +83,7 @@ class ModelReader:
 
         PromptError where its canvases do not fit behind the prompt.
         """
+        require_alone(self.model.part, "decide")
         asked, config = self._asked(prompt), self.model.config
         length = len(asked.tokens)
         budget = token_budget(config, length, limit, asked.soft_tokens)

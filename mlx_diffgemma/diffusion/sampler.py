@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..kernels.denoise.launch import SLICE
-from ..machine.device import compiled_on_gpu, in_numpy, on_gpu
+from ..machine.device import compiled_on_gpu, in_host, in_numpy, on_gpu
 from ..model.elementwise import exp, softcap
 
 
@@ -197,3 +197,15 @@ def commit(
     mean = entropy.mean() if on_gpu() else in_numpy(np.mean, entropy)  # as Frame.mean_entropy
     unchanged = mx.array_equal(best, previous).astype(mx.float32)
     return Committed(accepted, mx.where(accepted, drawn, renoise), mx.stack([mean, unchanged]))
+
+
+def commit_on_host(inputs: Sequence[mx.array], bound: float) -> Committed:
+    """`commit` of the same inputs, in their order, by numpy in float64: alike on unlike Macs."""
+    best, entropy, drawn, renoise, previous = map(in_host, inputs)
+    order = np.argsort(entropy, kind="stable")
+    ranked = entropy[order].astype(np.float64)
+    accepted = np.zeros(entropy.shape, np.bool_)
+    accepted[order] = np.cumsum(ranked) - ranked <= bound
+    summary = [entropy.mean(dtype=np.float64), float(np.array_equal(best, previous))]
+    made = (accepted, np.where(accepted, drawn, renoise), np.array(summary, np.float32))
+    return Committed(*map(mx.array, made))

@@ -17,10 +17,13 @@ from ..kernels.classes import trial as class_kernels
 from ..kernels.denoise import trial as kernels
 from ..kernels.soft_gather.tiers import PRODUCT
 from ..machine.device import on_gpu
+from ..model.blocks import ALL_ROWS
 from ..model.cache import Prefix
 from ..model.given import Ids, Unread
 from ..model.text import Model
+from ..share.part import Rows
 from . import classes, sampler
+from .agreed import Seen, agreed, nothing_seen
 from .held import Held, Masses
 from .predictions import ClassRead, predict, read_by_class
 from .sampler import Logits
@@ -55,10 +58,11 @@ class State:
 class StepInputs:
     """All that a denoising step takes beside the state.
 
-    uniforms [F, 2] for the draw; renoise [F] int32 for positions that are not accepted; rows [F]:
-    the denoised positions, None for all: no logits are made for the others, which all the same are
-    seen. exact: never gather the soft embedding. entropy_bound in nats. held: the form that the
-    rows are held to, if any.
+    uniforms [F, 2] for the draw, of this Mac's positions where some share a canvas; renoise [F]
+    int32 for positions that are not accepted; rows [F]: the denoised positions, None for all: no
+    logits are made for the others, which all the same are seen. exact: never gather the soft
+    embedding. entropy_bound in nats. held: the form that the rows are held to, if any. own: those
+    of the F positions that are computed here.
     """
 
     temperature: float
@@ -68,6 +72,7 @@ class StepInputs:
     rows: mx.array | None = None
     exact: bool = False
     held: Held | None = None
+    own: Rows = ALL_ROWS
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class Outcome:
     """All of a step that is read.
 
     mean_entropy in nats; unchanged: best is what it was one step before; second_tier_rows,
-    dense_rows: rows whose soft embedding takes more tokens, or the whole product; best [F] int32;
+    dense_rows: rows whose soft embedding takes more tokens, or the whole product, out of those that
+    are computed here; best [F] int32;
     entropy [F] nats; accepted [F] bool; strain: of a form, in nats, see `Held.bias`.
     """
 
@@ -147,7 +153,7 @@ def read(step: "Submitted") -> Step:
     step.model.evaluate(built.arrays)
     numbers = np.array(built.summary)
     best, entropy, accepted = np.array(built.shown)
-    tiers = numbers[2:] if numbers.size > 2 else np.full(best.size, PRODUCT)
+    tiers = numbers[2:] if numbers.size > 2 else np.full(step.hidden.shape[0], PRODUCT)
     soft = SoftEmbeddings(built.parts, tiers.astype(np.uint8))
     outcome = Outcome(
         float(numbers[0]),
@@ -235,7 +241,9 @@ class Submitted:
         """All that can be computed before the host has read anything of this step."""
         if not self.readers.take_the_canvas:
             return [self.hidden]
-        return self.built.arrays if self.masses is None else self.masses.arrays
+        if self.masses is not None:
+            return self.masses.arrays
+        return self.built.arrays if self.given.own.share.alone else self.seen.arrays
 
     @cached_property
     def masses(self) -> Masses | None:
@@ -243,7 +251,7 @@ class Submitted:
         if (held := self.given.held) is None:
             return None
         parts = tuple(self._read_by_class(rows, held) for rows in self._chunks)
-        return Masses(held, parts, self.readers.samples)
+        return Masses(held, parts, self.readers.samples, self.given.own)
 
     @property
     def _chunks(self) -> list[slice]:
@@ -251,25 +259,41 @@ class Submitted:
         length, size = self.hidden.shape[0], self.hidden.shape[0]
         if not self.readers.take_the_canvas:
             size = head_rows(self.model, length, self.given.held)
-        return [slice(first, min(first + size, length)) for first in range(0, length, size)]
+        starts = range(0, length, max(1, size))
+        return [slice(first, min(first + size, length)) for first in starts]
 
     @cached_property
-    def built(self) -> Built:
-        """The graph of the whole step. Where MLX's operations read the logits, a chunk of rows at a
+    def seen(self) -> Seen:
+        """All rows as they are seen. Where MLX's operations read the logits, a chunk of rows at a
         time is evaluated here, and its float32 copies are dropped with it. Where a form holds the
         rows, the host has read their masses by then."""
         if self.masses is not None:
-            self.model.evaluate(self.masses.arrays)
-        seen = [self._chunk(number, rows) for number, rows in enumerate(self._chunks)]
-        *drawn_of, parts = zip(*seen, strict=True)
-        best, entropy, drawn = (mx.concatenate(list(chunks)) for chunks in drawn_of)
+            self.model.evaluate(self.hidden, self.masses.arrays)
+            self.masses.read()
+        chunks = [self._chunk(number, rows) for number, rows in enumerate(self._chunks)]
+        if not chunks:
+            return agreed(nothing_seen(self.hidden), self.given.own)
+        *drawn_of, parts = zip(*chunks, strict=True)
+        best, entropy, drawn = (mx.concatenate(list(each)) for each in drawn_of)
+        return agreed(Seen(best, entropy, drawn, parts), self.given.own)
+
+    @cached_property
+    def built(self) -> Built:
+        """The graph of the whole step; where Macs share it, evaluated up to what is decided."""
+        best, entropy, drawn, parts = self.seen
         before = mx.full(best.shape, -1, mx.int32) if self.before is None else self.before
-        accepted, next_canvas, numbers = kernels.commit(
-            (best, entropy, drawn, self.given.renoise.astype(mx.int32), before),
-            self.given.entropy_bound,
-            sampler.commit,
-            self.model.choices.denoise_kernels,
-        )
+        inputs = (best, entropy, drawn, self.given.renoise.astype(mx.int32), before)
+        if self.given.own.share.alone:
+            accepted, next_canvas, numbers = kernels.commit(
+                inputs,
+                self.given.entropy_bound,
+                sampler.commit,
+                self.model.choices.denoise_kernels,
+            )
+        else:
+            accepted, next_canvas, numbers = sampler.commit_on_host(
+                inputs, self.given.entropy_bound
+            )
         tiers = [part.tier.astype(mx.float32) for part in parts if part.tier is not None]
         shown = (best, entropy.view(mx.int32), accepted.astype(mx.int32))
         summary = mx.concatenate([numbers, *tiers])

@@ -40,6 +40,16 @@ def compiled_on_gpu(function: Callable[P, R]) -> Callable[P, R]:
 Arrays = tuple[NDArray[Any], ...]
 
 
+def in_host(x: mx.array) -> NDArray[Any]:
+    """An array as numpy sees it, evaluated before.
+
+    numpy would swallow what MLX raises meanwhile, such as the loss of another Mac, and see whatever
+    was in memory.
+    """
+    mx.eval(x)
+    return np.asarray(x)
+
+
 def numpy_op(
     forward: Callable[..., NDArray[Any]], backward: Callable[..., Arrays] | None = None
 ) -> Callable[..., mx.array]:
@@ -53,7 +63,7 @@ def numpy_op(
 
     def call(*inputs: mx.array) -> mx.array:
         with np.errstate(all="ignore"):
-            return mx.array(forward(*map(np.asarray, inputs)))
+            return mx.array(forward(*map(in_host, inputs)))
 
     op = mx.custom_function(call)
 
@@ -63,7 +73,7 @@ def numpy_op(
             raise RuntimeError("this function of numpy has no gradient; give it one.")
         inputs = primals if isinstance(primals, list | tuple) else (primals,)
         with np.errstate(all="ignore"):
-            found = backward(*map(np.asarray, (cotangent, output, *inputs)))
+            found = backward(*map(in_host, (cotangent, output, *inputs)))
         arrays = tuple(map(mx.array, found))
         return arrays if len(inputs) > 1 else arrays[0]
 
@@ -80,7 +90,7 @@ def kept_op(forward: Callable[..., tuple[Any, Callable[..., Arrays]]]) -> Callab
 
     def call(*inputs: mx.array) -> Any:
         with np.errstate(all="ignore"):
-            outputs, backward = forward(*map(np.asarray, inputs))
+            outputs, backward = forward(*map(in_host, inputs))
         kept[:] = [backward]
         return tuple(map(mx.array, outputs)) if isinstance(outputs, tuple) else mx.array(outputs)
 
@@ -90,7 +100,7 @@ def kept_op(forward: Callable[..., tuple[Any, Callable[..., Arrays]]]) -> Callab
     def gradients(primals: Any, cotangents: Any, outputs: Any) -> Any:
         given = cotangents if isinstance(cotangents, list | tuple) else (cotangents,)
         with np.errstate(all="ignore"):
-            arrays = tuple(map(mx.array, kept[0](*map(np.asarray, given))))
+            arrays = tuple(map(mx.array, kept[0](*map(in_host, given))))
         return arrays if isinstance(primals, list | tuple) else arrays[0]
 
     return cast("Callable[..., Any]", op)

@@ -81,11 +81,15 @@ def adapted(model: Model, adapters: Adapters) -> Model:
     made = Model(
         model.config,
         model.embedding,
-        [adapted_layer(layer, f"{LAYERS}.{n}", adapters) for n, layer in enumerate(model.layers)],
+        [
+            adapted_layer(layer, f"{LAYERS}.{n}", adapters)
+            for n, layer in zip(model.numbers, model.layers, strict=True)
+        ],
         adapted_conditioning(model.self_conditioning, adapters),
         model.final_norm,
         model.choices,
         vision=model.vision,
+        part=model.part,
     )
     made.find_non_finite = model.find_non_finite
     return made

@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
+from ..share.part import Rows
 from .attention import ALL, Apart, Behind, Core, Visibility, attend, behind, masked
 from .cache import LayerCache
 from .elementwise import Norm, geglu, rms_norm
@@ -21,6 +22,7 @@ from .rope import Rope
 # A GPU traces what follows attention once a number of rows, which pays where it comes again:
 # a canvas, a token, or the few that are checked at once. A piece of a prompt has any length.
 FEW_ROWS = 16
+ALL_ROWS = Rows()
 
 
 class Attention:
@@ -59,18 +61,42 @@ class Attention:
         queries, keys = mx.split(self.rope(rotated * self.norms, offset), [self.num_heads], axis=1)
         return queries, keys, values
 
+    def project_own(
+        self, x: mx.array, offset: int, rows: Rows
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """As `project`, of this rank's rows x [1, R, H] of C positions: keys and values of all C.
+
+        The keys of full layers are made of their values, which alone are sent.
+        """
+        queries, keys, values = self.project(x, offset + rows.first)
+        if not rows.divided:
+            return queries, keys, values
+        if self.layer.sliding:
+            sent = mx.concatenate([keys, values], axis=1)
+            keys, values = mx.split(rows.gathered(sent, 2, "keys and values"), 2, axis=1)
+        else:
+            values = rows.gathered(values, 2, "keys and values")
+            keys = self.rope(values * self.norms[self.num_heads :], offset)
+        return queries, keys, values
+
     def __call__(
-        self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility | Apart
+        self,
+        x: mx.array,
+        cache: LayerCache,
+        offset: int,
+        visible: Visibility | Apart,
+        rows: Rows = ALL_ROWS,
     ) -> mx.array:
         """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values.
 
-        Canvases that are apart begin at `offset` each, and take slots one behind the other.
+        Canvases that are apart begin at `offset` each, and take slots one behind the other. rows:
+        those of a canvas that x holds.
         """
         if isinstance(visible, Apart):
             each = self.project(mx.unflatten(x.squeeze(0), 0, (-1, visible.width)), offset)
             queries, keys, values = (part.swapaxes(0, 1).flatten(1, 2)[None] for part in each)
         else:
-            queries, keys, values = self.project(x, offset)
+            queries, keys, values = self.project_own(x, offset, rows)
         seen = cache.write(keys, values, offset)
         output = attend(queries, seen.keys, seen.values, visible, self.core)
         return self.out(output.swapaxes(1, 2).flatten(2))
@@ -153,10 +179,18 @@ class Layer:
         return after_attention(x, attended, self.encoder_scalar)
 
     def decode(
-        self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility | Apart = ALL
+        self,
+        x: mx.array,
+        cache: LayerCache,
+        offset: int,
+        visible: Visibility | Apart = ALL,
+        rows: Rows = ALL_ROWS,
     ) -> mx.array:
-        """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H]."""
-        attended = self.attention(self.normed(x), cache, offset, visible)
+        """The layer in the decoder: x [1, C, H] at positions offset, ... -> [1, C, H].
+
+        rows: those of the canvas that x holds.
+        """
+        attended = self.attention(self.normed(x), cache, offset, visible, rows)
         return self.compiled_after_attention(x, attended, self.decoder_scalar)
 
     def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:

@@ -7,7 +7,7 @@ conversation can go back a little without encoding again. All that decides how m
 stands in `first_kept`, `num_slots` and `most_room`: buffers and the memory plan ask the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -168,6 +168,11 @@ class LayerCache:
             self.span = self.saved = None
 
 
+def same(number: int) -> int:
+    """The number: there are no layers elsewhere."""
+    return number
+
+
 Buffers = list[tuple[LayerCache, Span]]
 """Layers and what their buffers held at a time."""
 
@@ -180,6 +185,7 @@ class Prefix:
     runs of positions that stand for images, in order; room: positions below which every layer is
     known to have slots. model: the one that computes the
     keys and values, which no other can go on with; weak, so that a prefix keeps no weights alive.
+    least: a position that these layers allow -> the one that layers on other Macs allow, too.
     """
 
     layers: list[LayerCache]
@@ -190,6 +196,7 @@ class Prefix:
     room: int = 0
     model: ReferenceType[object] | None = field(default=None, repr=False, compare=False)
     unread: list[mx.array] = field(default_factory=list, repr=False, compare=False)
+    least: Callable[[int], int] = field(default=same, repr=False, compare=False)
 
     def __repr__(self) -> str:
         images = f", {counted(len(self.images), 'image')}" if self.images else ""
@@ -279,9 +286,13 @@ class Prefix:
     def reachable(self, position: int) -> int:
         """The position, or the last earlier point that is still stored."""
         target = self._outside(min(position, self.length))
-        while target != (reachable := min(layer.reachable(target) for layer in self.layers)):
+        while target != (reachable := self.least(self._reachable(target))):
             target = reachable  # the mark, or the start: in no image
         return target
+
+    def _reachable(self, position: int) -> int:
+        """The last position up to `position` that these layers can go back to."""
+        return min(layer.reachable(position) for layer in self.layers)
 
     def roll_back(self, position: int) -> int:
         """Go back to `position`, or to the last earlier point still stored; returns that point."""

@@ -145,6 +145,7 @@ def host_model(model: Model) -> Model:
         model.final_norm,
         model.choices,
         vision=model.vision,
+        part=model.part,
     )
     made.find_non_finite = model.find_non_finite
     return made

@@ -5,6 +5,7 @@ memory, `info`, the question before a download and every refusal, asks the Memor
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -79,10 +80,14 @@ class MemoryPlan:
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of keys and values that a cache for `context` positions takes at most."""
-        return sum(
+        return sum(self.layer_cache_bytes(context))
+
+    def layer_cache_bytes(self, context: int) -> list[int]:
+        """Bytes of keys and values for `context` positions, layer by layer."""
+        return [
             self._bytes(layer, most_room(self._window(layer), context, self.piece).stored)
             for layer in self.config.text.layers
-        )
+        ]
 
     def workspace_bytes(self, context: int) -> int:
         """Bytes beside weights and cache: for computing, for a growing cache, or for loading."""
@@ -169,16 +174,26 @@ def fit_check(
 ) -> RoomCheck:
     """FitError, with the numbers, for a context whose cache cannot fit beside the weights."""
     plan = plan_memory(folder, dtype, choices, adapter=adapter)
+    return room_check(folder.name, plan.footprint, choices)
+
+
+def room_check(
+    name: str, footprint: Callable[[int, int | None], Footprint], choices: Choices | None
+) -> RoomCheck:
+    """FitError for a context that does not fit; name: of what is loaded.
+
+    footprint: a context and the bytes there -> what is needed.
+    """
     tuned = choices is not None and choices.alter
     without = ", leave out what was tuned with --no-tune" if tuned else ""
 
     def check(context: int, beside: int = 0) -> None:
         available = available_memory()
-        need = plan.footprint(context, None if available is None else available - beside)
+        need = footprint(context, None if available is None else available - beside)
         if need.fits is False:
             command = raising(need)
             raise FitError(
-                f"{folder.name} needs {sized(need.needed_bytes)} (weights "
+                f"{name} needs {sized(need.needed_bytes)} (weights "
                 f"{sized(need.weight_bytes)}, cache for {context:,} positions "
                 f"{sized(need.cache_bytes)}, workspace {sized(need.workspace_bytes)}), this "
                 f"machine can give {sized(need.available_bytes or 0)}; "

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..machine.device import numpy_op, on_gpu
+from ..machine.device import in_host, numpy_op, on_gpu
 
 Array = NDArray[Any]  # float32
 Bounds = list[tuple[int, int]]
@@ -73,7 +73,7 @@ _multiply = numpy_op(_flat, _backward)
 
 
 def _bounds(experts: mx.array, count: int) -> Bounds:
-    return expert_bounds(np.asarray(experts), count)
+    return expert_bounds(in_host(experts), count)
 
 
 def _rows(x: Array, weight: Array, bounds: Bounds) -> Array:

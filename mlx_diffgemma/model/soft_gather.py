@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..checkpoint.tensors import StoredWeight
 from ..kernels.soft_gather.tiers import FIRST, KEPT, PRODUCT, SECOND
-from ..machine.device import in_numpy, on_gpu
+from ..machine.device import in_host, in_numpy, on_gpu
 from .tables import table
 
 # A token is kept for its share of the row's mass. Shares are looked at in steps of half a binary
@@ -139,12 +139,12 @@ def gather(processed: mx.array, table: Table) -> Gathered:
     kept = keep(rows, table.kept[FIRST])
     found = _gathered(kept, table, FIRST)
     for tier in range(SECOND, len(table.kept)):
-        missing = np.flatnonzero(np.array(found.tier) == PRODUCT)
+        missing = np.flatnonzero(in_host(found.tier) == PRODUCT)
         if missing.size:
             kept = keep(Rows(*_taken(rows, missing)), table.kept[tier])
             found.tail[mx.array(missing)] = kept.tail
             near = np.flatnonzero(
-                np.array(kept.tail * table.reach <= table.half_ulp * table.longest)
+                in_host(kept.tail * table.reach <= table.half_ulp * table.longest)
             )
             if near.size:
                 own, again = (

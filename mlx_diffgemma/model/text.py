@@ -16,8 +16,9 @@ from ..errors import CheckpointError, NumericsError, PromptError, counted
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
 from ..machine.pauses import Pauses
+from ..share.part import WHOLE, Part, Rows
 from .attention import ALL, Apart, Visibility
-from .blocks import Layer, SelfConditioning
+from .blocks import ALL_ROWS, Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding
@@ -45,7 +46,8 @@ class Model:
     """The network alone: token ids in, logits out. No tokenizer, no sampler.
 
     `encode` builds a Prefix, `decode` denoises a canvas behind it, `logits` and `soft_embedding`
-    turn the result into a distribution and back into an input. pauses: work is done in pieces with
+    turn the result into a distribution and back into an input. part: what of it is this process's,
+    where several Macs share one answer; `layers` are its own. pauses: work is done in pieces with
     the GPU left free between them; None for as fast as it goes.
     """
 
@@ -58,6 +60,7 @@ class Model:
         final_norm: mx.array,
         choices: Choices | None = None,
         vision: VisionTower | None = None,
+        part: Part = WHOLE,
     ) -> None:
         self.config = config
         self.embedding = embedding
@@ -66,6 +69,7 @@ class Model:
         self.final_norm = final_norm
         self.choices = choices or Choices()
         self.vision = vision
+        self.part = part
         self.pauses: Pauses | None = None
         self.find_non_finite: Callable[[], str | None] = lambda: None  # names a broken weight
 
@@ -80,11 +84,17 @@ class Model:
         """The dtype of activations."""
         return self.embedding.dtype
 
+    @property
+    def numbers(self) -> range:
+        """The numbers of `layers` in the network."""
+        return self.part.layers(len(self.config.text.layers))
+
     def new_prefix(self) -> Prefix:
         """An empty prefix."""
         text = self.config.text
-        caches = [LayerCache(text.sliding_window if c.sliding else None) for c in text.layers]
-        return Prefix(caches, model=ref(self))
+        kinds = [text.layers[number] for number in self.numbers]
+        caches = [LayerCache(text.sliding_window if c.sliding else None) for c in kinds]
+        return Prefix(caches, model=ref(self), least=self.part.least)
 
     def encode(
         self,
@@ -111,9 +121,10 @@ class Model:
         prefix.reserve(max(prefix.reserved, prefix.length + len(ids)))
         for piece in pieces(len(ids), chunk, [image.span for image in inside]):
             own = [image.within(piece) for image in inside if image.span.start in piece]
-            self._encode_piece(ids[piece.start : piece.stop], own, prefix)
-            self.evaluate(prefix.arrays())
+            sent = self._encode_piece(ids[piece.start : piece.stop], own, prefix)
+            self.evaluate(sent, prefix.arrays())
             mx.clear_cache()
+            self.part.share.alive()
             if progress:
                 progress(piece.stop, len(ids))
         return prefix
@@ -137,14 +148,16 @@ class Model:
         """The bidirectional pass: canvas [C] or [1, C], soft [1, C, H] -> hidden [1, C, H], normed.
 
         Every position sees the whole canvas and the prefix (its last window - 1 positions on
-        sliding layers). What the prefix holds is not changed; its buffers lend the canvas room.
+        sliding layers). Where Macs share a canvas by rows, soft and hidden are of this one's rows
+        alone. What the prefix holds is not changed; its buffers lend the canvas room.
         SettingsError for a canvas or soft embeddings that are none, PromptError for another
         model's prefix.
         """
         canvas = canvas_ids(canvas, self.config.text.vocab_size)
-        shape = (canvas.shape[1], self.config.text.hidden_size)
+        rows = self.part.rows(canvas.shape[1])
+        shape = (rows.count(canvas.shape[1]), self.config.text.hidden_size)
         soft = None if soft is None else floats(soft, shape, "soft embeddings")
-        return self._decoded(canvas, prefix, soft, ALL)
+        return self._decoded(canvas, prefix, soft, ALL, rows)
 
     def decode_many(
         self, canvases: Sequence[Ids] | mx.array, prefix: Prefix, soft: Floats | None = None
@@ -203,8 +216,7 @@ class Model:
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
         inside = self._ahead(ids, images, own_prefix(prefix, self))
-        x, visible = self._before_last_layer(ids, inside, prefix)
-        x = self.layers[-1].encode(x, prefix.layers[-1], prefix.length, visible)
+        x = self._encoded(ids, inside, prefix, whole=True)
         prefix.extend(ids, [image.run(prefix.length) for image in inside])
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
@@ -217,21 +229,39 @@ class Model:
         """
         ids = one_id(token, self.config.text.vocab_size)
         self._make_room(own_prefix(prefix, self), 1)
-        x, position = self.embedding.lookup(ids[None]), prefix.length
-        for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = self._paused(layer.encode(x, cache, position, ALL))
+        position = prefix.length
+
+        def run(x: mx.array) -> mx.array:
+            for layer, cache in zip(self.layers, prefix.layers, strict=True):
+                x = self._paused(layer.encode(x, cache, position, ALL))
+            return x
+
+        x = self.part.through(self.embedding.lookup(ids[None]), run)
         prefix.extend_unread(ids)
         hidden = mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
         return self.logits(hidden)[0]
 
     def _decoded(
-        self, canvas: mx.array, prefix: Prefix, soft: mx.array | None, visible: Visibility | Apart
+        self,
+        canvas: mx.array,
+        prefix: Prefix,
+        soft: mx.array | None,
+        visible: Visibility | Apart,
+        rows: Rows = ALL_ROWS,
     ) -> mx.array:
-        """The bidirectional pass of positions [1, C]: a canvas, or several side by side."""
+        """The bidirectional pass of positions [1, C]: a canvas, or several side by side.
+
+        rows: those that are computed here, of which soft embeddings and result are.
+        """
         self._make_room(own_prefix(prefix, self), canvas.shape[1])
-        x = self.self_conditioning(self.embedding.lookup(canvas), soft)
-        for layer, cache in zip(self.layers, prefix.layers, strict=True):
-            x = self._paused(layer.decode(x, cache, prefix.length, visible))
+
+        def run(x: mx.array) -> mx.array:
+            for layer, cache in zip(self.layers, prefix.layers, strict=True):
+                x = self._paused(layer.decode(x, cache, prefix.length, visible, rows))
+            return x
+
+        own = canvas[:, rows.own] if rows.divided else canvas
+        x = self.part.through(self.self_conditioning(self.embedding.lookup(own), soft), run)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
     def evaluate(self, *work: Any) -> None:
@@ -269,12 +299,16 @@ class Model:
             raise not_finite(self, "the features of an image")
         return features
 
-    def _encode_piece(self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix) -> None:
-        """Encode ids [L] at once; the last layer stops at its keys and values."""
-        x, _ = self._before_last_layer(ids, images, prefix)
-        keys, values = self.layers[-1].keys_and_values(x, prefix.length)
-        prefix.layers[-1].write(keys, values, prefix.length)
+    def _encode_piece(
+        self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix
+    ) -> list[mx.array]:
+        """Encode ids [L] at once; the last layer stops at its keys and values.
+
+        Returns what is to be evaluated so that other Macs get it, beside the prefix.
+        """
+        x = self._encoded(ids, images, prefix, whole=False)
         prefix.extend(ids, [image.run(prefix.length) for image in images])
+        return [x] if self.part.in_stages else []
 
     def _embedded(self, ids: Sequence[int], images: Sequence[Placed]) -> mx.array:
         """ids [L] -> [1, L, H]; features take the place of the images' tokens, unscaled."""
@@ -284,26 +318,38 @@ class Model:
             x[:, image.span.start : image.span.stop] = features.astype(x.dtype)
         return x
 
-    def _before_last_layer(
-        self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix
-    ) -> tuple[mx.array, Visibility]:
-        """Input [1, L, H] of the causal pass's last layer, a full one, and what it lets see."""
-        x = self._embedded(ids, images)
+    def _encoded(
+        self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix, *, whole: bool
+    ) -> mx.array:
+        """Output [1, L, H] of the causal pass's last layer, a full one.
+
+        Not whole: its input, and of the layer itself keys and values alone are computed.
+        """
+        embedded = self._embedded(ids, images)
         self._make_room(prefix, len(ids))
         runs = tuple(image.span for image in images) if self.config.bidirectional_images else ()
         full = Visibility(causal=True, runs=runs)
         sliding = Visibility(causal=True, window=self.config.text.sliding_window, runs=runs)
-        for layer, cache in zip(self.layers[:-1], prefix.layers[:-1], strict=True):
-            visible = full if cache.window is None else sliding
-            x = self._paused(layer.encode(x, cache, prefix.length, visible))
-        return x, full
+        last = len(self.config.text.layers) - 1
+
+        def run(x: mx.array) -> mx.array:
+            for number, layer, cache in zip(self.numbers, self.layers, prefix.layers, strict=True):
+                if number == last and not whole:
+                    cache.write(*layer.keys_and_values(x, prefix.length), prefix.length)
+                    return x
+                visible = full if cache.window is None else sliding
+                x = self._paused(layer.encode(x, cache, prefix.length, visible))
+            return x
+
+        return self.part.through(embedded, run, returned=whole)
 
     def _make_room(self, prefix: Prefix, count: int) -> None:
         """Slots for `count` positions more in every layer; looked at once in many tokens."""
         end = prefix.length + count
         if end <= prefix.room:
             return
-        for cache, layer in zip(prefix.layers, self.config.text.layers, strict=True):
+        for cache, number in zip(prefix.layers, self.numbers, strict=True):
+            layer = self.config.text.layers[number]
             upto = end if layer.sliding else max(end, prefix.reserved)
             like = (layer.num_key_value_heads, layer.head_dim, self.dtype)
             if cache.span is None or end > cache.span.end:  # before growing to what is reserved

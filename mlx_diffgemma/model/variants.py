@@ -48,6 +48,7 @@ def variant(model: Model, choices: Choices, evaluate: Evaluate = evaluate) -> Mo
         model.final_norm,
         choices,
         vision=model.vision,
+        part=model.part,
     )
     made.find_non_finite = model.find_non_finite
     return made

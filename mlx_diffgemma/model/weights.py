@@ -14,6 +14,7 @@ from ..checkpoint.vision import VisionConfig
 from ..images.pixels import PATCH_NUMBERS
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
+from ..share.part import WHOLE, Part
 from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .experts import Experts, Router
@@ -59,23 +60,28 @@ def load_network(
     dtype: mx.Dtype | None = None,
     progress: Progress | None = None,
     choices: Choices | None = None,
+    part: Part = WHOLE,
 ) -> Loaded:
-    """Read `folder` and bind all its weights.
+    """Read `folder` and bind all its weights, or those of a part: other layers are not read.
 
     `dtype` None means that of `choices`, or else the checkpoint's own. progress is told of layers,
     a vision tower counting as one more.
     """
     config, choices = read_config(folder), choices or Choices()
+    part.require_divisible(len(config.text.layers), config.canvas_length)
     tensors = Tensors(folder, config, dtype or chosen_dtype(config, choices))
-    total = len(config.text.layers) + (tensors.vision is not None)
+    own = part.layers(len(config.text.layers))
+    total = len(own) + (tensors.vision is not None)
 
-    def read(done: int, part: object) -> None:
-        evaluate(part)
+    def read(done: int, weights: object) -> None:
+        evaluate(weights)
+        part.share.alive()
         if progress and done:
             progress(done, total)
 
-    model = build(tensors, read)
+    model = build(tensors, read, part)
     model.find_non_finite = partial(first_non_finite, folder)
+    tensors.leave_layers(set(range(len(config.text.layers))) - set(own))
     dropped = tensors.finish()
     if choices.alter:
         model = variant(model, choices)
@@ -108,20 +114,22 @@ def first_non_finite(folder: Path) -> str | None:
     return None
 
 
-def build(tensors: Tensors, read: Callable[[int, object], None]) -> Model:
-    """The network; `read` gets each part when it is bound, with the number of layers bound.
+def build(tensors: Tensors, read: Callable[[int, object], None], part: Part = WHOLE) -> Model:
+    """The network; `read` gets each piece when it is bound, with the number of layers bound.
 
     The vision tower is the last, and counts as a layer.
     """
     embedding, conditioning, final_norm = build_ends(tensors)
     read(0, [embedding, conditioning, final_norm])
     layers = []
-    for number in range(len(tensors.config.text.layers)):
+    for number in part.layers(len(tensors.config.text.layers)):
         layers.append(build_layer(tensors, number))
-        read(number + 1, layers[-1])
+        read(len(layers), layers[-1])
     if (vision := build_vision(tensors)) is not None:
         read(len(layers) + 1, vision)
-    return Model(tensors.config, embedding, layers, conditioning, final_norm, vision=vision)
+    return Model(
+        tensors.config, embedding, layers, conditioning, final_norm, vision=vision, part=part
+    )
 
 
 def build_ends(tensors: Tensors | GivenTensors) -> tuple[Embedding, SelfConditioning, mx.array]:

@@ -48,11 +48,14 @@ def spawn() -> Run:
         *arguments: object, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "mlx_diffgemma", *map(str, arguments)]
-        streams = {"stdin": subprocess.DEVNULL, "stdout": -1, "stderr": -1}
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": -1, "stderr": -1}
         if "input" in options:
             del streams["stdin"]
         return subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **(env or {})}, timeout=60, **streams | options
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            **streams | {"timeout": 60} | options,
         )
 
     return call

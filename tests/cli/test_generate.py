@@ -38,6 +38,7 @@ KEYS = [
     "peak_memory_bytes",
     "sampler",
     "model",
+    "share",
     "adapter",
     "tuned",
     "kernels",

@@ -45,6 +45,7 @@ KEYS = [
     "modes",
     "token",
     "times",
+    "shared",
 ]
 PARTS = (
     "embedding",
@@ -477,3 +478,39 @@ def test_parts_add_up(random_folder: Path) -> None:
     inventory = take_inventory(random_folder, read_config(random_folder))
     assert inventory.parameters == _loaded_parameters(random_folder)
     assert tuple(part.name for part in inventory.parts) == PARTS
+
+
+# --- several Macs
+
+
+def shared(run: Any, *arguments: object) -> dict[tuple[str | None, str], dict[str, Any]]:
+    needs = described(run, *arguments)["shared"]["needs"]
+    return {(need["recipe"], need["share"]): need for need in needs}
+
+
+def test_nobody_asks_for_several_macs(run: Any) -> None:
+    assert described(run, "tiny-sudoku")["shared"] is None
+
+
+def test_each_mac_holds_all_by_rows_and_its_layers_by_layers(run: Any) -> None:
+    memory = described(run, "tiny-sudoku")["memory"]
+    two, three = (shared(run, "tiny-sudoku", "--macs", n) for n in (2, 3))
+    rows, layers, fewer = two[None, "rows"], two[None, "layers"], three[None, "layers"]
+    assert rows["weights_bytes"] == three[None, "rows"]["weights_bytes"] == memory["weights_bytes"]
+    assert rows["needed_bytes"] == memory["needed_bytes"]
+    assert layers["cache_bytes"] < memory["cache_bytes"]
+    layer = layers["weights_bytes"] - fewer["weights_bytes"]  # 3 of 6 layers, and 2
+    assert memory["weights_bytes"] > layers["weights_bytes"] > 3 * layer > 0
+    assert {recipe for recipe, _ in two} > {None, "4bit", "8bit"}
+
+
+def test_more_macs_than_layers_share_rows_alone(run: Any) -> None:
+    assert {share for _, share in shared(run, "tiny-sudoku", "--macs", 7)} == {"rows"}
+
+
+def test_the_report_for_several_macs_is_called_arithmetic(run: Any) -> None:
+    text = run("info", "tiny-sudoku", "--macs", 2).stdout
+    part = text[text.index("2 Macs that answer together") :]
+    assert "arithmetic" in part.splitlines()[0]
+    assert "2 x 8 GB, context up to 512" in part
+    assert max(map(len, part.splitlines())) <= 80

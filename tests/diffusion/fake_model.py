@@ -21,6 +21,7 @@ from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import Placed, placed
 from mlx_diffgemma.model.soft_gather import FIRST, PRODUCT, Gathered
+from mlx_diffgemma.share.part import WHOLE, Part
 
 H = 8
 CAP = 30.0
@@ -71,6 +72,7 @@ class FakeModel:
     gathers: bool = False
     choices: Choices = field(default_factory=Choices)
     pauses: None = None
+    part: Part = WHOLE
     vision: None = None
     events: list[tuple[Any, ...]] = field(default_factory=list)
 

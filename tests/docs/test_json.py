@@ -17,8 +17,10 @@ from scripted import ScriptedEngine, done
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.cli.calibrate.report import Report
+from mlx_diffgemma.cli.macs.group import Group
+from mlx_diffgemma.cli.selftest.link import to_json
 from mlx_diffgemma.cli.serve.text import line_of
-from mlx_diffgemma.conversation.reply import ConstraintInfo, ImageInfo, VideoInfo
+from mlx_diffgemma.conversation.reply import ConstraintInfo, ImageInfo, ShareInfo, VideoInfo
 from mlx_diffgemma.decide.calibration import Bound
 from mlx_diffgemma.decide.labelled import Case
 from mlx_diffgemma.kernels import selftest
@@ -27,6 +29,8 @@ from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.profile.report import SCHEMA_VERSION
 from mlx_diffgemma.profile.schema import PROFILE, Optional
 from mlx_diffgemma.serve.events import Begun, Draft, Text
+from mlx_diffgemma.share.link import LinkTest, Step, Sum
+from mlx_diffgemma.share.share import Share
 from mlx_diffgemma.text.tools import ToolCall
 
 PAGE = ROOT / "docs" / "json.md"
@@ -145,7 +149,7 @@ def only(keys: Keys, name: str) -> Keys:
 
 def test_info(run: Run) -> None:
     check(json.loads(run("info", "tiny-sudoku", "--json")), INFO)
-    check(json.loads(run("info", "tiny-chat", "--json")), INFO)
+    check(json.loads(run("info", "tiny-chat", "--macs", "2", "--json")), INFO)
 
 
 def test_models_in_the_cache(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +258,17 @@ def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One family of kernels says what all say."""
     monkeypatch.setattr(selftest.References, "checks", lambda self: denoise_checks(self.denoise))
     check(json.loads(run("selftest", "--json")), "## `selftest --json`")
+
+
+def test_a_link() -> None:
+    step = Step(1.0, 2.0, 1.5)
+    test = LinkTest(2, True, (Sum(4, 30.0, 0.1), Sum(16, 2.0, 6.0)), 3.0, step, step)
+    check(to_json(Group(Share(0, 2)), test), "## `selftest --link --json`")
+
+
+def test_how_macs_shared() -> None:
+    value = {"share": asdict(ShareInfo("rows", 2))}
+    assert list(problems(value, only(documented(GENERATE), "share"))) == []
 
 
 def test_a_saved_conversation(run: Run, clone: Path) -> None:

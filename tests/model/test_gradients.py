@@ -26,7 +26,7 @@ from mlx_diffgemma.model.tables import DenseTable, PackedTable
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("autoregressive", "diffusion", "finetune", "generation", "kernels", "machine", "model")
-TO_NUMPY = {"numpy_op", "kept_op", "in_numpy", "np.asarray", "np.array"}
+TO_NUMPY = {"numpy_op", "kept_op", "in_numpy", "in_host", "np.asarray", "np.array"}
 
 FIXED = "weights, measured or unpacked once and frozen by their name"
 INDICES = "positions, masks and experts, which are whole numbers"
@@ -35,7 +35,8 @@ CHECK = "a check of kernels"
 DETACHED = "taken out of its graph on purpose: the gradient computes it again"
 REFUSED = "test_what_has_no_gradient_refuses_it"
 PLACES: dict[tuple[str, str, str], str] = {
-    ("machine/device.py", "numpy_op", "np.asarray"): "test_a_function_of_numpy",
+    ("machine/device.py", "in_host", "np.asarray"): "test_a_function_of_numpy",
+    ("machine/device.py", "numpy_op", "in_host"): "test_a_function_of_numpy",
     ("machine/device.py", "in_numpy", "numpy_op"): REFUSED,
     ("model/products.py", "multiply_by", "numpy_op"): "test_a_product",
     ("model/products.py", "multiply_by", "np.asarray"): FIXED,
@@ -43,8 +44,8 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("model/products.py", "gather_by", "np.asarray"): FIXED,
     ("model/products.py", "gather", "numpy_op"): "test_rows_times_the_matrix_of_their_expert",
     ("model/products.py", "_multiply", "numpy_op"): "test_a_product",
-    ("model/products.py", "_bounds", "np.asarray"): INDICES,
-    ("machine/device.py", "kept_op", "np.asarray"): "test_a_function_that_keeps",
+    ("model/products.py", "_bounds", "in_host"): INDICES,
+    ("machine/device.py", "kept_op", "in_host"): "test_a_function_that_keeps",
     ("model/host_ops.py", "rms_norm", "kept_op"): "test_a_norm",
     ("model/host_ops.py", "rms_norms", "kept_op"): "test_norms_of_one_input",
     ("model/host_attention.py", "heads", "kept_op"): "test_heads",
@@ -68,15 +69,17 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("model/embedding.py", "Embedding", "np.array"): FIXED,
     ("model/soft_gather.py", "total_mass", "in_numpy"): REFUSED,
     ("model/soft_gather.py", "measured", "np.array"): FIXED,
-    ("model/soft_gather.py", "gather", "np.array"): RESULT,
+    ("model/soft_gather.py", "gather", "in_host"): RESULT,
     ("diffusion/sampler.py", "commit", "in_numpy"): REFUSED,
+    ("diffusion/sampler.py", "commit_on_host", "in_host"): RESULT,
+    ("diffusion/sampler.py", "commit_on_host", "np.array"): RESULT,
     ("model/elementwise.py", "_logsumexp", "numpy_op"): "test_logsumexp",
     ("finetune/optimizer.py", "orthogonal", "in_numpy"): REFUSED,
     ("finetune/recomputed.py", "detached", "np.asarray"): DETACHED,
-    ("autoregressive/sampling.py", "Sampled", "np.array"): RESULT,
-    ("diffusion/classes.py", "class_sums", "np.asarray"): RESULT,
+    ("autoregressive/sampling.py", "Sampled", "in_host"): RESULT,
+    ("diffusion/classes.py", "class_sums", "in_host"): RESULT,
     ("diffusion/classes.py", "row_sums", "in_numpy"): REFUSED,
-    ("diffusion/held.py", "Masses", "np.asarray"): RESULT,
+    ("diffusion/held.py", "Masses", "in_host"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
     ("diffusion/step.py", "read", "np.array"): RESULT,
     ("diffusion/reading.py", "Read", "np.array"): RESULT,

@@ -15,6 +15,8 @@ from ...kernels.dispatch import require_usable, tell_before_trials
 from ...machine.choices import Choices
 from ...machine.dtypes import mlx_dtype
 from ...machine.tuning import recall
+from ...share.part import Cut
+from ...share.share import ALONE, Share
 from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..terminal.keys import in_foreground
@@ -48,9 +50,16 @@ def find_checked(options: ModelOptions, settings: Settings, media: Media | None 
 
 
 def load_found(
-    source: Source, options: ModelOptions, look: Callable[[], None] | None = None
+    source: Source,
+    options: ModelOptions,
+    look: Callable[[], None] | None = None,
+    share: Share = ALONE,
+    cut: Cut = "rows",
 ) -> Session:
-    """The session with a folder that was found, with a bar; look: called between two layers."""
+    """The session with a folder that was found, with a bar; look: called between two layers.
+
+    share, cut: this process's part of the network; see `loading.load_source`.
+    """
     dtype = mlx_dtype(options.dtype) if options.dtype else None
     choices = None if options.no_tune else recalled(source, options.dtype)
     with Announced(f"loading {options.name}") as announced, Bar("loading layers") as bar:
@@ -69,6 +78,8 @@ def load_found(
             choices=choices,
             adapter=options.adapter,
             gentle=options.gentle,
+            share=share,
+            cut=cut,
         )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import options
 from ..form_options import FormOptions, require_compatible, require_files_for_chat
+from ..macs.options import refuse_group
 from ..parameters import flag, flattened, option
 from ..terminal.passing import LOADING_PROGRAM, Announced
 
@@ -57,6 +58,7 @@ def command(
         from .switch import greet
         from .talk import Talk
 
+    refuse_group("chat")
     require_files_for_chat(seen, held)
     require_compatible(seen, held, sampler)
     settings, system = sampler.settings(mode), prompting.system

@@ -216,6 +216,25 @@ def _server() -> Sequence[Block]:
     )
 
 
+def _macs() -> Sequence[Block]:
+    return (
+        "Macs that are joined by a cable can answer one prompt together, with generate and fill. "
+        "A hostfile names them; mlx.distributed_config writes one.",
+        (
+            ("--macs macs.json", "starts the same command on all of them"),
+            ("--share rows", "each holds the model, and takes some rows of a canvas: sooner"),
+            ("--share layers", "each holds some layers: for a model that fits none of them"),
+            ("--share auto", "rows where the model fits each Mac, else layers"),
+        ),
+        "Before that:",
+        (
+            ("info MODEL --macs 2", "what each Mac needs, and which have it, by arithmetic"),
+            ("selftest --link --macs macs.json", "what the cable is worth"),
+        ),
+        "Two questions are better asked of one Mac each: that needs no cable.",
+    )
+
+
 def _config() -> Sequence[Block]:
     from ...machine.user_config import EXPECTED, KEYS, config_file
 
@@ -247,5 +266,6 @@ TOPICS: Mapping[str, Topic] = {
     "forms": Topic("answers held to a schema, a pattern, choices or tools", _forms),
     "decisions": Topic("questions with probabilities, and how to write them", _decisions),
     "server": Topic("other programs that ask over HTTP", _server),
+    "macs": Topic("several Macs that give one answer", _macs),
     "config": Topic("defaults of your own in a file", _config),
 }

@@ -17,6 +17,12 @@ class InfoOptions:
         "Positions to plan memory for, prompt and answer. Default: 8192, or all there are.",
         "N",
     )
+    macs: int | None = option(
+        "--macs",
+        "Show also what each of N Macs needs that answer together, and which Macs have it: "
+        "arithmetic, no other Mac is asked. Default: this one.",
+        "N",
+    )
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
     settings: bool = flag(
         "--settings",
@@ -46,7 +52,7 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
     with find_headers(name, offline=model.offline, revision=given.revision) as source:
         here = source.download is None and not model.no_tune
         choices = recalled(source, model.dtype) if here else None
-        facts = gather(source, given.context, model.dtype, choices)
+        facts = gather(source, given.context, model.dtype, choices, given.macs)
     show(describe(facts), lines(facts), output.as_json)
     return 0
 
@@ -57,7 +63,7 @@ def _show_settings(given: InfoOptions, model: options.ModelOptions, as_json: boo
     from .settings import describe_settings, gather_settings, settings_lines
 
     for name in given_options(given, model):
-        if name in ("--context", "--dtype", "--no-tune"):
+        if name in ("--context", "--dtype", "--macs", "--no-tune"):
             raise ArgumentError(
                 f"{name} is for the report, which --settings replaces; leave it out."
             )

@@ -15,6 +15,7 @@ from ...machine.choices import Choices, ModeTimes
 from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory
 from ...text.template import find_template
+from .macs import SharedFacts, require_shareable, shared_facts
 from .recipes import RecipeFit, recipe_fits, recipe_plans
 from .token import TokenCost, token_cost
 
@@ -38,24 +39,36 @@ class Facts:
     has_tokenizer: bool
     has_template: bool
     recipes: tuple[RecipeFit, ...]  # what `convert` would make of it
+    shared: SharedFacts | None  # by several Macs, None where nobody asks
 
 
 def gather(
-    source: Source, context: int | None, dtype: str | None, choices: Choices | None = None
+    source: Source,
+    context: int | None,
+    dtype: str | None,
+    choices: Choices | None = None,
+    macs: int | None = None,
 ) -> Facts:
     """The facts in the small files and headers of a folder, or of a repository's that is not here.
 
-    choices: what was tuned for the model on this machine. SettingsError for a context that the
-    model does not have.
+    choices: what was tuned for the model on this machine; macs: how many are to share it.
+    SettingsError for a context that the model does not have, or more Macs than can share it.
     """
     folder, remote = source.folder, source.download is not None
     config = read_config(folder)
     sampler = Settings().resolved(config, seed=0).sampler
+    if macs is not None:
+        require_shareable(config, macs)
     positions = _checked_context(context, config.text.max_position_embeddings)
     choices = choices or Choices()
     dtype = dtype or choices.dtype or config.dtype
     plan = plan_memory(folder, dtype, choices, shape_only=remote)
     need = plan(positions)
+    recipes = recipe_plans(folder, config, dtype, shape_only=remote, shares=macs is not None)
+    shared = None
+    if macs is not None:
+        how = (recipes, dtype, choices)
+        shared = shared_facts(folder, plan, macs, positions, *how, shape_only=remote)
     return Facts(
         source=source,
         config=config,
@@ -71,9 +84,8 @@ def gather(
         largest_context=plan.largest_context(need.available_bytes),
         has_tokenizer=source.holds("tokenizer.json"),
         has_template=_has_template(folder),
-        recipes=recipe_fits(
-            recipe_plans(folder, config, dtype, shape_only=remote), need.available_bytes
-        ),
+        recipes=recipe_fits(recipes, need.available_bytes),
+        shared=shared,
     )
 
 
@@ -120,6 +132,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "modes": list(config.modes),
         "token": None if facts.token is None else asdict(facts.token),
         "times": None if facts.times is None else asdict(facts.times),
+        "shared": None if facts.shared is None else asdict(facts.shared),
     }
 
 

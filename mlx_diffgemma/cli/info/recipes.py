@@ -12,6 +12,7 @@ from ...convert.quantize import PRESETS, RecipeOptions, make_recipe
 from ...convert.read import open_checkpoint
 from ...errors import CheckpointError
 from ...model.memory import MemoryPlan, plan_memory
+from ...model.shares import SharedPlan, shared_plan
 
 RECIPES = {
     **{name: RecipeOptions(name) for name in PRESETS if name != "none"},
@@ -25,10 +26,14 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class RecipePlan:
-    """The memory of what a recipe makes, and the bytes of it that a token of mode ar reads."""
+    """The memory of what a recipe makes, and the bytes of it that a token of mode ar reads.
+
+    shared: by layers, for several Macs; None where nobody asks for it.
+    """
 
     memory: MemoryPlan
     token_bytes: int | None
+    shared: SharedPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,12 @@ def recipe_fits(plans: Mapping[str, RecipePlan], available: int | None) -> tuple
 
 
 def recipe_plans(
-    folder: Path, config: ModelConfig, dtype: str, *, shape_only: bool = False
+    folder: Path, config: ModelConfig, dtype: str, *, shape_only: bool = False, shares: bool = False
 ) -> dict[str, RecipePlan]:
     """The plan of what each recipe would make of a folder, by name, for activations in `dtype`.
 
     None for a packed checkpoint, or one that cannot be converted. shape_only: the folder's files
-    may end behind their headers.
+    may end behind their headers. shares: plan for several Macs, too.
     """
     if config.quantization is not None:
         return {}
@@ -73,11 +78,13 @@ def recipe_plans(
         plans = {name: make_plan(source, make_recipe(options)) for name, options in RECIPES.items()}
     except CheckpointError:  # it loads, and `convert` says why it cannot do more
         return {}
-    return {name: RecipePlan(_memory(p, dtype), p.token_bytes) for name, p in plans.items()}
+    return {name: _planned(plan, dtype, shares=shares) for name, plan in plans.items()}
 
 
-def _memory(plan: Plan, dtype: str) -> MemoryPlan:
-    """The memory of the folder that a conversion would make."""
+def _planned(plan: Plan, dtype: str, *, shares: bool) -> RecipePlan:
+    """The plan of the folder that a conversion would make."""
     with TemporaryDirectory() as name:
         write_shapes_only(plan, Path(name))
-        return plan_memory(Path(name), dtype, shape_only=True)
+        memory = plan_memory(Path(name), dtype, shape_only=True)
+        shared = shared_plan(Path(name), memory, dtype, shape_only=True) if shares else None
+        return RecipePlan(memory, plan.token_bytes, shared)

@@ -9,6 +9,7 @@ from ...kernels.weights import coverage
 from ...model.memory import raising, sized
 from ..models.fit import download_size, longest, verdict
 from .facts import Facts
+from .macs import shared_lines
 from .token import TokenCost
 
 SHOWN_STRAYS = 3
@@ -28,6 +29,9 @@ def lines(facts: Facts) -> Iterator[str]:
     if facts.recipes:
         yield ""
         yield from _recipes(facts)
+    if facts.shared:
+        yield ""
+        yield from shared_lines(facts.shared)
 
 
 def _facts(facts: Facts) -> Iterator[tuple[str, str]]:

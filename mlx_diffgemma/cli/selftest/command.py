@@ -1,12 +1,16 @@
 """`selftest`: every Metal kernel compiled, compared and timed on this machine."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FAILED, exit_code
+import typer
+
+from ..errors import FAILED, ArgumentError, exit_code
+from ..macs.options import MACS_HELP, ShareOptions, started
 from ..options import ReportOptions
-from ..parameters import flattened
+from ..parameters import flag, flattened, option
 from ..terminal.output import show
 from ..terminal.streams import say
 from .text import report
@@ -18,8 +22,20 @@ if TYPE_CHECKING:
 SHARE = 2  # the checks may take one part in this many of the memory there is
 
 
+@dataclass(frozen=True)
+class LinkOptions:
+    """What is checked in place of the kernels."""
+
+    link: bool = flag(
+        "--link",
+        "Measure the link between the Macs of a group instead: latency, rate, equal sums, and what "
+        "it adds to a denoising step, by arithmetic.",
+    )
+    macs: Path | None = option("--macs", MACS_HELP, "FILE")
+
+
 @flattened()
-def command(output: ReportOptions) -> int:
+def command(ctx: typer.Context, given: LinkOptions, output: ReportOptions) -> int:
     """Check and time the project's Metal kernels on this machine, for a report that can be pasted.
 
     Every kernel is compiled, compared with float64 and timed against MLX's own operations, on small
@@ -28,6 +44,12 @@ def command(output: ReportOptions) -> int:
     this machine are summed up with their age. At the end stand a verdict and a line to paste. Exit
     code 1 when a result is wrong.
     """
+    if given.link:
+        return _report_link(ctx, given, output)
+    if given.macs is not None:
+        raise ArgumentError(
+            "--macs is for --link, and kernels are checked on one Mac; leave it out."
+        )
     from ...diffusion import classes, sampler
     from ...kernels.dispatch import stored_verdicts
     from ...kernels.selftest import References, findings, plan
@@ -57,6 +79,15 @@ def command(output: ReportOptions) -> int:
     ran = Run(this_identity(), this_machine(), planned, found, stored_verdicts())
     show(to_json(ran), report(ran), output.as_json)
     return code or _failure(ran)
+
+
+def _report_link(ctx: typer.Context, given: LinkOptions, output: ReportOptions) -> int:
+    """The link in place of the kernels, on the Macs of --macs or of mlx.launch."""
+    from ..macs.launch import launch
+    from .link import report_link
+
+    shared = ShareOptions(macs=given.macs)
+    return launch(shared, started(ctx)) if shared.launches else report_link(as_json=output.as_json)
 
 
 def _failure(ran: Run) -> int:

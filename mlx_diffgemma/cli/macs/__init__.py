@@ -1,0 +1,1 @@
+"""Several Macs that give one answer: started together, agreed, and ended together."""

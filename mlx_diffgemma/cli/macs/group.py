@@ -1,0 +1,197 @@
+"""The processes that answer together: they meet, rank 0 alone speaks, and they end together."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import typer
+
+from ...errors import DiffGemmaError, ShareError, one_line
+from ...machine.files import parse_json
+from ...share.guard import (
+    SECONDS,
+    Watch,
+    from_rank_0,
+    lost_macs,
+)
+from ...share.share import ALONE, Share, announced, met
+from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
+from ..explain import explain
+from ..terminal.signals import raise_lost
+from .ended import NAMES, leave_code
+from .options import Asked, ShareOptions
+from .patience import ended_after
+
+T = TypeVar("T")
+
+LOADING_SECONDS = 900.0  # that Macs may be apart when they load, from unlike disks
+WAIT = "MLX_DIFFGEMMA_LINK_SECONDS"  # the environment's, in place of SECONDS
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process's place among those that answer together; asked: None for one that is alone."""
+
+    share: Share = ALONE
+    asked: Asked | None = None
+    watch: Watch | None = None
+
+    def of_rank_0(self, read: Callable[[], T]) -> T:
+        """What `read` gives on rank 0, a value of JSON; the other ranks read nothing.
+
+        Where it fails, rank 0 says why, and the others end without a word.
+        """
+        if self.share.alone:
+            return read()
+        failed, said = None, b""
+        if self.share.rank == 0:
+            try:
+                said = json.dumps([read(), 0]).encode()
+            except Exception as error:
+                failed, known = error, explain(error)
+                said = json.dumps([None, known[1] if known else FAILED]).encode()
+        value, code = parse_json(from_rank_0(self.share, said))
+        if failed:
+            raise failed
+        if code:
+            raise typer.Exit(code)
+        answer: T = value
+        return answer
+
+    def alive(self) -> None:
+        """Tell the watch that work goes on."""
+        self.share.alive()
+
+    def code(self, code: int) -> int:
+        """This rank's exit code, given that of its answer: rank 0's counts.
+
+        mlx.launch kills all once one has another than 0, and rank 0 may not have printed all.
+        """
+        return code if self.share.rank == 0 else 0
+
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """An error that all ranks find in the same words is said by rank 0 alone."""
+        try:
+            yield
+        except DiffGemmaError as error:
+            if self.share.rank == 0:
+                raise
+            raise typer.Exit(_code(error)) from None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Ranks may be apart for long inside: they load from unlike disks."""
+        if self.watch is None:
+            yield
+            return
+        usual, self.watch.seconds = self.watch.seconds, max(LOADING_SECONDS, self.watch.seconds)
+        yield
+        from_rank_0(self.share, b"loaded")
+        self.watch.seconds = usual
+        self.watch.alive()
+
+
+@contextmanager
+def joined(given: ShareOptions) -> Iterator[Group]:
+    """The group that a command runs in; the group of one where none is asked for.
+
+    ArgumentError for --share without other processes. Where another Mac is lost, or does not answer
+    in time, the process ends with LINK_LOST and a line that names it.
+    """
+    if given.wanted is None:
+        yield Group()
+        return
+    with meeting(f"--share {given.wanted}", given.wanted) as group:
+        yield group
+
+
+@contextmanager
+def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
+    """The group of the processes that mlx.launch has started, once all of them are there.
+
+    wanted: what was typed that needs them.
+    """
+    share = _named(announced(os.environ))
+    if share.alone:
+        raise ArgumentError(
+            f"{wanted} is for several Macs, and there is one process; --macs FILE starts one on "
+            "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
+        )
+    watch = Watch(share, _seconds(), _end)
+    with one_voice(share):
+        late = f"error: {share.mac(share.rank)} waited {watch.seconds:g} s for {share.others()}"
+        with ended_after(watch.seconds, f"{late}; see what keeps it, and start again."):
+            share = met(replace(share, alive=watch.alive))
+        watch.alive()
+        yield Group(share, asked, watch)
+        watch.rest()
+
+
+def _named(share: Share) -> Share:
+    """The share with the Macs' names, as far as the hostfile of --macs has told them."""
+    names = tuple(filter(None, os.environ.get(NAMES, "").split(",")))
+    return replace(share, hosts=names) if len(names) == share.size else share
+
+
+def _seconds() -> float:
+    """Seconds without an answer after which a Mac counts as lost."""
+    said = os.environ.get(WAIT)
+    try:
+        seconds = SECONDS if said is None else float(said)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentError(f"{WAIT} is {said!r}, expected seconds above 0, such as {SECONDS:g}.")
+    return seconds
+
+
+def _end(line: str) -> None:
+    """End the process at once, whose main thread waits for another Mac and cannot be woken."""
+    leave_code(LINK_LOST)
+    os.write(2, f"error: {one_line(line)}\n".encode())
+    os._exit(LINK_LOST)
+
+
+@contextmanager
+def one_voice(share: Share) -> Iterator[None]:
+    """Rank 0 speaks as ever; another one only of its own errors, on standard error, by its name."""
+    if share.rank == 0:
+        with _lost(share):
+            yield
+        return
+    out, err = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        try:
+            with _lost(share):
+                yield
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(exit_code(interrupt)) from None
+        except Exception as error:
+            if isinstance(error, typer.Exit) or (known := explain(error)) is None:
+                raise
+            print(f"{share.mac(share.rank)}: {known[0]}", file=err, flush=True)
+            raise typer.Exit(known[1]) from None
+        finally:
+            sys.stdout, sys.stderr = out, err
+
+
+@contextmanager
+def _lost(share: Share) -> Iterator[None]:
+    """A lost Mac as its error, but where a signal has ended all of them."""
+    try:
+        with lost_macs(share):
+            yield
+    except ShareError:
+        raise_lost()
+        raise
+
+
+def _code(error: Exception) -> int:
+    known: Any = explain(error)
+    return known[1] if known else FAILED

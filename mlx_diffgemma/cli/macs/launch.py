@@ -1,0 +1,190 @@
+"""The same command on every Mac of a hostfile, started through mlx.launch; rank 0's exit code.
+
+mlx.launch returns 0 whatever happened, leaves the ranks running when SIGTERM ends it, and says of a
+rank that ended what the rank has said itself: it runs in a session of its own, and its ranks get
+the signals that this process gets.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from io import BufferedReader
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import IO
+
+from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, FileError, exit_code
+from ..terminal.signals import signals_held
+from ..terminal.streams import detach, say
+from .ended import EXIT_FILE, NAMES
+from .hostfile import Hostfile, read_hostfile
+from .options import ShareOptions
+
+# The launcher outlives a signal, which its ranks get too: it has to see how they end.
+LAUNCHER = (
+    "import signal\n"
+    "for number in (signal.SIGINT, signal.SIGTERM):\n"
+    "    signal.signal(number, lambda *_: None)\n"
+    "from mlx._distributed_utils.launch import main\n"
+    "main()\n"
+)
+PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
+LAUNCHERS_OWN = (b"\x1b[33m[WARN] Node with rank",)
+POLL = 0.05
+MOST_READ = 1 << 16
+
+
+def launch(given: ShareOptions, arguments: Sequence[str]) -> int:
+    """Run the command with `arguments` on the Macs of --macs; the exit code of rank 0.
+
+    LINK_LOST where rank 0 left none, since it was killed or never started, and where it was ended
+    by mlx.launch, which does so when another rank fails.
+    """
+    assert given.macs is not None
+    hosts = read_hostfile(given.macs)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "exit"
+        ranks = Ranks(_command(hosts, file, arguments))
+        try:
+            ranks.wait(file)
+        except KeyboardInterrupt as interrupt:
+            left = _code(file)
+            return exit_code(interrupt) if left is None else left
+        if ranks.unread:
+            return BROKEN_PIPE
+        if (code := _code(file)) is None:
+            say(
+                f"error: {hosts.hosts[0].ssh}, rank 0 of {hosts.file}, ended without an exit code: "
+                "it was killed, or did not start; look at the lines above, and name this Mac "
+                "127.0.0.1, the first of the hosts."
+            )
+            return LINK_LOST
+        return LINK_LOST if code == TERMINATED else code
+
+
+def _command(hosts: Hostfile, file: Path, arguments: Sequence[str]) -> list[str]:
+    """mlx.launch by this interpreter, so that no PATH matters, here or on the other Macs."""
+    port = _free_port(sum(len(host.ips) for host in hosts.hosts))
+    given = {"hostfile": hosts.file, "backend": hosts.backend, "starting-port": port}
+    told = {EXIT_FILE: file, NAMES: ",".join(hosts.names)}
+    return [
+        *(sys.executable, "-c", LAUNCHER),
+        *(f"--{name}={value}" for name, value in given.items()),
+        *(f"--env={name}={value}" for name, value in told.items()),
+        *("--", sys.executable, "-m", "mlx_diffgemma", *arguments),
+    ]
+
+
+def _free_port(count: int) -> int:
+    """The first of `count` ports that are free here: two groups on the same Macs must not meet."""
+    for port in Random().sample(range(20_000, 30_000, 16), 50):
+        with suppress(OSError), ExitStack() as stack:
+            for number in range(count):
+                stack.enter_context(socket.socket()).bind(("", port + number))
+            return port
+    raise FileError(f"no {count} ports are free between 20,000 and 30,000; end what listens there.")
+
+
+def _code(file: Path) -> int | None:
+    """The exit code that rank 0 left; None where it left none."""
+    with suppress(OSError, ValueError):
+        return int(file.read_text())
+    return None
+
+
+class Ranks:
+    """mlx.launch and the processes that it has started; unread: nobody reads standard output."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.unread = False
+        self.hurries = 0
+        # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.readers = [
+            self._reader(self.process.stdout, self._answer, lines=False),
+            self._reader(self.process.stderr, self._said, lines=True),
+        ]
+
+    def wait(self, file: Path) -> None:
+        """Wait for all ranks, and pass signals on; KeyboardInterrupt behind one that came.
+
+        Whoever still runs `PATIENCE` seconds after rank 0, or after a signal, is killed.
+        """
+        last: float | None = None
+        passed = 0
+        try:
+            with signals_held(self._hurried) as arrived:
+                while self.process.poll() is None:
+                    if len(arrived) > passed or self.unread:
+                        self.signal(arrived[-1] if arrived else signal.SIGTERM)
+                        passed = len(arrived)
+                    if last is None and (passed or self.unread or file.exists()):
+                        last = time.monotonic()
+                    if last is not None and time.monotonic() > last + PATIENCE:
+                        break
+                    time.sleep(POLL)
+        finally:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+            for reader in self.readers:
+                reader.join()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the launcher and every rank on this Mac; those behind ssh lose it."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def _hurried(self) -> None:
+        """Kill all at a second signal: what waits for the first may hang."""
+        self.hurries += 1
+        if self.hurries > 1:
+            self.signal(signal.SIGKILL)
+
+    def _reader(
+        self, stream: IO[bytes] | None, take: Callable[[bytes], None], *, lines: bool
+    ) -> Thread:
+        """A thread that passes on what a stream brings, as it comes."""
+        assert isinstance(stream, BufferedReader)
+
+        def read() -> None:
+            while piece := stream.readline() if lines else stream.read1(MOST_READ):
+                take(piece)
+
+        thread = Thread(target=read, daemon=True)
+        thread.start()
+        return thread
+
+    def _answer(self, piece: bytes) -> None:
+        """Pass a piece of rank 0's answer on to standard output."""
+        if self.unread or sys.stdout is None:
+            return
+        try:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        except OSError:
+            self.unread = True
+            detach(sys.stdout)
+
+    def _said(self, line: bytes) -> None:
+        """Pass a line on standard error on, but what the launcher says of ranks that ended.
+
+        Nor is a word said where nobody reads the answer: all are ended then.
+        """
+        if self.unread or sys.stderr is None or line.startswith(LAUNCHERS_OWN):
+            return
+        with suppress(OSError):
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()

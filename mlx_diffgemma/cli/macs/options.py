@@ -1,0 +1,78 @@
+"""The options of several Macs that give one answer."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...errors import Setting, SettingsError
+from ..errors import ArgumentError
+from ..parameters import option
+from .ended import RANK
+
+Asked = Literal["rows", "layers", "auto"]
+MACS_HELP = (
+    "Start this command on the Macs of a hostfile, as mlx.distributed_config writes one, through "
+    "mlx.launch. Default: none."
+)
+
+
+@dataclass(frozen=True)
+class ShareOptions:
+    """The Macs that answer together, and what each of them takes of the work."""
+
+    share: Asked | None = option(
+        "--share",
+        "Several Macs answer together. rows: each holds the whole model and takes some of a "
+        "canvas's rows, which is faster; layers: each holds some layers, for a model that does not "
+        "fit one; auto: rows where the model fits each Mac, else layers. Default: none, with "
+        "--macs auto.",
+    )
+    macs: Path | None = option("--macs", MACS_HELP, "FILE")
+
+    @property
+    def wanted(self) -> Asked | None:
+        """The share that is asked for; None where this process answers alone."""
+        return self.share or ("auto" if self.macs else None)
+
+    @property
+    def launches(self) -> bool:
+        """True in the process that is to start the others; they have the same options."""
+        return self.macs is not None and RANK not in os.environ
+
+    def require_mode(self, mode: str) -> None:
+        """SettingsError for a mode that Macs do not share, or not in the way that is asked for."""
+        if self.wanted and mode == "auto":
+            raise SettingsError(
+                *(Setting("mode"), " is auto, expected diffusion or ar where several Macs answer "),
+                "together: each has times of its own to decide by.",
+            )
+        if self.wanted == "rows" and mode == "ar":
+            raise SettingsError(
+                *(Setting("mode"), " is ar, expected diffusion beside --share rows: a token has "),
+                "one row; --share layers shares it, for a model that fits no Mac alone.",
+            )
+
+    def require_no_stdin(self, read: bool) -> None:
+        """ArgumentError where standard input would be read: its end never reaches a rank."""
+        if self.wanted and read:
+            raise ArgumentError(
+                "standard input cannot be read where several Macs answer together: mlx.launch "
+                "never passes its end on; give the text as an argument, or in a file."
+            )
+
+
+def started(ctx: Any) -> Sequence[str]:
+    """The arguments that the program was started with."""
+    arguments: Sequence[str] = ctx.find_root().obj
+    return arguments
+
+
+def refuse_group(command: str) -> None:
+    """ArgumentError for a command that each process of a group would run for itself."""
+    if RANK in os.environ:
+        raise ArgumentError(
+            f"{command} runs on one Mac, and was started by mlx.launch; start it without, or ask "
+            "several Macs with `generate --share auto`."
+        )

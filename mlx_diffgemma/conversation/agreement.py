@@ -1,0 +1,62 @@
+"""Macs that share a model agree on what they load before a weight is read."""
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from ..checkpoint.adapter import AdapterFiles
+from ..checkpoint.shards import read_headers
+from ..machine.choices import Choices
+from ..machine.identity import sources_hash
+from ..share.guard import require_agreement
+from ..share.part import Part
+from ..version import __version__
+
+
+def require_same_load(
+    part: Part,
+    folder: Path,
+    dtype: str | None,
+    choices: Choices | None,
+    adapter: AdapterFiles | None,
+) -> None:
+    """ShareError where a Mac has another engine, checkpoint or adapter, or is to use it otherwise.
+
+    Of weights their headers are compared, not their numbers.
+    """
+    if not part.share.alone:
+        facts = load_facts(folder, dtype, choices, adapter)
+        require_agreement(part.share, {"the cut": part.cut, **facts})
+
+
+def load_facts(
+    folder: Path, dtype: str | None, choices: Choices | None, adapter: AdapterFiles | None
+) -> dict[str, object]:
+    """What Macs that load a folder have to have in common."""
+    headers = {
+        name: (info.dtype, info.shape, info.offset) for name, info in read_headers(folder).items()
+    }
+    kept = adapter and {name: (t.dtype, t.shape, t.offset) for name, t in adapter.tensors.items()}
+    chosen = replace(choices or Choices(), times=None)
+    return {
+        "mlx-diffgemma": f"{__version__}, sources {_sources()}",
+        "mlx": version("mlx"),
+        "numpy": version("numpy"),
+        "config.json": _digest((folder / "config.json").read_bytes()),
+        "the tensors": _digest(json.dumps(headers, sort_keys=True).encode()),
+        "the adapter": kept and _digest(json.dumps(kept, sort_keys=True).encode()),
+        "the dtype": dtype or chosen.dtype,
+        "prefill_chunk": chosen.prefill_chunk,
+    }
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]
+
+
+def _sources() -> str:
+    """A hash over the sources of this package."""
+    return sources_hash(package_files(__package__.partition(".")[0]))

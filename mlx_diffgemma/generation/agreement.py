@@ -1,0 +1,54 @@
+"""Macs that share an answer agree on what is asked before anything is computed."""
+
+import json
+from hashlib import sha256
+
+from ..errors import Setting, SettingsError, ShareError
+from ..model.cache import Prefix
+from ..share.guard import number_from_rank_0, require_agreement
+from ..share.part import Part
+from ..share.share import Share
+from .noise import fresh_seed
+from .prompt import Prompt
+from .settings import Resolved
+
+
+def shared_seed(share: Share) -> int:
+    """A fresh seed, the same on all Macs that share an answer."""
+    return number_from_rank_0(share, fresh_seed())
+
+
+def require_shareable(part: Part, mode: str) -> None:
+    """SettingsError for a mode in which Macs cannot share an answer as they share the network."""
+    if part.share.alone or mode == "diffusion" or (mode == "ar" and part.cut == "layers"):
+        return
+    why = "a token has one row" if part.cut == "rows" else "each Mac has times of its own"
+    raise SettingsError(
+        Setting("mode"),
+        f" is {mode!r}, expected 'diffusion' where Macs share by {part.cut}: {why}; choose "
+        "it, or ask one Mac alone.",
+    )
+
+
+def require_alone(part: Part, what: str) -> None:
+    """ShareError for work that Macs cannot share; what: its name."""
+    if not part.share.alone:
+        raise ShareError(f"{what} is not shared between Macs; ask it of one Mac alone.")
+
+
+def require_same_answer(share: Share, prompt: Prompt, prefix: Prefix, resolved: Resolved) -> None:
+    """ShareError where a Mac is asked something else, or with other settings or another seed."""
+    if share.alone:
+        return
+    kept = json.dumps(prefix.tokens).encode()
+    images = "".join(f"{image.span} {image.digest};" for image in prompt.images)
+    require_agreement(
+        share,
+        {
+            "the seed": resolved.seed,
+            "the prompt": sha256(json.dumps(prompt.tokens).encode()).hexdigest()[:16],
+            "the images": sha256(images.encode()).hexdigest()[:16],
+            "the conversation": f"{prefix.length} positions, {sha256(kept).hexdigest()[:16]}",
+            "the settings": repr((resolved.sampler, resolved.tokens)),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Several Macs, one answer: who computes what, counted collectives, and the fences."""

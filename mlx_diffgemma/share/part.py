@@ -1,0 +1,129 @@
+"""The part of the network's work that is one rank's: some rows of a canvas, or some layers.
+
+Rows: every rank holds all weights and computes some rows of the canvas; keys and values travel, a
+layer at a time. Prompts are encoded whole by every rank. Layers: every rank holds some layers and
+computes all rows; hidden states travel from one rank to the next. In both nothing that is summed is
+cut, so the bits are those of one process where its products do not depend on their number of rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import mlx.core as mx
+
+from ..errors import ShareError, counted
+from ..machine.device import in_host
+from .guard import lost_macs
+from .share import ALONE, Share, Span, cuts, unsent
+
+Cut = Literal["rows", "layers"]
+CUTS: tuple[Cut, ...] = get_args(Cut)
+
+Sliced = TypeVar("Sliced")  # of a canvas or an array's first axis
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that each rank computes of a canvas, or of its denoised positions.
+
+    spans: by rank; empty where every rank computes all of them.
+    """
+
+    share: Share = ALONE
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def divided(self) -> bool:
+        """True where each rank has rows of its own."""
+        return bool(self.spans)
+
+    @property
+    def first(self) -> int:
+        """This rank's first row."""
+        return self.spans[self.share.rank][0] if self.spans else 0
+
+    @property
+    def own(self) -> slice:
+        """This rank's rows."""
+        return slice(*self.spans[self.share.rank]) if self.spans else slice(None)
+
+    def count(self, total: int) -> int:
+        """The number of this rank's rows, out of `total`."""
+        return len(range(total)[self.own])
+
+    def among(self, before: Callable[[int], int]) -> "Rows":
+        """The same division of chosen rows; before: a row -> the number of chosen ones before."""
+        return Rows(self.share, tuple((before(a), before(b)) for a, b in self.spans))
+
+    def gathered(self, x: mx.array, axis: int, name: str) -> mx.array:
+        """This rank's rows, along `axis` -> all rows."""
+        if not self.divided:
+            return x
+        return self.share.gathered(x, [b - a for a, b in self.spans], axis, name)
+
+    def agreed(self, x: mx.array, name: str) -> mx.array:
+        """Findings of this rank's rows, along axis 0 -> those of all rows, alike on all ranks.
+
+        Where every rank computes all rows, rank 0's hold: unlike chips round differently.
+        """
+        return self.gathered(x, 0, name) if self.divided else self.share.of_rank_0(x, name)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a network that is this rank's; WHOLE is that of one process."""
+
+    share: Share = ALONE
+    cut: Cut = "rows"
+
+    @property
+    def in_stages(self) -> bool:
+        """True where hidden states go from rank to rank."""
+        return self.cut == "layers" and not self.share.alone
+
+    def layers(self, total: int) -> range:
+        """The numbers of this rank's layers."""
+        return range(*self.share.span(total)) if self.in_stages else range(total)
+
+    def rows(self, total: int) -> Rows:
+        """The rows of a canvas that each rank computes."""
+        if self.share.alone or self.in_stages:
+            return Rows(self.share)
+        return Rows(self.share, tuple(cuts(total, self.share.size)))
+
+    def through(
+        self, x: mx.array, run: Callable[[mx.array], mx.array], *, returned: bool = True
+    ) -> mx.array:
+        """The input x of all layers -> the output of the last, on every rank.
+
+        run: this rank's layers. Not returned: only the last rank has the output, the others get
+        zeros that wait for what they have to send. These must be evaluated.
+        """
+        if not self.in_stages:
+            return run(x)
+        for rank in range(self.share.size):
+            x = run(x) if rank == self.share.rank else unsent(x)
+            if returned or rank + 1 < self.share.size:
+                x = self.share.sum(x, "hidden states")
+        return x
+
+    def least(self, number: int) -> int:
+        """The least of numbers that depend on this rank's layers, such as a position still kept."""
+        if not self.in_stages:
+            return number
+        self.share.alive()
+        with lost_macs(self.share):
+            return int(in_host(self.share.gather(mx.array([number]), "positions")).min())
+
+    def require_divisible(self, layers: int, canvas: int) -> None:
+        """ShareError for more ranks than there are layers, or rows of a canvas, to divide."""
+        what, count = ("layer", layers) if self.cut == "layers" else ("row", canvas)
+        if self.share.size > count:
+            raise ShareError(
+                f"{counted(self.share.size, 'Mac')} share by {self.cut}, expected {count} at most: "
+                f"the model has {counted(count, what)}; name fewer Macs."
+            )
+
+
+WHOLE = Part()

@@ -1,0 +1,62 @@
+"""The arithmetic and the warnings of `selftest --link`, on links made up here."""
+
+import pytest
+
+from mlx_diffgemma.share.link import SIZES, LinkTest, Step, Sum, equal_bits, measured
+from mlx_diffgemma.share.share import ALONE, Share
+
+STEP = Step(1.0, None, None)
+
+
+def link(least_us: float, rate: float, *, equal: bool = True) -> LinkTest:
+    sums = (Sum(4, least_us, 0.0), Sum(16_777_216, 1e3, rate))
+    return LinkTest(2, equal, sums, None, STEP, STEP)
+
+
+def test_a_good_link_has_no_warning() -> None:
+    assert link(999, 1.01).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        (link(1001, 6), "1.0 ms"),
+        (link(100, 0.99), "0.99 GB/s"),
+        (link(100, 6, equal=False), "different sums"),
+    ],
+)
+def test_a_bad_link_has_one(test: LinkTest, said: str) -> None:
+    (warning,) = test.warnings
+    assert said in warning
+
+
+def as_planned(monkeypatch: pytest.MonkeyPatch, macs: int, tflops: float | None) -> LinkTest:
+    """A link of 0.2 ms and 6.3 GB/s."""
+
+    def planned(share: Share, size: int, seconds: float) -> Sum:
+        sent = 2 * (macs - 1) / macs * size
+        return Sum(size, 200 + sent / 6.3e3, 6.3)
+
+    monkeypatch.setattr("mlx_diffgemma.share.link._sum", planned)
+    monkeypatch.setattr("mlx_diffgemma.share.link.equal_bits", lambda share: True)
+    return measured(Share(0, macs), tflops)
+
+
+def test_the_arithmetic_is_that_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/several-macs.md: two M4 Pro and two M4 Max over JACCL."""
+    pro = as_planned(monkeypatch, 2, 9.2)
+    assert pro.one_mac_ms == pytest.approx(541, abs=1.5)
+    assert (pro.rows.step_ms, pro.layers.step_ms) == pytest.approx((345, 542), abs=1.5)
+    assert pro.rows.link_ms == pytest.approx(31 * 0.2 + 27.5 / 6.3, rel=0.01)
+    assert pro.layers.link_ms == pytest.approx(2 * 0.2 + 2.9 / 6.3, rel=0.01)
+    assert as_planned(monkeypatch, 2, 18.4).rows.step_ms == pytest.approx(183, abs=1.5)
+
+
+def test_without_a_known_chip_the_link_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = as_planned(monkeypatch, 4, None)
+    assert (found.one_mac_ms, found.rows.step_ms, found.layers.speed_up) == (None, None, None)
+    assert [each.bytes for each in found.sums] == list(SIZES)
+
+
+def test_one_process_agrees_with_itself() -> None:
+    assert equal_bits(ALONE)

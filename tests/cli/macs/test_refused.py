@@ -1,0 +1,142 @@
+"""What several Macs cannot do together: one line each, before anything is started or loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facts import raises
+from puzzle import PUZZLE, SOLVE, assert_one_line
+
+from mlx_diffgemma.cli.errors import ArgumentError
+from mlx_diffgemma.cli.macs.agreed import chosen_cut
+from mlx_diffgemma.errors import FitError
+from mlx_diffgemma.share.share import Share
+
+TINY = ("--model", "tiny-sudoku")
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Path:
+    """Two processes of this machine; none of these tests starts them."""
+    file = tmp_path / "hosts.json"
+    file.write_text(json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2))
+    return file
+
+
+@pytest.fixture
+def as_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of rank 0 of two, whose other one never comes."""
+    file = tmp_path / "ring.json"
+    file.write_text(json.dumps([["127.0.0.1:1"], ["127.0.0.1:2"]]))
+    monkeypatch.setenv("MLX_RANK", "0")
+    monkeypatch.setenv("MLX_HOSTFILE", str(file))
+
+
+@pytest.mark.parametrize("share", ["rows", "layers", "auto"])
+@pytest.mark.parametrize("command", ["generate", "fill"])
+def test_a_share_without_a_group(run: Any, command: str, share: str) -> None:
+    done = run(command, PUZZLE, *TINY, "--share", share)
+    assert_one_line(done, 2, f"--share {share} ... one process ... --macs ... mlx.launch")
+
+
+def test_an_unknown_share(run: Any) -> None:
+    assert_one_line(run(*SOLVE, "--share", "columns"), 2, "--share ... columns")
+
+
+@pytest.mark.parametrize("argv", [[], ["-"], ["-", "behind it"]])
+@pytest.mark.parametrize("command", ["generate", "fill"])
+def test_standard_input(run: Any, hosts: Path, command: str, argv: list[str]) -> None:
+    done = run(command, *argv, *TINY, "--macs", hosts, input=PUZZLE)
+    assert_one_line(done, 2, "standard input ... several Macs ... argument ... file")
+
+
+def test_an_image_from_standard_input(run: Any, hosts: Path) -> None:
+    done = run("generate", *TINY, "--image", "-", "--macs", hosts)
+    assert_one_line(done, 2, "standard input ... several Macs")
+
+
+@pytest.mark.parametrize(("mode", "share"), [("auto", "auto"), ("auto", "layers"), ("ar", "rows")])
+def test_another_mode(run: Any, hosts: Path, mode: str, share: str) -> None:
+    given = ("--mode", mode, "--share", share, "--macs", hosts)
+    done = run("generate", "x", "--model", "tiny-chat", *given)
+    assert_one_line(done, 2, f"--mode is {mode} ... diffusion")
+
+
+@pytest.mark.usefixtures("as_rank")
+def test_a_chat_in_a_group(run: Any) -> None:
+    assert_one_line(run("chat", "--model", "tiny-chat"), 2, "chat ... mlx.launch ... generate")
+
+
+def test_a_link_test_without_a_group(run: Any) -> None:
+    done = run("selftest", "--link")
+    assert_one_line(done, 2, "selftest --link ... one process ... --macs ... mlx.launch")
+
+
+def test_a_kernel_test_with_a_hostfile(run: Any, hosts: Path) -> None:
+    assert_one_line(run("selftest", "--macs", hosts), 2, "--macs ... --link")
+
+
+def test_a_rank_without_its_hosts(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_RANK", "0")
+    monkeypatch.delenv("MLX_HOSTFILE", raising=False)
+    assert_one_line(run(*SOLVE, "--share", "rows"), 1, "MLX_RANK ... MLX_HOSTFILE ... mlx.launch")
+
+
+@pytest.mark.usefixtures("as_rank")
+@pytest.mark.parametrize("said", ["0", "-1", "nan", "inf", "soon"])
+def test_no_time_to_wait(run: Any, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("MLX_DIFFGEMMA_LINK_SECONDS", said)
+    done = run(*SOLVE, "--share", "rows")
+    assert_one_line(done, 2, f"MLX_DIFFGEMMA_LINK_SECONDS ... '{said}' ... above 0")
+
+
+@pytest.mark.usefixtures("as_rank")
+def test_a_model_that_does_not_fit_names_the_share(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --share each process of a group holds all of a model."""
+    monkeypatch.setattr("mlx_diffgemma.model.memory.available_memory", lambda: 1000)
+    assert_one_line(run(*SOLVE), 1, "1.0 kB ... --share layers")
+
+
+@pytest.mark.parametrize("macs", [0, 1, 91])
+def test_macs_that_are_no_number_of_macs(run: Any, macs: int) -> None:
+    assert_one_line(run("info", "tiny-sudoku", "--macs", macs), 2, f"--macs is {macs} ... 2 to 90")
+
+
+# --- the cut, by what each Mac can give
+
+
+def room(available: int | None, rows: int = 10, layers: int = 6) -> dict[str, Any]:
+    needs = {"rows": rows, "layers": layers}
+    return {"rows": 90, "layers": 6, "available": available, "needs": needs, "limits": {}}
+
+
+TWO = Share(0, 2, hosts=("mac-a", "mac-b"))
+
+
+def test_auto_takes_rows_where_all_hold_the_model() -> None:
+    assert chosen_cut(TWO, "auto", [room(10), room(11)]) == "rows"
+    assert chosen_cut(TWO, "auto", [room(None), room(10)]) == "rows"
+
+
+def test_auto_takes_layers_where_one_does_not() -> None:
+    assert chosen_cut(TWO, "auto", [room(10), room(9)]) == "layers"
+
+
+def test_the_mac_that_is_short_is_named() -> None:
+    with raises(FitError, "rank 1 (mac-b) ... 0.0 kB ... rows ... --share layers ... --force"):
+        chosen_cut(TWO, "rows", [room(10), room(9)])
+    with raises(FitError, "rank 0 (mac-a) ... layers"):
+        chosen_cut(TWO, "auto", [room(5), room(9)])
+    assert chosen_cut(TWO, "rows", [room(1), room(1)], force=True) == "rows"
+
+
+def test_more_macs_than_there_are_layers_or_rows() -> None:
+    seven, many = Share(0, 7), Share(0, 91)
+    with raises(ArgumentError, "7 Macs ... 6 layers ... fewer"):
+        chosen_cut(seven, "layers", [room(10)] * 7)
+    with raises(ArgumentError, "91 Macs ... 90 rows"):
+        chosen_cut(many, "rows", [room(10)] * 91)
+    assert chosen_cut(seven, "auto", [room(10)] * 7) == "rows"

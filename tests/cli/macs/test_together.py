@@ -1,0 +1,238 @@
+"""Several processes, one answer, through the real command line and mlx.launch on loopback."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import ROOT, SECONDS, Ranks, children, hostfile, until
+from puzzle import PUZZLE, SOLUTION, SOLVE
+
+SUDOKU = ("--model", "tiny-sudoku", "--seed", "1")
+MANY_STEPS = ("--steps", "48", "--stability", "47", "--trace", "-")
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Path:
+    return hostfile(tmp_path)
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> Iterator[Ranks]:
+    made = Ranks(tmp_path)
+    yield made
+    made.kill()
+
+
+def one_line(said: str, *facts: str) -> None:
+    """A rank's only line has these facts; what the system's libraries add is left out."""
+    assert said.count("\n") == 0, said
+    for fact in facts:
+        assert fact in said, said
+
+
+def test_two_solve_a_puzzle_by_rows(spawn: Any, hosts: Path) -> None:
+    """From anywhere: neither mlx.launch nor python has to be in the PATH."""
+    done = spawn(*SOLVE, "--macs", hosts, "--json", env={"PATH": "/usr/bin:/bin"}, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    reply = json.loads(done.stdout)
+    assert reply["text"] == SOLUTION.strip()
+    assert reply["share"] == {"mode": "rows", "size": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["rows", "layers"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_answer_is_that_of_one_process(
+    run: Any, spawn: Any, tmp_path: Path, share: str, count: int
+) -> None:
+    given = ("generate", PUZZLE, *SUDOKU, "--json")
+    alone = json.loads(run(*given).stdout)
+    hosts = hostfile(tmp_path, count)
+    done = spawn(*given, "--macs", hosts, "--share", share, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    together = json.loads(done.stdout)
+    assert (alone["share"], together["share"]) == (None, {"mode": share, "size": count})
+    for key in ("text", "token_ids", "steps", "finish_reason", "sampler"):
+        assert together[key] == alone[key], key
+
+
+@pytest.mark.slow
+def test_tokens_one_by_one_are_shared_by_layers(run: Any, spawn: Any, hosts: Path) -> None:
+    given = ("generate", "Spell bread.", "--model", "tiny-chat", "--mode", "ar", "--seed", "3")
+    alone = json.loads(run(*given, "--json").stdout)
+    done = spawn(*given, "--macs", hosts, "--json", timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    together = json.loads(done.stdout)
+    assert together["token_ids"] == alone["token_ids"]
+    assert together["share"] == {"mode": "layers", "size": 2}
+
+
+@pytest.mark.slow
+def test_a_form_holds_for_several(run: Any, spawn: Any, hosts: Path) -> None:
+    given = ("generate", "Is 12 bigger than 5?", "--model", "tiny-chat", "--choices", "Yes.,No.")
+    alone = json.loads(run(*given, "--seed", "3", "--json").stdout)
+    done = spawn(*given, "--seed", "3", "--macs", hosts, "--json", timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["token_ids"] == alone["token_ids"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["rows", "layers"])
+def test_a_template_is_filled_together(run: Any, spawn: Any, hosts: Path, share: str) -> None:
+    given = ("fill", "17 + 25 = [[4]].", "--model", "tiny-chat", "--seed", "3")
+    done = spawn(*given, "--macs", hosts, "--share", share, timeout=SECONDS)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, run(*given).stdout, b"")
+
+
+@pytest.mark.slow
+def test_a_prompt_in_a_file_is_read_by_rank_0(spawn: Any, tmp_path: Path, hosts: Path) -> None:
+    """A file that is absent is its error alone."""
+    file = tmp_path / "puzzle.txt"
+    file.write_text(PUZZLE)
+    given = ("generate", *SUDOKU, "--macs", hosts, "--prompt-file")
+    done = spawn(*given, file, timeout=SECONDS)
+    assert (done.returncode, done.stdout.decode()) == (0, SOLUTION)
+    done = spawn(*given, tmp_path / "absent", timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (1, b"")
+    one_line(done.stderr.decode().strip(), "error: the prompt cannot be read", "absent")
+
+
+@pytest.mark.slow
+def test_the_exit_code_is_rank_0s(spawn: Any, hosts: Path) -> None:
+    """mlx.launch's own is always 0."""
+    done = spawn("generate", "x", *SUDOKU, "--macs", hosts, timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().startswith("error: ")
+    done = spawn(*SOLVE, "--macs", hosts, "--t-min", "2", timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.slow
+def test_a_fresh_seed_is_one_for_all(spawn: Any, hosts: Path) -> None:
+    given = ("generate", "Name a colour.", "--model", "tiny-chat", "--macs", hosts, "--json")
+    done = spawn(*given, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    again = spawn(*given, "--seed", json.loads(done.stdout)["seed"], timeout=SECONDS)
+    assert json.loads(again.stdout)["text"] == json.loads(done.stdout)["text"]
+
+
+@pytest.mark.slow
+def test_too_many_for_the_layers(spawn: Any, tmp_path: Path) -> None:
+    hosts = hostfile(tmp_path, 7)
+    done = spawn(*SOLVE, "--macs", hosts, "--share", "layers", timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (2, b"")
+    one_line(done.stderr.decode().strip(), "7 Macs", "6 layers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_of_them(hosts: Path, number: signal.Signals, code: int) -> None:
+    argv = [*SOLVE, "--macs", str(hosts), *MANY_STEPS]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlx_diffgemma", *argv],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()  # a step was computed: all of them are there
+        (launcher,) = children(process.pid)
+        started = children(launcher)
+        assert len(started) >= 2
+        process.send_signal(number)
+        _, said = process.communicate(timeout=SECONDS)
+        assert process.returncode == code
+        assert "interrupted" in said
+        assert "Traceback" not in said
+        until(lambda: not children(launcher))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["rows", "layers"])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_rank_ends_the_other(ranks: Ranks, share: str, lost: int) -> None:
+    argv = [*SOLVE, "--share", share, *MANY_STEPS]
+    ranks.start(argv, argv, wait=20)
+    assert json.loads(ranks.first_line())["type"] == "header"
+    ranks.processes[lost].kill()
+    code, out, said = ranks.ended(1 - lost)
+    assert code == 5
+    one_line(said, f"rank {lost}")
+    assert '"commit"' not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stopped_rank_ends_the_other(ranks: Ranks, stopped: int) -> None:
+    argv = [*SOLVE, "--share", "rows", *MANY_STEPS]
+    ranks.start(argv, argv, wait=5)
+    assert json.loads(ranks.first_line())["type"] == "header"
+    ranks.processes[stopped].send_signal(signal.SIGSTOP)
+    code, _, said = ranks.ended(1 - stopped)
+    assert code == 5
+    one_line(said, f"rank {stopped}", "5 s")
+
+
+@pytest.mark.slow
+def test_a_rank_that_never_comes_ends_the_first(ranks: Ranks) -> None:
+    ranks.start([*SOLVE, "--share", "rows"], wait=3, absent=1)
+    code, out, said = ranks.ended(0)
+    assert (code, out) == (5, "")
+    one_line(said, "rank 1", "3 s")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("other", "fact"),
+    [
+        (["--seed", "2"], "--seed"),
+        (["--steps", "7"], "the settings"),
+        (["--model", "tiny-chat"], "config.json"),
+        (["--dtype", "bfloat16"], "the dtype"),
+        (["--system", "Be brief."], "options"),
+        (["--adapter", "/absent"], "/absent"),
+    ],
+)
+def test_what_differs_is_named(ranks: Ranks, other: list[str], fact: str) -> None:
+    """Each rank says what it knows of it: rank 0 that rank 1 differs, or failed."""
+    argv = [*SOLVE, "--share", "rows"]
+    ranks.start(argv, [*argv, *other])
+    code, out, said = ranks.ended(0)
+    assert (code, out) == (1, "")
+    one_line(said, "error: rank 1 (127.0.0.1)", fact)
+    assert ranks.ended(1)[:2] == (1, "")
+
+
+@pytest.mark.slow
+def test_only_rank_0_prints(ranks: Ranks, tmp_path: Path) -> None:
+    """Nor does another one write a file: on loopback it would be the same."""
+    argv = [*SOLVE, "--share", "layers", "--trace", str(tmp_path / "steps.jsonl")]
+    ranks.start(argv, argv)
+    assert ranks.ended(0) == (0, SOLUTION, "")
+    assert ranks.ended(1) == (0, "", "")
+    assert (tmp_path / "steps.jsonl").read_text().startswith('{"type": "header"')
+
+
+@pytest.mark.slow
+def test_a_link_is_measured(spawn: Any, hosts: Path) -> None:
+    done = spawn("selftest", "--link", "--macs", hosts, "--json", timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["backend"], found["equal_bits"], len(found["macs"])) == ("ring", True, 2)
+    assert [each["bytes"] for each in found["sums"]][::5] == [4, 16_777_216]
+    assert all(each["median_us"] > 0 for each in found["sums"])
+    assert found["step"]["source"] == "arithmetic"
+    assert found["step"]["rows"]["link_ms"] > 0
+    said = done.stderr.decode().splitlines()
+    assert said == [f"warning: {warning}." for warning in found["warnings"]]

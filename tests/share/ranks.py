@@ -1,0 +1,122 @@
+"""Ranks on the loopback interface: processes that MLX's ring joins, each running one task.
+
+A task is a function of rank_tasks.py that gets a Share and JSON, and returns JSON.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).with_name("rank_tasks.py")
+SECONDS = 60.0
+OF_THE_RING = re.compile(r"^\[ring\]|was closed by the peer$")  # threads write at once
+GRACE = 30.0  # a rank may still be working where another has said all
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a rank ended: its exit code, what its task returned, and its lines on standard error.
+
+    code: None where it had to be killed, a negative signal number where it was.
+    """
+
+    code: int | None
+    result: Any
+    errors: list[str]
+
+
+def free_addresses(count: int) -> list[str]:
+    """Addresses on the loopback interface that nobody listens on."""
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in made:
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in made]
+
+
+def run_ranks(
+    count: int,
+    task: str,
+    /,
+    seconds: float = SECONDS,
+    kill: tuple[int, float] | None = None,
+    **given: Any,
+) -> list[Ended]:
+    """How each of `count` ranks of a task ended; after `seconds` those that are left are killed.
+
+    kill: a rank, and the seconds after which it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        hosts = Path(folder) / "hosts.json"
+        hosts.write_text(json.dumps([[address] for address in free_addresses(count)]))
+        started = [_started(task, given, rank, hosts) for rank in range(count)]
+        if kill:
+            time.sleep(kill[1])
+            started[kill[0]].kill()
+        try:
+            _wait(started, seconds)
+            return [_ended(process) for process in started]
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+
+def _started(task: str, given: Any, rank: int, hosts: Path) -> subprocess.Popen[str]:
+    paths = [str(ROOT), str(ROOT / "tests"), str(PROGRAM.parent), os.environ.get("PYTHONPATH", "")]
+    environment = dict(
+        os.environ,
+        MLX_RANK=str(rank),
+        MLX_HOSTFILE=str(hosts),
+        PYTHONPATH=os.pathsep.join(paths),
+        OPENBLAS_NUM_THREADS="1",
+    )
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), task, json.dumps(given)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait(started: Sequence[subprocess.Popen[str]], seconds: float) -> None:
+    """Wait for all ranks to end; once one has, GRACE seconds at most for the others."""
+    deadline, all_run = time.monotonic() + seconds, True
+    while time.monotonic() < deadline:
+        left = sum(process.poll() is None for process in started)
+        if not left:
+            return
+        if all_run and left < len(started):
+            all_run, deadline = False, min(deadline, time.monotonic() + GRACE)
+        time.sleep(0.05)
+
+
+def _ended(process: subprocess.Popen[str]) -> Ended:
+    code = process.poll()
+    if code is None:
+        process.kill()
+    out, err = process.communicate()
+    lines = out.splitlines()
+    said = [line for line in err.splitlines() if line and not OF_THE_RING.search(line)]
+    return Ended(code, json.loads(lines[-1]) if lines else None, said)
+
+
+def results(ended: list[Ended]) -> list[Any]:
+    """What the ranks returned; all of them must have ended well."""
+    for rank, each in enumerate(ended):
+        assert each.code == 0, (rank, each)
+    return [each.result for each in ended]
