@@ -73,7 +73,7 @@ def pictures(folder: Path) -> list[Path]:
         [("What?", [0])],
         [("", [1])],
         [("Which?", [2, 0, 1])],
-        [("What?", [0]), ("And <turn|>now", []), ("These?", [1, 2])],
+        [("What?", [0]), ("And now?", []), ("These?", [1, 2])],
     ],
 )
 def test_a_conversation_with_images(
