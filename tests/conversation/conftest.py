@@ -1,5 +1,6 @@
 """Makes each test a session of its own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(folder: Path) -> Session:
     """A session with the network of `folder`."""
     return dg.load(folder)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Session:
+    """tiny-chat, once for all."""
+    return dg.load("tiny-chat")
+
+
+@pytest.fixture
+def chat(loaded: Session) -> Iterator[Session]:
+    """tiny-chat with nothing said."""
+    yield loaded
+    loaded.reset()
+    loaded.system = None
 
 
 @pytest.fixture(scope="session")

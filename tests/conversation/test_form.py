@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,20 +43,6 @@ def ending_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ending(ending_folder: Path) -> Session:
     """A session with a random network, canvases of 8 and a stop id."""
     return dg.load(ending_folder)
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Session:
-    """tiny-chat, once for all."""
-    return dg.load("tiny-chat")
-
-
-@pytest.fixture
-def chat(loaded: Session) -> Iterator[Session]:
-    """tiny-chat with nothing said."""
-    yield loaded
-    loaded.reset()
-    loaded.system = None
 
 
 class Alternating(Router):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.constrain.form import stripped
 from mlx_diffgemma.constrain.machine import Channel
@@ -154,20 +152,6 @@ def test_json_comes_as_it_is_written_but_for_what_a_fence_may_be_made_of() -> No
 
 
 # --- a turn
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Session:
-    """tiny-chat, once for all."""
-    return dg.load("tiny-chat")
-
-
-@pytest.fixture
-def chat(loaded: Session) -> Iterator[Session]:
-    """tiny-chat with nothing said."""
-    yield loaded
-    loaded.reset()
-    loaded.system = None
 
 
 def pieces(turn: Turn) -> list[Fresh]:
