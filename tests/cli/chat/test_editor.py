@@ -19,6 +19,7 @@ import mlx_diffgemma.conversation.turn as turn
 from mlx_diffgemma.text.answer import Answer
 given = Answer(sys.argv[1], None, ())
 turn.AnswerReader.answer = lambda _: given
+turn.AnswerReader.fresh = lambda _: ""
 sys.argv = ["mlx-diffgemma", *sys.argv[2:]]
 from mlx_diffgemma.cli.app import main
 main()
