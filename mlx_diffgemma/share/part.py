@@ -1,9 +1,11 @@
-"""The part of the network's work that is one rank's: some rows of a canvas, or some layers.
+"""The part of the network's work that is one rank's: rows of a canvas, layers, or parts of tensors.
 
 Rows: every rank holds all weights and computes some rows of the canvas; keys and values travel, a
 layer at a time. Prompts are encoded whole by every rank. Layers: every rank holds some layers and
 computes all rows; hidden states travel from one rank to the next. In both nothing that is summed is
 cut, so the bits are those of one process where its products do not depend on their number of rows.
+Tensor: every rank holds some heads, inner widths, experts and ids of the vocabulary of every layer,
+and computes all rows; what they give is rounded by each rank and summed.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from ..machine.device import in_host
 from .guard import lost_macs
 from .share import ALONE, Share, Span, cuts, unsent
 
-Cut = Literal["rows", "layers"]
+Cut = Literal["rows", "layers", "tensor"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
 Sliced = TypeVar("Sliced")  # of a canvas or an array's first axis
@@ -82,13 +84,31 @@ class Part:
         """True where hidden states go from rank to rank."""
         return self.cut == "layers" and not self.share.alone
 
+    @property
+    def in_tensors(self) -> bool:
+        """True where each rank holds parts of all matrices."""
+        return self.cut == "tensor" and not self.share.alone
+
+    def sum(self, x: mx.array, name: str) -> mx.array:
+        """What the parts of a matrix give on all ranks, summed; x itself where none is cut."""
+        return self.share.sum(x, name) if self.in_tensors else x
+
+    def vocabulary(self, total: int, unit: int) -> tuple[Span, ...]:
+        """The ids of each rank, in slices of `unit`; empty where every rank has all of them.
+
+        A vocabulary of fewer slices than there are ranks is not cut.
+        """
+        if not self.in_tensors or -(-total // unit) < self.share.size:
+            return ()
+        return tuple(cuts(total, self.share.size, unit))
+
     def layers(self, total: int) -> range:
         """The numbers of this rank's layers."""
         return range(*self.share.span(total)) if self.in_stages else range(total)
 
     def rows(self, total: int) -> Rows:
         """The rows of a canvas that each rank computes."""
-        if self.share.alone or self.in_stages:
+        if self.share.alone or self.cut != "rows":
             return Rows(self.share)
         return Rows(self.share, tuple(cuts(total, self.share.size)))
 

@@ -18,10 +18,12 @@ from ..machine.files import read_json
 Span = tuple[int, int]
 
 
-def cuts(total: int, size: int) -> list[Span]:
-    """`total` in `size` spans, the first ones one longer where it does not divide evenly."""
-    base, extra = divmod(total, size)
-    ends = [base * (rank + 1) + min(rank + 1, extra) for rank in range(size)]
+def cuts(total: int, size: int, unit: int = 1) -> list[Span]:
+    """`total` in `size` spans of whole units, the first ones one unit longer where it does not
+    divide evenly; the last unit may be a part of one."""
+    base, extra = divmod(-(-total // unit), size)
+    units = [base * (rank + 1) + min(rank + 1, extra) for rank in range(size)]
+    ends = [min(end * unit, total) for end in units]
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
@@ -65,9 +67,9 @@ class Share:
         """The other Macs as messages name them: one of them is meant."""
         return " or ".join(self.mac(rank) for rank in range(self.size) if rank != self.rank)
 
-    def span(self, total: int) -> Span:
-        """The part of `total` that is this rank's."""
-        return cuts(total, self.size)[self.rank]
+    def span(self, total: int, unit: int = 1) -> Span:
+        """The part of `total` that is this rank's, in whole units."""
+        return cuts(total, self.size, unit)[self.rank]
 
     def sum(self, x: mx.array, name: str) -> mx.array:
         """The sum over the ranks of arrays of one shape, the same bits on all of them."""
