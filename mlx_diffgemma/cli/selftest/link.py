@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from ...share.link import LinkTest, Step, measured
+from ...share.link import LinkTest, measured
+from ...share.predicted import Step
 from ..errors import FAILED
 from ..macs.group import Group, meeting
 from ..terminal.output import show
@@ -35,8 +36,7 @@ def to_json(group: Group, test: LinkTest) -> dict[str, Any]:
         "step": {
             "source": "arithmetic",
             "one_mac_ms": test.one_mac_ms,
-            "rows": asdict(test.rows),
-            "layers": asdict(test.layers),
+            **{cut: asdict(step) for cut, step in test.steps.items()},
         },
         "warnings": test.warnings,
     }
@@ -59,7 +59,7 @@ def lines(group: Group, test: LinkTest) -> Iterator[str]:
         yield f"{each.bytes:>12,}{each.median_us:>12,.0f}{each.gb_per_s:>9.2f}"
     yield ""
     yield "A denoising step of the 26B model over this link, by arithmetic:"
-    for name, step in (("rows", test.rows), ("layers", test.layers)):
+    for name, step in test.steps.items():
         yield f"  {name:<8}{_step(step)}"
 
 
