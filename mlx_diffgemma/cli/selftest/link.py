@@ -9,6 +9,7 @@ from ...share.link import LinkTest, measured
 from ...share.predicted import Step
 from ..errors import FAILED
 from ..macs.group import Group, meeting
+from ..macs.hostfile import backend_of
 from ..terminal.output import show
 from ..terminal.streams import say
 
@@ -30,7 +31,7 @@ def to_json(group: Group, test: LinkTest) -> dict[str, Any]:
     """The object of `selftest --link --json`."""
     return {
         "macs": [group.share.mac(rank) for rank in range(group.share.size)],
-        "backend": _backend(),
+        "backend": backend_of(os.environ),
         "equal_bits": test.equal_bits,
         "sums": [asdict(each) for each in test.sums],
         "step": {
@@ -42,16 +43,10 @@ def to_json(group: Group, test: LinkTest) -> dict[str, Any]:
     }
 
 
-def _backend() -> str:
-    if "MLX_IBV_DEVICES" not in os.environ:
-        return "ring"
-    return "jaccl-ring" if "MLX_JACCL_RING" in os.environ else "jaccl"
-
-
 def lines(group: Group, test: LinkTest) -> Iterator[str]:
     """The report for people."""
     macs = ", ".join(group.share.mac(rank) for rank in range(group.share.size))
-    yield f"link      {_backend()} between {macs}"
+    yield f"link      {backend_of(os.environ)} between {macs}"
     yield f"bits      {'the same sums everywhere' if test.equal_bits else 'DIFFERENT SUMS'}"
     yield ""
     yield f"{'bytes':>12}{'median us':>12}{'GB/s':>9}"
