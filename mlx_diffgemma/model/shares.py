@@ -14,8 +14,8 @@ from ..machine.dtypes import mlx_dtype
 from ..share.part import Part
 from ..share.share import Span, cuts
 from .adapters import applied
+from .arrays import distinct_arrays
 from .memory import Footprint, MemoryPlan, RoomCheck, fit_check, plan_memory, room_check
-from .text import distinct_arrays
 from .variants import variant
 from .weights import build, chosen_dtype
 

@@ -8,11 +8,12 @@ import mlx.core as mx
 
 from ..errors import SettingsError
 from ..machine.choices import ON_EMBEDDING, Choices
+from .arrays import distinct_arrays
 from .blocks import Attention, GatedMLP, Layer
 from .embedding import Embedding
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
 from .tables import DenseTable, PackedTable, multiplied_by
-from .text import Model, distinct_arrays
+from .text import Model
 
 Evaluate = Callable[[object], None]
 

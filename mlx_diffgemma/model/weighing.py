@@ -17,7 +17,7 @@ from ..machine.choices import Choices
 from ..machine.device import on_gpu
 from ..machine.dtypes import MLX_NAMES, mlx_dtype
 from .adapters import applied
-from .text import distinct_arrays
+from .arrays import distinct_arrays
 from .variants import variant
 from .weights import build
 

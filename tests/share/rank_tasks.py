@@ -21,7 +21,8 @@ from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.machine.device import in_host
-from mlx_diffgemma.model.text import Model, distinct_arrays
+from mlx_diffgemma.model.arrays import distinct_arrays
+from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weights import load_network
 from mlx_diffgemma.share.guard import (
     Watch,

@@ -1,0 +1,111 @@
+"""The passes through a network's layers: a prompt's, one token's, a canvas's, with room for each.
+
+Axes: L positions, C canvas positions, H hidden size.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import mlx.core as mx
+
+from ..checkpoint.config import ModelConfig
+from ..machine.pauses import Pauses
+from ..share.part import Part, Rows
+from .attention import ALL, Apart, Visibility
+from .blocks import Layer
+from .cache import Prefix
+
+
+class Network(Protocol):
+    """What the passes need of a Model; see there."""
+
+    config: ModelConfig
+    layers: list[Layer]
+    part: Part
+    pauses: Pauses | None
+
+    @property
+    def dtype(self) -> mx.Dtype: ...
+
+    @property
+    def numbers(self) -> range: ...
+
+
+def encoded(
+    network: Network, embedded: mx.array, prefix: Prefix, images: Sequence[range], *, whole: bool
+) -> mx.array:
+    """Output [1, L, H] of the causal pass's last layer, a full one, behind `prefix`.
+
+    images: the runs of images among the positions embedded [1, L, H]. Not whole: the last layer's
+    input, and of the layer itself keys and values alone are computed.
+    """
+    text = network.config.text
+    make_room(network, prefix, embedded.shape[1])
+    runs = tuple(images) if network.config.bidirectional_images else ()
+    full = Visibility(causal=True, runs=runs)
+    sliding = Visibility(causal=True, window=text.sliding_window, runs=runs)
+    last = len(text.layers) - 1
+
+    def run(x: mx.array) -> mx.array:
+        numbered = zip(network.numbers, network.layers, prefix.layers, strict=True)
+        for number, layer, cache in numbered:
+            if number == last and not whole:
+                cache.write(*layer.keys_and_values(x, prefix.length), prefix.length)
+                return x
+            visible = full if cache.window is None else sliding
+            x = _paused(network, layer.encode(x, cache, prefix.length, visible))
+        return x
+
+    return network.part.through(embedded, run, returned=whole)
+
+
+def stepped(network: Network, embedded: mx.array, prefix: Prefix) -> mx.array:
+    """Output [1, 1, H] of the causal pass of one token, embedded [1, 1, H]."""
+    make_room(network, prefix, 1)
+    position = prefix.length
+
+    def run(x: mx.array) -> mx.array:
+        for layer, cache in zip(network.layers, prefix.layers, strict=True):
+            x = _paused(network, layer.encode(x, cache, position, ALL))
+        return x
+
+    return network.part.through(embedded, run)
+
+
+def decoded(
+    network: Network,
+    conditioned: mx.array,
+    prefix: Prefix,
+    visible: Visibility | Apart,
+    rows: Rows,
+) -> mx.array:
+    """Output of the bidirectional pass of the rows of a canvas that conditioned [1, R, H] holds.
+
+    Room for the whole canvas has been made.
+    """
+
+    def run(x: mx.array) -> mx.array:
+        for layer, cache in zip(network.layers, prefix.layers, strict=True):
+            x = _paused(network, layer.decode(x, cache, prefix.length, visible, rows))
+        return x
+
+    return network.part.through(conditioned, run)
+
+
+def make_room(network: Network, prefix: Prefix, count: int) -> None:
+    """Slots for `count` positions more in every layer; looked at once in many tokens."""
+    end = prefix.length + count
+    if end <= prefix.room:
+        return
+    for cache, number in zip(prefix.layers, network.numbers, strict=True):
+        layer = network.config.text.layers[number]
+        upto = end if layer.sliding else max(end, prefix.reserved)
+        like = (layer.num_key_value_heads, layer.head_dim, network.dtype)
+        if cache.span is None or end > cache.span.end:  # before growing to what is reserved
+            cache.make_room(prefix.length, upto, like, prefix.marked)
+    prefix.find_room()
+
+
+def _paused(network: Network, x: mx.array) -> mx.array:
+    """A layer's result; some are computed at once, with a pause behind them."""
+    return x if network.pauses is None else network.pauses.after_layer(x)
