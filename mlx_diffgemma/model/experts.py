@@ -18,6 +18,7 @@ from ..kernels.router import trial as router_kernel
 from ..machine import device
 from ..machine.choices import Preference
 from ..machine.device import on_gpu
+from ..share.share import Span
 from .elementwise import Norm, geglu, rms_norm
 from .matrices import AnyMatrix
 from .matrices import matrix as matrix  # the checks of kernels/experts take it from here
@@ -56,7 +57,8 @@ class Router:
 class Experts:
     """E gated MLPs, K for each row: gate_up [E, 2I, H], gate rows first, and down [E, H, I].
 
-    norm_weight [H] and eps: of the norm of their sum.
+    norm_weight [H] and eps: of the norm of their sum. Where Macs share them, these are a part of
+    all: some experts, `numbers` from first to end, or all of them with a part of their width.
     """
 
     gate_up: AnyMatrix
@@ -67,6 +69,7 @@ class Experts:
     activation: Activation = geglu
     in_operations: bool = False  # leave out the kernels, which have no gradient and know no adapter
     norm: Norm = rms_norm
+    numbers: Span | None = None  # of the experts held; None for all
 
     def __call__(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row, normed [L, H]."""
@@ -76,7 +79,7 @@ class Experts:
             return self.reference(x, routing)
         if x.shape[0] * routing.top_k < SORT_FROM_ROWS:
             experts, weights = router_kernel.route(routing, route, self.kernels)
-            return self._normed(mix(x, experts, weights, self.gate_up, self.down))
+            return self.normed(mix(x, experts, weights, self.gate_up, self.down))
         return mix_by_kernels(self.mixture(x, routing), self.kernels)
 
     def mixture(self, x: mx.array, routing: Routing) -> Mixture[Routing]:
@@ -87,18 +90,38 @@ class Experts:
 
     def reference(self, x: mx.array, routing: Routing) -> mx.array:
         """The same in MLX operations."""
-        return self._normed(self.mixed(x, routing))
+        return self.normed(self.mixed(x, routing))
 
     def mixed(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
-        return mix(x, *route(routing), self.gate_up, self.down, self.activation)
+        experts, weights = route(routing)
+        if self.numbers is not None:
+            return self.mixed_own(x, experts, weights)
+        return mix(x, experts, weights, self.gate_up, self.down, self.activation)
+
+    def own(self, x: mx.array, routing: Routing) -> mx.array:
+        """x [L, H] -> this Mac's part of the weighted sum of each row's experts [L, H]."""
+        return self.mixed(x, routing)
+
+    def mixed_own(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
+        """x [L, H], experts and weights [L, K] -> the weighted sum of those that are held [L, H].
+
+        Others are computed by the first that is held, and left out: how many there are only the
+        host could know.
+        """
+        first, end = self.numbers or (0, 0)
+        held = (experts >= first) & (experts < end)
+        local = mx.where(held, experts - first, 0)
+        outputs = of_slots(x, local, self.gate_up, self.down, self.activation)
+        return combine(mx.where(mx.expand_dims(held, -1), outputs, 0), weights)
 
     def products(self, x: mx.array, experts: mx.array, rows: mx.array) -> mx.array:
         """x [L, H], experts [L, K], rows [N] grouped by expert -> outputs [N, H] in that order."""
         inner = gate_up_sorted(x, self.gate_up, experts, rows, self.activation)
         return down_sorted(inner, self.down, experts, rows)
 
-    def _normed(self, mixed: mx.array) -> mx.array:
+    def normed(self, mixed: mx.array) -> mx.array:
+        """The weighted sums [..., L, H] of all experts, normed."""
         return self.norm(mixed, self.norm_weight, self.eps)
 
 
@@ -123,17 +146,26 @@ def mix(
     activation: Activation = geglu,
 ) -> mx.array:
     """x [L, H], experts and weights [L, K] -> the weighted sum of each row's experts [L, H]."""
+    return combine(of_slots(x, experts, gate_up, down, activation), weights)
+
+
+def of_slots(
+    x: mx.array,
+    experts: mx.array,
+    gate_up: AnyMatrix,
+    down: AnyMatrix,
+    activation: Activation = geglu,
+) -> mx.array:
+    """x [L, H], experts [L, K] -> what each row's experts give [L, K, H]."""
     if x.shape[0] >= gate_up.sorts_from or (on_gpu() and experts.size >= SORT_FROM_ROWS):
         rows = mx.argsort(experts.flatten())
         inner = gate_up_sorted(x, gate_up, experts, rows, activation)
         places = mx.argsort(rows).reshape(experts.shape)
-        outputs = by_slot(down_sorted(inner, down, experts, rows), places)
-    else:
-        of_x, of_inner = slots(*experts.shape)
-        both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
-        gate, up = mx.split(both, 2, axis=-1)
-        outputs = down.gather(activation(gate, up), of_inner, experts).squeeze(2)
-    return combine(outputs, weights)
+        return by_slot(down_sorted(inner, down, experts, rows), places)
+    of_x, of_inner = slots(*experts.shape)
+    both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
+    gate, up = mx.split(both, 2, axis=-1)
+    return down.gather(activation(gate, up), of_inner, experts).squeeze(2)
 
 
 def slots(rows: int, top_k: int) -> tuple[mx.array, mx.array]:
