@@ -1,5 +1,6 @@
 """A mixture of experts by the kernels of two families, of one, or by MLX's operations."""
 
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -11,7 +12,7 @@ from .plan import plan_of
 
 
 def mix(mixture: Mixture[Any], preference: Preference = "auto") -> mx.array:
-    """The normed weighted sum of each row's experts [L, H]; see Mixture."""
+    """The weighted sum of each row's experts [L, H], normed or of own ones alone; see Mixture."""
     planned = plan_trial.chosen(mixture, preference)
     multiplied = trial.chosen(mixture, preference)
     if not (planned or multiplied):
@@ -23,12 +24,12 @@ def mix_by(mixture: Mixture[Any], *, planned: bool, multiplied: bool) -> mx.arra
     """The mixture with plan and combination, and with products, in kernels or in operations."""
     x, routing, operations = mixture.x, mixture.routing, mixture.operations
     if planned:
-        plan = launch.plan(routing.scores, routing.scale, routing.top_k)
+        plan = launch.plan(routing.scores, routing.scale, routing.top_k, mixture.own)
     else:
-        plan = plan_of(*operations.route(routing), mixture.num_experts)
+        plan = plan_of(*operations.route(routing), mixture.num_experts, mixture.own)
     if multiplied:
         outputs = trial.in_kernels(x, mixture.gate_up, mixture.down, plan)
     else:
         outputs = operations.products(x, plan.experts, plan.rows)
-    combine = launch.combine if planned else operations.combined
+    combine = partial(launch.combine, part=plan.part) if planned else operations.combined
     return combine(outputs, plan.places, plan.weights, mixture.norm, mixture.eps)
