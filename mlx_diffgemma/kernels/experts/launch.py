@@ -10,7 +10,7 @@ from ...errors import KernelError
 from ..launch import Kernel, expect, expect_rank
 from ..router.launch import expect_sizes
 from ..weights import DTYPES, packing_template, weight_inputs
-from .plan import TILE_ROWS, Plan, max_tiles
+from .plan import HEIGHTS, TILE_ROWS, Plan, max_tiles
 
 MAX_ROWS = 512  # what moe_plan has threadgroup memory for
 MAX_VALUES = 2**31  # of one weight: kernels count them in 32 bits
@@ -55,6 +55,8 @@ def plan(
     """
     expect_sizes(PLAN.name, scores, top_k, MAX_ROWS)
     rows, num_experts = scores.shape
+    if tile_rows not in HEIGHTS:
+        raise KernelError(f"{PLAN.name}: tiles of {tile_rows} rows, expected one of {HEIGHTS}.")
     held = range(num_experts) if own is None else own
     if not 0 <= held.start < held.stop <= num_experts or held.step != 1:
         raise KernelError(f"{PLAN.name}: own experts are {own}, expected some of {num_experts}.")

@@ -51,6 +51,12 @@ class Mixture(Generic[R]):
     own: range | None = None
 
     @property
+    def described(self) -> str:
+        """In words, what is left out of the whole mixture, for a verdict's key; "" for nothing."""
+        held = "" if self.own is None else f", {len(self.own)} of them here"
+        return held + ("" if self.norm is not None else ", not normed")
+
+    @property
     def num_experts(self) -> int:
         """E, what the router chooses from."""
         return self.routing.scores.shape[1]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-TILE_ROWS = 32  # rows of one expert that the kernels compute together
+TILE_ROWS = 32  # rows of one expert that the kernels compute together, where no trial said 16
+HEIGHTS = (TILE_ROWS, 16)  # of the tiles there are kernels for
 NOWHERE = 2**32 - 1  # the place of a choice that nobody computes here
 
 
@@ -77,6 +78,11 @@ def plan_of(
     tiles = mx.stack([expert, starts[expert] + before, count], axis=1)
     tiles = mx.where((owner < held)[:, None], tiles, 0).astype(mx.int32)
     return Plan(experts, weights, rows, places, tiles, own, tile_rows)
+
+
+def tiles_of(tile_rows: int) -> str:
+    """The height of tiles in words, for keys and reports."""
+    return f"tiles of {tile_rows} rows"
 
 
 def places_of(rows: mx.array, experts: mx.array, own: range | None) -> mx.array:
