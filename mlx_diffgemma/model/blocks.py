@@ -175,13 +175,13 @@ class AfterAttention:
         """
         x = x + self._normed(attended, self.attention_norm)
         to_mlp, to_experts, to_router = self.feedforward_inputs(x)
-        routed = self.experts.own(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
+        routed = self.experts(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
         return x, mx.stack([self.mlp(to_mlp).flatten(0, 1), routed])
 
     def finished(self, x: mx.array, sums: mx.array, scalar: mx.array) -> mx.array:
         """The residual behind attention [1, L, H], and the sums of all parts [2, L, H]."""
         dense = self._normed(sums[:1], self.mlp_norm)
-        update = dense + self.experts.normed(sums[1:])
+        update = dense + self.experts.norm_sum(sums[1:])
         return (x + self._normed(update, self.output_norm)) * scalar
 
     def compiled(self) -> Callable[[mx.array, mx.array, mx.array], mx.array]:

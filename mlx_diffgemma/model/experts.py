@@ -14,11 +14,11 @@ import numpy as np
 
 from ..kernels.experts.mix import mix as mix_by_kernels
 from ..kernels.experts.mixture import Mixture, Operations
+from ..kernels.experts.plan import places_of
 from ..kernels.router import trial as router_kernel
 from ..machine import device
 from ..machine.choices import Preference
 from ..machine.device import on_gpu
-from ..share.share import Span
 from .elementwise import Norm, geglu, rms_norm
 from .matrices import AnyMatrix
 from .matrices import matrix as matrix  # the checks of kernels/experts take it from here
@@ -57,8 +57,9 @@ class Router:
 class Experts:
     """E gated MLPs, K for each row: gate_up [E, 2I, H], gate rows first, and down [E, H, I].
 
-    norm_weight [H] and eps: of the norm of their sum. Where Macs share them, these are a part of
-    all: some experts, `numbers` from first to end, or all of them with a part of their width.
+    norm_weight [H] and eps: of the norm of their sum; without `normed` the sum is left as it is,
+    for one of several that are added up before `norm_sum`. own: the numbers of the experts that
+    gate_up and down hold, of those that the router chooses from; None: all. Others add nothing.
     """
 
     gate_up: AnyMatrix
@@ -69,7 +70,8 @@ class Experts:
     activation: Activation = geglu
     in_operations: bool = False  # leave out the kernels, which have no gradient and know no adapter
     norm: Norm = rms_norm
-    numbers: Span | None = None  # of the experts held; None for all
+    own: range | None = None
+    normed: bool = True
 
     def __call__(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row, normed [L, H]."""
@@ -79,50 +81,49 @@ class Experts:
             return self.reference(x, routing)
         if x.shape[0] * routing.top_k < SORT_FROM_ROWS:
             experts, weights = router_kernel.route(routing, route, self.kernels)
-            return self.normed(mix(x, experts, weights, self.gate_up, self.down))
+            return self._whole(self._mixed(x, experts, weights))
         return mix_by_kernels(self.mixture(x, routing), self.kernels)
 
     def mixture(self, x: mx.array, routing: Routing) -> Mixture[Routing]:
         """The mixture of x [L, H] as the kernels take it."""
         gate_up, down = self.gate_up.stored, self.down.stored
-        operations = Operations(route, self.products, combined, self.reference)
-        return Mixture(x, routing, gate_up, down, self.norm_weight, self.eps, operations)
+        add_up = combined if self.own is None else combined_own
+        operations = Operations(route, self.products, add_up, self.reference)
+        norm = self.norm_weight if self.normed else None
+        return Mixture(x, routing, gate_up, down, norm, self.eps, operations, self.own)
 
     def reference(self, x: mx.array, routing: Routing) -> mx.array:
         """The same in MLX operations."""
-        return self.normed(self.mixed(x, routing))
+        return self._whole(self.mixed(x, routing))
 
     def mixed(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
-        experts, weights = route(routing)
-        if self.numbers is not None:
-            return self.mixed_own(x, experts, weights)
-        return mix(x, experts, weights, self.gate_up, self.down, self.activation)
-
-    def own(self, x: mx.array, routing: Routing) -> mx.array:
-        """x [L, H] -> this Mac's part of the weighted sum of each row's experts [L, H]."""
-        return self.mixed(x, routing)
-
-    def mixed_own(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
-        """x [L, H], experts and weights [L, K] -> the weighted sum of those that are held [L, H].
-
-        Others are computed by the first that is held, and left out: how many there are only the
-        host could know.
-        """
-        first, end = self.numbers or (0, 0)
-        held = (experts >= first) & (experts < end)
-        local = mx.where(held, experts - first, 0)
-        outputs = of_slots(x, local, self.gate_up, self.down, self.activation)
-        return combine(mx.where(mx.expand_dims(held, -1), outputs, 0), weights)
+        return self._mixed(x, *route(routing))
 
     def products(self, x: mx.array, experts: mx.array, rows: mx.array) -> mx.array:
-        """x [L, H], experts [L, K], rows [N] grouped by expert -> outputs [N, H] in that order."""
+        """x [L, H], experts [L, K], rows [N] grouped by expert -> outputs [N, H] in that order.
+
+        Rows of an expert that is not own meet the nearest own one: their number is known only once
+        they are computed, so that leaving them out would make the host wait.
+        """
+        if self.own is not None:  # ascending numbers stay so
+            experts = mx.clip(experts, self.own.start, self.own.stop - 1) - self.own.start
         inner = gate_up_sorted(x, self.gate_up, experts, rows, self.activation)
         return down_sorted(inner, self.down, experts, rows)
 
-    def normed(self, mixed: mx.array) -> mx.array:
-        """The weighted sums [..., L, H] of all experts, normed."""
+    def norm_sum(self, mixed: mx.array) -> mx.array:
+        """The norm of the sum of all experts of each row [L, H]."""
         return self.norm(mixed, self.norm_weight, self.eps)
+
+    def _whole(self, mixed: mx.array) -> mx.array:
+        return self.norm_sum(mixed) if self.normed else mixed
+
+    def _mixed(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
+        if self.own is None:
+            return mix(x, experts, weights, self.gate_up, self.down, self.activation)
+        rows = mx.argsort(experts.flatten())
+        places = places_of(rows, experts, self.own)
+        return combined_own(self.products(x, experts, rows), places, weights, None, self.eps)
 
 
 def route(routing: Routing) -> tuple[mx.array, mx.array]:
@@ -146,26 +147,17 @@ def mix(
     activation: Activation = geglu,
 ) -> mx.array:
     """x [L, H], experts and weights [L, K] -> the weighted sum of each row's experts [L, H]."""
-    return combine(of_slots(x, experts, gate_up, down, activation), weights)
-
-
-def of_slots(
-    x: mx.array,
-    experts: mx.array,
-    gate_up: AnyMatrix,
-    down: AnyMatrix,
-    activation: Activation = geglu,
-) -> mx.array:
-    """x [L, H], experts [L, K] -> what each row's experts give [L, K, H]."""
     if x.shape[0] >= gate_up.sorts_from or (on_gpu() and experts.size >= SORT_FROM_ROWS):
         rows = mx.argsort(experts.flatten())
         inner = gate_up_sorted(x, gate_up, experts, rows, activation)
         places = mx.argsort(rows).reshape(experts.shape)
-        return by_slot(down_sorted(inner, down, experts, rows), places)
-    of_x, of_inner = slots(*experts.shape)
-    both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
-    gate, up = mx.split(both, 2, axis=-1)
-    return down.gather(activation(gate, up), of_inner, experts).squeeze(2)
+        outputs = by_slot(down_sorted(inner, down, experts, rows), places)
+    else:
+        of_x, of_inner = slots(*experts.shape)
+        both = gate_up.gather(mx.expand_dims(x, (1, 2)), of_x, experts)
+        gate, up = mx.split(both, 2, axis=-1)
+        outputs = down.gather(activation(gate, up), of_inner, experts).squeeze(2)
+    return combine(outputs, weights)
 
 
 def slots(rows: int, top_k: int) -> tuple[mx.array, mx.array]:
@@ -216,10 +208,26 @@ def combine(outputs: mx.array, weights: mx.array) -> mx.array:
 
 
 def combined(
-    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array, eps: float
+    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array | None, eps: float
 ) -> mx.array:
     """outputs [N, H], places and weights [L, K] -> each row's weighted sum, normed [L, H].
 
-    norm [H]: the norm's weight.
+    norm [H]: the norm's weight; None: the sum as it is.
     """
-    return rms_norm(combine(by_slot(outputs, places), weights), norm, eps)
+    return _norm(combine(by_slot(outputs, places), weights), norm, eps)
+
+
+def combined_own(
+    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array | None, eps: float
+) -> mx.array:
+    """The same of own experts: a choice whose place is NOWHERE adds nothing.
+
+    Its output need not have been made: whatever stands there, NaN too, is not looked at.
+    """
+    own = places < outputs.shape[0]
+    found = mx.where(own[..., None], by_slot(outputs, mx.where(own, places, 0)), 0)
+    return _norm(combine(found, weights), norm, eps)
+
+
+def _norm(mixed: mx.array, norm: mx.array | None, eps: float) -> mx.array:
+    return mixed if norm is None else rms_norm(mixed, norm, eps)

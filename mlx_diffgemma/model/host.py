@@ -101,8 +101,9 @@ class HostExperts(Experts):
     def mixed(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
         gate_up, down = self.gate_up, self.down
-        apart = few(x) or self.numbers is not None
-        if apart or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
+        if few(x) or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
+            return super().mixed(x, routing)
+        if self.own is not None:
             return super().mixed(x, routing)
         experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
         return host_ops.mix(x, experts, weights, gate_up.right, down.right, gate_up.trained)

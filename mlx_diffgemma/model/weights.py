@@ -257,7 +257,8 @@ def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Expert
         down,
         norm_weight=tensors.vector(f"{at}.post_feedforward_layernorm_2.weight", text.hidden_size),
         eps=text.rms_norm_eps,
-        numbers=None if own.numbers == (0, num) else own.numbers,
+        own=None if own.numbers == (0, num) else range(*own.numbers),
+        normed=not part.in_tensors,
     )
 
 
