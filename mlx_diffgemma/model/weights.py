@@ -8,6 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.keep import Keep
 from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import PromisedTensors, StoredWeight, Tensors, load_arrays
 from ..checkpoint.vision import VisionConfig
@@ -46,13 +47,16 @@ class GivenTensors:
     headers: Mapping[str, mx.array]  # by name, as a folder's headers are
     dtype: mx.Dtype = mx.float32
 
-    def vector(self, name: str, *shape: int) -> mx.array:
-        """The tensor `name`."""
-        return self.headers[name]
+    def vector(self, name: str, *shape: int, keep: Keep | None = None) -> mx.array:
+        """The tensor `name`, or what is kept of it."""
+        return keep.of(self.headers[name]) if keep else self.headers[name]
 
-    def weight(self, module: str, *shape: int) -> StoredWeight:
-        """The weight of `module`."""
-        return StoredWeight(self.headers[f"{module}.weight"])
+    def weight(self, module: str, *shape: int, keep: Keep | None = None) -> StoredWeight:
+        """The weight of `module`, or what is kept of it."""
+        return StoredWeight(self.vector(f"{module}.weight", keep=keep))
+
+    def packing(self, module: str) -> None:
+        """None: numbers in training are plain."""
 
 
 def load_network(
