@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
-from ..checkpoint.keep import Keep
+from ..checkpoint.keep import OUTPUTS, Keep
 from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import PromisedTensors, StoredWeight, Tensors, load_arrays
 from ..checkpoint.vision import VisionConfig
@@ -24,6 +24,7 @@ from .tables import table
 from .text import Model, Progress
 from .variants import evaluate, variant
 from .vision import VisionAttention, VisionLayer, VisionTower
+from .vocabulary import vocabulary_of
 
 EMBEDDING = "model.decoder.embed_tokens"
 ENCODER_LAYERS = "model.encoder.language_model.layers"
@@ -123,7 +124,7 @@ def build(tensors: Tensors, read: Callable[[int, object], None], part: Part = WH
 
     The vision tower is the last, and counts as a layer.
     """
-    embedding, conditioning, final_norm = build_ends(tensors)
+    embedding, conditioning, final_norm = build_ends(tensors, part)
     read(0, [embedding, conditioning, final_norm])
     layers = []
     for number in part.layers(len(tensors.config.text.layers)):
@@ -136,7 +137,9 @@ def build(tensors: Tensors, read: Callable[[int, object], None], part: Part = WH
     )
 
 
-def build_ends(tensors: Tensors | GivenTensors) -> tuple[Embedding, SelfConditioning, mx.array]:
+def build_ends(
+    tensors: Tensors | GivenTensors, part: Part = WHOLE
+) -> tuple[Embedding, SelfConditioning, mx.array]:
     """The parts before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
     H = text.hidden_size
@@ -146,14 +149,16 @@ def build_ends(tensors: Tensors | GivenTensors) -> tuple[Embedding, SelfConditio
         text.rms_norm_eps,
     )
     norm = tensors.vector(f"{decoder}.norm.weight", H)
-    return build_embedding(tensors), conditioning, norm
+    return build_embedding(tensors, part), conditioning, norm
 
 
-def build_embedding(tensors: Tensors | GivenTensors) -> Embedding:
-    """The embedding, which is the head too."""
-    text = tensors.config.text
-    stored = tensors.weight(EMBEDDING, text.vocab_size, text.hidden_size)
-    return Embedding(table(stored), text.vocab_size, text.hidden_size, tensors.dtype)
+def build_embedding(tensors: Tensors | GivenTensors, part: Part = WHOLE) -> Embedding:
+    """The embedding, which is the head too: the rows of a part's ids."""
+    V, H = tensors.config.text.vocab_size, tensors.config.text.hidden_size
+    own = vocabulary_of(part, V)
+    keep = Keep(OUTPUTS, (own.own(V),)) if own.divided else None
+    stored = tensors.weight(EMBEDDING, V, H, keep=keep)
+    return Embedding(table(stored), V, H, tensors.dtype, own)
 
 
 def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
