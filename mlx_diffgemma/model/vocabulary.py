@@ -29,6 +29,11 @@ class Vocabulary:
         """True where each rank has ids of its own."""
         return bool(self.spans)
 
+    @property
+    def first(self) -> int:
+        """This rank's first id."""
+        return self.spans[self.share.rank][0] if self.spans else 0
+
     def own(self, total: int) -> Span:
         """This rank's first id, and the one behind its last, out of `total`."""
         return self.spans[self.share.rank] if self.spans else (0, total)
