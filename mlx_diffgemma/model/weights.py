@@ -23,6 +23,7 @@ from .tables import table
 from .text import Model, Progress
 from .variants import evaluate, variant
 from .vision_weights import build_vision
+from .vocabulary import vocabulary_of
 
 EMBEDDING = "model.decoder.embed_tokens"
 ENCODER_LAYERS = "model.encoder.language_model.layers"
@@ -153,14 +154,16 @@ def build_ends(
         part=part,
     )
     norm = tensors.vector(f"{decoder}.norm.weight", H)
-    return build_embedding(tensors), conditioning, norm
+    return build_embedding(tensors, part), conditioning, norm
 
 
-def build_embedding(tensors: Tensors | GivenTensors) -> Embedding:
-    """The embedding, which is the head too."""
-    text = tensors.config.text
-    stored = tensors.weight(EMBEDDING, text.vocab_size, text.hidden_size)
-    return Embedding(table(stored), text.vocab_size, text.hidden_size, tensors.dtype)
+def build_embedding(tensors: Tensors | GivenTensors, part: Part = WHOLE) -> Embedding:
+    """The embedding, which is the head too: the rows of a part's ids."""
+    V, H = tensors.config.text.vocab_size, tensors.config.text.hidden_size
+    own = vocabulary_of(part, V)
+    keep = Keep(OUTPUTS, (own.own(V),)) if own.divided else None
+    stored = tensors.weight(EMBEDDING, V, H, keep=keep)
+    return Embedding(table(stored), V, H, tensors.dtype, own)
 
 
 def build_layer(tensors: Tensors | GivenTensors, number: int, part: Part = WHOLE) -> Layer:
