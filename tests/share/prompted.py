@@ -66,10 +66,11 @@ def of_stored(share: Share, model: Model, whole: str) -> dict[str, Any]:
     sent = dict(share.sent)
     with np.load(whole) as right:
         pairs = zip(stored(model), (right[name] for name in right.files), strict=True)
-        return {"difference": max(float(np.abs(a - b).max()) for a, b in pairs), "sent": sent}
+        difference = np.max([np.abs(a - b).max() for a, b in pairs])  # NaN where one is
+        return {"difference": float(difference), "sent": sent}
 
 
-def planned(ranks: int, item: int) -> dict[str, int]:
+def planned_bytes(ranks: int, item: int) -> dict[str, int]:
     """Bytes that a rank sends to encode the prompts: its rows of pieces that are divided."""
     rows = sum(-(-piece // ranks) for piece in PIECES if piece >= LEAST_ROWS * ranks)
     sliding = 2 * SEEING.num_key_value_heads * SEEING.head_dim * SEEING.layers.count("s")
