@@ -6,20 +6,21 @@ a link's worth is made of it. Axes: C canvas positions, L positions of a prompt,
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .guard import FACT_BYTES
-from .part import Cut
+from .part import LEAST_ROWS, Cut
 from .share import cuts
 
-SLICE = 4096  # ids of the vocabulary that one record is about
-RECORD = 20  # bytes of a row's record of a slice
-OUTCOME = 12  # bytes of a row's outcome
-DRAWN = 4  # bytes of a row's drawn id
-DIGEST = 32  # bytes of what ranks compare behind a canvas
+SLICE = 4096  # ids of the vocabulary that one record is about; a smaller vocabulary is whole
+RECORD_BYTES = 20  # of a row's record of a slice
+OUTCOME_BYTES = 12  # of a row's outcome
+DIGEST_BYTES = 32  # of what ranks compare behind a canvas
 
-KEYS, HIDDEN, SEEN = "keys and values", "hidden states", "outcome"
+KEYS, HIDDEN, OUTCOME = "keys and values", "hidden states", "outcome"
+IN_LAYERS = (KEYS, HIDDEN, "attention", "feed-forward")
+"""Names of the messages that layers send; all others are of the ends of a step."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Sizes:
     row_numbers: tuple[int, ...]
     vocabulary: int
     item_bytes: int
+
+    @property
+    def slices(self) -> int:
+        """Slices of the vocabulary."""
+        return -(-self.vocabulary // SLICE)
 
     @property
     def row_bytes(self) -> int:
@@ -88,45 +94,50 @@ def counted(messages: Iterator[Message], ranks: int) -> Sent:
 def step(sizes: Sizes, cut: Cut, ranks: int, *, first: bool = False) -> Iterator[Message]:
     """The messages of a denoising step; first: a canvas's first, which nothing conditions."""
     C = sizes.canvas
-    hidden = C * sizes.row_bytes
+    hidden = Message(HIDDEN, "sum", C * sizes.row_bytes)
     if cut == "rows":
-        rows = longest(C, ranks)
-        for numbers in sizes.row_numbers:
-            yield Message(KEYS, "gather", rows * numbers * sizes.item_bytes)
-        yield Message(SEEN, "gather", rows * OUTCOME)
+        yield from _keys_and_values(sizes, ranks, C)
+        yield Message(OUTCOME, "gather", longest(C, ranks) * OUTCOME_BYTES)
         return
     if cut == "layers":
-        for _ in range(ranks):
-            yield Message(HIDDEN, "sum", hidden)
-        yield Message(SEEN, "sum", C * OUTCOME)
-        return
-    yield Message("lookup", "sum", hidden)
-    if not first:
-        yield Message("self-conditioning", "sum", hidden)
-    for _ in sizes.row_numbers:
-        yield from _layer(hidden)
-    slices = longest(-(-sizes.vocabulary // SLICE), ranks)
-    yield Message("records", "gather", C * slices * RECORD)
-    yield Message("drawn", "sum", C * DRAWN)
-    yield Message("soft", "sum", hidden)
+        yield from [hidden] * ranks
+    else:
+        divided = sizes.slices >= ranks
+        if not first:
+            yield from [replace(hidden, name="soft embeddings")] * divided
+            yield replace(hidden, name="self-conditioning")
+        yield from [replace(hidden, name="lookup")] * divided
+        for _ in sizes.row_numbers:
+            yield from _layer(hidden.bytes)
+        if divided:
+            yield Message("records", "gather", C * longest(sizes.slices, ranks) * RECORD_BYTES)
+    yield Message(OUTCOME, "sum", C * OUTCOME_BYTES)
+
+
+def encoding(sizes: Sizes, cut: Cut, ranks: int, length: int) -> Iterator[Message]:
+    """The messages of the causal pass over `length` positions at once: their keys and values."""
+    hidden = length * sizes.row_bytes
+    if cut == "rows":
+        if length >= LEAST_ROWS * ranks:
+            yield from _keys_and_values(sizes, ranks, length)
+    elif cut == "layers":
+        yield from [Message(HIDDEN, "sum", hidden)] * (ranks - 1)
+    else:
+        yield from [Message("lookup", "sum", hidden)] * (sizes.slices >= ranks)
+        for _ in sizes.row_numbers[:-1]:  # the last one stops at its keys and values
+            yield from _layer(hidden)
+
+
+def _keys_and_values(sizes: Sizes, ranks: int, length: int) -> Iterator[Message]:
+    """Those of the own rows of each layer."""
+    for numbers in sizes.row_numbers:
+        yield Message(KEYS, "gather", longest(length, ranks) * numbers * sizes.item_bytes)
 
 
 def _layer(hidden: int) -> Iterator[Message]:
     """A layer whose tensors are cut: both halves of its feed-forward go in one message."""
     yield Message("attention", "sum", hidden)
     yield Message("feed-forward", "sum", 2 * hidden)
-
-
-def encoding(sizes: Sizes, cut: Cut, ranks: int, length: int) -> Iterator[Message]:
-    """The messages of the causal pass over `length` positions at once: their keys and values."""
-    hidden = length * sizes.row_bytes
-    if cut == "layers":
-        for _ in range(ranks - 1):
-            yield Message(HIDDEN, "sum", hidden)
-    elif cut == "tensor":
-        yield Message("lookup", "sum", hidden)
-        for _ in sizes.row_numbers[:-1]:  # the last one stops at its keys and values
-            yield from _layer(hidden)
 
 
 def answer(
@@ -144,7 +155,7 @@ def answer(
             yield from encoding(sizes, cut, ranks, min(chunk, behind - start))
         for number in range(count):
             yield from step(sizes, cut, ranks, first=number == 0)
-        yield Message("digest", "gather", DIGEST)
+        yield Message("digest", "gather", DIGEST_BYTES)
         behind = sizes.canvas
 
 
