@@ -16,6 +16,7 @@ from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..share.part import Cut, Part
 from ..share.share import ALONE, cuts
+from ..share.traffic import Sizes
 from .adapters import applied
 from .arrays import distinct_arrays
 from .memory import Footprint, MemoryPlan, RoomCheck, fit_check, plan_memory, room_check
@@ -130,6 +131,20 @@ def own_config(config: ModelConfig, part: Part) -> ModelConfig:
     layers = tuple(own.of(layer) for own, layer in zip(heads, text.layers, strict=True))
     most = max(own.count for own in heads)
     return replace(config, text=replace(text, layers=layers, num_attention_heads=most))
+
+
+def message_sizes(config: ModelConfig, item_bytes: int) -> Sizes:
+    """The sizes of a network's messages, of numbers of so many bytes.
+
+    Of a row's keys and values by rows; full layers send the values alone, of which keys are made.
+    """
+    text = config.text
+    numbers = (
+        (2 if layer.sliding else 1) * layer.num_key_value_heads * layer.head_dim
+        for layer in text.layers
+    )
+    C, H = config.canvas_length, text.hidden_size
+    return Sizes(C, H, tuple(numbers), text.vocab_size, item_bytes)
 
 
 def part_check(

@@ -1,11 +1,18 @@
 """Planned messages, against the figures of docs/several-macs.md and their own definition."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from checkpoints import Sizes as NetworkSizes
+from checkpoints import write_checkpoint
+from ranks import results, run_ranks
+
+from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.share.part import CUTS, Cut
 from mlx_diffgemma.share.share import ALONE
 from mlx_diffgemma.share.traffic import PUBLISHED, Message, Sizes, answer, counted, step
 
+PROMPT = [3 + n % 17 for n in range(100)]  # two pieces that are shared by rows, one of few rows
 SMALL = Sizes(canvas=10, hidden=8, row_numbers=(6, 4), vocabulary=9000, item_bytes=2)
 
 
@@ -53,3 +60,29 @@ def test_an_answer_is_its_steps_and_its_prompt(cut: Cut) -> None:
 @pytest.mark.parametrize("cut", CUTS)
 def test_one_process_sends_nothing(cut: Cut) -> None:
     assert counted(step(SMALL, cut, ALONE.size), ALONE.size).total_bytes == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_count_what_was_planned(tmp_path: Path, ranks: int) -> None:
+    """tiny-sudoku, whose vocabulary is whole on every rank, and a network with slices for each."""
+    sliced = NetworkSizes(
+        layers="ssfsf",
+        canvas_length=11,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        num_experts=5,
+        vocab_size=2 * 4096 + 100,
+        residual=0.3,
+    )
+    random = write_checkpoint(tmp_path / "random", sliced, shards=2)
+    given = {"cuts": CUTS, "prompt": PROMPT}
+    tasks = [["counts", {**given, "folder": str(random), "canvases": 2, "dtype": "float32"}]]
+    if ranks == 2:
+        sudoku = str(embedded_folder("tiny-sudoku"))
+        tasks.append(["counts", {**given, "folder": sudoku, "canvases": 1, "dtype": "bfloat16"}])
+    for found in results(run_ranks(ranks, "several", tasks=tasks)):
+        for each in found:
+            for cut, (counts, planned, steps) in each.items():
+                assert counts == planned, cut
+                assert min(steps) > 1, cut
