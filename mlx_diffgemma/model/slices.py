@@ -62,6 +62,10 @@ class ExpertsPart:
     numbers: Span
     width: Span
 
+    def held(self, total: int) -> range | None:
+        """The numbers of the experts that are held, None for all."""
+        return None if self.numbers == (0, total) else range(*self.numbers)
+
     def gate_up_rows(self, whole: int) -> tuple[Span, ...]:
         """The outputs of a gate over an up projection, each `whole` wide."""
         first, end = self.width

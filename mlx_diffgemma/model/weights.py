@@ -251,8 +251,7 @@ def _matrix(
 def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Experts:
     """The experts of a layer, or this rank's part of them."""
     text, at = tensors.config.text, f"model.decoder.layers.{number}"
-    packing = tensors.packing(f"{at}.experts.down_proj")
-    own, num = own_experts(text, packing, part), text.num_experts
+    own = own_experts(text, tensors.packing(f"{at}.experts.down_proj"), part)
     split = f"{at}.experts.0.gate_proj.weight" in tensors.headers
     gate_up, down = (_stacked if split else _fused)(tensors, f"{at}.experts", own)
     return Experts(
@@ -260,7 +259,7 @@ def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Expert
         down,
         norm_weight=tensors.vector(f"{at}.post_feedforward_layernorm_2.weight", text.hidden_size),
         eps=text.rms_norm_eps,
-        own=None if own.numbers == (0, num) else range(*own.numbers),
+        own=own.held(text.num_experts),
         normed=not part.in_tensors,
     )
 
@@ -268,7 +267,7 @@ def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Expert
 def _fused(
     tensors: Tensors | GivenTensors, at: str, own: ExpertsPart
 ) -> tuple[AnyMatrix, AnyMatrix]:
-    """gate_up [E, 2I, H] and down [E, H, I] , a tensor each: whole experts, or a part of each."""
+    """gate_up [E, 2I, H] and down [E, H, I], a tensor each: whole experts, or a part of each."""
     text = tensors.config.text
     num, inner, H = text.num_experts, text.moe_intermediate_size, text.hidden_size
     rows = columns = kept(EXPERTS, num, (own.numbers,))
