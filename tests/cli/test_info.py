@@ -508,7 +508,7 @@ def test_each_mac_holds_a_part_of_all_tensors(run: Any) -> None:
     whole = described(run, "tiny-sudoku")["memory"]["weights_bytes"]
     needs = shared(run, "tiny-sudoku", "--macs", 2)
     tensor, layers = needs[None, "tensor"], needs[None, "layers"]
-    assert whole / 2 < tensor["weights_bytes"] < layers["weights_bytes"] < whole
+    assert whole / 2 < tensor["weights_bytes"] < 0.65 * whole
     assert tensor["cache_bytes"] == layers["cache_bytes"]  # half the heads, and half the layers
 
 
