@@ -12,7 +12,7 @@ from ..share.share import Span
 from .quantization import QuantizationConfig
 from .shards import CONVERT_AGAIN, TensorInfo
 
-INPUTS, OUTPUTS = -1, -2  # axes of a weight [..., O, I]
+INPUTS, OUTPUTS, EXPERTS = -1, -2, -3  # axes of a weight [..., O, I], or [E, O, I]
 
 
 @dataclass(frozen=True)

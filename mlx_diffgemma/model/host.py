@@ -103,6 +103,8 @@ class HostExperts(Experts):
         gate_up, down = self.gate_up, self.down
         if few(x) or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
             return super().mixed(x, routing)
+        if self.own is not None:
+            return super().mixed(x, routing)
         experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
         return host_ops.mix(x, experts, weights, gate_up.right, down.right, gate_up.trained)
 

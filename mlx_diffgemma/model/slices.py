@@ -4,10 +4,12 @@ Arithmetic from sizes alone. Widths are cut in whole units: the groups of number
 gives one scale each, or as many numbers where nothing is packed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..checkpoint.config import LayerConfig, TextConfig
+from ..checkpoint.keep import Keep
 from ..checkpoint.quantization import QuantizationConfig
 from ..errors import ShareError
 from ..kernels import dispatch
@@ -49,7 +51,7 @@ class Heads:
         return ((first * head_dim, end * head_dim),)
 
     def kv_rows(self, head_dim: int) -> tuple[Span, ...]:
-        """The outputs of k_proj and v_proj that are this rank's: a span for each head."""
+        """The outputs of k_proj and v_proj that are this rank's, in order."""
         return tuple((head * head_dim, (head + 1) * head_dim) for head in self.kv)
 
 
@@ -59,6 +61,26 @@ class ExpertsPart:
 
     numbers: Span
     width: Span
+
+    def held(self, total: int) -> range | None:
+        """The numbers of the experts that are held, None for all."""
+        return None if self.numbers == (0, total) else range(*self.numbers)
+
+    def gate_up_rows(self, whole: int) -> tuple[Span, ...]:
+        """The outputs of a gate over an up projection, each `whole` wide."""
+        first, end = self.width
+        return (first, end), (whole + first, whole + end)
+
+
+def kept(axis: int, total: int, spans: Sequence[Span]) -> Keep | None:
+    """The part of an axis that runs make up, joined where they meet; None for all of it."""
+    runs: list[Span] = []
+    for first, end in spans:
+        if runs and runs[-1][1] == first:
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((first, end))
+    return None if runs == [(0, total)] else Keep(axis, tuple(runs))
 
 
 def own_heads(text: TextConfig, layer: LayerConfig, part: Part) -> Heads:
