@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 
 from ..errors import Setting, SettingsError, ShareError
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..share.guard import number_from_rank_0, require_agreement
 from ..share.part import Part
 from ..share.share import Share
