@@ -143,7 +143,12 @@ class Part:
             return int(in_host(self.share.gather(mx.array([number]), "positions")).min())
 
     def require_divisible(self, layers: int, canvas: int) -> None:
-        """ShareError for more ranks than there are layers, or rows of a canvas, to divide."""
+        """ShareError for more ranks than there are layers, or rows of a canvas, to divide.
+
+        Heads, widths and the like of tensors are looked at where they are cut.
+        """
+        if self.cut == "tensor":
+            return
         what, count = ("layer", layers) if self.cut == "layers" else ("row", canvas)
         if self.share.size > count:
             raise ShareError(
