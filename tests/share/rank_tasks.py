@@ -14,6 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from counting import counts
 from prompted import of_stored, write_stored
 
 from mlx_diffgemma.cli.macs.patience import ended_after
@@ -208,7 +209,17 @@ def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (compared, compared_lazily, prompted, loaded, asked, harmed, fenced, several)
+    for task in (
+        compared,
+        compared_lazily,
+        counts,
+        prompted,
+        loaded,
+        asked,
+        harmed,
+        fenced,
+        several,
+    )
 }
 
 
