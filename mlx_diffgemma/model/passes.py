@@ -131,8 +131,8 @@ def make_room(network: Network, prefix: Prefix, count: int) -> None:
     end = prefix.length + count
     if end <= prefix.room:
         return
-    for cache, number in zip(prefix.layers, network.numbers, strict=True):
-        layer = network.config.text.layers[number]
+    for cache, block in zip(prefix.layers, network.layers, strict=True):
+        layer = block.attention.layer
         upto = end if layer.sliding else max(end, prefix.reserved)
         like = (layer.num_key_value_heads, layer.head_dim, network.dtype)
         if cache.span is None or end > cache.span.end:  # before growing to what is reserved
