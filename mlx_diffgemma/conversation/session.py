@@ -19,8 +19,8 @@ from ..generation.frame import Frame
 from ..generation.settings import SettingFields, Settings, merged
 from ..machine.chips import this_chip
 from ..machine.choices import Choices, ModeTimes
-from ..model.cache import Prefix
 from ..model.memory import RoomCheck
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
 from ..text.holes import read_template

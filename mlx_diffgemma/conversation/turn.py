@@ -22,7 +22,7 @@ from ..generation.settings import Settings
 from ..images.pixels import Pixels
 from ..images.video import Clip
 from ..kernels import dispatch
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.text import Progress
 from ..share.share import ALONE, Share
 from ..text.answer import Answer

@@ -3,8 +3,8 @@
 import json
 from hashlib import sha256
 
-from ..errors import Setting, SettingsError, ShareError
-from ..model.cache import Prefix
+from ..errors import Setting, SettingsError
+from ..model.prefix import Prefix
 from ..share.guard import number_from_rank_0, require_agreement
 from ..share.part import Part
 from ..share.share import Share
@@ -28,12 +28,6 @@ def require_shareable(part: Part, mode: str) -> None:
         f" is {mode!r}, expected 'diffusion' where Macs share by {part.cut}: {why}; choose "
         "it, or ask one Mac alone.",
     )
-
-
-def require_alone(part: Part, what: str) -> None:
-    """ShareError for work that Macs cannot share; what: its name."""
-    if not part.share.alone:
-        raise ShareError(f"{what} is not shared between Macs; ask it of one Mac alone.")
 
 
 def require_same_answer(share: Share, prompt: Prompt, prefix: Prefix, resolved: Resolved) -> None:
