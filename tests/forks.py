@@ -17,7 +17,9 @@ from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
-    *("forks", "rank_tasks", "mlx_diffgemma.cli.app", "mlx_diffgemma.cli.answer.loading"),
+    *("forks", "rank_tasks", "mlx_diffgemma.cli.app", "mlx_diffgemma.cli.answer.turn"),
+    *("mlx_diffgemma.cli.macs.launch", "mlx_diffgemma.cli.macs.loading", "tokenizers"),
+    *("mlx_diffgemma.text.sandbox", "mlx_diffgemma.cli.terminal.view"),
     "pytest",  # each fork imports the program that it was asked from
 )
 FORKS = sys.platform == "linux"

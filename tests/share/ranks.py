@@ -49,11 +49,12 @@ def run_ranks(
     /,
     seconds: float = SECONDS,
     kill: tuple[int, float] | None = None,
+    stops: int | None = None,
     **given: Any,
 ) -> list[Ended]:
     """How each of `count` ranks of a task ended; after `seconds` those that are left are killed.
 
-    kill: a rank, and the seconds after which it is.
+    kill: a rank, and the seconds after which it is. stops: a rank that nobody waits for.
     """
     with tempfile.TemporaryDirectory() as folder:
         hosts = Path(folder) / "hosts.json"
@@ -63,7 +64,7 @@ def run_ranks(
             time.sleep(kill[1])
             made[kill[0]].kill()
         try:
-            _wait(made, seconds)
+            _wait([process for rank, process in enumerate(made) if rank != stops], seconds)
             return [_ended(process, rank, hosts) for rank, process in enumerate(made)]
         finally:
             for process in made:
