@@ -26,8 +26,9 @@ from ..generation.prompt import Prompt, positions_needed, prompt_size, token_bud
 from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
 from ..model.cache import Prefix
+from ..model.finite import not_finite
 from ..model.labels import label_logits, log_total
-from ..model.text import Model, not_finite
+from ..model.text import Model
 from .denoise import denoise
 from .kept import KeptPrefixes, Look, copied, go_on
 from .pinned import OPEN, TEXT, PinnedPositions

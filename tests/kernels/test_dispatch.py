@@ -53,6 +53,7 @@ class FakeTrial:
         self.reference_seconds: float = options.get("reference_seconds", 2.0)
         self.difference: str | None = options.get("difference")
         self.error: BaseException | None = options.get("error")
+        self.others: dict[str, Callable[[], Sequence[mx.array]]] = options.get("others", {})
         self.calls = 0
 
     def kernel(self) -> Sequence[mx.array]:

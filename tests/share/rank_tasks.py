@@ -14,6 +14,8 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from counting import counts
+from prompted import of_stored, write_stored
 
 from mlx_diffgemma.cli.macs.patience import ended_after
 from mlx_diffgemma.conversation.loading import load
@@ -21,7 +23,8 @@ from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.machine.device import in_host
-from mlx_diffgemma.model.text import Model, distinct_arrays
+from mlx_diffgemma.model.arrays import distinct_arrays
+from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weights import load_network
 from mlx_diffgemma.share.guard import (
     Watch,
@@ -105,6 +108,16 @@ def write_whole(
     logits = logits_of(model, prompts[0])
     np.savez(file, logits=logits, prompts=json.dumps(prompts), answers=json.dumps(answers))
     return {"answers": answers, "weights": weight_bytes(model)}
+
+
+def prompted(share: Share, folder: str, whole: str, dtype: str) -> Any:
+    """Prompts by rows against one process, whose keys and values are in the file `whole`."""
+    return of_stored(share, network(share, folder, "rows", dtype), whole)
+
+
+def write_prompted(file: Path, folder: Path, dtype: str) -> None:
+    """What one process stores of prompts, for `prompted`."""
+    write_stored(file, network(ALONE, str(folder), "rows", dtype))
 
 
 def compared_lazily(share: Share, **given: Any) -> Any:
@@ -192,7 +205,17 @@ def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (compared, compared_lazily, loaded, asked, harmed, fenced, several)
+    for task in (
+        compared,
+        compared_lazily,
+        counts,
+        prompted,
+        loaded,
+        asked,
+        harmed,
+        fenced,
+        several,
+    )
 }
 
 
