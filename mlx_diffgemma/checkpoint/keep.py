@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import CheckpointError, ShareError, one_line
-from ..machine.dtypes import FLOATS, mlx_dtype, numpy_name
+from ..machine.dtypes import MLX_NAMES, mlx_dtype, numpy_name
 from ..share.share import Span
 from .quantization import QuantizationConfig
 from .shards import CONVERT_AGAIN, TensorInfo
@@ -74,4 +74,5 @@ class Keep:
             array = mx.array(np.ascontiguousarray(whole))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{info.file}: {one_line(error)}; {CONVERT_AGAIN}.") from None
-        return array.view(mlx_dtype(FLOATS["BF16"])) if info.dtype == "BF16" else array
+        dtype = mlx_dtype(MLX_NAMES[info.dtype])
+        return array if array.dtype == dtype else array.view(dtype)  # numpy knows no bfloat16

@@ -11,7 +11,7 @@ from typing import Literal
 from ..checkpoint.config import LayerConfig, TextConfig
 from ..checkpoint.keep import Keep
 from ..checkpoint.quantization import QuantizationConfig
-from ..errors import ShareError
+from ..errors import ShareError, counted
 from ..kernels import dispatch
 from ..machine import device
 from ..share.part import Part
@@ -92,7 +92,8 @@ def own_heads(text: TextConfig, layer: LayerConfig, part: Part) -> Heads:
     total, kv_heads = text.num_attention_heads, layer.num_key_value_heads
     group = total // kv_heads
     whole = not part.in_tensors or kv_heads >= part.share.size
-    first, end = _own(part, total, group if whole else 1, "attention heads")
+    has = f"the model has {counted(total, 'attention head')}"
+    first, end = _own(part, total, group if whole else 1, has)
     each = [query // group for query in range(first, end)]
     once = tuple(sorted(set(each)))
     alike = len({each.count(head) for head in once}) == 1
@@ -104,7 +105,9 @@ def own_width(width: int, packing: QuantizationConfig | None, part: Part, what: 
 
     ShareError for fewer groups than ranks; what: whose width it is.
     """
-    return _own(part, width, _unit(width, packing, part), f"{what}, width {width:,}, parts")
+    unit = _unit(width, packing, part)
+    groups = counted(-(-width // unit), "packed group")
+    return _own(part, width, unit, f"{what} has {groups} of {unit} in its width of {width:,}")
 
 
 def own_experts(
@@ -120,7 +123,8 @@ def own_experts(
     units = -(-width[1] // _unit(width[1], packing, part))
     if (cut or experts_cut()) == "width" and units >= part.share.size:
         return ExpertsPart(numbers, own_width(width[1], packing, part, "an expert"))
-    return ExpertsPart(_own(part, text.num_experts, 1, "experts"), width)
+    has = f"the model has {counted(text.num_experts, 'expert')}"
+    return ExpertsPart(_own(part, text.num_experts, 1, has), width)
 
 
 def experts_cut() -> ExpertsCut:
@@ -139,13 +143,12 @@ def _unit(width: int, packing: QuantizationConfig | None, part: Part) -> int:
     return next((unit for unit in UNITS if -(-width // unit) >= part.share.size), 1)
 
 
-def _own(part: Part, total: int, unit: int, what: str) -> Span:
+def _own(part: Part, total: int, unit: int, reason: str) -> Span:
     """This rank's span of `total` in whole units; ShareError where a rank would have none."""
     if not part.in_tensors:
         return 0, total
     if (units := -(-total // unit)) < part.share.size:
         raise ShareError(
-            f"{part.share.size} Macs share by tensor, expected {units} at most: of {what} the "
-            f"model has {units}; {LESS}."
+            f"{part.share.size} Macs share by tensor, expected {units} at most: {reason}; {LESS}."
         )
     return part.share.span(total, unit)
