@@ -226,10 +226,10 @@ TASKS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     share = announced(os.environ)
     given = json.loads(sys.argv[2])
+    watch = Watch(share, 60.0)
     unit = given.pop("slices", SLICE)
     for module in SLICED:
         module.SLICE = unit  # type: ignore[attr-defined]
-    watch = Watch(share, 60.0)
     try:
         with ended_after(given.pop("meeting", 60.0), "error: rank 0 or another never came"):
             share = replace(met(share), alive=watch.alive)
