@@ -15,6 +15,7 @@ from ..decide.options import Options
 from ..decide.questions import Question
 from ..decide.reader import LoadedModel
 from ..errors import DiffGemmaError, PromptError, brief, counted
+from ..generation.agreement import seeded
 from ..generation.frame import Frame
 from ..generation.settings import SettingFields, Settings, merged
 from ..machine.chips import this_chip
@@ -36,7 +37,7 @@ from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text
 from .reply import Filled, ModelInfo, Reply
 from .times import Clock, estimate, measure
-from .turn import Turn, seeded
+from .turn import Turn
 from .turns import (
     Filling,
     asked_of,

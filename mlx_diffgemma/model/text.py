@@ -214,7 +214,7 @@ class Model:
         """The causal pass with its last layer whole: tokens [L] -> hidden [1, L, H], normed.
 
         Extends `prefix` as `encode` does, in one piece; `logits` of the result predict the token
-        after each.
+        after each. Where Macs share by rows each computes all of it.
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
         inside = self._ahead(ids, images, own_prefix(prefix, self))

@@ -125,7 +125,7 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
             f"{wanted} is for several Macs, and there is one process; --macs FILE starts one on "
             "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
         )
-    watch = Watch(share, _seconds(), _end)
+    watch = Watch(share, _seconds(), end_at_once)
     with one_voice(share):
         late = f"error: {share.mac(share.rank)} waited {watch.seconds:g} s for {share.others()}"
         with ended_after(watch.seconds, f"{late}; see what keeps it, and start again."):
@@ -153,7 +153,7 @@ def _seconds() -> float:
     return seconds
 
 
-def _end(line: str) -> None:
+def end_at_once(line: str) -> None:
     """End the process at once, whose main thread waits for another Mac and cannot be woken."""
     leave_code(LINK_LOST)
     os.write(2, f"error: {one_line(line)}\n".encode())

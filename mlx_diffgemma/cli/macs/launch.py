@@ -41,9 +41,10 @@ POLL = 0.05
 MOST_READ = 1 << 16
 
 
-def launch(given: ShareOptions, arguments: Sequence[str]) -> int:
+def launch(given: ShareOptions, arguments: Sequence[str], patience: float = PATIENCE) -> int:
     """Run the command with `arguments` on the Macs of --macs; the exit code of rank 0.
 
+    patience: seconds that ranks may take to end behind a signal.
     LINK_LOST where rank 0 left none, since it was killed or never started, and where it was ended
     by mlx.launch, which does so when another rank fails.
     """
@@ -53,7 +54,7 @@ def launch(given: ShareOptions, arguments: Sequence[str]) -> int:
         file = Path(folder) / "exit"
         ranks = Ranks(_command(hosts, file, arguments))
         try:
-            ranks.wait(file)
+            ranks.wait(file, patience)
         except KeyboardInterrupt as interrupt:
             left = _code(file)
             return exit_code(interrupt) if left is None else left
@@ -118,12 +119,13 @@ class Ranks:
             self._reader(self.process.stderr, self._said, lines=True),
         ]
 
-    def wait(self, file: Path) -> None:
+    def wait(self, file: Path, patience: float = PATIENCE) -> None:
         """Wait for all ranks, and pass signals on; KeyboardInterrupt behind one that came.
 
-        Whoever still runs `PATIENCE` seconds after rank 0, or after a signal, is killed.
+        Whoever still runs `PATIENCE` seconds after rank 0, or `patience` after a signal, is killed.
         """
         last: float | None = None
+        ended = False
         passed = 0
         try:
             with signals_held(self._hurried) as arrived:
@@ -131,9 +133,11 @@ class Ranks:
                     if len(arrived) > passed or self.unread:
                         self.signal(arrived[-1] if arrived else signal.SIGTERM)
                         passed = len(arrived)
-                    if last is None and (passed or self.unread or file.exists()):
-                        last = time.monotonic()
-                    if last is not None and time.monotonic() > last + PATIENCE:
+                    if not ended and (ended := file.exists() or self.unread):
+                        last = time.monotonic() + PATIENCE
+                    if last is None and passed:
+                        last = time.monotonic() + patience
+                    if last is not None and time.monotonic() > last:
                         break
                     time.sleep(POLL)
         finally:

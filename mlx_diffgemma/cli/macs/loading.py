@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from ...checkpoint.hub import Source
 from ...conversation.session import Session
 from ...errors import FitError
 from ...generation.settings import Settings
+from ...share.part import Cut
 from ..answer import loading
 from ..answer.media import Media
 from ..options import ModelOptions, OutputOptions
@@ -39,15 +41,32 @@ def load_together(
         return Found(source, choices, options, settings)
 
     found, cut = agreed(group, find, others)
+    return load_found_together(group, found.source, options, cut), seen[0]
+
+
+def find_together(
+    group: Group, options: ModelOptions, settings: Settings, others: Mapping[str, object]
+) -> tuple[Source, Cut]:
+    """The model on this Mac and the cut, of which all have agreed; "rows" for a Mac alone.
+
+    For the errors see `agreed`; `load_found_together` loads it.
+    """
+    if group.share.alone:
+        return loading.find_checked(options, settings), "rows"
+
+    def find() -> Found:
+        source = loading.find_checked(options, settings)
+        choices = None if options.no_tune else loading.recalled(source, options.dtype)
+        return Found(source, choices, options, settings)
+
+    found, cut = agreed(group, find, others)
+    return found.source, cut
+
+
+def load_found_together(group: Group, source: Source, options: ModelOptions, cut: Cut) -> Session:
+    """The session of a folder that `find_together` found, once all Macs have theirs."""
     with group.waiting():
-        session = loading.load_found(
-            found.source,
-            options,
-            group.alive,
-            share=group.share,
-            cut=cut,
-        )
-    return session, seen[0]
+        return loading.load_found(source, options, group.alive, share=group.share, cut=cut)
 
 
 def _load_alone(options: ModelOptions, settings: Settings, media: Media) -> Session:

@@ -1,0 +1,127 @@
+"""Steps of a network that ranks cut by tensor, run in one process, against those of one rank."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from checkpoints import Sizes, write_checkpoint
+from compare import assert_close
+from forms import held_to
+from replayed import together
+
+from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion.classes import class_order
+from mlx_diffgemma.diffusion.held import Held
+from mlx_diffgemma.diffusion.pinned import OPEN, TEXT, PinnedPositions
+from mlx_diffgemma.diffusion.positions import AllPositions, Positions
+from mlx_diffgemma.diffusion.step import State, Step, StepInputs, advance
+from mlx_diffgemma.generation.noise import CounterNoise
+from mlx_diffgemma.model import vocabulary
+from mlx_diffgemma.model.weights import load_network
+from mlx_diffgemma.share.part import WHOLE, Part
+from mlx_diffgemma.share.share import Share
+
+V, C, H, UNIT, BOUND = 40, 8, 32, 8, 2.0
+SIZES = Sizes("f", vocab_size=V, canvas_length=C, hidden_size=H, sharpness=4.0)
+SAME = 1e-4  # float32, sums in another order
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (vocabulary, sampler):
+        monkeypatch.setattr(module, "SLICE", UNIT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("step"), SIZES)
+
+
+def everywhere() -> AllPositions:
+    return AllPositions()
+
+
+def pinned() -> PinnedPositions:
+    tokens = [5, OPEN, OPEN, 7, OPEN, 9, OPEN, OPEN]
+    return PinnedPositions(tokens, [TEXT] * C)
+
+
+def formed() -> AllPositions:
+    constraint = held_to("[0-9]{2}[a-m]+", C)
+    return AllPositions(Held(constraint, class_order(constraint.classes, constraint.num_classes)))
+
+
+def two_steps(
+    folder: Path, positions: Positions[Any], part: Part = WHOLE
+) -> tuple[list[Step], mx.array, list[dict[str, int]]]:
+    """Two steps, the soft embeddings behind them, and what was sent in front of and in each."""
+    model = load_network(folder, part=part).model
+    prefix, noise, sent = model.encode([3, 1, 4]), CounterNoise(2), [dict(part.share.sent)]
+    count = C if positions.rows is None else positions.rows.size
+    state, steps = State(positions.canvas(mx.arange(count, dtype=mx.int32) + 11)), list[Step]()
+    for number in range(2):
+        given = StepInputs(
+            0.7,
+            BOUND,
+            positions.of(noise.uniforms(0, number, C)),
+            mx.arange(count, dtype=mx.int32),
+            positions.rows,
+            held=positions.held,
+            own=part.rows(C),
+        )
+        steps.append(advance(state, given, model, prefix))
+        soft = positions.soft(model, steps[-1].soft.completed(model))
+        mx.eval(soft)
+        state = State(positions.canvas(steps[-1].next_canvas), soft, steps[-1].best)
+        sent.append(dict(part.share.sent))
+    assert state.soft is not None
+    return steps, state.soft, sent
+
+
+def require_same(found: Sequence[Step], right: Sequence[Step]) -> None:
+    for one, other in zip(found, right, strict=True):
+        assert one.outcome.best.tolist() == other.outcome.best.tolist()
+        assert one.next_canvas.tolist() == other.next_canvas.tolist()
+        assert one.outcome.accepted.tolist() == other.outcome.accepted.tolist()
+        assert_close(one.outcome.entropy, other.outcome.entropy, SAME, "nats")
+        assert_close(one.outcome.mean_entropy, other.outcome.mean_entropy, SAME, "mean, nats")
+
+
+HIDDEN = C * H * 4  # bytes
+RECORDS, LOGITS = C * 3 * 5 * 4, C * 3 * UNIT * 4  # of two ranks the first has three slices of five
+PLAIN = {"lookup": HIDDEN, "soft embeddings": HIDDEN, "records": RECORDS, "outcome": C * 12}
+PINNED = PLAIN | {"lookup": 2 * HIDDEN}  # the canvas, and what is certain of it
+OPENED = {"soft embeddings": 5 * H * 4, "records": RECORDS * 5 // C, "outcome": 5 * 12}
+FORMED = {"lookup": HIDDEN, "soft embeddings": HIDDEN, "logits": LOGITS, "outcome": C * 12}
+
+
+@pytest.mark.parametrize(
+    ("positions", "ranks", "planned"),
+    [
+        (everywhere, 2, PLAIN),
+        (everywhere, 3, None),
+        (pinned, 2, PINNED | OPENED),
+        (formed, 2, FORMED | {"classes": None}),
+    ],
+)
+def test_ranks_decide_as_one_process_and_send_what_was_planned(
+    folder: Path, positions: Any, ranks: int, planned: dict[str, int | None] | None
+) -> None:
+    """Of two ranks each sends half of a sum, and of a gather all that is its own."""
+    right, soft, _ = two_steps(folder, positions())
+    assert len(np.unique(right[0].outcome.best)) > 2
+
+    def of(share: Share) -> Any:
+        return two_steps(folder, positions(), Part(share, "tensor"))
+
+    layers = {"attention", "feed-forward", "self-conditioning"}
+    for found, own_soft, (_, first, second) in together(ranks, of):
+        require_same(found, right)
+        assert_close(own_soft, soft, SAME, "soft embeddings")
+        if planned:
+            sent = {name: count - first.get(name, 0) for name, count in second.items()}
+            assert sent.keys() - layers == planned.keys()
+            assert all(sent[name] == count for name, count in planned.items() if count), sent
