@@ -1,6 +1,7 @@
 """Steps of a network that ranks cut by tensor, run in one process, against those of one rank."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import pytest
 from checkpoints import Sizes, write_checkpoint
 from compare import assert_close
 from forms import held_to
-from replayed import together
+from replayed import CountedShare, together
 
 from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.classes import class_order
+from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.diffusion.held import Held
 from mlx_diffgemma.diffusion.pinned import OPEN, TEXT, PinnedPositions
 from mlx_diffgemma.diffusion.positions import AllPositions, Positions
 from mlx_diffgemma.diffusion.step import State, Step, StepInputs, advance
 from mlx_diffgemma.generation.noise import CounterNoise
+from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.model import vocabulary
 from mlx_diffgemma.model.weights import load_network
 from mlx_diffgemma.share.part import WHOLE, Part
@@ -125,3 +128,33 @@ def test_ranks_decide_as_one_process_and_send_what_was_planned(
             sent = {name: count - first.get(name, 0) for name, count in second.items()}
             assert sent.keys() - layers == planned.keys()
             assert all(sent[name] == count for name, count in planned.items() if count), sent
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_an_answer_sends_what_its_prompt_and_steps_are_planned_to_send(
+    tmp_path: Path, ranks: int
+) -> None:
+    """Counted on one rank alone, whose numbers are therefore wrong: they change no size."""
+    layers = 3
+    folder = write_checkpoint(tmp_path / "deep", replace(SIZES, layers="fsf"))
+    share = CountedShare(0, ranks)
+    model = load_network(folder, part=Part(share, "tensor")).model
+    prompt, settings = [3, 1, 4, 1, 5], Settings(seed=1, max_tokens=C, max_denoising_steps=4)
+    steps = sum(not frame.committed for frame in denoise(model, prompt, settings))
+
+    def summed(rows: int, count: int = 1) -> int:
+        return 2 * (ranks - 1) * rows * count * H * 4 // ranks
+
+    longest = -(-V // UNIT // ranks)
+    expected = {
+        "lookup": summed(len(prompt)) + steps * summed(C),
+        "attention": (layers - 1) * summed(len(prompt)) + steps * layers * summed(C),
+        "feed-forward": (layers - 1) * summed(len(prompt), 2) + steps * layers * summed(C, 2),
+        "self-conditioning": (steps - 1) * summed(C),
+        "soft embeddings": (steps - 1) * summed(C),
+        "records": steps * (ranks - 1) * C * longest * 5 * 4,
+        "outcome": steps * 2 * (ranks - 1) * C * 12 // ranks,
+    }
+    assert steps > 1
+    assert {name: share.sent[name] for name in expected} == expected
+    assert share.sent.keys() - expected.keys() == {"facts", "word", "digest"}
