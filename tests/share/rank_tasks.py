@@ -14,6 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from job_tasks import served, talked
 
 from mlx_diffgemma.cli.macs.patience import ended_after
 from mlx_diffgemma.conversation.loading import load
@@ -193,7 +194,7 @@ def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (compared, compared_lazily, loaded, asked, harmed, fenced, several)
+    for task in (compared, compared_lazily, loaded, asked, harmed, fenced, several, served, talked)
 }
 
 
