@@ -120,6 +120,7 @@ class Chat:
         try:  # several Macs look for Ctrl-C together
             with nullcontext() if self.talk.others.there else self.interrupts.allowed():
                 code = answer.run()
+            self.talk.others.rest()
         finally:
             self.talk.keep(request, turn)
         if code == TERMINATED:
