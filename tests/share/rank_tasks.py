@@ -129,6 +129,16 @@ def loaded(share: Share, folder: str, cut: Cut) -> Any:
     return {"weights": weight_bytes(model), "peak": mx.get_peak_memory() - before}
 
 
+def measured(
+    share: Share, folder: str, cut: Cut, exact: str, dtype: str | None = None
+) -> dict[str, float]:
+    """How far logits are from exact ones, those of float32 in the file `exact`."""
+    right = np.load(exact)
+    prompts = json.loads(str(right["prompts"]))
+    difference = logits_of(network(share, folder, cut, dtype), prompts[0]) - right["logits"]
+    return {"rms": float(np.sqrt(np.square(difference).mean()))}
+
+
 def asked(
     share: Share, model: str, cut: Cut, turns: Sequence[Any], dtype: str | None = None
 ) -> list[Any]:
@@ -197,7 +207,7 @@ def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (compared, compared_lazily, loaded, asked, harmed, fenced, several)
+    for task in (compared, compared_lazily, loaded, measured, asked, harmed, fenced, several)
 }
 
 
