@@ -91,7 +91,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("kernels/denoise/checks.py", "SampleCase", "np.array"): CHECK,
     ("kernels/experts/cases.py", "CombineCase", "np.asarray"): CHECK,
     ("kernels/experts/cases.py", "GateUpCase", "np.asarray"): CHECK,
-    ("kernels/experts/cases.py", "products", "np.asarray"): CHECK,
+    ("kernels/experts/cases.py", "_experts_in_order", "np.asarray"): CHECK,
     ("kernels/classes/checks.py", "ClassCase", "np.array"): CHECK,
     ("kernels/classes/checks.py", "ClassCase", "np.asarray"): CHECK,
     ("kernels/classes/checks.py", "read_row", "np.array"): CHECK,
