@@ -1,4 +1,4 @@
-"""Macs that share a model agree on what they load before a weight is read."""
+"""Macs that share a model agree on what they load before a weight is read, and on room for more."""
 
 import json
 from dataclasses import replace
@@ -11,14 +11,16 @@ from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.config import read_config
 from ..checkpoint.shards import read_headers
 from ..checkpoint.tensors import PromisedTensors
-from ..errors import ShareError
+from ..errors import FitError, ShareError
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..machine.identity import sources_hash
+from ..model.memory import RoomCheck
 from ..model.slices import experts_cut
 from ..model.weights import build
-from ..share.guard import require_agreement
+from ..share.guard import require_agreement, told_by_all
 from ..share.part import Part
+from ..share.share import Share
 from ..version import __version__
 
 
@@ -80,6 +82,27 @@ def load_facts(
         "the dtype": dtype or chosen.dtype,
         "prefill_chunk": chosen.prefill_chunk,
     }
+
+
+def agreed_room(share: Share, check: RoomCheck) -> RoomCheck:
+    """A check of memory that fails on all Macs where it fails on one, whose FitError is raised.
+
+    All ranks ask at the same places. What is kept is then let go of on all of them alike.
+    """
+    if share.alone:
+        return check
+
+    def together(context: int, beside: int = 0) -> None:
+        short: str | None = None
+        try:
+            check(context, beside)
+        except FitError as error:
+            short = str(error)
+        for rank, told in enumerate(told_by_all(share, {"short": short})):
+            if told["short"]:
+                raise FitError(f"{share.mac(rank)}: {told['short']}")
+
+    return together
 
 
 def _digest(content: bytes) -> str:

@@ -28,7 +28,7 @@ from ..model.weights import Loaded, load_network
 from ..share.part import Cut, Part
 from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
-from .agreement import require_parts, require_same_load, require_uncut
+from .agreement import agreed_room, require_parts, require_same_load, require_uncut
 from .reply import ModelInfo
 from .session import Session, any_context
 
@@ -136,7 +136,7 @@ def load_source(
         load_seconds=time.perf_counter() - began,
         dropped=loaded.dropped,
         tuned=choices,
-        require_room=require_room,
+        require_room=agreed_room(share, require_room),
         name=name_of(source.folder),
         adapter=None if files is None else str(files.folder),
     )

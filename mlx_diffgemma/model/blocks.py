@@ -99,7 +99,7 @@ class Attention:
         """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values.
 
         Canvases that are apart begin at `offset` each, and take slots one behind the other. rows:
-        those of a canvas that x holds.
+        those of the positions that x holds.
         """
         if isinstance(visible, Apart):
             each = self.project(mx.unflatten(x.squeeze(0), 0, (-1, visible.width)), offset)
@@ -107,7 +107,15 @@ class Attention:
         else:
             queries, keys, values = self.project_own(x, offset, rows)
         seen = cache.write(keys, values, offset)
-        output = attend(queries, seen.keys, seen.values, visible, self.core)
+        output = attend(
+            queries,
+            seen.keys,
+            seen.values,
+            visible,
+            self.core,
+            first=rows.first,
+            behind=seen.keys.shape[2] - keys.shape[2],
+        )
         return self.part.sum(self.out(output.swapaxes(1, 2).flatten(2)), "attention")
 
 
@@ -216,10 +224,20 @@ class Layer:
     def __post_init__(self) -> None:
         self.compiled_after_attention = self.after_attention.compiled()
 
-    def encode(self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility) -> mx.array:
-        """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
-        attended = self.attention(self.normed(x), cache, offset, visible)
-        few = x.shape[1] <= FEW_ROWS
+    def encode(
+        self,
+        x: mx.array,
+        cache: LayerCache,
+        offset: int,
+        visible: Visibility,
+        rows: Rows = ALL_ROWS,
+    ) -> mx.array:
+        """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H].
+
+        rows: those of the positions that x holds.
+        """
+        attended = self.attention(self.normed(x), cache, offset, visible, rows)
+        few = x.shape[1] <= FEW_ROWS and not rows.divided
         after_attention = self.compiled_after_attention if few else self.after_attention
         return after_attention(x, attended, self.encoder_scalar)
 
@@ -238,9 +256,11 @@ class Layer:
         attended = self.attention(self.normed(x), cache, offset, visible, rows)
         return self.compiled_after_attention(x, attended, self.decoder_scalar)
 
-    def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
-        """All that the encoder's last layer is needed for."""
-        return self.attention.project(self.normed(x), offset)[1:]
+    def keys_and_values(
+        self, x: mx.array, offset: int, rows: Rows = ALL_ROWS
+    ) -> tuple[mx.array, mx.array]:
+        """All that the encoder's last layer is needed for; rows: those that x holds."""
+        return self.attention.project_own(self.normed(x), offset, rows)[1:]
 
     def normed(self, x: mx.array) -> mx.array:
         """The residual x [1, L, H] as attention takes it."""

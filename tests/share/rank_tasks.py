@@ -14,6 +14,8 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from counting import counts
+from prompted import of_stored, write_stored
 
 from mlx_diffgemma.cli.macs.patience import ended_after
 from mlx_diffgemma.conversation.loading import load
@@ -112,6 +114,16 @@ def write_whole(
     return {"answers": answers, "weights": weight_bytes(model)}
 
 
+def prompted(share: Share, folder: str, whole: str, dtype: str) -> Any:
+    """Prompts by rows against one process, whose keys and values are in the file `whole`."""
+    return of_stored(share, network(share, folder, "rows", dtype), whole)
+
+
+def write_prompted(file: Path, folder: Path, dtype: str) -> None:
+    """What one process stores of prompts, for `prompted`."""
+    write_stored(file, network(ALONE, str(folder), "rows", dtype))
+
+
 def compared_lazily(share: Share, **given: Any) -> Any:
     """As `compared`, in the form for a GPU: no numpy between layers, so that messages pend."""
     mx.disable_compile()  # MLX would call the C++ compiler
@@ -207,7 +219,18 @@ def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (compared, compared_lazily, loaded, measured, asked, harmed, fenced, several)
+    for task in (
+        compared,
+        compared_lazily,
+        counts,
+        prompted,
+        loaded,
+        measured,
+        asked,
+        harmed,
+        fenced,
+        several,
+    )
 }
 
 
