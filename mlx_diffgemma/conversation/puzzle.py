@@ -54,7 +54,7 @@ def soft_characters(
 ) -> tuple[str, list[float]]:
     """The one of `characters` that each soft token of an image is nearest to, and how far it is.
 
-    For the unit see `Embedding.nearest`. ShareError where a Mac is lost that holds their embeddings.
+    For the unit see `Embedding.nearest`. ShareError where a Mac is lost that holds embeddings.
     """
     named = {tokenizer.id_of(character): character for character in characters}
     (features,) = model.image_features([pixels])
