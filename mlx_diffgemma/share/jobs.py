@@ -14,7 +14,6 @@ from typing import Any
 import mlx.core as mx
 
 from ..machine.device import in_host
-from ..machine.files import parse_json
 from .guard import from_rank_0, lost_macs
 from .share import Share, unwatched
 
@@ -47,7 +46,7 @@ class Jobs:
         """
         while True:
             self.rest()
-            job: Job = parse_json(from_rank_0(self.share, b""))
+            job: Job = json.loads(from_rank_0(self.share, b""))
             self.share.alive()
             if job == END:
                 return
@@ -58,8 +57,10 @@ class Jobs:
     def told(self, job: Job) -> Iterator[None]:
         """For the time that a job takes, which rank 0 does itself inside; then the watch rests."""
         self.tell(job)
-        yield
-        self.rest()
+        try:
+            yield
+        finally:
+            self.rest()
 
     def wants_end(self, wanted: bool = False) -> bool:
         """True on every rank where rank 0 wants the job to end; all ranks ask at the same place.

@@ -12,19 +12,14 @@ import typer
 
 from ...errors import DiffGemmaError, ShareError, one_line
 from ...machine.files import parse_json
-from ...share.guard import (
-    SECONDS,
-    Watch,
-    from_rank_0,
-    lost_macs,
-)
+from ...share.guard import Watch, from_rank_0, lost_macs
+from ...share.patience import SECONDS
 from ...share.share import ALONE, Share, announced, met
 from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
 from ..explain import explain
 from ..terminal.signals import raise_lost
-from .ended import NAMES, leave_code
+from .ended import NAMES, code_file, leave_code
 from .options import Asked, ShareOptions
-from .patience import ended_after
 
 T = TypeVar("T")
 
@@ -125,11 +120,9 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
             f"{wanted} is for several Macs, and there is one process; --macs FILE starts one on "
             "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
         )
-    watch = Watch(share, _seconds(), _end)
+    watch = Watch(share, _seconds(), end_at_once)
     with one_voice(share):
-        late = f"error: {share.mac(share.rank)} waited {watch.seconds:g} s for {share.others()}"
-        with ended_after(watch.seconds, f"{late}; see what keeps it, and start again."):
-            share = met(replace(share, alive=watch.alive))
+        share = met(replace(share, alive=watch.alive), watch.seconds, code_file())
         watch.alive()
         yield Group(share, asked, watch)
         watch.rest()
@@ -153,7 +146,7 @@ def _seconds() -> float:
     return seconds
 
 
-def _end(line: str) -> None:
+def end_at_once(line: str) -> None:
     """End the process at once, whose main thread waits for another Mac and cannot be woken."""
     leave_code(LINK_LOST)
     os.write(2, f"error: {one_line(line)}\n".encode())
