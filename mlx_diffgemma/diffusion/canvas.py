@@ -18,7 +18,8 @@ from ..generation.noise import Noise
 from ..generation.prompt import Prompt, encode
 from ..generation.settings import Resolved
 from ..model.cache import Prefix
-from ..model.text import Model, Progress, not_finite
+from ..model.finite import not_finite
+from ..model.text import Model, Progress
 from ..share.guard import lost_macs, require_equal_work
 from .pipeline import Pipeline
 from .positions import AnyFrame, Positions

@@ -92,10 +92,12 @@ def copied(prefix: Prefix, position: int) -> Prefix | None:
     It holds no more than what stands behind it can see.
     """
     layers = [own for layer in prefix.layers if (own := _copied(layer, position))]
-    if len(layers) < len(prefix.layers):
+    stored = len(layers) == len(prefix.layers)
+    if not prefix.least(int(stored)):
         return None
     images = [run for run in prefix.images if run.stop <= position]
-    made = Prefix(layers, prefix.tokens[:position], images, model=prefix.model)
+    tokens, model, least = prefix.tokens[:position], prefix.model, prefix.least
+    made = Prefix(layers, tokens, images, model=model, least=least)
     made.mark()
     mx.eval(made.arrays())
     return made
@@ -224,5 +226,5 @@ class KeptPrefixes:
         """Reduce the last prefix to what others share of it, and let go of the oldest."""
         if (shared := self._kept.pop().sharing()) is not None:
             self._kept.append(shared)
-        while self.num_bytes() > self.most_bytes:
+        while self.model.part.most(self.num_bytes()) > self.most_bytes:
             del self._kept[0]

@@ -3,7 +3,7 @@
 import json
 from hashlib import sha256
 
-from ..errors import Setting, SettingsError, ShareError
+from ..errors import Setting, SettingsError
 from ..model.cache import Prefix
 from ..share.guard import number_from_rank_0, require_agreement
 from ..share.part import Part
@@ -20,7 +20,7 @@ def shared_seed(share: Share) -> int:
 
 def require_shareable(part: Part, mode: str) -> None:
     """SettingsError for a mode in which Macs cannot share an answer as they share the network."""
-    if part.share.alone or mode == "diffusion" or (mode == "ar" and part.cut == "layers"):
+    if part.share.alone or mode == "diffusion" or (mode == "ar" and part.cut != "rows"):
         return
     why = "a token has one row" if part.cut == "rows" else "each Mac has times of its own"
     raise SettingsError(
@@ -28,12 +28,6 @@ def require_shareable(part: Part, mode: str) -> None:
         f" is {mode!r}, expected 'diffusion' where Macs share by {part.cut}: {why}; choose "
         "it, or ask one Mac alone.",
     )
-
-
-def require_alone(part: Part, what: str) -> None:
-    """ShareError for work that Macs cannot share; what: its name."""
-    if not part.share.alone:
-        raise ShareError(f"{what} is not shared between Macs; ask it of one Mac alone.")
 
 
 def require_same_answer(share: Share, prompt: Prompt, prefix: Prefix, resolved: Resolved) -> None:

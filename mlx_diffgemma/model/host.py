@@ -124,7 +124,8 @@ def host_embedding(embedding: Embedding, *, trained: bool = False) -> Embedding:
     table = embedding.table
     weight = table.unpacked(mx.float32) if isinstance(table, PackedTable) else table.weight
     made = HostTable(weight.astype(mx.float32), trained)
-    return Embedding(made, embedding.vocab_size, embedding.hidden_size, mx.float32)
+    sizes = (embedding.vocab_size, embedding.hidden_size)
+    return Embedding(made, *sizes, mx.float32, embedding.own)
 
 
 def host_conditioning(conditioning: SelfConditioning, *, trained: bool = False) -> SelfConditioning:

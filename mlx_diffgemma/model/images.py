@@ -67,6 +67,16 @@ def placed(ids: Sequence[int], images: Sequence[Pixels], image_id: int | None) -
     return [Placed(span, image) for span, image in zip(spans, images, strict=True)]
 
 
+def require_apart(inside: Sequence[Placed], before: Sequence[ImageRun], length: int) -> None:
+    """PromptError where the first of the images follows one that ends a prefix of `length`."""
+    ends_with_one = bool(before) and before[-1].stop == length
+    if ends_with_one and inside and inside[0].span.start == 0:
+        raise PromptError(
+            "the first image begins where the prefix ends with one, expected another token "
+            "between two; end each image with the token that the prompt format has for it."
+        )
+
+
 def pieces(length: int, most: int, spans: Sequence[range]) -> Iterator[range]:
     """The indices below `length` in pieces of at most `most`, or one span that is longer.
 

@@ -4,15 +4,14 @@ Axes: L positions, C canvas positions, V vocabulary, H hidden size, D head dimen
 Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ref
 
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.vision import NO_IMAGE_IDS, SIGHTLESS
-from ..errors import CheckpointError, NumericsError, PromptError, counted
+from ..errors import counted
 from ..images.pixels import Pixels
 from ..machine.choices import Choices
 from ..machine.pauses import Pauses
@@ -22,6 +21,7 @@ from .blocks import ALL_ROWS, Layer, SelfConditioning
 from .cache import LayerCache, Prefix, own_prefix
 from .elementwise import softcap
 from .embedding import Embedding
+from .finite import not_finite
 from .given import (
     Floats,
     Ids,
@@ -33,9 +33,10 @@ from .given import (
     one_id,
     token_ids,
 )
-from .images import Placed, pieces, placed
+from .images import Placed, pieces, placed, require_apart
+from .passes import Piece, decoded, encoded, make_room, stepped
 from .soft_gather import Gathered
-from .vision import VisionTower
+from .vision import VisionTower, required_tower
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -132,7 +133,7 @@ class Model:
     def placed(self, ids: Sequence[int], images: Sequence[Pixels]) -> list[Placed]:
         """The images with their runs in ids [L]; errors as `encode` has them."""
         if given := image_list(images):
-            self._tower()
+            required_tower(self.config, self.vision)
         return placed(ids, given, self.config.image_token_id)
 
     def image_features(self, images: Sequence[Pixels]) -> list[mx.array]:
@@ -141,7 +142,7 @@ class Model:
         PromptError for what is no image, CheckpointError for a checkpoint that sees none,
         NumericsError for weights that are not finite.
         """
-        tower = self._tower()
+        tower = required_tower(self.config, self.vision)
         return [self._features(tower, pixels) for pixels in image_list(images)]
 
     def decode(self, canvas: Ids | Unread, prefix: Prefix, soft: Floats | None = None) -> mx.array:
@@ -216,7 +217,8 @@ class Model:
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
         inside = self._ahead(ids, images, own_prefix(prefix, self))
-        x = self._encoded(ids, inside, prefix, whole=True)
+        piece = Piece(ids, inside)
+        x = encoded(self, self._embedded(piece), prefix, piece, whole=True)
         prefix.extend(ids, [image.run(prefix.length) for image in inside])
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
@@ -228,15 +230,7 @@ class Model:
         keeps a GPU busy. PromptError for what is no id, and for another model's prefix.
         """
         ids = one_id(token, self.config.text.vocab_size)
-        self._make_room(own_prefix(prefix, self), 1)
-        position = prefix.length
-
-        def run(x: mx.array) -> mx.array:
-            for layer, cache in zip(self.layers, prefix.layers, strict=True):
-                x = self._paused(layer.encode(x, cache, position, ALL))
-            return x
-
-        x = self.part.through(self.embedding.lookup(ids[None]), run)
+        x = stepped(self, self.embedding.lookup(ids[None]), own_prefix(prefix, self))
         prefix.extend_unread(ids)
         hidden = mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
         return self.logits(hidden)[0]
@@ -253,45 +247,23 @@ class Model:
 
         rows: those that are computed here, of which soft embeddings and result are.
         """
-        self._make_room(own_prefix(prefix, self), canvas.shape[1])
-
-        def run(x: mx.array) -> mx.array:
-            for layer, cache in zip(self.layers, prefix.layers, strict=True):
-                x = self._paused(layer.decode(x, cache, prefix.length, visible, rows))
-            return x
-
+        make_room(self, own_prefix(prefix, self), canvas.shape[1])
         own = canvas[:, rows.own] if rows.divided else canvas
-        x = self.part.through(self.self_conditioning(self.embedding.lookup(own), soft), run)
+        x = self.self_conditioning(self.embedding.lookup(own), soft)
+        x = decoded(self, x, prefix, visible, rows)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
     def evaluate(self, *work: Any) -> None:
         """Compute arrays, with a pause behind them where there are pauses."""
         (mx.eval if self.pauses is None else self.pauses.evaluate)(*work)
 
-    def _paused(self, x: mx.array) -> mx.array:
-        """A layer's result; some are computed at once, with a pause behind them."""
-        return x if self.pauses is None else self.pauses.after_layer(x)
-
     def _ahead(
         self, ids: Sequence[int], images: Sequence[Pixels] | None, prefix: Prefix
     ) -> list[Placed]:
         """The images among ids [L] to be encoded behind `prefix`; none are looked for in None."""
         inside = [] if images is None else self.placed(ids, images)
-        ends_with_one = bool(prefix.images) and prefix.images[-1].stop == prefix.length
-        if ends_with_one and inside and inside[0].span.start == 0:
-            raise PromptError(
-                "the first image begins where the prefix ends with one, expected another token "
-                "between two; end each image with the token that the prompt format has for it."
-            )
+        require_apart(inside, prefix.images, prefix.length)
         return inside
-
-    def _tower(self) -> VisionTower:
-        """The vision tower; CheckpointError where no image can be given to this checkpoint."""
-        if self.vision is None:
-            raise CheckpointError(SIGHTLESS)
-        if self.config.image_token_id is None:
-            raise CheckpointError(f"config.json {NO_IMAGE_IDS}")
-        return self.vision
 
     def _features(self, tower: VisionTower, pixels: Pixels) -> mx.array:
         features = tower(pixels)
@@ -306,79 +278,15 @@ class Model:
 
         Returns what is to be evaluated so that other Macs get it, beside the prefix.
         """
-        x = self._encoded(ids, images, prefix, whole=False)
+        piece = Piece(ids, images, self.part.piece_rows(len(ids)))
+        x = encoded(self, self._embedded(piece), prefix, piece, whole=False)
         prefix.extend(ids, [image.run(prefix.length) for image in images])
         return [x] if self.part.in_stages else []
 
-    def _embedded(self, ids: Sequence[int], images: Sequence[Placed]) -> mx.array:
-        """ids [L] -> [1, L, H]; features take the place of the images' tokens, unscaled."""
-        x = self.embedding.lookup(mx.array(list(ids))[None])
-        for image in images:
+    def _embedded(self, piece: Piece) -> mx.array:
+        """The own rows of a piece -> [1, R, H]; features replace images' tokens, unscaled."""
+        x = self.embedding.lookup(mx.array(list(piece.own_ids))[None])
+        for image, of_rows, of_image in piece.seen():
             (features,) = self.image_features([image.pixels])
-            x[:, image.span.start : image.span.stop] = features.astype(x.dtype)
+            x[:, of_rows] = features[of_image].astype(x.dtype)
         return x
-
-    def _encoded(
-        self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix, *, whole: bool
-    ) -> mx.array:
-        """Output [1, L, H] of the causal pass's last layer, a full one.
-
-        Not whole: its input, and of the layer itself keys and values alone are computed.
-        """
-        embedded = self._embedded(ids, images)
-        self._make_room(prefix, len(ids))
-        runs = tuple(image.span for image in images) if self.config.bidirectional_images else ()
-        full = Visibility(causal=True, runs=runs)
-        sliding = Visibility(causal=True, window=self.config.text.sliding_window, runs=runs)
-        last = len(self.config.text.layers) - 1
-
-        def run(x: mx.array) -> mx.array:
-            for number, layer, cache in zip(self.numbers, self.layers, prefix.layers, strict=True):
-                if number == last and not whole:
-                    cache.write(*layer.keys_and_values(x, prefix.length), prefix.length)
-                    return x
-                visible = full if cache.window is None else sliding
-                x = self._paused(layer.encode(x, cache, prefix.length, visible))
-            return x
-
-        return self.part.through(embedded, run, returned=whole)
-
-    def _make_room(self, prefix: Prefix, count: int) -> None:
-        """Slots for `count` positions more in every layer; looked at once in many tokens."""
-        end = prefix.length + count
-        if end <= prefix.room:
-            return
-        for cache, number in zip(prefix.layers, self.numbers, strict=True):
-            layer = self.config.text.layers[number]
-            upto = end if layer.sliding else max(end, prefix.reserved)
-            like = (layer.num_key_value_heads, layer.head_dim, self.dtype)
-            if cache.span is None or end > cache.span.end:  # before growing to what is reserved
-                cache.make_room(prefix.length, upto, like, prefix.marked)
-        prefix.find_room()
-
-
-def not_finite(model: Model, what: str) -> NumericsError:
-    """The error about numbers that are not finite, with the weight that holds some, if any does."""
-    culprit = model.find_non_finite()
-    where = f"tensor {culprit} holds NaN or Inf" if culprit else "all weights are finite"
-    return NumericsError(
-        f"{what} are not finite; {where}; download or convert the checkpoint again, or try another "
-        "--dtype."
-    )
-
-
-def named_arrays(part: object, place: str) -> Iterator[tuple[str, mx.array]]:
-    """Every array inside a part of the network, with a dotted name."""
-    if isinstance(part, mx.array):
-        yield place, part
-    elif isinstance(part, list | tuple):
-        for number, item in enumerate(part):
-            yield from named_arrays(item, f"{place}.{number}")
-    elif hasattr(part, "__dict__"):
-        for name, item in vars(part).items():
-            yield from named_arrays(item, f"{place}.{name}")
-
-
-def distinct_arrays(part: object) -> list[mx.array]:
-    """Every array inside a part of the network, once."""
-    return list({id(array): array for _, array in named_arrays(part, "")}.values())

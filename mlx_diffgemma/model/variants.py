@@ -8,11 +8,12 @@ import mlx.core as mx
 
 from ..errors import SettingsError
 from ..machine.choices import ON_EMBEDDING, Choices
+from .arrays import distinct_arrays
 from .blocks import Attention, GatedMLP, Layer
 from .embedding import Embedding
 from .matrices import AdaptedMatrix, AnyMatrix, DenseMatrix, JoinedMatrix, PackedMatrix, join
 from .tables import DenseTable, PackedTable, multiplied_by
-from .text import Model, distinct_arrays
+from .text import Model
 
 Evaluate = Callable[[object], None]
 
@@ -62,7 +63,8 @@ def _embedding(embedding: Embedding, choices: Choices, evaluate: Evaluate) -> Em
         else:
             table = multiplied_by(table, choices.soft_product, embedding.dtype)
         evaluate(table)
-    return Embedding(table, embedding.vocab_size, embedding.hidden_size, embedding.dtype)
+    sizes = (embedding.vocab_size, embedding.hidden_size)
+    return Embedding(table, *sizes, embedding.dtype, embedding.own)
 
 
 def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype, evaluate: Evaluate) -> Layer:

@@ -11,8 +11,9 @@ from math import sqrt
 
 import mlx.core as mx
 
-from ..checkpoint.vision import VisionConfig
-from ..errors import ImageError, Setting
+from ..checkpoint.config import ModelConfig
+from ..checkpoint.vision import NO_IMAGE_IDS, SIGHTLESS, VisionConfig
+from ..errors import CheckpointError, ImageError, Setting
 from ..images.pixels import PATCH, POOL, SIDE, Pixels
 from .attention import ALL, attend
 from .blocks import GatedMLP
@@ -141,6 +142,15 @@ class VisionTower:
     def projected(self, pooled: mx.array) -> mx.array:
         """pooled [N, W] -> features [N, H]."""
         return self.projection(mx.fast.rms_norm(pooled, None, self.config.rms_norm_eps))
+
+
+def required_tower(config: ModelConfig, tower: VisionTower | None) -> VisionTower:
+    """The vision tower; CheckpointError where no image can be given to this checkpoint."""
+    if tower is None:
+        raise CheckpointError(SIGHTLESS)
+    if config.image_token_id is None:
+        raise CheckpointError(f"config.json {NO_IMAGE_IDS}")
+    return tower
 
 
 def angles(places: mx.array, config: VisionConfig, dtype: mx.Dtype) -> Turn:

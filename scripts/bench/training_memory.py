@@ -149,7 +149,7 @@ class RandomTensors(Mapping[str, mx.array]):
 def random_model(config: ModelConfig) -> Model:
     """The network of random numbers, made part by part: no two large copies at a time."""
     from mlx_diffgemma.checkpoint.layout import text_shapes
-    from mlx_diffgemma.model.text import distinct_arrays
+    from mlx_diffgemma.model.arrays import distinct_arrays
 
     tensors = GivenTensors(config, RandomTensors(text_shapes(config.text)))
     ends = build_ends(tensors)

@@ -29,9 +29,10 @@ from mlx_diffgemma.errors import FitError, PromptError
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model import memory
 from mlx_diffgemma.model.adapters import Dropout, applied, on_parts
+from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.matrices import AdaptedMatrix, Adapter, DenseMatrix, JoinedMatrix
 from mlx_diffgemma.model.memory import fit_check, plan_memory
-from mlx_diffgemma.model.text import Model, distinct_arrays
+from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 
 SIZES = Sizes("sf", vocab_size=40)

@@ -81,6 +81,7 @@ PLACES: dict[tuple[str, str, str], str] = {
     ("diffusion/classes.py", "row_sums", "in_numpy"): REFUSED,
     ("diffusion/held.py", "Masses", "in_host"): RESULT,
     ("diffusion/pinned.py", "PinnedPositions", "np.array"): RESULT,
+    ("diffusion/records.py", "OwnRows", "in_host"): RESULT,
     ("diffusion/step.py", "read", "np.array"): RESULT,
     ("diffusion/reading.py", "Read", "np.array"): RESULT,
     ("generation/noise.py", "philox_at", "np.asarray"): INDICES,

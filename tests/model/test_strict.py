@@ -26,7 +26,7 @@ from checkpoints import (
 )
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.model.text import distinct_arrays
+from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.weights import Loaded, first_non_finite, load_network
 
 SIZES = Sizes(vision=True)

@@ -12,10 +12,11 @@ from facts import raises
 import mlx_diffgemma as dg
 from mlx_diffgemma.kernels.check import as_float64
 from mlx_diffgemma.machine.choices import Choices
+from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.matrices import DenseMatrix, PackedMatrix
 from mlx_diffgemma.model.memory import fit_check, plan_memory
 from mlx_diffgemma.model.tables import CopiedTable, DenseTable, PackedTable, SlicedTable
-from mlx_diffgemma.model.text import Model, distinct_arrays
+from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant
 from mlx_diffgemma.model.weights import load_network
 

@@ -75,11 +75,14 @@ class Group:
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """An error that all ranks find in the same words is said by rank 0 alone."""
+        """An error that all ranks find in the same words is said by rank 0 alone.
+
+        A lost Mac is none of these.
+        """
         try:
             yield
         except DiffGemmaError as error:
-            if self.share.rank == 0:
+            if self.share.rank == 0 or (isinstance(error, ShareError) and error.lost):
                 raise
             raise typer.Exit(_code(error)) from None
 
