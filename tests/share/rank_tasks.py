@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from counting import counts
+from job_tasks import served, talked
 from prompted import of_stored, write_stored
 
 from mlx_diffgemma.cli.macs.patience import ended_after
@@ -219,6 +220,8 @@ TASKS: dict[str, Callable[..., Any]] = {
         harmed,
         fenced,
         several,
+        served,
+        talked,
     )
 }
 

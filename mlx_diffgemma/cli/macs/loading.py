@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ...checkpoint.hub import Source
@@ -12,6 +13,7 @@ from ...share.part import Cut
 from ..answer import loading
 from ..answer.media import Media
 from ..options import ModelOptions, OutputOptions
+from ..terminal.signals import signals_held
 from .agreed import Found, agreed, digest
 from .ended import RANK
 from .group import Group
@@ -89,3 +91,9 @@ def digested(*given: object) -> dict[str, object]:
 def own_output(group: Group, output: OutputOptions) -> OutputOptions:
     """The output of this rank: rank 0's is what was asked for, another one writes no file."""
     return output if group.share.rank == 0 else replace(output, trace=None)
+
+
+def followed(follow: Callable[[], None]) -> None:
+    """Do what rank 0 tells; signals are rank 0's, which lets all end."""
+    with suppress(KeyboardInterrupt), signals_held():
+        follow()

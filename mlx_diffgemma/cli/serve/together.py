@@ -9,7 +9,7 @@ from ...conversation.session import Session
 from ...errors import ShareError
 from ...serve.engine.engine import Cancellation, Engine
 from ...serve.engine.loaded import LoadedEngine
-from ...serve.engine.together import Leading, follow
+from ...serve.engine.together import Leading
 from ...serve.engine.worker import Pulse, Worker
 from ...serve.http.run import Running
 from ...share.jobs import Jobs
@@ -19,7 +19,6 @@ from ..explain import explain
 from ..macs.group import Group, end_at_once
 from ..macs.loading import load_found_together
 from ..options import ModelOptions
-from ..terminal.signals import signals_held
 from ..terminal.streams import say
 
 BEAT_SECONDS = 5.0  # between two signs of life of a server that nobody asks
@@ -108,13 +107,3 @@ class Origin:
             self.worker.give_up(ShareError(line, lost=True))
             time.sleep(TOLD_SECONDS)
         end_at_once(line)
-
-
-def followed(origin: Origin, loaded: LoadedEngine) -> int:
-    """Do what rank 0 tells; signals are rank 0's, which lets all end. The exit code."""
-    try:
-        with signals_held():
-            follow(loaded, origin.jobs)
-    except KeyboardInterrupt:
-        pass
-    return 0

@@ -16,6 +16,7 @@ from ...conversation.reply import share_info
 from ...generation.settings import Settings
 from ...serve.engine.engine import Facts
 from ...serve.engine.loaded import LoadedEngine
+from ...serve.engine.together import follow
 from ...serve.engine.worker import Idleness, Worker
 from ...serve.http.address import Place, bind, find_place, url_of
 from ...serve.http.app import make_app
@@ -25,13 +26,13 @@ from ...serve.http.watch import nowhere
 from ...serve.refusal import Refusal
 from ..errors import ArgumentError
 from ..macs.group import Group
-from ..macs.loading import find_together
+from ..macs.loading import find_together, followed
 from ..options import ModelOptions
 from ..terminal.signals import PATIENCE, end_now, signals_held
 from .key import VARIABLE, key_shown, read_key
 from .options import HOST, KEEP, PORT, QUEUE, AccessOptions, AddressOptions, WorkOptions
 from .text import Ready, RequestLog, logged
-from .together import TOKENS, Origin, followed
+from .together import TOKENS, Origin
 
 DIFFUSION = "diffusion"
 
@@ -56,7 +57,8 @@ def serve(
         origin = Origin(group, model, source, cut)
         engine = _engine(origin, work)
         if not opened:
-            return followed(origin, engine)
+            followed(lambda: follow(engine, origin.jobs))
+            return 0
         _serve(stack, opened[0], access, work, origin, engine)
     return 0
 
