@@ -50,16 +50,19 @@ def run_ranks(
     seconds: float = SECONDS,
     kill: tuple[int, float] | None = None,
     stops: int | None = None,
+    absent: int | None = None,
     **given: Any,
 ) -> list[Ended]:
     """How each of `count` ranks of a task ended; after `seconds` those that are left are killed.
 
     kill: a rank, and the seconds after which it is. stops: a rank that nobody waits for.
+    absent: one that the others are told of, and that ends at once.
     """
     with tempfile.TemporaryDirectory() as folder:
         hosts = Path(folder) / "hosts.json"
         hosts.write_text(json.dumps([[address] for address in free_addresses(count)]))
-        made = [_started(task, given, rank, hosts) for rank in range(count)]
+        tasks = ["absent" if rank == absent else task for rank in range(count)]
+        made = [_started(task, given, rank, hosts) for rank, task in enumerate(tasks)]
         if kill:
             time.sleep(kill[1])
             made[kill[0]].kill()

@@ -42,6 +42,19 @@ def test_a_harmed_rank_ends_the_others(harm: str, cut: str, ranks: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "absent"), [(2, 0), (2, 1), (3, 1)])
+def test_a_rank_that_never_comes_ends_the_others(ranks: int, absent: int) -> None:
+    """Without the command line: MLX keeps Python's lock while the ranks meet."""
+    ended = run_ranks(ranks, "fenced", 20.0, absent=absent, meeting=2.0)
+    for rank, each in enumerate(ended):
+        if rank != absent:
+            assert (each.code, each.result) == (5, None)
+            (line,) = each.errors
+            assert line.startswith(f"error: rank {rank} (127.0.0.1) waited 2 s for ")
+            assert f"rank {absent} (127.0.0.1)" in line
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS_THAT_RUN)
 def test_a_rank_killed_at_any_time_leaves_no_wrong_answer(cut: str) -> None:
     """From before the ranks meet until behind the answer, whose time the first run tells."""
