@@ -1,7 +1,8 @@
 """The parts of a network's tensors that are one rank's: heads, inner widths and experts.
 
 Arithmetic from sizes alone. Widths are cut in whole units: the groups of numbers that a packing
-gives one scale each, or as many numbers where nothing is packed.
+gives one scale each, or as many numbers where nothing is packed. Smaller ones are taken where there
+are fewer groups than ranks.
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,14 @@ from typing import Literal
 
 from ..checkpoint.config import LayerConfig, TextConfig
 from ..checkpoint.keep import Keep
-from ..checkpoint.quantization import QuantizationConfig
+from ..checkpoint.quantization import QuantizationConfig, finer
 from ..errors import ShareError, counted
 from ..kernels import dispatch
 from ..machine import device
 from ..share.part import Part
 from ..share.share import Span
 
-UNITS = (64, 32, 16, 8, 4, 2, 1)  # of widths that are not packed: the largest that gives each some
+UNITS = [64, 32, 16, 8, 4, 2, 1]  # of widths that are not packed
 LESS = "name fewer Macs, or share by layers"
 
 ExpertsCut = Literal["number", "width"]
@@ -138,9 +139,9 @@ def experts_cut() -> ExpertsCut:
 
 
 def _unit(width: int, packing: QuantizationConfig | None, part: Part) -> int:
-    if packing is not None:
-        return packing.group_size
-    return next((unit for unit in UNITS if -(-width // unit) >= part.share.size), 1)
+    """The numbers of a width that stay together: as many as leave each rank some."""
+    units = UNITS if packing is None else finer(packing)
+    return next((unit for unit in units if -(-width // unit) >= part.share.size), units[-1])
 
 
 def _own(part: Part, total: int, unit: int, reason: str) -> Span:

@@ -13,12 +13,14 @@ from .part import Cut
 from .traffic import PUBLISHED, longest, step
 
 HOST_MS = 10.0  # of a step that no second Mac takes over
-ATTENTION, DENSE_MLP, ENDS, EXPERTS = 756, 274, 393, 731  # GFLOP; ends: head and soft embedding
+ATTENTION, DENSE_MLP, HEAD, EXPERTS = 756, 274, 378, 731  # GFLOP
+GATHERED, PRODUCT = 15, 378  # GFLOP of soft embeddings; Macs that divide the vocabulary multiply
 HEADS, HEAD_GROUP, MLP_GROUPS = 16, 2, 33  # what tensors are cut at
 PEAK_SHARE = 0.60
-WASTE = ((64, 4.38), (128, 2.96), (256, 2.07))  # rows -> expert rows computed by rows needed
-# Macs -> experts' rows of the busiest by the mean, where a text uses 89 of 128 experts
-BUSIEST = ((1, 1.0), (2, 1.17), (3, 1.32), (4, 1.46), (6, 1.69), (8, 1.96))
+# Rows -> experts' rows of whole tiles of 16 by rows needed; Macs -> experts' rows of the busiest by
+# the mean. Some experts are far more popular than others (scripts/bench/tile_waste.py).
+WASTE = ((32, 3.48), (64, 2.50), (128, 1.85), (256, 1.47))
+BUSIEST = ((1, 1.0), (2, 1.16), (3, 1.31), (4, 1.45), (6, 1.70), (8, 1.94))
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ def _computing(cut: Cut, macs: int, tflops: float) -> float:
     if cut == "tensor":
         experts *= _of(BUSIEST, macs) / macs
         dense = ATTENTION * _heads(macs) + DENSE_MLP * longest(MLP_GROUPS, macs) / MLP_GROUPS
-        return (dense + ENDS / macs + experts) / (PEAK_SHARE * tflops)
-    return (ATTENTION + DENSE_MLP + ENDS + experts) * part / (PEAK_SHARE * tflops)
+        return (dense + (HEAD + PRODUCT) / macs + experts) / (PEAK_SHARE * tflops)
+    dense = ATTENTION + DENSE_MLP + HEAD + GATHERED
+    return (dense + experts) * part / (PEAK_SHARE * tflops)
 
 
 def _heads(macs: int) -> float:

@@ -54,6 +54,16 @@ def waste(rows: int, heights: tuple[int, ...] = (8, 16, 32)) -> Waste:
     )
 
 
+def busiest(macs: int, rows: int = ROWS[0]) -> float:
+    """Experts' rows of the Mac that has most of them, over the mean: each has experts side by side.
+
+    The mean over draws.
+    """
+    ends = np.cumsum([len(part) for part in np.array_split(np.arange(EXPERTS), macs)])[:-1]
+    loads = np.stack([part.sum(axis=1) for part in np.split(counts(rows), ends, axis=1)])
+    return float((loads.max(axis=0) / loads.mean(axis=0)).mean())
+
+
 def table() -> Iterator[str]:
     """A line of Markdown for each number of rows, and two for the head."""
     yield (

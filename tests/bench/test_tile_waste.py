@@ -13,6 +13,8 @@ if SCRIPTS not in sys.path:
 
 import tile_waste  # noqa: E402
 
+from mlx_diffgemma.share import predicted  # noqa: E402
+
 
 def test_the_docs_have_the_table_of_the_script() -> None:
     assert "\n".join(tile_waste.table()) in (ROOT / "docs" / "kernels.md").read_text()
@@ -33,3 +35,12 @@ def test_every_row_has_eight_experts() -> None:
     assert found.shape == (tile_waste.DRAWS, 128)
     assert (found.sum(axis=1) == 4 * 8).all()
     assert found.max() == 4
+
+
+def test_what_macs_share_is_predicted_by_these_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = tile_waste.counts(256)
+    for rows, figure in predicted.WASTE:
+        assert tile_waste.waste(rows).computed[16] == pytest.approx(figure, abs=0.005)
+    monkeypatch.setattr(tile_waste, "counts", lambda rows: drawn)
+    for macs, figure in predicted.BUSIEST:
+        assert tile_waste.busiest(macs) == pytest.approx(figure, abs=0.005)

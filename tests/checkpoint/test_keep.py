@@ -114,11 +114,27 @@ def test_no_other_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert mx.get_active_memory() - before <= sum(part.nbytes for part in arrays_of(kept)) + 4096
 
 
-@pytest.mark.parametrize("span", [(0, 96), (96, 512)])
-def test_a_cut_inside_a_group_is_refused(tmp_path: Path, span: tuple[int, int]) -> None:
-    folder = write_module(tmp_path, Packing("affine", 4, 64))
-    with pytest.raises(ShareError, match=r"gate_up_proj .* group of 64 .* share by layers"):
-        of(Tensors, folder, Keep(INPUTS, (span,)))
+@pytest.mark.parametrize("group", [64, 128])
+@pytest.mark.parametrize("spans", [((0, 96),), ((96, 512),), ((32, 160), (480, 512))])
+def test_groups_are_split_where_runs_end_in_them(
+    tmp_path: Path, spans: tuple[tuple[int, int], ...], group: int
+) -> None:
+    folder, keep = write_module(tmp_path, Packing("affine", 4, group)), Keep(INPUTS, spans)
+    kept = of(Tensors, folder, keep)
+    assert kept.packing is not None
+    assert kept.packing.group_size == 32
+    assert mx.array_equal(
+        numbers_of(kept), sliced(numbers_of(of(Tensors, folder, None)), -1, spans)
+    )
+    promised = of(PromisedTensors, folder, keep)
+    assert [x.shape for x in arrays_of(promised)] == [x.shape for x in arrays_of(kept)]
+
+
+@pytest.mark.parametrize("packing", [Packing("affine", 4, 64), Packing("mxfp8", 8, 32)])
+def test_a_cut_that_no_groups_fit_is_refused(tmp_path: Path, packing: Packing) -> None:
+    folder = write_module(tmp_path, packing)
+    with pytest.raises(ShareError, match=r"gate_up_proj .* inputs 0, 48, .* share by layers"):
+        of(Tensors, folder, Keep(INPUTS, ((0, 48),)))
     of(Tensors, folder, Keep(OUTPUTS, ((3, 5),)))  # rows have groups of their own
 
 

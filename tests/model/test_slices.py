@@ -96,7 +96,8 @@ def test_experts_by_number() -> None:
 def test_a_width_of_too_few_groups_is_cut_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "experts_cut", lambda: "width")
     narrow = replace(TEXT, moe_intermediate_size=64)
-    assert own_experts(narrow, GROUPS, parts(2)[0]).numbers == (0, 64)
+    assert own_experts(narrow, GROUPS, parts(2)[0]).width == (0, 32)
+    assert own_experts(narrow, GROUPS, parts(4)[0]).numbers == (0, 32)
 
 
 def test_gate_and_up_are_cut_alike() -> None:
@@ -114,8 +115,8 @@ def test_more_macs_than_parts_are_refused() -> None:
     with pytest.raises(ShareError, match=r"17 Macs .* expected 16 at most: the model has 16 att"):
         own_heads(TEXT, FULL, last)
     with pytest.raises(
-        ShareError, match=r"a dense MLP has 1 packed group of 64 in .* 64; name fewer"
+        ShareError, match=r"a dense MLP has 1 packed group of 32 in .* 32; name fewer"
     ):
-        own_width(64, GROUPS, parts(2)[0], "a dense MLP")
+        own_width(32, GROUPS, parts(2)[0], "a dense MLP")
     with pytest.raises(ShareError, match="expected 4 at most: the model has 4 experts"):
         own_experts(replace(TEXT, num_experts=4), GROUPS, parts(5)[0], "number")

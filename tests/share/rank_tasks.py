@@ -141,6 +141,16 @@ def loaded(share: Share, folder: str, cut: Cut) -> Any:
     return {"weights": weight_bytes(model), "peak": mx.get_peak_memory() - before}
 
 
+def measured(
+    share: Share, folder: str, cut: Cut, exact: str, dtype: str | None = None
+) -> dict[str, float]:
+    """How far logits are from exact ones, those of float32 in the file `exact`."""
+    right = np.load(exact)
+    prompts = json.loads(str(right["prompts"]))
+    difference = logits_of(network(share, folder, cut, dtype), prompts[0]) - right["logits"]
+    return {"rms": float(np.sqrt(np.square(difference).mean()))}
+
+
 def asked(
     share: Share, model: str, cut: Cut, turns: Sequence[Any], dtype: str | None = None
 ) -> list[Any]:
@@ -215,6 +225,7 @@ TASKS: dict[str, Callable[..., Any]] = {
         counts,
         prompted,
         loaded,
+        measured,
         asked,
         harmed,
         fenced,
