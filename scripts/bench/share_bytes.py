@@ -146,7 +146,9 @@ def main() -> None:
         os.execvpe("unshare", ["unshare", "-n", "sh", "-c", apart], {**os.environ, APART: "1"})
     result = {
         **environment("mlx", "numpy"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(
+            ["python", "scripts/bench/share_bytes.py", "--ranks", *map(str, given.ranks)]
+        ),
         "rows": measured(given.ranks),
     }
     text = json.dumps(result, indent=1) + "\n"

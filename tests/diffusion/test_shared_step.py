@@ -14,7 +14,7 @@ from forms import held_to
 from replayed import CountedShare, together
 
 from mlx_diffgemma.decide.reader import Prompt, ReadOptions, Sheet, Slot
-from mlx_diffgemma.diffusion import sampler, soft, step
+from mlx_diffgemma.diffusion import records, sampler, soft, step
 from mlx_diffgemma.diffusion.classes import class_order
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.diffusion.held import Held
@@ -22,9 +22,11 @@ from mlx_diffgemma.diffusion.kept import KeptPrefixes
 from mlx_diffgemma.diffusion.pinned import OPEN, TEXT, PinnedPositions
 from mlx_diffgemma.diffusion.positions import AllPositions, Positions
 from mlx_diffgemma.diffusion.reading import ModelReader
+from mlx_diffgemma.diffusion.sampler import Logits
 from mlx_diffgemma.diffusion.step import State, Step, StepInputs, advance
 from mlx_diffgemma.generation.noise import CounterNoise
 from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.kernels.denoise.launch import Slices
 from mlx_diffgemma.model import vocabulary
 from mlx_diffgemma.model.weights import load_network
 from mlx_diffgemma.share.part import WHOLE, Part
@@ -136,6 +138,26 @@ def test_ranks_decide_as_one_process_and_send_what_was_planned(
             sent = {name: count - first.get(name, 0) for name, count in second.items()}
             assert sent.keys() - layers == planned.keys()
             assert all(sent[name] == count for name, count in planned.items() if count), sent
+
+
+def test_a_kernel_reads_the_canvas_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX's operations stand in for the kernel: what is tested is who waits for what."""
+    right, whole, _ = two_steps(folder, everywhere())
+    read: list[int] = []
+
+    def stats(logits: Logits) -> Slices:
+        read.append(len(logits.raw))
+        found, best = records._records(logits, UNIT)
+        return Slices(found, best, found)
+
+    monkeypatch.setattr(records, "stats", stats)
+    monkeypatch.setattr(step.kernels, "samples", lambda *_: True)
+    for found, own_soft, _ in together(
+        2, lambda share: two_steps(folder, everywhere(), Part(share, "tensor"))
+    ):
+        require_same(found, right)
+        assert_close(own_soft, whole, SAME, "soft embeddings")
+    assert set(read) == {C}
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 from rank_tasks import SLICED, asked, measured, write_whole
-from ranks import results, run_ranks
+from ranks import ROOT, results, run_ranks
 from rendered import puzzles
 
 from mlx_diffgemma.share.share import ALONE
@@ -20,13 +20,19 @@ from mlx_diffgemma.share.share import ALONE
 SLICES = 16
 PROMPTS = [list(range(3, 40)), list(range(50, 61))]
 STEPS = {"max_denoising_steps": 4}
+SCHEMA = json.loads((ROOT / "docs/examples/person.schema.json").read_text())
 TURNS: list[Any] = [
     ["ask", "What is 17 + 25?", {"seed": 7}],
     ["ask", "And 3 + 4?", {"seed": 7}],
     ["ask", "Is 12 bigger than 5?", {"seed": 7, "choices": ["Yes.", "No."]}],
     ["ask", "Count from 3 to 9.", {"mode": "ar", "seed": 5}],
     ["ask", "What is 17 + 25?", {"mode": "ar", "seed": 1}],
+    ["ask", "Make JSON: name Max, age 41.", {"seed": 7, "schema": SCHEMA}],
+    ["ask", "Make JSON: name Max, age 41.", {"mode": "ar", "schema": SCHEMA, "seed": 3}],
+    ["fill", "The capital of Spain is [[10]].", {"seed": 7, "prompt": "Fill in: What is it?"}],
+    ["fill", "It is [[n:[0-9]{1,3}]] warm.", {"seed": 3, "gaps": 4, "max_denoising_steps": 3}],
 ]
+PICTURE = ["ask", "", {"images": str(ROOT / "docs/examples/sudoku.png"), "seed": 1}]
 # Heads as the 26B model's: of three ranks the second straddles two heads of keys in full layers.
 UNEVEN = Sizes(
     layers="ssfsf",
@@ -103,13 +109,13 @@ def test_networks_are_whole_together(tmp_path: Path, ranks: int) -> None:
 
 
 def in_words() -> list[Any]:
-    """Twenty puzzles, a conversation, and tokens one by one."""
+    """Twenty puzzles and a picture of one; a conversation, tokens one by one, forms and holes."""
     solved = [["ask", puzzle, {"seed": n}] for n, puzzle in enumerate(puzzles()[::10])]
     assert len(solved) == 20
     given = {"cut": "tensor", "dtype": "float32"}
     return [
         ["asked", {**given, "model": model, "turns": turns}]
-        for model, turns in (("tiny-sudoku", solved), ("tiny-chat", TURNS))
+        for model, turns in (("tiny-sudoku", [*solved, PICTURE]), ("tiny-chat", TURNS))
     ]
 
 
