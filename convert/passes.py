@@ -24,7 +24,8 @@ from ..model.cache import LayerCache
 from ..model.elementwise import softcap
 from ..model.text import Progress
 from ..model.vision import VisionLayer
-from ..model.weights import build_ends, build_layer, build_vision
+from ..model.vision_weights import build_vision
+from ..model.weights import build_ends, build_layer
 
 PROMPT_LENGTH, CANVAS_LENGTH = 8, 16
 IMAGE_SIZE = (3, 2)  # width and height in soft tokens

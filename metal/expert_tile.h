@@ -1,7 +1,8 @@
-// One tile of a product with an expert's weight: 32 rows times 128 of its outputs, by 128 threads.
+// One tile of a product with an expert's weight: ROWS rows, 16 or 32, times 128 of its outputs, by
+// 128 threads.
 //
 // A tile is made of fragments, 8x8 matrices that a simdgroup multiplies. Each of the 4 simdgroups
-// makes all rows of 32 outputs, which is 4 x 4 fragments; rows come in eights, so fragments without
+// makes all rows of 32 outputs, which is ROWS / 8 x 4 fragments; rows come in eights, so fragments without
 // rows are left out. No two simdgroups share weights: weights go from device memory straight into
 // the registers of the lanes, each unpacked by one lane, once for all rows, in float. All
 // simdgroups share the rows: these are staged in threadgroup memory, one step of each at a time, in
@@ -15,9 +16,8 @@
 // bits, and read value by value.
 #include <metal_simdgroup_matrix>
 
-constant constexpr const int TILE_ROWS = 32;
 constant constexpr const int TILE_THREADS = 128;
-constant constexpr const int FRAGMENTS = 4;  // of rows; also of outputs, a simdgroup
+constant constexpr const int FRAGMENTS = 4;  // of outputs, a simdgroup
 
 // Values of a row in one word of a weight.
 template <int BITS>
@@ -32,9 +32,9 @@ inline constexpr int staged_row() {
 }
 
 // Words of both buffers.
-template <typename T, int BITS>
+template <typename T, int BITS, int ROWS>
 inline constexpr int staged_words() {
-  return 2 * TILE_ROWS * staged_row<T, BITS>();
+  return 2 * ROWS * staged_row<T, BITS>();
 }
 
 // Units of 16 bytes in a step of a row.
@@ -43,10 +43,11 @@ inline constexpr int units_in_row() {
   return values_in_word<BITS>() * static_cast<int>(sizeof(T)) / 2;
 }
 
-// Units that a thread stages in a step.
-template <typename T, int BITS>
+// Units that a thread stages in a step. Of 16 rows of 16-bit values with weights of 8 bits or none
+// there are 64: half of the threads have none.
+template <typename T, int BITS, int ROWS>
 inline constexpr int units_of_thread() {
-  return TILE_ROWS * units_in_row<T, BITS>() / TILE_THREADS;
+  return (ROWS * units_in_row<T, BITS>() + TILE_THREADS - 1) / TILE_THREADS;
 }
 
 // The row, in the tile, of unit `u` of a thread.
@@ -138,7 +139,7 @@ inline void multiply_accumulate(thread float* sums, float a0, float a1, float b0
 
 // Fetches the units that this thread stages of the step that begins at k0; zeros behind a row's end.
 //   source_rows  [units_of_thread]: the row of x of each unit
-template <typename T, int BITS, int WIDTH>
+template <typename T, int BITS, int WIDTH, int ROWS>
 inline void fetch_units(
     thread uint4* units,
     const device T* x,
@@ -148,7 +149,7 @@ inline void fetch_units(
     int k0) {
   constexpr int VALUES = 16 / static_cast<int>(sizeof(T));
 #pragma clang loop unroll(full)
-  for (int u = 0; u < units_of_thread<T, BITS>(); u++) {
+  for (int u = 0; u < units_of_thread<T, BITS, ROWS>(); u++) {
     const int part = static_cast<int>(thread_index) % units_in_row<T, BITS>();
     const int k = k0 + part * VALUES;
     units[u] = uint4(0u);
@@ -160,14 +161,14 @@ inline void fetch_units(
 }
 
 // Stores them: value s of word c of a row at 8 s + c.
-template <typename T, int BITS>
+template <typename T, int BITS, int ROWS>
 inline void stage_units(
     threadgroup T* buffer, const thread uint4* units, int fragments, uint thread_index) {
   constexpr int VALUES = 16 / static_cast<int>(sizeof(T));
   constexpr int WORD = values_in_word<BITS>();
   constexpr int ROW = staged_row<T, BITS>() * 4 / static_cast<int>(sizeof(T));
 #pragma clang loop unroll(full)
-  for (int u = 0; u < units_of_thread<T, BITS>(); u++) {
+  for (int u = 0; u < units_of_thread<T, BITS, ROWS>(); u++) {
     const int row = row_of_unit<T, BITS>(thread_index, u);
     if (row < 8 * fragments) {
       const int first = static_cast<int>(thread_index) % units_in_row<T, BITS>() * VALUES;
@@ -182,7 +183,7 @@ inline void stage_units(
 
 // Adds to `sums` the products with the 8 values that stand at place s of a step's words.
 //   b  [4][2]: this lane's values of the fragments of weights
-template <typename T, int BITS>
+template <typename T, int BITS, int ROWS>
 inline void multiply_values(
     thread float* sums,
     const threadgroup uint* buffer,
@@ -192,7 +193,7 @@ inline void multiply_values(
     Place place) {
   constexpr int SIZE = static_cast<int>(sizeof(T));
 #pragma clang loop unroll(full)
-  for (int i = 0; i < FRAGMENTS; i++) {
+  for (int i = 0; i < ROWS / 8; i++) {
     if (i < fragments) {
       // Two neighbours: one word where T has 16 bits, two where it has 32.
       const threadgroup uint* a = buffer + (8 * i + place.row) * staged_row<T, BITS>() +
@@ -207,13 +208,14 @@ inline void multiply_values(
   }
 }
 
-// Adds the tile's products to `sums` [4 row fragments][4 output fragments][2], this lane's part.
-//   staged       staged_words<T, BITS>() words
+// Adds the tile's products to `sums` [ROWS / 8 row fragments][4 output fragments][2], this lane's
+// part.
+//   staged       staged_words<T, BITS, ROWS>() words
 //   x            rows of WIDTH values, each at a multiple of 16 bytes
-//   source_rows  [units_of_thread<T, BITS>()]: the row of x that this thread stages for each unit
+//   source_rows  [units_of_thread<T, BITS, ROWS>()]: the row of x that this thread stages for each unit
 //   weight_rows  [4][2]: the rows of the weight that make the outputs of this lane
 //   fragments    of 8 rows, as many as there are
-template <typename T, int BITS, int GROUP, int WIDTH, typename W, typename S>
+template <typename T, int BITS, int GROUP, int WIDTH, int ROWS, typename W, typename S>
 inline void multiply_tile(
     thread float* sums,
     threadgroup uint* staged,
@@ -230,12 +232,12 @@ inline void multiply_tile(
   constexpr int STEP = 8 * WORD;
   static_assert(WIDTH % 32 == 0, "a row must be whole groups");
   static_assert(GROUP % WORD == 0, "a word must lie within a group");
-  uint4 units[units_of_thread<T, BITS>()];
+  uint4 units[units_of_thread<T, BITS, ROWS>()];
   float scale[2 * FRAGMENTS];
   float bias[2 * FRAGMENTS];
-  fetch_units<T, BITS, WIDTH>(units, x, source_rows, fragments, thread_index, 0);
+  fetch_units<T, BITS, WIDTH, ROWS>(units, x, source_rows, fragments, thread_index, 0);
   for (int k0 = 0; k0 < WIDTH; k0 += STEP) {
-    threadgroup uint* buffer = staged + (k0 / STEP % 2) * TILE_ROWS * staged_row<T, BITS>();
+    threadgroup uint* buffer = staged + (k0 / STEP % 2) * ROWS * staged_row<T, BITS>();
     // Behind a row's end, in the second half of a last step, its last word meets zeros.
     const int own = metal::min(k0 / WORD + place.row, WIDTH / WORD - 1);
     uint words[2 * FRAGMENTS];
@@ -247,11 +249,12 @@ inline void multiply_tile(
       fetch_group<BITS, GROUP, WIDTH>(scale, scales, weight_rows, own * WORD);
       fetch_group<BITS, GROUP, WIDTH>(bias, biases, weight_rows, own * WORD);
     }
-    stage_units<T, BITS>(
+    stage_units<T, BITS, ROWS>(
         reinterpret_cast<threadgroup T*>(buffer), units, fragments, thread_index);
     // A thread that passes has staged this step's rows and has read those of the step before.
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    fetch_units<T, BITS, WIDTH>(units, x, source_rows, fragments, thread_index, k0 + STEP);
+    fetch_units<T, BITS, WIDTH, ROWS>(
+        units, x, source_rows, fragments, thread_index, k0 + STEP);
 #pragma clang loop unroll(full)
     for (int s = 0; s < WORD; s++) {
       float b[2 * FRAGMENTS];
@@ -260,7 +263,7 @@ inline void multiply_tile(
         b[n] = value_of<BITS, WIDTH>(
             weight, weight_rows[n], own * WORD + s, words[n], s, scale[n], bias[n]);
       }
-      multiply_values<T, BITS>(sums, buffer, b, fragments, s, place);
+      multiply_values<T, BITS, ROWS>(sums, buffer, b, fragments, s, place);
     }
   }
 }

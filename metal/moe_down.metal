@@ -12,13 +12,13 @@
 // Output
 //   outputs [L * TOP_K, HIDDEN] T, in the order of the plan's rows
 // Template  T (float, half, bfloat), HIDDEN, INNER (a multiple of 32), BITS 0, 4 or 8,
-//           GROUP 32, 64 or 128 (32 for BITS 0)
+//           GROUP 32, 64 or 128 (32 for BITS 0); ROWS 16 or 32, those of a tile
 // Grid      (ceil(HIDDEN / 128), B) threadgroups of 128; each makes 128 outputs
 // Reference model/experts.py, `down_sorted`
 // Accuracy  products in float32, rounded once. float32: 1e-5 of the row's largest value.
 
 // kernel
-    constexpr int STAGED = staged_words<T, BITS>();
+    constexpr int STAGED = staged_words<T, BITS, ROWS>();
     threadgroup uint staged[STAGED];
     const int tile = 3 * static_cast<int>(threadgroup_position_in_grid.y);
     const int expert = tiles[tile];
@@ -28,7 +28,7 @@
       return;  // all threads: a tile that the plan did not need
     }
     // Rows beyond the last repeat it; what they give is not stored.
-    constexpr int UNITS = units_of_thread<T, BITS>();
+    constexpr int UNITS = units_of_thread<T, BITS, ROWS>();
     uint source_rows[UNITS];
 #pragma clang loop unroll(full)
     for (int u = 0; u < UNITS; u++) {
@@ -47,16 +47,16 @@
         weight_rows[2 * f + j] = static_cast<uint>(expert * HIDDEN + output);
       }
     }
-    float sums[2 * FRAGMENTS * FRAGMENTS];
+    float sums[2 * (ROWS / 8) * FRAGMENTS];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < 2 * FRAGMENTS * FRAGMENTS; i++) {
+    for (int i = 0; i < 2 * (ROWS / 8) * FRAGMENTS; i++) {
       sums[i] = 0.0f;
     }
-    multiply_tile<T, BITS, GROUP, INNER>(
+    multiply_tile<T, BITS, GROUP, INNER, ROWS>(
         sums, staged, inner, source_rows, weight, scales, biases, weight_rows,
         (count + 7) / 8, thread_index_in_threadgroup, place);
 #pragma clang loop unroll(full)
-    for (int i = 0; i < FRAGMENTS; i++) {
+    for (int i = 0; i < ROWS / 8; i++) {
       const int row = 8 * i + place.row;
       if (row < count) {
         const size_t at = static_cast<size_t>(first + row) * HIDDEN;

@@ -12,7 +12,7 @@
 // Output
 //   inner   [L * TOP_K, INNER] T, in the order of `rows`
 // Template  T (float, half, bfloat), TOP_K, HIDDEN and INNER (multiples of 32), BITS 0, 4 or 8,
-//           GROUP 32, 64 or 128 (32 for BITS 0)
+//           GROUP 32, 64 or 128 (32 for BITS 0); ROWS 16 or 32, those of a tile
 // Grid      (ceil(INNER / 64), B) threadgroups of 128; each makes 64 gates and their 64 ups
 // Reference model/experts.py, `gate_up_sorted`
 // Accuracy  products and the activation in float32, rounded once; the reference rounds gate, up
@@ -25,7 +25,7 @@ inline float geglu(float gate, float up) {
 }
 
 // kernel
-    constexpr int STAGED = staged_words<T, BITS>();
+    constexpr int STAGED = staged_words<T, BITS, ROWS>();
     threadgroup uint staged[STAGED];
     const int tile = 3 * static_cast<int>(threadgroup_position_in_grid.y);
     const int expert = tiles[tile];
@@ -35,7 +35,7 @@ inline float geglu(float gate, float up) {
       return;  // all threads: a tile that the plan did not need
     }
     // Rows beyond the last repeat it; what they give is not stored.
-    constexpr int UNITS = units_of_thread<T, BITS>();
+    constexpr int UNITS = units_of_thread<T, BITS, ROWS>();
     uint source_rows[UNITS];
 #pragma clang loop unroll(full)
     for (int u = 0; u < UNITS; u++) {
@@ -55,16 +55,16 @@ inline float geglu(float gate, float up) {
         weight_rows[2 * (c + 2) + j] = static_cast<uint>(gate + INNER);
       }
     }
-    float sums[2 * FRAGMENTS * FRAGMENTS];
+    float sums[2 * (ROWS / 8) * FRAGMENTS];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < 2 * FRAGMENTS * FRAGMENTS; i++) {
+    for (int i = 0; i < 2 * (ROWS / 8) * FRAGMENTS; i++) {
       sums[i] = 0.0f;
     }
-    multiply_tile<T, BITS, GROUP, HIDDEN>(
+    multiply_tile<T, BITS, GROUP, HIDDEN, ROWS>(
         sums, staged, x, source_rows, weight, scales, biases, weight_rows,
         (count + 7) / 8, thread_index_in_threadgroup, place);
 #pragma clang loop unroll(full)
-    for (int i = 0; i < FRAGMENTS; i++) {
+    for (int i = 0; i < ROWS / 8; i++) {
       const int row = 8 * i + place.row;
 #pragma clang loop unroll(full)
       for (int c = 0; c < 2; c++) {

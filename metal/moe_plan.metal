@@ -10,11 +10,13 @@
 //   experts [L, TOP_K] uint32, the highest score first
 //   weights [L, TOP_K] float
 //   rows    [L * TOP_K] uint32: every row * TOP_K + slot, by expert, ascending within one
-//   places  [L, TOP_K] uint32: where row * TOP_K + slot stands in `rows`
-//   tiles   [B, 3] int32: (expert, first in rows, count), at most 32 rows of one expert each; B is
-//           what any choice fits into, (n + 31 min(E, n)) / 32 for n = L * TOP_K; tiles that this
-//           one does not need are (0, 0, 0)
-// Template  E up to 256, TOP_K up to 16 and E; L up to 512
+//   places  [L, TOP_K] uint32: where row * TOP_K + slot stands in `rows`; 2^32 - 1 for one of
+//           an expert that is not own
+//   tiles   [B, 3] int32: (expert - FIRST, first in rows, count), at most ROWS rows of one own
+//           expert each; B is what any choice fits into, (n + (ROWS - 1) min(HELD, n)) / ROWS for
+//           n = L * TOP_K; tiles that this one does not need are (0, 0, 0)
+// Template  E up to 256, TOP_K up to 16 and E; FIRST and HELD: own experts, of E those whose
+//           weights are at hand; ROWS 16 or 32; L up to 512
 // Grid      one threadgroup of 512
 // Reference model/experts.py, `route`, and kernels/experts/plan.py, `plan_of`
 // Accuracy  experts, rows, places and tiles equal; weights to 1e-5 of the row's largest.
@@ -23,6 +25,7 @@
     constexpr int PER_LANE = (E + 31) / 32;
     constexpr int PADDED = 32 * PER_LANE;     // experts, as whole simdgroups
     constexpr int SEGMENTS = 512 / PADDED;    // parts of the choices that are counted apart
+    constexpr int LAST = FIRST + HELD - 1;    // own expert
     threadgroup ushort chosen[512 * TOP_K];
     threadgroup int counts[512];              // [SEGMENTS][PADDED]
     threadgroup int starts[PADDED];
@@ -73,18 +76,19 @@
           of_expert += counts[s * PADDED + 32 * i + lane];
         }
         const int start = rows_before + simd_prefix_exclusive_sum(of_expert);
-        const int own_tiles = (of_expert + 31) / 32;
+        const bool held = 32 * i + lane >= FIRST && 32 * i + lane <= LAST;
+        const int own_tiles = held ? (of_expert + ROWS - 1) / ROWS : 0;
         const int tile = tiles_before + simd_prefix_exclusive_sum(own_tiles);
         starts[32 * i + lane] = start;
         for (int j = 0; j < own_tiles; j++) {
-          tiles[3 * (tile + j)] = 32 * i + lane;
-          tiles[3 * (tile + j) + 1] = start + 32 * j;
-          tiles[3 * (tile + j) + 2] = metal::min(32, of_expert - 32 * j);
+          tiles[3 * (tile + j)] = 32 * i + lane - FIRST;
+          tiles[3 * (tile + j) + 1] = start + ROWS * j;
+          tiles[3 * (tile + j) + 2] = metal::min(ROWS, of_expert - ROWS * j);
         }
         rows_before += simd_sum(of_expert);
         tiles_before += simd_sum(own_tiles);
       }
-      const int all_tiles = (choices + 31 * metal::min(E, choices)) / 32;
+      const int all_tiles = (choices + (ROWS - 1) * metal::min(HELD, choices)) / ROWS;
       for (int i = 3 * tiles_before + lane; i < 3 * all_tiles; i += 32) {
         tiles[i] = 0;
       }
@@ -93,6 +97,7 @@
 
     // The threads that counted, once more: the choices of each expert in ascending order.
     if (begin < end) {
+      const bool held = expert >= FIRST && expert <= LAST;
       int at = starts[expert];
       for (int s = 0; s < segment; s++) {
         at += counts[s * PADDED + expert];
@@ -100,7 +105,7 @@
       for (int i = begin; i < end; i++) {
         if (static_cast<int>(chosen[i]) == expert) {
           rows[at] = static_cast<uint>(i);
-          places[i] = static_cast<uint>(at);
+          places[i] = held ? static_cast<uint>(at) : 0xFFFFFFFFu;
           at += 1;
         }
       }

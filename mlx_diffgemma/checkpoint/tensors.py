@@ -17,6 +17,7 @@ import mlx.core as mx
 from ..errors import CheckpointError, brief, one_line
 from ..machine.dtypes import FLOATS, MLX_NAMES, mlx_dtype
 from .config import ModelConfig, TextConfig
+from .keep import Keep
 from .quantization import QuantizationConfig
 from .shards import CONVERT_AGAIN, TensorInfo, read_headers
 from .vision import VISION, VisionConfig
@@ -145,16 +146,26 @@ class Tensors(StoredTensors):
     used: set[str] = field(init=False, default_factory=set)
     files: dict[Path, dict[str, mx.array]] = field(init=False, default_factory=dict)
 
-    def vector(self, name: str, *shape: int) -> mx.array:
-        """The floating-point tensor `name` of `shape`, in the model's dtype."""
-        return self._checked(name, shape, FLOATS).astype(self.dtype)
+    def vector(self, name: str, *shape: int, keep: Keep | None = None) -> mx.array:
+        """The floating-point tensor `name` of `shape`, or what is kept of it, in the model's dtype.
 
-    def weight(self, module: str, *shape: int) -> StoredWeight:
-        """The weight of `module`, dense or packed as the folder has it; `shape` counts numbers."""
+        shape: of the whole tensor, as the folder has it.
+        """
+        return self._checked(name, shape, FLOATS, keep).astype(self.dtype)
+
+    def weight(self, module: str, *shape: int, keep: Keep | None = None) -> StoredWeight:
+        """The weight of `module`, or what is kept of it, dense or packed as the folder has it.
+
+        shape: of the whole weight, counted in numbers.
+        """
         packing = self.packing(module)
         if packing is None:
-            return StoredWeight(self.vector(f"{module}.weight", *shape))
-        return self._packed(module, shape, packing)
+            return StoredWeight(self.vector(f"{module}.weight", *shape, keep=keep))
+        return self._packed(module, shape, packing, keep)
+
+    def leave(self, names: Iterable[str]) -> None:
+        """Count tensors as used that nobody is going to ask for: other Macs do."""
+        self.used.update(names)
 
     def leave_layers(self, numbers: Collection[int]) -> None:
         """Count the tensors of layers as used that nobody is going to ask for: other Macs do."""
@@ -176,29 +187,41 @@ class Tensors(StoredTensors):
         return sum(self.numbers(name) for name in self.used if not VISION.match(name))
 
     def _packed(
-        self, module: str, shape: tuple[int, ...], packing: QuantizationConfig
+        self,
+        module: str,
+        shape: tuple[int, ...],
+        packing: QuantizationConfig,
+        keep: Keep | None,
     ) -> StoredWeight:
         *rows, width = shape
-        groups = width // packing.group_size
+        groups = (*rows, width // packing.group_size)
+        own_words, own_groups = keep.packed(module, packing) if keep else (None, None)
         affine = packing.mode == "affine"
-        weight = self._checked(f"{module}.weight", (*rows, packing.words(width)), ("U32",))
-        scales = self._checked(f"{module}.scales", (*rows, groups), FLOATS if affine else ("U8",))
+        words = (*rows, packing.words(width))
+        weight = self._checked(f"{module}.weight", words, ("U32",), own_words)
+        kinds = FLOATS if affine else ("U8",)
+        scales = self._checked(f"{module}.scales", groups, kinds, own_groups)
         if not affine:
             return StoredWeight(weight, scales, None, packing)
-        biases = self.vector(f"{module}.biases", *rows, groups)
+        biases = self.vector(f"{module}.biases", *groups, keep=own_groups)
         return StoredWeight(weight, scales.astype(self.dtype), biases, packing)
 
-    def _checked(self, name: str, shape: tuple[int, ...], dtypes: Iterable[str]) -> mx.array:
+    def _checked(
+        self, name: str, shape: tuple[int, ...], dtypes: Iterable[str], keep: Keep | None
+    ) -> mx.array:
         self.info(name).require(name, shape, dtypes)
-        return self._take(name)
+        self.used.add(name)
+        return self._take(name) if keep is None else self._kept(name, keep)
 
     def _take(self, name: str) -> mx.array:
         source = self.headers[name]
         file = source.file
         if file not in self.files:
             self.files[file] = load_arrays(file)
-        self.used.add(name)
         return self.files[file].pop(source.name)
+
+    def _kept(self, name: str, keep: Keep) -> mx.array:
+        return keep.read(self.headers[name])
 
 
 @dataclass
@@ -209,9 +232,13 @@ class PromisedTensors(Tensors):
     """
 
     def _take(self, name: str) -> mx.array:
-        self.used.add(name)
-        info = self.headers[name]
-        return mx.zeros(info.shape, mlx_dtype(MLX_NAMES[info.dtype]))
+        return self._zeros(name, self.headers[name].shape)
+
+    def _kept(self, name: str, keep: Keep) -> mx.array:
+        return self._zeros(name, keep.shape(self.headers[name].shape))
+
+    def _zeros(self, name: str, shape: tuple[int, ...]) -> mx.array:
+        return mx.zeros(shape, mlx_dtype(MLX_NAMES[self.headers[name].dtype]))
 
 
 def load_arrays(file: Path) -> dict[str, mx.array]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.shards import read_headers
-from ..errors import FitError
+from ..errors import FitError, ShareError
 from ..machine.choices import Choices
 from ..machine.identity import sources_hash
 from ..model.memory import RoomCheck
+from ..model.slices import experts_cut
 from ..share.guard import require_agreement, told_by_all
 from ..share.part import Part
 from ..share.share import Share
@@ -31,8 +32,19 @@ def require_same_load(
     Of weights their headers are compared, not their numbers.
     """
     if not part.share.alone:
-        facts = load_facts(folder, dtype, choices, adapter)
-        require_agreement(part.share, {"the cut": part.cut, **facts})
+        facts = {"the cut": part.cut, **load_facts(folder, dtype, choices, adapter)}
+        if part.in_tensors:
+            facts["the experts' cut"] = f"by {experts_cut()}"
+        require_agreement(part.share, facts)
+
+
+def require_uncut(part: Part) -> None:
+    """ShareError for an adapter beside tensors that are cut: it stands on whole matrices."""
+    if part.in_tensors:
+        raise ShareError(
+            "an adapter is given where Macs share by tensor, expected a model that needs none: "
+            "put it into the weights with `mlx-diffgemma fuse`, or share by layers."
+        )
 
 
 def load_facts(

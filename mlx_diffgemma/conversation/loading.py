@@ -28,7 +28,7 @@ from ..model.weights import Loaded, load_network
 from ..share.part import Cut, Part
 from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
-from .agreement import agreed_room, require_same_load
+from .agreement import agreed_room, require_same_load, require_uncut
 from .reply import ModelInfo
 from .session import Session, any_context
 
@@ -112,6 +112,8 @@ def load_source(
     """A Session with the checkpoint in a folder; for the options see `load`."""
     began, part = time.perf_counter(), Part(share, cut)
     name = None if dtype is None else dtype_name(dtype)
+    if adapter is not None:
+        require_uncut(part)
     files = None if adapter is None else open_adapter(adapter, source.folder)
     require_same_load(part, source.folder, name, choices, files)
     require_room = any_context

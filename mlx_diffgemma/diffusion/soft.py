@@ -44,6 +44,31 @@ class Part:
         return [array for array in kept if array is not None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnPart(Part):
+    """Soft embeddings of R rows that wait for the product, each Mac with the logits of its own ids.
+
+    largest, mass [R, 1] float32: of all ids, as `Embedding.own_soft` takes them.
+    """
+
+    logits: Logits
+    largest: mx.array
+    mass: mx.array
+
+    def completed(self, model: Model) -> mx.array:
+        """Soft embeddings [R, H] on every Mac: each multiplies by its own rows of the table."""
+        embedding, products = model.embedding, []
+        for first in range(0, self.logits.raw.shape[0], PRODUCT_ROWS):
+            rows = mx.arange(first, min(first + PRODUCT_ROWS, self.logits.raw.shape[0]))
+            x = self.logits.of_rows(rows).processed()
+            product = embedding.own_soft(x, self.largest[rows], self.mass[rows])
+            mx.eval(product)
+            products.append(product)
+        soft = embedding.summed(mx.concatenate(products))
+        mx.eval(soft)  # before another message is built: two that wait may go in either order
+        return soft
+
+
 def soft_part(model: Model, seen: Predictions, *, gathers: bool, in_kernel: bool) -> Part:
     """Soft embeddings of R rows in the cheapest form that is right.
 
@@ -123,6 +148,8 @@ class SoftEmbeddings:
         """Soft embeddings [1, F, H]; the rows that wait for the product take it here."""
         if self.is_complete:
             return joined(self.parts)
+        if isinstance(own := self.parts[0], OwnPart):
+            return own.completed(model)[None]
         missing = np.flatnonzero(self.tiers == PRODUCT)
         products = mx.concatenate(list(self._products(model, missing)))
         if missing.size == self.tiers.size:

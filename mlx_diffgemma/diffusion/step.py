@@ -24,8 +24,10 @@ from ..model.text import Model
 from ..share.part import Rows
 from . import classes, sampler
 from .agreed import Seen, agreed, nothing_seen
+from .built import Built, Readers
 from .held import Held, Masses
 from .predictions import ClassRead, predict, read_by_class
+from .records import OwnRows, own_records
 from .sampler import Logits
 from .soft import (
     Part,
@@ -169,48 +171,6 @@ def read(step: "Submitted") -> Step:
 
 
 @dataclass(frozen=True)
-class Readers:
-    """The readers of a step's logits: kernels, or MLX's operations with their float32 copies.
-
-    samples, gathers: kernels draw, and gather soft embeddings; gathering: somebody gathers.
-    """
-
-    samples: bool
-    gathers: bool
-    gathering: bool
-
-    @property
-    def take_the_canvas(self) -> bool:
-        """True where no reader needs a float32 copy, so that a canvas's logits are made at once.
-
-        All raw logits are kept for the soft embeddings in any case.
-        """
-        return self.samples and (self.gathers or not self.gathering)
-
-
-@dataclass(frozen=True)
-class Built:
-    """The graph of a step behind its decoder, evaluated or not.
-
-    summary [2] or [2 + F] float32: mean entropy in nats, 1 where nothing changed, and the rows'
-    tiers where they were gathered; shown [3, F] int32: best, the bits of the entropy,
-    and accepted.
-    """
-
-    best: mx.array
-    next_canvas: mx.array
-    summary: mx.array
-    shown: mx.array
-    parts: tuple[Part, ...]
-
-    @property
-    def arrays(self) -> list[mx.array]:
-        """All that the next step and the frame are made from."""
-        kept = [array for part in self.parts for array in part.arrays]
-        return [self.best, self.next_canvas, self.summary, self.shown, *kept]
-
-
-@dataclass(frozen=True)
 class Submitted:
     """A step that a device may be computing: hidden states [F, H], the last argmax, its inputs."""
 
@@ -223,7 +183,10 @@ class Submitted:
     def readers(self) -> Readers:
         """The readers of this step's logits; a kernel's first use takes a trial."""
         model, F = self.model, self.hidden.shape[0]
-        like = (head_rows(model, F), model.config.text.vocab_size)  # a verdict is about a chunk
+        begin, end = 0, model.config.text.vocab_size
+        if self._by_ids:
+            begin, end = model.embedding.own.own(end)
+        like = (head_rows(model, F), end - begin)  # a verdict is about a chunk
         logits = self._logits_of(mx.zeros(like, self.hidden.dtype))
         gathering = model.gathers and not self.given.exact
         preference = model.choices.denoise_kernels
@@ -243,7 +206,26 @@ class Submitted:
             return [self.hidden]
         if self.masses is not None:
             return self.masses.arrays
+        if self.own_rows is not None:
+            return self.own_rows.arrays
         return self.built.arrays if self.given.own.share.alone else self.seen.arrays
+
+    @property
+    def _by_ids(self) -> bool:
+        """True where each Mac reads logits of its own ids; a form is read of whole logits."""
+        return self._divided and self.given.held is None
+
+    @property
+    def _divided(self) -> bool:
+        """True where Macs divide the vocabulary."""
+        return self.model.part.in_tensors and self.model.embedding.own.divided
+
+    @cached_property
+    def own_rows(self) -> OwnRows | None:
+        """The rows as this Mac's ids have them, with all records, where Macs divide the ids."""
+        if not self._by_ids:
+            return None
+        return OwnRows.of([self._own_part(rows) for rows in self._chunks], self.model.embedding)
 
     @cached_property
     def masses(self) -> Masses | None:
@@ -267,6 +249,8 @@ class Submitted:
         """All rows as they are seen. Where MLX's operations read the logits, a chunk of rows at a
         time is evaluated here, and its float32 copies are dropped with it. Where a form holds the
         rows, the host has read their masses by then."""
+        if self.own_rows is not None:
+            return self.own_rows.seen(self.given.uniforms)
         if self.masses is not None:
             self.model.evaluate(self.hidden, self.masses.arrays)
             self.masses.read()
@@ -302,9 +286,24 @@ class Submitted:
             mx.async_eval(built.arrays)  # a device computes them while the next decoder is built
         return built
 
+    def _own_part(self, rows: slice) -> tuple[Logits, mx.array]:
+        """Logits of this Mac's ids, of some rows, and their records."""
+        embedding = self.model.embedding
+        logits = self._logits_of(embedding.own_head(self.hidden[rows]))
+        records = own_records(logits, embedding.own, self.readers.samples)
+        if not self.readers.take_the_canvas:
+            mx.eval(logits.raw, records)
+        return logits, records
+
+    @cached_property
+    def _whole(self) -> mx.array:
+        """All raw logits [F, V]: one message, however many rows each Mac reads at a time."""
+        return self.model.raw_logits(self.hidden)
+
     def _read_by_class(self, rows: slice, held: Held) -> ClassRead:
         """Some rows by class; all raw logits are kept, and nothing else as wide as they are."""
-        logits = self._logits_of(self.model.raw_logits(self.hidden[rows]))
+        raw = self._whole[rows] if self._divided else self.model.raw_logits(self.hidden[rows])
+        logits = self._logits_of(raw)
         seen = read_by_class(logits, held.order, self.readers.samples)
         if not self.readers.take_the_canvas:
             mx.eval(seen.arrays)

@@ -20,7 +20,7 @@ def shared_seed(share: Share) -> int:
 
 def require_shareable(part: Part, mode: str) -> None:
     """SettingsError for a mode in which Macs cannot share an answer as they share the network."""
-    if part.share.alone or mode == "diffusion" or (mode == "ar" and part.cut == "layers"):
+    if part.share.alone or mode == "diffusion" or (mode == "ar" and part.cut != "rows"):
         return
     why = "a token has one row" if part.cut == "rows" else "each Mac has times of its own"
     raise SettingsError(

@@ -39,6 +39,7 @@ from .verdicts import (
 __all__ = [
     *("Mode", "Trial", "chosen", "covered_and_chosen", "forget", "mode", "require_usable"),
     *("running", "stored_verdicts", "tell_before_trials", "unsupported", "unused", "used_verdicts"),
+    *("variant", "variants"),
 ]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
@@ -138,6 +139,25 @@ def covered_and_chosen(
     return chosen(family, key(), trial, preference)
 
 
+def variant(family: str, key: str) -> str | None:
+    """The name of the instantiation that won the trial of `key`; None: the usual one, or no trial.
+
+    The answer counts behind `chosen`, which makes the trial.
+    """
+    verdict = known.verdicts.get((mode(), family, key))
+    return verdict.variant if verdict else None
+
+
+def variants(family: str) -> dict[str, str | None]:
+    """The same for each key of a family that this process has asked for."""
+    verdicts, wanted = known.verdicts.items(), mode()
+    return {
+        key: verdict.variant
+        for (in_mode, of, key), verdict in verdicts
+        if (in_mode, of) == (wanted, family)
+    }
+
+
 def unsupported(family: str, reason: str) -> None:
     """Record that the reference of `family` runs because the kernels do not cover a case."""
     if mode() is not Mode.OFF and device.has_metal():
@@ -191,6 +211,9 @@ def _verdict(
             known.verdicts[place] = verdict
             if verdict.outcome not in enough:
                 _report(family, key, verdict)
+            elif verdict.note:
+                line = f"{family}: the Metal kernels run, but for {verdict.note}, for {key}"
+                _say(family, "variant", f"{line}; `mlx-diffgemma selftest` says more.")
         return known.verdicts[place]
 
 

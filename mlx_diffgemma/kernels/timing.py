@@ -53,13 +53,20 @@ def in_turn(
 
     Both must have run once before, so that nothing is compiled here.
     """
-    pairs: list[tuple[float, float]] = []
+    return Comparison(*all_in_turn((kernel, reference), clock))
+
+
+def all_in_turn(
+    computes: Sequence[Compute], clock: Callable[[], float] = time.perf_counter
+) -> list[tuple[float, ...]]:
+    """The samples of each of several, one of all a round."""
+    rounds: list[list[float]] = []
     began = clock()
     for count in range(MOST_SAMPLES):
         if count >= LEAST_SAMPLES and clock() - began > SECONDS:
             break
-        pairs.append((_seconds(kernel, clock), _seconds(reference, clock)))
-    return Comparison(*zip(*pairs, strict=True))
+        rounds.append([_seconds(compute, clock) for compute in computes])
+    return list(zip(*rounds, strict=True))
 
 
 def _seconds(compute: Compute, clock: Callable[[], float]) -> float:

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from statistics import median
 from typing import Any
 
 import mlx.core as mx
 
 from ..errors import is_out_of_memory, one_line
 from .check import Tolerance, worst
-from .timing import STEADY, Compute, in_turn
+from .timing import STEADY, Comparison, Compute, all_in_turn
 
 LONGEST_NOTE = 300  # a Metal compiler's message can fill pages
 MOST_TRIES = 3  # of an unsteady verdict, one a process: a machine that is never calm pays no more
@@ -22,12 +23,14 @@ class Trial:
     """One instantiation of a family with inputs to try it on, made on the spot.
 
     kernel, reference: the results, lazy, of the kernels and of the reference implementation in MLX
-    operations; tolerances: by how much they may differ, one an output.
+    operations; tolerances: by how much they may differ, one an output; others: other instantiations
+    of the kernels, by name, of which the fastest takes their place where it is faster than they.
     """
 
     kernel: Compute
     reference: Compute
     tolerances: Sequence[Tolerance]
+    others: Mapping[str, Compute] = field(default_factory=dict)
 
     def disagreement(self, kernel: Sequence[mx.array], reference: Sequence[mx.array]) -> str | None:
         """The output that differs by more than its tolerance, in one line; None for none."""
@@ -49,7 +52,8 @@ class Verdict:
     """The outcome of a trial; note: what differed or was raised; times: where it came to that.
 
     disagreement: between the samples of those times, see `Comparison`; found: when, None where that
-    is not known; tries: trials of which this one is the steadiest.
+    is not known; tries: trials of which this one is the steadiest; variant: the name of the other
+    instantiation that took the kernels' place, whose times these are; None: theirs.
     """
 
     outcome: Outcome
@@ -59,6 +63,7 @@ class Verdict:
     disagreement: float | None = None
     found: datetime | None = None
     tries: int = 1
+    variant: str | None = None
     lasting: bool = True  # False for what may be gone in another process, like a lack of memory
 
     @property
@@ -80,7 +85,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the cache on disk."""
-        values = {name: value for name, value in asdict(self).items() if name != "lasting"}
+        left_out = {"lasting"} if self.variant else {"lasting", "variant"}
+        values = {name: value for name, value in asdict(self).items() if name not in left_out}
         return {**values, "found": self.found and self.found.isoformat(timespec="seconds")}
 
     @staticmethod
@@ -90,15 +96,18 @@ class Verdict:
         Other keys are left alone; without a time or a disagreement the verdict counts as steady.
         """
         note, tries, found = value["note"], value.get("tries", 1), value.get("found")
+        variant = value.get("variant")
         numbers = (value["kernel_ms"], value["reference_ms"], value.get("disagreement"))
-        if not isinstance(note, str | None) or type(tries) is not int:
-            raise TypeError("a note is a text, tries are counted")
+        if not isinstance(note, str | None) or not isinstance(variant, str | None):
+            raise TypeError("a note and a variant are texts")
+        if type(tries) is not int:
+            raise TypeError("tries are counted")
         if not all(isinstance(number, float | None) for number in numbers):
             raise TypeError("times and their disagreement are numbers")
         when = None if found is None else datetime.fromisoformat(found)
         if when and when.tzinfo is None:
             raise ValueError("a time without a zone")
-        return Verdict(Outcome(value["outcome"]), note, *numbers, when, tries)
+        return Verdict(Outcome(value["outcome"]), note, *numbers, when, tries, variant)
 
 
 def rounded_up(rows: int) -> int:
@@ -111,8 +120,7 @@ def run_trial(make: Callable[[], Trial], clock: Callable[[], float] = time.perf_
     try:
         return _run(make(), clock)
     except Exception as error:  # whatever MLX or Metal's compiler raises
-        said = one_line(error) or type(error).__name__
-        return Verdict(Outcome.ERROR, _shortened(said), lasting=not is_out_of_memory(error))
+        return Verdict(Outcome.ERROR, _said(error), lasting=not is_out_of_memory(error))
     finally:
         mx.clear_cache()
 
@@ -123,13 +131,49 @@ def _run(trial: Trial, clock: Callable[[], float]) -> Verdict:
     reference = trial.reference()
     mx.eval(reference)
     difference = trial.disagreement(kernel, reference)
-    del kernel, reference
+    del kernel
     if difference is not None:
         return Verdict(Outcome.WRONG, _shortened(one_line(difference)))
-    taken = in_turn(trial.kernel, trial.reference, clock)
-    outcome = Outcome.FASTER if taken.wins else Outcome.SLOWER
-    times_ms = (taken.kernel_seconds * 1e3, taken.reference_seconds * 1e3)
-    return Verdict(outcome, None, *times_ms, taken.disagreement)
+    failed = {name: _failure(trial, name, reference) for name in trial.others}
+    del reference
+    right = [name for name, note in failed.items() if note is None]
+    notes = "; ".join(f"{name}: {note}" for name, note in failed.items() if note is not None)
+    computes = (trial.kernel, *(trial.others[name] for name in right), trial.reference)
+    *of_kernels, of_reference = all_in_turn(computes, clock)
+    best = _best(of_kernels)
+    taken = Comparison(of_kernels[best], of_reference)
+    between = Comparison(of_kernels[best or -1], of_kernels[0])  # the winner or a loser, the first
+    return Verdict(
+        outcome=Outcome.FASTER if taken.wins else Outcome.SLOWER,
+        note=_shortened(notes) or None,
+        kernel_ms=taken.kernel_seconds * 1e3,
+        reference_ms=taken.reference_seconds * 1e3,
+        disagreement=max(taken.disagreement, between.disagreement),
+        variant=[None, *right][best],
+    )
+
+
+def _failure(trial: Trial, name: str, reference: Sequence[mx.array]) -> str | None:
+    """What is wrong with one of the others, which then is left out; None: nothing."""
+    try:
+        results = trial.others[name]()
+        mx.eval(results)
+        difference = trial.disagreement(results, reference)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return _said(error)
+    return None if difference is None else one_line(difference)
+
+
+def _best(samples: Sequence[Sequence[float]]) -> int:
+    """Which of several to take: the fastest where it beats the first by more than noise."""
+    fastest = min(range(len(samples)), key=lambda number: median(samples[number]))
+    return fastest if Comparison(samples[fastest], samples[0]).wins else 0
+
+
+def _said(error: Exception) -> str:
+    return _shortened(one_line(error) or type(error).__name__)
 
 
 def _shortened(text: str) -> str:

@@ -30,7 +30,10 @@ Machines = dict[str, dict[str, dict[str, Verdict]]]
 
 @dataclass(frozen=True)
 class VerdictRow:
-    """A verdict as reports show it; found: UTC; age_days: None where nobody noted when it was."""
+    """A verdict as reports show it; found: UTC; age_days: None where nobody noted when it was.
+
+    key: with the name of the instantiation that won, where it is not the usual one.
+    """
 
     family: str
     key: str
@@ -64,7 +67,7 @@ def rows(verdicts: Mapping[tuple[str, str], Verdict], now: datetime) -> list[Ver
     return [
         VerdictRow(
             family,
-            key,
+            ", ".join(filter(None, (key, verdict.variant))),
             verdict.outcome.value,
             verdict.kernel_ms,
             verdict.reference_ms,

@@ -169,27 +169,43 @@ def attend(
     values: mx.array,
     visible: Visibility | Apart,
     core: Core = masked,
+    *,
+    first: int = 0,
+    behind: int | None = None,
 ) -> mx.array:
     """queries [1, heads, L, D], keys and values [1, kv heads, K, D] -> [1, heads, L, D]; scale 1.
 
+    first: the index of the first query, where other Macs have those before it; behind: the keys
+    before the query of index 0, None where the queries are all there are.
+
     One call while the scores are few (scores.MOST_SCORES). Otherwise blocks, each evaluated before
     the next, so that the scores of one exist at a time: this may not be traced by `mx.compile`. A
-    causal block leaves out keys that it does not see; they would have weight 0.
+    causal block leaves out keys that it does not see; they would have weight 0. Which of both, and
+    how many queries a block has, follows from the queries of all Macs.
     """
     heads, length, count = queries.shape[1], queries.shape[2], keys.shape[2]
-    at_once, rows = block_sizes(heads, length, count, visible.reach)
-    if (at_once, rows) == (heads, length):
-        mask = visible.mask(range(length), range(count), count - length)
-        return core(queries, keys, values, mask)
+    own = Own(range(first, first + length), count - length if behind is None else behind)
+    everywhere = count - own.behind
+    at_once, rows = block_sizes(heads, everywhere, count, visible.reach)
+    if (at_once, rows) == (heads, everywhere):
+        return core(queries, keys, values, visible.mask(own.indices, range(count), own.behind))
     if at_once == heads:
-        return _in_rows(queries, keys, values, visible, rows, core)
+        return _in_rows(queries, keys, values, visible, own, rows, core)
     shared = heads // keys.shape[1]
     parts = []
     for head in range(heads):
-        own = slice(head // shared, head // shared + 1)
+        kv = slice(head // shared, head // shared + 1)
         one = queries[:, head : head + 1]
-        parts.append(_in_rows(one, keys[:, own], values[:, own], visible, rows, core))
+        parts.append(_in_rows(one, keys[:, kv], values[:, kv], visible, own, rows, core))
     return mx.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True)
+class Own:
+    """The indices of queries, and the keys before the query of index 0."""
+
+    indices: range
+    behind: int
 
 
 def _in_rows(
@@ -197,20 +213,20 @@ def _in_rows(
     keys: mx.array,
     values: mx.array,
     visible: Visibility | Apart,
+    own: Own,
     rows: int,
     core: Core,
 ) -> mx.array:
     """`rows` queries at a time, evaluated."""
-    length, count = queries.shape[2], keys.shape[2]
-    parts = []
-    for first in range(0, length, rows):
-        block = range(first, min(first + rows, length))
-        seen = visible.keys(block, count - length, count)
+    count, parts = keys.shape[2], []
+    for at in range(0, len(own.indices), rows):
+        block = own.indices[at : at + rows]
+        seen = visible.keys(block, own.behind, count)
         output = core(
-            queries[:, :, block.start : block.stop],
+            queries[:, :, at : at + rows],
             keys[:, :, seen.start : seen.stop],
             values[:, :, seen.start : seen.stop],
-            visible.mask(block, seen, count - length),
+            visible.mask(block, seen, own.behind),
         )
         mx.eval(output)
         parts.append(output)

@@ -4,14 +4,15 @@ Axes: L positions, C canvas positions, H hidden size, D head dimension.
 Source: transformers 5.23 `models/diffusion_gemma/modeling_diffusion_gemma.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 
 from ..checkpoint.config import LayerConfig
 from ..machine.device import compiled_on_gpu
-from ..share.part import Rows
+from ..share.part import WHOLE, Part, Rows
 from .attention import ALL, Apart, Behind, Core, Visibility, attend, behind, masked
 from .cache import LayerCache
 from .elementwise import Norm, geglu, rms_norm
@@ -24,9 +25,15 @@ from .rope import Rope
 FEW_ROWS = 16
 ALL_ROWS = Rows()
 
+Own = Callable[[mx.array, mx.array], tuple[mx.array, mx.array]]
+Finished = Callable[[mx.array, mx.array, mx.array], mx.array]
+
 
 class Attention:
-    """Self-attention of one layer; scale 1, per-head norms on q, k and v, v is k on full layers."""
+    """Self-attention of one layer; scale 1, per-head norms on q, k and v, v is k on full layers.
+
+    layer, num_heads: of the heads that are held; those of other Macs add what theirs give.
+    """
 
     def __init__(
         self,
@@ -37,7 +44,9 @@ class Attention:
         out: AnyMatrix,
         q_norm: mx.array,
         k_norm: mx.array,
+        part: Part = WHOLE,
     ) -> None:
+        self.part = part
         self.layer, self.num_heads, self.eps, self.qkv, self.out = layer, num_heads, eps, qkv, out
         kv_heads = layer.num_key_value_heads
         self.rotated_heads = num_heads + kv_heads
@@ -90,7 +99,7 @@ class Attention:
         """x [1, L, H] at positions offset, ... -> [1, L, H]; `cache` gets its keys and values.
 
         Canvases that are apart begin at `offset` each, and take slots one behind the other. rows:
-        those of a canvas that x holds.
+        those of the positions that x holds.
         """
         if isinstance(visible, Apart):
             each = self.project(mx.unflatten(x.squeeze(0), 0, (-1, visible.width)), offset)
@@ -98,8 +107,16 @@ class Attention:
         else:
             queries, keys, values = self.project_own(x, offset, rows)
         seen = cache.write(keys, values, offset)
-        output = attend(queries, seen.keys, seen.values, visible, self.core)
-        return self.out(output.swapaxes(1, 2).flatten(2))
+        output = attend(
+            queries,
+            seen.keys,
+            seen.values,
+            visible,
+            self.core,
+            first=rows.first,
+            behind=seen.keys.shape[2] - keys.shape[2],
+        )
+        return self.part.sum(self.out(output.swapaxes(1, 2).flatten(2)), "attention")
 
 
 class GatedMLP:
@@ -122,7 +139,8 @@ class GatedMLP:
 class AfterAttention:
     """The rest of a layer: dense MLP and experts side by side, and the norms around them.
 
-    The norm of what the experts give is theirs.
+    The norm of what the experts give is theirs. part: where Macs hold parts of dense MLP and
+    experts, both are summed in one call, before their norms.
 
     feedforward_norms [3, 1, H]: the weights of the three norms of the residual, in the order dense
     MLP, experts, router (the router's scale / sqrt(H) acts as its norm's weight). They share one
@@ -139,14 +157,49 @@ class AfterAttention:
     output_norm: mx.array
     eps: float
     norm: Norm = rms_norm
+    part: Part = WHOLE
 
     def __call__(self, x: mx.array, attended: mx.array, scalar: mx.array) -> mx.array:
         """The layer's input x and its attention's output, both [1, L, H] -> [1, L, H]."""
+        if self.part.in_tensors:
+            return self.in_halves(self.own, self.finished, x, attended, scalar)
         x = x + self._normed(attended, self.attention_norm)
         to_mlp, to_experts, to_router = self.feedforward_inputs(x)
         dense = self._normed(self.mlp(to_mlp), self.mlp_norm)
         routed = self.experts(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
         return (x + self._normed(dense + routed, self.output_norm)) * scalar
+
+    def in_halves(
+        self, own: Own, finished: Finished, x: mx.array, attended: mx.array, scalar: mx.array
+    ) -> mx.array:
+        """The same with a sum over Macs between two halves, `own` and `finished`."""
+        x, parts = own(x, attended)
+        return finished(x, self.part.sum(parts, "feed-forward"), scalar)
+
+    def own(self, x: mx.array, attended: mx.array) -> tuple[mx.array, mx.array]:
+        """x and attended [1, L, H] -> the residual behind attention, and this Mac's [2, L, H].
+
+        These are its parts of what dense MLP and experts give, in this order.
+        """
+        x = x + self._normed(attended, self.attention_norm)
+        to_mlp, to_experts, to_router = self.feedforward_inputs(x)
+        routed = self.experts(to_experts.flatten(0, 1), self.router(to_router.flatten(0, 1)))
+        return x, mx.stack([self.mlp(to_mlp).flatten(0, 1), routed])
+
+    def finished(self, x: mx.array, sums: mx.array, scalar: mx.array) -> mx.array:
+        """The residual behind attention [1, L, H], and the sums of all parts [2, L, H]."""
+        dense = self._normed(sums[:1], self.mlp_norm)
+        update = dense + self.experts.norm_sum(sums[1:])
+        return (x + self._normed(update, self.output_norm)) * scalar
+
+    def compiled(self) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
+        """The same as a GPU runs it; a sum over Macs is no part of what is compiled.
+
+        It counts where it is built, which a compiled function is once.
+        """
+        if not self.part.in_tensors:
+            return compiled_on_gpu(self)
+        return partial(self.in_halves, compiled_on_gpu(self.own), compiled_on_gpu(self.finished))
 
     def feedforward_inputs(self, x: mx.array) -> Sequence[mx.array]:
         """The inputs of dense MLP, experts and router of the residual x [1, L, H]."""
@@ -169,12 +222,22 @@ class Layer:
     norm: Norm = rms_norm
 
     def __post_init__(self) -> None:
-        self.compiled_after_attention = compiled_on_gpu(self.after_attention)
+        self.compiled_after_attention = self.after_attention.compiled()
 
-    def encode(self, x: mx.array, cache: LayerCache, offset: int, visible: Visibility) -> mx.array:
-        """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H]."""
-        attended = self.attention(self.normed(x), cache, offset, visible)
-        few = x.shape[1] <= FEW_ROWS
+    def encode(
+        self,
+        x: mx.array,
+        cache: LayerCache,
+        offset: int,
+        visible: Visibility,
+        rows: Rows = ALL_ROWS,
+    ) -> mx.array:
+        """The layer in the encoder: x [1, L, H] at positions offset, ... -> [1, L, H].
+
+        rows: those of the positions that x holds.
+        """
+        attended = self.attention(self.normed(x), cache, offset, visible, rows)
+        few = x.shape[1] <= FEW_ROWS and not rows.divided
         after_attention = self.compiled_after_attention if few else self.after_attention
         return after_attention(x, attended, self.encoder_scalar)
 
@@ -193,9 +256,11 @@ class Layer:
         attended = self.attention(self.normed(x), cache, offset, visible, rows)
         return self.compiled_after_attention(x, attended, self.decoder_scalar)
 
-    def keys_and_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
-        """All that the encoder's last layer is needed for."""
-        return self.attention.project(self.normed(x), offset)[1:]
+    def keys_and_values(
+        self, x: mx.array, offset: int, rows: Rows = ALL_ROWS
+    ) -> tuple[mx.array, mx.array]:
+        """All that the encoder's last layer is needed for; rows: those that x holds."""
+        return self.attention.project_own(self.normed(x), offset, rows)[1:]
 
     def normed(self, x: mx.array) -> mx.array:
         """The residual x [1, L, H] as attention takes it."""
@@ -210,6 +275,7 @@ class SelfConditioning:
     pre_norm: mx.array
     eps: float
     norm: Norm = rms_norm
+    part: Part = WHOLE
 
     def __call__(self, embedded: mx.array, soft: mx.array | None) -> mx.array:
         """embedded [1, C, H], soft [1, C, H] or None on a canvas's first step -> [1, C, H].
@@ -217,5 +283,6 @@ class SelfConditioning:
         Without soft embeddings the MLP's input, and so its output, is exactly 0.
         """
         if soft is not None:
-            embedded = embedded + self.mlp(self.norm(soft, self.pre_norm, self.eps))
+            own = self.mlp(self.norm(soft, self.pre_norm, self.eps))
+            embedded = embedded + self.part.sum(own, "self-conditioning")
         return self.norm(embedded, None, self.eps)

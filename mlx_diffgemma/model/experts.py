@@ -14,6 +14,7 @@ import numpy as np
 
 from ..kernels.experts.mix import mix as mix_by_kernels
 from ..kernels.experts.mixture import Mixture, Operations
+from ..kernels.experts.plan import places_of
 from ..kernels.router import trial as router_kernel
 from ..machine import device
 from ..machine.choices import Preference
@@ -56,7 +57,9 @@ class Router:
 class Experts:
     """E gated MLPs, K for each row: gate_up [E, 2I, H], gate rows first, and down [E, H, I].
 
-    norm_weight [H] and eps: of the norm of their sum.
+    norm_weight [H] and eps: of the norm of their sum; without `normed` the sum is left as it is,
+    for one of several that are added up before `norm_sum`. own: the numbers of the experts that
+    gate_up and down hold, of those that the router chooses from; None: all. Others add nothing.
     """
 
     gate_up: AnyMatrix
@@ -67,6 +70,8 @@ class Experts:
     activation: Activation = geglu
     in_operations: bool = False  # leave out the kernels, which have no gradient and know no adapter
     norm: Norm = rms_norm
+    own: range | None = None
+    normed: bool = True
 
     def __call__(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row, normed [L, H]."""
@@ -76,30 +81,49 @@ class Experts:
             return self.reference(x, routing)
         if x.shape[0] * routing.top_k < SORT_FROM_ROWS:
             experts, weights = router_kernel.route(routing, route, self.kernels)
-            return self._normed(mix(x, experts, weights, self.gate_up, self.down))
+            return self._whole(self._mixed(x, experts, weights))
         return mix_by_kernels(self.mixture(x, routing), self.kernels)
 
     def mixture(self, x: mx.array, routing: Routing) -> Mixture[Routing]:
         """The mixture of x [L, H] as the kernels take it."""
         gate_up, down = self.gate_up.stored, self.down.stored
-        operations = Operations(route, self.products, combined, self.reference)
-        return Mixture(x, routing, gate_up, down, self.norm_weight, self.eps, operations)
+        add_up = combined if self.own is None else combined_own
+        operations = Operations(route, self.products, add_up, self.reference)
+        norm = self.norm_weight if self.normed else None
+        return Mixture(x, routing, gate_up, down, norm, self.eps, operations, self.own)
 
     def reference(self, x: mx.array, routing: Routing) -> mx.array:
         """The same in MLX operations."""
-        return self._normed(self.mixed(x, routing))
+        return self._whole(self.mixed(x, routing))
 
     def mixed(self, x: mx.array, routing: Routing) -> mx.array:
         """x [L, H] -> the weighted sum of the experts chosen for each row [L, H]."""
-        return mix(x, *route(routing), self.gate_up, self.down, self.activation)
+        return self._mixed(x, *route(routing))
 
     def products(self, x: mx.array, experts: mx.array, rows: mx.array) -> mx.array:
-        """x [L, H], experts [L, K], rows [N] grouped by expert -> outputs [N, H] in that order."""
+        """x [L, H], experts [L, K], rows [N] grouped by expert -> outputs [N, H] in that order.
+
+        Rows of an expert that is not own meet the nearest own one: their number is known only once
+        they are computed, so that leaving them out would make the host wait.
+        """
+        if self.own is not None:  # ascending numbers stay so
+            experts = mx.clip(experts, self.own.start, self.own.stop - 1) - self.own.start
         inner = gate_up_sorted(x, self.gate_up, experts, rows, self.activation)
         return down_sorted(inner, self.down, experts, rows)
 
-    def _normed(self, mixed: mx.array) -> mx.array:
+    def norm_sum(self, mixed: mx.array) -> mx.array:
+        """The norm of the sum of all experts of each row [L, H]."""
         return self.norm(mixed, self.norm_weight, self.eps)
+
+    def _whole(self, mixed: mx.array) -> mx.array:
+        return self.norm_sum(mixed) if self.normed else mixed
+
+    def _mixed(self, x: mx.array, experts: mx.array, weights: mx.array) -> mx.array:
+        if self.own is None:
+            return mix(x, experts, weights, self.gate_up, self.down, self.activation)
+        rows = mx.argsort(experts.flatten())
+        places = places_of(rows, experts, self.own)
+        return combined_own(self.products(x, experts, rows), places, weights, None, self.eps)
 
 
 def route(routing: Routing) -> tuple[mx.array, mx.array]:
@@ -184,10 +208,26 @@ def combine(outputs: mx.array, weights: mx.array) -> mx.array:
 
 
 def combined(
-    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array, eps: float
+    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array | None, eps: float
 ) -> mx.array:
     """outputs [N, H], places and weights [L, K] -> each row's weighted sum, normed [L, H].
 
-    norm [H]: the norm's weight.
+    norm [H]: the norm's weight; None: the sum as it is.
     """
-    return rms_norm(combine(by_slot(outputs, places), weights), norm, eps)
+    return _norm(combine(by_slot(outputs, places), weights), norm, eps)
+
+
+def combined_own(
+    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array | None, eps: float
+) -> mx.array:
+    """The same of own experts: a choice whose place is NOWHERE adds nothing.
+
+    Its output need not have been made: whatever stands there, NaN too, is not looked at.
+    """
+    own = places < outputs.shape[0]
+    found = mx.where(own[..., None], by_slot(outputs, mx.where(own, places, 0)), 0)
+    return _norm(combine(found, weights), norm, eps)
+
+
+def _norm(mixed: mx.array, norm: mx.array | None, eps: float) -> mx.array:
+    return mixed if norm is None else rms_norm(mixed, norm, eps)

@@ -103,6 +103,8 @@ class HostExperts(Experts):
         gate_up, down = self.gate_up, self.down
         if few(x) or not isinstance(gate_up, HostMatrix) or not isinstance(down, HostMatrix):
             return super().mixed(x, routing)
+        if self.own is not None:
+            return super().mixed(x, routing)
         experts, weights = host_ops.route(routing.scores, routing.scale, routing.top_k)
         return host_ops.mix(x, experts, weights, gate_up.right, down.right, gate_up.trained)
 
@@ -122,7 +124,8 @@ def host_embedding(embedding: Embedding, *, trained: bool = False) -> Embedding:
     table = embedding.table
     weight = table.unpacked(mx.float32) if isinstance(table, PackedTable) else table.weight
     made = HostTable(weight.astype(mx.float32), trained)
-    return Embedding(made, embedding.vocab_size, embedding.hidden_size, mx.float32)
+    sizes = (embedding.vocab_size, embedding.hidden_size)
+    return Embedding(made, *sizes, mx.float32, embedding.own)
 
 
 def host_conditioning(conditioning: SelfConditioning, *, trained: bool = False) -> SelfConditioning:

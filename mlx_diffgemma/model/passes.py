@@ -3,7 +3,8 @@
 Axes: L positions, C canvas positions, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import mlx.core as mx
@@ -12,8 +13,9 @@ from ..checkpoint.config import ModelConfig
 from ..machine.pauses import Pauses
 from ..share.part import Part, Rows
 from .attention import ALL, Apart, Visibility
-from .blocks import Layer
+from .blocks import ALL_ROWS, Layer
 from .cache import Prefix
+from .images import Placed
 
 
 class Network(Protocol):
@@ -31,17 +33,49 @@ class Network(Protocol):
     def numbers(self) -> range: ...
 
 
-def encoded(
-    network: Network, embedded: mx.array, prefix: Prefix, images: Sequence[range], *, whole: bool
-) -> mx.array:
-    """Output [1, L, H] of the causal pass's last layer, a full one, behind `prefix`.
+@dataclass(frozen=True)
+class Piece:
+    """Token ids [L] of a prompt that are encoded at once, the images among them, this Mac's rows.
 
-    images: the runs of images among the positions embedded [1, L, H]. Not whole: the last layer's
-    input, and of the layer itself keys and values alone are computed.
+    Where Macs share the piece by rows, each embeds and computes its own; keys and values of all
+    are in every Mac's prefix.
     """
-    text = network.config.text
-    make_room(network, prefix, embedded.shape[1])
-    runs = tuple(images) if network.config.bidirectional_images else ()
+
+    ids: Sequence[int]
+    images: Sequence[Placed] = ()
+    rows: Rows = ALL_ROWS
+
+    @property
+    def own_ids(self) -> Sequence[int]:
+        """The ids [R] of the own rows."""
+        return self.ids[self.rows.own]
+
+    def seen(self) -> Iterator[tuple[Placed, slice, slice]]:
+        """The images in the own rows: which of these they take, with which of their soft tokens."""
+        own = range(len(self.ids))[self.rows.own]
+        for image in self.images:
+            first, stop = max(own.start, image.span.start), min(own.stop, image.span.stop)
+            if first < stop:
+                of_rows = slice(first - own.start, stop - own.start)
+                yield image, of_rows, slice(first - image.span.start, stop - image.span.start)
+
+    @property
+    def runs(self) -> tuple[range, ...]:
+        """The indices of each image's soft tokens."""
+        return tuple(image.span for image in self.images)
+
+
+def encoded(
+    network: Network, embedded: mx.array, prefix: Prefix, piece: Piece, *, whole: bool
+) -> mx.array:
+    """Output [1, R, H] of the causal pass's last layer, a full one, behind `prefix`.
+
+    embedded [1, R, H]: the piece's own rows. Not whole: the last layer's input, and of the layer
+    itself keys and values alone are computed.
+    """
+    text, rows = network.config.text, piece.rows
+    make_room(network, prefix, len(piece.ids))
+    runs = piece.runs if network.config.bidirectional_images else ()
     full = Visibility(causal=True, runs=runs)
     sliding = Visibility(causal=True, window=text.sliding_window, runs=runs)
     last = len(text.layers) - 1
@@ -50,10 +84,10 @@ def encoded(
         numbered = zip(network.numbers, network.layers, prefix.layers, strict=True)
         for number, layer, cache in numbered:
             if number == last and not whole:
-                cache.write(*layer.keys_and_values(x, prefix.length), prefix.length)
+                cache.write(*layer.keys_and_values(x, prefix.length, rows), prefix.length)
                 return x
             visible = full if cache.window is None else sliding
-            x = _paused(network, layer.encode(x, cache, prefix.length, visible))
+            x = _paused(network, layer.encode(x, cache, prefix.length, visible, rows))
         return x
 
     return network.part.through(embedded, run, returned=whole)
@@ -97,8 +131,8 @@ def make_room(network: Network, prefix: Prefix, count: int) -> None:
     end = prefix.length + count
     if end <= prefix.room:
         return
-    for cache, number in zip(prefix.layers, network.numbers, strict=True):
-        layer = network.config.text.layers[number]
+    for cache, block in zip(prefix.layers, network.layers, strict=True):
+        layer = block.attention.layer
         upto = end if layer.sliding else max(end, prefix.reserved)
         like = (layer.num_key_value_heads, layer.head_dim, network.dtype)
         if cache.span is None or end > cache.span.end:  # before growing to what is reserved

@@ -34,7 +34,7 @@ from .given import (
     token_ids,
 )
 from .images import Placed, pieces, placed, require_apart
-from .passes import decoded, encoded, make_room, stepped
+from .passes import Piece, decoded, encoded, make_room, stepped
 from .soft_gather import Gathered
 from .vision import VisionTower, required_tower
 
@@ -217,7 +217,8 @@ class Model:
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
         inside = self._ahead(ids, images, own_prefix(prefix, self))
-        x = self._encoded(ids, inside, prefix, whole=True)
+        piece = Piece(ids, inside)
+        x = encoded(self, self._embedded(piece), prefix, piece, whole=True)
         prefix.extend(ids, [image.run(prefix.length) for image in inside])
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)
 
@@ -277,21 +278,15 @@ class Model:
 
         Returns what is to be evaluated so that other Macs get it, beside the prefix.
         """
-        x = self._encoded(ids, images, prefix, whole=False)
+        piece = Piece(ids, images, self.part.piece_rows(len(ids)))
+        x = encoded(self, self._embedded(piece), prefix, piece, whole=False)
         prefix.extend(ids, [image.run(prefix.length) for image in images])
         return [x] if self.part.in_stages else []
 
-    def _encoded(
-        self, ids: Sequence[int], images: Sequence[Placed], prefix: Prefix, *, whole: bool
-    ) -> mx.array:
-        """The causal pass of ids [L]; see `passes.encoded`."""
-        spans = [image.span for image in images]
-        return encoded(self, self._embedded(ids, images), prefix, spans, whole=whole)
-
-    def _embedded(self, ids: Sequence[int], images: Sequence[Placed]) -> mx.array:
-        """ids [L] -> [1, L, H]; features take the place of the images' tokens, unscaled."""
-        x = self.embedding.lookup(mx.array(list(ids))[None])
-        for image in images:
+    def _embedded(self, piece: Piece) -> mx.array:
+        """The own rows of a piece -> [1, R, H]; features replace images' tokens, unscaled."""
+        x = self.embedding.lookup(mx.array(list(piece.own_ids))[None])
+        for image, of_rows, of_image in piece.seen():
             (features,) = self.image_features([image.pixels])
-            x[:, image.span.start : image.span.stop] = features.astype(x.dtype)
+            x[:, of_rows] = features[of_image].astype(x.dtype)
         return x

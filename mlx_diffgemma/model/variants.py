@@ -63,7 +63,8 @@ def _embedding(embedding: Embedding, choices: Choices, evaluate: Evaluate) -> Em
         else:
             table = multiplied_by(table, choices.soft_product, embedding.dtype)
         evaluate(table)
-    return Embedding(table, embedding.vocab_size, embedding.hidden_size, embedding.dtype)
+    sizes = (embedding.vocab_size, embedding.hidden_size)
+    return Embedding(table, *sizes, embedding.dtype, embedding.own)
 
 
 def _layer(layer: Layer, choices: Choices, dtype: mx.Dtype, evaluate: Evaluate) -> Layer:

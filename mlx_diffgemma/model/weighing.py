@@ -16,6 +16,7 @@ from ..checkpoint.vision import VisionConfig
 from ..machine.choices import Choices
 from ..machine.device import on_gpu
 from ..machine.dtypes import MLX_NAMES, mlx_dtype
+from ..share.part import WHOLE, Part
 from .adapters import applied
 from .arrays import distinct_arrays
 from .variants import variant
@@ -49,18 +50,20 @@ def weigh(
     *,
     shape_only: bool = False,
     adapter: AdapterFiles | None = None,
+    part: Part = WHOLE,
 ) -> Weights:
-    """The bytes that `load_network` will hold of `folder` on the back end at hand.
+    """The bytes that `load_network` will hold of `folder`, or a part, on the back end at hand.
 
     Counted are all arrays of the built network, the vision tower with it, in the dtypes and layouts
     that it computes with. Files are read into memory of MLX's own, not mapped. While loading,
     copies of the array at hand stand beside those that are there (an upper bound), and all packed
     weights beside the unpacked ones. adapter: one that is applied. shape_only: the
-    files may end behind their headers. CheckpointError for a folder that would not load.
+    files may end behind their headers. CheckpointError for a folder that would not load,
+    ShareError for a network that cannot be cut so.
     """
     tensors = PromisedTensors(folder, config, dtype, shape_only=shape_only)
     scales = _Scales(tensors)
-    model = build(tensors, lambda layer, part: scales.add(part, MAKING))
+    model = build(tensors, lambda layer, bound: scales.add(bound, MAKING), part)
     unpacking = MAKING if on_gpu() else UNPACKING_ON_CPU
     made = variant(model, choices, lambda part: scales.add(part, unpacking))
     if adapter:

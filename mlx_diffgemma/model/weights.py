@@ -1,6 +1,6 @@
 """The network built from the tensors of a checkpoint folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,10 +8,9 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
+from ..checkpoint.keep import EXPERTS, INPUTS, OUTPUTS, Keep
 from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import PromisedTensors, StoredWeight, Tensors, load_arrays
-from ..checkpoint.vision import VisionConfig
-from ..images.pixels import PATCH_NUMBERS
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..share.part import WHOLE, Part
@@ -19,10 +18,12 @@ from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .experts import Experts, Router
 from .matrices import AnyMatrix, DenseMatrix, join, matrix
+from .slices import ExpertsPart, kept, own_experts, own_heads, own_width
 from .tables import table
 from .text import Model, Progress
 from .variants import evaluate, variant
-from .vision import VisionAttention, VisionLayer, VisionTower
+from .vision_weights import build_vision
+from .vocabulary import vocabulary_of
 
 EMBEDDING = "model.decoder.embed_tokens"
 ENCODER_LAYERS = "model.encoder.language_model.layers"
@@ -46,13 +47,19 @@ class GivenTensors:
     headers: Mapping[str, mx.array]  # by name, as a folder's headers are
     dtype: mx.Dtype = mx.float32
 
-    def vector(self, name: str, *shape: int) -> mx.array:
-        """The tensor `name`."""
-        return self.headers[name]
+    def vector(self, name: str, *shape: int, keep: Keep | None = None) -> mx.array:
+        """The tensor `name`, or what is kept of it."""
+        return keep.of(self.headers[name]) if keep else self.headers[name]
 
-    def weight(self, module: str, *shape: int) -> StoredWeight:
-        """The weight of `module`."""
-        return StoredWeight(self.headers[f"{module}.weight"])
+    def weight(self, module: str, *shape: int, keep: Keep | None = None) -> StoredWeight:
+        """The weight of `module`, or what is kept of it."""
+        return StoredWeight(self.vector(f"{module}.weight", keep=keep))
+
+    def packing(self, module: str) -> None:
+        """None: numbers in training are plain."""
+
+    def leave(self, names: Iterable[str]) -> None:
+        """Nothing: what is not asked for is nobody's error."""
 
 
 def load_network(
@@ -62,7 +69,7 @@ def load_network(
     choices: Choices | None = None,
     part: Part = WHOLE,
 ) -> Loaded:
-    """Read `folder` and bind all its weights, or those of a part: other layers are not read.
+    """Read `folder` and bind all its weights, or those of a part, of which alone bytes are read.
 
     `dtype` None means that of `choices`, or else the checkpoint's own. progress is told of layers,
     a vision tower counting as one more.
@@ -70,6 +77,8 @@ def load_network(
     config, choices = read_config(folder), choices or Choices()
     part.require_divisible(len(config.text.layers), config.canvas_length)
     tensors = Tensors(folder, config, dtype or chosen_dtype(config, choices))
+    if part.in_tensors:  # what cannot be cut so is refused before anything is read
+        build(PromisedTensors(folder, config, tensors.dtype), lambda layer, part: None, part)
     own = part.layers(len(config.text.layers))
     total = len(own) + (tensors.vision is not None)
 
@@ -119,11 +128,11 @@ def build(tensors: Tensors, read: Callable[[int, object], None], part: Part = WH
 
     The vision tower is the last, and counts as a layer.
     """
-    embedding, conditioning, final_norm = build_ends(tensors)
+    embedding, conditioning, final_norm = build_ends(tensors, part)
     read(0, [embedding, conditioning, final_norm])
     layers = []
     for number in part.layers(len(tensors.config.text.layers)):
-        layers.append(build_layer(tensors, number))
+        layers.append(build_layer(tensors, number, part))
         read(len(layers), layers[-1])
     if (vision := build_vision(tensors)) is not None:
         read(len(layers) + 1, vision)
@@ -132,28 +141,33 @@ def build(tensors: Tensors, read: Callable[[int, object], None], part: Part = WH
     )
 
 
-def build_ends(tensors: Tensors | GivenTensors) -> tuple[Embedding, SelfConditioning, mx.array]:
+def build_ends(
+    tensors: Tensors | GivenTensors, part: Part = WHOLE
+) -> tuple[Embedding, SelfConditioning, mx.array]:
     """The parts before and behind the layers: embedding, self-conditioning, final norm [H]."""
     text, decoder = tensors.config.text, "model.decoder"
-    H = text.hidden_size
+    H, at = text.hidden_size, f"{decoder}.self_conditioning"
     conditioning = SelfConditioning(
-        _mlp(tensors, f"{decoder}.self_conditioning", H, text.intermediate_size),
-        tensors.vector(f"{decoder}.self_conditioning.pre_norm.weight", H),
+        _mlp(tensors, at, H, text.intermediate_size, part, "self-conditioning"),
+        tensors.vector(f"{at}.pre_norm.weight", H),
         text.rms_norm_eps,
+        part=part,
     )
     norm = tensors.vector(f"{decoder}.norm.weight", H)
-    return build_embedding(tensors), conditioning, norm
+    return build_embedding(tensors, part), conditioning, norm
 
 
-def build_embedding(tensors: Tensors | GivenTensors) -> Embedding:
-    """The embedding, which is the head too."""
-    text = tensors.config.text
-    stored = tensors.weight(EMBEDDING, text.vocab_size, text.hidden_size)
-    return Embedding(table(stored), text.vocab_size, text.hidden_size, tensors.dtype)
+def build_embedding(tensors: Tensors | GivenTensors, part: Part = WHOLE) -> Embedding:
+    """The embedding, which is the head too: the rows of a part's ids."""
+    V, H = tensors.config.text.vocab_size, tensors.config.text.hidden_size
+    own = vocabulary_of(part, V)
+    keep = Keep(OUTPUTS, (own.own(V),)) if own.divided else None
+    stored = tensors.weight(EMBEDDING, V, H, keep=keep)
+    return Embedding(table(stored), V, H, tensors.dtype, own)
 
 
-def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
-    """Layer `number`, from 0."""
+def build_layer(tensors: Tensors | GivenTensors, number: int, part: Part = WHOLE) -> Layer:
+    """Layer `number`, from 0, or this rank's part of it."""
     text = tensors.config.text
     at, H = f"model.decoder.layers.{number}", text.hidden_size
 
@@ -167,26 +181,23 @@ def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
         router_weight.astype(tensors.dtype),
     ]
     after_attention = AfterAttention(
-        mlp=_mlp(tensors, f"{at}.mlp", H, text.intermediate_size),
+        mlp=_mlp(tensors, f"{at}.mlp", H, text.intermediate_size, part, "a dense MLP"),
         router=Router(
             _matrix(tensors, f"{at}.router.proj", text.num_experts, H),
             tensors.vector(f"{at}.router.per_expert_scale", text.num_experts),
             text.top_k_experts,
         ),
-        experts=Experts(
-            *_experts(tensors, f"{at}.experts", text.num_experts, text.moe_intermediate_size, H),
-            norm_weight=norm("post_feedforward_layernorm_2"),
-            eps=text.rms_norm_eps,
-        ),
+        experts=_experts(tensors, number, part),
         attention_norm=norm("post_attention_layernorm"),
         feedforward_norms=mx.stack(feedforward_norms)[:, None],
         mlp_norm=norm("post_feedforward_layernorm_1"),
         output_norm=norm("post_feedforward_layernorm"),
         eps=text.rms_norm_eps,
+        part=part,
     )
     encoder_scalar = f"{ENCODER_LAYERS}.{number}.layer_scalar"
     return Layer(
-        attention=_attention(tensors, number),
+        attention=_attention(tensors, number, part),
         after_attention=after_attention,
         input_norm=norm("input_layernorm"),
         decoder_scalar=tensors.vector(f"{at}.layer_scalar", 1),
@@ -194,102 +205,96 @@ def build_layer(tensors: Tensors | GivenTensors, number: int) -> Layer:
     )
 
 
-def build_vision(tensors: Tensors) -> VisionTower | None:
-    """The vision tower and its projection; None where the config or the folder has none."""
-    if (vision := tensors.vision) is None:
-        return None
-    tower, W = "model.encoder.vision_tower", vision.hidden_size
-    return VisionTower(
-        vision,
-        _matrix(tensors, f"{tower}.patch_embedder.input_proj", W, PATCH_NUMBERS),
-        tensors.vector(
-            f"{tower}.patch_embedder.position_embedding_table", 2, vision.position_embedding_size, W
-        ),
-        [_vision_layer(tensors, vision, n) for n in range(vision.num_hidden_layers)],
-        tensors.vector(f"{tower}.std_bias", W) if vision.standardize else None,
-        tensors.vector(f"{tower}.std_scale", W) if vision.standardize else None,
-        projection=_matrix(
-            tensors,
-            "model.encoder.embed_vision.embedding_projection",
-            tensors.config.text.hidden_size,
-            W,
-        ),
-        dtype=tensors.dtype,
-    )
-
-
-def _vision_layer(tensors: Tensors, vision: VisionConfig, number: int) -> VisionLayer:
-    at, W = f"model.encoder.vision_tower.encoder.layers.{number}", vision.hidden_size
-    inner, heads, D = vision.intermediate_size, vision.num_attention_heads, vision.head_dim
-
-    def matrix_of(module: str, *shape: int) -> AnyMatrix:
-        return _matrix(tensors, f"{at}.{module}.linear", *shape)
-
-    def norm(name: str, size: int = W) -> mx.array:
-        return tensors.vector(f"{at}.{name}.weight", size)
-
-    attention = VisionAttention(
-        qkv=join([matrix_of(f"self_attn.{part}_proj", heads * D, W) for part in "qkv"]),
-        out=matrix_of("self_attn.o_proj", W, heads * D),
-        q_norm=norm("self_attn.q_norm", D),
-        k_norm=norm("self_attn.k_norm", D),
-        num_heads=heads,
-        eps=vision.rms_norm_eps,
-    )
-    gate_up = join([matrix_of(f"mlp.{part}_proj", inner, W) for part in ("gate", "up")])
-    return VisionLayer(
-        attention=attention,
-        mlp=GatedMLP(gate_up, matrix_of("mlp.down_proj", W, inner)),
-        input_norm=norm("input_layernorm"),
-        attention_norm=norm("post_attention_layernorm"),
-        feedforward_norm=norm("pre_feedforward_layernorm"),
-        output_norm=norm("post_feedforward_layernorm"),
-        eps=vision.rms_norm_eps,
-    )
-
-
-def _attention(tensors: Tensors | GivenTensors, number: int) -> Attention:
+def _attention(tensors: Tensors | GivenTensors, number: int, part: Part) -> Attention:
     text = tensors.config.text
     layer, at = text.layers[number], f"model.decoder.layers.{number}.self_attn"
-    H, D = text.hidden_size, layer.head_dim
-    sizes = {"q": text.num_attention_heads * D, "k": layer.num_key_value_heads * D}
+    heads, H, D = own_heads(text, layer, part), text.hidden_size, layer.head_dim
+    width, kv_width = text.num_attention_heads * D, layer.num_key_value_heads * D
+    own, own_kv = heads.query_rows(D), heads.kv_rows(D)
+    parts = {"q": (width, own), "k": (kv_width, own_kv)}
     if layer.sliding:
-        sizes["v"] = sizes["k"]
+        parts["v"] = parts["k"]
+    qkv = [
+        _matrix(tensors, f"{at}.{name}_proj", total, H, keep=kept(OUTPUTS, total, rows))
+        for name, (total, rows) in parts.items()
+    ]
     return Attention(
-        layer,
-        text.num_attention_heads,
+        heads.of(layer),
+        heads.count,
         text.rms_norm_eps,
-        join([_matrix(tensors, f"{at}.{part}_proj", size, H) for part, size in sizes.items()]),
-        _matrix(tensors, f"{at}.o_proj", H, sizes["q"]),
+        join(qkv),
+        _matrix(tensors, f"{at}.o_proj", H, width, keep=kept(INPUTS, width, own)),
         tensors.vector(f"{at}.q_norm.weight", D),
         tensors.vector(f"{at}.k_norm.weight", D),
+        part,
     )
 
 
-def _mlp(tensors: Tensors | GivenTensors, at: str, hidden: int, inner: int) -> GatedMLP:
+def _mlp(
+    tensors: Tensors | GivenTensors, at: str, hidden: int, inner: int, part: Part, what: str
+) -> GatedMLP:
+    own = (own_width(inner, tensors.packing(f"{at}.down_proj"), part, what),)
+    rows, columns = kept(OUTPUTS, inner, own), kept(INPUTS, inner, own)
     gate_up = join(
-        [_matrix(tensors, f"{at}.{part}_proj", inner, hidden) for part in ("gate", "up")]
+        [_matrix(tensors, f"{at}.{name}_proj", inner, hidden, keep=rows) for name in ("gate", "up")]
     )
-    return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", hidden, inner))
+    return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", hidden, inner, keep=columns))
 
 
-def _matrix(tensors: Tensors | GivenTensors, module: str, *shape: int) -> AnyMatrix:
-    """The matrix of `module`, [.., O, I], dense or packed as the folder has it."""
-    return matrix(tensors.weight(module, *shape))
+def _matrix(
+    tensors: Tensors | GivenTensors, module: str, *shape: int, keep: Keep | None = None
+) -> AnyMatrix:
+    """The matrix of `module`, [.., O, I], or what is kept of it; dense or packed as stored."""
+    return matrix(tensors.weight(module, *shape, keep=keep))
 
 
-def _experts(
-    tensors: Tensors | GivenTensors, prefix: str, num: int, inner: int, hidden: int
+def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Experts:
+    """The experts of a layer, or this rank's part of them."""
+    text, at = tensors.config.text, f"model.decoder.layers.{number}"
+    own = own_experts(text, tensors.packing(f"{at}.experts.down_proj"), part)
+    split = f"{at}.experts.0.gate_proj.weight" in tensors.headers
+    gate_up, down = (_stacked if split else _fused)(tensors, f"{at}.experts", own)
+    return Experts(
+        gate_up,
+        down,
+        norm_weight=tensors.vector(f"{at}.post_feedforward_layernorm_2.weight", text.hidden_size),
+        eps=text.rms_norm_eps,
+        own=own.held(text.num_experts),
+        normed=not part.in_tensors,
+    )
+
+
+def _fused(
+    tensors: Tensors | GivenTensors, at: str, own: ExpertsPart
 ) -> tuple[AnyMatrix, AnyMatrix]:
-    """gate_up [E, 2I, H] and down [E, H, I], stacked here if the folder has them one by one."""
-    if f"{prefix}.0.gate_proj.weight" not in tensors.headers:
-        gate_up = _matrix(tensors, f"{prefix}.gate_up_proj", num, 2 * inner, hidden)
-        return gate_up, _matrix(tensors, f"{prefix}.down_proj", num, hidden, inner)
+    """gate_up [E, 2I, H] and down [E, H, I], a tensor each: whole experts, or a part of each."""
+    text = tensors.config.text
+    num, inner, H = text.num_experts, text.moe_intermediate_size, text.hidden_size
+    rows = columns = kept(EXPERTS, num, (own.numbers,))
+    if rows is None:
+        rows = kept(OUTPUTS, 2 * inner, own.gate_up_rows(inner))
+        columns = kept(INPUTS, inner, (own.width,))
+    gate_up = _matrix(tensors, f"{at}.gate_up_proj", num, 2 * inner, H, keep=rows)
+    return gate_up, _matrix(tensors, f"{at}.down_proj", num, H, inner, keep=columns)
 
-    def stacked(part: str, *shape: int) -> mx.array:
-        names = [f"{prefix}.{e}.{part}_proj.weight" for e in range(num)]
-        return mx.stack([tensors.vector(name, *shape) for name in names])
 
-    gate, up = stacked("gate", inner, hidden), stacked("up", inner, hidden)
-    down = stacked("down", hidden, inner)
+def _stacked(
+    tensors: Tensors | GivenTensors, at: str, own: ExpertsPart
+) -> tuple[AnyMatrix, AnyMatrix]:
+    """gate_up [E, 2I, H] and down [E, H, I] of a folder that has experts one by one."""
+    text = tensors.config.text
+    inner, H = text.moe_intermediate_size, text.hidden_size
+
+    def names(part: str, numbers: Iterable[int]) -> list[str]:
+        return [f"{at}.{number}.{part}_proj.weight" for number in numbers]
+
+    def stacked(part: str, axis: int, *shape: int) -> mx.array:
+        keep = kept(axis, inner, (own.width,))
+        named = names(part, range(*own.numbers))
+        return mx.stack([tensors.vector(name, *shape, keep=keep) for name in named])
+
+    others = set(range(text.num_experts)) - set(range(*own.numbers))
+    tensors.leave(name for part in ("gate", "up", "down") for name in names(part, others))
+    gate, up = stacked("gate", OUTPUTS, inner, H), stacked("up", OUTPUTS, inner, H)
+    down = stacked("down", INPUTS, H, inner)
     return DenseMatrix(mx.concatenate([gate, up], axis=1)), DenseMatrix(down)

@@ -165,9 +165,10 @@ def _wrapped(model: Model) -> Iterator[tuple[Any, str, str]]:
     yield model, "encode", ENCODER
     yield model, "decode", NORMS
     yield model, "self_conditioning", SELF_CONDITIONING
-    yield model.embedding, "head", HEAD
+    for name in ("head", "own_head"):
+        yield model.embedding, name, HEAD
     yield soft, "gathered", SELF_CONDITIONING
-    for name in ("soft", "mix"):
+    for name in ("soft", "mix", "own_soft", "summed"):
         yield model.embedding, name, SELF_CONDITIONING
     for layer in model.layers:
         yield layer, "attention", ATTENTION

@@ -1,29 +1,22 @@
 """A link between Macs measured, and what it adds to a denoising step of the 26B model."""
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
 from ..machine.device import in_host
-from .share import Share, cuts
+from .part import CUTS, Cut
+from .predicted import Step, one_mac_ms, predicted
+from .share import Share
 
 SIZES = (4, 16_384, 262_144, 1_441_792, 4_194_304, 16_777_216)  # the fourth: hidden states
 SECONDS = 0.5  # for each size
 WARM, MOST = 3, 400  # calls: those left out, and those timed at most
 BATCH = 8  # calls between two looks at the clock, which all ranks share
 SLOW_MS, SLOW_RATE = 1.0, 1.0  # of 4 bytes, as Wi-Fi has it; GB/s of the largest
-
-CANVAS, HIDDEN, ITEM = 256, 2816, 2  # of the 26B model, in 16 bits
-SLIDING, FULL = (25, 8192), (5, 2048)  # layers, and bytes of a row's keys and values to gather
-OUTCOME = 12  # bytes of a row's outcome
-HOST_MS = 10.0  # of a step that no second Mac takes over: a plan's number
-DENSE_GFLOP, EXPERTS_GFLOP = 1423, 731
-PEAK_SHARE = 0.60
-WASTE = ((64, 4.38), (128, 2.96), (256, 2.07))  # rows -> expert rows computed by rows needed
 
 
 @dataclass(frozen=True)
@@ -36,27 +29,17 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Arithmetic of a step: what the link adds, the whole, and one Mac's time by it.
-
-    step_ms, speed_up: None where the chip is not in the table.
-    """
-
-    link_ms: float
-    step_ms: float | None
-    speed_up: float | None
-
-
-@dataclass(frozen=True)
 class LinkTest:
-    """What a link was found to be; equal_bits: every rank got the same sums, and the right ones."""
+    """What a link was found to be; equal_bits: every rank got the same sums, and the right ones.
+
+    steps: arithmetic of a step by each cut.
+    """
 
     size: int
     equal_bits: bool
     sums: tuple[Sum, ...]
     one_mac_ms: float | None
-    rows: Step
-    layers: Step
+    steps: Mapping[Cut, Step]
 
     @property
     def warnings(self) -> list[str]:
@@ -68,15 +51,13 @@ def measured(share: Share, tflops: float | None, seconds: float = SECONDS) -> Li
     """The test, run on all ranks alike; tflops: this Mac's chip, None where it is not known."""
     equal = equal_bits(share)
     sums = tuple(_sum(share, size, seconds) for size in SIZES)
-    one = None if tflops is None else _computing(CANVAS, CANVAS, tflops) + HOST_MS
-    return LinkTest(
-        share.size,
-        equal,
-        sums,
-        one,
-        _step(share.size, sums, tflops, one, by_rows=True),
-        _step(share.size, sums, tflops, one, by_rows=False),
-    )
+    one = None if tflops is None else one_mac_ms(tflops)
+
+    def taken(sent: float) -> float:
+        return _seconds(share.size, sums, sent)
+
+    steps = {cut: predicted(cut, share.size, tflops, taken) for cut in CUTS}
+    return LinkTest(share.size, equal, sums, one, steps)
 
 
 def equal_bits(share: Share) -> bool:
@@ -111,39 +92,10 @@ def _sent(macs: int, size: int) -> float:
     return 2 * (macs - 1) / macs * size
 
 
-def _step(
-    macs: int, sums: Sequence[Sum], tflops: float | None, one: float | None, *, by_rows: bool
-) -> Step:
-    messages = list(_messages(macs, by_rows=by_rows))
-    link = sum(count * _seconds(macs, sums, sent) for count, sent in messages) * 1e3
-    if tflops is None or one is None:
-        return Step(link, None, None)
-    rows = max(stop - start for start, stop in cuts(CANVAS, macs)) if by_rows else CANVAS
-    whole = _computing(rows, CANVAS, tflops) + HOST_MS + link
-    return Step(link, whole, one / whole)
-
-
-def _messages(macs: int, *, by_rows: bool) -> Iterator[tuple[int, float]]:
-    """How many collectives a step has, and the bytes that a rank sends in each."""
-    if not by_rows:
-        yield macs, _sent(macs, CANVAS * HIDDEN * ITEM)
-        return
-    for count, of_row in (SLIDING, FULL, (1, OUTCOME)):
-        yield count, (macs - 1) * CANVAS / macs * of_row
-
-
 def _seconds(macs: int, sums: Sequence[Sum], sent: float) -> float:
     """Seconds for `sent` bytes, between the measured sizes on a straight line."""
     known = [_sent(macs, each.bytes) for each in sums]
     return float(np.interp(sent, known, [each.median_us / 1e6 for each in sums]))
-
-
-def _computing(rows: int, canvas: int, tflops: float) -> float:
-    """Milliseconds that a Mac computes for its rows of a canvas: a plan's numbers."""
-    known = [math.log2(known) for known, _ in WASTE]
-    waste = float(np.interp(math.log2(max(rows, 1)), known, [waste for _, waste in WASTE]))
-    gflop = (DENSE_GFLOP + EXPERTS_GFLOP * waste) * rows / canvas
-    return gflop / (PEAK_SHARE * tflops)
 
 
 def _warnings(test: LinkTest) -> Iterator[str]:

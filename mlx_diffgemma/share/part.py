@@ -1,7 +1,7 @@
 """The part of the network's work that is one rank's: rows of a canvas, layers, or parts of tensors.
 
-Rows: every rank holds all weights and computes some rows of the canvas; keys and values travel, a
-layer at a time. Prompts are encoded whole by every rank. Layers: every rank holds some layers and
+Rows: every rank holds all weights and computes some rows of the canvas, and of each piece of a
+prompt; keys and values travel, a layer at a time. Layers: every rank holds some layers and
 computes all rows; hidden states travel from one rank to the next. In both nothing that is summed is
 cut, so the bits are those of one process where its products do not depend on their number of rows.
 Tensor: every rank holds some heads, inner widths, experts and ids of the vocabulary of every layer,
@@ -22,12 +22,14 @@ from .share import ALONE, Share, Span, cuts, unsent
 Cut = Literal["rows", "layers", "tensor"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
+LEAST_ROWS = 16  # a rank's, of a prompt's piece: for fewer a link takes longer than they do
+
 Sliced = TypeVar("Sliced")  # of a canvas or an array's first axis
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that each rank computes of a canvas, or of its denoised positions.
+    """The rows that each rank computes of a canvas, of its denoised positions, or of a prompt.
 
     spans: by rank; empty where every rank computes all of them.
     """
@@ -112,6 +114,10 @@ class Part:
             return Rows(self.share)
         return Rows(self.share, tuple(cuts(total, self.share.size)))
 
+    def piece_rows(self, total: int) -> Rows:
+        """The rows of a prompt's piece that each rank computes; few rows are computed by all."""
+        return self.rows(total) if total >= LEAST_ROWS * self.share.size else Rows(self.share)
+
     def through(
         self, x: mx.array, run: Callable[[mx.array], mx.array], *, returned: bool = True
     ) -> mx.array:
@@ -145,7 +151,12 @@ class Part:
         return [int(each) for each in told.ravel()]
 
     def require_divisible(self, layers: int, canvas: int) -> None:
-        """ShareError for more ranks than there are layers, or rows of a canvas, to divide."""
+        """ShareError for more ranks than there are layers, or rows of a canvas, to divide.
+
+        Heads, widths and the like of tensors are looked at where they are cut.
+        """
+        if self.cut == "tensor":
+            return
         what, count = ("layer", layers) if self.cut == "layers" else ("row", canvas)
         if self.share.size > count:
             raise ShareError(

@@ -504,13 +504,24 @@ def test_each_mac_holds_all_by_rows_and_its_layers_by_layers(run: Any) -> None:
     assert {recipe for recipe, _ in two} > {None, "4bit", "8bit"}
 
 
+def test_each_mac_holds_a_part_of_all_tensors(run: Any) -> None:
+    whole = described(run, "tiny-sudoku")["memory"]["weights_bytes"]
+    needs = shared(run, "tiny-sudoku", "--macs", 2)
+    tensor, layers = needs[None, "tensor"], needs[None, "layers"]
+    assert whole / 2 < tensor["weights_bytes"] < layers["weights_bytes"] < whole
+    assert tensor["cache_bytes"] == layers["cache_bytes"]  # half the heads, and half the layers
+
+
 def test_more_macs_than_layers_share_rows_alone(run: Any) -> None:
-    assert {share for _, share in shared(run, "tiny-sudoku", "--macs", 7)} == {"rows"}
+    facts = described(run, "tiny-sudoku", "--macs", 7)["shared"]
+    assert {need["share"] for need in facts["needs"]} == {"rows"}
+    assert {each["recipe"] for each in facts["refused"]} >= {None, "4bit"}
+    assert "7 Macs share by tensor" in facts["refused"][0]["reason"]
 
 
 def test_the_report_for_several_macs_is_called_arithmetic(run: Any) -> None:
     text = run("info", "tiny-sudoku", "--macs", 2).stdout
     part = text[text.index("2 Macs that answer together") :]
     assert "arithmetic" in part.splitlines()[0]
-    assert "2 x 8 GB, context up to 512" in part
+    assert re.search(r"2 x 8 GB +512$", part, re.MULTILINE)
     assert max(map(len, part.splitlines())) <= 80

@@ -29,7 +29,9 @@ from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.profile.report import SCHEMA_VERSION
 from mlx_diffgemma.profile.schema import PROFILE, Optional
 from mlx_diffgemma.serve.events import Begun, Draft, Text
-from mlx_diffgemma.share.link import LinkTest, Step, Sum
+from mlx_diffgemma.share.link import LinkTest, Sum
+from mlx_diffgemma.share.part import CUTS
+from mlx_diffgemma.share.predicted import Step
 from mlx_diffgemma.share.share import Share
 from mlx_diffgemma.text.tools import ToolCall
 
@@ -262,7 +264,8 @@ def test_selftest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_link() -> None:
     step = Step(1.0, 2.0, 1.5)
-    test = LinkTest(2, True, (Sum(4, 30.0, 0.1), Sum(16, 2.0, 6.0)), 3.0, step, step)
+    sums = (Sum(4, 30.0, 0.1), Sum(16, 2.0, 6.0))
+    test = LinkTest(2, True, sums, 3.0, dict.fromkeys(CUTS, step))
     check(to_json(Group(Share(0, 2)), test), "## `selftest --link --json`")
 
 

@@ -4,6 +4,7 @@ Axes: L queries, K keys, D head dimension.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,35 @@ def test_runs_are_what_a_dense_mask_says(
         got = attend(*arrays, visible)
         case = (queries, before, visible, most)
         assert mx.array_equal(got, want), case
+        scores_at_once = max(heads * rows * keys for heads, rows, keys in calls.shapes)
+        one_query = {(heads, rows) for heads, rows, _ in calls.shapes} == {(1, 1)}
+        assert scores_at_once <= most or one_query, (case, calls.shapes)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_queries_of_one_mac_attend_as_those_of_all_do(
+    monkeypatch: pytest.MonkeyPatch, bound: Callable[[int], None], seed: int
+) -> None:
+    """Ten cases a seed, as above; the queries are divided among three, evenly or not."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    calls = Calls(monkeypatch)
+    for _ in range(10):
+        queries, behind = int(random.integers(3, 90)), int(random.choice([0, 30, 200]))
+        visible = Visibility(True, [None, 7, 300][random.integers(3)], random_runs(random, queries))
+        q, k, v = inputs(queries, queries + behind)
+        want = whole(q, k, v, visible)
+        most = int(random.choice([300, 9000, 10**6]))
+        bound(most)
+        calls.shapes.clear()
+        ends = [
+            0,
+            *sorted(random.choice(np.arange(1, queries), 2, replace=False).tolist()),
+            queries,
+        ]
+        for first, stop in pairwise(ends):
+            got = attend(q[:, :, first:stop], k, v, visible, first=first, behind=behind)
+            case = (queries, behind, visible, most, first, stop)
+            assert mx.array_equal(got, want[:, :, first:stop]), case
         scores_at_once = max(heads * rows * keys for heads, rows, keys in calls.shapes)
         one_query = {(heads, rows) for heads, rows, _ in calls.shapes} == {(1, 1)}
         assert scores_at_once <= most or one_query, (case, calls.shapes)

@@ -21,6 +21,7 @@ from mlx_diffgemma.errors import CheckpointError, NumericsError, PromptError
 from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import ImageRun, pieces, placed
+from mlx_diffgemma.model.passes import Piece
 
 SIZES = Sizes("fsf", sliding_window=6, vision=True)
 IMAGE = SIZES.image_ids[1]
@@ -300,10 +301,10 @@ def test_shuffled_images_give_other_logits(model: dg.Model) -> None:
 def test_features_take_the_place_of_the_placeholders(model: dg.Model) -> None:
     features = model.image_features([SMALL, WIDE])
     assert [array.shape for array in features] == [(3, 32), (12, 32)]
-    x = model._embedded(shown(SIZES, (2, SMALL, 1)).ids, [])
+    x = model._embedded(Piece(shown(SIZES, (2, SMALL, 1)).ids))
     assert model.image_features([]) == []
     prompt = shown(SIZES, (2, SMALL, 1))
-    with_image = model._embedded(prompt.ids, placed(prompt.ids, prompt.images, IMAGE))
+    with_image = model._embedded(Piece(prompt.ids, placed(prompt.ids, prompt.images, IMAGE)))
     assert mx.array_equal(with_image[0, 2:5], features[0])
     assert mx.array_equal(with_image[0, :2], x[0, :2])
     assert mx.array_equal(with_image[0, 5:], x[0, 5:])
@@ -378,7 +379,7 @@ def test_an_image_token_may_be_text(model: dg.Model) -> None:
     prefix = model.encode(ids, images=None)
     assert (prefix.tokens, prefix.images) == (ids, [])
     embedded = model.embedding.lookup(mx.array([ids]))
-    assert mx.array_equal(model._embedded(ids, []), embedded)
+    assert mx.array_equal(model._embedded(Piece(ids)), embedded)
     assert prefix.shared(ids, [ImageRun(1, 3, "digest")]) == 1
 
 

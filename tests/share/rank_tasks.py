@@ -14,14 +14,19 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from counting import counts
 from job_tasks import served, talked
+from prompted import of_stored, write_stored
 
 from mlx_diffgemma.cli.macs.patience import ended_after
 from mlx_diffgemma.conversation.loading import load
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.kernels.denoise.launch import SLICE
 from mlx_diffgemma.machine.device import in_host
+from mlx_diffgemma.model import vocabulary
 from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weights import load_network
@@ -35,6 +40,7 @@ from mlx_diffgemma.share.guard import (
 from mlx_diffgemma.share.part import Cut, Part
 from mlx_diffgemma.share.share import ALONE, Share, announced, met
 
+SLICED = (sampler, vocabulary)  # modules with SLICE: small vocabularies, too, shall be cut
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, None: None}
 
 
@@ -107,6 +113,16 @@ def write_whole(
     logits = logits_of(model, prompts[0])
     np.savez(file, logits=logits, prompts=json.dumps(prompts), answers=json.dumps(answers))
     return {"answers": answers, "weights": weight_bytes(model)}
+
+
+def prompted(share: Share, folder: str, whole: str, dtype: str) -> Any:
+    """Prompts by rows against one process, whose keys and values are in the file `whole`."""
+    return of_stored(share, network(share, folder, "rows", dtype), whole)
+
+
+def write_prompted(file: Path, folder: Path, dtype: str) -> None:
+    """What one process stores of prompts, for `prompted`."""
+    write_stored(file, network(ALONE, str(folder), "rows", dtype))
 
 
 def compared_lazily(share: Share, **given: Any) -> Any:
@@ -194,7 +210,19 @@ def several(share: Share, tasks: Sequence[Any]) -> list[Any]:
 
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
-    for task in (compared, compared_lazily, loaded, asked, harmed, fenced, several, served, talked)
+    for task in (
+        compared,
+        compared_lazily,
+        counts,
+        prompted,
+        loaded,
+        asked,
+        harmed,
+        fenced,
+        served,
+        several,
+        talked,
+    )
 }
 
 
@@ -202,6 +230,9 @@ def main() -> None:
     share = announced(os.environ)
     given = json.loads(sys.argv[2])
     watch = Watch(share, given.pop("watch", 60.0))
+    unit = given.pop("slices", SLICE)
+    for module in SLICED:
+        module.SLICE = unit  # type: ignore[attr-defined]
     try:
         with ended_after(watch.seconds, "error: rank 0 or another never came"):
             share = replace(met(share), alive=watch.alive)

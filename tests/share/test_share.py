@@ -46,6 +46,17 @@ def test_the_work_of_all_ranks_together_is_the_whole() -> None:
     assert [Part(Share(rank, 3), "rows").layers(7) for rank in range(3)] == [range(7)] * 3
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_piece_of_few_rows_is_computed_by_all(ranks: int) -> None:
+    part = Part(Share(1, ranks), "rows")
+    assert not part.piece_rows(16 * ranks - 1).divided
+    divided = part.piece_rows(16 * ranks)
+    assert divided.own == slice(16, 32)
+    assert not any(
+        Part(Share(1, ranks), cut).piece_rows(99).divided for cut in ("layers", "tensor")
+    )
+
+
 def test_chosen_rows_are_divided_as_all_rows_are() -> None:
     chosen = np.array([1, 2, 6])
     rows = Rows(Share(1, 3), ((0, 3), (3, 6), (6, 8)))

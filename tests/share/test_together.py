@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
-from rank_tasks import asked, network, weight_bytes, write_whole
+from prompted import SEEING, planned_bytes
+from rank_tasks import asked, network, weight_bytes, write_prompted, write_whole
 from ranks import ROOT, Ended, results, run_ranks
 from rendered import puzzles
 
@@ -28,7 +29,7 @@ UNEVEN = Sizes(
     vocab_size=199,
     residual=0.3,
 )
-PROMPTS = [list(range(3, 40)), list(range(50, 61))]
+PROMPTS = [list(range(3, 63)), list(range(50, 61))]  # the first is divided, and no canvas
 STEPS = {"max_denoising_steps": 4}
 SCHEMA = json.loads((ROOT / "docs/examples/person.schema.json").read_text())
 TURNS: list[Any] = [
@@ -82,6 +83,20 @@ def task(folder: Path, cut: str, whole: Path, dtype: str | None = None) -> list[
     return ["compared", given]
 
 
+def prompt_task(folder: Path, dtype: str) -> list[Any]:
+    """The task `prompted`, with what one process finds written."""
+    model, whole = write_checkpoint(folder / "seeing", SEEING), folder / "prompts.npz"
+    write_prompted(whole, model, dtype)
+    return ["prompted", {"folder": str(model), "whole": str(whole), "dtype": dtype}]
+
+
+def require_prompted(found: Any, ranks: int, dtype: str) -> None:
+    """Keys and values of one rank are those of one process, and cost what was planned."""
+    item, most = (4, 2e-5) if dtype == "float32" else (2, 0)
+    assert found["difference"] <= most
+    assert found["sent"] == planned_bytes(ranks, item)
+
+
 def require_equal(found: Any, right: Any, cut: str, dtype: str) -> None:
     """One rank's findings are those of one process."""
     assert found["answers"], (found["answer"], right["answers"])
@@ -89,11 +104,14 @@ def require_equal(found: Any, right: Any, cut: str, dtype: str) -> None:
 
 
 def require_planned(found: Any, sizes: Sizes, cut: str, ranks: int, item: int) -> None:
-    """An answer sends what its steps were planned to send, and its prompt by layers."""
+    """An answer sends what its steps and its prompt were planned to send."""
     planned = PLANS[cut](sizes, ranks, item)
     (_, steps), sent = found["answer"][0], found["sent"]
     for name, bytes_a_step in planned.items():
         prompt = 0
+        if name == "keys and values":
+            canvas, rows = (-(-count // ranks) for count in (sizes.canvas_length, len(PROMPTS[0])))
+            prompt = bytes_a_step // canvas * rows
         if name == "hidden states":  # the last rank hands nothing on
             size = len(PROMPTS[0]) * sizes.hidden_size * item
             prompt = (ranks - 1) * (2 * (ranks - 1) * size // ranks)
@@ -107,9 +125,11 @@ def test_two_ranks_agree_and_write_what_one_process_writes(tmp_path: Path) -> No
     spoken = as_json(asked(ALONE, "tiny-chat", "rows", turns))
     cuts = [task(folder, cut, tmp_path / "whole.npz", "float32") for cut in PLANS]
     session = ["asked", {"model": "tiny-chat", "cut": "rows", "turns": turns}]
-    ended = run_ranks(2, "several", tasks=[["fenced", {}], *cuts, session])
+    prompts = prompt_task(tmp_path, "float32")
+    ended = run_ranks(2, "several", tasks=[["fenced", {}], *cuts, session, prompts])
     weights = []
-    for fenced, by_rows, by_layers, said in results(ended):
+    for fenced, by_rows, by_layers, said, encoded in results(ended):
+        require_prompted(encoded, 2, "float32")
         assert fenced[:4] == ["from 0", 2**63, "", [[0, 0, 0, 1, 1]]]
         assert fenced[4].startswith("rank 1 (127.0.0.1) has another 1, rank 0 (127.0.0.1) has 0;")
         assert fenced[5].startswith("rank 1 (127.0.0.1) wrote other tokens than rank 0")
@@ -140,7 +160,9 @@ def test_uneven_networks_are_whole_together(tmp_path: Path, ranks: int, dtype: s
     folder = write_checkpoint(tmp_path / "uneven", UNEVEN, shards=2)
     right = write_whole(tmp_path / "whole.npz", folder, PROMPTS, dtype, **STEPS)
     tasks = [task(folder, cut, tmp_path / "whole.npz", dtype) for cut in PLANS]
-    for found in results(run_ranks(ranks, "several", tasks=tasks)):
+    prompts = prompt_task(tmp_path, dtype)
+    for prompted, *found in results(run_ranks(ranks, "several", tasks=[prompts, *tasks])):
+        require_prompted(prompted, ranks, dtype)
         for cut, each in zip(PLANS, found, strict=True):
             require_equal(each, right, cut, dtype)
             require_planned(each, UNEVEN, cut, ranks, 4 if dtype == "float32" else 2)

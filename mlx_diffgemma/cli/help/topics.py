@@ -224,7 +224,8 @@ def _macs() -> Sequence[Block]:
             ("--macs macs.json", "starts the same command on all of them"),
             ("--share rows", "each holds the model, and takes some rows of a canvas: sooner"),
             ("--share layers", "each holds some layers: for a model that fits none of them"),
-            ("--share auto", "rows where the model fits each Mac, else layers"),
+            ("--share tensor", "each holds a part of every layer: sooner than layers, by RDMA"),
+            ("--share auto", "rows where the model fits each Mac, else one of the others"),
         ),
         "Before that:",
         (

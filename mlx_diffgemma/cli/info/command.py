@@ -1,10 +1,16 @@
 """`info`: a checkpoint's parts and the memory it needs, without loading it."""
 
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .. import options
 from ..errors import ArgumentError
+from ..macs.ended import RANK
 from ..parameters import argument, flag, flattened, given_options, option
+
+if TYPE_CHECKING:
+    from ..macs.group import Group
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class InfoOptions:
     macs: int | None = option(
         "--macs",
         "Show also what each of N Macs needs that answer together, and which Macs have it: "
-        "arithmetic, no other Mac is asked. Default: this one.",
+        "arithmetic, no other Mac is asked. Under mlx.launch each of N tells its own limit. "
+        "Default: this one.",
         "N",
     )
     revision: str | None = option("--revision", options.REVISION_HELP, "REVISION")
@@ -40,20 +47,35 @@ def command(given: InfoOptions, model: options.ModelOptions, output: options.Rep
     """
     if given.settings:
         return _show_settings(given, model, output.as_json)
+    if given.described is not None and model.model is not None:
+        raise ArgumentError("MODEL is given twice, as it is and with --model; leave one out.")
+    if given.macs is None or RANK not in os.environ:
+        return _report(given, model, output.as_json)
+    from ..macs.group import meeting
+    from .limits import require_as_many
+
+    with meeting("info --macs") as group:
+        with group.agreeing():
+            require_as_many(group.share, given.macs)
+        return _report(given, model, output.as_json, group)
+
+
+def _report(
+    given: InfoOptions, model: options.ModelOptions, as_json: bool, group: "Group | None" = None
+) -> int:
+    """The report; group: the Macs that were started together, of which rank 0 speaks."""
     from ...checkpoint.remote import find_headers
     from ..answer.loading import recalled
     from ..terminal.output import show
     from .facts import describe, gather
     from .text import lines
 
-    if given.described is not None and model.model is not None:
-        raise ArgumentError("MODEL is given twice, as it is and with --model; leave one out.")
     name = model.name if given.described is None else given.described
     with find_headers(name, offline=model.offline, revision=given.revision) as source:
         here = source.download is None and not model.no_tune
         choices = recalled(source, model.dtype) if here else None
-        facts = gather(source, given.context, model.dtype, choices, given.macs)
-    show(describe(facts), lines(facts), output.as_json)
+        facts = gather(source, given.context, model.dtype, choices, given.macs, group)
+    show(describe(facts), lines(facts), as_json)
     return 0
 
 

@@ -14,7 +14,9 @@ from ...machine.chips import this_chip
 from ...machine.choices import Choices, ModeTimes
 from ...model.inventory import Inventory, take_inventory
 from ...model.memory import Footprint, plan_memory
+from ...model.shares import shared_plan
 from ...text.template import find_template
+from ..macs.group import Group
 from .macs import SharedFacts, require_shareable, shared_facts
 from .recipes import RecipeFit, recipe_fits, recipe_plans
 from .token import TokenCost, token_cost
@@ -48,11 +50,13 @@ def gather(
     dtype: str | None,
     choices: Choices | None = None,
     macs: int | None = None,
+    group: Group | None = None,
 ) -> Facts:
     """The facts in the small files and headers of a folder, or of a repository's that is not here.
 
-    choices: what was tuned for the model on this machine; macs: how many are to share it.
-    SettingsError for a context that the model does not have, or more Macs than can share it.
+    choices: what was tuned for the model on this machine; macs: how many are to share it; group:
+    those that were started together for that. SettingsError for a context that the model does not
+    have, or more Macs than can share it.
     """
     folder, remote = source.folder, source.download is not None
     config = read_config(folder)
@@ -64,11 +68,11 @@ def gather(
     dtype = dtype or choices.dtype or config.dtype
     plan = plan_memory(folder, dtype, choices, shape_only=remote)
     need = plan(positions)
-    recipes = recipe_plans(folder, config, dtype, shape_only=remote, shares=macs is not None)
+    recipes = recipe_plans(folder, config, dtype, shape_only=remote, macs=macs)
     shared = None
     if macs is not None:
-        how = (recipes, dtype, choices)
-        shared = shared_facts(folder, plan, macs, positions, *how, shape_only=remote)
+        own = shared_plan(folder, plan, macs, dtype, choices, shape_only=remote)
+        shared = shared_facts(own, positions, recipes, group)
     return Facts(
         source=source,
         config=config,

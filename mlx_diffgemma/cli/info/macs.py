@@ -1,17 +1,17 @@
 """Several Macs for `info --macs N`: what each needs of a model they share, and which Macs have it.
 
-Arithmetic alone: no other Mac is asked, and nothing here was measured on one.
+Arithmetic: nothing here was measured on one. Where Macs were started together, each says its limit.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...checkpoint.config import ModelConfig
 from ...errors import SettingsError, counted
-from ...machine.choices import Choices
-from ...model.memory import MemoryPlan, sized
-from ...model.shares import SharedPlan, shared_plan
+from ...model.memory import sized
+from ...model.shares import SharedPlan
+from ..macs.group import Group
+from .limits import MacLimit, limit_lines, mac_limits
 from .recipes import RecipePlan
 
 GIB = 1 << 30
@@ -25,8 +25,8 @@ class SharedNeed:
     """A Mac's need where `macs` of them share a model: of the fullest one, where they differ.
 
     recipe: of `convert`, None for the folder as it is. smallest_mac: GiB of memory of the smallest
-    Mac that gives a GPU as much by default, None where none does; largest_context: the longest
-    that fits there.
+    Mac that gives a GPU as much by default, None where none does; too_small_mac: of the next
+    smaller one, None where there is none; largest_context: the longest that fits on the smallest.
     """
 
     recipe: str | None
@@ -36,16 +36,30 @@ class SharedNeed:
     workspace_bytes: int
     needed_bytes: int
     smallest_mac: int | None
+    too_small_mac: int | None
     largest_context: int | None
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """The reason for which so many Macs cannot cut tensors; recipe: None for the folder itself."""
+
+    recipe: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class SharedFacts:
-    """What `info --macs` adds: a need for the folder and each recipe, by rows and by layers."""
+    """What `info --macs` adds: a need for the folder and each recipe, by each cut.
+
+    limits: what each Mac of a group says of itself, None where none was started together.
+    """
 
     macs: int
     context: int
     needs: tuple[SharedNeed, ...]
+    refused: tuple[Refusal, ...] = ()
+    limits: tuple[MacLimit, ...] | None = None
 
 
 def usual_limit(gib: int) -> int:
@@ -54,7 +68,7 @@ def usual_limit(gib: int) -> int:
 
 
 def require_shareable(config: ModelConfig, macs: int) -> None:
-    """SettingsError for a number of Macs that can share neither way."""
+    """SettingsError for a number of Macs that can share in no way."""
     layers, rows = len(config.text.layers), config.canvas_length
     if not 2 <= macs <= max(layers, rows):
         raise SettingsError(
@@ -64,47 +78,36 @@ def require_shareable(config: ModelConfig, macs: int) -> None:
 
 
 def shared_facts(
-    folder: Path,
-    plan: MemoryPlan,
-    macs: int,
-    context: int,
-    recipes: Mapping[str, RecipePlan],
-    dtype: str,
-    choices: Choices,
-    *,
-    shape_only: bool,
+    own: SharedPlan, context: int, recipes: Mapping[str, RecipePlan], group: Group | None = None
 ) -> SharedFacts:
-    """The needs of `macs` Macs."""
-    own = shared_plan(folder, plan, dtype, choices, shape_only=shape_only)
+    """The needs of Macs that share a folder, or what recipes make of it.
+
+    group: those that were started together, each of which says what it can give.
+    """
     plans = {None: own} | {name: r.shared for name, r in recipes.items() if r.shared}
-    needs = (need for name, each in plans.items() for need in _needs(name, each, macs, context))
-    return SharedFacts(macs, context, tuple(needs))
+    needs = (need for name, each in plans.items() for need in _needs(name, each, context))
+    refused = (Refusal(name, each.refused) for name, each in plans.items() if each.refused)
+    limits = None if group is None else mac_limits(group.share, own, context)
+    return SharedFacts(own.size, context, tuple(needs), tuple(refused), limits)
 
 
-def _needs(recipe: str | None, shared: SharedPlan, macs: int, context: int) -> Iterator[SharedNeed]:
-    """By rows and by layers, as far as there are enough of them."""
-    if macs <= shared.plan.config.canvas_length:
-        yield _need(recipe, "rows", shared, 1, context)
-    if macs <= len(shared.layer_bytes):
-        yield _need(recipe, "layers", shared, macs, context)
-
-
-def _need(
-    recipe: str | None, share: str, shared: SharedPlan, parts: int, context: int
-) -> SharedNeed:
-    need = shared.fullest(parts, context)
-    mac = next((gib for gib in SOLD if need.needed_bytes <= usual_limit(gib)), None)
-    longest = None if mac is None else shared.largest_context(parts, usual_limit(mac))
-    return SharedNeed(
-        recipe,
-        share,
-        need.weight_bytes,
-        need.cache_bytes,
-        need.workspace_bytes,
-        need.needed_bytes,
-        mac,
-        longest,
-    )
+def _needs(recipe: str | None, shared: SharedPlan, context: int) -> Iterator[SharedNeed]:
+    """By each cut that has something for every Mac."""
+    for cut in shared.possible:
+        need = shared.fullest(cut, context)
+        at = next((n for n, gib in enumerate(SOLD) if need.needed_bytes <= usual_limit(gib)), None)
+        mac = None if at is None else SOLD[at]
+        yield SharedNeed(
+            recipe,
+            cut,
+            need.weight_bytes,
+            need.cache_bytes,
+            need.workspace_bytes,
+            need.needed_bytes,
+            mac,
+            SOLD[-1] if at is None else SOLD[at - 1] if at else None,
+            None if mac is None else shared.largest_context(cut, usual_limit(mac)),
+        )
 
 
 def shared_lines(facts: SharedFacts) -> Iterator[str]:
@@ -113,7 +116,8 @@ def shared_lines(facts: SharedFacts) -> Iterator[str]:
         f"{facts.macs} Macs that answer together, each for a context of "
         f"{counted(facts.context, 'position')}: arithmetic"
     )
-    yield f"  {'':<{NAME_WIDTH}}{'share':<8}{'weights':>12}{'needed':>12}  smallest Macs"
+    head = f"{'weights':>10}{'needed':>10}  {'fits on':<24}{'context':>9}"
+    yield f"  {'':<{NAME_WIDTH}}{'share':<8}{head}"
     last: str | None = ""
     for need in facts.needs:
         name = need.recipe or "as it is"
@@ -121,13 +125,18 @@ def shared_lines(facts: SharedFacts) -> Iterator[str]:
             yield f"  {name}"
         shown = name if name != last and len(name) <= NAME_WIDTH else ""
         last = name
-        sizes = f"{sized(need.weights_bytes):>12}{sized(need.needed_bytes):>12}"
+        sizes = f"{sized(need.weights_bytes):>10}{sized(need.needed_bytes):>10}"
         yield f"  {shown:<{NAME_WIDTH}}{need.share:<8}{sizes}  {_mac(facts.macs, need)}"
     yield f"  A GPU gets 2/3 of up to {SMALL} GB, 3/4 of more; iogpu.wired_limit_mb raises it."
-    yield "  rows: each Mac holds all of it. layers: figures are the fullest Mac's."
+    yield "  rows: each Mac holds all of it. layers, tensor: figures are the fullest Mac's."
+    for refusal in facts.refused[:1]:
+        yield f"  tensor: {refusal.reason}"
+    yield from limit_lines(facts.limits or ())
 
 
 def _mac(macs: int, need: SharedNeed) -> str:
+    """The usual Macs that hold it, those that just do not, and the longest context on the first."""
+    not_on = "" if need.too_small_mac is None else f", not {macs} x {need.too_small_mac}"
     if need.smallest_mac is None:
-        return "none holds it"
-    return f"{macs} x {need.smallest_mac} GB, context up to {need.largest_context:,}"
+        return f"none{not_on}"
+    return f"{f'{macs} x {need.smallest_mac} GB{not_on}':<24}{need.largest_context:>9,}"

@@ -28,7 +28,7 @@ RECIPES = {
 class RecipePlan:
     """The memory of what a recipe makes, and the bytes of it that a token of mode ar reads.
 
-    shared: by layers, for several Macs; None where nobody asks for it.
+    shared: for several Macs; None where nobody asks for it.
     """
 
     memory: MemoryPlan
@@ -64,12 +64,17 @@ def recipe_fits(plans: Mapping[str, RecipePlan], available: int | None) -> tuple
 
 
 def recipe_plans(
-    folder: Path, config: ModelConfig, dtype: str, *, shape_only: bool = False, shares: bool = False
+    folder: Path,
+    config: ModelConfig,
+    dtype: str,
+    *,
+    shape_only: bool = False,
+    macs: int | None = None,
 ) -> dict[str, RecipePlan]:
     """The plan of what each recipe would make of a folder, by name, for activations in `dtype`.
 
     None for a packed checkpoint, or one that cannot be converted. shape_only: the folder's files
-    may end behind their headers. shares: plan for several Macs, too.
+    may end behind their headers. macs: plan for so many that share it, too.
     """
     if config.quantization is not None:
         return {}
@@ -78,13 +83,13 @@ def recipe_plans(
         plans = {name: make_plan(source, make_recipe(options)) for name, options in RECIPES.items()}
     except CheckpointError:  # it loads, and `convert` says why it cannot do more
         return {}
-    return {name: _planned(plan, dtype, shares=shares) for name, plan in plans.items()}
+    return {name: _planned(plan, dtype, macs) for name, plan in plans.items()}
 
 
-def _planned(plan: Plan, dtype: str, *, shares: bool) -> RecipePlan:
+def _planned(plan: Plan, dtype: str, macs: int | None) -> RecipePlan:
     """The plan of the folder that a conversion would make."""
     with TemporaryDirectory() as name:
         write_shapes_only(plan, Path(name))
         memory = plan_memory(Path(name), dtype, shape_only=True)
-        shared = shared_plan(Path(name), memory, dtype, shape_only=True) if shares else None
-        return RecipePlan(memory, plan.token_bytes, shared)
+        shared = macs and shared_plan(Path(name), memory, macs, dtype, shape_only=True)
+        return RecipePlan(memory, plan.token_bytes, shared or None)

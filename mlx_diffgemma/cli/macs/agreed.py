@@ -1,28 +1,31 @@
 """What the Macs of a group have to agree on before any of them loads a weight."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+
 from ...checkpoint.adapter import open_adapter
-from ...checkpoint.config import ModelConfig
 from ...checkpoint.hub import Source
 from ...conversation.agreement import load_facts
-from ...errors import DiffGemmaError, FitError, ShareError
+from ...errors import DiffGemmaError, ShareError
 from ...generation.settings import Settings
 from ...machine.choices import Choices
-from ...machine.memory import available_memory
-from ...model.memory import MemoryPlan, plan_memory, raising, sized
-from ...model.shares import SharedPlan, shared_plan
+from ...model.memory import plan_memory
+from ...model.shares import shared_plan
 from ...share.guard import require_alike, told_by_all
 from ...share.part import Cut
 from ...share.share import Share
-from ..errors import ArgumentError
 from ..explain import explain
 from ..options import ModelOptions
+from ..terminal.streams import say
+from .choose import chosen_cut, room_of
 from .group import Group
+from .hostfile import backend_of
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json")
 DIGITS = 16  # of a hash
@@ -49,7 +52,7 @@ def agreed(group: Group, find: Any, others: Mapping[str, object]) -> tuple[Found
     told: dict[str, object]
     try:
         found = find()
-        told = {"facts": {**facts_of(found), **others}, "room": room_of(share, found)}
+        told = {"facts": {**facts_of(found), **others}, "room": own_room(share, found)}
     except (DiffGemmaError, OSError) as error:
         failed = error
         told = {"error": _line(error)}
@@ -61,9 +64,11 @@ def agreed(group: Group, find: Any, others: Mapping[str, object]) -> tuple[Found
         require_alike(share, [row["facts"] for row in rows])
         assert found is not None
         force = found.options.force
-        asked = "layers" if found.settings.mode == "ar" else group.asked or "auto"
-        cut = chosen_cut(share, asked, [row["room"] for row in rows], force=force)
-    return found, cut
+        mode, rooms = found.settings.mode, [row["room"] for row in rows]
+        chosen = chosen_cut(share, group.asked or "auto", rooms, mode=mode, force=force)
+    if chosen.why:
+        say(chosen.why)
+    return found, chosen.cut
 
 
 def _line(error: Exception) -> str:
@@ -100,65 +105,10 @@ def _content(file: Path) -> bytes:
     return file.read_bytes() if file.is_file() else b""
 
 
-def room_of(share: Share, found: Found) -> dict[str, Any]:
-    """What this Mac can give, and what its share of each cut takes, in bytes."""
-    options = found.options
-    plan = plan_memory(found.source.folder, options.dtype, found.choices)
-    shares = shared_plan(found.source.folder, plan, options.dtype, found.choices)
-    config, context = plan.config, plan.config.canvas_length
-    return {
-        "rows": config.canvas_length,
-        "layers": len(config.text.layers),
-        "available": available_memory(),
-        "needs": {
-            "rows": plan.footprint(context, None).needed_bytes,
-            "layers": _layers_bytes(share, shares, config, context),
-        },
-        "limits": {"rows": _raising(plan, context)},
-    }
-
-
-def _layers_bytes(share: Share, shares: SharedPlan, config: ModelConfig, context: int) -> int:
-    if share.size > len(config.text.layers):
-        return 0
-    return shares.footprint(share.span(len(config.text.layers)), context, None).needed_bytes
-
-
-def _raising(plan: MemoryPlan, context: int) -> str | None:
-    return raising(plan(context))
-
-
-def chosen_cut(
-    share: Share, asked: str, rooms: Sequence[Mapping[str, Any]], *, force: bool = False
-) -> Cut:
-    """The cut that all Macs take: "auto" is rows where each of them holds the whole model.
-
-    ArgumentError for more Macs than there are rows or layers; FitError names the Mac that is short.
-    """
-    cut: Cut = "layers" if asked == "layers" else "rows"
-    if asked == "auto" and (share.size > rooms[0]["rows"] or _short(rooms, "rows") is not None):
-        cut = "layers"
-    if share.size > (most := rooms[0][cut]):
-        raise ArgumentError(
-            f"{share.size} Macs are to share {most} {cut}, expected {most} Macs at most; name "
-            "fewer of them."
-        )
-    rank = None if force else _short(rooms, cut)
-    if rank is not None:
-        room = rooms[rank]
-        command = room["limits"].get(cut)
-        instead = "--share layers, or " if cut == "rows" and asked == "rows" else ""
-        raise FitError(
-            f"{share.mac(rank)} can give {sized(room['available'])}, its share ({cut}) takes "
-            f"{sized(room['needs'][cut])}; {f'{command} there, or ' if command else ''}take "
-            f"{instead}a smaller quantisation, another Mac, or try anyway with --force."
-        )
-    return cut
-
-
-def _short(rooms: Sequence[Mapping[str, Any]], cut: Cut) -> int | None:
-    """The first rank whose memory does not hold its share; None where all do, or do not say."""
-    for rank, room in enumerate(rooms):
-        if room["available"] is not None and room["needs"][cut] > room["available"]:
-            return rank
-    return None
+def own_room(share: Share, found: Found) -> dict[str, Any]:
+    """What this Mac can give, and what its share of each cut takes; see `choose.room_of`."""
+    options, folder = found.options, found.source.folder
+    plan = plan_memory(folder, options.dtype, found.choices)
+    shared = shared_plan(folder, plan, share.size, options.dtype, found.choices, ranks=[share.rank])
+    chip = str(mx.device_info().get("device_name", ""))
+    return room_of(shared, share.rank, backend_of(os.environ), chip)

@@ -9,7 +9,8 @@ from ...errors import brief
 from ...machine.files import read_json
 from ..errors import ArgumentError, FileError, reason
 
-BACKENDS = ("ring", "jaccl", "jaccl-ring")
+RDMA = ("jaccl", "jaccl-ring")
+BACKENDS = ("ring", *RDMA)
 LOCAL = "127.0.0.1"  # what mlx.launch starts without ssh
 
 
@@ -34,6 +35,13 @@ class Hostfile:
     def names(self) -> list[str]:
         """The Macs' names, by rank."""
         return [host.ssh for host in self.hosts]
+
+
+def backend_of(environment: Mapping[str, str]) -> str:
+    """The back end that joins this process to others, by what mlx.launch has set."""
+    if "MLX_IBV_DEVICES" not in environment:
+        return "ring"
+    return "jaccl-ring" if "MLX_JACCL_RING" in environment else "jaccl"
 
 
 def read_hostfile(file: Path) -> Hostfile:

@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..parameters import option
 from .ended import RANK
 
-Asked = Literal["rows", "layers", "auto"]
+Asked = Literal["rows", "layers", "tensor", "auto"]
 MACS_HELP = (
     "Start this command on the Macs of a hostfile, as mlx.distributed_config writes one, through "
     "mlx.launch. Default: none."
@@ -25,9 +25,10 @@ class ShareOptions:
     share: Asked | None = option(
         "--share",
         "Several Macs answer together. rows: each holds the whole model and takes some of a "
-        "canvas's rows, which is faster; layers: each holds some layers, for a model that does not "
-        "fit one; auto: rows where the model fits each Mac, else layers. Default: none, with "
-        "--macs auto.",
+        "canvas's rows, which is fastest; layers: each holds some layers, for a model that does "
+        "not fit one; tensor: each holds a part of every layer, which is faster than layers over "
+        "Thunderbolt 5 with RDMA on M1 to M4; auto: rows where the model fits each Mac, else the "
+        "better of the others. Default: none, with --macs auto.",
     )
     macs: Path | None = option("--macs", MACS_HELP, "FILE")
 
@@ -51,7 +52,7 @@ class ShareOptions:
         if self.wanted == "rows" and mode == "ar":
             raise SettingsError(
                 *(Setting("mode"), " is ar, expected diffusion beside --share rows: a token has "),
-                "one row; --share layers shares it, for a model that fits no Mac alone.",
+                "one row; --share layers or tensor shares it, for a model that fits no Mac alone.",
             )
 
     def require_no_stdin(self, read: bool) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from ...share.link import LinkTest, Step, measured
+from ...share.link import LinkTest, measured
+from ...share.predicted import Step
 from ..errors import FAILED
 from ..macs.group import Group, meeting
+from ..macs.hostfile import backend_of
 from ..terminal.output import show
 from ..terminal.streams import say
 
@@ -29,29 +31,22 @@ def to_json(group: Group, test: LinkTest) -> dict[str, Any]:
     """The object of `selftest --link --json`."""
     return {
         "macs": [group.share.mac(rank) for rank in range(group.share.size)],
-        "backend": _backend(),
+        "backend": backend_of(os.environ),
         "equal_bits": test.equal_bits,
         "sums": [asdict(each) for each in test.sums],
         "step": {
             "source": "arithmetic",
             "one_mac_ms": test.one_mac_ms,
-            "rows": asdict(test.rows),
-            "layers": asdict(test.layers),
+            **{cut: asdict(step) for cut, step in test.steps.items()},
         },
         "warnings": test.warnings,
     }
 
 
-def _backend() -> str:
-    if "MLX_IBV_DEVICES" not in os.environ:
-        return "ring"
-    return "jaccl-ring" if "MLX_JACCL_RING" in os.environ else "jaccl"
-
-
 def lines(group: Group, test: LinkTest) -> Iterator[str]:
     """The report for people."""
     macs = ", ".join(group.share.mac(rank) for rank in range(group.share.size))
-    yield f"link      {_backend()} between {macs}"
+    yield f"link      {backend_of(os.environ)} between {macs}"
     yield f"bits      {'the same sums everywhere' if test.equal_bits else 'DIFFERENT SUMS'}"
     yield ""
     yield f"{'bytes':>12}{'median us':>12}{'GB/s':>9}"
@@ -59,7 +54,7 @@ def lines(group: Group, test: LinkTest) -> Iterator[str]:
         yield f"{each.bytes:>12,}{each.median_us:>12,.0f}{each.gb_per_s:>9.2f}"
     yield ""
     yield "A denoising step of the 26B model over this link, by arithmetic:"
-    for name, step in (("rows", test.rows), ("layers", test.layers)):
+    for name, step in test.steps.items():
         yield f"  {name:<8}{_step(step)}"
 
 

@@ -10,7 +10,7 @@ from ...errors import KernelError
 from ..launch import Kernel, expect, expect_rank
 from ..router.launch import expect_sizes
 from ..weights import DTYPES, packing_template, weight_inputs
-from .plan import Plan, max_tiles
+from .plan import HEIGHTS, TILE_ROWS, Plan, max_tiles
 
 MAX_ROWS = 512  # what moe_plan has threadgroup memory for
 MAX_VALUES = 2**31  # of one weight: kernels count them in 32 bits
@@ -42,27 +42,47 @@ DOWN = Kernel(
 COMBINE = Kernel("moe_combine", ("outputs", "places", "weights", "norm", "eps"), ("mixed",))
 
 
-def plan(scores: mx.array, scale: mx.array, top_k: int) -> Plan:
-    """The experts of each row by its scores [L, E], weights times scale [E], and their rows."""
+def plan(
+    scores: mx.array,
+    scale: mx.array,
+    top_k: int,
+    own: range | None = None,
+    tile_rows: int = TILE_ROWS,
+) -> Plan:
+    """The experts of each row by its scores [L, E], weights times scale [E], and their rows.
+
+    Tiles of `tile_rows` rows are made of the experts that are `own`; None: of all.
+    """
     expect_sizes(PLAN.name, scores, top_k, MAX_ROWS)
     rows, num_experts = scores.shape
+    if tile_rows not in HEIGHTS:
+        raise KernelError(f"{PLAN.name}: tiles of {tile_rows} rows, expected one of {HEIGHTS}.")
+    held = range(num_experts) if own is None else own
+    if not 0 <= held.start < held.stop <= num_experts or held.step != 1:
+        raise KernelError(f"{PLAN.name}: own experts are {own}, expected some of {num_experts}.")
     expect(PLAN.name, "scores", scores, (rows, num_experts), *DTYPES)
     expect(PLAN.name, "scale", scale, (num_experts,), mx.float32)
-    return Plan(
-        *PLAN.launch(
-            (scores, scale),
-            [
-                ((rows, top_k), mx.uint32),
-                ((rows, top_k), mx.float32),
-                ((rows * top_k,), mx.uint32),
-                ((rows, top_k), mx.uint32),
-                ((max_tiles(rows * top_k, num_experts), 3), mx.int32),
-            ],
-            template=[("E", num_experts), ("TOP_K", top_k)],
-            groups=(1, 1, 1),
-            threads=(512, 1, 1),
-        )
+    made = PLAN.launch(
+        (scores, scale),
+        [
+            ((rows, top_k), mx.uint32),
+            ((rows, top_k), mx.float32),
+            ((rows * top_k,), mx.uint32),
+            ((rows, top_k), mx.uint32),
+            ((max_tiles(rows * top_k, len(held), tile_rows), 3), mx.int32),
+        ],
+        template=[
+            ("E", num_experts),
+            ("TOP_K", top_k),
+            ("FIRST", held.start),
+            ("HELD", len(held)),
+            ("ROWS", tile_rows),
+        ],
+        groups=(1, 1, 1),
+        threads=(512, 1, 1),
     )
+    experts, weights, ordered, places, tiles = made
+    return Plan(experts, weights, ordered, places, tiles, own, tile_rows)
 
 
 def gate_up(x: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
@@ -83,6 +103,7 @@ def gate_up(x: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
             ("HIDDEN", hidden),
             ("INNER", both // 2),
             ("TOP_K", made.top_k),
+            ("ROWS", made.tile_rows),
         ],
         groups=(-(-both // 128), made.tiles.shape[0], 1),  # 64 gates and their 64 ups each
         threads=(128, 1, 1),
@@ -105,6 +126,7 @@ def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
             *packing_template(weight),
             ("HIDDEN", hidden),
             ("INNER", width),
+            ("ROWS", made.tile_rows),
         ],
         groups=(-(-hidden // 128), made.tiles.shape[0], 1),
         threads=(128, 1, 1),
@@ -113,11 +135,18 @@ def down(inner: mx.array, weight: StoredWeight, made: Plan) -> mx.array:
 
 
 def combine(
-    outputs: mx.array, places: mx.array, weights: mx.array, norm: mx.array, eps: float
+    outputs: mx.array,
+    places: mx.array,
+    weights: mx.array,
+    norm: mx.array | None,
+    eps: float,
+    *,
+    part: bool = False,
 ) -> mx.array:
     """outputs [N, H], places and weights [L, K] -> each row's weighted sum, normed [L, H].
 
-    norm [H]: the norm's weight.
+    norm [H]: the norm's weight; None: the sum as it is. part: places may be NOWHERE, and such
+    a choice adds nothing.
     """
     name = COMBINE.name
     expect_rank(name, "outputs", outputs, 2)
@@ -126,18 +155,22 @@ def combine(
     expect(name, "outputs", outputs, (rows * top_k, hidden), *DTYPES)
     expect(name, "places", places, (rows, top_k), mx.uint32)
     expect(name, "weights", weights, (rows, top_k), mx.float32)
-    expect(name, "norm", norm, (hidden,), outputs.dtype)
+    if norm is not None:
+        expect(name, "norm", norm, (hidden,), outputs.dtype)
     if hidden % NEIGHBOURS:
         raise KernelError(f"{name}: rows of {hidden} values, expected a multiple of {NEIGHBOURS}.")
     simdgroups = min(MAX_SIMDGROUPS, -(-hidden // (32 * NEIGHBOURS)))
+    given = outputs if norm is None else norm
     (mixed,) = COMBINE.launch(
-        (outputs, places, weights, norm, mx.array([eps], mx.float32)),
+        (outputs, places, weights, given, mx.array([eps], mx.float32)),
         [((rows, hidden), outputs.dtype)],
         template=[
             ("T", outputs.dtype),
             ("TOP_K", top_k),
             ("HIDDEN", hidden),
             ("SIMDGROUPS", simdgroups),
+            ("PART", part),
+            ("NORMED", norm is not None),
         ],
         groups=(rows, 1, 1),
         threads=(32 * simdgroups, 1, 1),
@@ -160,6 +193,6 @@ def _inputs(
 
 
 def _expect_plan(kernel: str, made: Plan, weight: StoredWeight) -> None:
-    num_rows, num_experts = made.rows.size, weight.shape[0]
+    num_tiles = max_tiles(made.rows.size, weight.shape[0], made.tile_rows)
     expect(kernel, "rows", made.rows, (made.experts.size,), mx.uint32)
-    expect(kernel, "tiles", made.tiles, (max_tiles(num_rows, num_experts), 3), mx.int32)
+    expect(kernel, "tiles", made.tiles, (num_tiles, 3), mx.int32)

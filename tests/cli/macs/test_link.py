@@ -2,15 +2,14 @@
 
 import pytest
 
-from mlx_diffgemma.share.link import SIZES, LinkTest, Step, Sum, equal_bits, measured
+from mlx_diffgemma.share.link import SIZES, LinkTest, Sum, equal_bits, measured
+from mlx_diffgemma.share.part import CUTS
 from mlx_diffgemma.share.share import ALONE, Share
-
-STEP = Step(1.0, None, None)
 
 
 def link(least_us: float, rate: float, *, equal: bool = True) -> LinkTest:
     sums = (Sum(4, least_us, 0.0), Sum(16_777_216, 1e3, rate))
-    return LinkTest(2, equal, sums, None, STEP, STEP)
+    return LinkTest(2, equal, sums, None, {})
 
 
 def test_a_good_link_has_no_warning() -> None:
@@ -45,16 +44,19 @@ def as_planned(monkeypatch: pytest.MonkeyPatch, macs: int, tflops: float | None)
 def test_the_arithmetic_is_that_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/several-macs.md: two M4 Pro and two M4 Max over JACCL."""
     pro = as_planned(monkeypatch, 2, 9.2)
+    rows, layers, tensor = (pro.steps[cut] for cut in CUTS)
     assert pro.one_mac_ms == pytest.approx(541, abs=1.5)
-    assert (pro.rows.step_ms, pro.layers.step_ms) == pytest.approx((345, 542), abs=1.5)
-    assert pro.rows.link_ms == pytest.approx(31 * 0.2 + 27.5 / 6.3, rel=0.01)
-    assert pro.layers.link_ms == pytest.approx(2 * 0.2 + 2.9 / 6.3, rel=0.01)
-    assert as_planned(monkeypatch, 2, 18.4).rows.step_ms == pytest.approx(183, abs=1.5)
+    assert (rows.step_ms, layers.step_ms) == pytest.approx((345, 542), abs=1.5)
+    assert rows.link_ms == pytest.approx(31 * 0.2 + 27.5 / 6.3, rel=0.01)
+    assert layers.link_ms == pytest.approx(3 * 0.2 + 2.9 / 6.3, rel=0.01)
+    assert tensor.link_ms == pytest.approx(65 * 0.2 + 134 / 6.3, rel=0.01)
+    assert as_planned(monkeypatch, 2, 18.4).steps["rows"].step_ms == pytest.approx(183, abs=1.5)
 
 
 def test_without_a_known_chip_the_link_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     found = as_planned(monkeypatch, 4, None)
-    assert (found.one_mac_ms, found.rows.step_ms, found.layers.speed_up) == (None, None, None)
+    assert found.one_mac_ms is None
+    assert {(each.step_ms, each.speed_up) for each in found.steps.values()} == {(None, None)}
     assert [each.bytes for each in found.sums] == list(SIZES)
 
 

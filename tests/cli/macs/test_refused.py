@@ -5,13 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import raises
 from puzzle import PUZZLE, SOLVE, assert_one_line
-
-from mlx_diffgemma.cli.errors import ArgumentError
-from mlx_diffgemma.cli.macs.agreed import chosen_cut
-from mlx_diffgemma.errors import FitError
-from mlx_diffgemma.share.share import Share
 
 TINY = ("--model", "tiny-sudoku")
 
@@ -33,7 +27,7 @@ def as_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_HOSTFILE", str(file))
 
 
-@pytest.mark.parametrize("share", ["rows", "layers", "auto"])
+@pytest.mark.parametrize("share", ["rows", "layers", "tensor", "auto"])
 @pytest.mark.parametrize("command", ["generate", "fill"])
 def test_a_share_without_a_group(run: Any, command: str, share: str) -> None:
     done = run(command, PUZZLE, *TINY, "--share", share)
@@ -103,40 +97,3 @@ def test_a_model_that_does_not_fit_names_the_share(
 @pytest.mark.parametrize("macs", [0, 1, 91])
 def test_macs_that_are_no_number_of_macs(run: Any, macs: int) -> None:
     assert_one_line(run("info", "tiny-sudoku", "--macs", macs), 2, f"--macs is {macs} ... 2 to 90")
-
-
-# --- the cut, by what each Mac can give
-
-
-def room(available: int | None, rows: int = 10, layers: int = 6) -> dict[str, Any]:
-    needs = {"rows": rows, "layers": layers}
-    return {"rows": 90, "layers": 6, "available": available, "needs": needs, "limits": {}}
-
-
-TWO = Share(0, 2, hosts=("mac-a", "mac-b"))
-
-
-def test_auto_takes_rows_where_all_hold_the_model() -> None:
-    assert chosen_cut(TWO, "auto", [room(10), room(11)]) == "rows"
-    assert chosen_cut(TWO, "auto", [room(None), room(10)]) == "rows"
-
-
-def test_auto_takes_layers_where_one_does_not() -> None:
-    assert chosen_cut(TWO, "auto", [room(10), room(9)]) == "layers"
-
-
-def test_the_mac_that_is_short_is_named() -> None:
-    with raises(FitError, "rank 1 (mac-b) ... 0.0 kB ... rows ... --share layers ... --force"):
-        chosen_cut(TWO, "rows", [room(10), room(9)])
-    with raises(FitError, "rank 0 (mac-a) ... layers"):
-        chosen_cut(TWO, "auto", [room(5), room(9)])
-    assert chosen_cut(TWO, "rows", [room(1), room(1)], force=True) == "rows"
-
-
-def test_more_macs_than_there_are_layers_or_rows() -> None:
-    seven, many = Share(0, 7), Share(0, 91)
-    with raises(ArgumentError, "7 Macs ... 6 layers ... fewer"):
-        chosen_cut(seven, "layers", [room(10)] * 7)
-    with raises(ArgumentError, "91 Macs ... 90 rows"):
-        chosen_cut(many, "rows", [room(10)] * 91)
-    assert chosen_cut(seven, "auto", [room(10)] * 7) == "rows"
