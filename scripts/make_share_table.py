@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tables of docs/several-macs.md: what each of several Macs needs of the 26B model, and has.
 
-    python scripts/make_share_table.py            # prints both
+    python scripts/make_share_table.py            # prints them
 
 Arithmetic, not a measurement: the program's own sums over the published tensor table as
 `info --macs N` has them on a Mac, and its prediction of a step for links of so many numbers.
@@ -22,7 +22,7 @@ from mlx_diffgemma.model import slices
 from mlx_diffgemma.model.memory import plan_memory
 from mlx_diffgemma.model.shares import shared_plan
 from mlx_diffgemma.share.part import CUTS, Cut
-from mlx_diffgemma.share.predicted import one_mac_ms, predicted
+from mlx_diffgemma.share.predicted import one_mac_ms, predicted, predicted_prompt, prompt_ms
 
 MACS = (2, 3, 4)
 CONTEXT = 8192
@@ -33,10 +33,11 @@ LINKS = {  # seconds of a message of its own, and bytes a second
     "ring, Thunderbolt 5": (0.48e-3, 3e9),
     "ring, 10 GbE": (0.48e-3, 1.1e9),
 }
+SLOW = {"ring, 1 GbE": (0.48e-3, 0.115e9)}
 
 
 def main() -> None:
-    print("\n".join([*needs_table(), "", *steps_table()]))
+    print("\n".join([*needs_table(), "", *steps_table(), "", *prompts_table()]))
 
 
 def needs_table() -> Iterator[str]:
@@ -86,6 +87,17 @@ def steps_table() -> Iterator[str]:
                 steps = [predicted(cut, macs, tflops, taking(*link)) for link in LINKS.values()]
                 cells = " | ".join(f"{step.step_ms:.0f} ({step.speed_up:.2f}x)" for step in steps)
                 yield f"| {named(macs, chip, tflops, cut)} | {cut} | {cells} |"
+
+
+def prompts_table() -> Iterator[str]:
+    """A row for two Macs of each chip: ms of a prompt's piece by rows, and one's time over it."""
+    links = LINKS | SLOW
+    yield f"| Macs | one | {' | '.join(links)} |"
+    yield f"|---|---|{'---|' * len(links)}"
+    for chip, tflops in CHIPS.items():
+        pieces = [predicted_prompt(2, tflops, taking(*link)) for link in links.values()]
+        cells = " | ".join(f"{piece.step_ms:,.0f} ({piece.speed_up:.2f}x)" for piece in pieces)
+        yield f"| 2 x {chip} | {prompt_ms(1, tflops):,.0f} | {cells} |"
 
 
 def named(macs: int, chip: str, tflops: float, cut: Cut) -> str:

@@ -1,4 +1,4 @@
-"""Arithmetic of a denoising step of the 26B model that several Macs share: none of it is measured.
+"""Arithmetic of a step or a prompt of the 26B model that several Macs share: nothing is measured.
 
 Computing takes 60% of a chip's peak; what the link takes is found from the planned messages.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .part import Cut
-from .traffic import PUBLISHED, longest, step
+from .traffic import PUBLISHED, encoding, longest, step
 
 HOST_MS = 10.0  # of a step that no second Mac takes over
 ATTENTION, DENSE_MLP, HEAD, EXPERTS = 756, 274, 378, 731  # GFLOP
@@ -22,10 +22,14 @@ PEAK_SHARE = 0.60
 WASTE = ((32, 3.48), (64, 2.50), (128, 1.85), (256, 1.47))
 BUSIEST = ((1, 1.0), (2, 1.16), (3, 1.31), (4, 1.45), (6, 1.70), (8, 1.94))
 
+PROMPT = 2048  # positions of a piece, with 1,000 in front of it
+POSITION, POSITION_EXPERTS = 4.62, 2.86  # GFLOP of one: 842 / 256 with scores of 1.33, 731 / 256
+PROMPT_WASTE = ((512, 1.25), (1024, 1.13), (2048, 1.06))  # as WASTE
+
 
 @dataclass(frozen=True)
 class Step:
-    """Arithmetic of a step: what the link adds, the whole, and one Mac's time by it.
+    """Arithmetic of a step, or a prompt: what the link adds, the whole, and one Mac's time by it.
 
     step_ms, speed_up: None where the chip is not in the table.
     """
@@ -43,6 +47,21 @@ def predicted(cut: Cut, macs: int, tflops: float | None, seconds: Callable[[floa
         return Step(link, None, None)
     whole = _computing(cut, macs, tflops) + HOST_MS + link
     return Step(link, whole, one_mac_ms(tflops) / whole)
+
+
+def predicted_prompt(macs: int, tflops: float, seconds: Callable[[float], float]) -> Step:
+    """A prompt's piece by rows; seconds: for a message that sends bytes."""
+    messages = encoding(PUBLISHED, "rows", macs, PROMPT)
+    link = 1e3 * sum(seconds(message.sent(macs)) for message in messages)
+    whole = prompt_ms(macs, tflops) + link
+    return Step(link, whole, prompt_ms(1, tflops) / whole)
+
+
+def prompt_ms(macs: int, tflops: float) -> float:
+    """Milliseconds that each of so many Macs computes for a prompt's piece."""
+    rows = longest(PROMPT, macs)
+    gflop = rows * (POSITION + POSITION_EXPERTS * _of(PROMPT_WASTE, rows))
+    return gflop / (PEAK_SHARE * tflops)
 
 
 def one_mac_ms(tflops: float) -> float:

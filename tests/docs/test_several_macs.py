@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs" / "several-macs.md").read_text(encoding="utf-8")
 
 def test_times_are_predicted_ones() -> None:
     assert "\n".join(make_share_table.steps_table()) in PAGE
+    assert "\n".join(make_share_table.prompts_table()) in PAGE
 
 
 @pytest.mark.slow
