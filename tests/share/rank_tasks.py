@@ -229,8 +229,8 @@ TASKS: dict[str, Callable[..., Any]] = {
         asked,
         harmed,
         fenced,
-        several,
         served,
+        several,
         talked,
     )
 }

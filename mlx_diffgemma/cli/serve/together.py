@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from ...checkpoint.hub import Source
 from ...conversation.session import Session
 from ...errors import ShareError
@@ -83,19 +85,27 @@ class Origin:
         return Pulse(seconds, self.leading.beat)
 
     def ended(self) -> None:
-        """Let the other Macs end, too; the error that has ended the server is raised."""
+        """Let the other Macs end, too."""
         if self.leading is not None:
             self.leading.end()
-        if self.over is not None:
+
+    def require_whole(self) -> None:
+        """End with the exit code of a lost Mac, of which a line was said; else nothing."""
+        if self.over is None:
+            return
+        if (known := explain(self.over)) is None:
             raise self.over
+        raise typer.Exit(known[1])
 
     def _look(self) -> None:
         if self.worker and self.worker.is_stopping():
             raise Cancellation
 
     def _lost(self, error: BaseException) -> None:
-        """End the server: its clients are told so."""
+        """End the server, and say why: by then mlx.launch may have ended this process, too."""
         self.over = error
+        if known := explain(error):
+            say(known[0])
         if self.worker:
             self.worker.stop()
         if self.running:

@@ -103,7 +103,10 @@ def _serve(
     url = url_of(at.place, at.listening)
     ready = Ready(worker.engine.facts, url, key_shown(access), log)
     running = origin.running = Running(app, worker, at.listening)
-    run_until_signal(running, ready, origin.ended)
+    try:
+        run_until_signal(running, ready, origin.ended)
+    finally:
+        origin.require_whole()
 
 
 def access_of(place: Place, given: AccessOptions, key: bytes | None) -> Access:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...errors import DiffGemmaError
+from ...errors import DiffGemmaError, ShareError
 from ..refusal import LOADING, STOPPING, refusal_of
 from .engine import Cancellation, Engine
 from .tickets import Figures, Queue, Ticket
@@ -201,6 +201,11 @@ class Worker:
 
 
 def log_ours(error: DiffGemmaError) -> None:
-    """Log an error that is not the client's: it is told that the log says more."""
-    if refusal_of(error).kind == "internal":
+    """Log an error that is not the client's: it is told that the log says more.
+
+    A lost Mac ends the server, which says so.
+    """
+    cause = error.__cause__ or error
+    lost = isinstance(cause, ShareError) and cause.lost
+    if refusal_of(error).kind == "internal" and not lost:
         logger.error("%s", error, exc_info=error.__cause__ or error)
