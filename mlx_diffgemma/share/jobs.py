@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..machine.device import in_host
+from ..machine.files import parse_json
 from .guard import from_rank_0, lost_macs
 from .share import Share, unwatched
 
@@ -46,7 +47,7 @@ class Jobs:
         """
         while True:
             self.rest()
-            job: Job = json.loads(from_rank_0(self.share, b""))
+            job: Job = parse_json(from_rank_0(self.share, b""))
             self.share.alive()
             if job == END:
                 return
