@@ -8,12 +8,16 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 from ..checkpoint.adapter import AdapterFiles
+from ..checkpoint.config import read_config
 from ..checkpoint.shards import read_headers
+from ..checkpoint.tensors import PromisedTensors
 from ..errors import FitError, ShareError
 from ..machine.choices import Choices
+from ..machine.dtypes import mlx_dtype
 from ..machine.identity import sources_hash
 from ..model.memory import RoomCheck
 from ..model.slices import experts_cut
+from ..model.weights import build
 from ..share.guard import require_agreement, told_by_all
 from ..share.part import Part
 from ..share.share import Share
@@ -36,6 +40,18 @@ def require_same_load(
         if part.in_tensors:
             facts["the experts' cut"] = f"by {experts_cut()}"
         require_agreement(part.share, facts)
+
+
+def require_parts(folder: Path, part: Part) -> None:
+    """ShareError, the same on every Mac, where tensors cannot be cut into parts for all of them.
+
+    No weight is read.
+    """
+    config = read_config(folder)
+    for rank in range(part.share.size if part.in_tensors else 0):
+        tensors = PromisedTensors(folder, config, mlx_dtype(config.dtype))
+        other = replace(part, share=replace(part.share, rank=rank))
+        build(tensors, lambda layer, bound: None, other)
 
 
 def require_uncut(part: Part) -> None:

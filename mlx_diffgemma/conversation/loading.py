@@ -28,7 +28,7 @@ from ..model.weights import Loaded, load_network
 from ..share.part import Cut, Part
 from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
-from .agreement import agreed_room, require_same_load, require_uncut
+from .agreement import agreed_room, require_parts, require_same_load, require_uncut
 from .reply import ModelInfo
 from .session import Session, any_context
 
@@ -116,6 +116,7 @@ def load_source(
         require_uncut(part)
     files = None if adapter is None else open_adapter(adapter, source.folder)
     require_same_load(part, source.folder, name, choices, files)
+    require_parts(source.folder, part)
     require_room = any_context
     if not force:
         require_room = part_check(part, source.folder, name, choices, files)

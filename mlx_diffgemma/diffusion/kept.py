@@ -17,9 +17,10 @@ import mlx.core as mx
 
 from ..errors import FitError
 from ..generation.prompt import Prompt
-from ..model.cache import MARGIN, LayerCache, Prefix, Span
+from ..model.cache import MARGIN, LayerCache, Span
 from ..model.images import pieces
 from ..model.memory import RoomCheck
+from ..model.prefix import Prefix
 from ..model.text import PREFILL_CHUNK, Model
 
 MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one

@@ -24,9 +24,9 @@ from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, positions_needed, prompt_size, token_budget
 from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix
 from ..model.finite import not_finite
 from ..model.labels import label_logits, log_total
+from ..model.prefix import Prefix
 from ..model.text import Model
 from ..share.guard import lost_macs, require_equal_work
 from ..share.part import Rows

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -22,11 +23,10 @@ import numpy as np
 from ..errors import ShareError, brief, one_line
 from ..machine.device import in_host
 from ..machine.files import parse_json
+from .patience import EXIT_CODE, SECONDS
 from .share import Share
 
 FACT_BYTES = 8192  # for the facts of one rank
-SECONDS = 60.0  # that a step may take before another Mac counts as stopped
-EXIT_CODE = 5
 LOST = re.compile(r"\[(ring|jaccl|mpi)\]|connection to a peer", re.IGNORECASE)
 
 
@@ -122,7 +122,7 @@ class Watch:
 
     MLX lets other threads run while it waits; neither Ctrl-C nor SIGTERM reaches Python then. It
     begins when it is made. The ranks' meeting it cannot end: no other thread runs in
-    `mx.distributed.init`. end: gets the line.
+    `mx.distributed.init`; `met` has a patience of its own. end: gets the line.
     """
 
     def __init__(
@@ -149,3 +149,16 @@ class Watch:
             f"{here} had no answer from {self.share.others()} for {self.seconds:g} s; see what "
             "runs there, and start again."
         )
+
+
+@contextmanager
+def watched(share: Share, seconds: float = SECONDS) -> Iterator[Share]:
+    """The share as models are to have it while they answer: a stopped Mac ends this process.
+
+    Inside, nothing may keep this process from its next step for longer than `seconds`.
+    """
+    watch = Watch(share, seconds)
+    try:
+        yield replace(share, alive=watch.alive)
+    finally:
+        watch.rest()

@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from ..errors import ShareError, one_line
 from ..machine.files import read_json
+from .patience import SECONDS, ended_after
 
 Span = tuple[int, int]
 
@@ -50,9 +51,9 @@ class Share:
     calls: Counter[str] = field(default_factory=Counter, compare=False)
 
     @classmethod
-    def launched(cls) -> "Share":
-        """The share of a process that mlx.launch has started, once all of them have met."""
-        return met(announced(os.environ))
+    def launched(cls, seconds: float = SECONDS) -> "Share":
+        """The share of a process that mlx.launch has started, once all have met: see `met`."""
+        return met(announced(os.environ), seconds)
 
     @property
     def alone(self) -> bool:
@@ -119,9 +120,10 @@ def unsent(x: mx.array) -> mx.array:
 def announced(environment: Mapping[str, str]) -> Share:
     """The share that an environment speaks of, before any rank was met; ALONE where it does not.
 
-    ShareError where it names a rank, but no readable list of hosts.
+    mlx.launch gives the only process of a ring an empty list of hosts. ShareError where the
+    environment names a rank, but no readable list of hosts.
     """
-    if "MLX_RANK" not in environment:
+    if "MLX_RANK" not in environment or _of_one(environment):
         return ALONE
     hosts = _hosts(environment)
     rank = int(environment["MLX_RANK"]) if environment["MLX_RANK"].isdecimal() else -1
@@ -131,6 +133,12 @@ def announced(environment: Mapping[str, str]) -> Share:
             "of the hosts listed; start with mlx.launch."
         )
     return replace(ALONE, rank=rank, size=len(hosts), hosts=hosts, sent=Counter(), calls=Counter())
+
+
+def _of_one(environment: Mapping[str, str]) -> bool:
+    """True where mlx.launch has started a single process."""
+    file = Path(environment.get("MLX_HOSTFILE", ""))
+    return environment["MLX_RANK"] == "0" and file.is_file() and not file.stat().st_size
 
 
 def _hosts(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -151,17 +159,26 @@ def _hosts(environment: Mapping[str, str]) -> tuple[str, ...]:
         ) from None
 
 
-def met(share: Share) -> Share:
+def met(share: Share, seconds: float = SECONDS, file: str = "") -> Share:
     """The share once all ranks have met; this waits for those that are not there yet.
 
-    ShareError where they cannot be reached, or are another number than was announced.
+    The process ends with a line and EXIT_CODE where they are not there after `seconds`: nothing
+    else can end what waits. file: gets that code, too. ShareError where they cannot be reached, or
+    are another number than was announced.
     """
     if share.alone:
         return share
+    here, others = share.mac(share.rank), share.others()
+    line = f"error: {here} waited {seconds:g} s for {others}; see what keeps it, and start again."
     try:
-        group = mx.distributed.init(strict=True)
+        with ended_after(seconds, line, file):
+            group = mx.distributed.init(strict=True)
     except (RuntimeError, ValueError) as error:
-        raise ShareError(f"the Macs cannot reach each other: {one_line(error)}.") from None
+        raise ShareError(
+            f"{here} cannot reach {others} ({one_line(error)}); see what keeps it, and start "
+            "again.",
+            lost=True,
+        ) from None
     if (group.rank(), group.size()) != (share.rank, share.size):
         raise ShareError(
             f"MLX made rank {group.rank()} of {group.size()} of this process, expected "

@@ -39,7 +39,7 @@ def runs(case: type[PlanCase], *sizes: Sizes) -> Sequence[Run]:
 
 # No bound is left unused: tiles, fragments, steps and blocks of columns in part, 512 rows, unused
 # tiles; 4 bits, 8 and none; 16-bit rows, of which a word holds two.
-PART = replace(sized(70, 40, 3, 0, 0), own=range(5, 17), tile_rows=16)
+PART = replace(sized(300, 40, 3, 0, 0), own=range(5, 17), tile_rows=16)
 PLANS = partial(runs, PlanCase, sized(512, 80, 2, 0, 0), sized(33, 1, 1, 0, 0), PART)
 GATES = partial(
     runs,

@@ -32,7 +32,7 @@ from mlx_diffgemma.kernels.trial import Outcome, Verdict, run_trial
 from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import matrices
 from mlx_diffgemma.model.experts import Experts, Routing
-from mlx_diffgemma.model.matrices import AnyMatrix, PackedMatrix, matrix
+from mlx_diffgemma.model.matrices import AnyMatrix, DenseMatrix, PackedMatrix, matrix
 
 BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
 MANY = replace(BASE, L=40)  # enough for tiles: of fewer rows each expert is a product of its own
@@ -184,6 +184,26 @@ def test_the_sums_of_own_experts_are_the_sum_of_all(parts: list[range], rows: in
             assert error(whole.norm_sum(sum(sums, start=mx.array(0.0))), case) <= 1e-5, way
     sums = [part_of(case, own)(x, routing) for own in parts]
     assert error(whole.norm_sum(sum(sums, start=mx.array(0.0))), case) <= 1e-5
+
+
+class Bounded(DenseMatrix):
+    """Experts' matrices that are asked for no expert they do not have, in ascending order."""
+
+    def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
+        numbers = np.asarray(experts)
+        assert numbers.max() < self.right.shape[0]
+        assert (np.diff(numbers.astype(np.int64)) >= 0).all()
+        return super().gather(x, rows, experts)
+
+
+@pytest.mark.parametrize("own", [range(2), range(2, 5), range(5, 8)], ids=str)
+def test_operations_ask_for_own_experts_alone(own: range) -> None:
+    """Of another expert's number MLX would read whatever lies there."""
+    case = random_case(replace(BASE, L=40, E=8, K=3))
+    part = part_of(case, own)
+    bounded = [Bounded(matrix.stored.weight) for matrix in (part.gate_up, part.down)]
+    got = replace(part, gate_up=bounded[0], down=bounded[1]).reference(*case[1:])
+    assert row_error(as_float64(got), as_float64(part.reference(*case[1:]))) <= 1e-5
 
 
 @pytest.mark.parametrize("tile_rows", HEIGHTS)

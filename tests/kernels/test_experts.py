@@ -123,6 +123,18 @@ def test_any_number_of_rows_in_tiles_of_16(rows: int) -> None:
         assert_right(case, mx.float32)
 
 
+@pytest.mark.parametrize("case", [GateUpCase, DownCase])
+def test_the_height_of_tiles_changes_no_bit(case: type[GateUpCase | DownCase]) -> None:
+    """A row's terms are added in one order, so that a verdict decides about time alone."""
+    sizes = Sizes(L=40, E=3, K=1, H=64, I=32, dtype=mx.float32, bits=4, group=32)
+    with simulated():
+        first, second = (
+            as_float64(*case(replace(sizes, tile_rows=rows), reference).kernel())
+            for rows in HEIGHTS
+        )
+    assert np.array_equal(first, second)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("hidden", "inner"), [(32, 32), (96, 160), (160, 96), (224, 64)])
 def test_widths_that_fill_no_block(hidden: int, inner: int) -> None:

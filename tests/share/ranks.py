@@ -4,11 +4,8 @@ A task is a function of rank_tasks.py that gets a Share and JSON, and returns JS
 """
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forks import Process, started
+
 ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).with_name("rank_tasks.py")
 SECONDS = 60.0
 OF_THE_RING = re.compile(r"^\[ring\]|was closed by the peer$")  # threads write at once
 GRACE = 30.0  # a rank may still be working where another has said all
@@ -51,65 +49,56 @@ def run_ranks(
     /,
     seconds: float = SECONDS,
     kill: tuple[int, float] | None = None,
+    stops: int | None = None,
+    absent: int | None = None,
     **given: Any,
 ) -> list[Ended]:
     """How each of `count` ranks of a task ended; after `seconds` those that are left are killed.
 
-    kill: a rank, and the seconds after which it is.
+    kill: a rank, and the seconds after which it is. stops: a rank that nobody waits for.
+    absent: one that the others are told of, and that ends at once.
     """
     with tempfile.TemporaryDirectory() as folder:
         hosts = Path(folder) / "hosts.json"
         hosts.write_text(json.dumps([[address] for address in free_addresses(count)]))
-        started = [_started(task, given, rank, hosts) for rank in range(count)]
+        tasks = ["absent" if rank == absent else task for rank in range(count)]
+        made = [_started(task, given, rank, hosts) for rank, task in enumerate(tasks)]
         if kill:
             time.sleep(kill[1])
-            started[kill[0]].kill()
+            made[kill[0]].kill()
         try:
-            _wait(started, seconds)
-            return [_ended(process) for process in started]
+            _wait([process for rank, process in enumerate(made) if rank != stops], seconds)
+            return [_ended(process, rank, hosts) for rank, process in enumerate(made)]
         finally:
-            for process in started:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+            for process in made:
+                process.kill()
+                process.wait(SECONDS)
 
 
-def _started(task: str, given: Any, rank: int, hosts: Path) -> subprocess.Popen[str]:
-    paths = [str(ROOT), str(ROOT / "tests"), str(PROGRAM.parent), os.environ.get("PYTHONPATH", "")]
-    environment = dict(
-        os.environ,
-        MLX_RANK=str(rank),
-        MLX_HOSTFILE=str(hosts),
-        PYTHONPATH=os.pathsep.join(paths),
-        OPENBLAS_NUM_THREADS="1",
-    )
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), task, json.dumps(given)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _started(task: str, given: Any, rank: int, hosts: Path) -> Process:
+    environment = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hosts)}
+    files = (hosts.with_name(f"{rank}.{name}") for name in ("out", "err"))
+    return started("rank_tasks", [task, json.dumps(given)], environment, *files)
 
 
-def _wait(started: Sequence[subprocess.Popen[str]], seconds: float) -> None:
+def _wait(made: Sequence[Process], seconds: float) -> None:
     """Wait for all ranks to end; once one has, GRACE seconds at most for the others."""
     deadline, all_run = time.monotonic() + seconds, True
     while time.monotonic() < deadline:
-        left = sum(process.poll() is None for process in started)
+        left = sum(process.poll() is None for process in made)
         if not left:
             return
-        if all_run and left < len(started):
+        if all_run and left < len(made):
             all_run, deadline = False, min(deadline, time.monotonic() + GRACE)
         time.sleep(0.05)
 
 
-def _ended(process: subprocess.Popen[str]) -> Ended:
+def _ended(process: Process, rank: int, hosts: Path) -> Ended:
     code = process.poll()
     if code is None:
         process.kill()
-    out, err = process.communicate()
+        process.wait(SECONDS)
+    out, err = (hosts.with_name(f"{rank}.{name}").read_text() for name in ("out", "err"))
     lines = out.splitlines()
     said = [line for line in err.splitlines() if line and not OF_THE_RING.search(line)]
     return Ended(code, json.loads(lines[-1]) if lines else None, said)

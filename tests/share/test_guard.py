@@ -12,6 +12,7 @@ from mlx_diffgemma.share.guard import (
     number_from_rank_0,
     require_agreement,
     require_equal_work,
+    watched,
 )
 from mlx_diffgemma.share.share import ALONE, Share
 
@@ -51,6 +52,17 @@ def test_a_watch_that_rests_waits_for_nobody() -> None:
     assert not ended.wait(0.4)
     watch.alive()
     assert ended.wait(5)
+
+
+def test_a_watched_share_has_a_watch_that_rests_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(Watch.__init__, "__defaults__", (60.0, lambda line: ended.set()))
+    with watched(TWO, 0.2) as share:
+        assert share == TWO
+        share.alive()
+    assert not ended.wait(0.5)
+    with watched(TWO, 0.1):
+        assert ended.wait(5)
 
 
 def test_one_process_has_no_watch() -> None:

@@ -110,6 +110,15 @@ def test_an_environment_that_cannot_be_is_one_line(
         announced({"MLX_RANK": rank})
 
 
+def test_a_ring_of_one_process_is_one_process(tmp_path: Path) -> None:
+    """As `mlx.launch -n 1` starts it."""
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text("")
+    assert announced({"MLX_RANK": "0", "MLX_HOSTFILE": str(hosts)}) is ALONE
+    with pytest.raises(ShareError, match="MLX_HOSTFILE cannot be read"):
+        announced({"MLX_RANK": "1", "MLX_HOSTFILE": str(hosts)})
+
+
 def test_findings_of_no_row_wait_for_the_hidden_states(tmp_path: Path) -> None:
     hidden = mx.ones((3, 4))[mx.array([], mx.int32)]
     seen = nothing_seen(hidden)

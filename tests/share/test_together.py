@@ -6,15 +6,15 @@ same bits.
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 from prompted import SEEING, planned_bytes
 from rank_tasks import asked, network, weight_bytes, write_prompted, write_whole
-from ranks import ROOT, Ended, results, run_ranks
+from ranks import ROOT, results, run_ranks
 from rendered import puzzles
 
 from mlx_diffgemma.share.share import ALONE
@@ -208,88 +208,45 @@ def test_packed_folders_are_whole_together(tmp_path: Path, ranks: int, bits: int
             require_equal(each, right, cut, "bfloat16")
 
 
-def spoken_together(ranks: int, **given: Any) -> list[Any]:
-    """What the ranks said, which all of them did."""
-    first, *others = results(run_ranks(ranks, "asked", seconds=240.0, **given))
-    assert all(other == first for other in others)
-    return list(first)
+@cache
+def spoken_alone(model: str, turns: str, dtype: str | None = None) -> list[Any]:
+    """What one process says to turns, as JSON has them."""
+    return list(as_json(asked(ALONE, model, "rows", json.loads(turns), dtype)))
+
+
+def require_spoken_alike(ranks: int, *sessions: Any) -> None:
+    """Sessions, one after the other, say on all ranks what one process says.
+
+    A session: its cut, model, turns, and the name of a dtype or None.
+    """
+    tasks = [
+        ["asked", {"cut": cut, "model": model, "turns": turns, "dtype": dtype}]
+        for cut, model, turns, dtype in sessions
+    ]
+    right = [spoken_alone(model, json.dumps(turns), dtype) for _, model, turns, dtype in sessions]
+    for found in results(run_ranks(ranks, "several", seconds=300.0, tasks=tasks)):
+        for session, said, expected in zip(sessions, found, right, strict=True):
+            assert said == expected, session
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("cut", PLANS)
-def test_a_conversation_goes_on_over_several_ranks(ranks: int, cut: str) -> None:
-    right = as_json(asked(ALONE, "tiny-chat", "rows", TURNS))
-    assert spoken_together(ranks, model="tiny-chat", cut=cut, turns=TURNS) == right
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_tokens_are_written_one_by_one_over_layers(ranks: int) -> None:
-    right = as_json(asked(ALONE, "tiny-chat", "rows", IN_AR))
-    assert spoken_together(ranks, model="tiny-chat", cut="layers", turns=IN_AR) == right
+def test_a_conversation_goes_on_over_several_ranks(ranks: int) -> None:
+    """In mode ar over layers."""
+    spoken = [(cut, "tiny-chat", TURNS, None) for cut in PLANS]
+    require_spoken_alike(ranks, *spoken, ("layers", "tiny-chat", IN_AR, None))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("cut", PLANS)
-def test_twenty_puzzles_are_solved_as_one_process_solves_them(
-    ranks: int, cut: str, dtype: str
-) -> None:
+def test_twenty_puzzles_are_solved_as_one_process_solves_them(ranks: int, dtype: str) -> None:
     turns = [["ask", puzzle, {"seed": n}] for n, puzzle in enumerate(puzzles()[::10])]
-    right = as_json(asked(ALONE, "tiny-sudoku", "rows", turns, dtype))
-    assert len(right) == 20
-    assert spoken_together(ranks, model="tiny-sudoku", cut=cut, turns=turns, dtype=dtype) == right
+    assert len(turns) == 20
+    require_spoken_alike(ranks, *((cut, "tiny-sudoku", turns, dtype) for cut in PLANS))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut", PLANS)
-def test_a_picture_is_seen_by_two_ranks(cut: str) -> None:
-    picture = str(ROOT / "docs/examples/sudoku.png")
-    turns = [["ask", "", {"images": picture, "seed": 1}]]
-    right = as_json(asked(ALONE, "tiny-sudoku", "rows", turns))
-    assert spoken_together(2, model="tiny-sudoku", cut=cut, turns=turns) == right
-
-
-# --- what goes wrong
-
-
-def ended_well(ended: list[Ended], at: int, answer: str) -> None:
-    """No rank waits, none says anything wrong, and each of the others has one line and code 5."""
-    for rank, each in enumerate(ended):
-        assert each.result in (None, answer)
-        if rank != at:
-            assert each.code == 5, ended
-            assert len(each.errors) == 1, ended
-            assert each.errors[0].startswith("error: ")
-            assert "rank " in each.errors[0]
-
-
-HARMED = {"model": "tiny-chat", "step": 0, "watch": 8.0}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("cut", PLANS)
-@pytest.mark.parametrize("harm", ["killed", "stopped", "exception", "gone", "another prompt"])
-def test_a_harmed_rank_ends_the_others(harm: str, cut: str, ranks: int) -> None:
-    for at in range(ranks):
-        given = HARMED | {"cut": cut, "harm": harm, "rank": at}
-        ended_well(run_ranks(ranks, "harmed", seconds=25.0, **given), at, "17 + 25 = 42.")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cut", PLANS)
-def test_a_rank_killed_at_any_time_leaves_no_wrong_answer(cut: str) -> None:
-    turns = [["ask", puzzle, {"seed": n}] for n, puzzle in enumerate(puzzles()[::40])]
-    right = as_json(asked(ALONE, "tiny-sudoku", "rows", turns))
-    random = Random(cut)
-    given = {"model": "tiny-sudoku", "cut": cut, "turns": turns, "watch": 10.0}
-    for _ in range(25):
-        at, after = random.randrange(2), random.uniform(0.3, 6.0)
-        ended = run_ranks(2, "asked", seconds=60.0, kill=(at, after), **given)
-        other = ended[1 - at]
-        assert other.code in (0, 5), ended
-        assert other.result == (right if other.code == 0 else None)
-        assert len(other.errors) == (other.code == 5), ended
+def test_a_picture_is_seen_by_two_ranks() -> None:
+    turns = [["ask", "", {"images": str(ROOT / "docs/examples/sudoku.png"), "seed": 1}]]
+    require_spoken_alike(2, *((cut, "tiny-sudoku", turns, None) for cut in PLANS))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...conversation.session import Session
-from ...conversation.turn import Turn, seeded
+from ...conversation.turn import Turn
 from ...errors import DiffGemmaError, ShareError
-from ...generation.agreement import require_shareable
+from ...generation.agreement import require_shareable, seeded
 from ...generation.frame import Frame
 from ...generation.settings import Settings
 from ...images.pixels import Pixels

@@ -11,9 +11,13 @@ NAMES = "MLX_DIFFGEMMA_MACS"
 RANK = "MLX_RANK"  # as mlx.launch sets it
 
 
+def code_file() -> str:
+    """The file in which `--macs` looks for rank 0's exit code; "" for none."""
+    return os.environ.get(EXIT_FILE, "") if os.environ.get(RANK) == "0" else ""
+
+
 def leave_code(code: int) -> None:
     """Write rank 0's exit code where `--macs` looks for it; nothing without one."""
-    file = os.environ.get(EXIT_FILE)
-    if file and os.environ.get(RANK) == "0":
+    if file := code_file():
         with suppress(OSError), open(file, "w") as stream:
             stream.write(str(code))

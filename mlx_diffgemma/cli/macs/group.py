@@ -12,19 +12,14 @@ import typer
 
 from ...errors import DiffGemmaError, ShareError, one_line
 from ...machine.files import parse_json
-from ...share.guard import (
-    SECONDS,
-    Watch,
-    from_rank_0,
-    lost_macs,
-)
+from ...share.guard import Watch, from_rank_0, lost_macs
+from ...share.patience import SECONDS
 from ...share.share import ALONE, Share, announced, met
 from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
 from ..explain import explain
 from ..terminal.signals import raise_lost
-from .ended import NAMES, leave_code
+from .ended import NAMES, code_file, leave_code
 from .options import Asked, ShareOptions
-from .patience import ended_after
 
 T = TypeVar("T")
 
@@ -127,9 +122,7 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
         )
     watch = Watch(share, _seconds(), end_at_once)
     with one_voice(share):
-        late = f"error: {share.mac(share.rank)} waited {watch.seconds:g} s for {share.others()}"
-        with ended_after(watch.seconds, f"{late}; see what keeps it, and start again."):
-            share = met(replace(share, alive=watch.alive))
+        share = met(replace(share, alive=watch.alive), watch.seconds, code_file())
         watch.alive()
         yield Group(share, asked, watch)
         watch.rest()

@@ -2,19 +2,18 @@
 
 MLX keeps Python's lock while the ranks meet: no thread of this process runs then, and no handler of
 a signal in Python. Another process counts the seconds, says the line, and sends a signal whose
-handler is the system's own `_exit`. Its number is the exit code: that of SIGTRAP is LINK_LOST.
+handler is the system's own `_exit`. Its number is the exit code: that of SIGTRAP is EXIT_CODE.
 """
 
 import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import LINK_LOST
-from .ended import EXIT_FILE, RANK
+EXIT_CODE = 5  # of a process that waited in vain, or has lost another Mac
+SECONDS = 60.0  # that a step may take before another Mac counts as stopped
 
 COUNTING = """
 import os, select, sys
@@ -29,13 +28,16 @@ if not select.select([sys.stdin], [], [], float(seconds))[0]:
 
 
 @contextmanager
-def ended_after(seconds: float, line: str) -> Iterator[None]:
-    """End this process with LINK_LOST and a line on standard error where this takes longer."""
+def ended_after(seconds: float, line: str, file: str = "") -> Iterator[None]:
+    """End this process with EXIT_CODE and a line on standard error where this takes longer.
+
+    file: gets the exit code, too; none for "".
+    """
     system = ctypes.CDLL(None)
+    system.signal.restype = ctypes.c_void_p
     handler = ctypes.cast(system._exit, ctypes.c_void_p)
-    system.signal(ctypes.c_int(LINK_LOST), handler)
-    file = os.environ.get(EXIT_FILE, "") if os.environ.get(RANK) == "0" else ""
-    given = [str(seconds), str(os.getpid()), str(LINK_LOST), file, line]
+    before = system.signal(ctypes.c_int(EXIT_CODE), handler)
+    given = [str(seconds), str(os.getpid()), str(EXIT_CODE), file, line]
     counting = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", COUNTING, *given], stdin=subprocess.PIPE
     )
@@ -43,4 +45,4 @@ def ended_after(seconds: float, line: str) -> Iterator[None]:
         yield
     finally:
         counting.communicate()  # closes its standard input, and it ends
-        signal.signal(LINK_LOST, signal.SIG_DFL)
+        system.signal(ctypes.c_int(EXIT_CODE), ctypes.c_void_p(before))
