@@ -24,6 +24,7 @@ from ...share.jobs import END, Job, Jobs, Pulse
 from ...text.chat import Message
 from ...text.placeholders import Medium
 from ..errors import ArgumentError, FileError
+from ..terminal.signals import forget_interrupts
 
 ASK, MORE, UNDO, RESET, RESTORE, SYSTEM = "ask", "more", "undo", "reset", "restore", "system"
 TOKENS = 8  # of mode ar, between two looks for Ctrl-C: each keeps a GPU waiting
@@ -112,6 +113,7 @@ class Others:
     def require_there(self) -> None:
         """ShareError where the others are gone, which has woken the reader of lines."""
         if self.pulse and self.pulse.error:
+            forget_interrupts()
             raise self.pulse.error
 
     def require_mode(self, session: Session, mode: str) -> None:
