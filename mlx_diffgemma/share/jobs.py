@@ -18,7 +18,7 @@ from ..machine.device import in_host
 from .guard import from_rank_0, lost_macs
 from .share import Share
 
-END, STILL_HERE = {"do": "end"}, {"do": "nothing"}
+END = {"do": "end"}
 BEAT = 0.1  # seconds between two signs of life, which a job may have to wait for
 
 Job = dict[str, Any]
@@ -40,20 +40,27 @@ class Jobs:
         from_rank_0(self.share, json.dumps(job).encode())
         self.share.alive()
 
+    def beat(self) -> None:
+        """Show life: there is nothing to do; rank 0 alone."""
+        self.share.alive()
+        from_rank_0(self.share, b"")
+        self.share.alive()
+
     def hear(self) -> Iterator[Job]:
         """Each job that rank 0 gives, up to the end; every rank but 0.
 
         ShareError where rank 0 is gone.
         """
         while True:
-            job: Job = json.loads(from_rank_0(self.share, b""))
+            said = from_rank_0(self.share, b"")
             self.share.alive()
+            if not said:
+                time.sleep(BEAT)
+                continue
+            job: Job = json.loads(said)
             if job == END:
                 return
-            if job == STILL_HERE:
-                time.sleep(BEAT)
-            else:
-                yield job
+            yield job
 
     def wants_end(self, wanted: bool = False) -> bool:
         """True on every rank where rank 0 wants the job to end; all ranks ask at the same place.
@@ -105,7 +112,7 @@ class Pulse:
     def _beat(self) -> None:
         try:
             while not self._ended.wait(BEAT):
-                self.jobs.tell(STILL_HERE)
+                self.jobs.beat()
         except Exception as error:
             self.error = error
             self.lost()

@@ -17,7 +17,7 @@ from ...decide.decision import Decision
 from ...decide.request import Request
 from ...errors import DiffGemmaError, ShareError
 from ...generation.agreement import require_shareable
-from ...share.jobs import END, STILL_HERE, Job, Jobs
+from ...share.jobs import END, Job, Jobs
 from ...share.part import Part
 from ..asked import Asked
 from ..events import Event, Failed
@@ -107,7 +107,7 @@ class Leading:
 
     def beat(self) -> None:
         """Tell the others that rank 0 is still there, and find out whether they are."""
-        with self._together(STILL_HERE):
+        with self._together(None):
             pass
 
     def end(self) -> None:
@@ -117,13 +117,19 @@ class Leading:
 
     @contextmanager
     def _together(
-        self, job: Job, alike: Callable[[BaseException], bool] | None = None
+        self, job: Job | None, alike: Callable[[BaseException], bool] | None = None
     ) -> Iterator[None]:
-        """For the time of a job; an error that the others do not share is the last one."""
+        """For the time of a job, None for a sign of life.
+
+        An error that the others do not share is the last one.
+        """
         if self.over is not None:
             raise fresh(STOPPING)
         try:
-            self.jobs.tell(job)
+            if job is None:
+                self.jobs.beat()
+            else:
+                self.jobs.tell(job)
             yield
         except (GeneratorExit, Cancellation):
             raise
