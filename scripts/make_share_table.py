@@ -16,8 +16,8 @@ from unittest.mock import patch
 from make_memory_table import a_gpu, write_sparse
 
 from mlx_diffgemma.checkpoint.config import read_config
+from mlx_diffgemma.cli.info import recipes
 from mlx_diffgemma.cli.info.macs import SharedNeed, shared_facts
-from mlx_diffgemma.cli.info.recipes import recipe_plans
 from mlx_diffgemma.model import slices
 from mlx_diffgemma.model.memory import plan_memory
 from mlx_diffgemma.model.shares import shared_plan
@@ -44,7 +44,7 @@ def needs_table() -> Iterator[str]:
     """A row for each cut and number of Macs: GB of the fullest one, and those that give as much."""
     yield "| `--share` | Macs | `4bit` | `8bit` | bfloat16 |"
     yield "|---|---|---|---|---|"
-    with TemporaryDirectory() as name, a_gpu(), by_number():
+    with TemporaryDirectory() as name, a_gpu(), as_shown():
         folder = write_sparse(Path(name))
         found = {macs: needs(folder, macs) for macs in MACS}
     for cut in CUTS:
@@ -58,8 +58,8 @@ def needs(folder: Path, macs: int) -> dict[tuple[str | None, str], SharedNeed]:
     config = read_config(folder)
     plan = plan_memory(folder)
     own = shared_plan(folder, plan, macs)
-    recipes = recipe_plans(folder, config, config.dtype, macs=macs)
-    facts = shared_facts(own, CONTEXT, recipes)
+    plans = recipes.recipe_plans(folder, config, config.dtype, macs=macs)
+    facts = shared_facts(own, CONTEXT, plans)
     return {(need.recipe, need.share): need for need in facts.needs}
 
 
@@ -70,10 +70,12 @@ def cell(macs: int, need: SharedNeed) -> str:
 
 
 @contextmanager
-def by_number() -> Iterator[None]:
-    """Cut experts as the kernels do, wherever this runs."""
+def as_shown() -> Iterator[None]:
+    """Cut experts as the kernels do, wherever this runs, and plan for no other recipes."""
+    wanted = {name: options for name, options in recipes.RECIPES.items() if name in SHOWN}
     with ExitStack() as stack:
         stack.enter_context(patch.object(slices, "experts_cut", lambda: "number"))
+        stack.enter_context(patch.object(recipes, "RECIPES", wanted))
         yield
 
 

@@ -4,6 +4,7 @@ A start of Python with MLX and the engine takes most of a second of a core, more
 process of a test has to do. On a Mac, where a fork may not use the GPU, each is started anew.
 """
 
+import atexit
 import importlib
 import multiprocessing as mp
 import os
@@ -11,8 +12,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +27,7 @@ PRELOADED = (
     *("mlx_diffgemma.text.sandbox", "mlx_diffgemma.cli.terminal.view"),
     "pytest",  # each fork imports the program that it was asked from
 )
+POLITE = ROOT / "tests/share/polite.c"
 FORKS = sys.platform == "linux"
 
 
@@ -105,12 +111,26 @@ def _forking() -> Any:
     context.set_forkserver_preload(list(PRELOADED))
     before = dict(os.environ)
     os.environ |= {"PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"}  # NumPy reads it once
+    os.environ |= polite()
     try:
         ensure_running()
     finally:
         os.environ.clear()
         os.environ.update(before)
     return context
+
+
+@cache
+def polite() -> dict[str, str]:
+    """The environment of ranks that sleep while they wait for each other; {} without a compiler."""
+    library = Path(mkdtemp()) / "polite.so"
+    atexit.register(rmtree, library.parent, ignore_errors=True)
+    for compiler in (["cc"], [sys.executable, "-m", "ziglang", "cc"]):
+        command = [*compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(POLITE), "-ldl"]
+        with suppress(OSError):
+            if FORKS and subprocess.run(command, capture_output=True).returncode == 0:
+                return {"LD_PRELOAD": str(library)}
+    return {}
 
 
 def _run(module: str, argv: list[str], environment: dict[str, str], out: str, err: str) -> None:

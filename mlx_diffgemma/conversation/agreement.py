@@ -16,6 +16,7 @@ from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..machine.identity import sources_hash
 from ..model.memory import RoomCheck
+from ..model.shares import ADAPTED
 from ..model.slices import experts_cut
 from ..model.weights import build
 from ..share.guard import require_agreement, told_by_all
@@ -57,10 +58,7 @@ def require_parts(folder: Path, part: Part) -> None:
 def require_uncut(part: Part) -> None:
     """ShareError for an adapter beside tensors that are cut: it stands on whole matrices."""
     if part.in_tensors:
-        raise ShareError(
-            "an adapter is given where Macs share by tensor, expected a model that needs none: "
-            "put it into the weights with `mlx-diffgemma fuse`, or share by layers."
-        )
+        raise ShareError(ADAPTED)
 
 
 def load_facts(

@@ -23,7 +23,7 @@ from weakref import ReferenceType, ref
 
 import mlx.core as mx
 
-from ..errors import PromptError, TurnError, brief
+from ..errors import PromptError, ShareError, TurnError, brief
 from ..images.pixels import Pixels
 from ..images.video import Clip
 from ..model.images import ImageRun
@@ -102,8 +102,8 @@ class Conversation:
                 result = advance()
                 mx.async_eval(self._arrays())
                 return result
-            except BaseException:
-                self._save_prefix()
+            except BaseException as error:
+                self._save_prefix(error)
                 raise
             finally:
                 self._stepping = None
@@ -231,9 +231,14 @@ class Conversation:
     def _arrays(self) -> list[mx.array]:
         return [] if self.prefix is None else self.prefix.arrays()
 
-    def _save_prefix(self) -> None:
-        """Compute what a broken step has left pending; give the prefix up where that fails, too."""
+    def _save_prefix(self, error: BaseException) -> None:
+        """Compute what a broken step has left pending; give the prefix up where that fails, too.
+
+        Where another Mac is lost it is not tried: what is pending may wait for it for ever.
+        """
         pending, prefix, self.prefix = self._arrays(), self.prefix, None
+        if isinstance(error, ShareError) and error.lost:
+            return
         with suppress(Exception):
             mx.eval(pending)
             self.prefix = prefix

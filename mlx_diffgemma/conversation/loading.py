@@ -112,10 +112,10 @@ def load_source(
     """A Session with the checkpoint in a folder; for the options see `load`."""
     began, part = time.perf_counter(), Part(share, cut)
     name = None if dtype is None else dtype_name(dtype)
-    if adapter is not None:
-        require_uncut(part)
     files = None if adapter is None else open_adapter(adapter, source.folder)
     require_same_load(part, source.folder, name, choices, files)
+    if files:
+        require_uncut(part)
     require_parts(source.folder, part)
     require_room = any_context
     if not force:

@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..machine.device import in_host
+from ..machine.files import parse_json
 from .guard import from_rank_0, lost_macs
 from .share import Share
 
@@ -35,9 +36,13 @@ class Jobs:
     share: Share
 
     def tell(self, job: Job) -> None:
-        """Give a job to the other ranks, which must have done the one before; rank 0 alone."""
+        """Give a job to the other ranks, which must have done the one before; rank 0 alone.
+
+        For the error of one that cannot be told see `told`.
+        """
+        said = told(job)
         self.share.alive()
-        from_rank_0(self.share, json.dumps(job).encode())
+        from_rank_0(self.share, said)
         self.share.alive()
 
     def beat(self) -> None:
@@ -57,7 +62,7 @@ class Jobs:
             if not said:
                 time.sleep(BEAT)
                 continue
-            job: Job = json.loads(said)
+            job: Job = parse_json(said)
             if job == END:
                 return
             yield job
@@ -74,6 +79,13 @@ class Jobs:
     def agreed(self, wanted: Wanted) -> Wanted:
         """A callable that all ranks ask at the same places: what `wanted` says on rank 0."""
         return lambda: self.wants_end(self.share.rank == 0 and wanted())
+
+
+def told(job: Job) -> bytes:
+    """A job as it is sent; ValueError for what the others could not read, such as 101 levels."""
+    said = json.dumps(job).encode()
+    parse_json(said)
+    return said
 
 
 @dataclass

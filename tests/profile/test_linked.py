@@ -1,10 +1,12 @@
 """What the link between Macs takes of a step, from messages that are timed apart."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from ranks import results, run_ranks
 
 from mlx_diffgemma.profile.linked import is_timed, message_rows, timed
 from mlx_diffgemma.profile.measurement import MessageTime, StepParts
@@ -58,3 +60,22 @@ def test_only_messages_of_a_step_are_timed() -> None:
     assert is_timed(Share(0, 2), "keys and values")
     assert not is_timed(Share(0, 2), "digest")
     assert not is_timed(ALONE, "keys and values")
+
+
+@pytest.mark.slow
+def test_two_time_their_messages(shallow_folder: Path) -> None:
+    """By layers and by tensor; the command line's own test has rows."""
+    cuts = ["layers", "tensor"]
+    first, second = results(run_ranks(2, "timed_link", folder=str(shallow_folder), cuts=cuts))
+    assert first == second
+    for cut, link in first.items():
+        assert link["share"] == cut
+        for rank in link["ranks"]:
+            assert rank["rows"] == 8
+            assert rank["layers"] == (1 if cut == "layers" else 2)
+            assert rank["layer_wait_ms"] > 0
+            assert rank["layer_transfer_ms"] > 0
+    calls = {each["name"]: each["calls"] for each in first["tensor"]["ranks"][0]["messages"]}
+    assert calls["attention"] == calls["feed-forward"] == 2
+    calls = {each["name"]: each["calls"] for each in first["layers"]["ranks"][1]["messages"]}
+    assert calls == {"hidden states": 2, "outcome": 1}

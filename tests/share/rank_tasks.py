@@ -17,6 +17,7 @@ import numpy as np
 from counting import counts
 from job_tasks import served, talked
 from prompted import of_stored, write_stored
+from timed_tasks import timed_link
 
 from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.diffusion import sampler
@@ -232,6 +233,7 @@ TASKS: dict[str, Callable[..., Any]] = {
         served,
         several,
         talked,
+        timed_link,
     )
 }
 

@@ -15,6 +15,7 @@ from rank_tasks import SLICED, asked, measured, write_whole
 from ranks import ROOT, results, run_ranks
 from rendered import puzzles
 
+from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.share.share import ALONE
 
 SLICES = 16
@@ -71,6 +72,11 @@ def task(folder: Path, whole: Path, dtype: str) -> list[Any]:
     return ["compared", given]
 
 
+def puzzle_ids() -> list[int]:
+    """A prompt that tiny-sudoku knows: others shake it, and what is rounded with it."""
+    return load("tiny-sudoku").turn(puzzles()[0]).prompt_ids
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -82,12 +88,14 @@ def test_networks_are_whole_together(tmp_path: Path, ranks: int) -> None:
         folders[f"{bits} bits"] = quantise_folder(
             dense, tmp_path / f"{bits}", packing, published(packing, other)
         )
+    folders["tiny-sudoku"] = ROOT / "mlx_diffgemma/assets/tiny-sudoku"
     tasks, right = [], []
     for name, folder in folders.items():
         file = tmp_path / f"{name}.npz"
-        right.append(write_whole(file, folder, PROMPTS, "float32", **STEPS))
+        prompts = [puzzle_ids()] if name == "tiny-sudoku" else PROMPTS
+        right.append(write_whole(file, folder, prompts, "float32", **STEPS))
         tasks.append(task(folder, file, "float32"))
-        if name != "8 bits":
+        if name in ("uneven", "4 bits"):
             in_16_bits = {"folder": str(folder), "exact": str(file), "dtype": "bfloat16"}
             right.append(measured(ALONE, cut="rows", **in_16_bits))
             tasks.append(["measured", {"cut": "tensor", **in_16_bits}])
@@ -102,7 +110,7 @@ def test_networks_are_whole_together(tmp_path: Path, ranks: int) -> None:
             else:
                 assert got["difference"] <= 5e-5
                 assert got["answers"]
-                assert got["weights"] < (0.65 if ranks == 2 else 0.5) * want["weights"]
+                assert got["weights"] < (0.65 if ranks == 2 else 0.55) * want["weights"]
         assert lazily["difference"] <= 5e-5
         assert lazily["answers"]
         assert loaded["peak"] <= 1.25 * loaded["weights"]

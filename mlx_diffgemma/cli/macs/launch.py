@@ -29,14 +29,22 @@ from .hostfile import LOCAL, Hostfile, read_hostfile
 from .options import ShareOptions
 from .terminal import offered
 
-# The launcher outlives a signal, which its ranks get too: it has to see how they end.
-LAUNCHER = (
-    "import signal\n"
-    "for number in (signal.SIGINT, signal.SIGTERM):\n"
-    "    signal.signal(number, lambda *_: None)\n"
-    "from mlx._distributed_utils.launch import main\n"
-    "main()\n"
-)
+# The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
+# wait until a rank writes or can be written to, which it always can: they would take a core.
+LAUNCHER = """
+import signal
+from select import select
+from mlx._distributed_utils import launch
+
+def waited(reading, writing, other, seconds):
+    found, _, _ = select(reading, [], [], min(seconds, 0.02))
+    return found, select([], writing, [], 0)[1], []
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)
+launch.select = waited
+launch.main()
+"""
 PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
 LAUNCHERS_OWN = b"\x1b[33m[WARN] Node with rank"
 ENDED = re.compile(rb"Node with rank (\d+) exited with code (-?\d+)")

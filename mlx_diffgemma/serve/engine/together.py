@@ -24,7 +24,17 @@ from ..events import Event, Failed
 from ..refusal import STOPPING, Refusal, fresh, refusal_of
 from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, going_on
 from .loaded import LoadedEngine, Ready
-from .told import ANSWER, DECIDE, LOAD, UNLOAD, asked_of, request_of, told_question, told_request
+from .told import (
+    ANSWER,
+    DECIDE,
+    LOAD,
+    UNLOAD,
+    asked_of,
+    request_of,
+    require_tellable,
+    told_question,
+    told_request,
+)
 
 Lost = Callable[[BaseException], None]
 """Takes the error after which the ranks are not together any more; called once."""
@@ -56,7 +66,9 @@ class Leading:
             require_shareable(self.part, asked.settings.mode)
         except DiffGemmaError as error:
             raise refusal_of(error) from error
-        return self.inner.prepare(asked)
+        ready = self.inner.prepare(asked)
+        require_tellable(told_question(ready))
+        return ready
 
     def count(self, asked: Asked) -> int:
         """The tokens of a question's prompt."""
@@ -92,7 +104,8 @@ class Leading:
     def decide(self, request: Request, cancelled: Cancelled) -> Decision:
         """A decision that all ranks compute; see Engine."""
         request = self._seen(request)
-        with self._together(told_request(request)):
+        job = require_tellable(told_request(request))
+        with self._together(job):
             return self.inner.decide(request, self.jobs.agreed(cancelled))
 
     def load(self) -> None:
