@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .images.prepare import prepare_image as prepare_image
     from .images.video import Clip as Clip
     from .images.video import prepare_video as prepare_video
-    from .model.cache import Prefix as Prefix
+    from .model.prefix import Prefix as Prefix
     from .model.text import Model as Model
     from .notebook.show import show as show
     from .version import __version__ as __version__
@@ -90,7 +90,7 @@ _PUBLIC = {
     "images.pixels": ("Pixels",),
     "images.prepare": ("prepare_image",),
     "images.video": ("Clip", "prepare_video"),
-    "model.cache": ("Prefix",),
+    "model.prefix": ("Prefix",),
     "model.text": ("Model",),
     "notebook.show": ("show",),
     "version": ("__version__",),

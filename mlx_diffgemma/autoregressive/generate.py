@@ -15,7 +15,7 @@ from ..generation.noise import CounterNoise, fresh_seed
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
 from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from .lookup import Lookup, lookup_of
 from .router import Router

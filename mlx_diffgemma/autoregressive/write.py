@@ -22,9 +22,9 @@ from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, encode, fitting_prefix, token_budget
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix
 from ..model.finite import not_finite
 from ..model.given import Ids, token_ids
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from ..share.guard import lost_macs, require_equal_work
 from .held import allowed_part, allowed_tokens

@@ -1,15 +1,15 @@
 """The part of a tensor that one Mac keeps: runs of an axis, of which alone the bytes are read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import CheckpointError, ShareError, one_line
-from ..machine.dtypes import FLOATS, mlx_dtype, numpy_name
+from ..machine.dtypes import MLX_NAMES, mlx_dtype, numpy_name
 from ..share.share import Span
-from .quantization import QuantizationConfig
+from .quantization import QuantizationConfig, finer
 from .shards import CONVERT_AGAIN, TensorInfo
 
 INPUTS, OUTPUTS, EXPERTS = -1, -2, -3  # axes of a weight [..., O, I], or [E, O, I]
@@ -36,23 +36,44 @@ class Keep:
         kept[self.axis] = self.count
         return tuple(kept)
 
-    def packed(self, module: str, packing: QuantizationConfig) -> tuple["Keep", "Keep"]:
-        """The same of a packed weight's words of 32 bits, and of its groups.
+    def packing(self, module: str, stored: QuantizationConfig) -> QuantizationConfig:
+        """The packing of what is kept of a weight: the stored one, or one in smaller groups.
 
-        ShareError where a run of inputs begins or ends inside a group: its numbers share a scale.
+        A group that a run begins or ends in is split, its scale taken for each part. ShareError
+        where MLX has no groups so small.
         """
+        ends = [end for span in self.spans for end in span] if self.axis == INPUTS else []
+        for size in finer(stored):
+            if not any(end % size for end in ends):
+                return replace(stored, group_size=size)
+        raise ShareError(
+            f"{module} would be cut at inputs {', '.join(map(str, ends))}, inside groups of "
+            f"{stored.group_size} packed numbers, which {stored.mode} cannot split so; share by "
+            "layers, or name fewer Macs."
+        )
+
+    def words(self, packing: QuantizationConfig) -> "Keep":
+        """The same of the words of 32 bits that a packed weight is stored in."""
         if self.axis != INPUTS:
-            return self, self
-        for first, end in self.spans:
-            if first % packing.group_size or end % packing.group_size:
-                raise ShareError(
-                    f"{module} would be cut into inputs {first} to {end - 1}, inside a group of "
-                    f"{packing.group_size} packed numbers; expected whole groups: share by layers, "
-                    "name fewer Macs, or convert in smaller groups."
-                )
-        words = tuple((packing.words(a), packing.words(b)) for a, b in self.spans)
-        groups = tuple((a // packing.group_size, b // packing.group_size) for a, b in self.spans)
-        return Keep(self.axis, words), Keep(self.axis, groups)
+            return self
+        return Keep(INPUTS, tuple((packing.words(a), packing.words(b)) for a, b in self.spans))
+
+    def groups(self, size: int) -> "Keep":
+        """The same of scales, one for a group of `size` inputs: of all that a run touches."""
+        if self.axis != INPUTS:
+            return self
+        return Keep(INPUTS, tuple((a // size, -(-b // size)) for a, b in self.spans))
+
+    def split(self, scales: mx.array, size: int, own: int) -> mx.array:
+        """Scales of the groups of `size` that runs touch -> those of their groups of `own`."""
+        if self.axis != INPUTS or size == own:
+            return scales
+        places: list[int] = []
+        begin = 0
+        for (first, end), (a, b) in zip(self.spans, self.groups(size).spans, strict=True):
+            places += [begin + at // size - a for at in range(first, end, own)]
+            begin += b - a
+        return mx.take(scales, mx.array(places), axis=-1)
 
     def of(self, array: mx.array) -> mx.array:
         """What is kept of an array that is at hand."""
@@ -74,4 +95,5 @@ class Keep:
             array = mx.array(np.ascontiguousarray(whole))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{info.file}: {one_line(error)}; {CONVERT_AGAIN}.") from None
-        return array.view(mlx_dtype(FLOATS["BF16"])) if info.dtype == "BF16" else array
+        dtype = mlx_dtype(MLX_NAMES[info.dtype])
+        return array if array.dtype == dtype else array.view(dtype)  # numpy knows no bfloat16

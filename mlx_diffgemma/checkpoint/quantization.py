@@ -59,6 +59,12 @@ class Quantization:
         return self.overrides.get(module, self.default)
 
 
+def finer(packing: QuantizationConfig) -> list[int]:
+    """The sizes of groups that MLX has in the mode of a packing, from its own down."""
+    _, sizes = MODES[packing.mode]
+    return sorted((size for size in sizes if size <= packing.group_size), reverse=True)
+
+
 def read_quantization(config: Section) -> Quantization | None:
     """The quantisation that config.json describes, None for plain numbers.
 

@@ -193,18 +193,20 @@ class Tensors(StoredTensors):
         packing: QuantizationConfig,
         keep: Keep | None,
     ) -> StoredWeight:
-        *rows, width = shape
-        groups = (*rows, width // packing.group_size)
-        own_words, own_groups = keep.packed(module, packing) if keep else (None, None)
-        affine = packing.mode == "affine"
+        (*rows, width), size, affine = shape, packing.group_size, packing.mode == "affine"
+        groups = (*rows, width // size)
+        own = keep.packing(module, packing) if keep else packing
+        own_words, kept = (keep.words(packing), keep.groups(size)) if keep else (None, None)
         words = (*rows, packing.words(width))
         weight = self._checked(f"{module}.weight", words, ("U32",), own_words)
-        kinds = FLOATS if affine else ("U8",)
-        scales = self._checked(f"{module}.scales", groups, kinds, own_groups)
+        scales = self._checked(f"{module}.scales", groups, FLOATS if affine else ("U8",), kept)
         if not affine:
-            return StoredWeight(weight, scales, None, packing)
-        biases = self.vector(f"{module}.biases", *groups, keep=own_groups)
-        return StoredWeight(weight, scales.astype(self.dtype), biases, packing)
+            return StoredWeight(weight, scales, None, own)
+        biases = self.vector(f"{module}.biases", *groups, keep=kept)
+        scales = scales.astype(self.dtype)
+        if keep:
+            scales, biases = (keep.split(x, size, own.group_size) for x in (scales, biases))
+        return StoredWeight(weight, scales, biases, own)
 
     def _checked(
         self, name: str, shape: tuple[int, ...], dtypes: Iterable[str], keep: Keep | None
@@ -232,13 +234,12 @@ class PromisedTensors(Tensors):
     """
 
     def _take(self, name: str) -> mx.array:
-        return self._zeros(name, self.headers[name].shape)
+        info = self.headers[name]
+        return mx.zeros(info.shape, mlx_dtype(MLX_NAMES[info.dtype]))
 
     def _kept(self, name: str, keep: Keep) -> mx.array:
-        return self._zeros(name, keep.shape(self.headers[name].shape))
-
-    def _zeros(self, name: str, shape: tuple[int, ...]) -> mx.array:
-        return mx.zeros(shape, mlx_dtype(MLX_NAMES[self.headers[name].dtype]))
+        info = self.headers[name]
+        return mx.zeros(keep.shape(info.shape), mlx_dtype(MLX_NAMES[info.dtype]))
 
 
 def load_arrays(file: Path) -> dict[str, mx.array]:

@@ -1,4 +1,4 @@
-"""Macs that share a model agree on what they load before a weight is read."""
+"""Macs that share a model agree on what they load before a weight is read, and on room for more."""
 
 import json
 from dataclasses import replace
@@ -8,13 +8,20 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 from ..checkpoint.adapter import AdapterFiles
+from ..checkpoint.config import read_config
 from ..checkpoint.shards import read_headers
-from ..errors import ShareError
+from ..checkpoint.tensors import PromisedTensors
+from ..errors import FitError, ShareError
 from ..machine.choices import Choices
+from ..machine.dtypes import mlx_dtype
 from ..machine.identity import sources_hash
+from ..model.memory import RoomCheck
+from ..model.shares import ADAPTED
 from ..model.slices import experts_cut
-from ..share.guard import require_agreement
+from ..model.weights import build
+from ..share.guard import require_agreement, told_by_all
 from ..share.part import Part
+from ..share.share import Share
 from ..version import __version__
 
 
@@ -36,13 +43,22 @@ def require_same_load(
         require_agreement(part.share, facts)
 
 
+def require_parts(folder: Path, part: Part) -> None:
+    """ShareError, the same on every Mac, where tensors cannot be cut into parts for all of them.
+
+    No weight is read.
+    """
+    config = read_config(folder)
+    for rank in range(part.share.size if part.in_tensors else 0):
+        tensors = PromisedTensors(folder, config, mlx_dtype(config.dtype))
+        other = replace(part, share=replace(part.share, rank=rank))
+        build(tensors, lambda layer, bound: None, other)
+
+
 def require_uncut(part: Part) -> None:
     """ShareError for an adapter beside tensors that are cut: it stands on whole matrices."""
     if part.in_tensors:
-        raise ShareError(
-            "an adapter is given where Macs share by tensor, expected a model that needs none: "
-            "put it into the weights with `mlx-diffgemma fuse`, or share by layers."
-        )
+        raise ShareError(ADAPTED)
 
 
 def load_facts(
@@ -64,6 +80,27 @@ def load_facts(
         "the dtype": dtype or chosen.dtype,
         "prefill_chunk": chosen.prefill_chunk,
     }
+
+
+def agreed_room(share: Share, check: RoomCheck) -> RoomCheck:
+    """A check of memory that fails on all Macs where it fails on one, whose FitError is raised.
+
+    All ranks ask at the same places. What is kept is then let go of on all of them alike.
+    """
+    if share.alone:
+        return check
+
+    def together(context: int, beside: int = 0) -> None:
+        short: str | None = None
+        try:
+            check(context, beside)
+        except FitError as error:
+            short = str(error)
+        for rank, told in enumerate(told_by_all(share, {"short": short})):
+            if told["short"]:
+                raise FitError(f"{share.mac(rank)}: {told['short']}")
+
+    return together
 
 
 def _digest(content: bytes) -> str:

@@ -26,8 +26,8 @@ import mlx.core as mx
 from ..errors import PromptError, ShareError, TurnError, brief
 from ..images.pixels import Pixels
 from ..images.video import Clip
-from ..model.cache import Prefix
 from ..model.images import ImageRun
+from ..model.prefix import Prefix
 from ..model.text import Model
 from ..text.chat import Message
 from .form import AnswerForm, Tool

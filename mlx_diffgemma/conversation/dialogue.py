@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..assets import Task
 from ..errors import PromptError, counted
+from ..generation.agreement import seeded
 from ..generation.prompt import DEFAULT_MAX_TOKENS, fitting_tokens
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
@@ -29,7 +30,7 @@ from .front import Front
 from .media import Given
 from .prompt import IGNORED, Prompt
 from .puzzle import picture_of, puzzle_in
-from .turn import Turn, seeded
+from .turn import Turn
 from .turns import Checked, CheckedTemplate, Filling, asked_of, checked, checked_template
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ..diffusion.template import TokenTemplate
 from ..errors import CheckpointError, DiffGemmaError, PromptError, Setting, SettingsError
 from ..generation.frame import Frame
 from ..generation.settings import SettingFields, Settings
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.text import Progress
 from ..text.answer import Answer
 from ..text.chat import Message

@@ -28,7 +28,7 @@ from ..model.weights import Loaded, load_network
 from ..share.part import Cut, Part
 from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
-from .agreement import require_same_load, require_uncut
+from .agreement import agreed_room, require_parts, require_same_load, require_uncut
 from .reply import ModelInfo
 from .session import Session, any_context
 
@@ -112,10 +112,11 @@ def load_source(
     """A Session with the checkpoint in a folder; for the options see `load`."""
     began, part = time.perf_counter(), Part(share, cut)
     name = None if dtype is None else dtype_name(dtype)
-    if adapter is not None:
-        require_uncut(part)
     files = None if adapter is None else open_adapter(adapter, source.folder)
     require_same_load(part, source.folder, name, choices, files)
+    if files:
+        require_uncut(part)
+    require_parts(source.folder, part)
     require_room = any_context
     if not force:
         require_room = part_check(part, source.folder, name, choices, files)
@@ -135,7 +136,7 @@ def load_source(
         load_seconds=time.perf_counter() - began,
         dropped=loaded.dropped,
         tuned=choices,
-        require_room=require_room,
+        require_room=agreed_room(share, require_room),
         name=name_of(source.folder),
         adapter=None if files is None else str(files.folder),
     )

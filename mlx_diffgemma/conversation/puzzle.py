@@ -9,6 +9,7 @@ from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, counted
 from ..images.pixels import Pixels
 from ..model.text import Model
+from ..share.guard import lost_macs
 from ..text.tokenizer import Tokenizer
 from .media import Given
 
@@ -53,11 +54,13 @@ def soft_characters(
 ) -> tuple[str, list[float]]:
     """The one of `characters` that each soft token of an image is nearest to, and how far it is.
 
-    For the unit see `Embedding.nearest`.
+    For the unit see `Embedding.nearest`. ShareError where a Mac is lost that holds embeddings.
     """
     named = {tokenizer.id_of(character): character for character in characters}
     (features,) = model.image_features([pixels])
-    ids, away = model.embedding.nearest(features, [token for token in named if token is not None])
+    known = [token for token in named if token is not None]
+    with lost_macs(model.part.share):
+        ids, away = model.embedding.nearest(features, known)
     return "".join(named[token] for token in ids), away
 
 

@@ -15,12 +15,13 @@ from ..decide.options import Options
 from ..decide.questions import Question
 from ..decide.reader import LoadedModel
 from ..errors import DiffGemmaError, PromptError, brief, counted
+from ..generation.agreement import seeded
 from ..generation.frame import Frame
 from ..generation.settings import SettingFields, Settings, merged
 from ..machine.chips import this_chip
 from ..machine.choices import Choices, ModeTimes
-from ..model.cache import Prefix
 from ..model.memory import RoomCheck
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
@@ -36,7 +37,7 @@ from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text
 from .reply import Filled, ModelInfo, Reply
 from .times import Clock, estimate, measure
-from .turn import Turn, seeded
+from .turn import Turn
 from .turns import (
     Filling,
     asked_of,

@@ -12,39 +12,23 @@ import mlx.core as mx
 from ..assets import Task
 from ..autoregressive.generate import generate
 from ..autoregressive.lookup import Lookup, left_off
-from ..autoregressive.repetition import repeats
 from ..autoregressive.router import Router
 from ..constrain.constraint import Constraint
 from ..errors import TurnError, brief, counted
-from ..generation.agreement import shared_seed
 from ..generation.frame import Frame, committed
 from ..generation.settings import Settings
-from ..images.pixels import Pixels
-from ..images.video import Clip
-from ..kernels import dispatch
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.text import Progress
-from ..share.share import ALONE, Share
 from ..text.answer import Answer
 from ..text.chat import Message
 from ..text.reader import AnswerReader
-from ..version import __version__
 from .conversation import Cut
 from .form import AnswerForm, Tool, info_of, remarks_of
 from .formed import FormReader
 from .prompt import Prompt
-from .reply import (
-    ConstraintInfo,
-    Fresh,
-    ImageInfo,
-    LookupInfo,
-    Reply,
-    RouterInfo,
-    SamplerInfo,
-    VideoInfo,
-    share_info,
-)
+from .reply import ConstraintInfo, Fresh, ImageInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
 from .segments import Begun, Segments
+from .told import images_of, loops, reply_of, router_info, videos_of
 
 if TYPE_CHECKING:
     from .session import Session
@@ -148,42 +132,8 @@ class Turn:
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
-        ids, segments = self.segments.ids, self.segments
-        answer, count = self._answer(ids), self._count(ids)
-        denoised, total = segments.denoised, segments.total
-        steps = tuple(frame.step + 1 for frame in denoised)
-        return Reply(
-            text=answer.text,
-            thinking=answer.thinking,
-            tool_calls=answer.tool_calls,
-            token_ids=tuple(ids),
-            finish_reason=segments.finish_reason or "interrupted",
-            seed=self.settings.seed or 0,
-            prompt_tokens=len(self.prompt_ids),
-            images=self.images,
-            videos=self.videos,
-            puzzle=self.puzzle,
-            mode=self.settings.mode,
-            segments=segments.told(),
-            router=self.router_info,
-            lookup=self._lookup_info(),
-            constraint=self.constraint_info,
-            generated_tokens=count,
-            canvases=len(steps),
-            steps=steps,
-            tokens_per_step=_ratio(sum(frame.num_denoised for frame in denoised), sum(steps)),
-            seconds=segments.seconds(self.session.load_seconds),
-            tokens_per_second=_ratio(count, total),
-            positions_per_second=self._positions_per_second(),
-            peak_memory_bytes=mx.get_peak_memory(),
-            sampler=self.sampler,
-            model=self.session.info,
-            share=share_info(self.session.model.part),
-            adapter=self.session.adapter,
-            tuned=self.session.tuned,
-            kernels="metal" if dispatch.running() else "ops",
-            version=__version__,
-        )
+        ids = self.segments.ids
+        return reply_of(self, self._answer(ids), self._count(ids))
 
     @property
     def committed(self) -> list[Frame]:
@@ -203,18 +153,12 @@ class Turn:
     @property
     def images(self) -> tuple[ImageInfo, ...]:
         """The images of the question; frames of its video are none."""
-        media = self.question.media
-        return tuple(
-            ImageInfo(m.soft_tokens, m.width, m.height) for m in media if isinstance(m, Pixels)
-        )
+        return images_of(self.question.media)
 
     @property
     def videos(self) -> tuple[VideoInfo, ...]:
         """The videos of the question."""
-        media = self.question.media
-        return tuple(
-            VideoInfo(len(m.frames), m.soft_tokens, m.seconds) for m in media if isinstance(m, Clip)
-        )
+        return videos_of(self.question.media)
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -231,15 +175,7 @@ class Turn:
     def remarks(self) -> tuple[str, ...]:
         """A line for each thing to be said behind the answer: of its form, of calls, of a loop."""
         of_calls = self._answer(self.segments.ids).remarks
-        said = (*remarks_of(self.constraint_info), *of_calls)
-        period = repeats(self.segments.ids) if self.settings.mode != "diffusion" else None
-        if period is None:
-            return said
-        each = "each token" if period == 1 else f"the same {period} tokens"
-        return (
-            *said,
-            f"the answer ends in a loop, {each} again and again; try another seed.",
-        )
+        return (*remarks_of(self.constraint_info), *of_calls, *loops(self))
 
     def fresh(self, *, rest: bool = False) -> Fresh:
         """The part of the answer that has come since the last call, and stays whatever follows.
@@ -300,22 +236,7 @@ class Turn:
     @property
     def router_info(self) -> RouterInfo | None:
         """The times and decisions of mode auto so far; None in other modes."""
-        if self.router is None:
-            return None
-        times = self.router.times
-        return RouterInfo(
-            step_ms=times.step_ms,
-            token_ms=times.token_ms,
-            commit_ms=times.commit_ms,
-            length_factor=self.router.length_factor,
-            source=times.source,
-            decisions=tuple(self.router.decisions),
-        )
-
-    def _lookup_info(self) -> LookupInfo | None:
-        if (done := self.lookup) is None:
-            return None
-        return LookupInfo(done.drafted, done.accepted, done.passes)
+        return router_info(self.router)
 
     def _timed(self) -> Sequence[Begun]:
         """The segments that tell how long steps and tokens take here."""
@@ -324,13 +245,6 @@ class Turn:
     def _count(self, ids: list[int]) -> int:
         """The number of generated tokens, the stop id among them."""
         return len(ids)
-
-    def _positions_per_second(self) -> float | None:
-        """Whole canvases by the time; None where tokens were written one by one."""
-        canvases = len(self.segments.denoised)
-        written = self.settings.mode == "ar" or len(self.segments.kept) > canvases
-        C = self.session.model.config.canvas_length
-        return None if written else _ratio(C * canvases, self.segments.total)
 
     def _cut_short(self) -> Frame | None:
         """The end of an answer by mode ar of which the last token has completed a stop text."""
@@ -379,14 +293,3 @@ class Turn:
         ids = self.segments.ids
         prompt = Prompt([*self.prompt_ids, *ids], images=self.asked.images)
         return Cut(self.question, prompt, (*self.begun, *ids), self.thinking, self.form, self.tools)
-
-
-def seeded(settings: Settings | None, share: Share = ALONE) -> Settings:
-    """The settings, with a fresh seed where none was chosen; the same on Macs that share."""
-    settings = settings or Settings()
-    return settings if settings.seed is not None else replace(settings, seed=shared_seed(share))
-
-
-def _ratio(count: float, by: float) -> float | None:
-    """A rate; None where nothing was measured."""
-    return count / by if by else None

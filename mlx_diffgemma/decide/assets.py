@@ -16,10 +16,13 @@ DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Asset:
-    """An image, and the text in state, instructions or criteria that it takes the place of."""
+    """An image, and the text in state, instructions or criteria that it takes the place of.
+
+    content: bytes of a file, or what `Texts.image` made of them.
+    """
 
     placeholder: str
-    content: bytes
+    content: object
 
 
 def read_assets(value: Mapping[str, Any], parts: Mapping[str, bytes]) -> tuple[Asset, ...]:

@@ -17,8 +17,8 @@ from ..generation.frame import Frame
 from ..generation.noise import Noise
 from ..generation.prompt import Prompt, encode
 from ..generation.settings import Resolved
-from ..model.cache import Prefix
 from ..model.finite import not_finite
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from ..share.guard import lost_macs, require_equal_work
 from .pipeline import Pipeline

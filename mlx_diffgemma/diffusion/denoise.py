@@ -16,8 +16,8 @@ from ..generation.noise import Noise, checked_noise
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix
 from ..model.given import Floats, Ids, floats, token_ids
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from .canvas import Denoiser
 from .held import Held

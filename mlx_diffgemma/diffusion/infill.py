@@ -14,8 +14,8 @@ from ..generation.noise import Noise, checked_noise
 from ..generation.prompt import Prompt, fitting_prefix, prompt_size, ways_down
 from ..generation.settings import Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix
 from ..model.given import Ids, token_ids
+from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from .canvas import Denoiser
 from .formed import FormedHoles

@@ -17,9 +17,10 @@ import mlx.core as mx
 
 from ..errors import FitError
 from ..generation.prompt import Prompt
-from ..model.cache import MARGIN, LayerCache, Prefix, Span
+from ..model.cache import MARGIN, LayerCache, Span
 from ..model.images import pieces
 from ..model.memory import RoomCheck
+from ..model.prefix import Prefix
 from ..model.text import PREFILL_CHUNK, Model
 
 MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
@@ -92,10 +93,12 @@ def copied(prefix: Prefix, position: int) -> Prefix | None:
     It holds no more than what stands behind it can see.
     """
     layers = [own for layer in prefix.layers if (own := _copied(layer, position))]
-    if len(layers) < len(prefix.layers):
+    stored = len(layers) == len(prefix.layers)
+    if not prefix.least(int(stored)):
         return None
     images = [run for run in prefix.images if run.stop <= position]
-    made = Prefix(layers, prefix.tokens[:position], images, model=prefix.model)
+    tokens, model, least = prefix.tokens[:position], prefix.model, prefix.least
+    made = Prefix(layers, tokens, images, model=model, least=least)
     made.mark()
     mx.eval(made.arrays())
     return made
@@ -224,5 +227,5 @@ class KeptPrefixes:
         """Reduce the last prefix to what others share of it, and let go of the oldest."""
         if (shared := self._kept.pop().sharing()) is not None:
             self._kept.append(shared)
-        while self.num_bytes() > self.most_bytes:
+        while self.model.part.most(self.num_bytes()) > self.most_bytes:
             del self._kept[0]

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.device import on_gpu
-from ..model.cache import Buffers, Prefix
 from ..model.given import Ids, Unread
+from ..model.prefix import Buffers, Prefix
 from ..model.text import Model
 from .positions import Positions
 from .soft import joined

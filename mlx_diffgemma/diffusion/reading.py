@@ -8,7 +8,7 @@ pass, N labels of a slot, U labels of a read, H hidden size.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, product
 from typing import cast
@@ -18,22 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..decide import reader
-from ..decide.reader import Reading, ReadOptions, Sheet
+from ..decide.reader import Reading, ReadOptions, Sheet, Slot
 from ..errors import PromptError
-from ..generation.agreement import require_alone
 from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, positions_needed, prompt_size, token_budget
 from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
-from ..model.cache import Prefix
 from ..model.finite import not_finite
 from ..model.labels import label_logits, log_total
+from ..model.prefix import Prefix
 from ..model.text import Model
+from ..share.guard import lost_macs, require_equal_work
+from ..share.part import Rows
 from .denoise import denoise
 from .kept import KeptPrefixes, Look, copied, go_on
 from .pinned import OPEN, TEXT, PinnedPositions
 from .sampler import temperature
-from .step import State, StepInputs, advance
+from .step import State, StepInputs, decoded, read, submit
 
 MOST_ROWS = 512  # of a pass: two published canvases, and enough to need all experts of a layer
 
@@ -66,8 +67,8 @@ class ModelReader:
         images as `Model.encode` has them. FitError for more than fit into memory; NumericsError for
         weights that are not finite.
         """
-        require_alone(self.model.part, "decide")
         asked, widths = self._asked(prompt), [len(sheet.tokens) for sheet in sheets]
+        require_equal_work(self.model.part.share, asked.tokens)
         self._require_fit(asked, max(widths))
         room = max(*widths, min(MOST_ROWS, sum(widths) * len(options.seeds)))
         self.kept.require_room(len(asked.tokens) + room)
@@ -84,7 +85,6 @@ class ModelReader:
 
         PromptError where its canvases do not fit behind the prompt.
         """
-        require_alone(self.model.part, "decide")
         asked, config = self._asked(prompt), self.model.config
         length = len(asked.tokens)
         budget = token_budget(config, length, limit, asked.soft_tokens)
@@ -163,24 +163,42 @@ class Read:
         return len(self.sheets[number].tokens)
 
     def _found(self, samples: Sequence[Sample]) -> list[Found]:
-        """What one pass finds at the slots of each sample."""
+        """What one pass finds at the slots of each sample.
+
+        Where Macs share canvases by rows, each reads some of the samples, if there are as many.
+        """
         states = [self._state(self.sheets[n], self.options.seeds[s]) for n, s in samples]
+        slots = [self.sheets[number].slots for number, _ in samples]
+        counts = [0, *np.cumsum([len(own) for own in slots]).tolist()]
+        mine = Rows(self.model.part.share)
+        if len(samples) >= mine.share.size:
+            mine = self.model.part.rows(len(samples))
+        hidden = self._hidden(states[mine.own], slots[mine.own])
+        logits, totals = self._of_labels(hidden, mine.among(counts.__getitem__))
+        ends = counts[1:-1]
+        return list(zip(np.split(logits, ends), np.split(totals, ends), strict=True))
+
+    def _hidden(self, states: Sequence[State], slots: Sequence[Sequence[Slot]]) -> mx.array:
+        """Hidden states [R, H] at the slots of canvases."""
         softs = [state.soft for state in states if state.soft is not None]
         soft = mx.concatenate(softs) if softs else None
         canvases = [np.array(state.tokens).tolist() for state in states]
         hidden = self.model.decode_many(canvases, self.prefix, soft)
-        slots = [self.sheets[number].slots for number, _ in samples]
         places = [(b, slot.position) for b, own in enumerate(slots) for slot in own]
-        rows = hidden[tuple(map(mx.array, zip(*places, strict=True)))]
-        logits, totals = self._of_labels(rows)
-        ends = np.cumsum([len(own) for own in slots])[:-1]
-        return list(zip(np.split(logits, ends), np.split(totals, ends), strict=True))
+        return hidden[tuple(map(mx.array, zip(*places, strict=True)))]
 
-    def _of_labels(self, rows: mx.array) -> Found:
-        """Logits of the labels [R, U] and log total masses [R] of rows [R, H]; 0 unless asked."""
-        made = label_logits(self.model, rows, mx.array(self.labels))
-        totals = log_total(self.model, rows) if self.options.mass else mx.zeros(len(rows))
-        self.model.evaluate(made, totals)
+    def _of_labels(self, rows: mx.array, own: Rows) -> Found:
+        """Logits of the labels [R, U] and log total masses [R] of rows [R, H]; 0 unless asked.
+
+        own: those rows, out of all that are read.
+        """
+        with lost_macs(own.share):
+            made = own.agreed(label_logits(self.model, rows, mx.array(self.labels)), "labels")
+            totals = mx.zeros(len(made))
+            if self.options.mass:
+                totals = own.agreed(log_total(self.model, rows), "masses")
+            self.model.evaluate(made, totals)
+        own.share.alive()
         logits = np.array(made).astype(np.float64)
         if not np.isfinite(logits).all():
             raise not_finite(self.model, "the log-probabilities of the labels")
@@ -202,7 +220,18 @@ class Read:
             positions = PinnedPositions(tokens.tolist(), [TEXT] * tokens.size)
             for step in range(steps - 1):
                 state = self._denoised(state, step, positions, noise)
+            state = self._whole(state)
         return state
+
+    def _whole(self, state: State) -> State:
+        """The state with the soft embeddings of all rows of its canvas, on every Mac."""
+        rows = self.model.part.rows(state.tokens.size)
+        if state.soft is None or not rows.divided:
+            return state
+        with lost_macs(rows.share):
+            soft = rows.gathered(state.soft, 1, "soft embeddings")
+            mx.eval(soft)  # some may need none of it, and others wait for it
+        return replace(state, soft=soft)
 
     @cached_property
     def settings(self) -> Resolved:
@@ -213,19 +242,25 @@ class Read:
         self, state: State, step: int, positions: PinnedPositions, noise: CounterNoise
     ) -> State:
         """The state behind a step of the denoising loop."""
-        sampler = self.settings.sampler
-        vocab, length = self.model.config.text.vocab_size, positions.rows.size
+        sampler, length = self.settings.sampler, positions.rows.size
+        vocab, rows = self.model.config.text.vocab_size, self.model.part.rows(len(positions.tokens))
+        own, here = rows.among(positions.before), positions.within(rows.own)
+        uniforms = noise.uniforms(0, step, length)
         given = StepInputs(
             temperature(step, self.options.steps, sampler.t_min, sampler.t_max),
             sampler.entropy_bound,
-            noise.uniforms(0, step, length),
+            uniforms[own.own] if own.divided else uniforms,
             noise.renoise(0, step, length, vocab),
             positions.rows,
+            own=own,
         )
-        done = advance(state, given, self.model, self.prefix)
+        with lost_macs(rows.share):
+            hidden = decoded(state.tokens, state.soft, here.rows, self.model, self.prefix)
+            done = read(submit(hidden, state.best, given, self.model))
+        rows.share.alive()
         if not math.isfinite(done.outcome.mean_entropy):
             raise not_finite(self.model, f"step {step}: the distributions")
-        soft = positions.soft(self.model, done.soft.completed(self.model))
+        soft = here.soft(self.model, done.soft.completed(self.model))
         return State(positions.canvas(done.next_canvas), soft, done.best)
 
     def _reading(self, sheet: Sheet, found: Sequence[Found]) -> Reading:

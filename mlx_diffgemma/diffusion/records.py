@@ -95,7 +95,6 @@ def own_draw(logits: Logits, slices: mx.array, uniforms: mx.array, own: Vocabula
     inside = (ids >= 0) & (ids < count)
     raw = mx.take_along_axis(logits.raw, mx.clip(ids, 0, count - 1), axis=-1)
     x = Logits(raw, logits.cap, logits.temperature).processed()
-    x = mx.where(inside, x, -mx.inf)
     weights = mx.where(inside, exp(x - x.max(axis=-1, keepdims=True)), 0.0)
     drawn = slices * unit + first_exceeding(weights, uniforms[:, None])[:, 0]
     return mx.where(inside[:, 0], drawn, 0).astype(mx.int32)

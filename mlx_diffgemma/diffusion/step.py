@@ -18,8 +18,8 @@ from ..kernels.denoise import trial as kernels
 from ..kernels.soft_gather.tiers import PRODUCT
 from ..machine.device import on_gpu
 from ..model.blocks import ALL_ROWS
-from ..model.cache import Prefix
 from ..model.given import Ids, Unread
+from ..model.prefix import Prefix
 from ..model.text import Model
 from ..share.part import Rows
 from . import classes, sampler

@@ -1,21 +1,28 @@
 """Macs that share an answer agree on what is asked before anything is computed."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 
-from ..errors import Setting, SettingsError, ShareError
-from ..model.cache import Prefix
+from ..errors import Setting, SettingsError
+from ..model.prefix import Prefix
 from ..share.guard import number_from_rank_0, require_agreement
 from ..share.part import Part
-from ..share.share import Share
+from ..share.share import ALONE, Share
 from .noise import fresh_seed
 from .prompt import Prompt
-from .settings import Resolved
+from .settings import Resolved, Settings
 
 
 def shared_seed(share: Share) -> int:
     """A fresh seed, the same on all Macs that share an answer."""
     return number_from_rank_0(share, fresh_seed())
+
+
+def seeded(settings: Settings | None, share: Share = ALONE) -> Settings:
+    """The settings, with a fresh seed where none was chosen; the same on Macs that share."""
+    settings = settings or Settings()
+    return settings if settings.seed is not None else replace(settings, seed=shared_seed(share))
 
 
 def require_shareable(part: Part, mode: str) -> None:
@@ -28,12 +35,6 @@ def require_shareable(part: Part, mode: str) -> None:
         f" is {mode!r}, expected 'diffusion' where Macs share by {part.cut}: {why}; choose "
         "it, or ask one Mac alone.",
     )
-
-
-def require_alone(part: Part, what: str) -> None:
-    """ShareError for work that Macs cannot share; what: its name."""
-    if not part.share.alone:
-        raise ShareError(f"{what} is not shared between Macs; ask it of one Mac alone.")
 
 
 def require_same_answer(share: Share, prompt: Prompt, prefix: Prefix, resolved: Resolved) -> None:

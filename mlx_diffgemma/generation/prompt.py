@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ..checkpoint.config import ModelConfig
 from ..errors import PromptError, Setting, counted
-from ..model.cache import Prefix, own_prefix
 from ..model.images import Placed
+from ..model.prefix import Prefix, own_prefix
 from ..model.text import Model, Progress
 
 DEFAULT_MAX_TOKENS = 1024

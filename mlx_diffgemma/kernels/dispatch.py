@@ -39,7 +39,7 @@ from .verdicts import (
 __all__ = [
     *("Mode", "Trial", "chosen", "covered_and_chosen", "forget", "mode", "require_usable"),
     *("running", "stored_verdicts", "tell_before_trials", "unsupported", "unused", "used_verdicts"),
-    "variant",
+    *("variant", "variants"),
 ]
 
 VARIABLE = "MLX_DIFFGEMMA_KERNELS"
@@ -146,6 +146,16 @@ def variant(family: str, key: str) -> str | None:
     """
     verdict = known.verdicts.get((mode(), family, key))
     return verdict.variant if verdict else None
+
+
+def variants(family: str) -> dict[str, str | None]:
+    """The same for each key of a family that this process has asked for."""
+    verdicts, wanted = known.verdicts.items(), mode()
+    return {
+        key: verdict.variant
+        for (in_mode, of, key), verdict in verdicts
+        if (in_mode, of) == (wanted, family)
+    }
 
 
 def unsupported(family: str, reason: str) -> None:

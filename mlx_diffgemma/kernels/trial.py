@@ -160,6 +160,8 @@ def _failure(trial: Trial, name: str, reference: Sequence[mx.array]) -> str | No
         mx.eval(results)
         difference = trial.disagreement(results, reference)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return _said(error)
     return None if difference is None else one_line(difference)
 

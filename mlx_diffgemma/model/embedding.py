@@ -47,7 +47,7 @@ class Embedding:
 
     def head(self, hidden: mx.array) -> mx.array:
         """hidden [..., C, H] -> raw logits [..., C, V] in the hidden's dtype, on every Mac."""
-        return self.own.gathered(self.own_head(hidden), "logits")
+        return self.own.gathered(self.table.head(hidden), "logits")
 
     def own_head(self, hidden: mx.array) -> mx.array:
         """hidden [..., C, H] -> raw logits [..., C, N] of this Mac's ids."""

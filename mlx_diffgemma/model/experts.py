@@ -23,7 +23,7 @@ from .elementwise import Norm, geglu, rms_norm
 from .matrices import AnyMatrix
 from .matrices import matrix as matrix  # the checks of kernels/experts take it from here
 
-# Rows of all experts together, from which they are sorted by expert, or computed in tiles of 32 by
+# Rows of all experts together, from which they are sorted by expert, or computed in tiles by
 # this project's kernels. Of fewer an expert has one or two: MLX's vector kernel reads no more.
 SORT_FROM_ROWS = 64
 KEPT_ROWS = 256  # of a canvas, and fewer

@@ -33,7 +33,10 @@ def log_total(model: Model, hidden: mx.array) -> mx.array:
         mx.eval(part)  # before the next slice is unpacked
         parts.append(part)
     total = logsumexp(mx.stack(parts, axis=-1))
-    return logsumexp(own.share.gather(total, "labels").T) if own.divided else total
+    if own.divided:
+        total = logsumexp(own.share.gather(total, "labels").T)
+        mx.eval(total)  # before any other message that waits
+    return total
 
 
 def _raw(model: Model, hidden: mx.array, ids: mx.array) -> mx.array:

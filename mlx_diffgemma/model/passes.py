@@ -14,8 +14,8 @@ from ..machine.pauses import Pauses
 from ..share.part import Part, Rows
 from .attention import ALL, Apart, Visibility
 from .blocks import ALL_ROWS, Layer
-from .cache import Prefix
 from .images import Placed
+from .prefix import Prefix
 
 
 class Network(Protocol):

@@ -1,7 +1,8 @@
 """The parts of a network's tensors that are one rank's: heads, inner widths and experts.
 
 Arithmetic from sizes alone. Widths are cut in whole units: the groups of numbers that a packing
-gives one scale each, or as many numbers where nothing is packed.
+gives one scale each, or as many numbers where nothing is packed. Smaller ones are taken where there
+are fewer groups than ranks.
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,14 @@ from typing import Literal
 
 from ..checkpoint.config import LayerConfig, TextConfig
 from ..checkpoint.keep import Keep
-from ..checkpoint.quantization import QuantizationConfig
-from ..errors import ShareError
+from ..checkpoint.quantization import QuantizationConfig, finer
+from ..errors import ShareError, counted
 from ..kernels import dispatch
 from ..machine import device
 from ..share.part import Part
 from ..share.share import Span
 
-UNITS = (64, 32, 16, 8, 4, 2, 1)  # of widths that are not packed: the largest that gives each some
+UNITS = [64, 32, 16, 8, 4, 2, 1]  # of widths that are not packed
 LESS = "name fewer Macs, or share by layers"
 
 ExpertsCut = Literal["number", "width"]
@@ -92,7 +93,8 @@ def own_heads(text: TextConfig, layer: LayerConfig, part: Part) -> Heads:
     total, kv_heads = text.num_attention_heads, layer.num_key_value_heads
     group = total // kv_heads
     whole = not part.in_tensors or kv_heads >= part.share.size
-    first, end = _own(part, total, group if whole else 1, "attention heads")
+    has = f"the model has {counted(total, 'attention head')}"
+    first, end = _own(part, total, group if whole else 1, has)
     each = [query // group for query in range(first, end)]
     once = tuple(sorted(set(each)))
     alike = len({each.count(head) for head in once}) == 1
@@ -104,7 +106,9 @@ def own_width(width: int, packing: QuantizationConfig | None, part: Part, what: 
 
     ShareError for fewer groups than ranks; what: whose width it is.
     """
-    return _own(part, width, _unit(width, packing, part), f"{what}, width {width:,}, parts")
+    unit = _unit(width, packing, part)
+    groups = counted(-(-width // unit), "packed group")
+    return _own(part, width, unit, f"{what} has {groups} of {unit} in its width of {width:,}")
 
 
 def own_experts(
@@ -120,7 +124,8 @@ def own_experts(
     units = -(-width[1] // _unit(width[1], packing, part))
     if (cut or experts_cut()) == "width" and units >= part.share.size:
         return ExpertsPart(numbers, own_width(width[1], packing, part, "an expert"))
-    return ExpertsPart(_own(part, text.num_experts, 1, "experts"), width)
+    has = f"the model has {counted(text.num_experts, 'expert')}"
+    return ExpertsPart(_own(part, text.num_experts, 1, has), width)
 
 
 def experts_cut() -> ExpertsCut:
@@ -134,18 +139,17 @@ def experts_cut() -> ExpertsCut:
 
 
 def _unit(width: int, packing: QuantizationConfig | None, part: Part) -> int:
-    if packing is not None:
-        return packing.group_size
-    return next((unit for unit in UNITS if -(-width // unit) >= part.share.size), 1)
+    """The numbers of a width that stay together: as many as leave each rank some."""
+    units = UNITS if packing is None else finer(packing)
+    return next((unit for unit in units if -(-width // unit) >= part.share.size), units[-1])
 
 
-def _own(part: Part, total: int, unit: int, what: str) -> Span:
+def _own(part: Part, total: int, unit: int, reason: str) -> Span:
     """This rank's span of `total` in whole units; ShareError where a rank would have none."""
     if not part.in_tensors:
         return 0, total
     if (units := -(-total // unit)) < part.share.size:
         raise ShareError(
-            f"{part.share.size} Macs share by tensor, expected {units} at most: of {what} the "
-            f"model has {units}; {LESS}."
+            f"{part.share.size} Macs share by tensor, expected {units} at most: {reason}; {LESS}."
         )
     return part.share.span(total, unit)

@@ -18,7 +18,7 @@ from ..machine.pauses import Pauses
 from ..share.part import WHOLE, Part, Rows
 from .attention import ALL, Apart, Visibility
 from .blocks import ALL_ROWS, Layer, SelfConditioning
-from .cache import LayerCache, Prefix, own_prefix
+from .cache import LayerCache
 from .elementwise import softcap
 from .embedding import Embedding
 from .finite import not_finite
@@ -35,6 +35,7 @@ from .given import (
 )
 from .images import Placed, pieces, placed, require_apart
 from .passes import Piece, decoded, encoded, make_room, stepped
+from .prefix import Prefix, own_prefix
 from .soft_gather import Gathered
 from .vision import VisionTower, required_tower
 
@@ -213,7 +214,7 @@ class Model:
         """The causal pass with its last layer whole: tokens [L] -> hidden [1, L, H], normed.
 
         Extends `prefix` as `encode` does, in one piece; `logits` of the result predict the token
-        after each.
+        after each. Where Macs share by rows each computes all of it.
         """
         ids = token_ids(tokens, self.config.text.vocab_size)
         inside = self._ahead(ids, images, own_prefix(prefix, self))

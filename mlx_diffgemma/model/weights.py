@@ -77,8 +77,6 @@ def load_network(
     config, choices = read_config(folder), choices or Choices()
     part.require_divisible(len(config.text.layers), config.canvas_length)
     tensors = Tensors(folder, config, dtype or chosen_dtype(config, choices))
-    if part.in_tensors:  # what cannot be cut so is refused before anything is read
-        build(PromisedTensors(folder, config, tensors.dtype), lambda layer, part: None, part)
     own = part.layers(len(config.text.layers))
     total = len(own) + (tensors.vision is not None)
 

@@ -34,7 +34,8 @@ class Accounting:
     """FLOPs and bytes of a model's step, prefill and commit, and the bounds of its chip.
 
     The step counted here has the median prefix of the measured steps, and their mean rows by tier.
-    Without self-conditioning where every canvas took one step.
+    Without self-conditioning where every canvas took one step. Where Macs share the model all of
+    it is counted, and no bound is known.
     """
 
     def __init__(self, measured: Measurement) -> None:
@@ -50,7 +51,7 @@ class Accounting:
         self.conditions = any(len(canvas.step_seconds) > 1 for canvas in canvases)
         self.parts = self._step_work()
         self.step, self.step_in_text = total(self.parts), total(self._step_work(in_text=True))
-        self.chip = chip_of(machine)
+        self.chip = chip_of(machine) if measured.alone else None
 
     def _step_work(self, *, in_text: bool = False) -> dict[str, Work]:
         """Work of a step by part; in_text: with the experts that a text uses, an assumption."""

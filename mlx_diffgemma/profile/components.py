@@ -32,13 +32,15 @@ from ..model.work import (
     ROUTER,
     SELF_CONDITIONING,
 )
-from .measurement import Span, StepParts
+from ..share.share import Share
+from .linked import Collective, is_timed, timed
+from .measurement import MessageTime, Span, StepParts
 from .routing import rows_per_expert
 
 T = TypeVar("T")
 
 MOST_OVERHEAD = 0.1  # of a step: with more, shares would describe the fences and not the step
-SAMPLER, HOST, ENCODER = "sampler", "host", "encoder"
+SAMPLER, HOST, ENCODER, LINK = "sampler", "host", "encoder", "link"
 COMPONENTS = (
     ATTENTION,
     EXPERTS,
@@ -50,7 +52,7 @@ COMPONENTS = (
     SELF_CONDITIONING,
     HOST,
 )
-"""All components of a step's time."""
+"""All components of a step's time on one Mac; where several share it, LINK is one more."""
 
 
 class Fences:
@@ -66,6 +68,7 @@ class Fences:
         self.fences: Counter[str] = Counter()
         self.spans: list[Span] = []
         self.routings: list[Routing] = []
+        self.messages: list[MessageTime] = []
         self.stack = [HOST]
         self.last = self.clock()
 
@@ -79,12 +82,13 @@ class Fences:
 
         The rows of the experts are counted here, which takes no time of any part.
         """
-        names = [name for name in COMPONENTS if name in self.seconds]
+        names = [name for name in (*COMPONENTS, LINK) if name in self.seconds]
         return StepParts(
             {name: self.seconds[name] for name in names},
             {name: self.fences[name] for name in names},
             tuple(span for span in self.spans if span.name != ENCODER),
             rows_per_expert(self.routings),
+            tuple(self.messages),
         )
 
     def part(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,6 +108,17 @@ class Fences:
             self.spans.append(Span(name, began, self.last - began))
             if name == ROUTER:
                 self.routings.append(result)
+            return result
+
+        return run
+
+    def _message(self, call: Collective) -> Collective:
+        """A collective with fences; one that belongs to no step is left as it is."""
+        fenced = self.part(LINK, timed(call, lambda times: self.messages.append(times), self.clock))
+
+        def run(share: Share, x: mx.array, name: str) -> mx.array:
+            inside = self.stack and self.stack[-1] != ENCODER and is_timed(share, name)
+            result: mx.array = (fenced if inside else call)(share, x, name)
             return result
 
         return run
@@ -134,6 +149,8 @@ class Fences:
             for owner, attribute, name in _wrapped(model):
                 part = getattr(owner, attribute)
                 self._swap(undo, owner, attribute, _Fenced(part, self.part(name, part)))
+            for name in ("sum", "gather"):
+                self._swap(undo, Share, name, self._message(getattr(Share, name)))
             yield
 
     def _swap(self, undo: ExitStack, owner: Any, attribute: str, value: Any) -> None:
@@ -165,10 +182,14 @@ def _wrapped(model: Model) -> Iterator[tuple[Any, str, str]]:
     yield model, "encode", ENCODER
     yield model, "decode", NORMS
     yield model, "self_conditioning", SELF_CONDITIONING
-    yield model.embedding, "head", HEAD
+    for name in ("head", "own_head"):
+        yield model.embedding, name, HEAD
     yield soft, "gathered", SELF_CONDITIONING
-    for name in ("soft", "mix"):
+    for name in ("soft", "mix", "own_soft", "summed"):
         yield model.embedding, name, SELF_CONDITIONING
+    if model.embedding.own.divided:
+        yield model.embedding, "own_head", HEAD
+        yield model.embedding, "own_soft", SELF_CONDITIONING
     for layer in model.layers:
         yield layer, "attention", ATTENTION
         yield layer.after_attention, "mlp", DENSE_MLP
@@ -221,8 +242,9 @@ def summarise(plain_seconds: Sequence[float], fenced: Sequence[StepParts]) -> Co
     that step shorter, all components grow in proportion.
     """
     typical = _middle(sorted(fenced, key=lambda step: step.total))
-    ms = {name: 1e3 * mean(s.seconds.get(name, 0.0) for s in typical) for name in COMPONENTS}
-    fences = {name: mean(s.fences.get(name, 0) for s in typical) for name in COMPONENTS}
+    names = [*COMPONENTS, *[LINK] * any(LINK in step.seconds for step in typical)]
+    ms = {name: 1e3 * mean(s.seconds.get(name, 0.0) for s in typical) for name in names}
+    fences = {name: mean(s.fences.get(name, 0) for s in typical) for name in names}
     plain_ms, fenced_ms = 1e3 * mean(_middle(sorted(plain_seconds))), sum(ms.values())
     if fenced_ms > plain_ms:
         ms = _without_overhead(ms, fences, fenced_ms - plain_ms)

@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from ..diffusion import denoise as loop
 from ..generation.frame import Frame
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.text import Model
 from .components import Fences
 from .measurement import AnswerRecord, CanvasRecord, Span, StepParts

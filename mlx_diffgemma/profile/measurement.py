@@ -30,10 +30,22 @@ class Span:
 
 
 @dataclass(frozen=True)
+class MessageTime:
+    """A message between Macs: bytes that this one sent, seconds until all others were there, and
+    seconds of the message itself."""
+
+    name: str
+    bytes: int
+    wait_seconds: float
+    transfer_seconds: float
+
+
+@dataclass(frozen=True)
 class StepParts:
     """One fenced step: seconds of each component, how often it was waited for, and every call.
 
-    expert_rows [L, E]: the rows that the router gave each expert of each layer.
+    expert_rows [L, E]: the rows that the router gave each expert of each layer; messages: between
+    Macs.
     """
 
     seconds: dict[str, float]
@@ -42,6 +54,7 @@ class StepParts:
     expert_rows: NDArray[np.uint16] = field(
         default_factory=lambda: np.zeros((0, 0), np.uint16), compare=False
     )
+    messages: tuple[MessageTime, ...] = ()
 
     @property
     def total(self) -> float:
@@ -91,7 +104,8 @@ class Measurement:
     """All that was measured, and the machine's condition before and after.
 
     sustained_seconds: for how long it is to go on; complete: all that was asked for is measured;
-    written: mode ar's tokens, gentle: answers with pauses, None where they are not measured.
+    written: mode ar's tokens, gentle: answers with pauses, link: what it took between Macs, None
+    where they are not measured.
     """
 
     session: Session
@@ -109,6 +123,12 @@ class Measurement:
     gentle: "Gentle | None" = None
     encoder_head: dict[str, Any] | None = None
     decide: dict[str, Any] | None = None
+    link: dict[str, Any] | None = None
+
+    @property
+    def alone(self) -> bool:
+        """True where no other Mac has a share of the work."""
+        return self.session.model.part.share.alone
 
     @property
     def adapter(self) -> str | None:

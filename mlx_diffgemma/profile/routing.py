@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
-from ..kernels.experts.plan import TILE_ROWS
+from ..kernels.experts.trial import tile_rows_of
 from ..model.experts import Routing, route
 from ..model.work import BitsOf, expert_bytes
 from .measurement import CanvasRecord
@@ -44,16 +44,17 @@ def routing_row(
     rows = np.array(steps, np.int64)  # [S, L, E]
     touched = (rows > 0).sum(axis=2)
     mean = float(touched.mean())
+    tile_rows = tile_rows_of(int(rows[0, 0].sum()) // config.text.top_k_experts)
     return {
         "experts": config.text.num_experts,
         "used": config.text.top_k_experts,
         "touched": {"mean": mean, "least": int(touched.min()), "most": int(touched.max())},
         "touched_by_step": _by_step(canvases),
         "rows_per_expert": _histogram(rows),
-        "tile_rows": TILE_ROWS,
+        "tile_rows": tile_rows,
         "granule_rows": GRANULE,
-        "tiles": float(_blocks(rows, TILE_ROWS).sum(axis=2).mean()),
-        "tile_waste": _waste(rows, TILE_ROWS),
+        "tiles": float(_blocks(rows, tile_rows).sum(axis=2).mean()),
+        "tile_waste": _waste(rows, tile_rows),
         "granule_waste": _waste(rows, GRANULE),
         "expert_bytes": expert_bytes(config, mean, bits),
     }

@@ -10,6 +10,7 @@ from .baseline import Baseline
 from .components import Fences
 from .condition import condition
 from .gentle import Gentle
+from .linked import link_rows
 from .measure import Meter
 from .measurement import Measurement
 from .tokens import Written
@@ -28,13 +29,14 @@ def run(
 
     components: repeat every step with fences; gentle: also measure answers with pauses; sustained:
     go on for so many seconds; progress: called for each step where their number is fixed, else for
-    each answer. A workload that cannot be asked raises before anything is computed.
+    each answer. A workload that cannot be asked raises before anything is computed. Where Macs
+    share the model each has to call this with the same; mode ar is not measured then.
     """
     session, workload = measured.session, measured.workload
     measured.sustained_seconds = sustained
     session.reset()  # a conversation would be part of every prompt
     (first, *_) = first_questions(session, workload)
-    if sustained is None and "ar" in session.model.config.modes:
+    if sustained is None and measured.alone and "ar" in session.model.config.modes:
         measured.written = Written(session.model)
     if gentle:
         measured.gentle = Gentle(session.model)
@@ -58,6 +60,12 @@ def run(
                 break
         if measured.written:
             measured.written.race_rows(first.tokens)
+        if not measured.alone:
+            steps = [part for canvas in measured.canvases for part in canvas.parts]
+            measured.link = {
+                "share": session.model.part.cut,
+                "ranks": link_rows(session.model, steps),
+            }
         measured.complete = True
     finally:
         measured.after = condition()

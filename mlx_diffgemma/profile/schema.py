@@ -21,6 +21,7 @@ from ..machine.identity import Machine
 from ..model.roofline import Bound
 from .condition import Condition
 from .encoder_head import TextScores
+from .linked import LinkRow
 from .reads import DecideTimes, ReadTimes
 
 
@@ -179,6 +180,7 @@ PROFILE = {
             "expert_bytes": "number",
         }
     ),
+    "link": Optional({"share": "text", "ranks": [kinds(LinkRow)]}),
     "work": {
         "gflop": "number",
         "bytes": "number",
@@ -286,6 +288,7 @@ ADDED = frozenset(
         "gentle",
         "decide",
         "routing",
+        "link",
         "work.experts",
         "work.text_experts",
         "work.text_bytes",

@@ -11,7 +11,7 @@ import mlx.core as mx
 from ..autoregressive.write import write
 from ..generation.frame import Frame
 from ..generation.settings import Settings
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.roofline import ROWS
 from ..model.text import Model
 from .race import Work, race

@@ -14,7 +14,7 @@ from ..conversation.session import Session
 from ..diffusion.step import State, Step, StepInputs, advance
 from ..generation.noise import CounterNoise
 from ..generation.settings import Settings
-from ..model.cache import Prefix
+from ..model.prefix import Prefix
 from ..model.text import Model
 from .workload import filled, is_raw, shipped_prompts, subject_of
 

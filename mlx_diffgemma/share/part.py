@@ -136,11 +136,19 @@ class Part:
 
     def least(self, number: int) -> int:
         """The least of numbers that depend on this rank's layers, such as a position still kept."""
-        if not self.in_stages:
-            return number
+        return min(self._of_ranks(number, "positions")) if self.in_stages else number
+
+    def most(self, number: int) -> int:
+        """The most of numbers that depend on this rank's part, such as bytes of what is kept."""
+        differ = self.in_stages or self.in_tensors
+        return max(self._of_ranks(number, "bytes")) if differ else number
+
+    def _of_ranks(self, number: int, name: str) -> list[int]:
+        """A number of every rank's."""
         self.share.alive()
         with lost_macs(self.share):
-            return int(in_host(self.share.gather(mx.array([number]), "positions")).min())
+            told = in_host(self.share.gather(mx.array([number], mx.int64), name))
+        return [int(each) for each in told.ravel()]
 
     def require_divisible(self, layers: int, canvas: int) -> None:
         """ShareError for more ranks than there are layers, or rows of a canvas, to divide.

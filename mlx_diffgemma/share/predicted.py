@@ -1,4 +1,4 @@
-"""Arithmetic of a denoising step of the 26B model that several Macs share: none of it is measured.
+"""Arithmetic of a step or a prompt of the 26B model that several Macs share: nothing is measured.
 
 Computing takes 60% of a chip's peak; what the link takes is found from the planned messages.
 """
@@ -10,20 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from .part import Cut
-from .traffic import PUBLISHED, longest, step
+from .traffic import PUBLISHED, encoding, longest, step
 
 HOST_MS = 10.0  # of a step that no second Mac takes over
-ATTENTION, DENSE_MLP, ENDS, EXPERTS = 756, 274, 393, 731  # GFLOP; ends: head and soft embedding
+ATTENTION, DENSE_MLP, HEAD, EXPERTS = 756, 274, 378, 731  # GFLOP
+GATHERED, PRODUCT = 15, 378  # GFLOP of soft embeddings; Macs that divide the vocabulary multiply
 HEADS, HEAD_GROUP, MLP_GROUPS = 16, 2, 33  # what tensors are cut at
 PEAK_SHARE = 0.60
-WASTE = ((64, 4.38), (128, 2.96), (256, 2.07))  # rows -> expert rows computed by rows needed
-# Macs -> experts' rows of the busiest by the mean, where a text uses 89 of 128 experts
-BUSIEST = ((1, 1.0), (2, 1.17), (3, 1.32), (4, 1.46), (6, 1.69), (8, 1.96))
+# Rows -> experts' rows of whole tiles of 16 by rows needed; Macs -> experts' rows of the busiest by
+# the mean. Some experts are far more popular than others (scripts/bench/tile_waste.py).
+WASTE = ((32, 3.48), (64, 2.50), (128, 1.85), (256, 1.47))
+BUSIEST = ((1, 1.0), (2, 1.16), (3, 1.31), (4, 1.45), (6, 1.70), (8, 1.94))
+
+PROMPT = 2048  # positions of a piece, with 1,000 in front of it
+POSITION, POSITION_EXPERTS = 4.62, 2.86  # GFLOP of one: 842 / 256 with scores of 1.33, 731 / 256
+PROMPT_WASTE = ((512, 1.25), (1024, 1.13), (2048, 1.06))  # as WASTE
 
 
 @dataclass(frozen=True)
 class Step:
-    """Arithmetic of a step: what the link adds, the whole, and one Mac's time by it.
+    """Arithmetic of a step, or a prompt: what the link adds, the whole, and one Mac's time by it.
 
     step_ms, speed_up: None where the chip is not in the table.
     """
@@ -43,6 +49,21 @@ def predicted(cut: Cut, macs: int, tflops: float | None, seconds: Callable[[floa
     return Step(link, whole, one_mac_ms(tflops) / whole)
 
 
+def predicted_prompt(macs: int, tflops: float, seconds: Callable[[float], float]) -> Step:
+    """A prompt's piece by rows; seconds: for a message that sends bytes."""
+    messages = encoding(PUBLISHED, "rows", macs, PROMPT)
+    link = 1e3 * sum(seconds(message.sent(macs)) for message in messages)
+    whole = prompt_ms(macs, tflops) + link
+    return Step(link, whole, prompt_ms(1, tflops) / whole)
+
+
+def prompt_ms(macs: int, tflops: float) -> float:
+    """Milliseconds that each of so many Macs computes for a prompt's piece."""
+    rows = longest(PROMPT, macs)
+    gflop = rows * (POSITION + POSITION_EXPERTS * _of(PROMPT_WASTE, rows))
+    return gflop / (PEAK_SHARE * tflops)
+
+
 def one_mac_ms(tflops: float) -> float:
     """Milliseconds of a step on one Mac."""
     return _computing("rows", 1, tflops) + HOST_MS
@@ -55,8 +76,9 @@ def _computing(cut: Cut, macs: int, tflops: float) -> float:
     if cut == "tensor":
         experts *= _of(BUSIEST, macs) / macs
         dense = ATTENTION * _heads(macs) + DENSE_MLP * longest(MLP_GROUPS, macs) / MLP_GROUPS
-        return (dense + ENDS / macs + experts) / (PEAK_SHARE * tflops)
-    return (ATTENTION + DENSE_MLP + ENDS + experts) * part / (PEAK_SHARE * tflops)
+        return (dense + (HEAD + PRODUCT) / macs + experts) / (PEAK_SHARE * tflops)
+    dense = ATTENTION + DENSE_MLP + HEAD + GATHERED
+    return (dense + experts) * part / (PEAK_SHARE * tflops)
 
 
 def _heads(macs: int) -> float:

@@ -19,6 +19,9 @@ OUTCOME_BYTES = 12  # of a row's outcome
 DIGEST_BYTES = 32  # of what ranks compare behind a canvas
 
 KEYS, HIDDEN, OUTCOME = "keys and values", "hidden states", "outcome"
+BETWEEN_STEPS = ("facts", "word", "digest", "positions")
+"""Names of what is agreed on and compared before and behind a canvas."""
+
 IN_LAYERS = (KEYS, HIDDEN, "attention", "feed-forward")
 """Names of the messages that layers send; all others are of the ends of a step."""
 

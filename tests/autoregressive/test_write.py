@@ -18,7 +18,7 @@ from mlx_diffgemma.autoregressive.write import write
 from mlx_diffgemma.errors import NumericsError, PromptError
 from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.generation.settings import Settings
-from mlx_diffgemma.model.cache import Prefix
+from mlx_diffgemma.model.prefix import Prefix
 
 PROMPT = [3, 1, 4, 1, 5]
 RULE = by_last(2)

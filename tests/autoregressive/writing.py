@@ -18,7 +18,7 @@ from mlx_diffgemma.generation.frame import Frame
 from mlx_diffgemma.generation.noise import CounterNoise
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.images.pixels import Pixels
-from mlx_diffgemma.model.cache import Prefix
+from mlx_diffgemma.model.prefix import Prefix
 
 Rule = Callable[[Sequence[int]], Floats]
 VOCAB = 40

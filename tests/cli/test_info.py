@@ -505,11 +505,10 @@ def test_each_mac_holds_all_by_rows_and_its_layers_by_layers(run: Any) -> None:
 
 
 def test_each_mac_holds_a_part_of_all_tensors(run: Any) -> None:
-    whole = described(run, "tiny-sudoku")["memory"]["weights_bytes"]
-    needs = shared(run, "tiny-sudoku", "--macs", 2)
-    tensor, layers = needs[None, "tensor"], needs[None, "layers"]
-    assert whole / 2 < tensor["weights_bytes"] < layers["weights_bytes"] < whole
-    assert tensor["cache_bytes"] == layers["cache_bytes"]  # half the heads, and half the layers
+    memory = described(run, "tiny-sudoku")["memory"]
+    tensor = shared(run, "tiny-sudoku", "--macs", 2)[None, "tensor"]
+    assert 0.5 < tensor["weights_bytes"] / memory["weights_bytes"] < 0.65
+    assert 2 * tensor["cache_bytes"] == memory["cache_bytes"]  # of half the heads
 
 
 def test_more_macs_than_layers_share_rows_alone(run: Any) -> None:

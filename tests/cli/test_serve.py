@@ -388,8 +388,8 @@ def load(source, options, look=None):
         look()
         time.sleep(0.1)
 
-import mlx_diffgemma.cli.serve.work as work
-work.load_found = load
+import mlx_diffgemma.cli.serve.together as together
+together.load_found = load
 sys.argv = ["mlx-diffgemma", "serve", "--model", "tiny-chat", "--port", sys.argv[1]]
 from mlx_diffgemma.cli.app import main
 main()

@@ -18,8 +18,8 @@ from mlx_diffgemma.checkpoint.generation import SamplerDefaults
 from mlx_diffgemma.checkpoint.vision import ImageIds
 from mlx_diffgemma.images.pixels import Pixels
 from mlx_diffgemma.machine.choices import Choices
-from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import Placed, placed
+from mlx_diffgemma.model.prefix import Prefix
 from mlx_diffgemma.model.soft_gather import FIRST, PRODUCT, Gathered
 from mlx_diffgemma.share.part import WHOLE, Part
 

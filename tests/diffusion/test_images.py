@@ -17,8 +17,8 @@ from mlx_diffgemma.diffusion.template import TokenTemplate
 from mlx_diffgemma.errors import PromptError
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.images.pixels import Pixels
-from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import ImageRun, placed
+from mlx_diffgemma.model.prefix import Prefix
 
 IMAGE = 20  # of a vocabulary of 40
 END, PAD = 30, 31

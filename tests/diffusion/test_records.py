@@ -7,12 +7,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
+from metal_sim import simulated
 from replayed import together
 
 from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.records import OwnRows, merged, own_records
 from mlx_diffgemma.diffusion.sampler import Logits, statistics
 from mlx_diffgemma.diffusion.soft import OwnPart
+from mlx_diffgemma.kernels.denoise.launch import SLICE
 from mlx_diffgemma.model.embedding import Embedding
 from mlx_diffgemma.model.tables import DenseTable
 from mlx_diffgemma.model.vocabulary import Vocabulary
@@ -117,3 +119,17 @@ def test_slices_far_below_the_largest_weigh_nothing() -> None:
     records[..., 4] = [[7, 20]]
     found = merged(records, np.array([0.999999], np.float32))
     assert (found.best[0], found.entropy[0], found.slices[0]) == (7, 0, 0)
+
+
+def test_the_kernel_finds_the_same_of_own_slices() -> None:
+    """The second rank's: a slice, and one of a single id."""
+    own = Vocabulary(Share(1, 2), ((0, SLICE), (SLICE, 2 * SLICE + 1)), SLICE)
+    raw = np.random.default_rng(7).normal(0, 8, (3, SLICE + 1)).astype(np.float32)
+    logits = Logits(mx.array(raw).astype(mx.bfloat16), 30.0, 0.7)
+    with simulated():
+        found = np.array(own_records(logits, own, True))
+    right = np.array(own_records(logits, own, False))
+    assert np.array_equal(found[..., 4], right[..., 4])
+    assert found[:, 1, 4].tolist() == [2 * SLICE] * 3
+    floats = [each[..., :4].copy().view(np.float32) for each in (found, right)]
+    assert np.allclose(*floats, rtol=1e-5, atol=1e-5)

@@ -21,7 +21,7 @@ from mlx_diffgemma.diffusion import classes, sampler
 from mlx_diffgemma.kernels.classes.checks import ClassCase
 from mlx_diffgemma.kernels.denoise.checks import CommitCase, SampleCase
 from mlx_diffgemma.kernels.denoise.trial import tied_canvas
-from mlx_diffgemma.kernels.experts import cases, checks
+from mlx_diffgemma.kernels.experts import cases
 from mlx_diffgemma.kernels.router.checks import RouteCase
 from mlx_diffgemma.kernels.router.checks import checks as router_checks
 from mlx_diffgemma.kernels.soft_gather.checks import ClassGatherCase, GatherCase
@@ -37,9 +37,8 @@ def of_experts() -> Iterator[object]:
     tiny = cases.Sizes(L=1, E=2, K=2, H=32, I=32, dtype=mx.float32)
     for kind in (cases.PlanCase, cases.GateUpCase, cases.DownCase, cases.CombineCase):
         yield kind(tiny, experts).kernel()
-    for check in checks.checks(experts):
-        if check.size == "small":
-            yield check.prepare().kernel()
+    for check in experts_mutants.simulated_checks():
+        yield check.prepare().kernel()
 
 
 def of_router() -> Iterator[object]:
@@ -88,10 +87,10 @@ class Family:
 
 
 FAMILIES = {
-    # The tiny ones; per dtype plan, combine and two products of 7 packings; plan and both products
-    # of tiny-sudoku.
+    # The tiny ones; per dtype four plans, three sums and two products of 7 packings, and of 3 in
+    # tiles of 16 rows; plan and both products of tiny-sudoku, by both heights.
     "experts": Family(
-        experts_mutants.KERNELS, "test_experts.py", of_experts, 4 + 3 * (2 + 2 * 7) + 3 * 3
+        experts_mutants.KERNELS, "test_experts.py", of_experts, 4 + 3 * (7 + 2 * (7 + 3)) + 3 * 6
     ),
     # The tiny one; 3 dtypes of three numbers of experts.
     "router": Family(router_mutants.KERNELS, "test_router.py", of_router, 1 + 3 * 3),

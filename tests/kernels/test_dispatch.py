@@ -431,6 +431,13 @@ BAD_VERDICTS: dict[str, Any] = {
         "reference_ms": 2.0,
         "tries": "many",
     },
+    "a variant that is no text": {
+        "outcome": "faster",
+        "note": None,
+        "kernel_ms": 1.0,
+        "reference_ms": 2.0,
+        "variant": 16,
+    },
     "a list": [],
     "nothing": None,
 }
@@ -559,6 +566,87 @@ class Uneven(FakeTrial):
     def kernel(self) -> Sequence[mx.array]:
         self.kernel_seconds = next(self.taken) if self.calls else 1.0
         return super().kernel()
+
+
+def other(clock: Clock, seconds: float, value: float = 2.0) -> Callable[[], Sequence[mx.array]]:
+    """Another instantiation of a fake kernel, right for a value of 2."""
+
+    def run() -> Sequence[mx.array]:
+        clock.now += seconds
+        return [mx.full((2, 2), value)]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("kernel", "seconds", "outcome", "variant", "ms"),
+    [
+        (1.0, 0.8, "faster", "low", 800),
+        (3.0, 0.8, "faster", "low", 800),
+        (1.0, 0.99, "faster", None, 1000),  # no more than noise
+        (1.0, 1.5, "faster", None, 1000),
+        (4.0, 3.0, "slower", "low", 3000),
+    ],
+)
+def test_the_fastest_instantiation_runs(
+    kernel: float,
+    seconds: float,
+    outcome: str,
+    variant: str | None,
+    ms: float,
+    clock: Clock,
+    file: Path,
+) -> None:
+    """In this process, and in the next by the stored verdict; a report's key names it."""
+    trial = FakeTrial(clock, kernel_seconds=kernel, others={"low": other(clock, seconds)})
+    for tried in (lambda: trial, untried):
+        dispatch.forget()
+        assert dispatch.variant("experts", KEY) is None
+        assert dispatch.chosen("experts", KEY, tried) is (outcome == "faster")
+        assert dispatch.variant("experts", KEY) == variant
+    entry = stored(file)["experts"][KEY]
+    assert (entry["outcome"], entry.get("variant")) == (outcome, variant)
+    assert entry["kernel_ms"] == pytest.approx(ms)
+    (row,) = dispatch.used_verdicts()
+    assert row.key == (f"{KEY}, low" if variant else KEY)
+
+
+def test_a_choice_between_instantiations_may_be_unsteady(clock: Clock) -> None:
+    busy = Uneven(clock, 1.0, 1.4, 1.2, 1.6, 1.1, others={"low": other(clock, 0.8)})
+    verdict = run_trial(lambda: busy, clock)  # type: ignore[arg-type, return-value]
+    assert (verdict.variant, verdict.steady) == ("low", False)
+
+
+@pytest.mark.parametrize("broken", ["wrong", "raises"])
+def test_another_instantiation_that_fails_is_left_out_and_said(
+    broken: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising() -> Sequence[mx.array]:
+        raise RuntimeError("no such\nfunction")
+
+    class Compared(FakeTrial):
+        def disagreement(self, kernel: Any, reference: Any) -> str | None:
+            return None if mx.array_equal(kernel[0], reference[0]) else "sum: error 0.5"
+
+    low = raising if broken == "raises" else other(clock, 0.1, 3.0)
+    trial = Compared(clock, others={"low": low})
+    with pytest.warns(KernelWarning) as caught:
+        assert dispatch.chosen("experts", KEY, lambda: trial)
+    (warning,) = caught
+    why = "no such function" if broken == "raises" else "sum: error 0.5"
+    assert_says(str(warning.message), f"experts ... but for low: {why} ... {KEY} ... selftest")
+    assert dispatch.variant("experts", KEY) is None
+
+
+def test_mode_on_takes_the_usual_instantiation(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = FakeTrial(clock, others={"low": other(clock, 0.5)})
+    assert dispatch.chosen("experts", KEY, lambda: trial)
+    assert dispatch.variant("experts", KEY) == "low"
+    monkeypatch.setenv(dispatch.VARIABLE, "on")
+    assert dispatch.chosen("experts", KEY, untried)
+    assert dispatch.variant("experts", KEY) is None
 
 
 def samples(*seconds: float) -> timing.Comparison:

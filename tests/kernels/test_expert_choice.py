@@ -14,6 +14,7 @@ from metal_sim import simulated
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
+from mlx_diffgemma.checkpoint.tensors import StoredWeight
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import as_float64, row_error
 from mlx_diffgemma.kernels.dispatch import Mode
@@ -26,12 +27,12 @@ from mlx_diffgemma.kernels.experts.cases import (
     random_weight,
 )
 from mlx_diffgemma.kernels.experts.mix import mix_by
-from mlx_diffgemma.kernels.experts.plan import max_tiles
+from mlx_diffgemma.kernels.experts.plan import HEIGHTS, max_tiles
 from mlx_diffgemma.kernels.trial import Outcome, Verdict, run_trial
 from mlx_diffgemma.machine.dtypes import dtype_name
 from mlx_diffgemma.model import matrices
 from mlx_diffgemma.model.experts import Experts, Routing
-from mlx_diffgemma.model.matrices import AnyMatrix, PackedMatrix, matrix
+from mlx_diffgemma.model.matrices import AnyMatrix, DenseMatrix, PackedMatrix, matrix
 
 BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
 MANY = replace(BASE, L=40)  # enough for tiles: of fewer rows each expert is a product of its own
@@ -121,6 +122,127 @@ def test_each_family_goes_by_its_own_verdict(
     assert got.dtype == dtype
     limit = trial.AGREEMENT[dtype] if planned or multiplied else 0.0
     assert error(got, case) <= (1e-5 if limit and dtype == mx.float32 else limit)
+
+
+@pytest.mark.parametrize(
+    ("variant", "rows"), [(None, 32), ("tiles of 16 rows", 16), ("tiles of 7 rows", 32)]
+)
+def test_the_height_of_tiles_goes_by_the_verdict(
+    variant: str | None, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of plan and products alike; the plan has a verdict of its own for each height."""
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    case = random_case(MANY)
+    experts, x, routing = case
+    mixture = experts.mixture(x, routing)
+    keys = {
+        trial.FAMILY: trial.instantiation(mixture),
+        plan_trial.FAMILY: plan_trial.instantiation(mixture, rows),
+    }
+    for family, key in keys.items():
+        verdict = Verdict(Outcome.FASTER, variant=variant if family == trial.FAMILY else None)
+        dispatch.known.verdicts[(Mode.AUTO, family, key)] = verdict
+    with simulated() as simulation:
+        got = experts(x, routing)
+    assert [launch.name for launch in simulation.launches] == launched(True, True)
+    assert [dict(launch.template).get("ROWS") for launch in simulation.launches] == [
+        *[rows] * 3,
+        None,
+    ]
+    assert error(got, case) <= 1e-5
+
+
+# --- own experts alone ---------------------------------------------------------------------------
+
+
+def part_of(case: Case, own: range) -> Experts:
+    """The experts with these numbers, whose sum is not normed."""
+    experts = case[0]
+    gate_up, down = (
+        matrix(StoredWeight(mx.contiguous(whole.stored.weight[own.start : own.stop])))
+        for whole in (experts.gate_up, experts.down)
+    )
+    return replace(experts, gate_up=gate_up, down=down, own=own, normed=False)
+
+
+PARTS = [[range(5), range(5, 8)], [range(1), range(1, 8)], [range(8)]]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=str)
+@pytest.mark.parametrize("rows", [1, 40])
+def test_the_sums_of_own_experts_are_the_sum_of_all(parts: list[range], rows: int) -> None:
+    """By operations, and by the kernels of each family or both, in tiles of either height."""
+    case = random_case(replace(BASE, L=rows, E=8, K=3))
+    whole, x, routing = case
+    ways = [(planned, multiplied) for planned in (True, False) for multiplied in (True, False)]
+    for tile_rows in HEIGHTS:
+        for planned, multiplied in ways[:-1]:
+            made = [part_of(case, own).mixture(x, routing) for own in parts]
+            way = {"planned": planned, "multiplied": multiplied, "tile_rows": tile_rows}
+            with simulated():
+                sums = [mix_by(mixture, **way) for mixture in made]
+            assert error(whole.norm_sum(sum(sums, start=mx.array(0.0))), case) <= 1e-5, way
+    sums = [part_of(case, own)(x, routing) for own in parts]
+    assert error(whole.norm_sum(sum(sums, start=mx.array(0.0))), case) <= 1e-5
+
+
+class Bounded(DenseMatrix):
+    """Experts' matrices that are asked for no expert they do not have, in ascending order."""
+
+    def gather(self, x: mx.array, rows: mx.array | None, experts: mx.array) -> mx.array:
+        numbers = np.asarray(experts)
+        assert numbers.max() < self.right.shape[0]
+        assert (np.diff(numbers.astype(np.int64)) >= 0).all()
+        return super().gather(x, rows, experts)
+
+
+@pytest.mark.parametrize("own", [range(2), range(2, 5), range(5, 8)], ids=str)
+def test_operations_ask_for_own_experts_alone(own: range) -> None:
+    """Of another expert's number MLX would read whatever lies there."""
+    case = random_case(replace(BASE, L=40, E=8, K=3))
+    part = part_of(case, own)
+    bounded = [Bounded(matrix.stored.weight) for matrix in (part.gate_up, part.down)]
+    got = replace(part, gate_up=bounded[0], down=bounded[1]).reference(*case[1:])
+    assert row_error(as_float64(got), as_float64(part.reference(*case[1:]))) <= 1e-5
+
+
+@pytest.mark.parametrize("tile_rows", HEIGHTS)
+def test_experts_that_nobody_chose_add_zeros(tile_rows: int) -> None:
+    """No tile is needed, no output written; what stands there instead reaches no sum."""
+    case = random_case(replace(BASE, L=40, E=8, K=3))
+    _, x, routing = case
+    far = mx.where(mx.arange(8) < 5, routing.scores, -100)
+    mixture = part_of(case, range(5, 8)).mixture(x, replace(routing, scores=far))
+    for planned in (True, False):
+        with simulated():
+            got = mix_by(mixture, planned=planned, multiplied=True, tile_rows=tile_rows)
+        assert not np.asarray(got).any()
+    assert not np.asarray(mixture.operations.whole(x, mixture.routing)).any()
+
+
+@pytest.mark.usefixtures("kernels_on")
+def test_few_rows_of_own_experts_leave_the_products_to_mlx() -> None:
+    case = random_case(replace(BASE, L=2, E=8, K=3))
+    whole, x, routing = case
+    with simulated() as simulation:
+        sums = [part_of(case, own)(x, routing) for own in PARTS[0]]
+    assert [launch.name for launch in simulation.launches] == ["moe_route"] * 2
+    assert error(whole.norm_sum(sums[0] + sums[1]), case) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("family", "names"), [(trial, PRODUCTS), (plan_trial, PLAN + COMBINE)], ids=["products", "plan"]
+)
+def test_a_trial_of_own_experts(family: ModuleType, names: list[str]) -> None:
+    """Rows that the kernels do not write are not compared; the key says what is left out."""
+    case = random_case(replace(BASE, L=40, E=8, K=3))
+    mixture = part_of(case, range(5, 8)).mixture(*case[1:])
+    assert "3 of 8 experts, 3 of them here, not normed, " in family.instantiation(mixture)
+    with simulated() as simulation:
+        made = family.trial(mixture)
+        for compute in (made.kernel, *made.others.values()):
+            assert made.disagreement(compute(), made.reference()) is None
+    assert {launch.name for launch in simulation.launches} == set(names)
 
 
 def test_one_preference_is_for_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +358,8 @@ def test_a_trial_agrees(family: ModuleType, names: list[str]) -> None:
         verdict = run_trial(lambda: family.trial(experts.mixture(x, routing)))
     assert verdict.outcome in (Outcome.FASTER, Outcome.SLOWER), verdict
     assert {launch.name for launch in simulation.launches} == set(names)
+    heights = {dict(launch.template).get("ROWS") for launch in simulation.launches} - {None}
+    assert heights == ({32, 16} if family is trial else {32})
 
 
 def test_the_rows_of_a_trial_are_those_of_the_instantiation() -> None:

@@ -241,7 +241,8 @@ def test_what_the_embedded_checkpoint_asks_for_is_checked(monkeypatch: pytest.Mo
         wanted = {(launch.name, launch.template) for launch in run.launches}
     with simulated() as run:
         for check in REFERENCES.checks():
-            if check.size == "small" and "float16" not in check.instantiation:
+            others = ("float16", "tiles of 16 rows")  # the latter only after a trial
+            if check.size == "small" and not any(map(check.instantiation.__contains__, others)):
                 mx.eval(check.prepare().kernel())
         checked = {(launch.name, launch.template) for launch in run.launches}
     assert wanted <= checked, wanted - checked

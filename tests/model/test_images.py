@@ -19,9 +19,9 @@ from random_images import Shown, random_pixels, random_text, shown
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import CheckpointError, NumericsError, PromptError
 from mlx_diffgemma.images.pixels import Pixels
-from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import ImageRun, pieces, placed
 from mlx_diffgemma.model.passes import Piece
+from mlx_diffgemma.model.prefix import Prefix
 
 SIZES = Sizes("fsf", sliding_window=6, vision=True)
 IMAGE = SIZES.image_ids[1]

@@ -30,7 +30,6 @@ from mlx_diffgemma.images.pixels import Pixels, Source
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model import cache, matrices, scores, weighing
 from mlx_diffgemma.model import memory as module
-from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.memory import (
     WORKSPACE_BYTES,
     Footprint,
@@ -40,6 +39,7 @@ from mlx_diffgemma.model.memory import (
     sized,
 )
 from mlx_diffgemma.model.passes import make_room
+from mlx_diffgemma.model.prefix import Prefix
 from mlx_diffgemma.model.scores import attention_bytes, vision_bytes
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weighing import Weights

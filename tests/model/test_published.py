@@ -15,14 +15,18 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from checkpoints import EXPERTS, KEPT, Packing, published
+from checkpoints import EXPERTS, KEPT, Packing, Recipe, published
 
 from mlx_diffgemma.checkpoint import tensors
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.checkpoint.shards import TensorInfo
 from mlx_diffgemma.errors import CheckpointError
 from mlx_diffgemma.machine.dtypes import ITEM_BYTES
-from mlx_diffgemma.model.weights import Loaded, load_network
+from mlx_diffgemma.model import matrices, slices
+from mlx_diffgemma.model.arrays import distinct_arrays
+from mlx_diffgemma.model.weights import Loaded, build, load_network
+from mlx_diffgemma.share.part import Part
+from mlx_diffgemma.share.share import Share
 
 TABLES = json.loads(
     gzip.decompress((Path(__file__).parent / "data/published.json.gz").read_bytes())
@@ -43,6 +47,21 @@ FOLDERS = {
 }
 
 
+def write_table(folder: Path, source: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+    """A folder that has a table for tensors, and no file that holds any."""
+    (folder / "config.json").write_text(json.dumps(source["config"]))
+    if "generation_config" in source:
+        generation = json.dumps(source["generation_config"])
+        (folder / "generation_config.json").write_text(generation)
+    info = {
+        name: TensorInfo(
+            name, folder / "x", dtype, tuple(shape), ITEM_BYTES[dtype] * math.prod(shape)
+        )
+        for name, (dtype, shape) in source["tensors"].items()
+    }
+    patch.setattr(tensors, "read_headers", lambda folder, shape_only: info)
+
+
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Binds a folder that has a table for tensors; each array handed out has a single number."""
@@ -53,17 +72,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         return mx.zeros([1] * len(info.shape), mx.uint32 if info.dtype == "U32" else mx.bfloat16)
 
     def run(source: dict[str, Any]) -> Loaded:
-        (tmp_path / "config.json").write_text(json.dumps(source["config"]))
-        if "generation_config" in source:
-            generation = json.dumps(source["generation_config"])
-            (tmp_path / "generation_config.json").write_text(generation)
-        info = {
-            name: TensorInfo(
-                name, tmp_path / "x", dtype, tuple(shape), ITEM_BYTES[dtype] * math.prod(shape)
-            )
-            for name, (dtype, shape) in source["tensors"].items()
-        }
-        monkeypatch.setattr(tensors, "read_headers", lambda folder, shape_only: info)
+        write_table(tmp_path, source, monkeypatch)
         return load_network(tmp_path)
 
     monkeypatch.setattr(tensors.Tensors, "_take", take)
@@ -80,9 +89,9 @@ def text_numbers(table: Table) -> int:
     )
 
 
-def quantised(default: Packing) -> dict[str, Any]:
+def quantised(default: Packing, recipe: Recipe | None = None) -> dict[str, Any]:
     """Google's table as an MLX folder with this default: config and tensors."""
-    recipe = published(default)
+    recipe = recipe or published(default)
     table: Table = {}
     quantization: dict[str, Any] = {"mode": default.mode, **default.entry()}
     for source, (dtype, shape) in GOOGLE["tensors"].items():
@@ -217,3 +226,31 @@ def test_configs_are_read_alike(tmp_path: Path) -> None:
         configs.append(read_config(tmp_path))
     assert configs[0].text == configs[1].text
     assert configs[0].sampler == configs[1].sampler
+
+
+FULLEST = {  # GB of the fullest Mac's weights, by the number of Macs: a plan's numbers
+    "4.5 bits": {2: 7.1, 3: 4.8, 4: 3.6},
+    "8.5 bits": {2: 13.4, 3: 9.1, 4: 6.7},
+    "16 bits": {2: 25.3, 3: 17.1, 4: 12.7},
+}
+
+
+@pytest.mark.parametrize("packed", FULLEST)
+def test_a_share_of_all_tensors_is_as_large_as_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    bits = {"4.5 bits": 4, "8.5 bits": 8}.get(packed)
+    packing = Packing("affine", bits, 64) if bits else None
+    write_table(tmp_path, quantised(packing, lambda _: packing) if packing else GOOGLE, monkeypatch)
+    monkeypatch.setattr(matrices, "on_gpu", lambda: True)  # a CPU widens experts
+    monkeypatch.setattr(slices, "experts_cut", lambda: "number")
+    promised = tensors.PromisedTensors(tmp_path, read_config(tmp_path), mx.bfloat16)
+    for macs, planned in FULLEST[packed].items():
+        held = []
+        for rank in range(macs):
+            model = build(promised, lambda layer, part: None, Part(Share(rank, macs), "tensor"))
+            parts = [model.embedding, model.self_conditioning, model.final_norm, *model.layers]
+            held.append(sum(array.nbytes for array in distinct_arrays(parts)))
+        assert round(max(held) / 1e9, 1) == planned
+        whole = text_numbers(GOOGLE["tensors"]) * float(packed.split()[0]) / 8
+        assert whole < sum(held) < 1.005 * whole  # a few heads, and vectors, are there twice

@@ -1,6 +1,8 @@
 """An embedding whose rows are divided between ranks gives every rank what one process has."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -12,7 +14,7 @@ from replayed import together
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.checkpoint.tensors import Tensors
 from mlx_diffgemma.machine.dtypes import mlx_dtype
-from mlx_diffgemma.model import vocabulary
+from mlx_diffgemma.model import labels, vocabulary
 from mlx_diffgemma.model.embedding import Embedding
 from mlx_diffgemma.model.weights import build_embedding
 from mlx_diffgemma.share.part import WHOLE, Part
@@ -116,3 +118,26 @@ def test_nothing_is_gathered_from_a_part_of_the_table(folder: Path) -> None:
 
 def replace_size(embedding: Embedding, vocab: int) -> Embedding:
     return Embedding(embedding.table, vocab, H, mx.bfloat16, embedding.own)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_labels_and_the_sum_over_all_ids_are_those_of_one_process(
+    folder: Path, ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank may hold none of the labels. Sums are taken of two slices, and of a part of one."""
+    monkeypatch.setattr(labels, "SLICE", 50)
+    hidden = mx.array(np.random.default_rng(4).normal(size=(5, H)).astype(np.float32))
+    ids, config = mx.array([3, 1, 30]), read_config(folder)
+
+    def of(embedding: Embedding) -> tuple[mx.array, mx.array]:
+        model: Any = SimpleNamespace(embedding=embedding, config=config)
+        return labels.label_logits(model, hidden, ids), labels.log_total(model, hidden)
+
+    def of_share(share: Share) -> tuple[mx.array, mx.array, dict[str, int]]:
+        return *of(embedding_of(folder, tensor(share))), dict(share.sent)
+
+    logits, total = of(embedding_of(folder))
+    for found, summed, sent in together(ranks, of_share):
+        assert_close(found, logits, 1e-5, "logits")
+        assert_close(summed, total, 1e-5, "log total")
+        assert sent == {"labels": 2 * (ranks - 1) * 5 * 3 * 4 // ranks + (ranks - 1) * 5 * 4}

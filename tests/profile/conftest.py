@@ -37,9 +37,15 @@ def deep(deep_folder: Path) -> Session:
 
 
 @pytest.fixture(scope="session")
-def shallow(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """A session with two layers, for what does not depend on how many there are."""
-    return dg.load(write_random(tmp_path_factory.mktemp("shallow"), "sf"))
+def shallow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers, for what does not depend on how many there are."""
+    return write_random(tmp_path_factory.mktemp("shallow"), "sf")
+
+
+@pytest.fixture(scope="session")
+def shallow(shallow_folder: Path) -> Session:
+    """A session with two layers."""
+    return dg.load(shallow_folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import pytest
 
 from mlx_diffgemma.checkpoint.config import ModelConfig
 from mlx_diffgemma.conversation.session import Session
+from mlx_diffgemma.kernels import dispatch
+from mlx_diffgemma.kernels.trial import Outcome, Verdict
 from mlx_diffgemma.model.experts import Routing
 from mlx_diffgemma.profile.measurement import CanvasRecord, StepParts
 from mlx_diffgemma.profile.routing import routing_row, rows_per_expert
@@ -52,6 +54,24 @@ def test_figures_of_tiles_and_experts(config: ModelConfig) -> None:
     assert everything is not None
     share = found["touched"]["mean"] / config.text.num_experts
     assert found["expert_bytes"] == pytest.approx(share * everything["expert_bytes"])
+
+
+@pytest.mark.parametrize(("variant", "rows"), [(None, 32), ("tiles of 16 rows", 16)])
+def test_tiles_are_those_of_the_trial_for_as_many_rows(
+    variant: str | None, rows: int, config: ModelConfig
+) -> None:
+    """Not those of a prompt's, which are more."""
+    faster = Verdict(Outcome.FASTER, variant=variant)
+    other = Verdict(Outcome.FASTER, variant=None if variant else "tiles of 16 rows")
+    counts = [[10] * config.text.top_k_experts] * 2
+    dispatch.forget()
+    dispatch.known.verdicts[(dispatch.mode(), "experts", "16 rows, 2 of 8 experts")] = faster
+    dispatch.known.verdicts[(dispatch.mode(), "experts", "512 rows, 2 of 8 experts")] = other
+    found = routing_row([canvas(counts)], config, lambda module: 8.0)
+    dispatch.forget()
+    assert found is not None
+    assert found["tile_rows"] == rows
+    assert found["tile_waste"] == pytest.approx(1 - 10 / rows)
 
 
 def test_without_repetitions_there_is_nothing_to_count(config: ModelConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.model.cache import Prefix
+from mlx_diffgemma.model.prefix import Prefix
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.profile.race import ROUNDS, WARM_UP
 from mlx_diffgemma.profile.tokens import Written, row_works

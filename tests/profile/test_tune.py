@@ -17,8 +17,8 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.diffusion.soft import SoftEmbeddings
 from mlx_diffgemma.diffusion.step import head_rows
 from mlx_diffgemma.machine.choices import Choices, ModeTimes
-from mlx_diffgemma.model.cache import Prefix
 from mlx_diffgemma.model.images import Placed
+from mlx_diffgemma.model.prefix import Prefix
 from mlx_diffgemma.model.roofline import ROWS
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.variants import variant

@@ -9,7 +9,7 @@ from checkpoints import Sizes
 from random_images import random_pixels, random_text, shown
 
 from mlx_diffgemma.machine.device import in_host
-from mlx_diffgemma.model.cache import Prefix
+from mlx_diffgemma.model.prefix import Prefix
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.share.part import LEAST_ROWS
 from mlx_diffgemma.share.share import Share

@@ -15,13 +15,18 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from counting import counts
+from job_tasks import served, talked
 from prompted import of_stored, write_stored
+from timed_tasks import timed_link
 
 from mlx_diffgemma.conversation.loading import load
+from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
 from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.kernels.denoise.launch import SLICE
 from mlx_diffgemma.machine.device import in_host
+from mlx_diffgemma.model import vocabulary
 from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.text import Model
 from mlx_diffgemma.model.weights import load_network
@@ -35,6 +40,7 @@ from mlx_diffgemma.share.guard import (
 from mlx_diffgemma.share.part import Cut, Part
 from mlx_diffgemma.share.share import ALONE, Share, announced, met
 
+SLICED = (sampler, vocabulary)  # modules with SLICE: small vocabularies, too, shall be cut
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, None: None}
 
 
@@ -136,6 +142,16 @@ def loaded(share: Share, folder: str, cut: Cut) -> Any:
     return {"weights": weight_bytes(model), "peak": mx.get_peak_memory() - before}
 
 
+def measured(
+    share: Share, folder: str, cut: Cut, exact: str, dtype: str | None = None
+) -> dict[str, float]:
+    """How far logits are from exact ones, those of float32 in the file `exact`."""
+    right = np.load(exact)
+    prompts = json.loads(str(right["prompts"]))
+    difference = logits_of(network(share, folder, cut, dtype), prompts[0]) - right["logits"]
+    return {"rms": float(np.sqrt(np.square(difference).mean()))}
+
+
 def asked(
     share: Share, model: str, cut: Cut, turns: Sequence[Any], dtype: str | None = None
 ) -> list[Any]:
@@ -210,10 +226,14 @@ TASKS: dict[str, Callable[..., Any]] = {
         counts,
         prompted,
         loaded,
+        measured,
         asked,
         harmed,
         fenced,
+        served,
         several,
+        talked,
+        timed_link,
     )
 }
 
@@ -224,6 +244,9 @@ def main() -> None:
     share = announced(os.environ)
     given = json.loads(sys.argv[2])
     watch = Watch(share, 60.0)
+    unit = given.pop("slices", SLICE)
+    for module in SLICED:
+        module.SLICE = unit  # type: ignore[attr-defined]
     try:
         share = replace(met(share, given.pop("meeting", 60.0)), alive=watch.alive)
         watch.seconds = given.pop("watch", 60.0)

@@ -1,11 +1,12 @@
 """Planned messages, against the figures of docs/several-macs.md and their own definition."""
 
+import json
 from pathlib import Path
 
 import pytest
 from checkpoints import Sizes as NetworkSizes
 from checkpoints import write_checkpoint
-from ranks import results, run_ranks
+from ranks import ROOT, results, run_ranks
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.share.part import CUTS, Cut
@@ -60,6 +61,15 @@ def test_an_answer_is_its_steps_and_its_prompt(cut: Cut) -> None:
 @pytest.mark.parametrize("cut", CUTS)
 def test_one_process_sends_nothing(cut: Cut) -> None:
     assert counted(step(SMALL, cut, ALONE.size), ALONE.size).total_bytes == 0
+
+
+def test_an_interface_saw_what_was_counted() -> None:
+    """The result that docs/several-macs.md tells: TCP has headers and acknowledgements besides."""
+    file = ROOT / "scripts/bench/results/share-bytes-linux-2core.json"
+    rows = json.loads(file.read_text())["rows"]
+    assert {(row["share"], row["ranks"]) for row in rows} == {(c, n) for c in CUTS for n in (2, 3)}
+    assert all(row["planned_bytes"] == row["counted_bytes"] for row in rows)
+    assert all(1 < row["seen_bytes"] / row["counted_bytes"] < 1.1 for row in rows)
 
 
 @pytest.mark.slow

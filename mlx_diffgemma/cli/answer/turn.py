@@ -1,5 +1,6 @@
 """One turn on its way to the terminal, a pipe or a file; nothing that is finished is ever lost."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -28,7 +29,8 @@ class Answer:
     """A turn that is run and shown; `run` gives the exit code.
 
     keep_draft: after an interrupt or an error, the canvas in work belongs to the answer. in_chat:
-    the next question may follow. strict: a form that strains the model is a failure.
+    the next question may follow. strict: a form that strains the model is a failure. look: called
+    behind each frame.
     """
 
     turn: Turn
@@ -40,6 +42,7 @@ class Answer:
     keep_draft: bool = False
     in_chat: bool = False
     strict: bool = False
+    look: Callable[[Frame], None] = lambda frame: None
 
     def __post_init__(self) -> None:
         self.draft = Draft(self.turn)
@@ -74,6 +77,7 @@ class Answer:
                 self.view.step(frame)
                 if self.display.streaming:
                     self._stream(frame)
+                self.look(frame)
 
     def _stream(self, frame: Frame) -> None:
         """Print what is certain of the text: canvas by canvas, or token by token."""

@@ -1,5 +1,6 @@
 """A chat: questions and commands read one by one, each answered before the next."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from ...errors import counted
@@ -35,6 +36,7 @@ class Chat:
     def run(self) -> int:
         """Answer until the input ends; the exit code, 0 for people: they have seen what failed."""
         self.talk.interruptible = self.interrupts.allowed
+        self.talk.others.interrupted = self.interrupts.taken
         with self.interrupts:
             try:
                 while self._one():
@@ -44,11 +46,13 @@ class Chat:
                 self.reader.close()
                 if self.screen:
                     self.screen.close()
+                self.talk.others.end()
         return 0 if self.reader.interactive else self.code
 
     def _one(self) -> bool:
         """Deal with one line; False behind the last. Ctrl-C and known errors do not end a chat."""
         try:
+            self.talk.others.rest()
             with self.interrupts.allowed():
                 entered = self.reader.read(self.talk.prompt())
             self._take(entered)
@@ -61,6 +65,7 @@ class Chat:
                 raise
             say("Ctrl-D or /quit leaves.")
         except Exception as error:
+            self.talk.others.require_survived(error)
             if (known := explain(error)) is None:
                 raise
             say(known[0])
@@ -110,10 +115,12 @@ class Chat:
             *(turn, display, None, bar, view, printer, self.output.keep_draft),
             in_chat=True,
             strict=self.strict,
+            look=self.talk.others.look_behind,
         )
-        try:
-            with self.interrupts.allowed():
+        try:  # several Macs look for Ctrl-C together
+            with nullcontext() if self.talk.others.there else self.interrupts.allowed():
                 code = answer.run()
+            self.talk.others.rest()
         finally:
             self.talk.keep(request, turn)
         if code == TERMINATED:

@@ -18,7 +18,7 @@ WITH_IMAGES = " --with-images"  # behind the name of a file that is to hold them
 def system(talk: Talk, argument: str) -> None:
     """Show, set or remove the system text."""
     if argument:
-        talk.session.system = None if argument == NONE else argument
+        talk.set_system(None if argument == NONE else argument)
     say(f"system text: {one_line(talk.session.system or 'none')}")
 
 

@@ -37,6 +37,7 @@ def greet(reader: LineReader, session: Session) -> None:
 
 def switch(talk: Talk, name: str) -> None:
     """Go on with another model; the one before stays where that cannot be had."""
+    talk.others.require_none("/model MODEL")
     options, system = replace(talk.options, model=name, adapter=None), talk.session.system
     with talk.interruptible():
         source = find_checked(options, talk.settings)

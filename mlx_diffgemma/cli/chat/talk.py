@@ -22,6 +22,17 @@ from ..answer.media import name_of, read_video, show_media
 from ..errors import ArgumentError
 from ..options import ModelOptions
 from .dropped import Dropped
+from .together import (
+    ASK,
+    MORE,
+    RESET,
+    RESTORE,
+    SYSTEM,
+    UNDO,
+    Others,
+    messages_told,
+    question_told,
+)
 
 TOO_LONG = (
     "The whole conversation is in the prompt: /save FILE keeps it, /reset begins another one."
@@ -54,7 +65,7 @@ class Talk:
     options: those that the model was loaded with; attached: images and a video that go with the
     next question; pictures: they are drawn where the terminal can; form: what answers are held to;
     interruptible: a stretch in which Ctrl-C may come; resting: settings that were given and that
-    the present mode does not have.
+    the present mode does not have; others: the Macs that answer together with this one.
     """
 
     session: Session
@@ -70,6 +81,7 @@ class Talk:
     last: Reply | None = None
     noted: set[str] = field(default_factory=set)  # what has been said of questions, once a chat
     resting: Mapping[str, Any] = field(default_factory=dict)
+    others: Others = field(default_factory=Others)
 
     def prompt(self) -> str:
         """The share of the context that is used, the form and what is attached, before the place
@@ -102,6 +114,7 @@ class Talk:
         fields = {name: used.get(name, unset[name]) for name in OF_MODES}
         settings = replace(self.settings, mode=mode, **fields)
         settings.require_trained(self.session.model.config, self.session.name)
+        self.others.require_mode(self.session, mode)
         self.settings = settings
         self.resting = {name: value for name, value in given.items() if name not in used}
 
@@ -164,6 +177,7 @@ class Talk:
         """Take the last question and its answer back."""
         question = self.last_question()
         if self.session.history:
+            self.others.tell(UNDO)
             self.session.undo()
         del self.said[-2:]
         self.last = None
@@ -171,12 +185,14 @@ class Talk:
 
     def reset(self) -> None:
         """Begin another conversation."""
+        self.others.tell(RESET)
         self.session.reset()
         self.said.clear()
         self.last = None
 
     def restore(self, messages: Sequence[Message], system: str | None) -> None:
         """Go on with another conversation."""
+        self.others.tell(RESTORE, messages=messages_told(messages), system=system)
         self.session.restore(messages, system)
         self.said = list(messages)
         self.last = None
@@ -186,19 +202,13 @@ class Talk:
 
         What is asked about without a word and cannot be answered is not attached any more.
         """
+        settings = self.others.seeded(request.settings)
+        progress = self.others.looking(progress)
         try:
             if request.more:
-                return self.session.more_turn(settings=request.settings, progress=progress)
-            return self.session.turn(
-                request.text,
-                settings=request.settings,
-                think=self.think,
-                progress=progress,
-                images=[medium for medium in request.media if isinstance(medium, Pixels)],
-                video=next((each for each in request.media if isinstance(each, Clip)), None),
-                instead=request.instead and bool(self.session.history),
-                **self.form.options,
-            )
+                self.others.tell(MORE, settings=vars(settings))
+                return self.session.more_turn(settings=settings, progress=progress)
+            return self._asked(request, settings, progress)
         except (PromptError, FitError) as error:
             if self.attached and not request.replaces and not request.text.strip():
                 self.attached = ()
@@ -206,6 +216,28 @@ class Talk:
             if not self.session.history:
                 raise
             raise type(error)(*error.args, " ", TOO_LONG) from error
+
+    def _asked(self, request: Request, settings: Settings, progress: Progress) -> Turn:
+        """The turn of a question, of which the other Macs are told."""
+        instead = request.instead and bool(self.session.history)
+        told = (request.text, request.media, settings, self.form.options)
+        if self.others.there:
+            self.others.tell(ASK, **question_told(*told, think=self.think, instead=instead))
+        return self.session.turn(
+            request.text,
+            settings=settings,
+            think=self.think,
+            progress=progress,
+            images=[medium for medium in request.media if isinstance(medium, Pixels)],
+            video=next((each for each in request.media if isinstance(each, Clip)), None),
+            instead=instead,
+            **self.form.options,
+        )
+
+    def set_system(self, text: str | None) -> None:
+        """Set the system text of the next question, or remove it."""
+        self.others.tell(SYSTEM, text=text)
+        self.session.system = text
 
     def new_notes(self, turn: Turn) -> list[str]:
         """The notes of a turn that none before it had."""

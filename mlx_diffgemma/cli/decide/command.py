@@ -1,10 +1,12 @@
 """`decide`: a state and questions in, answers with probabilities out."""
 
 from dataclasses import replace
+from functools import partial
 
 import typer
 
-from .. import options as shared
+from .. import options as common
+from ..macs.options import ShareOptions, started
 from ..parameters import flattened
 from ..terminal.passing import LOADING_PROGRAM, Announced
 from . import options
@@ -15,10 +17,11 @@ def command(
     ctx: typer.Context,
     given: options.StateOptions,
     asked: options.QuestionOptions,
-    seen: shared.MediaOptions,
+    seen: common.MediaOptions,
     settings: options.SettingOptions,
     answer: options.AnswerOptions,
-    model: shared.ModelOptions,
+    model: common.ModelOptions,
+    shared: ShareOptions,
 ) -> int:
     """Answer typed questions about a state, each with the probabilities of all its answers.
 
@@ -28,29 +31,40 @@ def command(
     with Announced(LOADING_PROGRAM):
         from ...decide.calibration import read_calibration
         from ..answer.media import read_media
-        from ..answer.prompt import given_words, read_text
+        from ..answer.prompt import STDIN, given_words, read_text, reads_stdin
         from ..answer.unread import unread_input_said
+        from ..macs.group import joined
+        from ..macs.launch import launch
         from .given import STATE, read_given, require_one_state
-        from .work import Job, answer_lines, answer_one
+        from .work import Job, Loading, answer_lines, answer_one, lines_of
 
     answer.check(several=given.lines is not None)
-    shared.require_one_stdin(
+    common.require_one_stdin(
         **{"STATE": given.state, "--state-file": given.state_file, "--lines": given.lines},
         **{"-q": asked.questions, "--image": "-" if seen.takes_stdin else None},
     )
-    typed, body = settings.values(), read_given(asked)
+    typed = settings.values()
     words = given_words(given.state, *ctx.args)
-    require_one_state(body, words, given)
-    calibration = None if answer.calibration is None else read_calibration(answer.calibration)
-    media, ids = read_media(seen, model.name), asked.ids
-    job = Job(model, body, ids, typed, media, answer, calibration)
-    job.check()
-    if given.lines is not None:
-        return answer_lines(job, given.lines)
-    if "state" in body:
-        return answer_one(job, body["state"])
     taken = seen.takes_stdin or asked.takes_stdin
-    wanted = replace(STATE, optional=seen.given, stdin_taken=taken)
-    state, _ = read_text(words, given.state_file, wanted)
-    with unread_input_said(words, given.state_file, wanted):
-        return answer_one(job, state)
+    shared.require_no_stdin(taken or given.takes_stdin or STDIN in words)
+    if shared.launches:
+        return launch(shared, started(ctx))
+    with joined(shared) as group:
+        body = group.of_rank_0(lambda: read_given(asked))
+        with group.agreeing():
+            require_one_state(body, words, given)
+            if given.lines is None and "state" not in body:
+                shared.require_no_stdin(reads_stdin(words, given.state_file))
+        calibration = None if answer.calibration is None else read_calibration(answer.calibration)
+        loading = Loading(group, model, partial(read_media, seen, model.name))
+        job = Job(loading, body, asked.ids, typed, answer, calibration)
+        with group.agreeing():
+            job.check()
+            if (file := given.lines) is not None:
+                return group.code(answer_lines(job, group.of_rank_0(lambda: lines_of(file))))
+            if "state" in body:
+                return group.code(answer_one(job, body["state"]))
+            wanted = replace(STATE, optional=seen.given, stdin_taken=taken)
+            state, _ = group.of_rank_0(lambda: read_text(words, given.state_file, wanted))
+            with unread_input_said(words, given.state_file, wanted):
+                return group.code(answer_one(job, state))

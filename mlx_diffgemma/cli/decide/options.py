@@ -28,6 +28,11 @@ class StateOptions:
         "FILE",
     )
 
+    @property
+    def takes_stdin(self) -> bool:
+        """True where an option names standard input."""
+        return STANDARD_INPUT in (self.state_file, self.lines)
+
 
 @dataclass(frozen=True)
 class QuestionOptions:

@@ -1,12 +1,13 @@
 """The work of `decide`: a model loaded, its questions asked of one state or of many."""
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ...conversation.reply import share_info
 from ...conversation.session import Session
 from ...decide.answers import DECIMALS
 from ...decide.calibration import Calibration
@@ -15,7 +16,7 @@ from ...decide.decision import Decision
 from ...decide.options import Options
 from ...decide.questions import Noul
 from ...decide.request import Request
-from ...errors import DiffGemmaError, RequestError, brief, counted
+from ...errors import DiffGemmaError, RequestError, ShareError, brief, counted
 from ...generation.settings import Settings
 from ...machine.files import decode_utf8, parse_json
 from ...text.placeholders import Medium
@@ -23,6 +24,8 @@ from ..answer.loading import load_session
 from ..answer.media import Media
 from ..answer.prompt import read_given_bytes
 from ..errors import FAILED, ArgumentError, exit_code
+from ..macs.group import Group
+from ..macs.loading import digested, load_together
 from ..options import ModelOptions
 from ..terminal.output import write_json
 from ..terminal.progress import Bar
@@ -35,6 +38,24 @@ from .text import show_answers, summary
 YES, NO, UNSURE = 0, 3, 4  # exit codes of --if
 BOM = b"\xef\xbb\xbf"
 JSON_BEGINS = ("{", "[", '"')
+CARRIED = "latin-1"  # bytes of a line, which JSON takes from Mac to Mac as they are
+
+
+class Loading:
+    """The model and the images of a command, on every Mac of a group.
+
+    read: reads the images; a Mac alone does so at once, before anything is looked for.
+    """
+
+    def __init__(self, group: Group, model: ModelOptions, read: Callable[[], Media]) -> None:
+        self.group, self.model, self.read = group, model, read
+        self.media = read() if group.share.alone else None
+
+    def load(self, facts: Mapping[str, object]) -> tuple[Session, Media]:
+        """The session, and the images; facts: see `load_together`."""
+        if self.media is not None:
+            return load_session(self.model, Settings(), self.media), self.media
+        return load_together(self.group, self.model, Settings(), self.read, facts)
 
 
 @dataclass(frozen=True)
@@ -45,29 +66,32 @@ class Job:
     settings of options.
     """
 
-    model: ModelOptions
+    loading: Loading
     body: Mapping[str, Any]
     of_options: Collection[str]
     typed: Mapping[str, Any]
-    media: Media
     answer: AnswerOptions
     calibration: Calibration | None
 
-    @cached_property
+    @property
     def session(self) -> Session:
         """The model, loaded; DataError for a calibration that was made for something else."""
-        session = load_session(self.model, Settings(), self.media)
+        return self._loaded[0]
+
+    @cached_property
+    def _loaded(self) -> tuple[Session, Media]:
+        session, media = self.loading.load(digested(self.typed, self.calibration))
         if self.calibration is not None:
             options = self.options(with_state(self.body, UNREAD))
             name = str(self.answer.calibration)
             self.calibration.require_for(session.decider, options, name)
-        return session
+        return session, media
 
     @cached_property
     def images(self) -> Sequence[Medium]:
         """The images in front of every state, as the network takes them."""
-        media = self.media
-        return self.session.prepared(media.images, image_tokens=media.image_tokens)
+        session, media = self._loaded
+        return session.prepared(media.images, image_tokens=media.image_tokens)
 
     def options(self, request: Request) -> Options:
         """The settings: those of options before those of the request."""
@@ -102,13 +126,19 @@ class Job:
                     raise ArgumentError(str(error)) from error
             raise
 
+    def to_json(self, decision: Decision) -> dict[str, Any]:
+        """What --json prints; share: where several Macs have decided together."""
+        if self.loading.group.share.alone:
+            return decision.to_json()
+        return {**decision.to_json(), "share": vars(share_info(self.session.model.part))}
+
 
 def answer_one(job: Job, state: Any) -> int:
     """The answers about one state, shown; with --if its exit code."""
     decision = job.decided(state)
     name = job.answer.condition
     if job.answer.as_json:
-        write_json(decision.to_json())
+        write_json(job.to_json(decision))
     elif name is None:
         show_answers(with_state(job.body, state).questions, decision)
         tell(summary(decision), dim=is_terminal(sys.stderr))
@@ -123,9 +153,8 @@ def _verdict(answer: Mapping[str, Any], sure: float) -> int:
     return NO if round(1 - p, DECIMALS) >= sure else UNSURE
 
 
-def answer_lines(job: Job, file: Path) -> int:
-    """An answer a line for every line of a file; a wrong line is said, and the others go on."""
-    lines = list(_lines(file))
+def answer_lines(job: Job, lines: Sequence[tuple[int, str]]) -> int:
+    """An answer a line for every line of `lines_of`; a wrong one is said, and the others go on."""
     done = wrong = 0
     with Bar("deciding", timed=True) as bar:
         bar.wanted = bar.wanted and not is_terminal(sys.stdout)
@@ -133,9 +162,9 @@ def answer_lines(job: Job, file: Path) -> int:
             job.session  # noqa: B018 - an error of the model is none of a line
             for number, text in lines:
                 try:
-                    answered = job.decided(_state(text)).to_json()
+                    answered = job.to_json(job.decided(_state(text.encode(CARRIED))))
                 except DiffGemmaError as error:
-                    if _is_of_every_line(error):
+                    if _is_of_every_line(error) or isinstance(error, ShareError):
                         raise
                     say(f"error: line {number:,}: {error}")
                     wrong += 1
@@ -160,12 +189,14 @@ def _is_of_every_line(error: DiffGemmaError) -> bool:
     return isinstance(error, ArgumentError) or at in (("questions",), ("think",))
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers. FileError: it cannot be read."""
+def lines_of(file: Path) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers, each byte as a character.
+
+    FileError: it cannot be read.
+    """
     content = read_given_bytes(file, "the states")
-    for number, line in enumerate(content.removeprefix(BOM).splitlines(), 1):
-        if line.strip():
-            yield number, line.strip()
+    numbered = enumerate(content.removeprefix(BOM).splitlines(), 1)
+    return [(number, line.strip().decode(CARRIED)) for number, line in numbered if line.strip()]
 
 
 def _state(line: bytes) -> Any:

@@ -108,7 +108,16 @@ def _content(file: Path) -> bytes:
 def own_room(share: Share, found: Found) -> dict[str, Any]:
     """What this Mac can give, and what its share of each cut takes; see `choose.room_of`."""
     options, folder = found.options, found.source.folder
-    plan = plan_memory(folder, options.dtype, found.choices)
-    shared = shared_plan(folder, plan, share.size, options.dtype, found.choices, ranks=[share.rank])
+    adapter = None if options.adapter is None else open_adapter(options.adapter, folder)
+    plan = plan_memory(folder, options.dtype, found.choices, adapter=adapter)
+    shared = shared_plan(
+        folder,
+        plan,
+        share.size,
+        options.dtype,
+        found.choices,
+        adapter=adapter,
+        ranks=[share.rank],
+    )
     chip = str(mx.device_info().get("device_name", ""))
     return room_of(shared, share.rank, backend_of(os.environ), chip)

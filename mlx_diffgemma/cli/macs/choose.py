@@ -18,7 +18,7 @@ from .options import Asked
 Room = Mapping[str, Any]
 
 # Chips that compute long enough for sums between layers to pay over RDMA. By arithmetic a step of
-# two takes 0.6 of one's time on M4 Pro, and more than one's on M5 Max.
+# two takes 0.7 of one's time on M4 Pro, and more than one's on M5 Max.
 SLOW_ENOUGH = ("M1", "M2", "M3", "M4")
 
 

@@ -70,11 +70,14 @@ class Group:
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """An error that all ranks find in the same words is said by rank 0 alone."""
+        """An error that all ranks find in the same words is said by rank 0 alone.
+
+        A lost Mac is none of these.
+        """
         try:
             yield
         except DiffGemmaError as error:
-            if self.share.rank == 0:
+            if self.share.rank == 0 or (isinstance(error, ShareError) and error.lost):
                 raise
             raise typer.Exit(_code(error)) from None
 
@@ -117,7 +120,7 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
             f"{wanted} is for several Macs, and there is one process; --macs FILE starts one on "
             "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
         )
-    watch = Watch(share, _seconds(), _end)
+    watch = Watch(share, _seconds(), end_at_once)
     with one_voice(share):
         share = met(replace(share, alive=watch.alive), watch.seconds, code_file())
         watch.alive()
@@ -143,7 +146,7 @@ def _seconds() -> float:
     return seconds
 
 
-def _end(line: str) -> None:
+def end_at_once(line: str) -> None:
     """End the process at once, whose main thread waits for another Mac and cannot be woken."""
     leave_code(LINK_LOST)
     os.write(2, f"error: {one_line(line)}\n".encode())

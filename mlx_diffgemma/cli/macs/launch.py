@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -20,12 +20,13 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import IO
 
-from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, FileError, exit_code
+from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, ArgumentError, FileError, exit_code
 from ..terminal.signals import signals_held
 from ..terminal.streams import detach, say
 from .ended import EXIT_FILE, NAMES
-from .hostfile import Hostfile, read_hostfile
+from .hostfile import LOCAL, Hostfile, read_hostfile
 from .options import ShareOptions
+from .terminal import offered
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
 # wait until a rank writes or can be written to, which it always can: they would take a core.
@@ -49,39 +50,70 @@ POLL = 0.05
 MOST_READ = 1 << 16
 
 
-def launch(given: ShareOptions, arguments: Sequence[str]) -> int:
+def launch(given: ShareOptions, arguments: Sequence[str], patience: float = PATIENCE) -> int:
     """Run the command with `arguments` on the Macs of --macs; the exit code of rank 0.
 
-    LINK_LOST where rank 0 left none, since it was killed or never started, and where it was ended
-    by mlx.launch, which does so when another rank fails.
+    patience: seconds that ranks may take to end behind a signal. LINK_LOST where rank 0 left none,
+    since it was killed or never started, and where it was ended by mlx.launch, which does so when
+    another rank fails.
     """
     assert given.macs is not None
     hosts = read_hostfile(given.macs)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "exit"
-        ranks = Ranks(_command(hosts, file, arguments))
-        try:
-            ranks.wait(file)
-        except KeyboardInterrupt as interrupt:
-            left = _code(file)
-            return exit_code(interrupt) if left is None else left
-        if ranks.unread:
-            return BROKEN_PIPE
-        if (code := _code(file)) is None:
-            say(
-                f"error: {hosts.hosts[0].ssh}, rank 0 of {hosts.file}, ended without an exit code: "
-                "it was killed, or did not start; look at the lines above, and name this Mac "
-                "127.0.0.1, the first of the hosts."
-            )
-            return LINK_LOST
-        return LINK_LOST if code == TERMINATED else code
+        return _run(hosts, file, Ranks(_command(hosts, file, arguments)), patience)
 
 
-def _command(hosts: Hostfile, file: Path, arguments: Sequence[str]) -> list[str]:
-    """mlx.launch by this interpreter, so that no PATH matters, here or on the other Macs."""
+def launch_at_terminal(given: ShareOptions, arguments: Sequence[str]) -> int:
+    """As `launch`, for a command that people type into: rank 0 has this process's terminal.
+
+    Ctrl-C is rank 0's to answer, and ends nothing by itself. ArgumentError where rank 0 is not on
+    this Mac.
+    """
+    assert given.macs is not None
+    hosts = read_hostfile(given.macs)
+    if (first := hosts.hosts[0].ssh) != LOCAL:
+        raise ArgumentError(
+            f"--macs: {hosts.file} has {first} as its first host, expected {LOCAL}, this Mac: it "
+            "is where you type; name it first."
+        )
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "exit"
+        told = offered(Path(folder)).environment
+        ranks = Ranks(_command(hosts, file, arguments, told), at_terminal=True)
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # rank 0 would go on to read the terminal
+        return _run(hosts, file, ranks, PATIENCE)
+
+
+def _run(hosts: Hostfile, file: Path, ranks: "Ranks", patience: float) -> int:
+    """Wait for the ranks; the exit code of rank 0, which leaves it in `file`."""
+    try:
+        ranks.wait(file, patience)
+    except KeyboardInterrupt as interrupt:
+        left = _code(file)
+        return exit_code(interrupt) if left is None else left
+    if ranks.unread:
+        return BROKEN_PIPE
+    if (code := _code(file)) is None:
+        say(
+            f"error: {hosts.hosts[0].ssh}, rank 0 of {hosts.file}, ended without an exit code: "
+            "it was killed, or did not start; look at the lines above, and name this Mac "
+            "127.0.0.1, the first of the hosts."
+        )
+        return LINK_LOST
+    return LINK_LOST if code == TERMINATED else code
+
+
+def _command(
+    hosts: Hostfile, file: Path, arguments: Sequence[str], more: Mapping[str, str] | None = None
+) -> list[str]:
+    """mlx.launch by this interpreter, so that no PATH matters, here or on the other Macs.
+
+    more: of the ranks' environment.
+    """
     port = _free_port(sum(len(host.ips) for host in hosts.hosts))
     given = {"hostfile": hosts.file, "backend": hosts.backend, "starting-port": port}
-    told = {EXIT_FILE: file, NAMES: ",".join(hosts.names)}
+    told = {EXIT_FILE: file, NAMES: ",".join(hosts.names), **(more or {})}
     return [
         *(sys.executable, "-c", LAUNCHER),
         *(f"--{name}={value}" for name, value in given.items()),
@@ -108,10 +140,13 @@ def _code(file: Path) -> int | None:
 
 
 class Ranks:
-    """mlx.launch and the processes that it has started; unread: nobody reads standard output."""
+    """mlx.launch and the processes that it has started; unread: nobody reads standard output.
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self.unread = False
+    at_terminal: Ctrl-C is passed on and ends nothing by itself.
+    """
+
+    def __init__(self, command: Sequence[str], *, at_terminal: bool = False) -> None:
+        self.unread, self.at_terminal = False, at_terminal
         self.hurries = 0
         # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
         self.process = subprocess.Popen(
@@ -126,22 +161,26 @@ class Ranks:
             self._reader(self.process.stderr, self._said, lines=True),
         ]
 
-    def wait(self, file: Path) -> None:
+    def wait(self, file: Path, patience: float = PATIENCE) -> None:
         """Wait for all ranks, and pass signals on; KeyboardInterrupt behind one that came.
 
-        Whoever still runs `PATIENCE` seconds after rank 0, or after a signal, is killed.
+        Whoever still runs `PATIENCE` seconds after rank 0, or `patience` after a signal, is killed.
         """
         last: float | None = None
+        ended = False
         passed = 0
         try:
-            with signals_held(self._hurried) as arrived:
+            with signals_held(None if self.at_terminal else self._hurried) as arrived:
                 while self.process.poll() is None:
                     if len(arrived) > passed or self.unread:
                         self.signal(arrived[-1] if arrived else signal.SIGTERM)
                         passed = len(arrived)
-                    if last is None and (passed or self.unread or file.exists()):
-                        last = time.monotonic()
-                    if last is not None and time.monotonic() > last + PATIENCE:
+                    if not ended and (ended := file.exists() or self.unread):
+                        last = time.monotonic() + PATIENCE
+                    ends = signal.SIGTERM in arrived or not self.at_terminal
+                    if last is None and passed and ends:
+                        last = time.monotonic() + patience
+                    if last is not None and time.monotonic() > last:
                         break
                     time.sleep(POLL)
         finally:

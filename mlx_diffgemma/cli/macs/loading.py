@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
+from ...checkpoint.hub import Source
 from ...conversation.session import Session
 from ...errors import FitError
 from ...generation.settings import Settings
+from ...share.part import Cut
 from ..answer import loading
 from ..answer.media import Media
 from ..options import ModelOptions, OutputOptions
+from ..terminal.signals import signals_held
 from .agreed import Found, agreed, digest
 from .ended import RANK
 from .group import Group
@@ -39,15 +43,32 @@ def load_together(
         return Found(source, choices, options, settings)
 
     found, cut = agreed(group, find, others)
+    return load_found_together(group, found.source, options, cut), seen[0]
+
+
+def find_together(
+    group: Group, options: ModelOptions, settings: Settings, others: Mapping[str, object]
+) -> tuple[Source, Cut]:
+    """The model on this Mac and the cut, of which all have agreed; "rows" for a Mac alone.
+
+    For the errors see `agreed`; `load_found_together` loads it.
+    """
+    if group.share.alone:
+        return loading.find_checked(options, settings), "rows"
+
+    def find() -> Found:
+        source = loading.find_checked(options, settings)
+        choices = None if options.no_tune else loading.recalled(source, options.dtype)
+        return Found(source, choices, options, settings)
+
+    found, cut = agreed(group, find, others)
+    return found.source, cut
+
+
+def load_found_together(group: Group, source: Source, options: ModelOptions, cut: Cut) -> Session:
+    """The session of a folder that `find_together` found, once all Macs have theirs."""
     with group.waiting():
-        session = loading.load_found(
-            found.source,
-            options,
-            group.alive,
-            share=group.share,
-            cut=cut,
-        )
-    return session, seen[0]
+        return loading.load_found(source, options, group.alive, share=group.share, cut=cut)
 
 
 def _load_alone(options: ModelOptions, settings: Settings, media: Media) -> Session:
@@ -70,3 +91,9 @@ def digested(*given: object) -> dict[str, object]:
 def own_output(group: Group, output: OutputOptions) -> OutputOptions:
     """The output of this rank: rank 0's is what was asked for, another one writes no file."""
     return output if group.share.rank == 0 else replace(output, trace=None)
+
+
+def followed(follow: Callable[[], None]) -> None:
+    """Do what rank 0 tells; signals are rank 0's, which lets all end."""
+    with suppress(KeyboardInterrupt), signals_held():
+        follow()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..errors import ArgumentError
+from ..macs.options import ShareOptions, started
 from ..options import ModelOptions
 from ..parameters import flattened, source
 from . import options
 
 if TYPE_CHECKING:
+    from ..macs.group import Group
     from .measure import Plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -28,25 +30,48 @@ def command(
     measure: options.MeasureOptions,
     tuning: options.TuneOptions,
     files: options.FileOptions,
+    shared: ShareOptions,
 ) -> int:
     """Measure a model on this machine: steps, prefill, tokens per step, memory, and its bounds.
 
     Two canvases warm up, then at least five are measured. The default, 16 steps behind 1024 tokens,
     compares machines; --steps adaptive measures what answers take. Ctrl-C prints what is finished,
-    and writes it to the files.
+    and writes it to the files. Several Macs are measured with --components, and what the link
+    between them takes of each layer.
     """
     if ctx.invoked_subcommand is not None:
         return _refuse_options(ctx)
     if tuning.tune or tuning.tune_dtype:
         return _tune(ctx, model, tuning)
+    from ..macs.group import joined
+    from ..macs.launch import launch
+
+    if shared.wanted:
+        measure.require_shareable(gentle=model.gentle)
+    if shared.launches:
+        return launch(shared, started(ctx))
+    with joined(shared) as group:
+        return group.code(_measure(model, workload, measure, files, group))
+
+
+def _measure(
+    model: ModelOptions,
+    workload: options.WorkloadOptions,
+    measure: options.MeasureOptions,
+    files: options.FileOptions,
+    group: "Group",
+) -> int:
     from ...machine.identity import this_machine
     from ..record.outfile import Wanted, open_files, taken_by
     from .measure import EVENTS, PROFILE, Plan, measure_model
 
+    if group.share.rank:  # rank 0 writes all files
+        files = options.FileOptions()
     # Figures that machines are compared by: untuned, and pauses measured apart.
     plain = replace(model, no_tune=True, gentle=False)
     asked, seconds, machine = workload.workload(), measure.sustained_seconds(), this_machine()
-    plan = Plan(asked, measure, seconds, machine, gentle=model.gentle, send=files.send)
+    measure = measure if group.share.alone else replace(measure, components=True)
+    plan = Plan(asked, measure, seconds, machine, group, gentle=model.gentle, send=files.send)
     json_file = _to_send(files, plan, model.name) if files.send else files.json_file
     wanted = [
         Wanted("--json", json_file, PROFILE) if json_file else None,

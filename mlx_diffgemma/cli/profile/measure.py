@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...conversation.session import Session
 from ...machine.awake import awake
 from ...machine.identity import Machine
 from ...profile import encoder_head, reads
@@ -16,8 +17,10 @@ from ...profile.measurement import Measurement
 from ...profile.report import to_json, without_prompts
 from ...profile.run import run
 from ...profile.workload import Workload
-from ..answer.loading import load_session
+from ..answer.media import Media
 from ..errors import exit_code
+from ..macs.group import Group
+from ..macs.loading import digested, load_together
 from ..models.consent import ask_on_terminal, find
 from ..options import ModelOptions
 from ..record.outfile import Kind, OutFile, json_object
@@ -45,14 +48,15 @@ PROFILE, EVENTS = Kind("profile", _is_profile), Kind("Chrome trace", _is_events)
 class Plan:
     """A measurement to make.
 
-    sustained_seconds: how long it goes on; gentle: answers with pauses, too; send: its figures are
-    written to be handed in.
+    sustained_seconds: how long it goes on; group: the Macs that share the model; gentle: answers
+    with pauses, too; send: its figures are written to be handed in.
     """
 
     workload: Workload
     measure: MeasureOptions
     sustained_seconds: float | None
     machine: Machine
+    group: Group = field(default_factory=Group)
     gentle: bool = False
     send: bool = False
 
@@ -132,10 +136,17 @@ def _prepared(model: ModelOptions, plan: Plan) -> Measurement:
         consent = ask_on_terminal(foreign=True)
         other = find(baseline, offline=model.offline, consent=consent).folder
         require_autoregressive(short_name(baseline), other)
-    session = load_session(model, plan.workload.settings)
+    session = _session(model, plan)
     measured = Measurement(
         session, short_name(model.name), plan.workload, plan.machine, condition()
     )
     if baseline is not None and other:
         measured.baseline = load_baseline(short_name(baseline), other, session, force=model.force)
     return measured
+
+
+def _session(model: ModelOptions, plan: Plan) -> Session:
+    """The session, on each Mac with its share of the model, for the same workload."""
+    facts = digested(plan.workload)
+    session, _ = load_together(plan.group, model, plan.workload.settings, Media, facts)
+    return session

@@ -47,6 +47,8 @@ def missing(profile: Values) -> str:
     """The reason for which there are no figures of mode ar."""
     if "ar" not in profile["model"]["modes"]:
         return "none: this checkpoint was trained without the next-token loss"
+    if profile.get("link"):
+        return "not measured where several Macs share a model"
     if profile["sustained"]:
         return "not measured: a sustained run is of denoising alone"
     return "not measured: the run ended before"

@@ -121,6 +121,14 @@ class MeasureOptions:
             )
         return seconds
 
+    def require_shareable(self, *, gentle: bool) -> None:
+        """ArgumentError for what is measured of one Mac alone."""
+        given = [*given_options(self), *["--gentle"] * gentle]
+        if name := next((name for name in given if name != "--components"), None):
+            raise ArgumentError(
+                f"{name} measures one Mac alone, and several are to share a model; leave one out."
+            )
+
 
 @dataclass(frozen=True)
 class TuneOptions:

@@ -37,6 +37,19 @@ def waiting(fences: Values) -> str:
     )
 
 
+def link_lines(link: Values) -> Iterator[str]:
+    """What each Mac computes of a step, and what it waits for between layers and sends."""
+    yield f"the link by {link['share']}: ms of a step in its fenced repetition, wait + transfer"
+    for rank in link["ranks"]:
+        layer = f"{rank['layer_wait_ms']:.3g} + {rank['layer_transfer_ms']:.3g}"
+        rows, layers = counted(rank["rows"], "row"), counted(rank["layers"], "layer")
+        yield f"  {rank['mac']}: {rows}, {layers}; a layer {layer}"
+        for each in rank["messages"]:
+            took = f"{each['wait_ms']:.3g} + {each['transfer_ms']:.3g}"
+            size = sized(each["bytes"])
+            yield f"    {each['name']:<18}{each['calls']:>5} x {size:>9} in all  {took}"
+
+
 def routing_lines(routing: Values, work: Values) -> Iterator[str]:
     """The router's choices: experts that are used, their rows, tiles and bytes."""
     touched, by_step = routing["touched"], routing["touched_by_step"]

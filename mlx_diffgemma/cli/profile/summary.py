@@ -31,6 +31,10 @@ def _step(profile: Values) -> str:
     """Milliseconds of a step, and how far that is from the chip's bound, where one is known."""
     bound, machine = profile["bound"], profile["machine"]
     takes = f"A step takes {profile['step_ms']['p50']:.3g} ms"
+    if link := profile.get("link"):
+        return (
+            f"{takes} on {len(link['ranks'])} Macs by {link['share']}; no bound is known for them."
+        )
     if bound is None:
         chip = machine["chip"] or "this chip"
         where = "a CPU" if machine["device"] == "cpu" else chip

@@ -10,7 +10,7 @@ from ..hardware import hardware
 from ..terminal.output import broken
 from ..verdicts import summary as verdicts_summary
 from . import modes
-from .parts import component_lines, decision_lines, routing_lines
+from .parts import component_lines, decision_lines, link_lines, routing_lines
 from .summary import sentences
 
 Values = Mapping[str, Any]
@@ -27,6 +27,9 @@ def lines(profile: Values) -> Iterator[str]:
     if profile["components"]:
         yield ""
         yield from component_lines(profile)
+    if profile.get("link"):
+        yield ""
+        yield from link_lines(profile["link"])
     if profile["routing"]:
         yield ""
         yield from routing_lines(profile["routing"], profile["work"])
@@ -105,6 +108,8 @@ def _times(profile: Values) -> Iterator[tuple[str, str]]:
             f"with all {work['experts']} experts of a layer; memory {bound['text_memory_ms']:.4g} "
             f"ms with {work['text_experts']}, the share published for text (assumed)",
         )
+    elif profile["link"]:
+        yield "bound of a step", "none: several Macs share it"
     else:
         yield "bound of a step", "none: this chip is not in the table"
 

@@ -1,5 +1,6 @@
 """The outcome of a selftest: one sentence for people, and one line to paste."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from ...kernels.selftest import Finding, Plan
     from ...kernels.verdicts import VerdictRow
     from ...machine.identity import Identity, Machine
+
+TILES = re.compile(r"tiles of \d+ rows")  # in an instantiation, as kernels/experts/plan.py has it
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,18 @@ def _kernels(found: "Sequence[Finding]") -> Iterator[str]:
     """Each kernel that was timed: on or off by what it won, and its speed by that of MLX's.
 
     Of checks on the 26B model's shapes, where there are any: the small ones say little of speed.
+    Heights of tiles are kernels of their own.
     """
-    for kernel in dict.fromkeys(finding.kernel for finding in found):
-        checks = [finding for finding in found if finding.kernel == kernel]
+    for kernel in dict.fromkeys(_named(finding) for finding in found):
+        checks = [finding for finding in found if _named(finding) == kernel]
         checks = [finding for finding in checks if finding.size != "small"] or checks
         ratios = [f.reference_ms / f.kernel_ms for f in checks if f.kernel_ms and f.reference_ms]
         if ratios:
             won = sum(finding.status == "ok" for finding in checks)
             state = {len(checks): "on", 0: "off"}.get(won, f"on in {won} of {len(checks)}")
             yield f"{kernel.replace(', ', ' + ')} {state} {median(ratios):.2f}x"
+
+
+def _named(finding: "Finding") -> str:
+    tiles = TILES.search(finding.instantiation)
+    return f"{finding.kernel} in {tiles.group()}" if tiles else finding.kernel

@@ -5,16 +5,18 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import socket
 
-from ...checkpoint.hub import Source
 from ...conversation import loading
 from ...conversation.front import Front, open_front
-from ...conversation.session import Session
+from ...conversation.reply import share_info
 from ...generation.settings import Settings
-from ...serve.engine.engine import Cancellation, Facts
+from ...serve.engine.engine import Facts
 from ...serve.engine.loaded import LoadedEngine
+from ...serve.engine.together import follow
 from ...serve.engine.worker import Idleness, Worker
 from ...serve.http.address import Place, bind, find_place, url_of
 from ...serve.http.app import make_app
@@ -22,37 +24,89 @@ from ...serve.http.host import Access, Host
 from ...serve.http.run import Running
 from ...serve.http.watch import nowhere
 from ...serve.refusal import Refusal
-from ..answer.loading import find_checked, load_found
 from ..errors import ArgumentError
-from ..explain import explain
+from ..macs.group import Group
+from ..macs.loading import find_together, followed
 from ..options import ModelOptions
 from ..terminal.signals import PATIENCE, end_now, signals_held
-from ..terminal.streams import say
 from .key import VARIABLE, key_shown, read_key
 from .options import HOST, KEEP, PORT, QUEUE, AccessOptions, AddressOptions, WorkOptions
 from .text import Ready, RequestLog, logged
+from .together import TOKENS, Origin
 
 DIFFUSION = "diffusion"
 
 
 def serve(
-    model: ModelOptions, address: AddressOptions, access: AccessOptions, work: WorkOptions
+    model: ModelOptions,
+    address: AddressOptions,
+    access: AccessOptions,
+    work: WorkOptions,
+    group: Group | None = None,
 ) -> int:
-    """Serve until a signal ends it; the exit code is then the signal's."""
+    """Serve until a signal ends it; the exit code is then the signal's.
+
+    group: the Macs that answer together, of which rank 0 alone is asked.
+    """
+    group = group or Group()
+    with ExitStack() as stack:
+        opened: list[Opened] = []
+        group.of_rank_0(lambda: opened.append(_opened(stack, address, access)))
+        settings = Settings(mode=work.mode or DIFFUSION)
+        source, cut = find_together(group, model, settings, {"--keep": kept_of(work)})
+        origin = Origin(group, model, source, cut)
+        engine = _engine(origin, work)
+        if not opened:
+            followed(lambda: follow(engine, origin.jobs))
+            return 0
+        _serve(stack, opened[0], access, work, origin, engine)
+    return 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The place that clients find the server at, and the key that they need."""
+
+    place: Place
+    key: bytes | None
+    listening: socket
+
+
+def _opened(stack: ExitStack, address: AddressOptions, access: AccessOptions) -> Opened:
+    """The address, taken; errors as `find_place` and `bind` have them."""
     key = read_key(access)
     host = HOST if address.host is None else address.host
     place = find_place(host, PORT if address.port is None else address.port)
     _require_key(place, key)
-    with bind(place) as listening, ThreadPoolExecutor(1) as desk, logged():
-        source = find_checked(model, Settings(mode=work.mode or DIFFUSION))
-        worker = _worker(source, model, work)
-        log = RequestLog() if work.json_log else None
-        may_ask, comments = access_of(place, access, key), work.ping != "chunk"
-        inside = Host(worker.engine, worker, desk, may_ask, comments=comments)
-        app = make_app(inside, log=nowhere if log is None else log)
-        ready = Ready(worker.engine.facts, url_of(place, listening), key_shown(access), log)
-        run_until_signal(Running(app, worker, listening), ready)
-    return 0
+    return Opened(place, key, stack.enter_context(bind(place)))
+
+
+def _serve(
+    stack: ExitStack,
+    at: Opened,
+    access: AccessOptions,
+    work: WorkOptions,
+    origin: Origin,
+    loaded: LoadedEngine,
+) -> None:
+    """Serve at an address with an engine that is still to be loaded."""
+    desk = stack.enter_context(ThreadPoolExecutor(1))
+    stack.enter_context(logged())
+    idle = Idleness(None if work.idle_unload is None else work.idle_unload * 60)
+    most = QUEUE if work.max_queue is None else work.max_queue
+    engine = origin.engine(loaded)
+    worker = origin.worker = Worker(engine, most, idle, origin.pulse())
+    log = RequestLog() if work.json_log else None
+    may_ask, comments = access_of(at.place, access, at.key), work.ping != "chunk"
+    inside = Host(worker.engine, worker, desk, may_ask, comments=comments)
+    app = make_app(inside, log=nowhere if log is None else log)
+    url = url_of(at.place, at.listening)
+    ready = Ready(worker.engine.facts, url, key_shown(access), log)
+    running = origin.running = Running(app, worker, at.listening)
+    try:
+        run_until_signal(running, ready, origin.ended)
+    finally:
+        origin.require_whole()
 
 
 def access_of(place: Place, given: AccessOptions, key: bytes | None) -> Access:
@@ -61,15 +115,19 @@ def access_of(place: Place, given: AccessOptions, key: bytes | None) -> Access:
     return Access(key, hosts, place.is_any, frozenset(given.cors or ()))
 
 
-def run_until_signal(running: Running, ready: Callable[[], None]) -> None:
+def run_until_signal(
+    running: Running, ready: Callable[[], None], ended: Callable[[], None] = lambda: None
+) -> None:
     """Run a server; a signal ends it behind the canvas in hand, another one a second later at once.
 
-    KeyboardInterrupt once it has ended so; the error of a model that could not be loaded.
+    ended: called behind the end of all answers. KeyboardInterrupt once it has ended so; the error
+    of a model that could not be loaded.
     """
     ending = Ending(running)
     try:
         with signals_held(ending.hurry) as ending.arrived:
             asyncio.run(running.serve(ready))
+            ended()
     except Refusal as refusal:  # what clients would be told of the loading's error
         raise refusal.__cause__ or refusal from None
 
@@ -92,27 +150,17 @@ class Ending:
             end_now(self.arrived[-1])
 
 
-def _worker(source: Source, model: ModelOptions, work: WorkOptions) -> Worker:
-    """The thread that loads a model and answers with it; both are still to begin."""
-    front = open_front(source.folder, loading.name_of(source.folder))
+def _engine(origin: Origin, work: WorkOptions) -> LoadedEngine:
+    """The engine of a model whose weights are still to be loaded."""
+    front = open_front(origin.folder, loading.name_of(origin.folder))
+    facts = replace(_facts(front, origin.folder, work), share=share_info(origin.part))
+    each = 1 if origin.group.share.alone else TOKENS
+    return LoadedEngine(front, facts, origin.read, kept_of(work), each=each)
 
-    def look() -> None:
-        if worker.is_stopping():
-            raise Cancellation
 
-    def read() -> Session:
-        try:
-            return load_found(source, model, look)
-        except Exception as error:
-            if worker.loaded.done() and (known := explain(error)):  # the first one ends all
-                say(known[0])
-            raise
-
-    keep = KEEP if work.keep is None else work.keep
-    engine = LoadedEngine(front, _facts(front, source.folder, work), read, keep)
-    idle = Idleness(None if work.idle_unload is None else work.idle_unload * 60)
-    worker = Worker(engine, QUEUE if work.max_queue is None else work.max_queue, idle)
-    return worker
+def kept_of(work: WorkOptions) -> int:
+    """The number of conversations that are kept."""
+    return KEEP if work.keep is None else work.keep
 
 
 def _facts(front: Front, folder: Path, work: WorkOptions) -> Facts:

@@ -99,6 +99,11 @@ class Interrupts:
         finally:
             self._allowed = False
 
+    def taken(self) -> bool:
+        """True where Ctrl-C waits, which it does no longer: for who asks instead of allowing it."""
+        waiting, self._waiting = self._waiting, False
+        return waiting
+
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         self._waiting = not self._allowed
         if self._allowed:

@@ -14,9 +14,10 @@ from ...checkpoint.config import ModelConfig
 from ...conversation.prompt import Prompt
 from ...conversation.reply import Reply
 from ...conversation.session import Session
-from ...conversation.turn import Turn, seeded
+from ...conversation.turn import Turn
 from ...conversation.turns import Checked, checked
 from ...errors import CheckpointError, DataError, Setting, SettingsError, brief
+from ...generation.agreement import seeded
 from ...generation.settings import MODES, OF_MODES, Settings
 from ...machine.device import on_gpu
 from ...model.host import host_model

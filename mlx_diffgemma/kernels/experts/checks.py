@@ -16,7 +16,7 @@ from ...machine.dtypes import dtype_name
 from ..check import Check, Tolerance, mismatches
 from ..weights import BITS, DTYPES, GROUPS
 from .cases import CombineCase, DownCase, GateUpCase, PlanCase, Sizes
-from .plan import max_tiles
+from .plan import HEIGHTS, max_tiles, tiles_of
 
 Size = Literal["small", "26B"]
 
@@ -47,14 +47,17 @@ def checks(reference: ModuleType) -> Iterator[Check]:
     checked = _Checked(reference)
     for dtype in DTYPES:
         small, sudoku = replace(SMALL, dtype=dtype), replace(SUDOKU, dtype=dtype)
-        yield from (checked.plan(small, "small"), checked.combine(small, "small"))
-        for bits, group in PACKINGS:
-            yield from checked.products(replace(small, bits=bits, group=group), "small")
-        yield from (checked.plan(sudoku, "small"), *checked.products(sudoku, "small"))
-        real = replace(REAL, dtype=dtype)
-        yield from (checked.plan(real, "26B"), checked.combine(real, "26B"))
-    for sizes in (REAL, replace(REAL, bits=8), *few()):
+        for sizes in (small, replace(small, tile_rows=16)):
+            for bits, group in PACKINGS:
+                yield from checked.products(replace(sizes, bits=bits, group=group), "small")
+        for sizes in (sudoku, replace(sudoku, tile_rows=16)):
+            yield from (checked.plan(sizes, "small"), *checked.products(sizes, "small"))
+        yield from checked.around(small, range(1, 3), "small")
+        yield from checked.around(replace(REAL, dtype=dtype), range(64, 128), "26B")
+    for sizes in (REAL, replace(REAL, bits=8), replace(REAL, L=128), *few()):
         yield from checked.products(sizes, "26B")
+    for sizes in (REAL, replace(REAL, bits=8), replace(REAL, L=128)):
+        yield from checked.products(replace(sizes, tile_rows=16), "26B")
 
 
 def few() -> Iterator[Sizes]:
@@ -71,15 +74,24 @@ class _Checked:
 
     reference: ModuleType
 
+    def around(self, sizes: Sizes, own: range, size: Size) -> Iterator[Check]:
+        """moe_plan and moe_combine of all experts, and of those that one of several Macs has."""
+        for tile_rows in HEIGHTS:
+            for held in (None, own):
+                yield self.plan(replace(sizes, tile_rows=tile_rows, own=held), size)
+        yield self.combine(sizes, size)
+        for held in (None, own):
+            yield self.combine(replace(sizes, own=held, normed=False), size)
+
     def plan(self, sizes: Sizes, size: Size) -> Check:
         """moe_plan; its reference compares every choice with every expert."""
         exact = "whole numbers"
         scores = sizes.L * sizes.E * sizes.dtype.size
-        tiles = 12 * max_tiles(sizes.num_rows, sizes.E)
+        tiles = 12 * max_tiles(sizes.num_rows, sizes.held, sizes.tile_rows)
         return Check(
             kernel="moe_plan",
-            instantiation=f"{dtype_name(sizes.dtype)}, {sizes.L} rows, "
-            f"{sizes.K} of {sizes.E} experts",
+            instantiation=f"{dtype_name(sizes.dtype)}, {tiles_of(sizes.tile_rows)}, "
+            f"{sizes.L} rows, {sizes.K} of {sizes.E} experts{_part(sizes)}",
             size=size,
             memory_bytes=512 * sizes.L * sizes.E + 8 * sizes.num_rows * sizes.E,
             flops=4 * sizes.num_rows,
@@ -112,12 +124,16 @@ class _Checked:
         return Check(
             kernel="moe_combine",
             instantiation=f"{dtype_name(sizes.dtype)}, {sizes.L} rows of {sizes.H}, "
-            f"{sizes.K} experts each",
+            f"{sizes.K} experts each{_part(sizes)}",
             size=size,
             memory_bytes=32 * values,
             flops=2 * values + 4 * sizes.L * sizes.H,
             bytes_moved=values * sizes.dtype.size + (sizes.L + 1) * row + 8 * sizes.num_rows,
-            tolerances=(Tolerance("mixed", NORMED_LIMITS[sizes.dtype], NORMED_REASON),),
+            tolerances=(
+                (Tolerance("mixed", NORMED_LIMITS[sizes.dtype], NORMED_REASON),)
+                if sizes.normed
+                else _tolerance("mixed", sizes.dtype)
+            ),
             reference_tolerances=_reference_tolerance("mixed", sizes.dtype),
             prepare=partial(CombineCase, sizes, self.reference),
         )
@@ -129,7 +145,7 @@ class _Checked:
         """
         outputs, width = shape
         weight = weight_bytes(sizes, outputs * width)
-        tiles = 12 * max_tiles(sizes.num_rows, sizes.E)
+        tiles = 12 * max_tiles(sizes.num_rows, sizes.E, sizes.tile_rows)
         made = 3 * weight if sizes.bits else 16 * sizes.E * outputs * width
         in_float64 = 6 * outputs * width + 4 * sizes.num_rows * (outputs + width)
         return Check(
@@ -143,6 +159,12 @@ class _Checked:
             reference_tolerances=_reference_tolerance("rows", sizes.dtype),
             prepare=partial(DownCase, sizes, self.reference),
         )
+
+
+def _part(sizes: Sizes) -> str:
+    """What is left out of the whole mixture, in words."""
+    held = "" if sizes.own is None else f", {sizes.held} of them here"
+    return held + ("" if sizes.normed else ", not normed")
 
 
 def weight_bytes(sizes: Sizes, values: int) -> int:

@@ -45,6 +45,13 @@ def tile_rows(mixture: Mixture[Any], preference: Preference = "auto") -> int | N
     return OTHERS.get(dispatch.variant(FAMILY, key) or "", TILE_ROWS)
 
 
+def tile_rows_of(rows: int) -> int:
+    """The rows of a tile in this process's trials for so many rows; without one TILE_ROWS."""
+    of_rows = f"{rounded_up(rows)} rows, "
+    found = [name for key, name in dispatch.variants(FAMILY).items() if key.startswith(of_rows)]
+    return OTHERS.get(found[-1] or "", TILE_ROWS) if found else TILE_ROWS
+
+
 def in_kernels(x: mx.array, gate_up: StoredWeight, down: StoredWeight, plan: Plan) -> mx.array:
     """The outputs of the experts [N, H] in the order of the plan's rows, in two launches."""
     return launch.down(launch.gate_up(x, gate_up, plan), down, plan)

@@ -28,7 +28,8 @@ class Answering:
     """An answer, and what has been computed for it.
 
     cached: tokens of the prompt that were encoded before; before: encodes some more, to be kept by
-    themselves; encoded: those encoded since; steps: of canvases; tokens: that were generated.
+    themselves; encoded: those encoded since; steps: of canvases; tokens: that were generated; each:
+    tokens of mode ar between two looks.
     """
 
     asked: Asked
@@ -45,6 +46,7 @@ class Answering:
     drafts: Drafts | None = None
     stopped: bool = False
     calls: int = 0
+    each: int = 1
     _piece: int = 0  # positions of those that are being encoded
 
     def events(self, session: Session, question: Prepared) -> Iterator[Event]:
@@ -62,7 +64,8 @@ class Answering:
                 if frame.committed and not turn.finished and self.stopping():
                     self.stopped = True
                     break
-                self.look()
+                if frame.mode != "ar" or frame.step % self.each == 0:
+                    self.look()
         reply = turn.reply()
         yield from self._rest(turn, reply)
         yield self._done(turn, reply, question)

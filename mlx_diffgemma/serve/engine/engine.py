@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...conversation.reply import ShareInfo
 from ...decide.decision import Decision
 from ...decide.request import Request
 from ..asked import Asked
@@ -40,7 +41,7 @@ class Facts:
     """A model as clients are told of it; it stays the same while its weights are away.
 
     created: seconds since 1970 of its folder; sees: images; mode: in which it answers where nobody
-    asks for another.
+    asks for another; share: None where one Mac answers alone.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Facts:
     sees: bool
     mode: str = "diffusion"
     quantization: str | None = None
+    share: ShareInfo | None = None
 
 
 @dataclass(frozen=True)

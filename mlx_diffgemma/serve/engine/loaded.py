@@ -91,7 +91,8 @@ def holding(session: Session, keep: int) -> Weights:
 class LoadedEngine:
     """An Engine with the checkpoint of `front`; read: its session, loaded anew.
 
-    keep: conversations whose beginnings are kept, at most; key: of a call, letters and digits.
+    keep: conversations whose beginnings are kept, at most; key: of a call, letters and digits;
+    each: tokens of mode ar between two looks whether anybody waits.
     """
 
     front: Front
@@ -99,6 +100,7 @@ class LoadedEngine:
     read: Callable[[], Session]
     keep: int = 4
     key: Callable[[], str] = fresh_key
+    each: int = 1
     done: Counters = field(default_factory=Counters)
     clock: Clock = field(default_factory=Clock)
     _weights: Weights | None = None
@@ -178,6 +180,10 @@ class LoadedEngine:
                     weights.let_go()
                 raise
 
+    def prepared_image(self, given: object) -> object:
+        """An image of a decision as the network takes it; ImageError and CheckpointError."""
+        return self._loaded().decider.texts.image(given)
+
     def load(self) -> None:
         """Load the weights where they are not there."""
         self._loaded()
@@ -196,7 +202,9 @@ class LoadedEngine:
         weights, question = self._loaded(), prepared.question
         kept = weights.conversations
         taken = kept.take(question.checked.asked, question.checked.positions)
-        answering = Answering(prepared.asked, look, stopping, self.key, taken.cached)
+        answering = Answering(
+            *(prepared.asked, look, stopping, self.key, taken.cached), each=self.each
+        )
         try:
             if taken.beginning:
                 answering.before = partial(kept.keep_beginning, taken)

@@ -149,6 +149,13 @@ class Queue:
             self._count(**{ended: 1, "running_seconds": self.clock() - ticket.since})
         _tell(ticket, error)
 
+    def give_up(self, error: DiffGemmaError) -> None:
+        """Whoever runs hears that it has ended, though the thread that runs it does not know."""
+        with self.changed:
+            running = self._running
+        if running:
+            _tell(running, error)
+
     def close(self, refusal: Refusal, *, now: bool = False) -> None:
         """Let nobody in, and send away who waits; now: who runs is cancelled as well."""
         with self.changed:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...errors import DiffGemmaError
+from ...errors import DiffGemmaError, ShareError
 from ..refusal import LOADING, STOPPING, refusal_of
 from .engine import Cancellation, Engine
 from .tickets import Figures, Queue, Ticket
@@ -28,16 +28,31 @@ class Idleness:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True)
+class Pulse:
+    """What a worker that waits for work does every so many seconds."""
+
+    seconds: float
+    beat: Callable[[], None]
+
+
 class Worker:
     """Everything that MLX computes, in a thread of its own, behind a bounded queue.
 
-    max_queue: requests that may wait beside the one that is answered. Before `start` has loaded the
+    max_queue: requests that may wait beside the one that is answered; pulse: of a worker whose
+    engine has parts elsewhere. Before `start` has loaded the
     model requests are refused; those that come to an unloaded model wait until it is back.
     `loaded` has the end of the first loading, or its error.
     """
 
-    def __init__(self, engine: Engine, max_queue: int = 8, idle: Idleness | None = None) -> None:
-        self.engine, self._idle = engine, idle or Idleness()
+    def __init__(
+        self,
+        engine: Engine,
+        max_queue: int = 8,
+        idle: Idleness | None = None,
+        pulse: Pulse | None = None,
+    ) -> None:
+        self.engine, self._idle, self._pulse = engine, idle or Idleness(), pulse
         self.queue = Queue(max_queue)
         self.queue.closed = LOADING
         self.loaded: Future[None] = Future()
@@ -58,6 +73,14 @@ class Worker:
         now: it ends at the next step, without an end that its client can use.
         """
         self.queue.close(STOPPING, now=now)
+
+    def give_up(self, error: DiffGemmaError) -> None:
+        """Refuse what waits, and tell the running answer's client that it ends; in any thread.
+
+        For a thread that will never come back from what it does.
+        """
+        self.stop()
+        self.queue.give_up(error)
 
     def join(self, timeout: float | None = None) -> bool:
         """True once the thread has ended; timeout: seconds."""
@@ -119,13 +142,28 @@ class Worker:
     def _next(self) -> Ticket | None:
         """The next ticket, once there is one; None where nobody came for long, or at the end."""
         since = self._idle.clock()
-        with self.queue.changed:
-            while not self.is_stopping():
+        while not self.is_stopping():
+            with self.queue.changed:
                 left = self._left(since)
                 if (ticket := self.queue.take()) or (left is not None and left <= 0):
                     return ticket
-                self.queue.changed.wait(left)
+                if self.is_stopping() or self.queue.changed.wait(self._patience(left)):
+                    continue
+            self._beat()
         return None
+
+    def _patience(self, left: float | None) -> float | None:
+        """Seconds to wait for a change; left: those until the weights are freed, None for none."""
+        waits = [left, None if self._pulse is None else self._pulse.seconds]
+        return min((each for each in waits if each is not None), default=None)
+
+    def _beat(self) -> None:
+        """Show life where the engine has parts elsewhere; what fails is the engine's to tell."""
+        if self._pulse is not None:
+            try:
+                self._pulse.beat()
+            except Exception:
+                logger.debug("A beat failed.", exc_info=True)
 
     def _left(self, since: float) -> float | None:
         """Seconds until the weights are freed; None where they stay, or are away."""
@@ -163,6 +201,11 @@ class Worker:
 
 
 def log_ours(error: DiffGemmaError) -> None:
-    """Log an error that is not the client's: it is told that the log says more."""
-    if refusal_of(error).kind == "internal":
+    """Log an error that is not the client's: it is told that the log says more.
+
+    A lost Mac ends the server, which says so.
+    """
+    cause = error.__cause__ or error
+    lost = isinstance(cause, ShareError) and cause.lost
+    if refusal_of(error).kind == "internal" and not lost:
         logger.error("%s", error, exc_info=error.__cause__ or error)

@@ -48,7 +48,7 @@ def status_routes(host: Host, metrics: Metrics) -> list[Route]:
 
 def health_of(host: Host) -> dict[str, object]:
     """The body of /health."""
-    queue = host.worker.figures()
+    queue, share = host.worker.figures(), host.engine.facts.share
     return {
         "status": host.worker.state,
         "model": host.engine.facts.name,
@@ -58,6 +58,7 @@ def health_of(host: Host) -> dict[str, object]:
             "running": queue.running,
             "limit": host.worker.queue.most,
         },
+        **({"share": vars(share)} if share else {}),
     }
 
 
@@ -93,4 +94,6 @@ def metrics_of(host: Host) -> Iterator[str]:
     states = [({"state": each}, int(each == host.worker.state)) for each in get_args(State)]
     yield from family("state", "gauge", "1 for the state that the server is in.", states)
     labels = {"model": host.engine.facts.name, "version": __version__}
+    if share := host.engine.facts.share:
+        labels |= {"share": share.mode, "macs": str(share.size)}
     yield from family("info", "gauge", "The model, and the program's version.", [(labels, 1)])

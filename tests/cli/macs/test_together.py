@@ -45,8 +45,10 @@ def test_two_solve_a_puzzle_by_rows(spawn: Any, hosts: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", ["rows", "layers"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    ("share", "count"),
+    [("rows", 2), ("rows", 3), ("layers", 2), ("layers", 3), ("tensor", 2)],
+)
 def test_an_answer_is_that_of_one_process(
     run: Any, spawn: Any, tmp_path: Path, share: str, count: int
 ) -> None:

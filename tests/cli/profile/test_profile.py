@@ -499,3 +499,46 @@ def test_files_that_are_no_profiles(run: Any, measured: Path) -> None:
 def test_options_of_a_measurement_mean_nothing_to_compare(run: Any, measured: Path) -> None:
     done = run("profile", "--json", "x", "compare", measured, measured)
     assert_one_line(done, 2, "--json before compare means nothing")
+
+
+# --- several Macs
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--sustained", "9s"), "--sustained"),
+        (("--decide",), "--decide"),
+        (("--gentle",), "--gentle"),
+        (("--baseline", "x"), "--baseline"),
+    ],
+)
+def test_what_is_measured_of_one_mac_alone(run: Any, given: tuple[str, ...], named: str) -> None:
+    done = run("profile", "--model", "tiny-sudoku", "--share", "rows", *given)
+    assert_one_line(done, 2, f"{named} ... one Mac ... leave one out")
+
+
+def test_a_shared_measurement_without_a_group(run: Any) -> None:
+    done = run("profile", "--model", "tiny-sudoku", "--share", "rows")
+    assert_one_line(done, 2, "--share rows ... one process")
+
+
+@pytest.mark.slow
+def test_two_share_a_measurement(spawn: Any, random_folder: Path, tmp_path: Path) -> None:
+    hosts, file = tmp_path / "hosts.json", tmp_path / "profile.json"
+    hosts.write_text(json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2))
+    given = ("--share", "rows", "--macs", hosts, "--json", file)
+    done = spawn("profile", "--model", random_folder, *FAST, *given, timeout=100)
+    assert done.returncode == 0, done.stderr
+    link = written(file)["link"]
+    assert link["share"] == "rows"
+    assert len(link["ranks"]) == 2
+    first, second = link["ranks"]
+    assert first["mac"] == "rank 0 (127.0.0.1)"
+    assert [each["name"] for each in first["messages"]] == [m["name"] for m in second["messages"]]
+    for rank in link["ranks"]:
+        assert rank["layer_wait_ms"] > 0
+        assert rank["layer_transfer_ms"] > 0
+    said = done.stdout.decode()
+    assert "the link by rows" in said
+    assert "none: several Macs share it" in said

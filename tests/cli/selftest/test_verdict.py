@@ -7,6 +7,7 @@ import pytest
 from facts import assert_says
 
 from mlx_diffgemma.cli.selftest.verdict import Run, line, sentence
+from mlx_diffgemma.kernels.experts.checks import REAL
 from mlx_diffgemma.kernels.selftest import Finding, Plan, Status
 from mlx_diffgemma.machine import device
 from mlx_diffgemma.machine.identity import Identity, Machine
@@ -107,3 +108,13 @@ def test_the_line_has_machine_versions_verdict_and_kernels() -> None:
 def test_a_wrong_kernel_has_no_speed() -> None:
     shown = line(ran(finding("moe_down", "wrong"), finding("moe_plan")))
     assert_says(shown, "2 checks, off: moe_down | moe_plan on 2.00x")
+
+
+def test_heights_of_tiles_are_kernels_of_their_own() -> None:
+    """Named as the checks of the package name them."""
+    products = [
+        replace(finding("moe_down", ratio=ratio), instantiation=str(replace(REAL, tile_rows=rows)))
+        for rows, ratio in ((32, 1.5), (16, 1.8))
+    ]
+    shown = line(ran(*products)).split(" | ")[-1]
+    assert shown == "moe_down in tiles of 32 rows on 1.50x, moe_down in tiles of 16 rows on 1.80x"

@@ -9,7 +9,8 @@ from compare import assert_close
 from prefixes import assert_same_prefix
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.model.cache import LayerCache, Prefix, Span
+from mlx_diffgemma.model.cache import LayerCache, Span
+from mlx_diffgemma.model.prefix import Prefix
 
 
 def filled(positions: int, value: float) -> tuple[mx.array, mx.array]:

@@ -1,0 +1,91 @@
+"""The user's terminal for rank 0: mlx.launch puts pipes between, whose input every rank gets.
+
+The process that starts the ranks tells rank 0, on the same Mac, the names of its own terminals;
+what is no terminal on its standard input comes through a named pipe, with its end. Its own session
+keeps the terminal: keys that are signals go to it, and it passes them on.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from ..errors import ArgumentError, FileError, reason
+
+STREAMS = "MLX_DIFFGEMMA_STREAMS"  # the environment's: names of three files, between commas
+MOST_READ = 1 << 16
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The files that rank 0 has as its standard streams, "" for what mlx.launch gives it."""
+
+    names: tuple[str, str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells rank 0."""
+        return {STREAMS: ",".join(self.names)}
+
+
+def offered(folder: Path) -> Streams:
+    """The terminals of this process, and a named pipe in `folder` for other input, which is fed."""
+    names = [_terminal_of(number) for number in range(3)]
+    if not names[0]:
+        pipe = folder / "input"
+        os.mkfifo(pipe)
+        Thread(target=_feed, args=(pipe,), daemon=True).start()
+        names[0] = str(pipe)
+    return Streams((names[0], names[1], names[2]))
+
+
+def take_streams() -> None:
+    """Make the files that were told of the standard streams of this process, which is rank 0.
+
+    ArgumentError where none were told of; FileError where one cannot be opened.
+    """
+    told = os.environ.get(STREAMS)
+    if told is None:
+        raise ArgumentError(
+            "chat has no terminal and no end of its input under mlx.launch; start it with --macs "
+            "FILE, which gives rank 0 this terminal, or what standard input holds."
+        )
+    for number, name in enumerate(told.split(",")):
+        if name:
+            _replace(number, name)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and stream.isatty():
+            getattr(stream, "reconfigure", lambda **_: None)(line_buffering=True)
+
+
+def _replace(number: int, name: str) -> None:
+    how = os.O_RDWR | os.O_NOCTTY if name.startswith("/dev/") else os.O_RDONLY
+    try:
+        opened = os.open(name, how)
+    except OSError as error:
+        raise FileError(f"the terminal cannot be opened: {reason(error)}.") from error
+    os.dup2(opened, number)
+    if opened != number:
+        os.close(opened)
+
+
+def _terminal_of(number: int) -> str:
+    """The name of a stream's terminal; "" for what is none."""
+    with suppress(OSError):
+        if os.isatty(number):
+            return os.ttyname(number)
+    return ""
+
+
+def _feed(pipe: Path) -> None:
+    """Copy standard input into a pipe up to its end, or that of who reads it."""
+    with suppress(OSError), pipe.open("wb", buffering=0) as out:
+        while part := os.read(0, MOST_READ):
+            _write(out.fileno(), part)
+
+
+def _write(number: int, part: bytes) -> None:
+    while part:
+        part = part[os.write(number, part) :]

@@ -1,0 +1,38 @@
+"""What Macs agree on before a weight is read."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from checkpoints import Packing, Sizes, quantise_folder, write_checkpoint
+
+from mlx_diffgemma.conversation.agreement import require_parts, require_uncut
+from mlx_diffgemma.errors import ShareError
+from mlx_diffgemma.share.part import WHOLE, Part
+from mlx_diffgemma.share.share import Share
+
+SIZES = Sizes("f", hidden_size=64, num_global_key_value_heads=2, intermediate_size=160)
+
+
+def test_what_cannot_be_cut_is_refused_on_all_ranks_alike(tmp_path: Path) -> None:
+    """Rank 3 alone would cut inside a group; nothing is read."""
+    dense = write_checkpoint(tmp_path / "dense", SIZES)
+    packing = Packing("affine", 4, 32)
+    folder = quantise_folder(dense, tmp_path / "packed", packing, lambda _: packing)
+    before, said = mx.get_active_memory(), set()
+    for rank in range(4):
+        with pytest.raises(ShareError) as caught:
+            require_parts(folder, Part(Share(rank, 4), "tensor"))
+        said.add(str(caught.value))
+    (line,) = said
+    assert "layers.0.self_attn.o_proj would be cut at inputs 0, 16, inside groups of 32" in line
+    assert mx.get_active_memory() - before < 1000
+    require_parts(folder, Part(Share(1, 2), "tensor"))
+    require_parts(folder, Part(Share(0, 40), "rows"))
+
+
+def test_an_adapter_is_refused_where_tensors_are_cut() -> None:
+    require_uncut(WHOLE)
+    require_uncut(Part(Share(0, 2), "layers"))
+    with pytest.raises(ShareError, match=r"an adapter stands on whole matrices, .* by tensor"):
+        require_uncut(Part(Share(0, 2), "tensor"))
