@@ -3,18 +3,23 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
-from typing import Any
+from shutil import copytree
+from typing import Any, cast
 
 import pytest
 from rank_tasks import asked
 from ranks import Ended, results, run_ranks
 from rendered import puzzles
 
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.share.part import CUTS
 from mlx_diffgemma.share.share import ALONE
 
 CUTS_THAT_RUN = [cut for cut in CUTS if cut != "tensor"]
+SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 HARMS = ("killed", "stopped", "exception", "gone", "another prompt")
 
 
@@ -60,6 +65,33 @@ def test_a_rank_that_never_comes_ends_the_others(ranks: int, absent: int) -> Non
             (line,) = each.errors
             assert line.startswith(f"error: rank {rank} (127.0.0.1) waited 2 s for ")
             assert f"rank {absent} (127.0.0.1)" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_differs_is_named_with_its_mac(ranks: int, tmp_path: Path) -> None:
+    """Rank 0 is who all others are compared with: where it differs, rank 1 is named with it."""
+    found = results(run_ranks(ranks, "differing", other=str(with_other_weights(tmp_path))))
+    for rank, said in enumerate(found):
+        for fact, lines in said.items():
+            for at, line in enumerate(lines):
+                if "can give" in fact and rank:
+                    assert line == "1"  # rank 0 alone speaks
+                else:
+                    named = at if "can give" in fact else max(at, 1)
+                    assert line.startswith(f"rank {named} (127.0.0.1) "), (fact, line)
+                    assert ("seed" if fact == "another seed" else fact) in line
+                    assert "\n" not in line
+
+
+def with_other_weights(folder: Path) -> Path:
+    """A copy of tiny-sudoku, of the same headers, in which a single tensor is another."""
+    copy = Path(copytree(SUDOKU, folder / "other"))
+    info = read_headers(copy)["model.decoder.norm.weight"]
+    with info.file.open("r+b") as file:
+        file.seek(info.offset)
+        file.write(bytes(info.num_bytes))
+    return copy
 
 
 @pytest.mark.slow
