@@ -13,6 +13,8 @@ from forks import polite
 from loopback import ROOT, SECONDS, Ranks, children, hostfile, until
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
+from mlx_diffgemma.cli.macs.launch import LAUNCHER
+
 SUDOKU = ("--model", "tiny-sudoku", "--seed", "1")
 MANY_STEPS = ("--steps", "48", "--stability", "47", "--trace", "-")
 
@@ -224,6 +226,20 @@ def test_only_rank_0_prints(ranks: Ranks, tmp_path: Path) -> None:
     assert ranks.ended(0) == (0, SOLUTION, "")
     assert ranks.ended(1) == (0, "", "")
     assert (tmp_path / "steps.jsonl").read_text().startswith('{"type": "header"')
+
+
+def test_no_character_is_lost_on_its_way_through_the_launcher(tmp_path: Path) -> None:
+    """It reads 8,192 bytes at a time; characters of two and three bytes lie across two pieces."""
+    said = "x" + "ä" * 9000 + "€" * 9000
+    program = f"import sys; sys.stdout.buffer.write({said!r}.encode())"
+    command = [sys.executable, "-c", LAUNCHER, "-n", "1", "--", sys.executable, "-c", program]
+    waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert waiting.stdout is not None
+    try:
+        assert waiting.stdout.read() == said
+    finally:
+        waiting.kill()
+        waiting.communicate()
 
 
 @pytest.mark.slow
