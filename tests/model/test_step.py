@@ -16,7 +16,7 @@ from facts import raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import PromptError
-from mlx_diffgemma.model import cache
+from mlx_diffgemma.model import prefix as prefixes
 
 SCRIPTS = str(Path(__file__).parents[2] / "scripts" / "bench")
 if SCRIPTS not in sys.path:
@@ -136,7 +136,7 @@ def test_going_back_waits_for_nothing(model: dg.Model, monkeypatch: pytest.Monke
     for _ in range(4):
         token = model.step(token, prefix).argmax(axis=-1)
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_read", lambda token: pytest.fail("a token was waited for"))
+        patch.setattr(prefixes, "_read", lambda token: pytest.fail("a token was waited for"))
         assert prefix.roll_back(5) == prefix.length == 5
         assert prefix.roll_back(2) == prefix.length == 2
     assert prefix.tokens == TOKENS[:2]

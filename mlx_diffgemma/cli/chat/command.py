@@ -140,7 +140,7 @@ def _jobs(group: "Group") -> Any:
     """The way to the other Macs, None without any."""
     from ...share.jobs import Jobs
 
-    return None if group.watch is None else Jobs(group.share, group.watch.rest)
+    return None if group.share.alone else Jobs(group.share)
 
 
 def _begin(talk: Any, file: Path | None, earlier: "SavedConversation", system: str | None) -> None:

@@ -61,6 +61,7 @@ class Chat:
         except (BrokenPipeError, ModelGoneError, ReadError, Terminated):
             raise
         except KeyboardInterrupt:
+            self.talk.others.require_there()
             if not self.reader.interactive:
                 raise
             say("Ctrl-D or /quit leaves.")

@@ -4,6 +4,8 @@ The other sessions are asked the same, and so hold the same conversation, each w
 cache. Ctrl-C is looked for between two steps, on all of them alike.
 """
 
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +20,11 @@ from ...images.pixels import Pixels
 from ...images.video import Clip
 from ...images.wire import media_from_json, media_to_json
 from ...model.text import Progress
-from ...share.jobs import END, Job, Jobs
+from ...share.jobs import END, Job, Jobs, Pulse
 from ...text.chat import Message
 from ...text.placeholders import Medium
 from ..errors import ArgumentError, FileError
+from ..terminal.signals import forget_interrupts
 
 ASK, MORE, UNDO, RESET, RESTORE, SYSTEM = "ask", "more", "undo", "reset", "restore", "system"
 TOKENS = 8  # of mode ar, between two looks for Ctrl-C: each keeps a GPU waiting
@@ -47,28 +50,33 @@ class Others:
     interrupted: Callable[[], bool] = never
     busy: bool = False
 
+    def __post_init__(self) -> None:
+        self.pulse = None if self.jobs is None else Pulse(self.jobs, _wake)
+
     @property
     def there(self) -> bool:
         """True where there are other Macs."""
         return self.jobs is not None
 
     def tell(self, do: str, **what: Any) -> None:
-        """Let the others do what is done here next."""
-        if self.jobs:
+        """Let the others do what is done here next; ShareError where they are gone."""
+        if self.jobs and self.pulse:
+            self.pulse.stop()
             self.busy = True
             self.jobs.tell({"do": do, **what})
 
     def rest(self) -> None:
-        """All is done; the user may think for hours."""
+        """All is done; the user may think for hours. ShareError where the others are gone."""
         self.busy = False
-        if self.jobs:
-            self.jobs.rest()
+        if self.pulse:
+            self.pulse.start()
 
     def end(self) -> None:
         """Let the others end, too, where they wait for what is to be done."""
-        if self.jobs and not self.busy:
+        if self.jobs and self.pulse and not self.busy and self.pulse.error is None:
+            self.pulse.stop()
             self.jobs.tell(END)
-        self.jobs = None
+        self.jobs = self.pulse = None
 
     def look(self) -> None:
         """KeyboardInterrupt, between two steps, once Ctrl-C has come; the others end here, too."""
@@ -99,8 +107,14 @@ class Others:
         """Raise an error that the others do not share in the midst of what they do."""
         alike = isinstance(error, DiffGemmaError)
         alike = alike and not isinstance(error, ShareError | FileError | ArgumentError)
-        if self.jobs and self.busy and not alike:
+        if self.jobs and (isinstance(error, ShareError) or (self.busy and not alike)):
             raise error
+
+    def require_there(self) -> None:
+        """ShareError where the others are gone, which has woken the reader of lines."""
+        if self.pulse and self.pulse.error:
+            forget_interrupts()
+            raise self.pulse.error
 
     def require_mode(self, session: Session, mode: str) -> None:
         """SettingsError for a mode that these Macs do not share."""
@@ -114,6 +128,11 @@ class Others:
                 f"{what} is for one Mac, and {self.jobs.share.size} answer here; start the chat "
                 "again with --model."
             )
+
+
+def _wake() -> None:
+    """Let whoever waits for a line in the main thread look up."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def due(frame: Frame) -> bool:

@@ -14,7 +14,7 @@ from ...serve.engine.loaded import LoadedEngine
 from ...serve.engine.together import Leading
 from ...serve.engine.worker import Pulse, Worker
 from ...serve.http.run import Running
-from ...share.jobs import Jobs
+from ...share.jobs import BEAT, Jobs
 from ...share.part import Cut, Part
 from ..answer.loading import load_found
 from ..explain import explain
@@ -23,7 +23,6 @@ from ..macs.loading import load_found_together
 from ..options import ModelOptions
 from ..terminal.streams import say
 
-BEAT_SECONDS = 5.0  # between two signs of life of a server that nobody asks
 TOLD_SECONDS = 0.5  # that clients have to hear that their answer has ended
 TOKENS = 8  # of mode ar, between two looks whether anybody waits: each keeps a GPU waiting
 
@@ -81,8 +80,7 @@ class Origin:
         if self.leading is None or self.group.watch is None:
             return None
         self.group.watch.end = self._hung
-        seconds = min(BEAT_SECONDS, self.group.watch.seconds / 4)
-        return Pulse(seconds, self.leading.beat)
+        return Pulse(BEAT, self.leading.beat)
 
     def ended(self) -> None:
         """Let the other Macs end, too."""

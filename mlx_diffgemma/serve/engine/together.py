@@ -123,8 +123,8 @@ class Leading:
         if self.over is not None:
             raise fresh(STOPPING)
         try:
-            with self.jobs.told(job):
-                yield
+            self.jobs.tell(job)
+            yield
         except (GeneratorExit, Cancellation):
             raise
         except BaseException as error:

@@ -139,4 +139,4 @@ def test_people_chat_with_two_and_stop_an_answer(run: Any, tmp_path: Path, hosts
         program, cwd=ROOT, input=lines, capture_output=True, text=True, timeout=SECONDS, check=False
     )
     assert (done.returncode, done.stdout) == (1, "17 + 25 = 42.\n")
-    assert "error: --mode is 'auto'" in done.stderr
+    assert "mode is 'auto'" in done.stderr
