@@ -75,10 +75,9 @@ def test_two_ranks_serve_decide_and_chat_as_one_process_does() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "cut"), [(3, "rows"), (3, "layers")])
+@pytest.mark.parametrize(("ranks", "cut"), [(3, "layers"), (2, "tensor")])
 def test_all_kinds_of_questions_are_answered_together(ranks: int, cut: str) -> None:
-    in_ar = IN_AR if cut == "layers" else []
-    require_together(ranks, cut, [*QUESTIONS, *MORE, *in_ar], [*LINES, *MORE_LINES])
+    require_together(ranks, cut, [*QUESTIONS, *MORE, *IN_AR], [*LINES, *MORE_LINES])
 
 
 def test_one_process_ends_a_job_where_it_wants_to() -> None:

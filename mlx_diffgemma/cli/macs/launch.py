@@ -30,8 +30,10 @@ from .options import ShareOptions
 from .terminal import offered
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
-# wait until a rank writes or can be written to, which it always can: they would take a core.
+# wait until a rank writes or can be written to, which it always can: they would take a core. It
+# decodes pieces as they are read and drops what is no whole character.
 LAUNCHER = """
+import os
 import signal
 from select import select
 from mlx._distributed_utils import launch
@@ -40,9 +42,19 @@ def waited(reading, writing, other, seconds):
     found, _, _ = select(reading, [], [], min(seconds, 0.02))
     return found, select([], writing, [], 0)[1], []
 
+def whole(descriptor, size, read=os.read):
+    piece = read(descriptor, size)
+    for _ in range(3):
+        try:
+            piece.decode()
+        except UnicodeDecodeError as error:
+            if error.reason == "unexpected end of data" and select([descriptor], [], [], 1)[0]:
+                piece += read(descriptor, 1)
+    return piece
+
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
-launch.select = waited
+launch.select, os.read = waited, whole
 launch.main()
 """
 PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
