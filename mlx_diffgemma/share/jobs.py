@@ -19,7 +19,7 @@ from ..machine.files import parse_json
 from .guard import from_rank_0, lost_macs
 from .share import Share
 
-END, STILL_HERE = {"do": "end"}, {"do": "nothing"}
+END = {"do": "end"}
 BEAT = 0.1  # seconds between two signs of life, which a job may have to wait for
 
 Job = dict[str, Any]
@@ -36,9 +36,19 @@ class Jobs:
     share: Share
 
     def tell(self, job: Job) -> None:
-        """Give a job to the other ranks, which must have done the one before; rank 0 alone."""
+        """Give a job to the other ranks, which must have done the one before; rank 0 alone.
+
+        For the error of one that cannot be told see `told`.
+        """
+        said = told(job)
         self.share.alive()
-        from_rank_0(self.share, json.dumps(job).encode())
+        from_rank_0(self.share, said)
+        self.share.alive()
+
+    def beat(self) -> None:
+        """Show life: there is nothing to do; rank 0 alone."""
+        self.share.alive()
+        from_rank_0(self.share, b"")
         self.share.alive()
 
     def hear(self) -> Iterator[Job]:
@@ -47,14 +57,15 @@ class Jobs:
         ShareError where rank 0 is gone.
         """
         while True:
-            job: Job = parse_json(from_rank_0(self.share, b""))
+            said = from_rank_0(self.share, b"")
             self.share.alive()
+            if not said:
+                time.sleep(BEAT)
+                continue
+            job: Job = parse_json(said)
             if job == END:
                 return
-            if job == STILL_HERE:
-                time.sleep(BEAT)
-            else:
-                yield job
+            yield job
 
     def wants_end(self, wanted: bool = False) -> bool:
         """True on every rank where rank 0 wants the job to end; all ranks ask at the same place.
@@ -68,6 +79,13 @@ class Jobs:
     def agreed(self, wanted: Wanted) -> Wanted:
         """A callable that all ranks ask at the same places: what `wanted` says on rank 0."""
         return lambda: self.wants_end(self.share.rank == 0 and wanted())
+
+
+def told(job: Job) -> bytes:
+    """A job as it is sent; ValueError for what the others could not read, such as 101 levels."""
+    said = json.dumps(job).encode()
+    parse_json(said)
+    return said
 
 
 @dataclass
@@ -106,7 +124,7 @@ class Pulse:
     def _beat(self) -> None:
         try:
             while not self._ended.wait(BEAT):
-                self.jobs.tell(STILL_HERE)
+                self.jobs.beat()
         except Exception as error:
             self.error = error
             self.lost()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...conversation.session import Session
 from ...conversation.turn import Turn
-from ...errors import DiffGemmaError, ShareError
+from ...errors import DiffGemmaError, PromptError, ShareError
 from ...generation.agreement import require_shareable, seeded
 from ...generation.frame import Frame
 from ...generation.settings import Settings
@@ -63,7 +63,11 @@ class Others:
         if self.jobs and self.pulse:
             self.pulse.stop()
             self.busy = True
-            self.jobs.tell({"do": do, **what})
+            try:
+                self.jobs.tell({"do": do, **what})
+            except ValueError as error:
+                self.busy = False
+                raise PromptError(f"other Macs cannot be told of it: {error}.") from None
 
     def rest(self) -> None:
         """All is done; the user may think for hours. ShareError where the others are gone."""

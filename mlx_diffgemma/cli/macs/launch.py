@@ -6,6 +6,7 @@ the signals that this process gets.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,7 +46,8 @@ launch.select = waited
 launch.main()
 """
 PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
-LAUNCHERS_OWN = (b"\x1b[33m[WARN] Node with rank",)
+LAUNCHERS_OWN = b"\x1b[33m[WARN] Node with rank"
+ENDED = re.compile(rb"Node with rank (\d+) exited with code (-?\d+)")
 POLL = 0.05
 MOST_READ = 1 << 16
 
@@ -101,7 +103,14 @@ def _run(hosts: Hostfile, file: Path, ranks: "Ranks", patience: float) -> int:
             "127.0.0.1, the first of the hosts."
         )
         return LINK_LOST
-    return LINK_LOST if code == TERMINATED else code
+    if code != TERMINATED:
+        return code
+    for rank, ended in ranks.ended:
+        say(
+            f"error: rank {rank} ({hosts.names[rank]}) ended with code {ended}, and mlx.launch "
+            "ended the others; see what happened there, and start again."
+        )
+    return LINK_LOST
 
 
 def _command(
@@ -142,11 +151,13 @@ def _code(file: Path) -> int | None:
 class Ranks:
     """mlx.launch and the processes that it has started; unread: nobody reads standard output.
 
-    at_terminal: Ctrl-C is passed on and ends nothing by itself.
+    ended: the rank that ended first, and not well, with its code. at_terminal: Ctrl-C is passed on
+    and ends nothing by itself.
     """
 
     def __init__(self, command: Sequence[str], *, at_terminal: bool = False) -> None:
         self.unread, self.at_terminal = False, at_terminal
+        self.ended: list[tuple[int, int]] = []
         self.hurries = 0
         # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
         self.process = subprocess.Popen(
@@ -230,7 +241,11 @@ class Ranks:
 
         Nor is a word said where nobody reads the answer: all are ended then.
         """
-        if self.unread or sys.stderr is None or line.startswith(LAUNCHERS_OWN):
+        if line.startswith(LAUNCHERS_OWN):
+            if (found := ENDED.search(line)) and not self.ended:
+                self.ended.append((int(found[1]), int(found[2])))
+            return
+        if self.unread or sys.stderr is None:
             return
         with suppress(OSError):
             sys.stderr.buffer.write(line)

@@ -17,14 +17,24 @@ from ...decide.decision import Decision
 from ...decide.request import Request
 from ...errors import DiffGemmaError, ShareError
 from ...generation.agreement import require_shareable
-from ...share.jobs import END, STILL_HERE, Job, Jobs
+from ...share.jobs import END, Job, Jobs
 from ...share.part import Part
 from ..asked import Asked
 from ..events import Event, Failed
 from ..refusal import STOPPING, Refusal, fresh, refusal_of
 from .engine import Cancellation, Cancelled, Counters, Facts, Stopping, going_on
 from .loaded import LoadedEngine, Ready
-from .told import ANSWER, DECIDE, LOAD, UNLOAD, asked_of, request_of, told_question, told_request
+from .told import (
+    ANSWER,
+    DECIDE,
+    LOAD,
+    UNLOAD,
+    asked_of,
+    request_of,
+    require_tellable,
+    told_question,
+    told_request,
+)
 
 Lost = Callable[[BaseException], None]
 """Takes the error after which the ranks are not together any more; called once."""
@@ -56,7 +66,9 @@ class Leading:
             require_shareable(self.part, asked.settings.mode)
         except DiffGemmaError as error:
             raise refusal_of(error) from error
-        return self.inner.prepare(asked)
+        ready = self.inner.prepare(asked)
+        require_tellable(told_question(ready))
+        return ready
 
     def count(self, asked: Asked) -> int:
         """The tokens of a question's prompt."""
@@ -92,7 +104,8 @@ class Leading:
     def decide(self, request: Request, cancelled: Cancelled) -> Decision:
         """A decision that all ranks compute; see Engine."""
         request = self._seen(request)
-        with self._together(told_request(request)):
+        job = require_tellable(told_request(request))
+        with self._together(job):
             return self.inner.decide(request, self.jobs.agreed(cancelled))
 
     def load(self) -> None:
@@ -107,7 +120,7 @@ class Leading:
 
     def beat(self) -> None:
         """Tell the others that rank 0 is still there, and find out whether they are."""
-        with self._together(STILL_HERE):
+        with self._together(None):
             pass
 
     def end(self) -> None:
@@ -117,13 +130,19 @@ class Leading:
 
     @contextmanager
     def _together(
-        self, job: Job, alike: Callable[[BaseException], bool] | None = None
+        self, job: Job | None, alike: Callable[[BaseException], bool] | None = None
     ) -> Iterator[None]:
-        """For the time of a job; an error that the others do not share is the last one."""
+        """For the time of a job, None for a sign of life.
+
+        An error that the others do not share is the last one.
+        """
         if self.over is not None:
             raise fresh(STOPPING)
         try:
-            self.jobs.tell(job)
+            if job is None:
+                self.jobs.beat()
+            else:
+                self.jobs.tell(job)
             yield
         except (GeneratorExit, Cancellation):
             raise

@@ -10,9 +10,10 @@ from ...decide.assets import Asset
 from ...decide.request import Request, read_request
 from ...generation.settings import Settings
 from ...images.wire import media_from_json, media_to_json
-from ...share.jobs import Job
+from ...share.jobs import Job, told
 from ...text.holes import Field, Template
 from ..asked import Asked, Chat, Completion, Infill
+from ..refusal import Refusal
 
 if TYPE_CHECKING:
     from .loaded import Ready
@@ -34,6 +35,15 @@ def told_question(ready: Ready) -> Job:
         return {**job, **of_template, "template": asdict(asked.template)}
     wanted, messages = vars(asked.wanted), list(asked.messages)
     return {**job, "wanted": wanted, "messages": messages, "think": asked.think}
+
+
+def require_tellable(job: Job) -> Job:
+    """The job; Refusal for one that the others could not read, nested as deep as JSON may be."""
+    try:
+        told(job)
+    except ValueError as error:
+        raise Refusal("invalid", f"it is {error} with what other Macs are told.") from None
+    return job
 
 
 def asked_of(job: Job) -> Asked:
