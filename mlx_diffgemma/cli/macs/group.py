@@ -69,15 +69,16 @@ class Group:
         return code if self.share.rank == 0 else 0
 
     @contextmanager
-    def agreeing(self) -> Iterator[None]:
+    def agreeing(self, own: tuple[type[DiffGemmaError], ...] = ()) -> Iterator[None]:
         """An error that all ranks find in the same words is said by rank 0 alone.
 
-        A lost Mac is none of these.
+        A lost Mac is none of these, nor is what is `own` to a Mac, such as its memory.
         """
         try:
             yield
         except DiffGemmaError as error:
-            if self.share.rank == 0 or (isinstance(error, ShareError) and error.lost):
+            lost = isinstance(error, ShareError) and error.lost
+            if self.share.rank == 0 or lost or isinstance(error, own):
                 raise
             raise typer.Exit(_code(error)) from None
 

@@ -158,7 +158,7 @@ class Ranks:
     def __init__(self, command: Sequence[str], *, at_terminal: bool = False) -> None:
         self.unread, self.at_terminal = False, at_terminal
         self.ended: list[tuple[int, int]] = []
-        self.hurries = 0
+        self.hurries, self.told = 0, False  # told: a signal was passed on
         # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
         self.process = subprocess.Popen(
             command,
@@ -184,6 +184,7 @@ class Ranks:
             with signals_held(None if self.at_terminal else self._hurried) as arrived:
                 while self.process.poll() is None:
                     if len(arrived) > passed or self.unread:
+                        self.told = True
                         self.signal(arrived[-1] if arrived else signal.SIGTERM)
                         passed = len(arrived)
                     if not ended and (ended := file.exists() or self.unread):
@@ -239,13 +240,16 @@ class Ranks:
     def _said(self, line: bytes) -> None:
         """Pass a line on standard error on, but what the launcher says of ranks that ended.
 
-        Nor is a word said where nobody reads the answer: all are ended then.
+        Nor is a word said where nobody reads the answer: all are ended then. mlx.launch sends rank
+        0 a SIGTERM where another one has failed, whose line says why: no user has interrupted it.
         """
         if line.startswith(LAUNCHERS_OWN):
             if (found := ENDED.search(line)) and not self.ended:
                 self.ended.append((int(found[1]), int(found[2])))
             return
         if self.unread or sys.stderr is None:
+            return
+        if line.startswith(b"interrupted") and not self.told:
             return
         with suppress(OSError):
             sys.stderr.buffer.write(line)
