@@ -95,6 +95,11 @@ def lost_macs(share: Share) -> Iterator[None]:
         ) from None
 
 
+def is_lost(error: BaseException) -> bool:
+    """True where another Mac is gone: nothing may be computed any more that waits for it."""
+    return isinstance(error, ShareError) and error.lost
+
+
 def require_equal_work(share: Share, tokens: Sequence[int]) -> None:
     """ShareError where ranks wrote other tokens, or made other calls, or in another order."""
     if share.alone:

@@ -12,7 +12,7 @@ import typer
 
 from ...errors import DiffGemmaError, ShareError, one_line
 from ...machine.files import parse_json
-from ...share.guard import Watch, from_rank_0, lost_macs
+from ...share.guard import Watch, from_rank_0, is_lost, lost_macs
 from ...share.patience import SECONDS
 from ...share.share import ALONE, Share, announced, met
 from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
@@ -77,8 +77,7 @@ class Group:
         try:
             yield
         except DiffGemmaError as error:
-            lost = isinstance(error, ShareError) and error.lost
-            if self.share.rank == 0 or lost or isinstance(error, own):
+            if self.share.rank == 0 or is_lost(error) or isinstance(error, own):
                 raise
             raise typer.Exit(_code(error)) from None
 
