@@ -32,6 +32,7 @@ def command(
     [[1]] for a blank, and keeps its givens in place.
     """
     with Announced(LOADING_PROGRAM):
+        from ..errors import FitError
         from .answer.media import read_media
         from .answer.prompt import TEMPLATE, given_words, read_text, reads_stdin
         from .answer.turn import show_turn
@@ -61,16 +62,17 @@ def command(
             facts = digested(prompting, given.gaps, given.prompt)
             session, media = load_together(group, model, settings, read, facts)
             bar = Bar("reading the prompt")
-            turn = session.fill_turn(
-                template,
-                prompt=given.prompt or "",
-                gaps=given.gaps,
-                settings=settings,
-                system=prompting.system,
-                raw=prompting.raw,
-                progress=bar,
-                **vars(media),
-            )
+            with group.agreeing(own=(FitError,)):
+                turn = session.fill_turn(
+                    template,
+                    prompt=given.prompt or "",
+                    gaps=given.gaps,
+                    settings=settings,
+                    system=prompting.system,
+                    raw=prompting.raw,
+                    progress=bar,
+                    **vars(media),
+                )
             return group.code(show_turn(turn, output, trace, bar, ending))
 
 

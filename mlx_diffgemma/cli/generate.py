@@ -48,6 +48,7 @@ def command(
     or a picture of one, and answers with a checked solution.
     """
     with Announced(LOADING_PROGRAM):
+        from ..errors import FitError
         from .answer.form import read_form
         from .answer.media import read_media
         from .answer.prompt import PROMPT, given_words, read_text, reads_stdin
@@ -83,5 +84,6 @@ def command(
             read, facts = partial(read_media, seen, model.name), digested(prompting, form)
             session, media = load_together(group, model, settings, read, facts)
             asked = {**vars(media), **vars(prompting), **form.options}
-            turn = session.turn(text, settings=settings, progress=bar, **asked)
+            with group.agreeing(own=(FitError,)):
+                turn = session.turn(text, settings=settings, progress=bar, **asked)
             return group.code(show_turn(turn, output, trace, bar, strict=held.strict))

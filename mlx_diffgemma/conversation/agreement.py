@@ -1,15 +1,18 @@
 """Macs that share a model agree on what they load before a weight is read, and on room for more."""
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import BinaryIO
 
 from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.config import read_config
-from ..checkpoint.shards import read_headers
+from ..checkpoint.shards import TensorInfo, read_headers
 from ..checkpoint.tensors import PromisedTensors
 from ..errors import FitError, ShareError
 from ..machine.choices import Choices
@@ -24,6 +27,8 @@ from ..share.part import Part
 from ..share.share import Share
 from ..version import __version__
 
+SAMPLE_BYTES = 64
+
 
 def require_same_load(
     part: Part,
@@ -34,7 +39,7 @@ def require_same_load(
 ) -> None:
     """ShareError where a Mac has another engine, checkpoint or adapter, or is to use it otherwise.
 
-    Of weights their headers are compared, not their numbers.
+    Of weights their headers are compared, and a few numbers of each tensor.
     """
     if not part.share.alone:
         facts = {"the cut": part.cut, **load_facts(folder, dtype, choices, adapter)}
@@ -65,9 +70,8 @@ def load_facts(
     folder: Path, dtype: str | None, choices: Choices | None, adapter: AdapterFiles | None
 ) -> dict[str, object]:
     """What Macs that load a folder have to have in common."""
-    headers = {
-        name: (info.dtype, info.shape, info.offset) for name, info in read_headers(folder).items()
-    }
+    tensors = read_headers(folder)
+    headers = {name: (info.dtype, info.shape, info.offset) for name, info in tensors.items()}
     kept = adapter and {name: (t.dtype, t.shape, t.offset) for name, t in adapter.tensors.items()}
     chosen = replace(choices or Choices(), times=None)
     return {
@@ -76,6 +80,7 @@ def load_facts(
         "numpy": version("numpy"),
         "config.json": _digest((folder / "config.json").read_bytes()),
         "the tensors": _digest(json.dumps(headers, sort_keys=True).encode()),
+        "the weights": _sampled(tensors.values()),
         "the adapter": kept and _digest(json.dumps(kept, sort_keys=True).encode()),
         "the dtype": dtype or chosen.dtype,
         "prefill_chunk": chosen.prefill_chunk,
@@ -105,6 +110,22 @@ def agreed_room(share: Share, check: RoomCheck) -> RoomCheck:
 
 def _digest(content: bytes) -> str:
     return sha256(content).hexdigest()[:16]
+
+
+def _sampled(tensors: Iterable[TensorInfo]) -> str:
+    """A hash over the first bytes of the middle of each tensor.
+
+    Another training changes all of them; reading all would take as long as loading.
+    """
+    found = sha256()
+    with ExitStack() as stack:
+        files: dict[Path, BinaryIO] = {}
+        for info in tensors:
+            if info.file not in files:
+                files[info.file] = stack.enter_context(info.file.open("rb"))
+            files[info.file].seek(info.offset + info.num_bytes // 2)
+            found.update(files[info.file].read(min(SAMPLE_BYTES, info.num_bytes)))
+    return found.hexdigest()[:16]
 
 
 def _sources() -> str:

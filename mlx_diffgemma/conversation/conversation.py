@@ -23,12 +23,13 @@ from weakref import ReferenceType, ref
 
 import mlx.core as mx
 
-from ..errors import PromptError, ShareError, TurnError, brief
+from ..errors import PromptError, TurnError, brief
 from ..images.pixels import Pixels
 from ..images.video import Clip
 from ..model.images import ImageRun
 from ..model.prefix import Prefix
 from ..model.text import Model
+from ..share.guard import is_lost
 from ..text.chat import Message
 from .form import AnswerForm, Tool
 from .prompt import Prompt
@@ -237,7 +238,7 @@ class Conversation:
         Where another Mac is lost it is not tried: what is pending may wait for it for ever.
         """
         pending, prefix, self.prefix = self._arrays(), self.prefix, None
-        if isinstance(error, ShareError) and error.lost:
+        if is_lost(error):
             return
         with suppress(Exception):
             mx.eval(pending)

@@ -166,7 +166,7 @@ class VideoInfo(Record):
 
 @dataclass(frozen=True)
 class ShareInfo(Record):
-    """How several Macs answered together: mode, "rows" or "layers", and their number."""
+    """How several Macs answered together: mode, which is the cut, and their number."""
 
     mode: str
     size: int

@@ -22,6 +22,7 @@ from ..model.images import pieces
 from ..model.memory import RoomCheck
 from ..model.prefix import Prefix
 from ..model.text import PREFILL_CHUNK, Model
+from ..share.guard import is_lost, lost_macs
 
 MOST_BYTES = 2**29  # of the prefixes that are kept beside the last one
 
@@ -135,15 +136,17 @@ class KeptPrefixes:
     def in_use(self) -> Iterator[None]:
         """For the thread that encodes and reads a prefix, until it has evaluated what it made.
 
-        After an error or an interruption the last prefix holds the pieces that were done.
+        After an error or an interruption the last prefix holds the pieces that were done. Where
+        another Mac is lost it is given up: what is pending may wait for it for ever.
         """
         with self._lock:
             try:
-                yield
-            except BaseException:
+                with lost_macs(self.model.part.share):
+                    yield
+            except BaseException as error:
                 last = self._kept.pop() if self._kept else None
                 with suppress(Exception):
-                    if last is not None:
+                    if last is not None and not is_lost(error):
                         mx.eval(last.prefix.arrays())
                         self._kept.append(last)
                 raise

@@ -95,11 +95,16 @@ def lost_macs(share: Share) -> Iterator[None]:
         ) from None
 
 
+def is_lost(error: BaseException) -> bool:
+    """True where another Mac is gone: nothing may be computed any more that waits for it."""
+    return isinstance(error, ShareError) and error.lost
+
+
 def require_equal_work(share: Share, tokens: Sequence[int]) -> None:
-    """ShareError where ranks wrote other tokens, or made other calls, up to now."""
+    """ShareError where ranks wrote other tokens, or made other calls, or in another order."""
     if share.alone:
         return
-    made = json.dumps([list(tokens), sorted(share.calls.items())]).encode()
+    made = json.dumps([list(tokens), share.order]).encode()
     own = np.frombuffer(hashlib.sha256(made).digest(), np.uint32)
     with lost_macs(share):
         rows = in_host(share.gather(mx.array(own), "digest"))

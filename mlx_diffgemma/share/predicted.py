@@ -17,8 +17,9 @@ ATTENTION, DENSE_MLP, HEAD, EXPERTS = 756, 274, 378, 731  # GFLOP
 GATHERED, PRODUCT = 15, 378  # GFLOP of soft embeddings; Macs that divide the vocabulary multiply
 HEADS, HEAD_GROUP, MLP_GROUPS = 16, 2, 33  # what tensors are cut at
 PEAK_SHARE = 0.60
-# Rows -> experts' rows of whole tiles of 16 by rows needed; Macs -> experts' rows of the busiest by
-# the mean. Some experts are far more popular than others (scripts/bench/tile_waste.py).
+# Rows -> experts' rows of whole tiles of 16 by rows needed: the kernels leave out eights without
+# rows, so that times err on the long side. Macs -> experts' rows of the busiest by the mean. Some
+# experts are far more popular than others (scripts/bench/tile_waste.py).
 WASTE = ((32, 3.48), (64, 2.50), (128, 1.85), (256, 1.47))
 BUSIEST = ((1, 1.0), (2, 1.16), (3, 1.31), (4, 1.45), (6, 1.70), (8, 1.94))
 

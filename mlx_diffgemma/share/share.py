@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from zlib import crc32
 
 import mlx.core as mx
 
@@ -39,7 +40,7 @@ class Share:
     group: MLX's, None before the ranks have met. hosts: addresses by rank, as far as the
     environment tells them. alive: tells a watch that work goes on. sent: bytes that this rank
     sends, by the name of what is sent, and calls: their number; both count when a collective is
-    built.
+    built. order: one number, made of all calls in their order.
     """
 
     rank: int
@@ -49,6 +50,7 @@ class Share:
     alive: Callable[[], None] = field(default=unwatched, compare=False, repr=False)
     sent: Counter[str] = field(default_factory=Counter, compare=False)
     calls: Counter[str] = field(default_factory=Counter, compare=False)
+    order: list[int] = field(default_factory=lambda: [0], compare=False, repr=False)
 
     @classmethod
     def launched(cls, seconds: float = SECONDS) -> "Share":
@@ -76,14 +78,14 @@ class Share:
         """The sum over the ranks of arrays of one shape, the same bits on all of them."""
         if self.alone:
             return x
-        self._count(2 * (self.size - 1) * x.nbytes // self.size, name)
+        self._count(2 * (self.size - 1) * x.nbytes // self.size, name, x)
         return mx.distributed.all_sum(x, group=self.group)
 
     def gather(self, x: mx.array, name: str) -> mx.array:
         """Arrays of one shape [...] -> [size, ...], by rank."""
         if self.alone:
             return x[None]
-        self._count((self.size - 1) * x.nbytes, name)
+        self._count((self.size - 1) * x.nbytes, name, x)
         return mx.distributed.all_gather(x[None], group=self.group)
 
     def gathered(self, x: mx.array, lengths: Sequence[int], axis: int, name: str) -> mx.array:
@@ -103,9 +105,11 @@ class Share:
         """Rank 0's array, of a shape that all know."""
         return x if self.alone else self.sum(x if self.rank == 0 else unsent(x), name)
 
-    def _count(self, sent: int, name: str) -> None:
+    def _count(self, sent: int, name: str, x: mx.array) -> None:
         self.sent[name] += sent
         self.calls[name] += 1
+        call = f"{name} {x.shape} {x.dtype}".encode()
+        self.order[0] = crc32(call, self.order[0])
 
 
 ALONE = Share(0, 1)
@@ -132,7 +136,9 @@ def announced(environment: Mapping[str, str]) -> Share:
             f"MLX_RANK is {environment['MLX_RANK']!r}, expected 0 to {len(hosts) - 1}, a rank "
             "of the hosts listed; start with mlx.launch."
         )
-    return replace(ALONE, rank=rank, size=len(hosts), hosts=hosts, sent=Counter(), calls=Counter())
+    return replace(
+        ALONE, rank=rank, size=len(hosts), hosts=hosts, sent=Counter(), calls=Counter(), order=[0]
+    )
 
 
 def _of_one(environment: Mapping[str, str]) -> bool:

@@ -26,6 +26,7 @@ from mlx_diffgemma.diffusion import kept as kept_module
 from mlx_diffgemma.diffusion import reading
 from mlx_diffgemma.diffusion.kept import KeptPrefixes
 from mlx_diffgemma.diffusion.reading import ModelReader
+from mlx_diffgemma.generation.prompt import Prompt as Placed
 from mlx_diffgemma.machine.pauses import Pauses
 from mlx_diffgemma.model import cache
 from mlx_diffgemma.model.experts import Experts
@@ -337,6 +338,16 @@ def test_the_oldest_go_first(model: dg.Model) -> None:
         encoded(reader, asked(QUESTIONS[0], state))
     counts = [encoded(reader, asked(QUESTIONS[0], state)) for state in states[::-1]]
     assert counts == [5, 5, 5, 28] or counts == [0, 5, 5, 28]
+
+
+def test_nothing_is_computed_of_a_prefix_once_another_mac_is_lost(model: dg.Model) -> None:
+    """What is pending of it may wait for ever; any other error leaves what was encoded."""
+    kept = KeptPrefixes(model)
+    for error, left in ((dg.ShareError("gone", lost=True), 0), (dg.FitError("full"), 1)):
+        with pytest.raises(type(error)), kept.in_use():
+            kept.encode(Placed(list(some(5)), []), (), 0)
+            raise error
+        assert len(kept._kept) == left
 
 
 def test_kept_states_make_room_where_memory_ends(model: dg.Model) -> None:

@@ -222,6 +222,7 @@ def test_decisions(run: Run) -> None:
     asked = ("--model", "tiny-chat", "--samples", "2", "--verbose")
     value = json.loads(run("decide", *asked, "-q", "-", "--json", input=request))
     keys = documented("## `decide --json`")
+    keys = {k: v for k, v in keys.items() if not k.startswith("x_share")}  # of several Macs alone
     assert list(problems(value, {k: v for k, v in keys.items() if k != "x_line"})) == []
     kinds = {"noul": "### A noul's", "choice": "### A choice's", "score": "### A score's"}
     for answer in value["answers"].values():

@@ -16,6 +16,7 @@ from facts import raises
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.errors import PromptError
+from mlx_diffgemma.model import cache
 from mlx_diffgemma.model import prefix as prefixes
 
 SCRIPTS = str(Path(__file__).parents[2] / "scripts" / "bench")

@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from counting import counts
+from differing import differing
 from job_tasks import served, talked
 from prompted import of_stored, write_stored
 from timed_tasks import timed_link
@@ -229,6 +230,7 @@ TASKS: dict[str, Callable[..., Any]] = {
         measured,
         asked,
         harmed,
+        differing,
         fenced,
         served,
         several,

@@ -3,18 +3,22 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
-from typing import Any
+from shutil import copytree
+from typing import Any, cast
 
 import pytest
 from rank_tasks import asked
 from ranks import Ended, results, run_ranks
 from rendered import puzzles
 
+from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.share.part import CUTS
 from mlx_diffgemma.share.share import ALONE
 
-CUTS_THAT_RUN = [cut for cut in CUTS if cut != "tensor"]
+SUDOKU = cast(Path, embedded_folder("tiny-sudoku"))
 HARMS = ("killed", "stopped", "exception", "gone", "another prompt")
 
 
@@ -31,7 +35,7 @@ def ended_well(ended: list[Ended], at: int, answer: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("cut", CUTS_THAT_RUN)
+@pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_harmed_rank_ends_the_others(harm: str, cut: str, ranks: int) -> None:
     """A stopped rank is seen by the watch alone; else the ring tells, or the digests.
@@ -63,16 +67,44 @@ def test_a_rank_that_never_comes_ends_the_others(ranks: int, absent: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut", CUTS_THAT_RUN)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_differs_is_named_with_its_mac(ranks: int, tmp_path: Path) -> None:
+    """Rank 0 is who all others are compared with: where it differs, rank 1 is named with it."""
+    found = results(run_ranks(ranks, "differing", other=str(with_other_weights(tmp_path))))
+    for rank, said in enumerate(found):
+        for fact, lines in said.items():
+            for at, line in enumerate(lines):
+                if "can give" in fact and rank:
+                    assert line == "1"  # rank 0 alone speaks
+                else:
+                    named = at if "can give" in fact else max(at, 1)
+                    assert line.startswith(f"rank {named} (127.0.0.1) "), (fact, line)
+                    assert ("seed" if fact == "another seed" else fact) in line
+                    assert "\n" not in line
+
+
+def with_other_weights(folder: Path) -> Path:
+    """A copy of tiny-sudoku, of the same headers, in which a single tensor is another."""
+    copy = Path(copytree(SUDOKU, folder / "other"))
+    info = read_headers(copy)["model.decoder.norm.weight"]
+    with info.file.open("r+b") as file:
+        file.seek(info.offset)
+        file.write(bytes(info.num_bytes))
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", CUTS)
 def test_a_rank_killed_at_any_time_leaves_no_wrong_answer(cut: str) -> None:
     """From before the ranks meet until behind the answer, whose time the first run tells."""
     turns = [["ask", puzzle, {"seed": n}] for n, puzzle in enumerate(puzzles()[::80])]
-    right = json.loads(json.dumps(asked(ALONE, "tiny-sudoku", "rows", turns)))
+    right = json.loads(json.dumps(asked(ALONE, "tiny-sudoku", "rows", turns, "float32")))
     given: dict[str, Any] = {"model": "tiny-sudoku", "cut": cut, "turns": turns}
+    given["dtype"] = "float32"  # tensor rounds 16 bits otherwise
     began, random = time.monotonic(), Random(cut)
     assert results(run_ranks(2, "asked", **given)) == [right, right]
     whole = time.monotonic() - began
-    kills = [(n % 2, random.uniform(0, 1.5 * whole)) for n in range(50 // len(CUTS_THAT_RUN))]
+    kills = [(n % 2, random.uniform(0, 1.5 * whole)) for n in range(-(-50 // len(CUTS)))]
 
     def killed(kill: tuple[int, float]) -> Ended:
         ended = run_ranks(2, "asked", kill=kill, meeting=6.0, watch=10.0, **given)

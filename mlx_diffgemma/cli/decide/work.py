@@ -127,10 +127,10 @@ class Job:
             raise
 
     def to_json(self, decision: Decision) -> dict[str, Any]:
-        """What --json prints; share: where several Macs have decided together."""
+        """What --json prints; x_share: where several Macs have decided together."""
         if self.loading.group.share.alone:
             return decision.to_json()
-        return {**decision.to_json(), "share": vars(share_info(self.session.model.part))}
+        return {**decision.to_json(), "x_share": vars(share_info(self.session.model.part))}
 
 
 def answer_one(job: Job, state: Any) -> int:

@@ -218,8 +218,8 @@ def _server() -> Sequence[Block]:
 
 def _macs() -> Sequence[Block]:
     return (
-        "Macs that are joined by a cable can answer one prompt together, with generate, fill, "
-        "decide, chat and serve. A hostfile names them; mlx.distributed_config writes one.",
+        "Macs that are joined by a cable can answer together, with generate, fill, chat, decide "
+        "and serve. A hostfile names them; mlx.distributed_config writes one.",
         (
             ("--macs macs.json", "starts the same command on all of them"),
             ("--share rows", "each holds the model, and takes some rows of a canvas: sooner"),

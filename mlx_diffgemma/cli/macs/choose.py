@@ -33,8 +33,8 @@ class Chosen:
 def room_of(shared: SharedPlan, rank: int, backend: str, chip: str) -> dict[str, Any]:
     """What this Mac can give, and what its share of each cut takes, in bytes.
 
-    refused: why so many Macs cannot cut tensors; raising: the command with which a share that does
-    not fit would. "rows" and "layers" are the most Macs that have some.
+    rows, layers: the most Macs that have some; refused: why so many cannot cut tensors, None where
+    they can; limits: by cut, the command with which a share that does not fit would, if any.
     """
     plan, available = shared.plan, available_memory()
     context = plan.config.canvas_length

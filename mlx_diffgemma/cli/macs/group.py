@@ -12,7 +12,7 @@ import typer
 
 from ...errors import DiffGemmaError, ShareError, one_line
 from ...machine.files import parse_json
-from ...share.guard import Watch, from_rank_0, lost_macs
+from ...share.guard import Watch, from_rank_0, is_lost, lost_macs
 from ...share.patience import SECONDS
 from ...share.share import ALONE, Share, announced, met
 from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
@@ -69,15 +69,15 @@ class Group:
         return code if self.share.rank == 0 else 0
 
     @contextmanager
-    def agreeing(self) -> Iterator[None]:
+    def agreeing(self, own: tuple[type[DiffGemmaError], ...] = ()) -> Iterator[None]:
         """An error that all ranks find in the same words is said by rank 0 alone.
 
-        A lost Mac is none of these.
+        A lost Mac is none of these, nor is what is `own` to a Mac, such as its memory.
         """
         try:
             yield
         except DiffGemmaError as error:
-            if self.share.rank == 0 or (isinstance(error, ShareError) and error.lost):
+            if self.share.rank == 0 or is_lost(error) or isinstance(error, own):
                 raise
             raise typer.Exit(_code(error)) from None
 

@@ -30,8 +30,10 @@ from .options import ShareOptions
 from .terminal import offered
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
-# wait until a rank writes or can be written to, which it always can: they would take a core.
+# wait until a rank writes or can be written to, which it always can: they would take a core. It
+# decodes pieces as they are read and drops what is no whole character.
 LAUNCHER = """
+import os
 import signal
 from select import select
 from mlx._distributed_utils import launch
@@ -40,9 +42,19 @@ def waited(reading, writing, other, seconds):
     found, _, _ = select(reading, [], [], min(seconds, 0.02))
     return found, select([], writing, [], 0)[1], []
 
+def whole(descriptor, size, read=os.read):
+    piece = read(descriptor, size)
+    for _ in range(3):
+        try:
+            piece.decode()
+        except UnicodeDecodeError as error:
+            if error.reason == "unexpected end of data" and select([descriptor], [], [], 1)[0]:
+                piece += read(descriptor, 1)
+    return piece
+
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
-launch.select = waited
+launch.select, os.read = waited, whole
 launch.main()
 """
 PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
@@ -158,7 +170,7 @@ class Ranks:
     def __init__(self, command: Sequence[str], *, at_terminal: bool = False) -> None:
         self.unread, self.at_terminal = False, at_terminal
         self.ended: list[tuple[int, int]] = []
-        self.hurries = 0
+        self.hurries, self.told = 0, False  # told: a signal was passed on
         # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
         self.process = subprocess.Popen(
             command,
@@ -184,6 +196,7 @@ class Ranks:
             with signals_held(None if self.at_terminal else self._hurried) as arrived:
                 while self.process.poll() is None:
                     if len(arrived) > passed or self.unread:
+                        self.told = True
                         self.signal(arrived[-1] if arrived else signal.SIGTERM)
                         passed = len(arrived)
                     if not ended and (ended := file.exists() or self.unread):
@@ -239,13 +252,16 @@ class Ranks:
     def _said(self, line: bytes) -> None:
         """Pass a line on standard error on, but what the launcher says of ranks that ended.
 
-        Nor is a word said where nobody reads the answer: all are ended then.
+        Nor is a word said where nobody reads the answer: all are ended then. mlx.launch sends rank
+        0 a SIGTERM where another one has failed, whose line says why: no user has interrupted it.
         """
         if line.startswith(LAUNCHERS_OWN):
             if (found := ENDED.search(line)) and not self.ended:
                 self.ended.append((int(found[1]), int(found[2])))
             return
         if self.unread or sys.stderr is None:
+            return
+        if line.startswith(b"interrupted") and not self.told:
             return
         with suppress(OSError):
             sys.stderr.buffer.write(line)

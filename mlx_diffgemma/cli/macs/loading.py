@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from ...checkpoint.hub import Source
 from ...conversation.session import Session
@@ -38,9 +39,7 @@ def load_together(
 
     def find() -> Found:
         seen.append(read())
-        source = loading.find_checked(options, settings, seen[0])
-        choices = None if options.no_tune else loading.recalled(source, options.dtype)
-        return Found(source, choices, options, settings)
+        return _found(options, settings, seen[0])
 
     found, cut = agreed(group, find, others)
     return load_found_together(group, found.source, options, cut), seen[0]
@@ -55,13 +54,7 @@ def find_together(
     """
     if group.share.alone:
         return loading.find_checked(options, settings), "rows"
-
-    def find() -> Found:
-        source = loading.find_checked(options, settings)
-        choices = None if options.no_tune else loading.recalled(source, options.dtype)
-        return Found(source, choices, options, settings)
-
-    found, cut = agreed(group, find, others)
+    found, cut = agreed(group, partial(_found, options, settings), others)
     return found.source, cut
 
 
@@ -69,6 +62,12 @@ def load_found_together(group: Group, source: Source, options: ModelOptions, cut
     """The session of a folder that `find_together` found, once all Macs have theirs."""
     with group.waiting():
         return loading.load_found(source, options, group.alive, share=group.share, cut=cut)
+
+
+def _found(options: ModelOptions, settings: Settings, media: Media | None = None) -> Found:
+    source = loading.find_checked(options, settings, media)
+    choices = None if options.no_tune else loading.recalled(source, options.dtype)
+    return Found(source, choices, options, settings)
 
 
 def _load_alone(options: ModelOptions, settings: Settings, media: Media) -> Session:

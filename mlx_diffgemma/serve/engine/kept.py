@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from ...conversation.conversation import Conversation
 from ...conversation.prompt import Prompt
@@ -20,6 +19,7 @@ from ...diffusion.kept import copied
 from ...errors import FitError
 from ...model.images import ImageRun
 from ...model.text import Progress
+from ...share.guard import lost_macs
 
 OPENING = 16  # tokens at most that open an answer, and that templates write otherwise afterwards
 WORTH = 512  # positions from which on a shared beginning is kept by itself
@@ -132,8 +132,12 @@ class Conversations:
         placed = model.placed(turn.prompt_ids, turn.asked.images)
         images = [image.pixels for image in placed if image.span.start in piece]
         ids = turn.prompt_ids[piece.start : piece.stop]
-        encode = partial(model.encode, ids, latest.conversation.prefix, images=images)
-        latest.conversation.step(turn, partial(encode, progress=progress))
+
+        def encode() -> None:
+            with lost_macs(model.part.share):
+                model.encode(ids, latest.conversation.prefix, images=images, progress=progress)
+
+        latest.conversation.step(turn, encode)
         made = latest.beginning(piece.stop)
         made.stays = True
         self.kept.insert(-1, made)

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...errors import DiffGemmaError, ShareError
+from ...errors import DiffGemmaError
+from ...share.guard import is_lost
 from ..refusal import LOADING, STOPPING, refusal_of
 from .engine import Cancellation, Engine
 from .tickets import Figures, Queue, Ticket
@@ -206,6 +207,5 @@ def log_ours(error: DiffGemmaError) -> None:
     A lost Mac ends the server, which says so.
     """
     cause = error.__cause__ or error
-    lost = isinstance(cause, ShareError) and cause.lost
-    if refusal_of(error).kind == "internal" and not lost:
+    if refusal_of(error).kind == "internal" and not is_lost(cause):
         logger.error("%s", error, exc_info=error.__cause__ or error)

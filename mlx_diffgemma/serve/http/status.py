@@ -58,7 +58,7 @@ def health_of(host: Host) -> dict[str, object]:
             "running": queue.running,
             "limit": host.worker.queue.most,
         },
-        **({"share": vars(share)} if share else {}),
+        "share": share and vars(share),
     }
 
 

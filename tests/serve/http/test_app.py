@@ -147,6 +147,7 @@ def test_health_says_ready(calls: Calls) -> None:
         "model": "scripted",
         "version": __version__,
         "queue": {"waiting": 0, "running": 0, "limit": 8},
+        "share": None,
     }
 
 
