@@ -66,6 +66,7 @@ LAUNCHERS_OWN = b"\x1b[33m[WARN] Node with rank"
 ENDED = re.compile(rb"Node with rank (\d+) exited with code (-?\d+)")
 # What MLX says of a connection that is gone, ten times, and no Mac by its name.
 CHATTER = re.compile(rb"\[ring\] (Socket \d+ was closed|Sending to|Receiving from|Too many send)")
+INTERRUPTED = b"interrupted.\n"  # a rank that still starts says it, too
 MISSING = b" lost the connection to "
 POLL = 0.05
 MOST_READ = 1 << 16
@@ -181,6 +182,7 @@ class Ranks:
         self.unread, self.at_terminal = False, at_terminal
         self.ended: list[tuple[int, int]] = []
         self.hurries, self.told = 0, False  # told: a signal was passed on
+        self.heard = False  # that they were interrupted
         self.file: Path | None = None  # in which rank 0 leaves its exit code
         # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
         self.process = subprocess.Popen(
@@ -280,6 +282,10 @@ class Ranks:
             return
         if line.startswith(b"interrupted") and not self.told:
             return
+        if line == INTERRUPTED:
+            if self.heard:
+                return
+            self.heard = True
         if MISSING in line and line.startswith(b"rank ") and self._left():
             return
         with suppress(OSError):

@@ -144,6 +144,10 @@ def test_the_rank_that_ended_first_is_known_and_the_launcher_is_not_heard(capfd:
     ranks._said(b"a line\n")
     assert ranks.ended == [(1, -9)]
     assert capfd.readouterr().err == "a line\n"
+    ranks.told = True
+    for _ in range(2):
+        ranks._said(b"interrupted.\n")
+    assert capfd.readouterr().err == "interrupted.\n"
 
 
 def test_an_error_in_the_midst_of_an_answer_ends_a_shared_chat_unless_all_have_it() -> None:
