@@ -13,18 +13,16 @@ import typer
 from ...errors import DiffGemmaError, ShareError, one_line
 from ...machine.files import parse_json
 from ...share.guard import Watch, from_rank_0, is_lost, lost_macs
-from ...share.patience import SECONDS
 from ...share.share import ALONE, Share, announced, met
 from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
 from ..explain import explain
 from ..terminal.signals import raise_lost
 from .ended import NAMES, code_file, leave_code
-from .options import Asked, ShareOptions
+from .options import Asked, ShareOptions, link_seconds
 
 T = TypeVar("T")
 
 LOADING_SECONDS = 900.0  # that Macs may be apart when they load, from unlike disks
-WAIT = "MLX_DIFFGEMMA_LINK_SECONDS"  # the environment's, in place of SECONDS
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
             f"{wanted} is for several Macs, and there is one process; --macs FILE starts one on "
             "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
         )
-    watch = Watch(share, _seconds(), end_at_once)
+    watch = Watch(share, link_seconds(), end_at_once)
     with one_voice(share):
         share = met(replace(share, alive=watch.alive), watch.seconds, code_file())
         watch.alive()
@@ -132,18 +130,6 @@ def _named(share: Share) -> Share:
     """The share with the Macs' names, as far as the hostfile of --macs has told them."""
     names = tuple(filter(None, os.environ.get(NAMES, "").split(",")))
     return replace(share, hosts=names) if len(names) == share.size else share
-
-
-def _seconds() -> float:
-    """Seconds without an answer after which a Mac counts as lost."""
-    said = os.environ.get(WAIT)
-    try:
-        seconds = SECONDS if said is None else float(said)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ArgumentError(f"{WAIT} is {said!r}, expected seconds above 0, such as {SECONDS:g}.")
-    return seconds
 
 
 def end_at_once(line: str) -> None:

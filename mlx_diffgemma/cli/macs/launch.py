@@ -21,22 +21,42 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import IO
 
+from ...checkpoint.default import MODEL_VARIABLE
 from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, ArgumentError, FileError, exit_code
 from ..terminal.signals import signals_held
 from ..terminal.streams import detach, say
 from .ended import EXIT_FILE, NAMES
 from .hostfile import LOCAL, Hostfile, read_hostfile
-from .options import ShareOptions
+from .options import WAIT, ShareOptions, link_seconds
 from .terminal import offered
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
+<<<<<<< HEAD
 # wait until a rank writes or can be written to, which it always can: they would take a core. It
 # decodes pieces as they are read and drops what is no whole character.
 LAUNCHER = """
 import os
 import signal
+=======
+# wait until a rank writes or can be written to, which it always can: they would take a core. They
+# drop what is no UTF-8, such as the two halves of a letter: they get whole ones.
+LAUNCHER = """
+import os, signal
+from codecs import getincrementaldecoder
+>>>>>>> w-rb
 from select import select
+from types import SimpleNamespace
 from mlx._distributed_utils import launch
+
+decoders = {}
+
+def read_whole(file, most):
+    read = os.read(file, most)
+    decoder = decoders.setdefault(file, getincrementaldecoder("utf-8")("ignore"))
+    whole = decoder.decode(read, final=not read).encode()
+    if read and not whole:
+        raise BlockingIOError
+    return whole
 
 def waited(reading, writing, other, seconds):
     found, _, _ = select(reading, [], [], min(seconds, 0.02))
@@ -54,12 +74,22 @@ def whole(descriptor, size, read=os.read):
 
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
+<<<<<<< HEAD
 launch.select, os.read = waited, whole
+=======
+launch.select = waited
+launch.os = SimpleNamespace(**{**vars(os), "read": read_whole})
+>>>>>>> w-rb
 launch.main()
 """
 PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
+PASSED_ON = (WAIT, MODEL_VARIABLE)  # ssh passes nothing of the environment on
 LAUNCHERS_OWN = b"\x1b[33m[WARN] Node with rank"
 ENDED = re.compile(rb"Node with rank (\d+) exited with code (-?\d+)")
+# What MLX says of a connection that is gone, ten times, and no Mac by its name.
+CHATTER = re.compile(rb"\[ring\] (Socket \d+ was closed|Sending to|Receiving from|Too many send)")
+INTERRUPTED = b"interrupted.\n"  # a rank that still starts says it, too
+MISSING = b" lost the connection to "
 POLL = 0.05
 MOST_READ = 1 << 16
 
@@ -73,6 +103,7 @@ def launch(given: ShareOptions, arguments: Sequence[str], patience: float = PATI
     """
     assert given.macs is not None
     hosts = read_hostfile(given.macs)
+    link_seconds()
     with TemporaryDirectory() as folder:
         file = Path(folder) / "exit"
         return _run(hosts, file, Ranks(_command(hosts, file, arguments)), patience)
@@ -91,6 +122,7 @@ def launch_at_terminal(given: ShareOptions, arguments: Sequence[str]) -> int:
             f"--macs: {hosts.file} has {first} as its first host, expected {LOCAL}, this Mac: it "
             "is where you type; name it first."
         )
+    link_seconds()
     with TemporaryDirectory() as folder:
         file = Path(folder) / "exit"
         told = offered(Path(folder)).environment
@@ -134,7 +166,8 @@ def _command(
     """
     port = _free_port(sum(len(host.ips) for host in hosts.hosts))
     given = {"hostfile": hosts.file, "backend": hosts.backend, "starting-port": port}
-    told = {EXIT_FILE: file, NAMES: ",".join(hosts.names), **(more or {})}
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    told = {EXIT_FILE: file, NAMES: ",".join(hosts.names), **passed, **(more or {})}
     return [
         *(sys.executable, "-c", LAUNCHER),
         *(f"--{name}={value}" for name, value in given.items()),
@@ -171,6 +204,8 @@ class Ranks:
         self.unread, self.at_terminal = False, at_terminal
         self.ended: list[tuple[int, int]] = []
         self.hurries, self.told = 0, False  # told: a signal was passed on
+        self.heard = False  # that they were interrupted
+        self.file: Path | None = None  # in which rank 0 leaves its exit code
         # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
         self.process = subprocess.Popen(
             command,
@@ -189,6 +224,7 @@ class Ranks:
 
         Whoever still runs `PATIENCE` seconds after rank 0, or `patience` after a signal, is killed.
         """
+        self.file = file
         last: float | None = None
         ended = False
         passed = 0
@@ -224,6 +260,10 @@ class Ranks:
         if self.hurries > 1:
             self.signal(signal.SIGKILL)
 
+    def _left(self) -> bool:
+        """True where rank 0 has ended, and has lost nobody."""
+        return self.file is not None and _code(self.file) not in (None, LINK_LOST, TERMINATED)
+
     def _reader(
         self, stream: IO[bytes] | None, take: Callable[[bytes], None], *, lines: bool
     ) -> Thread:
@@ -254,14 +294,21 @@ class Ranks:
 
         Nor is a word said where nobody reads the answer: all are ended then. mlx.launch sends rank
         0 a SIGTERM where another one has failed, whose line says why: no user has interrupted it.
+        Where rank 0 has ended by itself, its own line says why, and others only miss it.
         """
         if line.startswith(LAUNCHERS_OWN):
             if (found := ENDED.search(line)) and not self.ended:
                 self.ended.append((int(found[1]), int(found[2])))
             return
-        if self.unread or sys.stderr is None:
+        if self.unread or sys.stderr is None or CHATTER.match(line):
             return
         if line.startswith(b"interrupted") and not self.told:
+            return
+        if line == INTERRUPTED:
+            if self.heard:
+                return
+            self.heard = True
+        if MISSING in line and line.startswith(b"rank ") and self._left():
             return
         with suppress(OSError):
             sys.stderr.buffer.write(line)

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import Setting, SettingsError
+from ...share.patience import SECONDS
 from ..errors import ArgumentError
 from ..parameters import option
 from .ended import RANK
+
+WAIT = "MLX_DIFFGEMMA_LINK_SECONDS"  # the environment's, in place of SECONDS
 
 Asked = Literal["rows", "layers", "tensor", "auto"]
 MACS_HELP = (
@@ -62,6 +65,21 @@ class ShareOptions:
                 "standard input cannot be read where several Macs answer together: mlx.launch "
                 "never passes its end on; give the text as an argument, or in a file."
             )
+
+
+def link_seconds() -> float:
+    """Seconds without an answer after which a Mac counts as lost.
+
+    ArgumentError for what the environment says, where that is no such number.
+    """
+    said = os.environ.get(WAIT)
+    try:
+        seconds = SECONDS if said is None else float(said)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentError(f"{WAIT} is {said!r}, expected seconds above 0, such as {SECONDS:g}.")
+    return seconds
 
 
 def started(ctx: Any) -> Sequence[str]:

@@ -176,24 +176,38 @@ def follow(engine: LoadedEngine, jobs: Jobs) -> None:
             _do(engine, jobs, job)
         except Cancellation:
             pass
+        except _OwnError as own:
+            raise (own.__cause__ or own) from None
         except DiffGemmaError as error:
-            if job["do"] == LOAD:  # each Mac reads files of its own
-                raise cause_of(error) from None
             require_alike(error)
 
 
 def _do(engine: LoadedEngine, jobs: Jobs, job: Job) -> None:
     if job["do"] == LOAD:
-        engine.load()
+        with _own():  # each Mac reads files of its own
+            engine.load()
     elif job["do"] == UNLOAD:
         engine.unload()
     elif job["do"] == DECIDE:
         engine.decide(request_of(job), jobs.wants_end)
     elif job["do"] == ANSWER:
-        prepared = engine.prepare(asked_of(job))
+        with _own():  # rank 0 has told of it, so there it could be prepared
+            prepared = engine.prepare(asked_of(job))
         for event in engine.answer(prepared, jobs.wants_end, jobs.wants_end):
             if isinstance(event, Failed):
                 raise event.refusal
+
+
+class _OwnError(Exception):
+    """Around the error of this Mac alone, its cause: the others are going on."""
+
+
+@contextmanager
+def _own() -> Iterator[None]:
+    try:
+        yield
+    except DiffGemmaError as error:
+        raise _OwnError from cause_of(error)
 
 
 def cause_of(error: BaseException) -> BaseException:

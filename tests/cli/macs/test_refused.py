@@ -85,6 +85,15 @@ def test_no_time_to_wait(run: Any, monkeypatch: pytest.MonkeyPatch, said: str) -
     assert_one_line(done, 2, f"MLX_DIFFGEMMA_LINK_SECONDS ... '{said}' ... above 0")
 
 
+def test_no_time_to_wait_is_found_before_ranks_are_started(
+    run: Any, hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would say it."""
+    monkeypatch.setenv("MLX_DIFFGEMMA_LINK_SECONDS", "soon")
+    monkeypatch.setattr("mlx_diffgemma.cli.macs.launch.Ranks", None)
+    assert_one_line(run(*SOLVE, "--macs", hosts), 2, "MLX_DIFFGEMMA_LINK_SECONDS ... 'soon'")
+
+
 @pytest.mark.usefixtures("as_rank")
 def test_a_model_that_does_not_fit_names_the_share(
     run: Any, monkeypatch: pytest.MonkeyPatch

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from facts import assert_says
+from loopback import hostfile
 
 from mlx_diffgemma.cli.chat.together import Others
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
-from mlx_diffgemma.cli.macs.launch import LAUNCHERS_OWN, Ranks
+from mlx_diffgemma.cli.macs.hostfile import read_hostfile
+from mlx_diffgemma.cli.macs.launch import LAUNCHER, LAUNCHERS_OWN, Ranks, _command
 from mlx_diffgemma.cli.macs.terminal import STREAMS, take_streams
 from mlx_diffgemma.errors import PromptError, ShareError
 from mlx_diffgemma.share.jobs import Jobs
@@ -34,6 +36,19 @@ from mlx_diffgemma.cli.macs.terminal import take_streams
 take_streams()
 lines = sys.stdin.readlines()
 print(lines, [stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)])
+"""
+READS = """
+import sys
+reading, writing = os.pipe()
+for byte in sys.argv[1].encode():
+    os.write(writing, bytes([byte]))
+    try:
+        data = launch.os.read(reading, 8192)
+    except BlockingIOError:
+        continue
+    sys.stdout.buffer.write(data.decode(errors="ignore").encode())
+os.close(writing)
+sys.stdout.buffer.write(launch.os.read(reading, 8192) + b".")
 """
 
 
@@ -74,7 +89,16 @@ def test_without_one_there_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         take_streams()
 
 
-def test_the_rank_that_ended_first_is_known_and_the_launcher_is_not_heard(capfd: Any) -> None:
+def test_letters_that_two_reads_of_the_launcher_divide_stay_whole() -> None:
+    """It drops what is no UTF-8 of each read by itself."""
+    text = "aé€😀" * 3
+    script = LAUNCHER.replace("launch.main()", READS)
+    done = subprocess.run([sys.executable, "-c", script, text], stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode() == text + "."
+
+
+def over() -> Ranks:
+    """Ranks that have ended."""
     ranks = Ranks([sys.executable, "-c", ""])
     ranks.process.wait()
     for reader in ranks.readers:
@@ -82,11 +106,48 @@ def test_the_rank_that_ended_first_is_known_and_the_launcher_is_not_heard(capfd:
     for stream in (ranks.process.stdin, ranks.process.stdout, ranks.process.stderr):
         assert stream is not None
         stream.close()
+    return ranks
+
+
+LOST = b"rank 1 (b): error: rank 1 (b) lost the connection to rank 0 (a) (gone); see why.\n"
+
+
+@pytest.mark.parametrize(("code", "heard"), [("1", False), ("0", False), ("5", True), ("", True)])
+def test_others_only_miss_a_rank_0_that_has_said_why_it_ends(
+    tmp_path: Path, capfd: Any, code: str, heard: bool
+) -> None:
+    """What MLX says of its connections names nobody."""
+    ranks, ranks.file = over(), tmp_path / "exit"
+    ranks.file.write_text(code)
+    for line in (b"[ring] Socket 6 was closed by the peer\n", b"[ring] Too many send/recv\n", LOST):
+        ranks._said(line)
+    assert capfd.readouterr().err == (LOST.decode() if heard else "")
+
+
+def test_what_the_environment_says_reaches_other_macs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh passes nothing on; the key of a server is seen by whoever lists processes."""
+    monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-chat")
+    monkeypatch.setenv("MLX_DIFFGEMMA_LINK_SECONDS", "7")
+    monkeypatch.setenv("MLX_DIFFGEMMA_API_KEY", "secret")
+    command = _command(read_hostfile(hostfile(tmp_path)), tmp_path / "exit", ["info"])
+    told = [each for each in command if each.startswith("--env=MLX_DIFFGEMMA_")]
+    assert {"--env=MLX_DIFFGEMMA_MODEL=tiny-chat", "--env=MLX_DIFFGEMMA_LINK_SECONDS=7"} < {*told}
+    assert "secret" not in "".join(command)
+
+
+def test_the_rank_that_ended_first_is_known_and_the_launcher_is_not_heard(capfd: Any) -> None:
+    ranks = over()
     for rank, code in ((1, -9), (0, 143)):
         ranks._said(LAUNCHERS_OWN + b" %d exited with code %d\x1b[0m\n" % (rank, code))
     ranks._said(b"a line\n")
     assert ranks.ended == [(1, -9)]
     assert capfd.readouterr().err == "a line\n"
+    ranks.told = True
+    for _ in range(2):
+        ranks._said(b"interrupted.\n")
+    assert capfd.readouterr().err == "interrupted.\n"
 
 
 def test_an_error_in_the_midst_of_an_answer_ends_a_shared_chat_unless_all_have_it() -> None:

@@ -169,3 +169,16 @@ def test_who_follows_goes_on_behind_what_all_find_and_ends_with_the_rest(
     follow(engine, cast(Jobs, jobs))  # given up at the first look
     with pytest.raises(Cancellation):
         list(engine.answer(engine.prepare(chat("Hi")), lambda: True))
+
+
+def test_who_cannot_prepare_what_rank_0_could_ends(engine: LoadedEngine) -> None:
+    """Such as a schema that one Mac alone took too long to read: the others are going on."""
+    jobs, other = Written(), engine_of(CHAT)
+    jobs.tell(told_question(engine.prepare(chat("Hi"))))
+
+    def prepare(asked: Any) -> Any:
+        raise Refusal("invalid", "x") from NumericsError("slow")
+
+    other.prepare = prepare  # type: ignore[method-assign]
+    with pytest.raises(NumericsError, match="slow"):
+        follow(other, cast(Jobs, jobs))
