@@ -31,19 +31,11 @@ from .options import WAIT, ShareOptions, link_seconds
 from .terminal import offered
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
-<<<<<<< HEAD
-# wait until a rank writes or can be written to, which it always can: they would take a core. It
-# decodes pieces as they are read and drops what is no whole character.
-LAUNCHER = """
-import os
-import signal
-=======
 # wait until a rank writes or can be written to, which it always can: they would take a core. They
 # drop what is no UTF-8, such as the two halves of a letter: they get whole ones.
 LAUNCHER = """
 import os, signal
 from codecs import getincrementaldecoder
->>>>>>> w-rb
 from select import select
 from types import SimpleNamespace
 from mlx._distributed_utils import launch
@@ -62,24 +54,10 @@ def waited(reading, writing, other, seconds):
     found, _, _ = select(reading, [], [], min(seconds, 0.02))
     return found, select([], writing, [], 0)[1], []
 
-def whole(descriptor, size, read=os.read):
-    piece = read(descriptor, size)
-    for _ in range(3):
-        try:
-            piece.decode()
-        except UnicodeDecodeError as error:
-            if error.reason == "unexpected end of data" and select([descriptor], [], [], 1)[0]:
-                piece += read(descriptor, 1)
-    return piece
-
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
-<<<<<<< HEAD
-launch.select, os.read = waited, whole
-=======
 launch.select = waited
 launch.os = SimpleNamespace(**{**vars(os), "read": read_whole})
->>>>>>> w-rb
 launch.main()
 """
 PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
