@@ -284,5 +284,6 @@ class SelfConditioning:
         """
         if soft is not None:
             own = self.mlp(self.norm(soft, self.pre_norm, self.eps))
+            own = self.part.behind(own, embedded)  # the lookup's message first
             embedded = embedded + self.part.sum(own, "self-conditioning")
         return self.norm(embedded, None, self.eps)

@@ -250,6 +250,7 @@ class Model:
         """
         make_room(self, own_prefix(prefix, self), canvas.shape[1])
         own = canvas[:, rows.own] if rows.divided else canvas
+        own = own if soft is None else self.part.behind(own, soft)  # certain ones are looked up
         x = self.self_conditioning(self.embedding.lookup(own), soft)
         x = decoded(self, x, prefix, visible, rows)
         return mx.fast.rms_norm(x, self.final_norm, self.config.text.rms_norm_eps)

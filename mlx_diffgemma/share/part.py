@@ -95,6 +95,14 @@ class Part:
         """What the parts of a matrix give on all ranks, summed; x itself where none is cut."""
         return self.share.sum(x, name) if self.in_tensors else x
 
+    def behind(self, x: mx.array, before: mx.array) -> mx.array:
+        """x, which waits for `before` where tensors are cut; else x itself.
+
+        Two messages of which neither waits for the other may go in either order, as MLX walks a
+        graph, and those of unlike chips differ. Sums of one shape would be taken for each other.
+        """
+        return mx.depends([x], [before])[0] if self.in_tensors else x
+
     def vocabulary(self, total: int, unit: int) -> tuple[Span, ...]:
         """The ids of each rank, in slices of `unit`; empty where every rank has all of them.
 

@@ -1,7 +1,8 @@
 """Steps of a network that ranks cut by tensor, run in one process, against those of one rank."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,45 @@ def test_a_kernel_reads_the_canvas_at_once(folder: Path, monkeypatch: pytest.Mon
         require_same(found, right)
         assert_close(own_soft, whole, SAME, "soft embeddings")
     assert set(read) == {C}
+
+
+@dataclass(frozen=True)
+class KeptShare(CountedShare):
+    """What is given to each sum, and what comes of it: another array."""
+
+    made: list[tuple[mx.array, mx.array]] = field(default_factory=list)
+
+    def sum(self, x: mx.array, name: str) -> mx.array:
+        self.made.append((x, super().sum(x, name) + 0))
+        return self.made[-1][1]
+
+
+def waits(file: Path, x: mx.array, before: mx.array) -> bool:
+    """True where x is computed from `before`, by the graph that MLX draws."""
+    mx.export_to_dot(str(file), x=x, before=before)
+    edges = [line.split(" -> ") for line in file.read_text().splitlines() if " -> " in line]
+    after = {'"before"'}
+    while more := {end for start, end in edges if start in after} - after:
+        after |= more
+    return '"x"' in after
+
+
+@pytest.mark.parametrize("positions", [everywhere, pinned])
+def test_each_message_of_a_step_waits_for_the_one_before(
+    folder: Path, tmp_path: Path, positions: Any
+) -> None:
+    """MLX would be free to send them in another order on another Mac."""
+    share = KeptShare(0, 2)
+    model = load_network(folder, part=Part(share, "tensor")).model
+    prefix = model.encode([3, 1, 4])
+    share.made.clear()
+    at = positions()
+    count = C if at.rows is None else at.rows.size
+    soft = at.soft(model, mx.ones((1, count, H)))
+    model.decode(at.canvas(mx.arange(count, dtype=mx.int32)), prefix, soft)
+    assert len(share.made) >= 2 + 2 * len(model.layers)
+    for (_, before), (x, _) in pairwise(share.made):
+        assert waits(tmp_path / "graph.dot", x, before)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

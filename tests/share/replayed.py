@@ -50,11 +50,11 @@ class CountedShare(Share):
     """Rank 0 of several that are not there: they say what it says itself, and all is counted."""
 
     def sum(self, x: mx.array, name: str) -> mx.array:
-        self._count(2 * (self.size - 1) * x.nbytes // self.size, name)
+        self._count(2 * (self.size - 1) * x.nbytes // self.size, name, x)
         return x
 
     def gather(self, x: mx.array, name: str) -> mx.array:
-        self._count((self.size - 1) * x.nbytes, name)
+        self._count((self.size - 1) * x.nbytes, name, x)
         return mx.stack([x] * self.size)
 
 
