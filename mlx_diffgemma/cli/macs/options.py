@@ -28,10 +28,10 @@ class ShareOptions:
     share: Asked | None = option(
         "--share",
         "Several Macs answer together. rows: each holds the whole model and takes some of a "
-        "canvas's rows, which is fastest; layers: each holds some layers, for a model that does "
-        "not fit one; tensor: each holds a part of every layer, which is faster than layers over "
-        "Thunderbolt 5 with RDMA on M1 to M4; auto: rows where the model fits each Mac, else the "
-        "better of the others. Default: none, with --macs auto.",
+        "canvas's rows, by arithmetic the fastest; layers: each holds some layers, for a model "
+        "that does not fit one; tensor: each holds a part of every layer, by arithmetic faster "
+        "than layers over Thunderbolt 5 with RDMA on M1 to M4; auto: rows where the model fits "
+        "each Mac, else the better of the others. Default: none, with --macs auto.",
     )
     macs: Path | None = option("--macs", MACS_HELP, "FILE")
 
