@@ -74,6 +74,7 @@ def command(
     shared.require_mode(settings.mode)
     wanted = without_stdin(shared, words, given.prompt_file, wanted)
     if shared.launches:
+        read_form(held)  # each rank would say what is wrong with it
         return launch(shared, started(ctx))
     with joined(shared) as group:
         text = group.of_rank_0(lambda: read_text(words, given.prompt_file, wanted)[0])
