@@ -31,8 +31,8 @@ def command(
     with Announced(LOADING_PROGRAM):
         from ...decide.calibration import read_calibration
         from ..answer.media import read_media
-        from ..answer.prompt import STDIN, given_words, read_text, reads_stdin
-        from ..answer.unread import unread_input_said
+        from ..answer.prompt import STDIN, given_words, read_text
+        from ..answer.unread import unread_input_said, without_stdin
         from ..macs.group import joined
         from ..macs.launch import launch
         from .given import STATE, read_given, require_one_state
@@ -53,8 +53,9 @@ def command(
         body = group.of_rank_0(lambda: read_given(asked))
         with group.agreeing():
             require_one_state(body, words, given)
+            wanted = replace(STATE, optional=seen.given, stdin_taken=taken)
             if given.lines is None and "state" not in body:
-                shared.require_no_stdin(reads_stdin(words, given.state_file))
+                wanted = without_stdin(shared, words, given.state_file, wanted)
         calibration = None if answer.calibration is None else read_calibration(answer.calibration)
         loading = Loading(group, model, partial(read_media, seen, model.name))
         job = Job(loading, body, asked.ids, typed, answer, calibration)
@@ -64,7 +65,6 @@ def command(
                 return group.code(answer_lines(job, group.of_rank_0(lambda: lines_of(file))))
             if "state" in body:
                 return group.code(answer_one(job, body["state"]))
-            wanted = replace(STATE, optional=seen.given, stdin_taken=taken)
             state, _ = group.of_rank_0(lambda: read_text(words, given.state_file, wanted))
             with unread_input_said(words, given.state_file, wanted):
                 return group.code(answer_one(job, state))
