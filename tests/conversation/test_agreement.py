@@ -1,13 +1,20 @@
 """What Macs agree on before a weight is read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 from checkpoints import Packing, Sizes, quantise_folder, write_checkpoint
+from replayed import together
 
-from mlx_diffgemma.conversation.agreement import require_parts, require_uncut
-from mlx_diffgemma.errors import ShareError
+from mlx_diffgemma.conversation.agreement import (
+    agreed_room,
+    load_facts,
+    require_parts,
+    require_uncut,
+)
+from mlx_diffgemma.errors import FitError, ShareError
 from mlx_diffgemma.share.part import WHOLE, Part
 from mlx_diffgemma.share.share import Share
 
@@ -36,3 +43,26 @@ def test_an_adapter_is_refused_where_tensors_are_cut() -> None:
     require_uncut(Part(Share(0, 2), "layers"))
     with pytest.raises(ShareError, match=r"an adapter stands on whole matrices, .* by tensor"):
         require_uncut(Part(Share(0, 2), "tensor"))
+
+
+def test_another_training_of_the_same_shapes_is_a_fact(tmp_path: Path) -> None:
+    sizes = [replace(SIZES, seed=seed) for seed in (0, 0, 1)]
+    folders = [write_checkpoint(tmp_path / str(at), each) for at, each in enumerate(sizes)]
+    one, same, other = (load_facts(folder, None, None, None) for folder in folders)
+    assert one == same
+    assert [name for name in one if one[name] != other[name]] == ["the weights"]
+
+
+def test_where_one_mac_has_no_room_all_fail_alike() -> None:
+    def said(share: Share) -> str:
+        def check(context: int, beside: int = 0) -> None:
+            if share.rank == 1 and context > 8:
+                raise FitError("it does not fit.")
+
+        room = agreed_room(share, check)
+        room(8)
+        with pytest.raises(FitError) as caught:
+            room(9)
+        return str(caught.value)
+
+    assert together(3, said) == ["rank 1: it does not fit."] * 3

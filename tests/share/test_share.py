@@ -6,6 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from replayed import CountedShare
 
 from mlx_diffgemma.diffusion.agreed import nothing_seen
 from mlx_diffgemma.errors import ShareError
@@ -125,3 +126,13 @@ def test_findings_of_no_row_wait_for_the_hidden_states(tmp_path: Path) -> None:
     mx.export_to_dot(str(tmp_path / "graph.dot"), seen.best, seen.entropy, seen.drawn)
     assert "Depends" in (tmp_path / "graph.dot").read_text()
     assert (seen.best.shape, seen.parts[0].rows.shape) == ((0,), (0, 4))  # type: ignore[union-attr]
+
+
+def test_calls_in_another_order_have_another_number() -> None:
+    x, orders = mx.ones((4,)), []
+    for names in ("ab", "ab", "ba"):
+        share = CountedShare(0, 2)
+        for name in names:
+            share.sum(x, name)
+        orders.append(share.order)
+    assert orders[0] == orders[1] != orders[2]
