@@ -54,7 +54,8 @@ def command(
     with joined(shared) as group:
         file = given.template_file
         template, ending = group.of_rank_0(lambda: read_text(words, file, wanted))
-        _check(template, given.gaps, prompting.raw, model.name)
+        with group.agreeing():
+            _check(template, given.gaps, prompting.raw, model.name)
         reads = taken_by(model.name, template_file=file, **seen.files)
         output, unread = replace(output, plain=True), unread_input_said(words, file, wanted)
         with unread, open_trace(own_output(group, output), reads) as trace:

@@ -51,9 +51,9 @@ def command(
         from ..errors import FitError
         from .answer.form import read_form
         from .answer.media import read_media
-        from .answer.prompt import PROMPT, given_words, read_text, reads_stdin
+        from .answer.prompt import PROMPT, given_words, read_text
         from .answer.turn import show_turn
-        from .answer.unread import unread_input_said
+        from .answer.unread import unread_input_said, without_stdin
         from .macs.group import joined
         from .macs.launch import launch
         from .macs.loading import digested, load_together, own_output
@@ -72,8 +72,9 @@ def command(
         as_it_is=prompting.raw,
     )
     shared.require_mode(settings.mode)
-    shared.require_no_stdin(wanted.stdin_taken or reads_stdin(words, given.prompt_file))
+    wanted = without_stdin(shared, words, given.prompt_file, wanted)
     if shared.launches:
+        read_form(held)  # each rank would say what is wrong with it
         return launch(shared, started(ctx))
     with joined(shared) as group:
         text = group.of_rank_0(lambda: read_text(words, given.prompt_file, wanted)[0])

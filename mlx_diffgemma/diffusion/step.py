@@ -83,8 +83,8 @@ class Outcome:
 
     mean_entropy in nats; unchanged: best is what it was one step before; second_tier_rows,
     dense_rows: rows whose soft embedding takes more tokens, or the whole product, out of those that
-    are computed here; best [F] int32;
-    entropy [F] nats; accepted [F] bool; strain: of a form, in nats, see `Held.bias`.
+    are computed here; best [F] int32; entropy [F] nats; accepted [F] bool; strain: of a form, in
+    nats, see `Held.bias`.
     """
 
     mean_entropy: float

@@ -142,7 +142,8 @@ def _run(trial: Trial, clock: Callable[[], float]) -> Verdict:
     *of_kernels, of_reference = all_in_turn(computes, clock)
     best = _best(of_kernels)
     taken = Comparison(of_kernels[best], of_reference)
-    between = Comparison(of_kernels[best or -1], of_kernels[0])  # the winner or a loser, the first
+    rival = of_kernels[best or -1]  # of the usual one, which is its own where there is no other
+    between = Comparison(rival, of_kernels[0])
     return Verdict(
         outcome=Outcome.FASTER if taken.wins else Outcome.SLOWER,
         note=_shortened(notes) or None,

@@ -9,30 +9,15 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..kernels.denoise.launch import SLICE
-from ..share.part import Part
-from ..share.share import ALONE, Share, Span
+from ..share.part import Division, Part
+from ..share.share import Span
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """The ids of each rank.
+class Vocabulary(Division):
+    """The ids of which each rank holds the embeddings; unit: ids of a slice."""
 
-    spans: by rank; empty where every rank holds the whole table. unit: ids of a slice.
-    """
-
-    share: Share = ALONE
-    spans: tuple[Span, ...] = ()
     unit: int = SLICE
-
-    @property
-    def divided(self) -> bool:
-        """True where each rank has ids of its own."""
-        return bool(self.spans)
-
-    @property
-    def first(self) -> int:
-        """This rank's first id."""
-        return self.spans[self.share.rank][0] if self.spans else 0
 
     def own(self, total: int) -> Span:
         """This rank's first id, and the one behind its last, out of `total`."""
@@ -62,11 +47,11 @@ class Vocabulary:
         """Columns of this rank's ids -> those of all ids [..., V]."""
         if not self.divided:
             return x
-        return self.share.gathered(x, [stop - first for first, stop in self.spans], -1, name)
+        return self.share.gathered(x, self.lengths, -1, name)
 
     def gathered_slices(self, x: mx.array, name: str) -> mx.array:
         """Findings of this rank's slices [R, S, ...] -> those of all slices."""
-        counts = [-(-(stop - first) // self.unit) for first, stop in self.spans]
+        counts = [-(-length // self.unit) for length in self.lengths]
         return self.share.gathered(x, counts, 1, name)
 
 

@@ -16,7 +16,7 @@ from ..model.experts import Routing, route
 from ..model.work import BitsOf, expert_bytes
 from .measurement import CanvasRecord
 
-GRANULE = 8  # rows of a simdgroup's matrix: a tile can be computed in steps of so many
+GRANULE = 8  # rows of a simdgroup's matrix: a tile is multiplied in steps of so many
 BUCKETS = (0, 8, 16, 24, 32, 64)  # rows of an expert up to which it falls into one; more: the last
 
 Rows = NDArray[np.uint16]

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import count
+from typing import Any
 
 import mlx.core as mx
 
@@ -61,15 +62,18 @@ def run(
         if measured.written:
             measured.written.race_rows(first.tokens)
         if not measured.alone:
-            steps = [part for canvas in measured.canvases for part in canvas.parts]
-            measured.link = {
-                "share": session.model.part.cut,
-                "ranks": link_rows(session.model, steps),
-            }
+            measured.link = _link_of(measured)
         measured.complete = True
     finally:
         measured.after = condition()
         progress(total, total)
+
+
+def _link_of(measured: Measurement) -> dict[str, Any]:
+    """What the link took of the steps, as all ranks tell each other now."""
+    model = measured.session.model
+    steps = [part for canvas in measured.canvases for part in canvas.parts]
+    return {"share": model.part.cut, "ranks": link_rows(model, steps)}
 
 
 def _warm_up(measured: Measurement, meter: Meter) -> None:

@@ -21,6 +21,7 @@ from .share import Share
 
 END = {"do": "end"}
 BEAT = 0.1  # seconds between two signs of life, which a job may have to wait for
+TOKENS = 8  # of mode ar, between two looks whether the job is to end: each keeps a GPU waiting
 
 Job = dict[str, Any]
 """What rank 0 tells the others: "do" names it, all else is what it takes, as JSON has it."""

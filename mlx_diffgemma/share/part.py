@@ -28,24 +28,31 @@ Sliced = TypeVar("Sliced")  # of a canvas or an array's first axis
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows that each rank computes of a canvas, of its denoised positions, or of a prompt.
-
-    spans: by rank; empty where every rank computes all of them.
-    """
+class Division:
+    """Rows, or ids, of which each rank has some; spans: by rank, empty where each has all."""
 
     share: Share = ALONE
     spans: tuple[Span, ...] = ()
 
     @property
     def divided(self) -> bool:
-        """True where each rank has rows of its own."""
+        """True where each rank has some of its own."""
         return bool(self.spans)
 
     @property
     def first(self) -> int:
-        """This rank's first row."""
+        """The first of this rank's."""
         return self.spans[self.share.rank][0] if self.spans else 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """How many each rank has."""
+        return [end - first for first, end in self.spans]
+
+
+@dataclass(frozen=True)
+class Rows(Division):
+    """The rows that each rank computes of a canvas, of its denoised positions, or of a prompt."""
 
     @property
     def own(self) -> slice:
@@ -64,7 +71,7 @@ class Rows:
         """This rank's rows, along `axis` -> all rows."""
         if not self.divided:
             return x
-        return self.share.gathered(x, [b - a for a, b in self.spans], axis, name)
+        return self.share.gathered(x, self.lengths, axis, name)
 
     def agreed(self, x: mx.array, name: str) -> mx.array:
         """Findings of this rank's rows, along axis 0 -> those of all rows, alike on all ranks.

@@ -76,14 +76,6 @@ class Sent:
     bytes: Counter[str]
     calls: Counter[str]
 
-    @property
-    def total_bytes(self) -> int:
-        return self.bytes.total()
-
-    @property
-    def total_calls(self) -> int:
-        return self.calls.total()
-
 
 def counted(messages: Iterator[Message], ranks: int) -> Sent:
     """What a rank sends in messages."""

@@ -74,7 +74,7 @@ def rank(folder: Path, cut: Cut) -> dict[str, Any]:
     return {
         "steps": list(steps.values()),
         "counted": share.sent.total(),
-        "planned": counted(plan, share.size).total_bytes,
+        "planned": counted(plan, share.size).bytes.total(),
         "seen": seen,
     }
 

@@ -1,6 +1,6 @@
 """Ranks that differ, one after the other in one fact: what each of them says of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,8 @@ import mlx.core as mx
 import typer
 
 from mlx_diffgemma.cli.answer.loading import find_checked
-from mlx_diffgemma.cli.macs.agreed import Found, agreed, own_room
+from mlx_diffgemma.cli.macs import choose
+from mlx_diffgemma.cli.macs.agreed import Found, agreed
 from mlx_diffgemma.cli.macs.group import Group
 from mlx_diffgemma.cli.options import ModelOptions
 from mlx_diffgemma.conversation import agreement
@@ -18,10 +19,8 @@ from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.errors import FitError, ShareError
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.share.guard import require_equal_work
-from mlx_diffgemma.share.part import Cut
+from mlx_diffgemma.share.part import CUTS, Cut
 from mlx_diffgemma.share.share import Share
-
-CUTS: tuple[Cut, ...] = ("rows", "layers", "tensor")
 
 
 def refused(run: Callable[[], Any]) -> str:
@@ -81,10 +80,8 @@ def fitting(share: Share, cut: Cut, *, short: bool) -> None:
         options, settings = ModelOptions(model="tiny-sudoku"), Settings()
         return Found(find_checked(options, settings), None, options, settings)
 
-    def room(share: Share, found: Found) -> Mapping[str, Any]:
-        return own_room(share, found) | ({"available": 1000} if short else {})
-
-    agreed(Group(share, cut), find, {}, room)
+    with patch.object(choose, "available_memory", lambda: 1000) if short else nullcontext():
+        agreed(Group(share, cut), find, {})
 
 
 def in_order(share: Share, *, turned: bool) -> None:

@@ -30,8 +30,8 @@ SMALL = Sizes(canvas=10, hidden=8, row_numbers=(6, 4), vocabulary=9000, item_byt
 )
 def test_a_step_of_the_published_model(cut: Cut, macs: int, megabytes: float, calls: int) -> None:
     sent = counted(step(PUBLISHED, cut, macs), macs)
-    assert sent.total_bytes / 1e6 == pytest.approx(megabytes, rel=0.005)
-    assert sent.total_calls == calls
+    assert sent.bytes.total() / 1e6 == pytest.approx(megabytes, rel=0.005)
+    assert sent.calls.total() == calls
 
 
 def test_a_rank_pads_to_the_longest_and_a_ring_sends_a_sum_twice() -> None:
@@ -60,7 +60,7 @@ def test_an_answer_is_its_steps_and_its_prompt(cut: Cut) -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_one_process_sends_nothing(cut: Cut) -> None:
-    assert counted(step(SMALL, cut, ALONE.size), ALONE.size).total_bytes == 0
+    assert counted(step(SMALL, cut, ALONE.size), ALONE.size).bytes.total() == 0
 
 
 def test_an_interface_saw_what_was_counted() -> None:

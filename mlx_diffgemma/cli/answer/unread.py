@@ -13,8 +13,10 @@ import sys
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from ..macs.options import ShareOptions
 from ..terminal.streams import say
 from .prompt import RequiredText, reads_stdin
 
@@ -31,6 +33,22 @@ def unread_input_said(
     yield
     if not said:
         _say(wanted)
+
+
+def without_stdin(
+    shared: ShareOptions, words: Sequence[str], file: Path | None, wanted: RequiredText
+) -> RequiredText:
+    """The text as several Macs read it, which cannot read standard input: ArgumentError.
+
+    A text that may be left out is, where nothing was typed and nothing waits to be read. One Mac
+    alone reads as ever.
+    """
+    if not shared.wanted:
+        return wanted
+    shared.require_no_stdin(wanted.stdin_taken)
+    left_out = wanted.optional and not words and file is None and not has_unread_data()
+    shared.require_no_stdin(not left_out and reads_stdin(words, file))
+    return replace(wanted, stdin_taken=left_out)
 
 
 def _say(wanted: RequiredText) -> bool:

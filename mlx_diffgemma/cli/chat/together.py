@@ -20,14 +20,13 @@ from ...images.pixels import Pixels
 from ...images.video import Clip
 from ...images.wire import media_from_json, media_to_json
 from ...model.text import Progress
-from ...share.jobs import END, Job, Jobs, Pulse
+from ...share.jobs import END, TOKENS, Job, Jobs, Pulse
 from ...text.chat import Message
 from ...text.placeholders import Medium
 from ..errors import ArgumentError, FileError
 from ..terminal.signals import forget_interrupts
 
 ASK, MORE, UNDO, RESET, RESTORE, SYSTEM = "ask", "more", "undo", "reset", "restore", "system"
-TOKENS = 8  # of mode ar, between two looks for Ctrl-C: each keeps a GPU waiting
 
 
 class Halted(Exception):  # noqa: N818 - no error: the user has stopped it on rank 0

@@ -42,22 +42,19 @@ class Found:
 
 
 def agreed(
-    group: Group,
-    find: Callable[[], Found],
-    others: Mapping[str, object],
-    room: Callable[[Share, Found], dict[str, Any]] | None = None,
+    group: Group, find: Callable[[], Found], others: Mapping[str, object]
 ) -> tuple[Found, Cut]:
     """The model on this Mac and the cut, once every Mac has the same facts and room for its share.
 
     find: finds and checks the model here, and gives a Found. others: facts beside those of the
-    model. room: what this Mac can give, `own_room` where None. ShareError, of the same words on
-    every rank, that names the Mac and the fact; where finding fails on rank 0, its own error.
+    model. ShareError, of the same words on every rank, that names the Mac and the fact; where
+    finding fails on rank 0, its own error.
     """
     share, found, failed = group.share, None, None
     told: dict[str, object]
     try:
         found = find()
-        told = {"facts": {**facts_of(found), **others}, "room": (room or own_room)(share, found)}
+        told = {"facts": {**facts_of(found), **others}, "room": own_room(share, found)}
     except (DiffGemmaError, OSError) as error:
         failed = error
         told = {"error": _line(error)}

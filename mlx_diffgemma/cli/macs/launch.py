@@ -64,8 +64,10 @@ PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a sign
 PASSED_ON = (WAIT, MODEL_VARIABLE)  # ssh passes nothing of the environment on
 LAUNCHERS_OWN = b"\x1b[33m[WARN] Node with rank"
 ENDED = re.compile(rb"Node with rank (\d+) exited with code (-?\d+)")
-# What MLX says of a connection that is gone, ten times, and no Mac by its name.
-CHATTER = re.compile(rb"\[ring\] (Socket \d+ was closed|Sending to|Receiving from|Too many send)")
+# What MLX says of a connection that is gone, ten times, in two writes, and no Mac by its name.
+CHATTER = re.compile(
+    rb"\[ring\]$|(\[ring\])? ?(Socket \d+ was|(Sending to|Receiving from) socket|Too many send)"
+)
 INTERRUPTED = b"interrupted.\n"  # a rank that still starts says it, too
 MISSING = b" lost the connection to "
 POLL = 0.05
@@ -274,10 +276,11 @@ class Ranks:
         0 a SIGTERM where another one has failed, whose line says why: no user has interrupted it.
         Where rank 0 has ended by itself, its own line says why, and others only miss it.
         """
-        if line.startswith(LAUNCHERS_OWN):
+        if LAUNCHERS_OWN in line:  # it may come between two writes of a rank
             if (found := ENDED.search(line)) and not self.ended:
                 self.ended.append((int(found[1]), int(found[2])))
-            return
+            if not (line := line.partition(LAUNCHERS_OWN)[0]):
+                return
         if self.unread or sys.stderr is None or CHATTER.match(line):
             return
         if line.startswith(b"interrupted") and not self.told:

@@ -42,7 +42,7 @@ def offered(folder: Path) -> Streams:
 
 
 def take_streams() -> None:
-    """Make the files that were told of the standard streams of this process, which is rank 0.
+    """Make the files that were told of the standard streams of Python here, which is rank 0.
 
     ArgumentError where none were told of; FileError where one cannot be opened.
     """
@@ -52,23 +52,29 @@ def take_streams() -> None:
             "chat has no terminal and no end of its input under mlx.launch; start it with --macs "
             "FILE, which gives rank 0 this terminal, or what standard input holds."
         )
-    for number, name in enumerate(told.split(",")):
+    *others, errors = told.split(",")
+    for number, name in enumerate(others):
         if name:
             _replace(number, name)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and stream.isatty():
-            getattr(stream, "reconfigure", lambda **_: None)(line_buffering=True)
+    if sys.stdout is not None and sys.stdout.isatty():
+        getattr(sys.stdout, "reconfigure", lambda **_: None)(line_buffering=True)
+    if errors:  # what MLX writes by itself still goes to who started this, and is sifted there
+        sys.stderr = open(_opened(errors), "w", errors="backslashreplace", buffering=1)  # noqa: SIM115
 
 
 def _replace(number: int, name: str) -> None:
-    how = os.O_RDWR | os.O_NOCTTY if name.startswith("/dev/") else os.O_RDONLY
-    try:
-        opened = os.open(name, how)
-    except OSError as error:
-        raise FileError(f"the terminal cannot be opened: {reason(error)}.") from error
+    opened = _opened(name)
     os.dup2(opened, number)
     if opened != number:
         os.close(opened)
+
+
+def _opened(name: str) -> int:
+    how = os.O_RDWR | os.O_NOCTTY if name.startswith("/dev/") else os.O_RDONLY
+    try:
+        return os.open(name, how)
+    except OSError as error:
+        raise FileError(f"the terminal cannot be opened: {reason(error)}.") from error
 
 
 def _terminal_of(number: int) -> str:

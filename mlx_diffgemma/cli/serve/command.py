@@ -7,7 +7,6 @@ from ..options import ModelOptions
 from ..parameters import flattened
 from . import options
 
-DIFFUSION = "diffusion"
 PATIENCE = 120.0  # seconds that the canvas in hand may take on all Macs behind Ctrl-C
 
 
@@ -30,7 +29,7 @@ def command(
     from .lacking import require_libraries
 
     require_libraries()
-    shared.require_mode(work.mode or DIFFUSION)
+    shared.require_mode(work.mode or options.MODE)
     if shared.launches:
         from ..macs.launch import launch
 

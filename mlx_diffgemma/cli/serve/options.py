@@ -11,7 +11,7 @@ from ..parameters import flag, option
 
 Ping = Literal["comment", "chunk"]
 
-HOST, PORT, QUEUE, KEEP = "127.0.0.1", 8080, 8, 4
+HOST, PORT, QUEUE, KEEP, MODE = "127.0.0.1", 8080, 8, 4, "diffusion"
 HIGHEST_PORT, MOST_QUEUE, MOST_KEPT = 65535, 1000, 1000
 LONGEST_IDLE = 60 * 24 * 365  # minutes
 NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,251}[A-Za-z0-9_]|[A-Za-z0-9_]")

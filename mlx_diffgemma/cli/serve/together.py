@@ -24,7 +24,6 @@ from ..options import ModelOptions
 from ..terminal.streams import say
 
 TOLD_SECONDS = 0.5  # that clients have to hear that their answer has ended
-TOKENS = 8  # of mode ar, between two looks whether anybody waits: each keeps a GPU waiting
 
 
 @dataclass

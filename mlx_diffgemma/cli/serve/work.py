@@ -24,17 +24,16 @@ from ...serve.http.host import Access, Host
 from ...serve.http.run import Running
 from ...serve.http.watch import nowhere
 from ...serve.refusal import Refusal
+from ...share.jobs import TOKENS
 from ..errors import ArgumentError
 from ..macs.group import Group
 from ..macs.loading import find_together, followed
 from ..options import ModelOptions
 from ..terminal.signals import PATIENCE, end_now, signals_held
 from .key import VARIABLE, key_shown, read_key
-from .options import HOST, KEEP, PORT, QUEUE, AccessOptions, AddressOptions, WorkOptions
+from .options import HOST, KEEP, MODE, PORT, QUEUE, AccessOptions, AddressOptions, WorkOptions
 from .text import Ready, RequestLog, logged
-from .together import TOKENS, Origin
-
-DIFFUSION = "diffusion"
+from .together import Origin
 
 
 def serve(
@@ -52,7 +51,7 @@ def serve(
     with ExitStack() as stack:
         opened: list[Opened] = []
         group.of_rank_0(lambda: opened.append(_opened(stack, address, access)))
-        settings = Settings(mode=work.mode or DIFFUSION)
+        settings = Settings(mode=work.mode or MODE)
         source, cut = find_together(group, model, settings, {"--keep": kept_of(work)})
         origin = Origin(group, model, source, cut)
         engine = _engine(origin, work)
@@ -171,7 +170,7 @@ def _facts(front: Front, folder: Path, work: WorkOptions) -> Facts:
         front.config.canvas_length,
         int(os.stat(folder / "config.json").st_mtime),
         sees=front.config.vision is not None,
-        mode=work.mode or DIFFUSION,
+        mode=work.mode or MODE,
         quantization=front.config.packing,
     )
 

@@ -41,8 +41,8 @@ class Worker:
     """Everything that MLX computes, in a thread of its own, behind a bounded queue.
 
     max_queue: requests that may wait beside the one that is answered; pulse: of a worker whose
-    engine has parts elsewhere. Before `start` has loaded the
-    model requests are refused; those that come to an unloaded model wait until it is back.
+    engine has parts elsewhere. Before `start` has loaded the model requests are refused; those that
+    come to an unloaded model wait until it is back.
     `loaded` has the end of the first loading, or its error.
     """
 

@@ -1,6 +1,8 @@
 """Processes on the loopback interface that answer together, with or without mlx.launch."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,18 @@ def hostfile(folder: Path, count: int = 2) -> Path:
     file = folder / "hosts.json"
     file.write_text(json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * count))
     return file
+
+
+def command(*argv: str) -> "subprocess.Popen[str]":
+    """The command line as people start it, with pipes for what it prints and says."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mlx_diffgemma", *argv],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from forks import polite
-from loopback import ROOT, SECONDS, Ranks, children, hostfile, until
+from loopback import SECONDS, Ranks, children, command, hostfile, until
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
 from mlx_diffgemma.cli.macs.launch import LAUNCHER
@@ -136,15 +136,7 @@ def test_too_many_for_the_layers(ranks: Ranks) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_all_of_them(hosts: Path, number: signal.Signals, code: int) -> None:
-    argv = [*SOLVE, "--macs", str(hosts), *MANY_STEPS]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlx_diffgemma", *argv],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = command(*SOLVE, "--macs", str(hosts), *MANY_STEPS)
     try:
         assert process.stdout is not None
         process.stdout.readline()  # a step was computed: all of them are there

@@ -14,7 +14,7 @@ from typing import Any
 
 import openai
 import pytest
-from loopback import ROOT, SECONDS, children, hostfile, until
+from loopback import ROOT, SECONDS, children, command, hostfile, until
 from pseudo_terminal import PROGRAM, Tty
 
 QUESTIONS = ("What is 17 + 25?", "Spell bread.")
@@ -37,14 +37,7 @@ def server(hosts: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """A server of two processes that share layers, once it answers, and its port."""
     port = free_port()
     given = ("--model", "tiny-chat", "--port", str(port), "--share", "layers", "--macs", str(hosts))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlx_diffgemma", "serve", *given],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = command("serve", *given)
     try:
         assert process.stdout is not None
         assert "answers at" in process.stdout.readline()

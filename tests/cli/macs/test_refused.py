@@ -50,6 +50,21 @@ def test_an_image_from_standard_input(run: Any, hosts: Path) -> None:
     assert_one_line(done, 2, "standard input ... several Macs")
 
 
+def test_a_form_that_is_none(run: Any, hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank would say it."""
+    monkeypatch.setattr("mlx_diffgemma.cli.macs.launch.Ranks", None)
+    done = run("generate", "x", *TINY, "--pattern", "[", "--macs", hosts)
+    assert_one_line(done, 2, "regular expression '[' ... not closed")
+
+
+@pytest.mark.usefixtures("as_rank")
+def test_an_image_alone_asks(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read behind it where nothing waits: a rank's standard input never ends."""
+    monkeypatch.setenv("MLX_RANK", "7")
+    done = run("generate", *TINY, "--image", "x.png", "--share", "rows")
+    assert_one_line(done, 1, "MLX_RANK is '7'")
+
+
 @pytest.mark.parametrize(("mode", "share"), [("auto", "auto"), ("auto", "layers"), ("ar", "rows")])
 def test_another_mode(run: Any, hosts: Path, mode: str, share: str) -> None:
     given = ("--mode", mode, "--share", share, "--macs", hosts)

@@ -37,6 +37,13 @@ take_streams()
 lines = sys.stdin.readlines()
 print(lines, [stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)])
 """
+SPEAK = """
+import os, sys
+from mlx_diffgemma.cli.macs.terminal import take_streams
+take_streams()
+os.write(2, b"theirs\\n")
+print("mine", file=sys.stderr)
+"""
 READS = """
 import sys
 reading, writing = os.pipe()
@@ -79,6 +86,17 @@ def test_a_terminal_comes_by_its_name(tmp_path: Path) -> None:
     assert done.stdout == "['typed\\n'] [True, False, False]\n", done.stderr
 
 
+def test_what_no_python_writes_is_not_for_the_terminal(tmp_path: Path) -> None:
+    """MLX says of a lost connection ten lines that name nobody: who starts ranks sifts them."""
+    ours, theirs = pty.openpty()
+    name, python = os.ttyname(theirs), [sys.executable, "-c", SPEAK]
+    env = {**os.environ, STREAMS: f",,{name}"}
+    done = subprocess.run(python, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    assert (os.read(ours, 100), done.stderr) == (b"mine\r\n", "theirs\n")
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_without_one_there_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STREAMS, raising=False)
     with pytest.raises(ArgumentError) as error:
@@ -119,9 +137,18 @@ def test_others_only_miss_a_rank_0_that_has_said_why_it_ends(
     """What MLX says of its connections names nobody."""
     ranks, ranks.file = over(), tmp_path / "exit"
     ranks.file.write_text(code)
-    for line in (b"[ring] Socket 6 was closed by the peer\n", b"[ring] Too many send/recv\n", LOST):
+    own = LAUNCHERS_OWN + b" 1 exited with code -9\x1b[0m\n"
+    cut = (b"[ring]" + own, b" Socket 6 was closed by the peer\n")
+    for line in (
+        b"[ring] Socket 6 was closed by the peer\n",
+        b"[ring] Too many send\n",
+        *cut,
+        LOST,
+    ):
         ranks._said(line)
     assert capfd.readouterr().err == (LOST.decode() if heard else "")
+    ranks._said(b"\n")
+    assert capfd.readouterr().err == "\n"
 
 
 def test_what_the_environment_says_reaches_other_macs(
