@@ -53,6 +53,8 @@ def command(
     taken = seen.takes_stdin or asked.takes_stdin
     shared.require_no_stdin(taken or given.takes_stdin or STDIN in words)
     if shared.launches:
+        if answer.calibration is not None:  # each rank would say what is wrong with it
+            read_calibration(answer.calibration)
         return launch(shared, started(ctx))
     with joined(shared) as group:
         body = group.of_rank_0(lambda: read_given(asked))

@@ -50,11 +50,15 @@ def test_an_image_from_standard_input(run: Any, hosts: Path) -> None:
     assert_one_line(done, 2, "standard input ... several Macs")
 
 
-def test_a_form_that_is_none(run: Any, hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_form_or_a_calibration_that_is_none(
+    run: Any, hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each rank would say it."""
     monkeypatch.setattr("mlx_diffgemma.cli.macs.launch.Ranks", None)
     done = run("generate", "x", *TINY, "--pattern", "[", "--macs", hosts)
     assert_one_line(done, 2, "regular expression '[' ... not closed")
+    done = run("decide", "x", *TINY, "--noul", "a=?", "--calibration", hosts, "--macs", hosts)
+    assert_one_line(done, 1, "no calibration")
 
 
 @pytest.mark.usefixtures("as_rank")
