@@ -10,7 +10,7 @@ from compare import assert_close
 from metal_sim import simulated
 from replayed import together
 
-from mlx_diffgemma.diffusion import sampler
+from mlx_diffgemma.diffusion import records, sampler
 from mlx_diffgemma.diffusion.records import OwnRows, merged, own_records
 from mlx_diffgemma.diffusion.sampler import Logits, statistics
 from mlx_diffgemma.diffusion.soft import OwnPart
@@ -76,6 +76,20 @@ def test_the_findings_are_those_of_whole_logits(
         assert calls == {"records": 1, "outcome": 1}
         records = (ranks - 1) * F * longest * 5 * 4
         assert sent == {"records": records, "outcome": 2 * (ranks - 1) * F * 12 // ranks}
+
+
+def test_where_macs_round_otherwise_rank_0s_argmax_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = logits_of(mx.float32)
+
+    def seen(share: Share) -> Any:
+        def unlike(*given: Any) -> records.Merged:
+            found = merged(*given)
+            return found._replace(best=found.best + share.rank)
+
+        monkeypatch.setattr(records, "merged", unlike)
+        return rows_of(share, logits).seen(UNIFORMS).best.tolist()
+
+    assert together(2, seen) == [mx.argmax(logits.processed(), axis=-1).tolist()] * 2
 
 
 def test_many_draws_follow_the_distribution() -> None:

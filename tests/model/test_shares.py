@@ -1,5 +1,6 @@
 """The memory of Macs that share a network, against what each of them then holds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ from mlx_diffgemma.errors import FitError, ShareError
 from mlx_diffgemma.model import memory as memory_module
 from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.memory import plan_memory
-from mlx_diffgemma.model.shares import SharedPlan, message_sizes, part_check, shared_plan
+from mlx_diffgemma.model.shares import (
+    SharedPlan,
+    message_sizes,
+    own_config,
+    part_check,
+    shared_plan,
+)
 from mlx_diffgemma.model.weights import load_network
 from mlx_diffgemma.share.part import Cut, Part
 from mlx_diffgemma.share.share import Share
@@ -73,6 +80,15 @@ def test_the_fullest_has_most_and_own_heads_make_its_cache(folder: Path) -> None
     sliding = [n for n, kind in enumerate(UNEVEN.layers) if kind == "s"]
     for own in plan.tensors.values():  # one of three heads each
         assert [3 * own.layer_cache_bytes(40)[n] for n in sliding] == [whole[n] for n in sliding]
+
+
+def test_scores_are_those_of_the_layer_with_most_heads(tmp_path: Path) -> None:
+    """Sliding layers are cut by pairs of heads, full ones by heads: 6, 6 and 4; 6, 5 and 5."""
+    heads = {"num_key_value_heads": 8, "num_global_key_value_heads": 2}
+    sizes = replace(UNEVEN, num_attention_heads=16, **heads)
+    config = read_config(write_checkpoint(tmp_path, sizes))
+    parts = [Part(Share(rank, 3), "tensor") for rank in range(3)]
+    assert [own_config(config, part).text.num_attention_heads for part in parts] == [6, 6, 5]
 
 
 def test_the_largest_context_is_the_last_that_fits_all(folder: Path) -> None:
