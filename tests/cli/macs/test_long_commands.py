@@ -115,15 +115,15 @@ def test_people_chat_with_two_and_stop_an_answer(run: Any, tmp_path: Path, hosts
     """A terminal, and after it a pipe with an end."""
     file = tmp_path / "talk.json"
     given = ("chat", "--model", "tiny-chat", "--seed", "3", "--no-history", "--macs", hosts)
-    with Tty(*PROGRAM, *given, "--steps", "12", "--stability", "11") as tty:
+    with Tty(*PROGRAM, *given, "--steps", "48", "--stability", "47") as tty:
         tty.until("Ctrl-D leaves", SECONDS).type(f"{QUESTIONS[0]}\r")
-        tty.until("of 12 ", SECONDS).type("\x03")
+        tty.until("of 48 ", SECONDS).type("\x03")
         tty.until("interrupted: no canvases finished", SECONDS).type(f"{QUESTIONS[1]}\r")
         tty.until(lambda _: "E-A-D.\n\n1% >" in tty.text(), SECONDS).type(f"/save {file}\r")
         tty.until("saved 2 messages", SECONDS).type("\x04")
         assert tty.wait(SECONDS) == 0
         tty.assert_given_back()
-    steps = ("--steps", "12", "--stability", "11", "--seed", "3")
+    steps = ("--steps", "48", "--stability", "47", "--seed", "3")
     alone = run("generate", QUESTIONS[1], "--model", "tiny-chat", *steps).stdout.strip()
     assert json.loads(file.read_text())["messages"][1]["content"] == alone
     program = [sys.executable, *PROGRAM, *map(str, given)]
