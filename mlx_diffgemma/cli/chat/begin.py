@@ -13,7 +13,7 @@ from ..answer.media import Media, read_media
 from ..form_options import FormOptions
 from ..macs.group import Group
 from ..macs.loading import find_together, followed, load_found_together
-from ..macs.terminal import take_streams
+from ..macs.terminal import require_input
 from ..options import MediaOptions, ModelOptions, OutputOptions, PromptingOptions
 from ..terminal.streams import say
 from . import saved
@@ -68,9 +68,9 @@ def chat(group: Group, typed: Typed) -> int:
 
 
 def _read(group: Group, typed: Typed) -> Begun:
-    """What the chat begins with; of several Macs rank 0 takes its terminal first."""
+    """What the chat begins with; of several Macs rank 0 has to have an input."""
     if not group.share.alone:
-        take_streams()
+        require_input()
     file = typed.given.load
     earlier = saved.load(file) if file else saved.SavedConversation("", None, ())
     form = read_form(typed.held)

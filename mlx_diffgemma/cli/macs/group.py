@@ -19,6 +19,7 @@ from ..explain import explain
 from ..terminal.signals import raise_lost
 from .ended import NAMES, code_file, leave_code
 from .options import Asked, ShareOptions, link_seconds
+from .terminal import take_streams
 
 T = TypeVar("T")
 
@@ -119,6 +120,8 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
             "each Mac, or `mlx.launch --hostfile FILE -- mlx-diffgemma ...` does."
         )
     watch = Watch(share, link_seconds(), end_at_once)
+    if share.rank == 0:
+        take_streams()
     with one_voice(share):
         share = met(replace(share, alive=watch.alive), watch.seconds, code_file())
         watch.alive()

@@ -28,7 +28,7 @@ from ..terminal.streams import detach, say
 from .ended import EXIT_FILE, NAMES
 from .hostfile import LOCAL, Hostfile, read_hostfile
 from .options import WAIT, ShareOptions, link_seconds
-from .terminal import offered
+from .terminal import offered, shown_on
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
 # wait until a rank writes or can be written to, which it always can: they would take a core. They
@@ -79,14 +79,17 @@ def launch(given: ShareOptions, arguments: Sequence[str], patience: float = PATI
 
     patience: seconds that ranks may take to end behind a signal. LINK_LOST where rank 0 left none,
     since it was killed or never started, and where it was ended by mlx.launch, which does so when
-    another rank fails.
+    another rank fails. A terminal that this process writes to is rank 0's, where that is here.
     """
     assert given.macs is not None
     hosts = read_hostfile(given.macs)
     link_seconds()
     with TemporaryDirectory() as folder:
         file = Path(folder) / "exit"
-        return _run(hosts, file, Ranks(_command(hosts, file, arguments)), patience)
+        told = shown_on().environment if hosts.hosts[0].ssh == LOCAL else {}
+        if told:
+            _keep_terminal()
+        return _run(hosts, file, Ranks(_command(hosts, file, arguments, told)), patience)
 
 
 def launch_at_terminal(given: ShareOptions, arguments: Sequence[str]) -> int:
@@ -107,8 +110,13 @@ def launch_at_terminal(given: ShareOptions, arguments: Sequence[str]) -> int:
         file = Path(folder) / "exit"
         told = offered(Path(folder)).environment
         ranks = Ranks(_command(hosts, file, arguments, told), at_terminal=True)
-        signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # rank 0 would go on to read the terminal
+        _keep_terminal()
         return _run(hosts, file, ranks, PATIENCE)
+
+
+def _keep_terminal() -> None:
+    """Leave Ctrl-Z without effect: rank 0 would go on to use the terminal beside a shell."""
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
 
 def _run(hosts: Hostfile, file: Path, ranks: "Ranks", patience: float) -> int:

@@ -1,7 +1,8 @@
 """The user's terminal for rank 0: mlx.launch puts pipes between, whose input every rank gets.
 
-The process that starts the ranks tells rank 0, on the same Mac, the names of its own terminals;
-what is no terminal on its standard input comes through a named pipe, with its end. Its own session
+The process that starts the ranks tells rank 0, on the same Mac, the names of its own terminals: for
+a chat all, for other commands those that are written to. What is no terminal on a chat's standard
+input comes through a named pipe, with its end. Its own session
 keeps the terminal: keys that are signals go to it, and it passes them on.
 """
 
@@ -26,32 +27,42 @@ class Streams:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells rank 0."""
-        return {STREAMS: ",".join(self.names)}
+        """What tells rank 0; nothing where mlx.launch gives it all."""
+        return {STREAMS: ",".join(self.names)} if any(self.names) else {}
+
+
+def shown_on() -> Streams:
+    """The terminals that this process writes to."""
+    return Streams(("", _terminal_of(1), _terminal_of(2)))
 
 
 def offered(folder: Path) -> Streams:
     """The terminals of this process, and a named pipe in `folder` for other input, which is fed."""
-    names = [_terminal_of(number) for number in range(3)]
-    if not names[0]:
+    _, output, errors = shown_on().names
+    if not (typed := _terminal_of(0)):
         pipe = folder / "input"
         os.mkfifo(pipe)
         Thread(target=_feed, args=(pipe,), daemon=True).start()
-        names[0] = str(pipe)
-    return Streams((names[0], names[1], names[2]))
+        typed = str(pipe)
+    return Streams((typed, output, errors))
+
+
+def require_input() -> None:
+    """ArgumentError where nobody gives rank 0, which this is, an input with an end."""
+    if not os.environ.get(STREAMS, "").partition(",")[0]:
+        raise ArgumentError(
+            "chat has no terminal and no end of its input under mlx.launch; start it with --macs "
+            "FILE, which gives rank 0 this terminal, or what standard input holds."
+        )
 
 
 def take_streams() -> None:
     """Make the files that were told of the standard streams of Python here, which is rank 0.
 
-    ArgumentError where none were told of; FileError where one cannot be opened.
+    FileError where one cannot be opened.
     """
-    told = os.environ.get(STREAMS)
-    if told is None:
-        raise ArgumentError(
-            "chat has no terminal and no end of its input under mlx.launch; start it with --macs "
-            "FILE, which gives rank 0 this terminal, or what standard input holds."
-        )
+    if (told := os.environ.get(STREAMS)) is None:
+        return
     *others, errors = told.split(",")
     for number, name in enumerate(others):
         if name:

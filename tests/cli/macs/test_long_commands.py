@@ -133,3 +133,14 @@ def test_people_chat_with_two_and_stop_an_answer(run: Any, tmp_path: Path, hosts
     )
     assert (done.returncode, done.stdout) == (1, "17 + 25 = 42.\n")
     assert "mode is 'auto'" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_answer_of_two_is_seen_as_it_settles_and_stopped(hosts: Path) -> None:
+    """Rank 0 draws on the terminal, and leaves it as it was."""
+    given = ("generate", QUESTIONS[0], "--model", "tiny-chat", "--seed", "3", "--macs", hosts)
+    with Tty(*PROGRAM, *given, "--steps", "48", "--stability", "47") as tty:
+        tty.until("of 48 ", SECONDS).type("\x03")
+        assert tty.wait(SECONDS) == 130
+        assert "\ninterrupted: no canvases finished." in tty.scrollback()
+        tty.assert_given_back()

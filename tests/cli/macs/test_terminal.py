@@ -15,7 +15,7 @@ from mlx_diffgemma.cli.chat.together import Others
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
 from mlx_diffgemma.cli.macs.hostfile import read_hostfile
 from mlx_diffgemma.cli.macs.launch import LAUNCHER, LAUNCHERS_OWN, Ranks, _command
-from mlx_diffgemma.cli.macs.terminal import STREAMS, take_streams
+from mlx_diffgemma.cli.macs.terminal import STREAMS, Streams, require_input, take_streams
 from mlx_diffgemma.errors import PromptError, ShareError
 from mlx_diffgemma.share.jobs import Jobs
 from mlx_diffgemma.share.share import ALONE
@@ -98,10 +98,15 @@ def test_what_no_python_writes_is_not_for_the_terminal(tmp_path: Path) -> None:
 
 
 def test_without_one_there_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a chat; others write to what mlx.launch gives them, or to a terminal alone."""
     monkeypatch.delenv(STREAMS, raising=False)
-    with pytest.raises(ArgumentError) as error:
-        take_streams()
-    assert_says(str(error.value), "chat", "mlx.launch", "--macs")
+    take_streams()
+    assert Streams(("", "", "")).environment == {}
+    for told in ("", Streams(("", "/dev/one", "/dev/one")).environment[STREAMS]):
+        monkeypatch.setenv(STREAMS, told)
+        with pytest.raises(ArgumentError) as error:
+            require_input()
+        assert_says(str(error.value), "chat", "mlx.launch", "--macs")
     monkeypatch.setenv(STREAMS, "/dev/absent,,")
     with pytest.raises(FileError, match="/dev/absent"):
         take_streams()
