@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -334,12 +333,9 @@ def test_a_client_that_waits_5_s_survives_a_canvas_of_60_s():
     script = [BEGUN, Text("a"), 60.0, Text("b"), done()]
     with serving(ScriptedEngine(script)) as server, Client(server.port, timeout=5.0) as client:
         client.head()
-        lines, came = [], [time.monotonic()]
-        for line in client.lines():
-            lines.append(line)
-            came.append(time.monotonic())
+        lines = list(client.lines())
         assert lines[-1] == "data: [DONE]"
-        assert max(after - before for before, after in pairwise(came)) < 2.0
+        assert lines.count(": ping") >= 30  # every 2 s; a busy machine may delay one, not 5 s
 
 
 def test_who_waits_in_the_queue_is_kept_alive():
