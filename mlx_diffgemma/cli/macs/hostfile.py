@@ -36,6 +36,11 @@ class Hostfile:
         """The Macs' names, by rank."""
         return [host.ssh for host in self.hosts]
 
+    @property
+    def addresses(self) -> int:
+        """How many addresses all Macs have together."""
+        return sum(len(host.ips) for host in self.hosts)
+
 
 def backend_of(environment: Mapping[str, str]) -> str:
     """The back end that joins this process to others, by what mlx.launch has set."""

@@ -8,26 +8,25 @@ the signals that this process gets.
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import IO
 
 from ...checkpoint.default import MODEL_VARIABLE
-from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, ArgumentError, FileError, exit_code
+from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, ArgumentError, exit_code
 from ..terminal.signals import signals_held
 from ..terminal.streams import detach, say
 from .ended import EXIT_FILE, NAMES
 from .hostfile import LOCAL, Hostfile, read_hostfile
 from .options import WAIT, ShareOptions, link_seconds
+from .ports import own_ports
 from .terminal import offered, shown_on
 
 # The launcher outlives a signal, which its ranks get too: it has to see how they end. Its threads
@@ -84,12 +83,12 @@ def launch(given: ShareOptions, arguments: Sequence[str], patience: float = PATI
     assert given.macs is not None
     hosts = read_hostfile(given.macs)
     link_seconds()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, own_ports(hosts.addresses) as port:
         file = Path(folder) / "exit"
         told = shown_on().environment if hosts.hosts[0].ssh == LOCAL else {}
         if told:
             _keep_terminal()
-        return _run(hosts, file, Ranks(_command(hosts, file, arguments, told)), patience)
+        return _run(hosts, file, Ranks(_command(hosts, port, file, arguments, told)), patience)
 
 
 def launch_at_terminal(given: ShareOptions, arguments: Sequence[str]) -> int:
@@ -106,10 +105,10 @@ def launch_at_terminal(given: ShareOptions, arguments: Sequence[str]) -> int:
             "is where you type; name it first."
         )
     link_seconds()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, own_ports(hosts.addresses) as port:
         file = Path(folder) / "exit"
         told = offered(Path(folder)).environment
-        ranks = Ranks(_command(hosts, file, arguments, told), at_terminal=True)
+        ranks = Ranks(_command(hosts, port, file, arguments, told), at_terminal=True)
         _keep_terminal()
         return _run(hosts, file, ranks, PATIENCE)
 
@@ -146,13 +145,16 @@ def _run(hosts: Hostfile, file: Path, ranks: "Ranks", patience: float) -> int:
 
 
 def _command(
-    hosts: Hostfile, file: Path, arguments: Sequence[str], more: Mapping[str, str] | None = None
+    hosts: Hostfile,
+    port: int,
+    file: Path,
+    arguments: Sequence[str],
+    more: Mapping[str, str] | None = None,
 ) -> list[str]:
     """mlx.launch by this interpreter, so that no PATH matters, here or on the other Macs.
 
-    more: of the ranks' environment.
+    port: the first one of the ring's. more: of the ranks' environment.
     """
-    port = _free_port(sum(len(host.ips) for host in hosts.hosts))
     given = {"hostfile": hosts.file, "backend": hosts.backend, "starting-port": port}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     told = {EXIT_FILE: file, NAMES: ",".join(hosts.names), **passed, **(more or {})}
@@ -162,16 +164,6 @@ def _command(
         *(f"--env={name}={value}" for name, value in told.items()),
         *("--", sys.executable, "-m", "mlx_diffgemma", *arguments),
     ]
-
-
-def _free_port(count: int) -> int:
-    """The first of `count` ports that are free here: two groups on the same Macs must not meet."""
-    for port in Random().sample(range(20_000, 30_000, 16), 50):
-        with suppress(OSError), ExitStack() as stack:
-            for number in range(count):
-                stack.enter_context(socket.socket()).bind(("", port + number))
-            return port
-    raise FileError(f"no {count} ports are free between 20,000 and 30,000; end what listens there.")
 
 
 def _code(file: Path) -> int | None:

@@ -163,7 +163,7 @@ def test_what_the_environment_says_reaches_other_macs(
     monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-chat")
     monkeypatch.setenv("MLX_DIFFGEMMA_LINK_SECONDS", "7")
     monkeypatch.setenv("MLX_DIFFGEMMA_API_KEY", "secret")
-    command = _command(read_hostfile(hostfile(tmp_path)), tmp_path / "exit", ["info"])
+    command = _command(read_hostfile(hostfile(tmp_path)), 20_000, tmp_path / "exit", ["info"])
     told = [each for each in command if each.startswith("--env=MLX_DIFFGEMMA_")]
     assert {"--env=MLX_DIFFGEMMA_MODEL=tiny-chat", "--env=MLX_DIFFGEMMA_LINK_SECONDS=7"} < {*told}
     assert "secret" not in "".join(command)
