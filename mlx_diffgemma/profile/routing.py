@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
 from ..kernels.experts.trial import tile_rows_of
+from ..model.bits import BitsOf
 from ..model.experts import Routing, route
-from ..model.work import BitsOf, expert_bytes
+from ..model.work import expert_bytes
 from .samples import CanvasRecord
 
 GRANULE = 8  # rows of a simdgroup's matrix: a tile is multiplied in steps of so many
