@@ -6,6 +6,7 @@ from .. import options as common
 from ..form_options import FormOptions, require_compatible, require_files_for_chat
 from ..macs.options import ShareOptions, refuse_group, started
 from ..parameters import flattened
+from ..settings_options import ModeOptions, SamplerOptions
 from ..terminal.passing import LOADING_PROGRAM, Announced
 from .options import ChatOptions
 
@@ -18,8 +19,8 @@ def command(
     prompting: common.PromptingOptions,
     held: FormOptions,
     model: common.ModelOptions,
-    mode: common.ModeOptions,
-    sampler: common.SamplerOptions,
+    mode: ModeOptions,
+    sampler: SamplerOptions,
     output: common.OutputOptions,
     shared: ShareOptions,
 ) -> int:
