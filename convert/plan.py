@@ -13,7 +13,8 @@ from types import MappingProxyType
 from ..checkpoint.quantization import QuantizationConfig
 from ..errors import CheckpointError
 from ..machine.dtypes import ITEM_BYTES
-from ..model.work import packed_bits, token_work, total
+from ..model.bits import packed_bits
+from ..model.work import token_work, total
 from .bind import bind
 from .quantize import Recipe
 from .read import SourceCheckpoint

@@ -6,8 +6,6 @@ folder is whole.
 """
 
 import ctypes
-import errno
-import fcntl
 import fnmatch
 import json
 import os
@@ -21,13 +19,12 @@ from pathlib import Path
 from ..checkpoint.files import MANIFEST, read_object
 from ..errors import CheckpointError, ConvertError
 from ..machine.files import part_name
+from ..machine.locks import NOT_SUPPORTED, locked
 from .hashing import FileRecord, hash_file
 from .write import write_synced
 
 STATE = "unfinished.json"
 AT_FDCWD = {"linux": -100, "darwin": -2}
-# Answers of network and foreign file systems that know no locks, or do not sync folders.
-NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
 RENAME_SWAP = 2  # RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
@@ -139,16 +136,11 @@ class Workspace:
 
     def _take_lock(self) -> None:
         self.lock = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locked(self.lock):
             self.close()
             raise ConvertError(
                 f"{self.folder}: another process is converting into it; wait for it to end."
-            ) from None
-        except OSError as error:
-            if error.errno not in NOT_SUPPORTED:
-                raise
+            )
 
     def _refuse_foreign(self) -> None:
         names = {file.name for file in self.folder.iterdir()}

@@ -21,6 +21,9 @@ ALLOWED = {
     ("os.replace", PACKAGE + "machine/files.py"): "the one writer of whole files",
     ("os.rename", "convert/state.py"): "a whole folder takes the place of another",
     ("os.replace", PACKAGE + "checkpoint/fetch.py"): "a whole file in the Hub's cache",
+    # A lock, which some file systems do not know.
+    ("fcntl.flock", PACKAGE + "machine/locks.py"): "the one lock that stands for a work",
+    ("fcntl.flock", PACKAGE + "cli/chat/history.py"): "without one the file is not shortened",
     # Text parsed as JSON.
     ("json.loads", PACKAGE + "machine/files.py"): "the one reader of JSON",
     ("json.loads", PACKAGE + "machine/identity.py"): "what system_profiler prints",
@@ -40,6 +43,7 @@ CALLS = {
     "shutil.move": "os.replace",
     "tempfile.mkstemp": "os.replace",
     "tempfile.NamedTemporaryFile": "os.replace",
+    "fcntl.flock": "fcntl.flock",
     "json.load": "json.loads",
     "json.loads": "json.loads",
     "os.sysconf": "os.sysconf",

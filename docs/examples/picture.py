@@ -1,4 +1,4 @@
-"""A question about a picture. It needs Pillow: pip install "mlx-diffgemma[image]"."""
+"""A question about a picture. It needs Pillow, which the extra `image` brings."""
 
 from pathlib import Path
 

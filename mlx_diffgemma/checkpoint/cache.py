@@ -5,7 +5,6 @@ links to them, and `refs` that name snapshots. What stands here is read without 
 library, which takes a tenth of a second to import: a shell that completes names asks at every key.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, HubError
+from ..machine.locks import locked
 from .files import MODEL_TYPE, read_object
 
 PREFIX = "models--"  # of the folder of a repository that holds a model
@@ -111,9 +111,4 @@ def lock_of(repo_id: str, blob: str) -> Path:
 
 def _acquired(lock: Path, stack: ExitStack) -> bool:
     """True where the lock on a file is free, and this process's until the stack is left."""
-    file = stack.enter_context(lock.open("ab"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return locked(stack.enter_context(lock.open("ab")).fileno())

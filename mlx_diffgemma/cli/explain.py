@@ -19,14 +19,9 @@ from .errors import BAD_ARGUMENTS, FAILED, LINK_LOST, ArgumentError, exit_code, 
 from .eval.options import WayOptions
 from .finetune.options import AdapterOptions, CourseOptions, DataOptions, PlaceOptions
 from .form_options import FormOptions
-from .options import (
-    MediaOptions,
-    ModeOptions,
-    PromptingOptions,
-    SamplerOptions,
-    TemplateOptions,
-)
+from .options import MediaOptions, PromptingOptions, TemplateOptions
 from .parameters import option_names
+from .settings_options import ModeOptions, SamplerOptions
 from .terminal.streams import say
 
 OPTION_OF = {

@@ -10,6 +10,7 @@ import typer
 from . import options
 from .macs.options import ShareOptions, started
 from .parameters import flattened
+from .settings_options import SamplerOptions
 from .terminal.passing import LOADING_PROGRAM, Announced
 
 
@@ -20,7 +21,7 @@ def command(
     seen: options.MediaOptions,
     prompting: options.PromptingOptions,
     model: options.ModelOptions,
-    sampler: options.SamplerOptions,
+    sampler: SamplerOptions,
     output: options.OutputOptions,
     shared: ShareOptions,
 ) -> int:

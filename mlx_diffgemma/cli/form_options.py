@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ArgumentError
-from .options import STANDARD_INPUT, MediaOptions, SamplerOptions, require_one_stdin
+from .options import STANDARD_INPUT, MediaOptions, require_one_stdin
 from .parameters import Values, flag, option
+from .settings_options import SamplerOptions
 
 ANY_TOOL = "auto"
 TOOL_CHOICES = (ANY_TOOL, "required")  # or the name of a tool

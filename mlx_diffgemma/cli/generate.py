@@ -10,6 +10,7 @@ from . import options
 from .form_options import FormOptions, require_compatible
 from .macs.options import ShareOptions, started
 from .parameters import argument, flattened, option
+from .settings_options import ModeOptions, SamplerOptions
 from .terminal.passing import LOADING_PROGRAM, Announced
 
 
@@ -36,8 +37,8 @@ def command(
     prompting: options.PromptingOptions,
     held: FormOptions,
     model: options.ModelOptions,
-    mode: options.ModeOptions,
-    sampler: options.SamplerOptions,
+    mode: ModeOptions,
+    sampler: SamplerOptions,
     output: options.OutputOptions,
     shared: ShareOptions,
 ) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
 import mlx.core as mx
@@ -34,10 +34,6 @@ from ..text.chat import Message
 from .form import AnswerForm, Tool
 from .prompt import Prompt
 
-if TYPE_CHECKING:
-    from .turn import Turn
-
-T = TypeVar("T", bound="Turn")
 R = TypeVar("R")
 Lock = AbstractContextManager[Any]
 
@@ -58,6 +54,25 @@ class Cut:
     tools: Sequence[Tool] = ()
 
 
+class RunningTurn(Protocol):
+    """A turn as the conversation sees it, which is its own until it has ended.
+
+    ended: why it cannot go on, None while it can; replaced: the question whose place it takes.
+    """
+
+    ended: str | None
+    replaced: Message | None
+
+    def said(self) -> Sequence[Message]:
+        """The messages that later questions see of it."""
+
+    def cut(self) -> Cut | None:
+        """The answer as another turn can go on with it; None where it has come to its end."""
+
+
+T = TypeVar("T", bound=RunningTurn)
+
+
 @dataclass
 class Conversation:
     """Questions and answers in turn, the system text over them, and their encoded prefix.
@@ -70,7 +85,9 @@ class Conversation:
     prefix: Prefix | None = None
     cut: Cut | None = None
     # The turn that is not over yet; weak, so that one that nobody iterates holds no model.
-    _turn: ReferenceType[Turn] | None = field(default=None, init=False, repr=False, compare=False)
+    _turn: ReferenceType[RunningTurn] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
     _door: Lock = field(default_factory=RLock, init=False, repr=False, compare=False)
     _room: Lock = field(default_factory=RLock, init=False, repr=False, compare=False)
     _stepping: int | None = field(default=None, init=False, repr=False, compare=False)  # a thread
@@ -88,7 +105,7 @@ class Conversation:
             self._turn = ref(turn)
             return turn
 
-    def step(self, turn: Turn, advance: Callable[[], R]) -> R:
+    def step(self, turn: RunningTurn, advance: Callable[[], R]) -> R:
         """The result of `advance`, which computes with the prefix; TurnError where it is another's.
 
         Arrays are submitted, since MLX computes what is pending in the thread that made it alone.
@@ -109,7 +126,7 @@ class Conversation:
             finally:
                 self._stepping = None
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: RunningTurn) -> None:
         """End `turn` if it is not over: the one place where question and answer are remembered."""
         if not turn.ended:  # else no lock: an abandoned one is collected in any thread, at any time
             with self._room:
@@ -197,7 +214,7 @@ class Conversation:
         self.cut = cut
         self.history[:] = history
 
-    def _with(self, turn: Turn | None) -> list[Message]:
+    def _with(self, turn: RunningTurn | None) -> list[Message]:
         """The history with what a turn says, if there is one and it says anything.
 
         One that replaces a question does so while that is still the last one.
@@ -208,11 +225,11 @@ class Conversation:
         replaced = len(self.history) > 1 and self.history[-2] is turn.replaced
         return [*(self.history[:-2] if replaced else self.history), *said]
 
-    def _current(self) -> Turn | None:
+    def _current(self) -> RunningTurn | None:
         """The turn that is not over yet."""
         return self._turn() if self._turn else None
 
-    def _require(self, turn: Turn) -> None:
+    def _require(self, turn: RunningTurn) -> None:
         if self._current() is not turn:
             reason = turn.ended or "it never began"
             raise TurnError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ..decide.options import Layout
 from ..decide.reader import Content, LoadedModel, Prompt
@@ -27,9 +27,7 @@ from ..text.tokenizer import GEMMA_TOKENS, Tokenizer
 from .conversation import Conversation
 from .front import config_of, within_context
 from .media import Given
-
-if TYPE_CHECKING:
-    from .session import Session
+from .state import SessionState
 
 NO_TEMPLATE = "take a checkpoint that has one"
 
@@ -102,7 +100,7 @@ def _parts(content: Content) -> str | list[dict[str, object]]:
     ]
 
 
-def loaded_model(session: Session, held: Callable[[], int] | None = None) -> LoadedModel:
+def loaded_model(session: SessionState, held: Callable[[], int] | None = None) -> LoadedModel:
     """The model of a session, with a reader that keeps the prefixes of the last states.
 
     held: bytes of other caches that stay beside theirs, None for the conversation's.

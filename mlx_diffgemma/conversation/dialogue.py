@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..assets import Task
 from ..errors import PromptError, counted
@@ -30,11 +30,9 @@ from .front import Front
 from .media import Given
 from .prompt import IGNORED, Prompt
 from .puzzle import picture_of, puzzle_in
+from .state import SessionState
 from .turn import Turn
 from .turns import Checked, CheckedTemplate, Filling, asked_of, checked, checked_template
-
-if TYPE_CHECKING:
-    from .session import Session
 
 INSTEAD = "ask for a completion of a text as it is"
 
@@ -48,7 +46,7 @@ class Prepared(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
-    def begin(self, session: Session, progress: Progress | None = None) -> Turn:
+    def begin(self, session: SessionState, progress: Progress | None = None) -> Turn:
         """The turn, which takes the session's conversation over; to be called where it computes."""
         ...
 
@@ -71,14 +69,14 @@ class Question:
     checked: Checked
     notes: tuple[str, ...] = ()
 
-    def begin(self, session: Session, progress: Progress | None = None) -> Turn:
+    def begin(self, session: SessionState, progress: Progress | None = None) -> Turn:
         """The turn; the problem in a picture of a task is read here, PromptError for none."""
         puzzle = self._puzzle(session)
         return session.conversation.begin(
             lambda _: self.checked.turn(session, progress, puzzle=puzzle, remembered=False)
         )
 
-    def _puzzle(self, session: Session) -> str | None:
+    def _puzzle(self, session: SessionState) -> str | None:
         """The problem that the session's task can check an answer to, if it has one."""
         question, task = self.checked.question, session.task
         if task is None or self.checked.raw:
@@ -96,7 +94,7 @@ class Filled:
     checked: CheckedTemplate
     notes: tuple[str, ...] = ()
 
-    def begin(self, session: Session, progress: Progress | None = None) -> FillTurn:
+    def begin(self, session: SessionState, progress: Progress | None = None) -> FillTurn:
         """The turn of the template."""
         return session.conversation.begin(lambda _: self.checked.turn(session, progress, None))
 

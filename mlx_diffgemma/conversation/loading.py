@@ -30,7 +30,8 @@ from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
 from .agreement import agreed_room, require_parts, require_same_load, require_uncut
 from .reply import ModelInfo
-from .session import Session, any_context
+from .session import Session
+from .state import any_context
 
 INSTEAD = 'so does load(..., download=True), and "tiny-chat" works now, without a download'
 

@@ -1,13 +1,9 @@
 """A session: a loaded model and one conversation with it, prompts in, frames and replies out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Unpack
 
-from ..assets import Task
-from ..autoregressive.router import Router, Times
 from ..constrain.calls import ANY_TOOL
 from ..decide.decide import Calibrated, decide
 from ..decide.decision import Decision
@@ -18,25 +14,20 @@ from ..errors import DiffGemmaError, PromptError, brief, counted
 from ..generation.agreement import seeded
 from ..generation.frame import Frame
 from ..generation.settings import SettingFields, Settings, merged
-from ..machine.chips import this_chip
-from ..machine.choices import Choices, ModeTimes
-from ..model.memory import RoomCheck
 from ..model.prefix import Prefix
-from ..model.text import Model, Progress
+from ..model.text import Progress
 from ..text.chat import Message, require_no_template
 from ..text.holes import read_template
 from ..text.placeholders import Medium
-from ..text.tokenizer import Tokenizer
-from .conversation import Conversation
 from .deciding import DecideOptions, loaded_model, request_of
 from .fill import FillOptions, FillTurn, require_fillable
-from .form import Forms, Wanted
-from .front import Front, config_of
+from .form import Wanted
+from .front import config_of
 from .media import Given, require_sight
 from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text
-from .reply import Filled, ModelInfo, Reply
-from .times import Clock, estimate, measure
+from .reply import Filled, Reply
+from .state import SessionState
 from .turn import Turn
 from .turns import (
     Filling,
@@ -49,33 +40,11 @@ from .turns import (
 )
 
 
-def any_context(context: int, beside: int = 0) -> None:
-    """Checks nothing: the user takes the risk."""
-
-
-@dataclass
-class Session:
+class Session(SessionState):
     """A loaded model with its tokenizer, and one conversation with it.
 
-    task: the kind of problem that the checkpoint was trained on; dropped: tensors of the folder
-    that the network does not use; tuned: choices for this machine, None for the engine's own
-    behaviour; require_room: FitError for positions whose cache does not fit into memory; name: the
-    model's, as a user knows it; adapter: the folder of the one that is applied; clock: the times of
-    both modes, as far as they were seen.
+    For its fields see SessionState.
     """
-
-    model: Model
-    tokenizer: Tokenizer
-    info: ModelInfo
-    task: Task | None = None
-    load_seconds: float = 0.0
-    dropped: tuple[str, ...] = ()
-    tuned: Choices | None = None
-    require_room: RoomCheck = any_context
-    name: str = "this checkpoint"
-    adapter: str | None = None
-    clock: Clock = field(default_factory=Clock)
-    conversation: Conversation = field(default_factory=Conversation)
 
     def __repr__(self) -> str:
         used = f"{self.context_used:,} of {self.context_length:,} positions"
@@ -139,8 +108,7 @@ class Session:
         `AnswerForm.constraint`. PromptError, too, for instead where nothing was asked.
         """
         require_text(prompt)
-        settings = seeded(merged(settings, fields), self.model.part.share)
-        settings.require_trained(self.model.config, self.name)
+        settings = self._trained(settings, fields)
         given = Given(images, video, image_tokens)
         if not prompt.strip() and not given:
             raise PromptError("the prompt is empty, expected some text.")
@@ -167,20 +135,14 @@ class Session:
         does, and may be of another mode. TurnError where no answer can go on, SettingsError where a
         stop text stands in it already; the others are those of `turn`.
         """
-        settings = seeded(merged(settings, fields), self.model.part.share)
-        settings.require_trained(self.model.config, self.name)
+        settings = self._trained(settings, fields)
         return self.conversation.begin(lambda _: rest_turn(self, settings, progress))
 
-    @cached_property
-    def forms(self) -> Forms:
-        """The forms that answers of this session can have."""
-        return Forms(self.tokenizer, self.model.config)
-
-    @property
-    def front(self) -> Front:
-        """The session's checkpoint, as questions are prepared with it."""
-        config = config_of(self.model)
-        return Front(self.tokenizer, config, self.forms, self.name, self.task, self.mode_times)
+    def _trained(self, settings: Settings | None, fields: SettingFields) -> Settings:
+        """The settings of an answer; SettingsError for a mode that the checkpoint has not."""
+        settings = seeded(merged(settings, fields), self.model.part.share)
+        settings.require_trained(self.model.config, self.name)
+        return settings
 
     def prepared(
         self, images: Any = (), video: Any = None, image_tokens: int | None = None
@@ -191,17 +153,6 @@ class Session:
         """
         given = Given(images, video, image_tokens)
         return given.prepared(config_of(self.model), self.tokenizer, self.task)
-
-    def router(self, settings: Settings, thinking: bool) -> Router:
-        """The router of an answer in mode auto; times are measured now where nothing tells them."""
-        times = self.clock.times(settings.auto_times, self.mode_times, self._unknown_times)
-        return Router(times, self.model.config.canvas_length, thinking)
-
-    def _unknown_times(self) -> Times:
-        """The times of both modes where nothing on this machine knows them."""
-        if (chip := this_chip()) is None:
-            return measure(self.model)
-        return estimate(self.model, Path(self.info.path), self.tuned, chip)
 
     def fill_turn(
         self,
@@ -299,37 +250,3 @@ class Session:
         if any(message.media for message in messages):
             require_sight(config_of(self.model), self.tokenizer)
         self.conversation.restore(messages, system)
-
-    @property
-    def mode_times(self) -> ModeTimes | None:
-        """The times of both modes that were tuned, if they were."""
-        return self.tuned.times if self.tuned else None
-
-    @property
-    def history(self) -> list[Message]:
-        """Questions and answers so far."""
-        return self.conversation.history
-
-    @property
-    def system(self) -> str | None:
-        """The system text of the next question."""
-        return self.conversation.system
-
-    @system.setter
-    def system(self, text: str | None) -> None:
-        self.conversation.system = text
-
-    @property
-    def prefix(self) -> Prefix | None:
-        """The live cache: all that is encoded of the conversation."""
-        return self.conversation.prefix
-
-    @property
-    def context_used(self) -> int:
-        """Positions that are encoded, of `context_length`; the next question goes behind most."""
-        return self.prefix.length if self.prefix else 0
-
-    @property
-    def context_length(self) -> int:
-        """Positions the model has for prompt and answer."""
-        return self.model.config.text.max_position_embeddings

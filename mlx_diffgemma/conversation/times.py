@@ -18,9 +18,9 @@ from ..generation.noise import CounterNoise
 from ..generation.settings import Settings
 from ..machine.chips import Chip
 from ..machine.choices import Choices, ModeTimes
+from ..model.bits import stored_bits
 from ..model.roofline import estimated_times
 from ..model.text import Model
-from ..model.work import stored_bits
 from .segments import Begun
 
 GIVEN, SEEN, TUNED = "given", "seen in this session", "tuned"

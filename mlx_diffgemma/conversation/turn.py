@@ -5,7 +5,6 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -28,10 +27,8 @@ from .formed import FormReader
 from .prompt import Prompt
 from .reply import ConstraintInfo, Fresh, ImageInfo, Reply, RouterInfo, SamplerInfo, VideoInfo
 from .segments import Begun, Segments
+from .state import SessionState
 from .told import images_of, loops, reply_of, router_info, videos_of
-
-if TYPE_CHECKING:
-    from .session import Session
 
 
 @dataclass
@@ -48,7 +45,7 @@ class Turn:
     and tool calls are those of the whole answer, all else is of what comes behind.
     """
 
-    session: "Session"
+    session: SessionState
     question: Message
     asked: Prompt
     settings: Settings

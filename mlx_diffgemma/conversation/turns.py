@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..assets import Task
 from ..autoregressive.lookup import lookup_of
@@ -32,10 +32,8 @@ from .options import Asking
 from .prompt import Prompt, as_it_is, messages_for, rendered
 from .puzzle import read_puzzle
 from .reply import SamplerInfo, describe_sampler
+from .state import SessionState
 from .turn import Turn
-
-if TYPE_CHECKING:
-    from .session import Session
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Checked:
         """The form on its way, at its beginning; errors as `AnswerForm.constraint` has them."""
         return self.form.constraint((), self.settings, self.chosen) if self.form else None
 
-    def turn(self, session: Session, progress: Progress | None, **others: Any) -> Turn:
+    def turn(self, session: SessionState, progress: Progress | None, **others: Any) -> Turn:
         """The turn of the question; others: more fields of Turn."""
         return Turn(
             *(session, self.question, self.asked, self.settings, self.sampler, self.raw, progress),
@@ -86,7 +84,7 @@ class Checked:
 
 
 def question_of(
-    session: Session, prompt: str, given: Given, *, raw: bool
+    session: SessionState, prompt: str, given: Given, *, raw: bool
 ) -> tuple[Message, str | None]:
     """The user's message, and the problem in it that the session's task can check answers to.
 
@@ -141,7 +139,7 @@ def checked(
 
 
 def question_turn(
-    session: Session,
+    session: SessionState,
     question: Message,
     puzzle: str | None,
     settings: Settings,
@@ -165,7 +163,7 @@ def question_turn(
     return found.turn(session, how.progress, puzzle=puzzle, replaced=replaced)
 
 
-def rest_turn(session: Session, settings: Settings, progress: Progress | None) -> Turn:
+def rest_turn(session: SessionState, settings: Settings, progress: Progress | None) -> Turn:
     """The turn of the last answer, which was cut and goes on."""
     cut = session.conversation.require_cut()
     limited, sampler = _limited(session.model.config, cut.prompt, settings)
@@ -202,7 +200,9 @@ class CheckedTemplate:
     how: Filling
     positions: int
 
-    def turn(self, session: Session, progress: Progress | None, puzzle: str | None) -> FillTurn:
+    def turn(
+        self, session: SessionState, progress: Progress | None, puzzle: str | None
+    ) -> FillTurn:
         """The turn of the template."""
         how = self.how
         return FillTurn(
@@ -228,7 +228,7 @@ def checked_template(
 
 
 def template_turn(
-    session: Session, question: Message, puzzle: str | None, settings: Settings, how: Filling
+    session: SessionState, question: Message, puzzle: str | None, settings: Settings, how: Filling
 ) -> FillTurn:
     """The turn of a template behind a question of its own; earlier messages are not seen."""
     over = _system_text(session, how.system)
@@ -247,7 +247,7 @@ def problem_template(task: Task, template: str, given: Given) -> tuple[str, str]
     return task.template(template)
 
 
-def _system_text(session: Session, given: str | None) -> str | None:
+def _system_text(session: SessionState, given: str | None) -> str | None:
     """The system text of a question that is given one, or none and keeps the session's."""
     return session.system if given is None else given or None
 

@@ -24,7 +24,7 @@ from ..share.guard import lost_macs, require_equal_work
 from .pipeline import Pipeline
 from .positions import AnyFrame, Positions
 from .sampler import temperature
-from .step import Outcome, State, StepInputs
+from .state import Outcome, State, StepInputs
 from .stop import StopRule
 
 

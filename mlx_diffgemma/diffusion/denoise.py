@@ -22,7 +22,7 @@ from ..model.text import Model, Progress
 from .canvas import Denoiser
 from .held import Held
 from .positions import AllPositions
-from .step import State
+from .state import State
 
 
 def denoise(

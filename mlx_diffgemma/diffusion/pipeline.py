@@ -21,7 +21,8 @@ from ..model.prefix import Buffers, Prefix
 from ..model.text import Model
 from .positions import Positions
 from .soft import joined
-from .step import Outcome, State, Step, StepInputs, Submitted, decoded, read, submit
+from .state import Outcome, State, StepInputs
+from .step import Step, Submitted, decoded, read, submit
 
 
 def runs_ahead() -> bool:

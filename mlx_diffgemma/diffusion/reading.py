@@ -34,7 +34,8 @@ from .denoise import denoise
 from .kept import KeptPrefixes, Look, copied, go_on
 from .pinned import OPEN, TEXT, PinnedPositions
 from .sampler import temperature
-from .step import State, StepInputs, decoded, read, submit
+from .state import State, StepInputs
+from .step import decoded, read, submit
 
 MOST_ROWS = 512  # of a pass: two published canvases, and enough to need all experts of a layer
 

@@ -20,6 +20,7 @@ from ..machine.choices import Choices
 from ..machine.device import on_gpu
 from ..machine.dtypes import mlx_dtype
 from ..machine.memory import available_memory
+from ..model.bits import BitsOf, stored_bits
 from ..model.memory import sized
 from ..model.roofline import estimated_ms
 from ..model.weighing import weigh
@@ -30,11 +31,9 @@ from ..model.work import (
     HEAD,
     ROUTER,
     SELF_CONDITIONING,
-    BitsOf,
     Work,
     encode_work,
     step_work,
-    stored_bits,
 )
 from .lora import DEFAULT_RANK, DEFAULT_TARGETS, select, variables
 from .objective import CHUNK_BYTES

@@ -5,7 +5,6 @@ OUT/run.json says which run it is, OUT/states/000040 holds what the run needs to
 """
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +18,13 @@ from ..convert.hashing import hash_file
 from ..convert.write import write_arrays
 from ..errors import Setting, TrainingError, brief, counted, one_line
 from ..machine.files import WholeFolder, json_bytes, parse_json, read_json, replace_file
+from ..machine.locks import locked
 from .parameters import Values
 
 RUN, STATES, METRICS = "run.json", "states", "metrics.jsonl"
 STATE, ARRAYS = "state.json", "training.safetensors"
 KEPT = 2  # states beside the best one
 MOST_NAMED = 3  # of the differences from a run that is to be resumed
-NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
 
 BROKEN = OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError
 
@@ -198,15 +197,14 @@ class Keeper:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             self.lock = os.open(self.out, os.O_RDONLY)
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            free = locked(self.lock)
+        except OSError as error:
+            raise self._failed(error) from error
+        if not free:
             self.close()
             raise TrainingError(
                 f"{self.out} is in the hands of another process; wait for it, or take another name."
-            ) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise self._failed(error) from error
+            )
 
     def _begin(self) -> None:
         """Take away what an earlier run left, its weights for use too, and say which run this is.

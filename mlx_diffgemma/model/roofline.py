@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ..checkpoint.config import ModelConfig
 from ..machine.chips import Chip
 from ..machine.choices import ModeTimes
-from .work import BitsOf, Work, step_work, token_work, total
+from .bits import BitsOf
+from .work import Work, step_work, token_work, total
 
 PEAK_SHARE = 0.60  # of a chip's arithmetic: MLX multiplies bfloat16 at about 65% of it on M4
 BANDWIDTH_SHARE = 0.85  # of its memory's rate

@@ -5,15 +5,12 @@ sampler are left out: they are far below one percent of the FLOPs. Bytes are wei
 pass, and the keys and values that attention reads.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..checkpoint.config import LayerConfig, ModelConfig
-from ..checkpoint.quantization import QuantizationConfig
-from ..checkpoint.tensors import StoredTensors
 from ..kernels.soft_gather.tiers import FIRST, KEPT, SECOND
+from .bits import BitsOf
 from .text import PREFILL_CHUNK
 
 ATTENTION, EXPERTS, DENSE_MLP, ROUTER = "attention", "experts", "dense MLP", "router"
@@ -27,12 +24,6 @@ EXPERTS_IN_TEXT = 84 / 128
 
 Published for Gemma 4 26B-A4B on PG-19, 84 of 128; taken for other models as well, and for canvases.
 """
-
-STAYS_PACKED = re.compile(r"\.experts\.|\.router\.")  # where dense weights are unpacked at load
-
-PackingOf = Callable[[str], QuantizationConfig | None]
-BitsOf = Callable[[str], float]
-"""A module's name, such as `model.decoder.layers.0.mlp.up_proj` -> bits a weight, scales shared."""
 
 
 @dataclass(frozen=True)
@@ -274,38 +265,3 @@ def _soft_embedding(config: ModelConfig, dense_rows: float, tokens: float, bits:
     V, H = config.text.vocab_size, config.text.hidden_size
     rows_read = tokens + (V if dense_rows else 0)
     return Work(2.0 * H * (dense_rows * V + tokens), rows_read * H * bits(TABLE) / 8)
-
-
-def stored_bits(
-    folder: Path,
-    config: ModelConfig,
-    item_bytes: int,
-    *,
-    unpacked: bool = False,
-    shape_only: bool = False,
-) -> BitsOf:
-    """The bits per weight of a checkpoint folder's modules, for activations of `item_bytes` bytes.
-
-    unpacked: see `packed_bits`; shape_only: the folder's files may end behind their headers.
-    """
-    stored = StoredTensors(folder, config, shape_only=shape_only)
-    return packed_bits(stored.packing, item_bytes, unpacked=unpacked)
-
-
-def packed_bits(packing_of: PackingOf, item_bytes: int, *, unpacked: bool = False) -> BitsOf:
-    """The bits per weight of any module: packed ones, else those of `item_bytes` bytes.
-
-    unpacked: attention, MLPs and embedding are unpacked at load, as `Choices.unpacks` has it. A
-    group's scale and bias count with its weights: 16 bits each in affine mode, which is what the
-    published folders have; mxfp4, mxfp8 and nvfp4 have a scale of 8 bits and no bias.
-    """
-
-    def bits(module: str) -> float:
-        packing = packing_of(module)
-        dense = unpacked and not STAYS_PACKED.search(module)
-        if packing is None or dense:
-            return 8.0 * item_bytes
-        shared = 32 if packing.mode == "affine" else 8
-        return packing.bits + shared / packing.group_size
-
-    return bits

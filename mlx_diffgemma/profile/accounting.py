@@ -6,16 +6,9 @@ from statistics import mean, median
 from typing import Any
 
 from ..machine.chips import Chip, chip_of
+from ..model.bits import stored_bits
 from ..model.roofline import bound
-from ..model.work import (
-    SELF_CONDITIONING,
-    Work,
-    encode_work,
-    experts_in_text,
-    step_work,
-    stored_bits,
-    total,
-)
+from ..model.work import SELF_CONDITIONING, Work, encode_work, experts_in_text, step_work, total
 from .components import Components, summarise
 from .measurement import Measurement
 

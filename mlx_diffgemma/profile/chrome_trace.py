@@ -7,7 +7,8 @@ holds answers with their prefill, steps and commits; another the fenced repetiti
 from collections.abc import Iterator
 from typing import Any
 
-from .measurement import AnswerRecord, Measurement, Span
+from .measurement import Measurement
+from .samples import AnswerRecord, Span
 
 PROCESS, MEASURED, FENCED = 1, 1, 2
 ROWS = {MEASURED: "measured", FENCED: "fenced repetitions"}

@@ -34,8 +34,8 @@ from ..model.work import (
 )
 from ..share.share import Share
 from .linked import Collective, is_timed, timed
-from .measurement import MessageTime, Span, StepParts
 from .routing import rows_per_expert
+from .samples import MessageTime, Span, StepParts
 
 T = TypeVar("T")
 

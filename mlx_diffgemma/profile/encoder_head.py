@@ -17,7 +17,7 @@ import numpy as np
 
 from ..conversation.session import Session
 from ..model.text import PREFILL_CHUNK, Model, Progress
-from .measurement import AnswerRecord
+from .samples import AnswerRecord
 from .statistics import percentiles
 from .workload import Prompt, is_raw, shipped_prompts, subject_of
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..machine.pauses import Pauses
 from ..model.text import Model
 from .measure import Meter
-from .measurement import AnswerRecord
+from .samples import AnswerRecord
 from .statistics import percentiles
 from .workload import Question
 

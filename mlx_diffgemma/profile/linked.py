@@ -19,7 +19,7 @@ from ..model.text import Model
 from ..share.guard import told_by_all
 from ..share.share import Share
 from ..share.traffic import BETWEEN_STEPS, IN_LAYERS
-from .measurement import MessageTime, StepParts
+from .samples import MessageTime, StepParts
 
 Collective = Callable[[Share, mx.array, str], mx.array]
 

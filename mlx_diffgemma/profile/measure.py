@@ -18,7 +18,7 @@ from ..generation.frame import Frame
 from ..model.prefix import Prefix
 from ..model.text import Model
 from .components import Fences
-from .measurement import AnswerRecord, CanvasRecord, Span, StepParts
+from .samples import AnswerRecord, CanvasRecord, Span, StepParts
 from .workload import Question
 
 

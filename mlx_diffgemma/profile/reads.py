@@ -18,9 +18,10 @@ from ..diffusion.kept import KeptPrefixes
 from ..diffusion.reading import ModelReader
 from ..machine.chips import chip_of
 from ..machine.identity import Machine
+from ..model.bits import stored_bits
 from ..model.roofline import bound
 from ..model.text import Progress
-from ..model.work import read_work, stored_bits, total
+from ..model.work import read_work, total
 from .race import ROUNDS, WARM_UP, Work, race
 from .statistics import percentiles
 

@@ -16,10 +16,11 @@ from ..model.inventory import take_inventory
 from ..version import __version__
 from .accounting import Accounting, measured_components
 from .components import MOST_OVERHEAD, Components
-from .measurement import AnswerRecord, CanvasRecord, Measurement
+from .measurement import Measurement
 from .modes import ar_row
 from .passes import Counted, effective_steps, healthy, tokens_per_forward, too_many_steps
 from .routing import routing_row
+from .samples import AnswerRecord, CanvasRecord
 from .statistics import percentiles, spread
 from .workload import FEWEST, is_raw
 
@@ -40,24 +41,14 @@ def to_json(measured: Measurement) -> dict[str, Any]:
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "complete": measured.complete,
-        "machine": {
-            **asdict(measured.machine),
-            "before": asdict(measured.before),
-            "after": asdict(measured.after) if measured.after else None,
-        },
+        "machine": _machine(measured),
         "model": _model(measured),
         "adapter": measured.adapter,
         "sampler": {**asdict(sampler), "stop": list(sampler.stop)},
         "workload": _workload(measured),
         **figures,
         "components": work.component_rows(components) if components else {},
-        "fences": components
-        and {
-            "plain_step_ms": components.plain_ms,
-            "overhead_ms": components.overhead_ms,
-            "overhead_share": components.overhead_share,
-            "fences_per_step": components.fences,
-        },
+        "fences": components and _fences(components),
         "routing": routing_row(measured.canvases if measured.alone else [], work.config, work.bits),
         "link": measured.link,
         "work": work.work_row,
@@ -126,6 +117,25 @@ def _rows_by_tier(canvases: Sequence[CanvasRecord], length: int) -> dict[str, fl
         "gathered_rows_per_step": length - second - dense,
         "second_tier_rows_per_step": second,
         "dense_rows_per_step": dense,
+    }
+
+
+def _machine(measured: Measurement) -> dict[str, Any]:
+    """The machine, and its condition before and after."""
+    return {
+        **asdict(measured.machine),
+        "before": asdict(measured.before),
+        "after": asdict(measured.after) if measured.after else None,
+    }
+
+
+def _fences(components: Components) -> dict[str, Any]:
+    """What the waiting for parts took, beside plain steps."""
+    return {
+        "plain_step_ms": components.plain_ms,
+        "overhead_ms": components.overhead_ms,
+        "overhead_share": components.overhead_share,
+        "fences_per_step": components.fences,
     }
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ..checkpoint.config import ModelConfig
 from ..kernels.experts.trial import tile_rows_of
+from ..model.bits import BitsOf
 from ..model.experts import Routing, route
-from ..model.work import BitsOf, expert_bytes
-from .measurement import CanvasRecord
+from ..model.work import expert_bytes
+from .samples import CanvasRecord
 
 GRANULE = 8  # rows of a simdgroup's matrix: a tile is multiplied in steps of so many
 BUCKETS = (0, 8, 16, 24, 32, 64)  # rows of an expert up to which it falls into one; more: the last

@@ -15,7 +15,7 @@ from .linked import link_rows
 from .measure import Meter
 from .measurement import Measurement
 from .tokens import Written
-from .workload import WARM_UP, Question, first_questions, questions
+from .workload import WARM_UP, Question, Workload, first_questions, questions
 
 
 def run(
@@ -37,13 +37,8 @@ def run(
     measured.sustained_seconds = sustained
     session.reset()  # a conversation would be part of every prompt
     (first, *_) = first_questions(session, workload)
-    if sustained is None and measured.alone and "ar" in session.model.config.modes:
-        measured.written = Written(session.model)
-    if gentle:
-        measured.gentle = Gentle(session.model)
-    total, done = workload.answers, count(1)
-    if workload.steps is not None:
-        total = (WARM_UP + total) * workload.steps * (2 if components else 1)
+    _measure_beside(measured, gentle)
+    total, done = _events(workload, components), count(1)
 
     def advance() -> None:  # a sustained run goes on behind the last one planned
         progress(min(next(done), total - 1), total)
@@ -67,6 +62,22 @@ def run(
     finally:
         measured.after = condition()
         progress(total, total)
+
+
+def _measure_beside(measured: Measurement, gentle: bool) -> None:
+    """Have the same answers measured in mode ar, where there is one, and with pauses."""
+    model = measured.session.model
+    if measured.sustained_seconds is None and measured.alone and "ar" in model.config.modes:
+        measured.written = Written(model)
+    if gentle:
+        measured.gentle = Gentle(model)
+
+
+def _events(workload: Workload, components: bool) -> int:
+    """The number of steps where it is fixed, repetitions included, else of answers."""
+    if workload.steps is None:
+        return workload.answers
+    return (WARM_UP + workload.answers) * workload.steps * (2 if components else 1)
 
 
 def _link_of(measured: Measurement) -> dict[str, Any]:

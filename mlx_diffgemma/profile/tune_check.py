@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..conversation.session import Session
-from ..diffusion.step import State, Step, StepInputs, advance
+from ..diffusion.state import State, StepInputs
+from ..diffusion.step import Step, advance
 from ..generation.noise import CounterNoise
 from ..generation.settings import Settings
 from ..model.prefix import Prefix

@@ -1,6 +1,8 @@
 """The local cache as folders and locks: what is there, and who works on it."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from mlx_diffgemma.checkpoint.cache import (
     taken,
 )
 from mlx_diffgemma.errors import HubError
+from mlx_diffgemma.machine import locks
 
 REPO = "owner/model"
 
@@ -75,6 +78,19 @@ def test_a_repository_is_taken_once(cache: Path) -> None:
             pass
     with taken(REPO):
         pass
+
+
+def test_a_cache_on_a_file_system_without_locks_can_be_used(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pull` into a share that knows no locks failed with the system's error."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with taken(REPO):
+        assert not is_being_fetched(REPO)
 
 
 def test_a_download_of_the_library_itself_is_seen(cache: Path) -> None:

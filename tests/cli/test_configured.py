@@ -66,7 +66,7 @@ def options_of_groups() -> set[str]:
     """The fields of all groups of options."""
     modules = [
         import_module(f"mlx_diffgemma.cli.{name}")
-        for name in ("options", "profile.options", "chat.command", "generate")
+        for name in ("options", "settings_options", "profile.options", "chat.options", "generate")
     ]
     groups = [each for module in modules for each in vars(module).values() if is_dataclass(each)]
     return {field.name for group in groups for field in fields(group)}

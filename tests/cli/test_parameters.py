@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from mlx_diffgemma.cli.convert.options import PackingOptions
 from mlx_diffgemma.cli.explain import OPTION_OF, explain
-from mlx_diffgemma.cli.options import MediaOptions, ModeOptions, SamplerOptions
+from mlx_diffgemma.cli.options import MediaOptions
 from mlx_diffgemma.cli.parameters import flag, flattened, given_options, option, option_names
+from mlx_diffgemma.cli.settings_options import ModeOptions, SamplerOptions
 from mlx_diffgemma.convert.quantize import RecipeOptions
 from mlx_diffgemma.errors import CheckpointError, PromptError, Setting, SettingsError
 from mlx_diffgemma.generation.settings import Settings

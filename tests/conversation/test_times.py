@@ -7,7 +7,7 @@ import pytest
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.autoregressive.router import Times
-from mlx_diffgemma.conversation import session as sessions
+from mlx_diffgemma.conversation import state
 from mlx_diffgemma.conversation.segments import Begun
 from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.conversation.times import Clock
@@ -98,7 +98,7 @@ def test_a_chip_of_the_table_is_reckoned_and_any_other_machine_is_measured(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def source(chip: Callable[[], Chip | None]) -> dg.Reply:
-        monkeypatch.setattr(sessions, "this_chip", chip)
+        monkeypatch.setattr(state, "this_chip", chip)
         fresh = replace(session, clock=Clock())
         return fresh.ask("Hello", mode="auto", seed=5, max_tokens=2)
 

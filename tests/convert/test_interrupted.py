@@ -25,6 +25,7 @@ from mlx_diffgemma.convert.run import Reports
 from mlx_diffgemma.convert.state import Workspace, partial_folder, unfinished_shards
 from mlx_diffgemma.convert.write import ShardWriter
 from mlx_diffgemma.errors import ConvertError
+from mlx_diffgemma.machine import locks
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,7 +166,7 @@ def test_a_file_system_without_locks(tmp_path: Path, source: Path, monkeypatch: 
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr(state.fcntl, "flock", unsupported)
+    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:

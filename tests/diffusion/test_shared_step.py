@@ -24,7 +24,8 @@ from mlx_diffgemma.diffusion.pinned import OPEN, TEXT, PinnedPositions
 from mlx_diffgemma.diffusion.positions import AllPositions, Positions
 from mlx_diffgemma.diffusion.reading import ModelReader
 from mlx_diffgemma.diffusion.sampler import Logits
-from mlx_diffgemma.diffusion.step import State, Step, StepInputs, advance
+from mlx_diffgemma.diffusion.state import State, StepInputs
+from mlx_diffgemma.diffusion.step import Step, advance
 from mlx_diffgemma.generation.noise import CounterNoise
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.kernels.denoise.launch import Slices

@@ -6,6 +6,7 @@ from mlx_diffgemma.checkpoint.config import ModelConfig
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.machine.chips import CHIPS, Chip, find_chip
 from mlx_diffgemma.machine.choices import ModeTimes
+from mlx_diffgemma.model.bits import BitsOf, packed_bits
 from mlx_diffgemma.model.roofline import (
     LAUNCH_MS,
     ROWS,
@@ -13,7 +14,7 @@ from mlx_diffgemma.model.roofline import (
     estimated_times,
     token_launches,
 )
-from mlx_diffgemma.model.work import BitsOf, Work, packed_bits, step_work, token_work, total
+from mlx_diffgemma.model.work import Work, step_work, token_work, total
 
 BOUNDS = {
     "Apple M1": (974, 828),

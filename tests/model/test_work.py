@@ -19,6 +19,7 @@ from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.shards import read_headers
 from mlx_diffgemma.checkpoint.tensors import StoredTensors
 from mlx_diffgemma.model.attention import ALL
+from mlx_diffgemma.model.bits import BitsOf, packed_bits
 from mlx_diffgemma.model.given import Unread
 from mlx_diffgemma.model.work import (
     ATTENTION,
@@ -28,12 +29,10 @@ from mlx_diffgemma.model.work import (
     NORMS,
     ROUTER,
     SELF_CONDITIONING,
-    BitsOf,
     Work,
     encode_work,
     expert_bytes,
     layer_matrices,
-    packed_bits,
     read_work,
     step_work,
     token_work,

@@ -29,7 +29,7 @@ from mlx_diffgemma.profile.components import (
     summarise,
 )
 from mlx_diffgemma.profile.measure import Meter
-from mlx_diffgemma.profile.measurement import StepParts
+from mlx_diffgemma.profile.samples import StepParts
 from mlx_diffgemma.profile.workload import Workload, first_questions
 
 

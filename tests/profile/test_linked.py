@@ -9,7 +9,7 @@ import pytest
 from ranks import results, run_ranks
 
 from mlx_diffgemma.profile.linked import is_timed, message_rows, timed
-from mlx_diffgemma.profile.measurement import MessageTime, StepParts
+from mlx_diffgemma.profile.samples import MessageTime, StepParts
 from mlx_diffgemma.share.share import ALONE, Share
 
 

@@ -9,7 +9,7 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.machine.identity import this_machine
 from mlx_diffgemma.profile import passes
 from mlx_diffgemma.profile.condition import Condition
-from mlx_diffgemma.profile.measurement import AnswerRecord, CanvasRecord, Measurement
+from mlx_diffgemma.profile.measurement import Measurement
 from mlx_diffgemma.profile.passes import (
     FULL_SIZE,
     MOST_EFFECTIVE_STEPS,
@@ -17,6 +17,7 @@ from mlx_diffgemma.profile.passes import (
     tokens_per_forward,
     too_many_steps,
 )
+from mlx_diffgemma.profile.samples import AnswerRecord, CanvasRecord
 from mlx_diffgemma.profile.workload import Workload, first_questions
 
 TOO_MANY = MOST_EFFECTIVE_STEPS + 0.1

@@ -9,8 +9,8 @@ from mlx_diffgemma.conversation.session import Session
 from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.trial import Outcome, Verdict
 from mlx_diffgemma.model.experts import Routing
-from mlx_diffgemma.profile.measurement import CanvasRecord, StepParts
 from mlx_diffgemma.profile.routing import routing_row, rows_per_expert
+from mlx_diffgemma.profile.samples import CanvasRecord, StepParts
 
 
 def test_rows_are_those_that_the_experts_get() -> None:

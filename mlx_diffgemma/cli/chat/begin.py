@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ...conversation.session import Session
 from ...generation.settings import Settings
@@ -20,20 +19,18 @@ from . import saved
 from .history import history_file
 from .input import open_reader
 from .loop import Chat
+from .options import ChatOptions
 from .slash import completions
 from .switch import greet
 from .talk import Talk
 from .together import Others, follow
-
-if TYPE_CHECKING:
-    from .command import ChatOptions
 
 
 @dataclass(frozen=True)
 class Typed:
     """The options of a chat, and the settings that they come to."""
 
-    given: "ChatOptions"
+    given: ChatOptions
     seen: MediaOptions
     prompting: PromptingOptions
     held: FormOptions

@@ -1,42 +1,27 @@
 """`chat`: a conversation, question by question."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import typer
 
-from .. import options
+from .. import options as common
 from ..form_options import FormOptions, require_compatible, require_files_for_chat
 from ..macs.options import ShareOptions, refuse_group, started
-from ..parameters import flag, flattened, option
+from ..parameters import flattened
+from ..settings_options import ModeOptions, SamplerOptions
 from ..terminal.passing import LOADING_PROGRAM, Announced
-
-
-@dataclass(frozen=True)
-class ChatOptions:
-    """The conversation to go on with, and the lines of earlier ones."""
-
-    load: Path | None = option(
-        "--load", "Go on with a conversation that /save has written.", "FILE"
-    )
-    no_history: bool = flag(
-        "--no-history",
-        "Neither know the lines of earlier chats nor keep those of this one. Default: on a "
-        "terminal, the last 1,000 are kept.",
-    )
+from .options import ChatOptions
 
 
 @flattened(without=("raw", "as_json", "trace", "overwrite"))
 def command(
     ctx: typer.Context,
     given: ChatOptions,
-    seen: options.MediaOptions,
-    prompting: options.PromptingOptions,
+    seen: common.MediaOptions,
+    prompting: common.PromptingOptions,
     held: FormOptions,
-    model: options.ModelOptions,
-    mode: options.ModeOptions,
-    sampler: options.SamplerOptions,
-    output: options.OutputOptions,
+    model: common.ModelOptions,
+    mode: ModeOptions,
+    sampler: SamplerOptions,
+    output: common.OutputOptions,
     shared: ShareOptions,
 ) -> int:
     """Talk with a model; /help lists what can be typed beside questions.

@@ -22,7 +22,7 @@ from ..terminal.screen import WAIT_SECONDS, screen_size
 from ..terminal.signals import signals_held
 from ..terminal.streams import say
 from .external import edited
-from .input import CONTINUATION, LineReader, is_closed, is_quoted, no_utf8
+from .reader import CONTINUATION, LineReader, is_closed, is_quoted, no_utf8
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

@@ -15,7 +15,8 @@ from ..terminal.signals import Interrupts
 from ..terminal.streams import say, tell
 from ..terminal.view import choose_display, open_view
 from .dropped import read_dropped
-from .input import Entered, LineReader, ReadError
+from .input import ReadError
+from .reader import Entered, LineReader
 from .slash import Leave, is_command, run_command
 from .switch import ModelGoneError
 from .talk import Request, Talk

@@ -15,7 +15,7 @@ from ..answer.loading import find_checked, load_found
 from ..errors import FileError
 from ..options import ModelOptions
 from ..terminal.streams import say
-from .input import LineReader
+from .reader import LineReader
 from .talk import Talk
 
 

@@ -2,6 +2,7 @@
 
 from .. import options as shared
 from ..parameters import flattened
+from ..settings_options import ModeOptions, SamplerOptions
 from . import options
 
 
@@ -10,8 +11,8 @@ def command(
     model: shared.ModelOptions,
     cases: options.CaseOptions,
     ways: options.WayOptions,
-    sampler: shared.SamplerOptions,
-    mode: shared.ModeOptions,
+    sampler: SamplerOptions,
+    mode: ModeOptions,
     result: options.ResultOptions,
 ) -> int:
     """Measure a model's accuracy on cases: by steps, by mode, and by skill where lines name one.

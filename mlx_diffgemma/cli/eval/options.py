@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ArgumentError
-from ..options import OVERWRITE_HELP, ModeOptions, SamplerOptions
+from ..options import OVERWRITE_HELP
 from ..parameters import flag, option
+from ..settings_options import ModeOptions, SamplerOptions
 
 if TYPE_CHECKING:
     from ...finetune.evaluation.evaluate import Way

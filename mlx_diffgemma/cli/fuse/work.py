@@ -23,7 +23,7 @@ from ..options import ModelOptions
 from ..terminal.output import show
 from ..terminal.progress import Bar
 from ..terminal.streams import say
-from .command import FuseOptions
+from .options import FuseOptions
 
 MUCH = 0.5  # of what an adapter adds: rounding that takes more is said
 

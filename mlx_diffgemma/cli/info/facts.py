@@ -95,8 +95,7 @@ def gather(
 
 def describe(facts: Facts) -> dict[str, Any]:
     """The object of `info --json`."""
-    config, text, need = facts.config, facts.config.text, facts.need
-    sliding = sum(layer.sliding for layer in text.layers)
+    config, text = facts.config, facts.config.text
     return {
         "path": None if facts.source.download else str(facts.source.folder),
         "revision": facts.source.revision,
@@ -104,11 +103,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "model_type": "diffusion_gemma",
         "dtype": facts.dtype,
         "parameters": facts.inventory.parameters,
-        "layers": {
-            "total": len(text.layers),
-            "sliding": sliding,
-            "full": len(text.layers) - sliding,
-        },
+        "layers": _layers(config),
         "canvas_length": config.canvas_length,
         "context_length": text.max_position_embeddings,
         "vocab_size": text.vocab_size,
@@ -120,23 +115,35 @@ def describe(facts: Facts) -> dict[str, Any]:
         "stop_ids": list(config.stop_ids),
         "tokenizer": facts.has_tokenizer,
         "chat_template": facts.has_template,
-        "memory": {
-            "weights_bytes": need.weight_bytes,
-            "cache_bytes": need.cache_bytes,
-            "workspace_bytes": need.workspace_bytes,
-            "needed_bytes": need.needed_bytes,
-            "available_bytes": need.available_bytes,
-            "fits": need.fits,
-            "context": need.context,
-            "largest_context": facts.largest_context,
-            "wired_limit_mb": need.wired_limit_mb,
-        },
+        "memory": _memory(facts),
         "dropped": list(facts.inventory.dropped),
         "recipes": [asdict(recipe) for recipe in facts.recipes],
         "modes": list(config.modes),
         "token": None if facts.token is None else asdict(facts.token),
         "times": None if facts.times is None else asdict(facts.times),
         "shared": None if facts.shared is None else asdict(facts.shared),
+    }
+
+
+def _layers(config: ModelConfig) -> dict[str, int]:
+    """The number of layers, and of those that see a window, or all."""
+    total, sliding = len(config.text.layers), sum(layer.sliding for layer in config.text.layers)
+    return {"total": total, "sliding": sliding, "full": total - sliding}
+
+
+def _memory(facts: Facts) -> dict[str, Any]:
+    """What the model takes for the context, beside what this machine has for it."""
+    need = facts.need
+    return {
+        "weights_bytes": need.weight_bytes,
+        "cache_bytes": need.cache_bytes,
+        "workspace_bytes": need.workspace_bytes,
+        "needed_bytes": need.needed_bytes,
+        "available_bytes": need.available_bytes,
+        "fits": need.fits,
+        "context": need.context,
+        "largest_context": facts.largest_context,
+        "wired_limit_mb": need.wired_limit_mb,
     }
 
 

@@ -8,16 +8,9 @@ from ...checkpoint.config import ModelConfig
 from ...machine.chips import Chip
 from ...machine.choices import ModeTimes
 from ...machine.dtypes import FLOAT_BYTES
+from ...model.bits import stored_bits
 from ...model.roofline import bound, estimated_ms, estimated_times, token_launches
-from ...model.work import (
-    HEAD,
-    Work,
-    experts_in_text,
-    step_work,
-    stored_bits,
-    token_work,
-    total,
-)
+from ...model.work import HEAD, Work, experts_in_text, step_work, token_work, total
 
 PREFIX = 1024  # positions behind which a token is counted, where the model holds them
 INVENTORY = {HEAD: "embedding"}  # parts that the table of parts has under another name

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ArgumentError
-from ..options import Mode
 from ..parameters import flag, option
+from ..settings_options import Mode
 
 Ping = Literal["comment", "chunk"]
 

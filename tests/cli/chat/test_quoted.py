@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from facts import raises
 
-from mlx_diffgemma.cli.chat.input import Entered, PlainLines, is_closed, is_quoted
+from mlx_diffgemma.cli.chat.input import PlainLines
+from mlx_diffgemma.cli.chat.reader import Entered, is_closed, is_quoted
 from mlx_diffgemma.errors import PromptError
 
 
