@@ -71,7 +71,7 @@ class Wanted:
         return tools_form(self.tools, REQUIRED) if self._texts else None
 
     def joined(self, text: Form | None, calls: Form | None) -> Form | None:
-        """The form of an answer: one or the other where calls may be made, calls where they must."""
+        """The form of an answer: either where calls may be made, the calls' where they must."""
         if text is None or calls is None or self.tool_choice != ANY_TOOL:
             return calls or text
         return beside(text, calls)

@@ -287,19 +287,16 @@ def test_a_thought_comes_before_either(chat: Session) -> None:
     assert (reply.text, reply.tool_calls) == ("17 + 25 = 42.", ())
 
 
-def test_an_interrupted_call_beside_a_form_goes_on(tokenizer: Tokenizer) -> None:
-    call = ("<|tool_call>", "call:weather{city:", '<|"|>', "Ulm", '<|"|>', "}", "<tool_call|>")
-    session = talker(tokenizer, spell(tokenizer, *call, *["<end>"] * 64), canvas=64)
+def test_an_interrupted_call_beside_a_form_goes_on(chat: Session) -> None:
     settings = dg.Settings(mode="ar", temperature=0, seed=1, max_tokens=64)
-    frames = session.stream("hello", settings=settings, tools=TOOLS, choices=["yes", "no"])
+    frames = chat.stream(WEATHER, settings=settings, tools=TOOLS, schema=PERSON)
     for _ in range(12):
         next(frames)
     frames.close()  # type: ignore[attr-defined]
-    assert session.history[-1].content == ""
-    reply = session.more(settings=settings)
-    assert [(made.name, made.arguments) for made in reply.tool_calls] == [
-        ("weather", {"city": "Ulm"})
-    ]
+    assert chat.history[-1].content == ""
+    reply = chat.more(settings=settings)
+    calls = [(call.name, call.arguments) for call in reply.tool_calls]
+    assert calls == [("weather", {"city": "Rome"})]
     assert (reply.text, reply.finish_reason) == ("", "stop")
 
 

@@ -38,7 +38,7 @@ class GivenOption:
 
 @dataclass(frozen=True)
 class GivenForm:
-    """What answers are held to: the form of a text, tools that may be called in its place, or both."""
+    """What answers are held to: the form of a text, tools to be called in its place, or both."""
 
     text: GivenOption = field(default_factory=GivenOption)
     tools: GivenOption = field(default_factory=GivenOption)

@@ -180,7 +180,9 @@ def test_a_structured_answer_beside_tools_that_may_be_called(client, stream):
     forced = said(MAX, tool_choice="required")
     assert forced.choices[0].finish_reason == "tool_calls"
     assert forced.choices[0].message.tool_calls[0].function.name == "add"
-    for reply in (called, answered):
+    for reply in (
+        (called, answered) if not stream else ()
+    ):  # the SDK's whole of a stream has no more
         assert reply.model_extra["x_warnings"] == []
         assert reply.model_extra["x_constraint"]["kind"] == "schema"
         assert reply.model_extra["x_constraint"]["strain"] < 0.1

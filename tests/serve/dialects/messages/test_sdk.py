@@ -150,13 +150,13 @@ def test_an_answer_beside_tools_is_a_call_or_is_parsed(client: anthropic.Anthrop
     called = client.messages.parse(**told)
     (call,) = called.content
     assert (called.stop_reason, called.parsed_output) == ("tool_use", None)
+    assert called.to_dict()["x_warnings"] == []
     assert (call.type, call.name, call.input) == ("tool_use", "add", {"a": 14, "b": 1})
     told["messages"] = [{"role": "user", "content": MAX}]
     with client.messages.stream(**told) as stream:
         message = stream.get_final_message()
     assert message.stop_reason == "end_turn"
     assert message.parsed_output == Pet(name="Max", colour="yellow", pet="bird")
-    assert message.to_dict()["x_warnings"] == []
 
 
 @pytest.mark.slow
