@@ -12,8 +12,10 @@ def require_library(module: str, need: str, extra: str, error: type[DiffGemmaErr
     except ImportError as cause:
         package = module.partition(".")[0]
         found = "it is not installed" if _absent(cause, package) else f"it is broken ({cause})"
-        install = f'pip install "mlx-diffgemma[{extra}]"'
-        raise error(f"{need}, and {found}; run `{install}`.") from cause
+        raise error(
+            f'{need}, and {found}; install this program again as "mlx-diffgemma[{extra}]", in a '
+            f'clone as ".[{extra}]".'
+        ) from cause
 
 
 def _absent(error: ImportError, package: str) -> bool:

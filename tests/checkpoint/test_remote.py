@@ -14,8 +14,6 @@ from mlx_diffgemma.checkpoint.remote import find_headers, remote_headers
 from mlx_diffgemma.checkpoint.shards import SIDE_FILE, read_headers
 from mlx_diffgemma.errors import CheckpointError, HubError
 
-TENSOR_BYTES = 10_000  # no file of the headers is as large
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

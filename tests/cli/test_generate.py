@@ -8,58 +8,10 @@ import pytest
 from checkpoints import edit_json
 from facts import assert_says
 from puzzle import PUZZLE, SOLUTION, SOLVE, assert_one_line
+from reply_keys import INNER_KEYS, REPLY_KEYS
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.answer.turn import summary
-
-KEYS = [
-    "text",
-    "thinking",
-    "tool_calls",
-    "token_ids",
-    "finish_reason",
-    "seed",
-    "prompt_tokens",
-    "images",
-    "videos",
-    "puzzle",
-    "mode",
-    "segments",
-    "router",
-    "lookup",
-    "constraint",
-    "generated_tokens",
-    "canvases",
-    "steps",
-    "tokens_per_step",
-    "seconds",
-    "tokens_per_second",
-    "positions_per_second",
-    "peak_memory_bytes",
-    "sampler",
-    "model",
-    "share",
-    "adapter",
-    "tuned",
-    "kernels",
-    "version",
-]
-SECONDS = [
-    *("load", "prefill", "denoise", "commit", "write"),
-    *("first_canvas", "first_token", "total"),
-]
-SAMPLER = [
-    "max_tokens",
-    "max_denoising_steps",
-    "entropy_bound",
-    "t_min",
-    "t_max",
-    "stability_threshold",
-    "confidence_threshold",
-    "stop",
-    "exact_self_conditioning",
-    "ar",
-]
 
 
 def as_json(result: Any) -> dict[str, Any]:
@@ -220,9 +172,9 @@ def test_a_stop_text_ends_the_answer(run: Any, random_folder: Path) -> None:
 
 def test_json_has_exactly_the_promised_keys(run: Any) -> None:
     reply = as_json(run(*SOLVE, "--json"))
-    assert list(reply) == KEYS
-    assert list(reply["seconds"]) == SECONDS
-    assert list(reply["sampler"]) == SAMPLER
+    assert list(reply) == REPLY_KEYS
+    assert list(reply["seconds"]) == INNER_KEYS["seconds"]
+    assert list(reply["sampler"]) == INNER_KEYS["sampler"]
     assert list(reply["model"]) == ["path", "revision", "quantization", "layers", "parameters"]
     assert reply["kernels"] in ("ops", "metal")
     assert reply["version"] == dg.__version__

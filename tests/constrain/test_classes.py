@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from random_schemas import SCHEMAS
+from schema_patterns import schema_pattern
 
 from mlx_diffgemma.constrain.classes import token_classes
 from mlx_diffgemma.constrain.dfa import compile_pattern
 from mlx_diffgemma.constrain.nfa import TooLargeError
 from mlx_diffgemma.constrain.regex import parse_regex
-from mlx_diffgemma.constrain.schema.reader import schema_pattern
 from mlx_diffgemma.constrain.tables import vocabulary_of
 from mlx_diffgemma.constrain.vocabulary import Vocabulary
 

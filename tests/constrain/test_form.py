@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from facts import raises
 from random_schemas import SCHEMAS
+from schema_patterns import schema_pattern
 from walks import text_of, walks
 
 from mlx_diffgemma.constrain.dfa import compile_pattern
 from mlx_diffgemma.constrain.form import Form, compiled, ending, form_of, stripped
 from mlx_diffgemma.constrain.machine import Channel, Machine
-from mlx_diffgemma.constrain.schema.reader import schema_pattern
 from mlx_diffgemma.constrain.tables import vocabulary_of
 from mlx_diffgemma.constrain.vocabulary import Vocabulary
 from mlx_diffgemma.errors import ConstraintError, Setting

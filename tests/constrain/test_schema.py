@@ -12,12 +12,12 @@ import jsonschema
 import pytest
 from facts import raises
 from random_schemas import SCHEMAS, instance, random_schema, spellings
+from schema_patterns import schema_pattern
 from walks import text_of, walks
 
 from mlx_diffgemma.constrain.dfa import Dfa, compile_pattern
 from mlx_diffgemma.constrain.patterns import MAX_DEPTH
 from mlx_diffgemma.constrain.schema import reader
-from mlx_diffgemma.constrain.schema.reader import schema_pattern
 from mlx_diffgemma.errors import ConstraintError
 
 MANY = 60_000  # states: random schemas are not bounded by what a form may have

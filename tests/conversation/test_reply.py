@@ -6,63 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from reply_keys import INNER_KEYS, REPLY_KEYS
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.session import Session
 
 FEW = dg.Settings(max_tokens=20, seed=5)  # three canvases of 8
-
-REPLY_KEYS = [
-    "text",
-    "thinking",
-    "tool_calls",
-    "token_ids",
-    "finish_reason",
-    "seed",
-    "prompt_tokens",
-    "images",
-    "videos",
-    "puzzle",
-    "mode",
-    "segments",
-    "router",
-    "lookup",
-    "constraint",
-    "generated_tokens",
-    "canvases",
-    "steps",
-    "tokens_per_step",
-    "seconds",
-    "tokens_per_second",
-    "positions_per_second",
-    "peak_memory_bytes",
-    "sampler",
-    "model",
-    "share",
-    "adapter",
-    "tuned",
-    "kernels",
-    "version",
-]
-INNER_KEYS = {
-    "seconds": [
-        *("load", "prefill", "denoise", "commit", "write"),
-        *("first_canvas", "first_token", "total"),
-    ],
-    "sampler": [
-        "max_tokens",
-        "max_denoising_steps",
-        "entropy_bound",
-        "t_min",
-        "t_max",
-        "stability_threshold",
-        "confidence_threshold",
-        "stop",
-        "exact_self_conditioning",
-        "ar",
-    ],
-    "model": ["path", "revision", "quantization", "layers", "parameters"],
-}
 
 
 def plain(reply: dg.Reply) -> dict[str, Any]:

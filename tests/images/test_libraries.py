@@ -14,7 +14,7 @@ from mlx_diffgemma.images.video import prepare_video
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
 MP4 = b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(40)
-IMAGE, VIDEO = 'pip install "mlx-diffgemma[image]"', 'pip install "mlx-diffgemma[video]"'
+IMAGE, VIDEO = '"mlx-diffgemma[image]" ... ".[image]"', '"mlx-diffgemma[video]" ... ".[video]"'
 
 
 def lacking(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:

@@ -1,6 +1,5 @@
 """The experts by kernels of both families, of one, or by their reference; in the model, too."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -38,18 +37,6 @@ BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
 MANY = replace(BASE, L=40)  # enough for tiles: of fewer rows each expert is a product of its own
 PLAN, PRODUCTS, COMBINE = ["moe_plan"], ["moe_gate_up", "moe_down"], ["moe_combine"]
 Case = tuple[Experts, mx.array, Routing]
-
-
-@pytest.fixture(autouse=True)
-def nothing_said_yet() -> Iterator[None]:
-    dispatch.forget()
-    yield
-    dispatch.forget()
-
-
-@pytest.fixture
-def kernels_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
 
 
 def random_case(sizes: Sizes) -> Case:

@@ -1,6 +1,6 @@
 """The expert kernels, simulated, against their reference and float64; the launches; the choice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from metal_sim.reports import inherited
 from mlx_diffgemma.checkpoint.quantization import QuantizationConfig
 from mlx_diffgemma.checkpoint.tensors import StoredWeight
 from mlx_diffgemma.errors import KernelError
-from mlx_diffgemma.kernels import dispatch
 from mlx_diffgemma.kernels.check import Check, as_float64, row_error, worst
 from mlx_diffgemma.kernels.experts import launch as experts_launch
 from mlx_diffgemma.kernels.experts.cases import (
@@ -38,13 +37,6 @@ SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other
 BASE = Sizes(L=5, E=4, K=2, H=64, I=64, dtype=mx.float32)
 MANY = replace(BASE, L=40)  # enough for tiles: of fewer rows each expert is a product of its own
 KERNELS = ["moe_plan", "moe_gate_up", "moe_down", "moe_combine"]
-
-
-@pytest.fixture(autouse=True)
-def nothing_said_yet() -> Iterator[None]:
-    dispatch.forget()
-    yield
-    dispatch.forget()
 
 
 def in_all_schedules(run: Callable[[], Any]) -> list[Any]:

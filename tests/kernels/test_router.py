@@ -1,6 +1,6 @@
 """The router's kernel, simulated, against its reference and float64; the launch; the choice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -24,18 +24,6 @@ from mlx_diffgemma.model.matrices import matrix
 
 SMALL = [check for check in checks(reference) if check.size == "small"]
 SCHEDULES = ORDERS[:1] if inherited() else ORDERS  # sanitizers need no other
-
-
-@pytest.fixture(autouse=True)
-def nothing_said_yet() -> Iterator[None]:
-    dispatch.forget()
-    yield
-    dispatch.forget()
-
-
-@pytest.fixture
-def kernels_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
 
 
 def in_all_schedules(run: Callable[[], Any]) -> list[Any]:

@@ -290,7 +290,7 @@ def test_without_pillow_no_image_is_claimed_and_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     assert diffgemma.attachment_types == frozenset()
-    with raises(Refusal, 'Pillow ... `pip install "mlx-diffgemma[image]"`'):
+    with raises(Refusal, 'Pillow ... "mlx-diffgemma[image]"'):
         diffgemma.prompt("Who?", attachments=[llm.Attachment(path=str(PUZZLE))])
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from random_schemas import SCHEMAS, instance, random_schema, spellings
+from schema_patterns import schema_pattern
 from test_regex import ALPHABET, random_regex
 from walks import text_of, walks
 
 from mlx_diffgemma.constrain.dfa import compile_pattern
 from mlx_diffgemma.constrain.regex import parse_regex
-from mlx_diffgemma.constrain.schema.reader import schema_pattern
 
 pytestmark = pytest.mark.reference
 llguidance = pytest.importorskip("llguidance", reason="llguidance comes with mlx-vlm")

@@ -276,10 +276,5 @@ class SchemaReader:
             self.sizes[f"{keyword} {size:,} at {at.removeprefix(SCHEMA)}"] = size
 
 
-def schema_pattern(schema: object) -> Pattern:
-    """The pattern of every JSON text that a schema allows; errors as SchemaReader's."""
-    return SchemaReader(schema).pattern()
-
-
 def _pointer(name: str) -> str:
     return shown(name.replace("~", "~0").replace("/", "~1"))

@@ -163,7 +163,7 @@ def test_without_pillow_it_says_how_to_get_it(
 ) -> None:
     saved_media(file, prepare_image(drawn(tmp_path / "photo.png"), 4), with_images=True)
     monkeypatch.setattr(libraries, "import_module", missing)
-    with raises(ImageError, "Pillow ... pip install"):
+    with raises(ImageError, "Pillow ... mlx-diffgemma[image]"):
         load(file)
 
 
