@@ -62,12 +62,6 @@ REFUSED: dict[str, tuple[Asked, str, str | None, str]] = {
         "stop",
         "stop cannot go with",
     ),
-    "a schema and a pattern": (
-        chat("a", wanted=Wanted(schema={"type": "object"}, pattern="a")),
-        "invalid",
-        "schema",
-        "schema .* and the pattern .* are given",
-    ),
     "a tool and a schema that leave too few tokens": (
         chat("a", wanted=Wanted(schema={"type": "object"}, tools=[TOOL]), max_tokens=2),
         "invalid",
