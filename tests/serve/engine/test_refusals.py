@@ -62,11 +62,11 @@ REFUSED: dict[str, tuple[Asked, str, str | None, str]] = {
         "stop",
         "stop cannot go with",
     ),
-    "a tool and a schema": (
-        chat("a", wanted=Wanted(schema={"type": "object"}, tools=[TOOL])),
+    "a tool and a schema that leave too few tokens": (
+        chat("a", wanted=Wanted(schema={"type": "object"}, tools=[TOOL]), max_tokens=2),
         "invalid",
-        "tools",
-        "tools and .* are given",
+        "max_tokens",
+        "3 tokens, max_tokens is 2",
     ),
     "an unknown tool": (
         chat("a", wanted=Wanted(tools=[TOOL], tool_choice="mul")),

@@ -78,6 +78,8 @@ def _require_golden(name: str, dialect: Dialect, asked: Mapping[str, openai_kind
 def _more(name: str, kind: str) -> dict[str, Any]:
     if kind in ("tools", "parallel", "after"):
         return MORE[name]["tools"]
+    if kind in ("form_beside_tools", "called_beside_form"):
+        return {**MORE[name]["tools"], **MORE[name]["form"]}
     if kind == "drafts":
         return {"diffusion": {"drafts": True}}
     return MORE[name].get(kind, {})
