@@ -155,12 +155,18 @@ def loaded(share: Share, folder: str, cut: Cut) -> Any:
 
 
 def measured(
-    share: Share, folder: str, cut: Cut, exact: str, dtype: str | None = None
+    share: Share,
+    folder: str,
+    cut: Cut,
+    exact: str,
+    dtype: str | None = None,
+    adapter: str | None = None,
 ) -> dict[str, float]:
     """How far logits are from exact ones, those of float32 in the file `exact`."""
     right = np.load(exact)
     prompts = json.loads(str(right["prompts"]))
-    difference = logits_of(network(share, folder, cut, dtype), prompts[0]) - right["logits"]
+    model = network(share, folder, cut, dtype, adapter)
+    difference = logits_of(model, prompts[0]) - right["logits"]
     return {"rms": float(np.sqrt(np.square(difference).mean()))}
 
 
