@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..errors import CheckpointError, brief, shown
 from ..machine.dtypes import FLOATS
 from .config import OWN_KEY, read_config
 from .files import MANIFEST, is_there, read_object, read_optional, whole
+from .keep import EXPERTS, INPUTS, OUTPUTS, Keep, Keeps
 from .layout import DECODER, Shapes, matrix_shapes
 from .places import Section
 from .shards import TensorInfo, read_header
@@ -43,11 +44,16 @@ class LoraParameters:
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """An adapter's folder whose headers were checked against a model; no weight is read yet."""
+    """An adapter's folder whose headers were checked against a model; no weight is read yet.
+
+    tensors: by NAME.lora_a and NAME.lora_b, as the network spells NAME. keeps: of the weights that
+    it stands on; of the adapter the same inputs, outputs or experts alone are read.
+    """
 
     folder: Path
     parameters: LoraParameters
-    tensors: Mapping[str, TensorInfo]  # by NAME.lora_a and NAME.lora_b, as the network spells NAME
+    tensors: Mapping[str, TensorInfo]
+    keeps: Keeps = field(default_factory=dict)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -61,20 +67,42 @@ class AdapterFiles:
 
     @property
     def shapes(self) -> Shapes:
-        """The shape in memory of each value by name."""
-        return {name: _in_memory(info.shape) for name, info in self.tensors.items()}
+        """The shape in memory of what is kept of each value, by name."""
+        own = {name: (self._kept(name), info.shape) for name, info in self.tensors.items()}
+        return {
+            name: _in_memory(keep.shape(whole) if keep else whole)
+            for name, (keep, whole) in own.items()
+        }
 
     def load(self) -> dict[str, mx.array]:
-        """The values by name, in the dtype of the file; CheckpointError for NaN and Inf."""
-        arrays = load_arrays(self.folder / TENSORS)
-        values = {name: arrays.pop(info.name) for name, info in self.tensors.items()}
-        for name, array in values.items():
+        """What is kept of the values, by name, in the dtype of the file.
+
+        CheckpointError for NaN and Inf.
+        """
+        arrays, values = load_arrays(self.folder / TENSORS), {}
+        for name, info in self.tensors.items():
+            keep = self._kept(name)
+            array = values[name] = keep.read(info) if keep else arrays.pop(info.name)
             if not bool(mx.isfinite(array).all()):
                 raise CheckpointError(
                     f"{self.tensors[name].name} in {self.folder / TENSORS} holds NaN or Inf, "
                     f"expected finite numbers; {REMEDY}."
                 )
         return {name: transposed(array) for name, array in values.items()}
+
+    def _kept(self, name: str) -> Keep | None:
+        """What is kept of a tensor in the file; None for all of it.
+
+        A has a weight's inputs, B its outputs. Experts' have the weight's axes, others' the
+        opposite ones.
+        """
+        module, _, part = name.rpartition(".")
+        keep = self.keeps.get(module)
+        if keep is None or keep.axis == {PARTS[0]: OUTPUTS, PARTS[1]: INPUTS}[part]:
+            return None
+        if keep.axis == EXPERTS or len(self.tensors[name].shape) == 3:
+            return keep
+        return replace(keep, axis={INPUTS: OUTPUTS, OUTPUTS: INPUTS}[keep.axis])
 
 
 def transposed(array: mx.array) -> mx.array:

@@ -1,6 +1,6 @@
 """The part of a tensor that one Mac keeps: runs of an axis, of which alone the bytes are read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
@@ -97,3 +97,7 @@ class Keep:
             raise CheckpointError(f"{info.file}: {one_line(error)}; {CONVERT_AGAIN}.") from None
         dtype = mlx_dtype(MLX_NAMES[info.dtype])
         return array if array.dtype == dtype else array.view(dtype)  # numpy knows no bfloat16
+
+
+Keeps = Mapping[str, Keep]
+"""What is kept of the weight of a module, by its path; of one that is not named, all of it."""

@@ -1,25 +1,24 @@
 """Macs that share a model agree on what they load before a weight is read, and on room for more."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from ..checkpoint.adapter import AdapterFiles
 from ..checkpoint.config import read_config
 from ..checkpoint.shards import TensorInfo, read_headers
 from ..checkpoint.tensors import PromisedTensors
-from ..errors import FitError, ShareError
+from ..errors import CheckpointError, DiffGemmaError, FitError
 from ..machine.choices import Choices
 from ..machine.dtypes import mlx_dtype
 from ..machine.identity import sources_hash
 from ..model.memory import RoomCheck
-from ..model.shares import ADAPTED
 from ..model.slices import experts_cut
 from ..model.weights import build
 from ..share.guard import require_agreement, told_by_all
@@ -28,6 +27,8 @@ from ..share.share import Share
 from ..version import __version__
 
 SAMPLE_BYTES = 64
+
+Found = TypeVar("Found")
 
 
 def require_same_load(
@@ -60,31 +61,37 @@ def require_parts(folder: Path, part: Part) -> None:
         build(tensors, lambda layer, bound: None, other)
 
 
-def require_uncut(part: Part) -> None:
-    """ShareError for an adapter beside tensors that are cut: it stands on whole matrices."""
-    if part.in_tensors:
-        raise ShareError(ADAPTED)
-
-
 def load_facts(
     folder: Path, dtype: str | None, choices: Choices | None, adapter: AdapterFiles | None
 ) -> dict[str, object]:
     """What Macs that load a folder have to have in common."""
     tensors = read_headers(folder)
-    headers = {name: (info.dtype, info.shape, info.offset) for name, info in tensors.items()}
-    kept = adapter and {name: (t.dtype, t.shape, t.offset) for name, t in adapter.tensors.items()}
     chosen = replace(choices or Choices(), times=None)
     return {
         "mlx-diffgemma": f"{__version__}, sources {_sources()}",
         "mlx": version("mlx"),
         "numpy": version("numpy"),
         "config.json": _digest((folder / "config.json").read_bytes()),
-        "the tensors": _digest(json.dumps(headers, sort_keys=True).encode()),
+        "the tensors": _headers(tensors),
         "the weights": _sampled(tensors.values()),
-        "the adapter": kept and _digest(json.dumps(kept, sort_keys=True).encode()),
+        **_adapter_facts(adapter),
         "the dtype": dtype or chosen.dtype,
         "prefill_chunk": chosen.prefill_chunk,
     }
+
+
+def loaded_alike(share: Share, load: Callable[[], Found]) -> Found:
+    """What each Mac loads of its own, with the CheckpointError of one on all of them."""
+    if share.alone:
+        return load()
+    found, failed = None, None
+    try:
+        found = load()
+    except CheckpointError as error:
+        failed = str(error)
+    _require_success(share, CheckpointError, failed)
+    assert found is not None
+    return found
 
 
 def agreed_room(share: Share, check: RoomCheck) -> RoomCheck:
@@ -101,11 +108,31 @@ def agreed_room(share: Share, check: RoomCheck) -> RoomCheck:
             check(context, beside)
         except FitError as error:
             short = str(error)
-        for rank, told in enumerate(told_by_all(share, {"short": short})):
-            if told["short"]:
-                raise FitError(f"{share.mac(rank)}: {told['short']}")
+        _require_success(share, FitError, short)
 
     return together
+
+
+def _require_success(share: Share, kind: type[DiffGemmaError], failed: str | None) -> None:
+    """An error of `kind` on all Macs, with the words of the first that failed."""
+    for rank, told in enumerate(told_by_all(share, {"failed": failed})):
+        if told["failed"]:
+            raise kind(f"{share.mac(rank)}: {told['failed']}")
+
+
+def _adapter_facts(adapter: AdapterFiles | None) -> dict[str, object]:
+    if adapter is None:
+        return {"the adapter": None}
+    return {
+        "the adapter": _headers(adapter.tensors),
+        "the adapter's scale": adapter.parameters.scale,
+        "the adapter's numbers": _sampled(adapter.tensors.values()),
+    }
+
+
+def _headers(tensors: Mapping[str, TensorInfo]) -> str:
+    told = {name: (info.dtype, info.shape, info.offset) for name, info in tensors.items()}
+    return _digest(json.dumps(told, sort_keys=True).encode())
 
 
 def _digest(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from ..model.weights import Loaded, load_network
 from ..share.part import Cut, Part
 from ..share.share import ALONE, Share
 from ..text.tokenizer import Tokenizer, load_tokenizer
-from .agreement import agreed_room, require_parts, require_same_load, require_uncut
+from .agreement import agreed_room, loaded_alike, require_parts, require_same_load
 from .reply import ModelInfo
 from .session import Session
 from .state import any_context
@@ -115,8 +116,6 @@ def load_source(
     name = None if dtype is None else dtype_name(dtype)
     files = None if adapter is None else open_adapter(adapter, source.folder)
     require_same_load(part, source.folder, name, choices, files)
-    if files:
-        require_uncut(part)
     require_parts(source.folder, part)
     require_room = any_context
     if not force:
@@ -125,7 +124,7 @@ def load_source(
     tokenizer = load_tokenizer(source.folder)
     _require_same_vocabulary(source.folder, tokenizer)
     loaded = load_network(source.folder, dtype, progress, choices, part)
-    model = with_adapter(loaded.model, files) if files else loaded.model
+    model = with_adapter(loaded, files) if files else loaded.model
     if gentle:
         model.pauses = Pauses()
     use_all_gpu_memory()
@@ -152,13 +151,18 @@ def load_model(
     """
     found = find_model(folder, offline=True).folder
     files = None if adapter is None else open_adapter(adapter, found)
-    model = load_network(found, dtype).model
-    return with_adapter(model, files) if files else model
+    loaded = load_network(found, dtype)
+    return with_adapter(loaded, files) if files else loaded.model
 
 
-def with_adapter(model: Model, files: AdapterFiles) -> Model:
-    """`model` with the adapters of a folder; CheckpointError where they are not finite."""
-    made = applied(model, files.load(), files.parameters.scale)
+def with_adapter(loaded: Loaded, files: AdapterFiles) -> Model:
+    """A network, or a part of it, with the adapters of a folder, of which it takes the same part.
+
+    CheckpointError where they are not finite, on all Macs alike.
+    """
+    own = replace(files, keeps=loaded.keeps)
+    values = loaded_alike(loaded.model.part.share, own.load)
+    made = applied(loaded.model, values, files.parameters.scale)
     for part in (made.self_conditioning, *made.layers):
         evaluate(part)
     return made

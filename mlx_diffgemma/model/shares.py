@@ -25,11 +25,6 @@ from .variants import variant
 from .weighing import weigh
 from .weights import build, chosen_dtype
 
-ADAPTED = (
-    "an adapter stands on whole matrices, expected none where Macs share by tensor; put it into "
-    "the weights with `mlx-diffgemma fuse`, or share by layers."
-)
-
 
 @dataclass(frozen=True)
 class SharedPlan:
@@ -115,9 +110,9 @@ def shared_plan(
     own = partial(
         weigh, folder, plan.config, computed, choices, shape_only=shape_only, adapter=adapter
     )
-    by_rank, refused = {}, ADAPTED if adapter else None
+    by_rank, refused = {}, None
     try:
-        for rank in () if adapter else range(size) if ranks is None else ranks:
+        for rank in range(size) if ranks is None else ranks:
             part = Part(replace(ALONE, rank=rank, size=size), "tensor")
             config = own_config(plan.config, part)
             by_rank[rank] = replace(plan, config=config, weights=own(part=part))

@@ -5,12 +5,13 @@ gives one scale each, or as many numbers where nothing is packed. Smaller ones a
 are fewer groups than ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..checkpoint.config import LayerConfig, TextConfig
-from ..checkpoint.keep import Keep
+from ..checkpoint.keep import EXPERTS, INPUTS, OUTPUTS, Keep
+from ..checkpoint.layout import DECODER
 from ..checkpoint.quantization import QuantizationConfig, finer
 from ..errors import ShareError, counted
 from ..kernels import dispatch
@@ -22,6 +23,7 @@ UNITS = [64, 32, 16, 8, 4, 2, 1]  # of widths that are not packed
 LESS = "name fewer Macs, or share by layers"
 
 ExpertsCut = Literal["number", "width"]
+Packing = Callable[[str], QuantizationConfig | None]  # of a module's weight, None where it has none
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,67 @@ def kept(axis: int, total: int, spans: Sequence[Span]) -> Keep | None:
         else:
             runs.append((first, end))
     return None if runs == [(0, total)] else Keep(axis, tuple(runs))
+
+
+def network_keeps(text: TextConfig, packing: Packing, part: Part) -> dict[str, Keep]:
+    """What this rank keeps of the matrices of the network that are cut, by module.
+
+    ShareError where one cannot be cut for so many.
+    """
+    keeps = conditioning_keeps(text, packing, part)
+    for number in part.layers(len(text.layers)):
+        keeps |= layer_keeps(text, number, packing, part)
+    return keeps
+
+
+def conditioning_keeps(text: TextConfig, packing: Packing, part: Part) -> dict[str, Keep]:
+    """The same of self-conditioning."""
+    at = f"{DECODER}.self_conditioning"
+    return _mlp_keeps(text.intermediate_size, packing, part, at, "self-conditioning")
+
+
+def layer_keeps(text: TextConfig, number: int, packing: Packing, part: Part) -> dict[str, Keep]:
+    """The same of layer `number`; of a router all is kept."""
+    at, layer = f"{DECODER}.layers.{number}", text.layers[number]
+    return {
+        **_attention_keeps(text, layer, part, f"{at}.self_attn"),
+        **_mlp_keeps(text.intermediate_size, packing, part, f"{at}.mlp", "a dense MLP"),
+        **_experts_keeps(text, packing, part, f"{at}.experts"),
+    }
+
+
+def _attention_keeps(text: TextConfig, layer: LayerConfig, part: Part, at: str) -> dict[str, Keep]:
+    heads, D = own_heads(text, layer, part), layer.head_dim
+    width, kv_width = text.num_attention_heads * D, layer.num_key_value_heads * D
+    own, own_kv = heads.query_rows(D), kept(OUTPUTS, kv_width, heads.kv_rows(D))
+    found = {
+        "q_proj": kept(OUTPUTS, width, own),
+        "k_proj": own_kv,
+        "v_proj": own_kv if layer.sliding else None,
+        "o_proj": kept(INPUTS, width, own),
+    }
+    return _named(at, found)
+
+
+def _mlp_keeps(inner: int, packing: Packing, part: Part, at: str, what: str) -> dict[str, Keep]:
+    own = (own_width(inner, packing(f"{at}.down_proj"), part, what),)
+    rows, columns = kept(OUTPUTS, inner, own), kept(INPUTS, inner, own)
+    return _named(at, {"gate_proj": rows, "up_proj": rows, "down_proj": columns})
+
+
+def _experts_keeps(text: TextConfig, packing: Packing, part: Part, at: str) -> dict[str, Keep]:
+    """Whole experts, or a part of each."""
+    num, inner = text.num_experts, text.moe_intermediate_size
+    own = own_experts(text, packing(f"{at}.down_proj"), part)
+    rows = columns = kept(EXPERTS, num, (own.numbers,))
+    if rows is None:
+        rows = kept(OUTPUTS, 2 * inner, own.gate_up_rows(inner))
+        columns = kept(INPUTS, inner, (own.width,))
+    return _named(at, {"gate_up_proj": rows, "down_proj": columns})
+
+
+def _named(at: str, keeps: Mapping[str, Keep | None]) -> dict[str, Keep]:
+    return {f"{at}.{name}": keep for name, keep in keeps.items() if keep}
 
 
 def own_heads(text: TextConfig, layer: LayerConfig, part: Part) -> Heads:

@@ -4,7 +4,7 @@ The loader itself builds the network, of arrays that nothing computes, and these
 is left out, cast, joined, stacked, widened or unpacked is described nowhere else.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,6 +19,7 @@ from ..machine.dtypes import MLX_NAMES, mlx_dtype
 from ..share.part import WHOLE, Part
 from .adapters import applied
 from .arrays import distinct_arrays
+from .slices import network_keeps
 from .variants import variant
 from .weights import build
 
@@ -57,7 +58,7 @@ def weigh(
     Counted are all arrays of the built network, the vision tower with it, in the dtypes and layouts
     that it computes with. Files are read into memory of MLX's own, not mapped. While loading,
     copies of the array at hand stand beside those that are there (an upper bound), and all packed
-    weights beside the unpacked ones. adapter: one that is applied. shape_only: the
+    weights beside the unpacked ones. adapter: one that is applied, or its part. shape_only: the
     files may end behind their headers. CheckpointError for a folder that would not load,
     ShareError for a network that cannot be cut so.
     """
@@ -67,7 +68,8 @@ def weigh(
     unpacking = MAKING if on_gpu() else UNPACKING_ON_CPU
     made = variant(model, choices, lambda part: scales.add(part, unpacking))
     if adapter:
-        values = {name: mx.zeros(shape) for name, shape in adapter.shapes.items()}
+        own = replace(adapter, keeps=network_keeps(config.text, tensors.packing, part))
+        values = {name: mx.zeros(shape) for name, shape in own.shapes.items()}
         made = applied(made, values, adapter.parameters.scale)
         scales.add([values, made], MAKING)
     held = sum(array.nbytes for array in distinct_arrays(made))

@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..checkpoint.config import ModelConfig, read_config
-from ..checkpoint.keep import EXPERTS, INPUTS, OUTPUTS, Keep
+from ..checkpoint.keep import INPUTS, OUTPUTS, Keep, Keeps
 from ..checkpoint.shards import shard_files
 from ..checkpoint.tensors import PromisedTensors, StoredWeight, Tensors, load_arrays
 from ..machine.choices import Choices
@@ -18,7 +18,15 @@ from .blocks import AfterAttention, Attention, GatedMLP, Layer, SelfConditioning
 from .embedding import Embedding
 from .experts import Experts, Router
 from .matrices import AnyMatrix, DenseMatrix, join, matrix
-from .slices import ExpertsPart, kept, own_experts, own_heads, own_width
+from .slices import (
+    ExpertsPart,
+    conditioning_keeps,
+    kept,
+    layer_keeps,
+    network_keeps,
+    own_experts,
+    own_heads,
+)
 from .tables import table
 from .text import Model, Progress
 from .variants import evaluate, variant
@@ -32,11 +40,15 @@ ENCODER_LAYERS = "model.encoder.language_model.layers"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A bound network, and the names of tensors in the folder that it does not use."""
+    """A bound network, the names of tensors in the folder that it does not use, and its part.
+
+    num_parameters: of the text network, quantised ones counted unpacked. keeps: of matrices.
+    """
 
     model: Model
-    num_parameters: int  # of the text network, quantised ones counted unpacked
+    num_parameters: int
     dropped: tuple[str, ...]
+    keeps: Keeps
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def load_network(
     dropped = tensors.finish()
     if choices.alter:
         model = variant(model, choices)
-    return Loaded(model, tensors.num_parameters(), dropped)
+    keeps = network_keeps(config.text, tensors.packing, part)
+    return Loaded(model, tensors.num_parameters(), dropped, keeps)
 
 
 def check_network(folder: Path, config: ModelConfig, *, shape_only: bool = False) -> Tensors:
@@ -146,7 +159,7 @@ def build_ends(
     text, decoder = tensors.config.text, "model.decoder"
     H, at = text.hidden_size, f"{decoder}.self_conditioning"
     conditioning = SelfConditioning(
-        _mlp(tensors, at, H, text.intermediate_size, part, "self-conditioning"),
+        _mlp(tensors, at, conditioning_keeps(text, tensors.packing, part)),
         tensors.vector(f"{at}.pre_norm.weight", H),
         text.rms_norm_eps,
         part=part,
@@ -168,6 +181,7 @@ def build_layer(tensors: Tensors | GivenTensors, number: int, part: Part = WHOLE
     """Layer `number`, from 0, or this rank's part of it."""
     text = tensors.config.text
     at, H = f"model.decoder.layers.{number}", text.hidden_size
+    keeps = layer_keeps(text, number, tensors.packing, part)
 
     def norm(name: str) -> mx.array:
         return tensors.vector(f"{at}.{name}.weight", H)
@@ -179,13 +193,13 @@ def build_layer(tensors: Tensors | GivenTensors, number: int, part: Part = WHOLE
         router_weight.astype(tensors.dtype),
     ]
     after_attention = AfterAttention(
-        mlp=_mlp(tensors, f"{at}.mlp", H, text.intermediate_size, part, "a dense MLP"),
+        mlp=_mlp(tensors, f"{at}.mlp", keeps),
         router=Router(
-            _matrix(tensors, f"{at}.router.proj", text.num_experts, H),
+            _matrix(tensors, f"{at}.router.proj", (text.num_experts, H), keeps),
             tensors.vector(f"{at}.router.per_expert_scale", text.num_experts),
             text.top_k_experts,
         ),
-        experts=_experts(tensors, number, part),
+        experts=_experts(tensors, number, keeps, part),
         attention_norm=norm("post_attention_layernorm"),
         feedforward_norms=mx.stack(feedforward_norms)[:, None],
         mlp_norm=norm("post_feedforward_layernorm_1"),
@@ -195,7 +209,7 @@ def build_layer(tensors: Tensors | GivenTensors, number: int, part: Part = WHOLE
     )
     encoder_scalar = f"{ENCODER_LAYERS}.{number}.layer_scalar"
     return Layer(
-        attention=_attention(tensors, number, part),
+        attention=_attention(tensors, number, keeps, part),
         after_attention=after_attention,
         input_norm=norm("input_layernorm"),
         decoder_scalar=tensors.vector(f"{at}.layer_scalar", 1),
@@ -203,55 +217,55 @@ def build_layer(tensors: Tensors | GivenTensors, number: int, part: Part = WHOLE
     )
 
 
-def _attention(tensors: Tensors | GivenTensors, number: int, part: Part) -> Attention:
+def _attention(tensors: Tensors | GivenTensors, number: int, keeps: Keeps, part: Part) -> Attention:
     text = tensors.config.text
     layer, at = text.layers[number], f"model.decoder.layers.{number}.self_attn"
     heads, H, D = own_heads(text, layer, part), text.hidden_size, layer.head_dim
     width, kv_width = text.num_attention_heads * D, layer.num_key_value_heads * D
-    own, own_kv = heads.query_rows(D), heads.kv_rows(D)
-    parts = {"q": (width, own), "k": (kv_width, own_kv)}
+    widths = {"q_proj": width, "k_proj": kv_width}
     if layer.sliding:
-        parts["v"] = parts["k"]
+        widths["v_proj"] = kv_width
     qkv = [
-        _matrix(tensors, f"{at}.{name}_proj", total, H, keep=kept(OUTPUTS, total, rows))
-        for name, (total, rows) in parts.items()
+        _matrix(tensors, f"{at}.{name}", (outputs, H), keeps) for name, outputs in widths.items()
     ]
     return Attention(
         heads.of(layer),
         heads.count,
         text.rms_norm_eps,
         join(qkv),
-        _matrix(tensors, f"{at}.o_proj", H, width, keep=kept(INPUTS, width, own)),
+        _matrix(tensors, f"{at}.o_proj", (H, width), keeps),
         tensors.vector(f"{at}.q_norm.weight", D),
         tensors.vector(f"{at}.k_norm.weight", D),
         part,
     )
 
 
-def _mlp(
-    tensors: Tensors | GivenTensors, at: str, hidden: int, inner: int, part: Part, what: str
-) -> GatedMLP:
-    own = (own_width(inner, tensors.packing(f"{at}.down_proj"), part, what),)
-    rows, columns = kept(OUTPUTS, inner, own), kept(INPUTS, inner, own)
+def _mlp(tensors: Tensors | GivenTensors, at: str, keeps: Keeps) -> GatedMLP:
+    """A gated MLP of the dense width."""
+    H, inner = tensors.config.text.hidden_size, tensors.config.text.intermediate_size
     gate_up = join(
-        [_matrix(tensors, f"{at}.{name}_proj", inner, hidden, keep=rows) for name in ("gate", "up")]
+        [_matrix(tensors, f"{at}.{name}_proj", (inner, H), keeps) for name in ("gate", "up")]
     )
-    return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", hidden, inner, keep=columns))
+    return GatedMLP(gate_up, _matrix(tensors, f"{at}.down_proj", (H, inner), keeps))
 
 
 def _matrix(
-    tensors: Tensors | GivenTensors, module: str, *shape: int, keep: Keep | None = None
+    tensors: Tensors | GivenTensors, module: str, shape: tuple[int, ...], keeps: Keeps
 ) -> AnyMatrix:
-    """The matrix of `module`, [.., O, I], or what is kept of it; dense or packed as stored."""
-    return matrix(tensors.weight(module, *shape, keep=keep))
+    """What is kept of the matrix of `module`, [.., O, I]; dense or packed as stored."""
+    return matrix(tensors.weight(module, *shape, keep=keeps.get(module)))
 
 
-def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Experts:
+def _experts(tensors: Tensors | GivenTensors, number: int, keeps: Keeps, part: Part) -> Experts:
     """The experts of a layer, or this rank's part of them."""
     text, at = tensors.config.text, f"model.decoder.layers.{number}"
     own = own_experts(text, tensors.packing(f"{at}.experts.down_proj"), part)
     split = f"{at}.experts.0.gate_proj.weight" in tensors.headers
-    gate_up, down = (_stacked if split else _fused)(tensors, f"{at}.experts", own)
+    gate_up, down = (
+        _stacked(tensors, f"{at}.experts", own)
+        if split
+        else _fused(tensors, f"{at}.experts", keeps)
+    )
     return Experts(
         gate_up,
         down,
@@ -262,18 +276,12 @@ def _experts(tensors: Tensors | GivenTensors, number: int, part: Part) -> Expert
     )
 
 
-def _fused(
-    tensors: Tensors | GivenTensors, at: str, own: ExpertsPart
-) -> tuple[AnyMatrix, AnyMatrix]:
+def _fused(tensors: Tensors | GivenTensors, at: str, keeps: Keeps) -> tuple[AnyMatrix, AnyMatrix]:
     """gate_up [E, 2I, H] and down [E, H, I], a tensor each: whole experts, or a part of each."""
     text = tensors.config.text
     num, inner, H = text.num_experts, text.moe_intermediate_size, text.hidden_size
-    rows = columns = kept(EXPERTS, num, (own.numbers,))
-    if rows is None:
-        rows = kept(OUTPUTS, 2 * inner, own.gate_up_rows(inner))
-        columns = kept(INPUTS, inner, (own.width,))
-    gate_up = _matrix(tensors, f"{at}.gate_up_proj", num, 2 * inner, H, keep=rows)
-    return gate_up, _matrix(tensors, f"{at}.down_proj", num, H, inner, keep=columns)
+    gate_up = _matrix(tensors, f"{at}.gate_up_proj", (num, 2 * inner, H), keeps)
+    return gate_up, _matrix(tensors, f"{at}.down_proj", (num, H, inner), keeps)
 
 
 def _stacked(

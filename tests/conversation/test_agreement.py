@@ -5,17 +5,18 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from adapting import Values, edit_tensors, write_adapter
 from checkpoints import Packing, Sizes, quantise_folder, write_checkpoint
 from replayed import together
 
+from mlx_diffgemma.checkpoint.adapter import open_adapter
 from mlx_diffgemma.conversation.agreement import (
     agreed_room,
     load_facts,
     require_parts,
-    require_uncut,
 )
 from mlx_diffgemma.errors import FitError, ShareError
-from mlx_diffgemma.share.part import WHOLE, Part
+from mlx_diffgemma.share.part import Part
 from mlx_diffgemma.share.share import Share
 
 SIZES = Sizes("f", hidden_size=64, num_global_key_value_heads=2, intermediate_size=160)
@@ -38,19 +39,33 @@ def test_what_cannot_be_cut_is_refused_on_all_ranks_alike(tmp_path: Path) -> Non
     require_parts(folder, Part(Share(0, 40), "rows"))
 
 
-def test_an_adapter_is_refused_where_tensors_are_cut() -> None:
-    require_uncut(WHOLE)
-    require_uncut(Part(Share(0, 2), "layers"))
-    with pytest.raises(ShareError, match=r"an adapter stands on whole matrices, .* by tensor"):
-        require_uncut(Part(Share(0, 2), "tensor"))
-
-
 def test_another_training_of_the_same_shapes_is_a_fact(tmp_path: Path) -> None:
     sizes = [replace(SIZES, seed=seed) for seed in (0, 0, 1)]
     folders = [write_checkpoint(tmp_path / str(at), each) for at, each in enumerate(sizes)]
     one, same, other = (load_facts(folder, None, None, None) for folder in folders)
     assert one == same
     assert [name for name in one if one[name] != other[name]] == ["the weights"]
+
+
+def test_another_adapter_of_the_same_shapes_is_a_fact(tmp_path: Path) -> None:
+    """By its factor or its numbers: shapes and places in the file are alike."""
+    base = write_checkpoint(tmp_path / "base", SIZES)
+    names = {"one": 0.5, "same": 0.5, "stronger": 2.0, "retrained": 0.5}
+    for name, scale in names.items():
+        write_adapter(tmp_path / name, base, scale=scale)
+        sign = -1 if name == "retrained" else 1
+
+        def signed(arrays: Values, sign: int = sign) -> Values:
+            return {key: sign * array for key, array in arrays.items()}
+
+        edit_tensors(tmp_path / name, signed)
+    one, same, stronger, retrained = (
+        load_facts(base, None, None, open_adapter(tmp_path / name, base)) for name in names
+    )
+    assert one == same
+    assert [name for name in one if one[name] != stronger[name]] == ["the adapter's scale"]
+    assert [name for name in one if one[name] != retrained[name]] == ["the adapter's numbers"]
+    assert load_facts(base, None, None, None)["the adapter"] is None
 
 
 def test_where_one_mac_has_no_room_all_fail_alike() -> None:

@@ -1,16 +1,20 @@
 """A network whose tensors are divided between ranks gives every rank what one process computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from adapting import edit_tensors, write_adapter
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 from compare import assert_close
 from replayed import together
 
+from mlx_diffgemma.checkpoint.adapter import open_adapter
+from mlx_diffgemma.conversation.loading import with_adapter
+from mlx_diffgemma.errors import CheckpointError
 from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model import slices, weights
 from mlx_diffgemma.model.blocks import AfterAttention
@@ -147,3 +151,104 @@ def test_caches_hold_own_heads(tmp_path: Path) -> None:
         prefix = model.encode(PROMPT)
         heads = [array.shape[1] for array in prefix.arrays()]
         assert heads == [sliding, sliding, full, full]
+
+
+# --- adapters
+
+
+def adapted(folder: Path, adapter: Path, part: Part) -> Model:
+    loaded = load_network(folder, mx.float32, part=part)
+    return with_adapter(loaded, open_adapter(adapter, folder))
+
+
+def passes_of(model: Model) -> Iterator[mx.array]:
+    """Hidden states of the encoder and of a canvas, and the logits of a token in mode ar."""
+    yield model.encode_hidden(PROMPT, model.new_prefix())
+    yield states_of(model)
+    yield model.step(5, model.encode(PROMPT))
+
+
+def require_adapted(tmp_path: Path, folder: Path, ranks: int, target: str = "all") -> None:
+    """All ranks have what one process computes with an adapter, and it has a say."""
+    write_adapter(tmp_path / "adapter", folder, [target], rank=3)
+    right = list(passes_of(adapted(folder, tmp_path / "adapter", WHOLE)))
+    plain = states_of(network(folder, WHOLE))
+    assert float(mx.abs(right[1] - plain).max()) > 1e-3
+
+    def work(share: Share) -> list[mx.array]:
+        part = Part(share, "tensor")
+        return list(passes_of(adapted(folder, tmp_path / "adapter", part)))
+
+    for found in together(ranks, work):
+        for each, want in zip(found, right, strict=True):
+            assert_close(each, want, 5e-5, "states of ranks with an adapter")
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
+def test_an_adapter_on_all_matrices(tmp_path: Path, ranks: int, experts_cut: str) -> None:
+    require_adapted(tmp_path, write_checkpoint(tmp_path / "base", SIZES, shards=2), ranks)
+
+
+ADAPTED = [
+    *(f"self_attn.{name}_proj" for name in "qkvo"),
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+    *("experts.gate_up_proj", "experts.down_proj", "router.proj"),
+    *(f"self_conditioning.{name}_proj" for name in ("gate", "up", "down")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ADAPTED)
+def test_an_adapter_on_a_matrix(tmp_path: Path, target: str, experts_cut: str) -> None:
+    require_adapted(tmp_path, write_checkpoint(tmp_path / "base", SIZES), 3, target)
+
+
+@pytest.mark.slow
+def test_an_adapter_on_experts_one_by_one(tmp_path: Path, experts_cut: str) -> None:
+    require_adapted(tmp_path, write_checkpoint(tmp_path / "base", SIZES, per_expert=True), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("packing", "ranks"), [(Packing("affine", 4, 64), 3), (Packing("mxfp8", 8, 32), 2)]
+)
+def test_an_adapter_on_packed_numbers(
+    tmp_path: Path, packing: Packing, ranks: int, experts_cut: str
+) -> None:
+    """Its rows and columns are those of the groups, whole or split, that a rank has."""
+    dense = write_checkpoint(tmp_path / "dense", WIDE, dtype="bfloat16")
+    recipe = published(packing, Packing("affine", 8, 32))
+    require_adapted(tmp_path, quantise_folder(dense, tmp_path / "packed", packing, recipe), ranks)
+
+
+@pytest.mark.parametrize(
+    ("name", "at"), [("self_attn.q_proj.lora_b", (0, -1)), ("self_attn.o_proj.lora_a", (-1, 0))]
+)
+def test_own_bytes_of_an_adapter_alone_are_read(
+    tmp_path: Path, name: str, at: tuple[int, int]
+) -> None:
+    """The rank that has a NaN among its columns, or rows, says so, and for all."""
+    folder, adapter = write_checkpoint(tmp_path / "base", SIZES), tmp_path / "adapter"
+    write_adapter(adapter, folder, ["attention"])
+    stored = f"model.decoder.layers.0.{name}"
+
+    def harmed(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
+        whole = mx.array(arrays[stored])
+        whole[at] = float("nan")
+        return arrays | {stored: whole}
+
+    edit_tensors(adapter, harmed)
+    parts = [load_network(folder, part=Part(Share(rank, 2), "tensor")) for rank in (0, 1)]
+    own = [replace(open_adapter(adapter, folder), keeps=part.keeps) for part in parts]
+    assert {name: array.shape for name, array in own[0].load().items()} == own[0].shapes
+    with pytest.raises(CheckpointError, match=rf"{stored} in .* holds NaN or Inf"):
+        own[1].load()
+
+    def work(share: Share) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            adapted(folder, adapter, Part(share, "tensor"))
+        return str(caught.value)
+
+    one, other = together(2, work)
+    assert one == other
+    assert one.startswith(f"rank 1: {stored} in {adapter}")

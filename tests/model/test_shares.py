@@ -1,15 +1,20 @@
 """The memory of Macs that share a network, against what each of them then holds."""
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
+from adapting import write_adapter
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
 from facts import raises
 
+from mlx_diffgemma.checkpoint.adapter import open_adapter
 from mlx_diffgemma.checkpoint.config import read_config
 from mlx_diffgemma.errors import FitError, ShareError
+from mlx_diffgemma.machine.dtypes import mlx_dtype
 from mlx_diffgemma.model import memory as memory_module
+from mlx_diffgemma.model.adapters import applied
 from mlx_diffgemma.model.arrays import distinct_arrays
 from mlx_diffgemma.model.memory import plan_memory
 from mlx_diffgemma.model.shares import (
@@ -69,6 +74,23 @@ def test_a_packed_rank_holds_what_was_planned(folder: Path, tmp_path: Path) -> N
     for rank in plan.tensors:
         need = plan.footprint("tensor", rank, 20, None)
         assert need.weight_bytes == held(packed, rank, 2, "tensor")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_rank_holds_its_part_of_an_adapter_as_planned(
+    folder: Path, tmp_path: Path, dtype: str
+) -> None:
+    write_adapter(tmp_path, folder)
+    files = open_adapter(tmp_path, folder)
+    plan = shared_plan(folder, plan_memory(folder, dtype), 3, dtype, adapter=files)
+    assert plan.possible == ("rows", "layers", "tensor")
+    for rank, own in plan.tensors.items():
+        loaded = load_network(folder, mlx_dtype(dtype), part=Part(Share(rank, 3), "tensor"))
+        part = replace(files, keeps=loaded.keeps)
+        made = applied(loaded.model, part.load(), files.parameters.scale)
+        assert own.weights.held_bytes == sum(array.nbytes for array in distinct_arrays(made))
+        shapes = part.shapes.values()
+        assert sum(map(prod, shapes)) < 0.7 * files.num_parameters
 
 
 def test_the_fullest_has_most_and_own_heads_make_its_cache(folder: Path) -> None:

@@ -20,7 +20,8 @@ from job_tasks import served, talked
 from prompted import of_stored, write_stored
 from timed_tasks import timed_link
 
-from mlx_diffgemma.conversation.loading import load
+from mlx_diffgemma.checkpoint.adapter import open_adapter
+from mlx_diffgemma.conversation.loading import load, with_adapter
 from mlx_diffgemma.diffusion import sampler
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.errors import ShareError
@@ -76,16 +77,25 @@ def weight_bytes(model: Model) -> int:
     return sum(array.nbytes for array in distinct_arrays(list(parts)))
 
 
-def network(share: Share, folder: str, cut: Cut, dtype: str | None = None) -> Model:
-    """The rank's part of a network."""
-    return load_network(Path(folder), DTYPES[dtype], part=Part(share, cut)).model
+def network(
+    share: Share, folder: str, cut: Cut, dtype: str | None = None, adapter: str | None = None
+) -> Model:
+    """The rank's part of a network, and of an adapter on it."""
+    made = load_network(Path(folder), DTYPES[dtype], part=Part(share, cut))
+    return with_adapter(made, open_adapter(adapter, Path(folder))) if adapter else made.model
 
 
 def compared(
-    share: Share, folder: str, cut: Cut, whole: str, dtype: str | None = None, **settings: Any
+    share: Share,
+    folder: str,
+    cut: Cut,
+    whole: str,
+    dtype: str | None = None,
+    adapter: str | None = None,
+    **settings: Any,
 ) -> Any:
     """A network against one process, whose findings are in the file `whole`."""
-    model, right = network(share, folder, cut, dtype), np.load(whole)
+    model, right = network(share, folder, cut, dtype, adapter), np.load(whole)
     prompts = json.loads(str(right["prompts"]))
     logits = logits_of(model, prompts[0])
     before = dict(share.sent)
@@ -106,10 +116,11 @@ def write_whole(
     folder: Path,
     prompts: Sequence[Sequence[int]],
     dtype: str | None = None,
+    adapter: Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """What one process finds, for `compared`."""
-    model = network(ALONE, str(folder), "rows", dtype)
+    model = network(ALONE, str(folder), "rows", dtype, str(adapter) if adapter else None)
     answers = answers_of(model, prompts, **settings)
     logits = logits_of(model, prompts[0])
     np.savez(file, logits=logits, prompts=json.dumps(prompts), answers=json.dumps(answers))
@@ -144,23 +155,34 @@ def loaded(share: Share, folder: str, cut: Cut) -> Any:
 
 
 def measured(
-    share: Share, folder: str, cut: Cut, exact: str, dtype: str | None = None
+    share: Share,
+    folder: str,
+    cut: Cut,
+    exact: str,
+    dtype: str | None = None,
+    adapter: str | None = None,
 ) -> dict[str, float]:
     """How far logits are from exact ones, those of float32 in the file `exact`."""
     right = np.load(exact)
     prompts = json.loads(str(right["prompts"]))
-    difference = logits_of(network(share, folder, cut, dtype), prompts[0]) - right["logits"]
+    model = network(share, folder, cut, dtype, adapter)
+    difference = logits_of(model, prompts[0]) - right["logits"]
     return {"rms": float(np.sqrt(np.square(difference).mean()))}
 
 
 def asked(
-    share: Share, model: str, cut: Cut, turns: Sequence[Any], dtype: str | None = None
+    share: Share,
+    model: str,
+    cut: Cut,
+    turns: Sequence[Any],
+    dtype: str | None = None,
+    adapter: str | None = None,
 ) -> list[Any]:
     """The text and the steps of each canvas of turns of one session, in order.
 
     A turn: "ask" or "fill", a text, and options.
     """
-    session = load(model, DTYPES[dtype], share=share, cut=cut)
+    session = load(model, DTYPES[dtype], adapter=adapter, share=share, cut=cut)
     found = []
     for kind, text, options in turns:
         reply = getattr(session, kind)(text, **options)
