@@ -20,6 +20,7 @@ from ...serve.engine.together import follow
 from ...serve.engine.worker import Idleness, Worker
 from ...serve.http.address import Place, bind, find_place, url_of
 from ...serve.http.app import make_app
+from ...serve.http.connections import files_allowed
 from ...serve.http.host import Access, Host
 from ...serve.http.run import Running
 from ...serve.http.watch import nowhere
@@ -89,6 +90,7 @@ def _serve(
     loaded: LoadedEngine,
 ) -> None:
     """Serve at an address with an engine that is still to be loaded."""
+    stack.enter_context(files_allowed())
     desk = stack.enter_context(ThreadPoolExecutor(1))
     stack.enter_context(logged())
     idle = Idleness(None if work.idle_unload is None else work.idle_unload * 60)

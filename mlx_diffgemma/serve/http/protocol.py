@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from typing import cast
 
 import h11
 import uvicorn
@@ -13,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..dialects.dialect import compact
 from ..families import OPENAI
 from ..refusal import Refusal
+from .connections import in_excess, most_accepted
 
 KEEP_ALIVE = 30  # seconds that a connection without a request stays open
 HEAD_SECONDS = 30.0  # in which a request's head has to come
@@ -24,17 +27,28 @@ NO_HTTP = "this is no HTTP request, or its head is too long."
 class Protocol(H11Protocol):
     """uvicorn's protocol, whose own refusals have the shape of all others.
 
-    uvicorn waits for a request for ever: connections that begin one and never end it would use up
-    the files that a process may open, without a key.
+    uvicorn waits for a request for ever, and takes any number of connections: those that begin a
+    request and never end it would use up the files that a process may open, without a key.
+    since: the loop's time at which it was opened, or last answered.
     """
 
+    since: float = 0.0
     _due: asyncio.TimerHandle | None = None
     _awaited: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has come."""
+        """A client has come; another one goes where there are too many."""
         super().connection_made(transport)
+        self.since = self.loop.time()
+        there = (each for each in self.connections if not each.transport.is_closing())
+        if (other := in_excess(cast("Iterable[Protocol]", there))) is not None:
+            other.transport.abort()
         self._watch()
+
+    @property
+    def idle(self) -> bool:
+        """True where no request is worked at, whatever has come of one."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
@@ -49,6 +63,7 @@ class Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         """It has been answered."""
         super().on_response_complete()
+        self.since = self.loop.time()
         self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -110,6 +125,7 @@ def config_of(app: ASGIApp, last_seconds: int) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=most_accepted(),
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=last_seconds,
     )

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ..engine.worker import Worker
+from .address import BACKLOG
 from .protocol import config_of
 
 LAST_SECONDS = 5  # that replies have to end in, once the last answer is there
@@ -36,6 +37,12 @@ def switching_often() -> Iterator[None]:
 
 class Quiet(uvicorn.Server):
     """uvicorn's server, which leaves signals to who runs it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; more may wait for it than are accepted at once."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(BACKLOG)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
