@@ -36,7 +36,7 @@ from .media import Given, require_sight
 from .options import Asking, MoreOptions, TurnOptions
 from .prompt import messages_for, require_text
 from .reply import Filled, ModelInfo, Reply
-from .times import Clock, estimate, measure
+from .times import Clock, estimate, measure, shared_times
 from .turn import Turn
 from .turns import (
     Filling,
@@ -194,7 +194,11 @@ class Session:
 
     def router(self, settings: Settings, thinking: bool) -> Router:
         """The router of an answer in mode auto; times are measured now where nothing tells them."""
-        times = self.clock.times(settings.auto_times, self.mode_times, self._unknown_times)
+        given = settings.auto_times
+        if self.model.part.share.alone:
+            times = self.clock.times(given, self.mode_times, self._unknown_times)
+        else:
+            times = shared_times(self.model, self.clock, given)
         return Router(times, self.model.config.canvas_length, thinking)
 
     def _unknown_times(self) -> Times:
