@@ -1,6 +1,6 @@
 """A generation in any mode: canvases, tokens, or of both what the router chooses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..constrain.constraint import Constraint
@@ -9,15 +9,16 @@ from ..diffusion.denoise import denoise
 from ..diffusion.held import Held
 from ..diffusion.positions import AllPositions
 from ..errors import SettingsError
-from ..generation.agreement import require_shareable
+from ..generation.agreement import require_same_answer, require_shareable, shared_seed
 from ..generation.frame import Frame, committed, ended
-from ..generation.noise import CounterNoise, fresh_seed
+from ..generation.noise import CounterNoise
 from ..generation.prompt import Prompt, fitting_prefix, token_budget
 from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
 from ..model.prefix import Prefix
 from ..model.text import Model, Progress
-from .lookup import Lookup, lookup_of
+from ..share.guard import lost_macs, require_equal_work
+from .lookup import Lookup, drafts_of
 from .router import Router
 from .write import Writer, write
 
@@ -35,7 +36,8 @@ def generate(
     lookup: Lookup | None = None,
     constraint: Constraint | None = None,
 ) -> Iterator[Frame]:
-    """Frames of the mode that the settings ask for; router: the one that decides in mode auto.
+    """Frames of the mode that the settings ask for; router: the one that decides in mode auto, by
+    the same times on all Macs that share.
 
     For the other arguments and errors see `diffusion.denoise.denoise`; watched and lookup are those
     of `write`. Segments of both modes move the one constraint on.
@@ -66,8 +68,8 @@ def generate(
     if router is None:
         raise SettingsError("mode auto has no router, expected one with the times it decides by.")
     prompt = Prompt(prompt_tokens, model.placed(prompt_tokens, images))
-    resolved = settings.resolved(model.config, fresh_seed())
-    lookup = lookup or lookup_of(settings, model.choices.times)
+    resolved = settings.resolved(model.config, shared_seed(model.part.share))
+    lookup = lookup or drafts_of(model, settings)
     noise = CounterNoise(resolved.seed)
     writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup, constraint)
     both = _both(settings, resolved, writer, router)
@@ -116,9 +118,7 @@ class _Auto:
                 )
                 self.router.steps.append(last.step + 1)
             else:
-                last = yield from self.writer.segment(
-                    number, written, min(C, left), prefix, progress=progress
-                )
+                last = yield from self._written(number, written, min(C, left), prefix, progress)
             tokens = last.tokens[:left]
             tokens, reason = ended(tokens, config.stop_ids, is_last=len(tokens) == left)
             written += tokens.tolist()
@@ -126,3 +126,20 @@ class _Auto:
             if reason:
                 return
             number += 1
+
+    def _written(
+        self,
+        number: int,
+        written: Sequence[int],
+        count: int,
+        prefix: Prefix,
+        progress: Progress | None,
+    ) -> Generator[Frame, None, Frame]:
+        """A segment token by token, agreed on and compared as a canvas is; returns the last."""
+        share = self.writer.model.part.share
+        with lost_macs(share):
+            if number == 0:
+                require_same_answer(share, self.writer.prompt, prefix, self.denoiser.resolved)
+            last = yield from self.writer.segment(number, written, count, prefix, progress=progress)
+            require_equal_work(share, last.tokens.tolist())
+        return last

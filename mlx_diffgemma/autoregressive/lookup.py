@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..generation.settings import Settings
 from ..machine.choices import ModeTimes
+from ..model.text import Model
 
 GRAM = 4  # tokens that must have stood there before
 FIRST, LEAST, MOST = 4, 2, 15  # tokens of a draft
@@ -85,6 +86,11 @@ def pays(times: ModeTimes | None) -> bool:
 def lookup_of(settings: Settings, times: ModeTimes | None) -> Lookup | None:
     """A lookup where the settings ask for one and it pays, else None."""
     return Lookup() if settings.lookup and pays(times) else None
+
+
+def drafts_of(model: Model, settings: Settings) -> Lookup | None:
+    """The lookup of an answer. Where Macs share it no times count: each has times of its own."""
+    return lookup_of(settings, model.choices.times if model.part.share.alone else None)
 
 
 def left_off(settings: Settings, times: ModeTimes | None) -> str | None:

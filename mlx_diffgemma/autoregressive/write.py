@@ -28,7 +28,7 @@ from ..model.prefix import Prefix
 from ..model.text import Model, Progress
 from ..share.guard import lost_macs, require_equal_work
 from .held import allowed_part, allowed_tokens
-from .lookup import Lookup, lookup_of
+from .lookup import Lookup, drafts_of
 from .sampling import BROKEN, Drawn, Sampled, sample
 
 AHEAD = 256  # tokens whose noise is made at a time
@@ -66,8 +66,7 @@ def write(
         require_of_answer(constraint, model.config, budget)
     prefix = fitting_prefix(model, prefix, prompt)
     noise = noise or CounterNoise(resolved.seed)
-    times = model.choices.times if share.alone else None  # each Mac has times of its own
-    lookup = lookup or lookup_of(settings, times)
+    lookup = lookup or drafts_of(model, settings)
     require_same_answer(share, prompt, prefix, resolved)
     writer = Writer(model, resolved.tokens, noise, prompt, watched, lookup, constraint)
     return _segments(writer, budget, prefix, progress)

@@ -57,7 +57,7 @@ def command(
         template, ending = group.of_rank_0(lambda: read_text(words, file, wanted))
         with group.agreeing():
             _check(template, given.gaps, prompting.raw, model.name)
-        reads = taken_by(model.name, template_file=file, **seen.files)
+        reads = taken_by(model.name, template_file=file, macs=shared.macs, **seen.files)
         output, unread = replace(output, plain=True), unread_input_said(words, file, wanted)
         with unread, open_trace(own_output(group, output), reads) as trace:
             read = partial(read_media, seen, model.name)
@@ -75,7 +75,7 @@ def command(
                     progress=bar,
                     **vars(media),
                 )
-            return group.code(show_turn(turn, output, trace, bar, ending))
+                return group.code(show_turn(turn, output, trace, bar, ending))
 
 
 def _check(template: str, gaps: Sequence[int] | None, raw: bool, model: str) -> None:

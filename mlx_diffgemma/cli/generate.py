@@ -79,13 +79,13 @@ def command(
         return launch(shared, started(ctx))
     with joined(shared) as group:
         text = group.of_rank_0(lambda: read_text(words, given.prompt_file, wanted)[0])
-        reads = taken_by(model.name, prompt_file=given.prompt_file, **seen.files, **held.files)
+        files = {"prompt_file": given.prompt_file, "macs": shared.macs, **seen.files, **held.files}
         unread = unread_input_said(words, given.prompt_file, wanted)
-        with unread, open_trace(own_output(group, output), reads) as trace:
+        with unread, open_trace(own_output(group, output), taken_by(model.name, **files)) as trace:
             form, bar = read_form(held), Bar("reading the prompt")
             read, facts = partial(read_media, seen, model.name), digested(prompting, form)
             session, media = load_together(group, model, settings, read, facts)
             asked = {**vars(media), **vars(prompting), **form.options}
             with group.agreeing(own=(FitError,)):
                 turn = session.turn(text, settings=settings, progress=bar, **asked)
-            return group.code(show_turn(turn, output, trace, bar, strict=held.strict))
+                return group.code(show_turn(turn, output, trace, bar, strict=held.strict))

@@ -21,7 +21,7 @@ from .conversation import Conversation
 from .form import Forms
 from .front import Front, config_of
 from .reply import ModelInfo
-from .times import Clock, estimate, measure
+from .times import Clock, estimate, measure, shared_times
 
 
 def any_context(context: int, beside: int = 0) -> None:
@@ -65,7 +65,11 @@ class SessionState:
 
     def router(self, settings: Settings, thinking: bool) -> Router:
         """The router of an answer in mode auto; times are measured now where nothing tells them."""
-        times = self.clock.times(settings.auto_times, self.mode_times, self._unknown_times)
+        given = settings.auto_times
+        if self.model.part.share.alone:
+            times = self.clock.times(given, self.mode_times, self._unknown_times)
+        else:
+            times = shared_times(self.model, self.clock, given)
         return Router(times, self.model.config.canvas_length, thinking)
 
     def _unknown_times(self) -> Times:

@@ -1,10 +1,12 @@
 """The times that mode auto decides by, from the first of these that has them: the question's own,
 what this session has seen, what was tuned, arithmetic for this chip, or a moment of both modes.
+Macs that share a model decide by rank 0's.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +23,7 @@ from ..machine.choices import Choices, ModeTimes
 from ..model.bits import stored_bits
 from ..model.roofline import estimated_times
 from ..model.text import Model
+from ..share.guard import from_rank_0
 from .segments import Begun
 
 GIVEN, SEEN, TUNED = "given", "seen in this session", "tuned"
@@ -78,6 +81,28 @@ class Clock:
             source = f"steps {known.source}, tokens {SEEN}"
             return Times(known.step_ms, median(self.token_ms), source)
         return known
+
+
+def shared_times(model: Model, clock: Clock, given: tuple[float, ...] | None) -> Times:
+    """The times of the next answer of Macs that share a model, which are rank 0's.
+
+    What was tuned, and arithmetic, is of one Mac: where no question has brought any, they measure a
+    moment together, once in a session.
+    """
+    if given is None and clock.known is None:
+        clock.known = measure(model)
+    own = clock.times(given, None, partial(measure, model))
+    said = from_rank_0(model.part.share, "\n".join(_words(own)).encode()).decode()
+    step, token, commit, source = said.split("\n", 3)
+    measured = float.fromhex(commit) if commit else None
+    return Times(float.fromhex(step), float.fromhex(token), source, measured)
+
+
+def _words(times: Times) -> Iterator[str]:
+    """What is told of times: numbers to the last bit, infinite ones among them."""
+    for number in (times.step_ms, times.token_ms, times.measured_commit_ms):
+        yield "" if number is None else float(number).hex()
+    yield times.source
 
 
 def _tuned(times: ModeTimes | None) -> Times | None:

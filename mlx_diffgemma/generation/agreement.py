@@ -27,12 +27,11 @@ def seeded(settings: Settings | None, share: Share = ALONE) -> Settings:
 
 def require_shareable(part: Part, mode: str) -> None:
     """SettingsError for a mode in which Macs cannot share an answer as they share the network."""
-    if part.share.alone or mode == "diffusion" or (mode == "ar" and part.cut != "rows"):
+    if part.share.alone or mode == "diffusion" or part.cut != "rows":
         return
-    why = "a token has one row" if part.cut == "rows" else "each Mac has times of its own"
     raise SettingsError(
         Setting("mode"),
-        f" is {mode!r}, expected 'diffusion' where Macs share by {part.cut}: {why}; choose "
+        f" is {mode!r}, expected 'diffusion' where Macs share by rows: a token has one row; choose "
         "it, or ask one Mac alone.",
     )
 

@@ -2,17 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from replayed import together
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.autoregressive.router import Times
 from mlx_diffgemma.conversation import state
+from mlx_diffgemma.conversation import times as module
 from mlx_diffgemma.conversation.segments import Begun
 from mlx_diffgemma.conversation.session import Session
-from mlx_diffgemma.conversation.times import Clock
+from mlx_diffgemma.conversation.times import Clock, shared_times
 from mlx_diffgemma.machine.chips import Chip
 from mlx_diffgemma.machine.choices import Choices, ModeTimes
+from mlx_diffgemma.model.text import Model
+from mlx_diffgemma.share.part import Part
+from mlx_diffgemma.share.share import Share
 
 TUNED = ModeTimes(100.0, 10.0, commit_ms=60.0)
 FOUND = Times(50.0, 5.0, "found")
@@ -119,3 +126,47 @@ def test_templates_tell_no_times(session: Session) -> None:
     for seed in range(2):
         session.ask("Hello", seed=seed, max_tokens=8)
     assert len(session.clock.step_ms) == 1
+
+
+# --- several Macs
+
+
+def model_of(share: Share) -> Model:
+    return cast(Model, SimpleNamespace(part=Part(share, "layers")))
+
+
+@pytest.mark.parametrize("given", [None, (7, float("inf")), (0.1, 0.2, 0.3)])
+def test_macs_decide_by_rank_0s_times_to_the_last_bit(given: Any) -> None:
+    """Each has seen others, and a question may bring some."""
+
+    def found(share: Share) -> Times:
+        rank = share.rank
+        clock = Clock(known=Times(50 / 3 + rank, 5 / 3, f"found by {rank}"))
+        own = None if given is None else tuple(each + rank for each in given)
+        return shared_times(model_of(share), clock, own)
+
+    right = Times(50 / 3, 5 / 3, "found by 0")
+    if given is not None:
+        right = Times(given[0], given[1], "given", *given[2:])
+    assert together(3, found) == [right] * 3
+
+
+def test_macs_measure_together_once_and_know_no_times_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a clock has seen alone would leave one of them without the messages of the others."""
+    measured: list[int] = []
+
+    def measure(model: Model) -> Times:
+        measured.append(model.part.share.rank)
+        return Times(40.0 + model.part.share.rank, 4.0, "measured at the start")
+
+    def found(share: Share) -> list[Times]:
+        measured.clear()
+        seen = Clock(step_ms=[9.0], token_ms=[3.0]) if share.rank else Clock()
+        times = [shared_times(model_of(share), seen, None) for _ in range(2)]
+        assert measured == [share.rank]
+        return times
+
+    monkeypatch.setattr(module, "measure", measure)
+    assert together(2, found) == [[Times(40.0, 4.0, "measured at the start")] * 2] * 2

@@ -49,6 +49,8 @@ TURNS: list[Any] = [
     ["fill", "It is [[n:[0-9]{1,3}]] or [[4]] degrees in Spain, " + "and so on " * 8, {"seed": 3}],
 ]
 IN_AR: list[Any] = [
+    # A canvas, and after its steps tokens.
+    ["ask", "Tell a story about a duck.", {"mode": "auto", "auto_times": [30.0, 7.0], "seed": 5}],
     ["ask", "Count from 3 to 9.", {"mode": "ar", "seed": 5}],
     ["ask", "Make JSON: name Max, age 41.", {"mode": "ar", "schema": SCHEMA, "seed": 3}],
     ["ask", "What is 17 + 25?", {"seed": 1}],
@@ -234,7 +236,7 @@ def require_spoken_alike(ranks: int, *sessions: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_a_conversation_goes_on_over_several_ranks(ranks: int) -> None:
-    """In mode ar over layers."""
+    """In modes ar and auto over layers."""
     spoken = [(cut, "tiny-chat", TURNS, None) for cut in PLANS]
     require_spoken_alike(ranks, *spoken, ("layers", "tiny-chat", IN_AR, None))
 

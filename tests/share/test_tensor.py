@@ -23,6 +23,7 @@ PROMPTS = [list(range(3, 40)), list(range(50, 61))]
 STEPS = {"max_denoising_steps": 4}
 SCHEMA = json.loads((ROOT / "docs/examples/person.schema.json").read_text())
 TURNS: list[Any] = [
+    ["ask", "Tell a story about a duck.", {"mode": "auto", "auto_times": [30.0, 7.0], "seed": 5}],
     ["ask", "What is 17 + 25?", {"seed": 7}],
     ["ask", "And 3 + 4?", {"seed": 7}],
     ["ask", "Is 12 bigger than 5?", {"seed": 7, "choices": ["Yes.", "No."]}],

@@ -63,7 +63,8 @@ def chosen_cut(
 
     "auto" is rows where each of them holds the whole model. Otherwise tensor over RDMA between
     chips that compute long enough, else layers; the other of the two where only that fits. A token
-    of mode ar has no rows, and too little work for so many messages: there it is layers first.
+    has no rows, so that modes ar and auto are not shared by them; in mode ar it has too little
+    work for so many messages, and it is layers first.
     ArgumentError for more Macs than a cut has parts; FitError names the Mac that is short.
     """
     if asked != "auto":
@@ -73,7 +74,7 @@ def chosen_cut(
         return Chosen(asked)
     by_tensor = _by_tensor(rooms)
     order: list[Cut] = ["tensor", "layers"] if by_tensor and mode != "ar" else ["layers", "tensor"]
-    if mode != "ar":
+    if mode == "diffusion":
         order.insert(0, "rows")
     possible = [cut for cut in order if _has_parts(share, cut, rooms)]
     if not possible:

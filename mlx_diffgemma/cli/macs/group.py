@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import typer
 
@@ -14,7 +14,7 @@ from ...errors import DiffGemmaError, ShareError, one_line
 from ...machine.files import parse_json
 from ...share.guard import Watch, from_rank_0, is_lost, lost_macs
 from ...share.share import ALONE, Share, announced, met
-from ..errors import FAILED, LINK_LOST, ArgumentError, exit_code
+from ..errors import LINK_LOST, ArgumentError
 from ..explain import explain
 from ..terminal.signals import raise_lost
 from .ended import NAMES, code_file, leave_code
@@ -24,6 +24,9 @@ from .terminal import take_streams
 T = TypeVar("T")
 
 LOADING_SECONDS = 900.0  # that Macs may be apart when they load, from unlike disks
+# Of a rank that has nothing to say which rank 0 does not say: mlx.launch ends all ranks once one
+# has another code, and rank 0 may not have printed all.
+UNHEARD = 0
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,15 @@ class Group:
         failed, said = None, b""
         if self.share.rank == 0:
             try:
-                said = json.dumps([read(), 0]).encode()
+                said = json.dumps([read()]).encode()
             except Exception as error:
-                failed, known = error, explain(error)
-                said = json.dumps([None, known[1] if known else FAILED]).encode()
-        value, code = parse_json(from_rank_0(self.share, said))
+                failed, said = error, json.dumps([]).encode()
+        read_there = parse_json(from_rank_0(self.share, said))
         if failed:
             raise failed
-        if code:
-            raise typer.Exit(code)
-        answer: T = value
+        if not read_there:
+            raise typer.Exit(UNHEARD)
+        answer: T = read_there[0]
         return answer
 
     def alive(self) -> None:
@@ -61,11 +63,8 @@ class Group:
         self.share.alive()
 
     def code(self, code: int) -> int:
-        """This rank's exit code, given that of its answer: rank 0's counts.
-
-        mlx.launch kills all once one has another than 0, and rank 0 may not have printed all.
-        """
-        return code if self.share.rank == 0 else 0
+        """This rank's exit code, given that of its answer: rank 0's counts."""
+        return code if self.share.rank == 0 else UNHEARD
 
     @contextmanager
     def agreeing(self, own: tuple[type[DiffGemmaError], ...] = ()) -> Iterator[None]:
@@ -78,7 +77,7 @@ class Group:
         except DiffGemmaError as error:
             if self.share.rank == 0 or is_lost(error) or isinstance(error, own):
                 raise
-            raise typer.Exit(_code(error)) from None
+            raise typer.Exit(UNHEARD) from None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -155,8 +154,8 @@ def one_voice(share: Share) -> Iterator[None]:
         try:
             with _lost(share):
                 yield
-        except KeyboardInterrupt as interrupt:
-            raise typer.Exit(exit_code(interrupt)) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(UNHEARD) from None
         except Exception as error:
             if isinstance(error, typer.Exit) or (known := explain(error)) is None:
                 raise
@@ -175,8 +174,3 @@ def _lost(share: Share) -> Iterator[None]:
     except ShareError:
         raise_lost()
         raise
-
-
-def _code(error: Exception) -> int:
-    known: Any = explain(error)
-    return known[1] if known else FAILED

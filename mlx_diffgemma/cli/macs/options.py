@@ -46,16 +46,11 @@ class ShareOptions:
         return self.macs is not None and RANK not in os.environ
 
     def require_mode(self, mode: str) -> None:
-        """SettingsError for a mode that Macs do not share, or not in the way that is asked for."""
-        if self.wanted and mode == "auto":
+        """SettingsError for a mode that Macs do not share in the way that is asked for."""
+        if self.wanted == "rows" and mode != "diffusion":
             raise SettingsError(
-                *(Setting("mode"), " is auto, expected diffusion or ar where several Macs answer "),
-                "together: each has times of its own to decide by.",
-            )
-        if self.wanted == "rows" and mode == "ar":
-            raise SettingsError(
-                *(Setting("mode"), " is ar, expected diffusion beside --share rows: a token has "),
-                "one row; --share layers or tensor shares it, for a model that fits no Mac alone.",
+                *(Setting("mode"), f" is {mode}, expected diffusion beside --share rows: a token "),
+                "has one row; --share layers or tensor shares it, for a model that fits no Mac.",
             )
 
     def require_no_stdin(self, read: bool) -> None:

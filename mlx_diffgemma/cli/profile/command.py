@@ -51,7 +51,7 @@ def command(
     if shared.launches:
         return launch(shared, started(ctx))
     with joined(shared) as group:
-        return group.code(_measure(model, workload, measure, files, group))
+        return group.code(_measure(model, workload, measure, files, group, shared.macs))
 
 
 def _measure(
@@ -60,6 +60,7 @@ def _measure(
     measure: options.MeasureOptions,
     files: options.FileOptions,
     group: "Group",
+    macs: Path | None,
 ) -> int:
     from ...machine.identity import this_machine
     from ..record.outfile import Wanted, open_files, taken_by
@@ -77,7 +78,8 @@ def _measure(
         Wanted("--json", json_file, PROFILE) if json_file else None,
         Wanted("--trace", files.trace, EVENTS) if files.trace else None,
     ]
-    reads = [place for name in (model.name, measure.baseline) if name for place in taken_by(name)]
+    models = [name for name in (model.name, measure.baseline) if name]
+    reads = [place for name in models for place in taken_by(name, macs=macs)]
     with open_files(wanted, reads, overwrite=files.overwrite) as outputs:
         return measure_model(plain, plan, outputs)
 

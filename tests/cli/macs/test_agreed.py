@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import typer
 from facts import raises
 
 from mlx_diffgemma.checkpoint.hub import Source
@@ -102,3 +103,19 @@ def test_a_long_error_of_one_mac_fits_among_what_is_told(monkeypatch: pytest.Mon
     with pytest.raises(CheckpointError):
         agreed(Group(TWO, "auto"), find, {})
     assert set(told[0]) == {"error"}
+
+
+def test_what_rank_0_says_is_no_failure_of_another() -> None:
+    """mlx.launch ends all ranks where one has another code than 0, and rank 0 may still be busy."""
+    alike, lost = ShareError("unequal"), ShareError("gone", lost=True)
+    for error, own, expected in (
+        (alike, (), typer.Exit),
+        (lost, (), ShareError),
+        (FitError("full"), (FitError,), FitError),
+        (FitError("full"), (), typer.Exit),
+    ):
+        with pytest.raises(expected) as caught, Group(replace(TWO, rank=1)).agreeing(own):
+            raise error
+        assert getattr(caught.value, "exit_code", 0) == 0
+        with pytest.raises(type(error)), Group(TWO).agreeing(own):
+            raise error

@@ -86,6 +86,8 @@ def test_tokens_one_by_one_are_shared_by_layers_first() -> None:
     assert cut("auto", *rdma, mode="ar") == "layers"
     assert cut("auto", room(5, tensor=5), room(5, tensor=5), mode="ar") == "tensor"
     assert cut("tensor", *rdma, mode="ar") == "tensor"
+    assert cut("auto", *rdma, mode="auto") == "tensor"
+    assert cut("auto", room(20), room(20), mode="auto") == "layers"
 
 
 def test_the_mac_that_is_short_is_named() -> None:
