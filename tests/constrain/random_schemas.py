@@ -21,6 +21,10 @@ SAMPLES = {
     "uuid": ["123e4567-e89b-12d3-a456-426614174000"],
     "email": ["a.b+c@ex-ample.co.uk"],
     "ipv4": ["192.168.0.255"],
+    "uri": [
+        *("https://a-b.example:8080/x/%7Ey?q=1&r=a/b#top", "file:///tmp/x", "http://example.org"),
+        *("mailto:a.b@c.example", "urn:isbn:0451450523"),
+    ],
     "^[0-9]{5}$": ["01234"],
     "^[A-Z]{2}[0-9A-Z]{8,12}$": ["DE12345678", "FRAB1234567890"],
     "^a+b?$": ["a", "aaab"],

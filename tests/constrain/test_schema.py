@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import random
+import re
 import sys
 from itertools import product
 from typing import Any
@@ -18,6 +19,7 @@ from walks import text_of, walks
 from mlx_diffgemma.constrain.dfa import Dfa, compile_pattern
 from mlx_diffgemma.constrain.patterns import MAX_DEPTH
 from mlx_diffgemma.constrain.schema import reader
+from mlx_diffgemma.constrain.schema.strings import FORMATS
 from mlx_diffgemma.errors import ConstraintError
 
 MANY = 60_000  # states: random schemas are not bounded by what a form may have
@@ -305,3 +307,14 @@ def test_reading_a_schema_has_an_end(schema: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reader, "MOST_SECONDS", -1)
     with raises(ConstraintError, "schema # ... -1 s ... shorten"):
         schema_pattern(schema)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("example.org/x", "1a:b", "a:", "a b:c", "http://x y", "http://a#b#c", "a:%2"),
+        *("http://a:b", "http:///x:y z", "http://é"),
+    ],
+)
+def test_what_is_no_uri_is_not_written(text: str) -> None:
+    assert not re.fullmatch(FORMATS["uri"], text)

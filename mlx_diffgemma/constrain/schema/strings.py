@@ -26,6 +26,8 @@ DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 WORD = r"[A-Za-z0-9_+-]+"
+PATH = r"([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"  # a character of a URI's path, RFC 3986
+HOST = r"([A-Za-z0-9._~-]+(:\d{1,5})?)"  # and port; no user, and no address in brackets
 FORMATS = {
     "date": DAY,
     "time": CLOCK,
@@ -33,6 +35,8 @@ FORMATS = {
     "uuid": r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     "email": rf"{WORD}(\.{WORD})*@({LABEL}\.)+[A-Za-z]{{2,}}",
     "ipv4": rf"({BYTE}\.){{3}}{BYTE}",
+    "uri": rf"[A-Za-z][A-Za-z0-9+.-]*:(//{HOST}?(/{PATH}*)*|{PATH}+(/{PATH}*)*)"
+    rf"(\?({PATH}|[/?])*)?(#({PATH}|[/?])*)?",
 }
 """Regular expressions of a whole string."""
 
