@@ -428,6 +428,28 @@ def test_ci_runs_the_tests_last_and_fails_with_any_gate(tmp_path: Path) -> None:
     ]
 
 
+ALONE = " -n 0 --last-failed --last-failed-no-failures none --maxfail 1 -rp"
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "again"),
+    [
+        ('[[ $* != "-m pytest"* || $* == *"-n 0"* ]] || exit 1', 0, True),  # beside others alone
+        ('[[ $* != "-m pytest"* ]] || exit 1', 1, True),
+        ('[[ $* != "-m pytest"* ]] || exit 2', 2, False),  # interrupted
+    ],
+)
+def test_ci_runs_what_failed_once_more_alone(
+    tmp_path: Path, fails: str, code: int, again: bool
+) -> None:
+    checkout = Checkout(tmp_path, python3=FAKE_PYTHON + fails + "\n")
+    ran = checkout.run(".ci/run")
+    assert ran.returncode == code, ran.stderr
+    first, *others = [line for line in checkout.asked() if line.startswith("-m pytest")]
+    assert others == ([first + ALONE] if again else [])
+    assert ("failed beside others and passed alone" in ran.stderr) == (code == 0)
+
+
 def test_ci_says_where_it_could_not_compare_with_the_reference(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, python3=FAKE_PYTHON + "[[ $* != *torch* ]]\n")
     ran = checkout.run(".ci/run", CI="true")

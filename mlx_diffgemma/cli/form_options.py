@@ -45,7 +45,9 @@ class FormOptions:
     tools: Path | None = option(
         "--tools",
         "A JSON file with declarations of tools that the model may call, a list or one; - is "
-        "standard input. A call is printed as a line of JSON. Default: none.",
+        "standard input. A call is printed as a line of JSON. Beside --schema, --pattern or "
+        "--choices the answer is one or the other, and calls are held to their declarations. "
+        "Default: none.",
         "FILE",
     )
     tool_choice: str | None = option(
@@ -62,11 +64,6 @@ class FormOptions:
         if len(forms) > 1:
             both = " and ".join(forms)
             raise ArgumentError(f"{both} are given, an answer has one form; leave one of them out.")
-        if self.tools is not None and forms:
-            raise ArgumentError(
-                f"--tools and {forms[0]} are given, and a call of a tool has a form of its own; "
-                "leave one of them out."
-            )
         if self.tool_choice is not None and self.tools is None:
             raise ArgumentError("--tool-choice is given without --tools FILE; add the tools.")
         if self.strict and self.form is None:

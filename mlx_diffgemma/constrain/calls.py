@@ -42,9 +42,9 @@ def calls_pattern(tools: object, choice: object) -> tuple[Pattern, dict[str, int
 
 
 def without_quotes(dfa: Dfa) -> Dfa:
-    """The calls of which no string holds the text that would end it."""
+    """The calls of which no string holds the text that would end it, and all texts beside them."""
     other = either(ANY, *map(Mark, dfa.marks))
-    ends = compile_pattern(seq(Times(other), QUOTE.name))
+    ends = compile_pattern(seq(Times(other), OPENING, Times(other), QUOTE.name))
     return avoiding(dfa, ends)
 
 

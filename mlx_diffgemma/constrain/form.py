@@ -1,4 +1,4 @@
-"""The form of an answer: a JSON schema, a regular expression, a list of choices, or tool calls."""
+"""The form of an answer: a JSON schema, a pattern, choices, tool calls, or calls beside a text."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -54,7 +54,14 @@ def tools_form(tools: Sequence[Mapping[str, object]], choice: str) -> Form:
         pattern, sizes = calls_pattern(tools, choice)
     except TooLargeError as error:
         raise ConstraintError(f"the tools need {error.needs}; shorten their lists.") from None
-    return Form("tools", _written([tools, choice], "the tools"), pattern, sizes)
+    return Form("tools", _written([tools, choice], "the tools"), pattern, sizes, calls=True)
+
+
+def beside(text: Form, calls: Form) -> Form:
+    """The form of an answer that is either a text of one form, or the calls of another."""
+    key = _written([text.key, calls.key], "the form")
+    sizes = {**text.sizes, **calls.sizes}
+    return Form(text.kind, key, either(text.pattern, calls.pattern), sizes, calls=True)
 
 
 def ending(stops: Collection[int], vocabulary: Vocabulary) -> tuple[int, ...]:
@@ -122,7 +129,7 @@ def stripped(text: str) -> str:
 
 def _marks(form: Form, marks: Mapping[str, int]) -> dict[str, int]:
     """The ids of the marks that a form has."""
-    if form.kind != "tools":
+    if not form.calls:
         return {}
     if missing := [name for name in MARKS if name not in marks]:
         raise ConstraintError(
@@ -133,8 +140,10 @@ def _marks(form: Form, marks: Mapping[str, int]) -> dict[str, int]:
 
 
 def _too_large(form: Form, error: TooLargeError) -> ConstraintError:
-    need = "need" if form.kind in ("choices", "tools") else "needs"
-    return ConstraintError(f"the {form.kind} {need} {error.needs}; {form.advice}.")
+    together = form.calls and form.kind != "tools"
+    what = f"{form.kind} and the tools together" if together else form.kind
+    need = "need" if form.calls or form.kind == "choices" else "needs"
+    return ConstraintError(f"the {what} {need} {error.needs}; {form.advice}.")
 
 
 def _schema_form(schema: Mapping[str, object] | bool) -> Form:

@@ -15,14 +15,16 @@ MOST_ADVICE = 3  # sizes that an error advises to shorten
 class Form:
     """What an answer has to look like.
 
-    key: the request, word for word: forms of one kind and key are the same. sizes: the lengths
-    and counts that make it large, each by its name.
+    kind: of its text, or "tools" where it has none but calls. key: the request, word for word:
+    forms of one kind and key are the same. sizes: the lengths and counts that make it large, each
+    by its name. calls: the answer may be calls of tools, in place of its text.
     """
 
     kind: Kind
     key: str
     pattern: Pattern = field(compare=False, repr=False)
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    calls: bool = False
 
     @property
     def advice(self) -> str:

@@ -47,7 +47,7 @@ def kept_tables(form: Form, referred: "ref[Vocabulary]") -> tuple[Dfa, TokenClas
     assert vocabulary is not None
     if len(vocabulary) < SMALL:
         return _computed(form, vocabulary)
-    key = f"{form.kind}\n{form.key}\n{vocabulary.digest}"
+    key = f"{form.kind}\n{form.calls}\n{form.key}\n{vocabulary.digest}"
     tables = _stored_tables(recall("form", key, TABLES), len(vocabulary))
     if tables is None:
         tables = _computed(form, vocabulary)
@@ -59,7 +59,7 @@ def kept_tables(form: Form, referred: "ref[Vocabulary]") -> tuple[Dfa, TokenClas
 def automaton_of(form: Form) -> Dfa:
     """A form's automaton over bytes, which no vocabulary matters for; errors as above."""
     dfa = compile_pattern(form.pattern)
-    return without_quotes(dfa) if form.kind == "tools" else dfa
+    return without_quotes(dfa) if form.calls else dfa
 
 
 def _computed(form: Form, vocabulary: Vocabulary) -> tuple[Dfa, TokenClasses]:

@@ -16,9 +16,11 @@ ADVICE = "use characters that its vocabulary has"
 
 
 def require_choices(choices: OneOf, vocabulary: Vocabulary) -> None:
-    """ConstraintError at the first choice that tokens cannot write."""
+    """ConstraintError at the first choice that tokens cannot write; calls beside them are none."""
     for choice in choices.parts:
-        if isinstance(choice, Text) and not vocabulary.can_write(choice.text.encode()):
+        if isinstance(choice, OneOf):
+            require_choices(choice, vocabulary)
+        elif isinstance(choice, Text) and not vocabulary.can_write(choice.text.encode()):
             missing = _missing(choice.text, vocabulary)
             raise ConstraintError(
                 f"the model cannot write the choice {brief(choice.text)}: no token writes "

@@ -10,9 +10,9 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from ..checkpoint.config import ModelConfig
-from ..constrain.calls import ANY_TOOL, MARKS, declared
+from ..constrain.calls import ANY_TOOL, MARKS, REQUIRED, declared
 from ..constrain.constraint import Constraint
-from ..constrain.form import Form, compiled, ending, form_of, tools_form
+from ..constrain.form import Form, beside, compiled, ending, form_of, tools_form
 from ..constrain.machine import Channel, Machine
 from ..constrain.tables import vocabulary_of
 from ..constrain.vocabulary import Vocabulary
@@ -49,25 +49,46 @@ class Wanted:
         ConstraintError for one that cannot be enforced, SettingsError for settings that do not go
         together.
         """
-        given = [name for name in ("schema", "pattern", "choices") if self._has(name)]
-        if self.tools and given:
-            raise _not_both("tools", given[0])
-        if len(given) > 1:
-            raise _not_both(*given[:2])
-        if not self.tools and self.tool_choice != ANY_TOOL:
+        return self.joined(self.text_form(), self.calls_form())
+
+    def text_form(self) -> Form | None:
+        """The form of a text, None for any; errors as of `form`."""
+        if len(given := self._texts) > 1:
+            raise _not_both(*[*given][:2])
+        return form_of(**given)
+
+    def calls_form(self) -> Form | None:
+        """The form of calls, None where nothing holds them; errors as of `form`.
+
+        Calls that may come in place of a text are held where the text is.
+        """
+        if self.tool_choice != ANY_TOOL:
+            self._require_tools()
+            return tools_form(self.tools, self.tool_choice)
+        if not self.tools:
+            return None
+        declared(self.tools)
+        return tools_form(self.tools, REQUIRED) if self._texts else None
+
+    def joined(self, text: Form | None, calls: Form | None) -> Form | None:
+        """The form of an answer: either where calls may be made, the calls' where they must."""
+        if text is None or calls is None or self.tool_choice != ANY_TOOL:
+            return calls or text
+        return beside(text, calls)
+
+    def _require_tools(self) -> None:
+        """SettingsError where there are none to choose from."""
+        if not self.tools:
             raise SettingsError(
                 *(Setting("tool_choice"), f" is {self.tool_choice!r} and there are no tools, "),
                 *("expected them beside it; give ", Setting("tools"), "."),
             )
-        form = form_of(schema=self.schema, pattern=self.pattern, choices=self.choices)
-        if self.tools and self.tool_choice != ANY_TOOL:
-            form = tools_form(self.tools, self.tool_choice)
-        elif self.tools:
-            declared(self.tools)
-        return form
 
-    def _has(self, name: str) -> bool:
-        return getattr(self, name) is not None
+    @property
+    def _texts(self) -> dict[str, Any]:
+        """The fields given that say what a text has to look like."""
+        asked = {"schema": self.schema, "pattern": self.pattern, "choices": self.choices}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 def _not_both(one: str, other: str) -> SettingsError:

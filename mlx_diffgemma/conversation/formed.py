@@ -11,7 +11,7 @@ from ..constrain.form import BLANKS, FENCE, FENCED, stripped
 from ..text.answer import Answer
 from ..text.reader import AnswerReader
 from ..text.tokenizer import Tokenizer
-from ..text.tools import Tool, ToolCall
+from ..text.tools import CALL_OPENING, Tool, ToolCall
 from .form import AnswerForm
 
 
@@ -34,7 +34,8 @@ class FormReader(AnswerReader):
         self._head = AnswerReader(tokenizer)
         self._calls = AnswerReader(tokenizer, stop_ids, tools=tools)
         self._text = JsonText() if form.form.kind == "schema" else FormText()
-        self._in_head = False
+        self._calling = tokenizer.id_of(CALL_OPENING) if form.form.calls else None
+        self._in_head = self._called = False
         self._thought = ""  # that was handed out
         self._of_thought = self._of_thought_begun = 0  # tokens
         self._ended = False
@@ -59,12 +60,12 @@ class FormReader(AnswerReader):
         done = self.copy()
         done.end()
         calls, thinking = done._calls.answer(), self._thought + done.fresh_thought()
-        text = calls.text if self._of_tools else done._text.text
+        text = calls.text if self._called else done._text.text
         return replace(calls, text=text, thinking=thinking or None)
 
     def fresh(self) -> str:
         """The text that came since the last call and stays, whatever follows."""
-        return self._calls.fresh() if self._of_tools else self._text.fresh()
+        return self._calls.fresh() if self._called else self._text.fresh()
 
     def fresh_thought(self) -> str:
         """The text of the thought that came since the last call."""
@@ -83,10 +84,6 @@ class FormReader(AnswerReader):
         """The number of tokens in the thought's channel, its name among them, its markers not."""
         return self._of_thought - self._of_thought_begun
 
-    @property
-    def _of_tools(self) -> bool:
-        return self.form.form.kind == "tools"
-
     def _take(self, ids: Sequence[int]) -> None:
         for token in ids:
             self._place(token, first=not self._tokens)
@@ -102,7 +99,8 @@ class FormReader(AnswerReader):
             self._head.finish([token])
             self._in_head = token != channel.closing
             self._of_thought += self._in_head
-        elif self._of_tools:
+        elif self._called or token == self._calling:
+            self._called = True
             self._calls.finish([token])
         else:
             self._text.add(self.form.vocabulary.texts[token] or b"")

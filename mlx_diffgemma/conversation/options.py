@@ -26,8 +26,9 @@ class TurnOptions(SettingFields, total=False):
     is JSON without the fence around it that a model may write. pattern: a regular expression that
     the whole text matches. choices: texts of which the answer is one. tools: functions that the
     model may call, declared as in OpenAI's API; tool_choice: "auto" leaves it to the model whether
-    and how it calls, "required" makes it call, a tool's name makes it call that one. A thought may
-    come before the form, and does with think.
+    and how it calls, "required" makes it call, a tool's name makes it call that one. Beside the
+    form of a text, "auto" is either: calls as under "required", or such a text. A thought may come
+    before the form, and does with think.
     """
 
     settings: Settings | None

@@ -121,12 +121,12 @@ class LookupInfo(Record):
 class ConstraintInfo(Record):
     """The form that an answer was held to, and how far that was from the model's own text.
 
-    kind: "schema", "pattern", "choices" or "tools". strain: -log of the probability that the model
-    gives to all that the form allows, in nats, at least 0: of a canvas that of its last step, under
-    the step's temperature; of tokens in mode ar the sum of their own, before temperature and cuts.
-    The largest of the canvases, and in mode auto of the tokens together as well; None where nothing
-    was finished. canvases, and those of them that settled before the steps ran out: None in mode
-    ar.
+    kind: "schema", "pattern", "choices" or "tools"; of a text or calls in its place, the text's.
+    strain: -log of the probability that the model gives to all that the form allows, in nats, at
+    least 0: of a canvas that of its last step, under the step's temperature; of tokens in mode ar
+    the sum of their own, before temperature and cuts. The largest of the canvases, and in mode auto
+    of the tokens together as well; None where nothing was finished. canvases, and those of them
+    that settled before the steps ran out: None in mode ar.
     """
 
     kind: str

@@ -19,6 +19,7 @@ from ..machine.device import in_host
 from ..model.elementwise import exp
 from ..model.embedding import Embedding
 from ..model.vocabulary import Vocabulary
+from ..share import alike
 from .agreed import Seen
 from .sampler import Logits, first_exceeding
 from .soft import OwnPart
@@ -66,6 +67,8 @@ class Merged(NamedTuple):
 def merged(records: NDArray[np.int32], uniforms: NDArray[Any]) -> Merged:
     """Merge records [F, S, 5] in float64; uniforms [F] in (0, 1). Argmax ties: the lowest id.
 
+    The slices are the same on all Macs, whatever library has their exponentials: two that drew from
+    unlike slices would make one token of two, or of none. Entropies may differ in a last bit.
     Logits that are not finite make the entropy NaN.
     """
     numbers = records[..., :4].copy().view(np.float32).astype(np.float64)
@@ -73,7 +76,7 @@ def merged(records: NDArray[np.int32], uniforms: NDArray[Any]) -> Merged:
     top = peaks.argmax(axis=1)[:, None]
     largest = np.take_along_axis(peaks, top, axis=1)
     with np.errstate(all="ignore"):
-        shares = np.exp(peaks - largest)
+        shares = alike.exp(peaks - largest)
         running = np.cumsum(shares * masses, axis=1)
         total = running[:, -1:]
         moment = (shares * (moments + masses * (peaks - largest))).sum(axis=1)

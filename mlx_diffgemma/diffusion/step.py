@@ -162,7 +162,7 @@ class Submitted:
     @property
     def _divided(self) -> bool:
         """True where Macs divide the vocabulary."""
-        return self.model.part.in_tensors and self.model.embedding.own.divided
+        return self.model.embedding.own.divided
 
     @cached_property
     def own_rows(self) -> OwnRows | None:

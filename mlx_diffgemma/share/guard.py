@@ -134,7 +134,8 @@ class Watch:
         self, share: Share, seconds: float = SECONDS, end: Callable[[str], None] = end_process
     ) -> None:
         self.share, self.seconds, self.end = share, seconds, end
-        self._last: float | None = time.monotonic()
+        self._last = time.monotonic()
+        self._over = threading.Event()
         if not share.alone:
             threading.Thread(target=self._run, name="watch of other Macs", daemon=True).start()
 
@@ -142,13 +143,14 @@ class Watch:
         """Count the seconds anew."""
         self._last = time.monotonic()
 
-    def rest(self) -> None:
-        """Count nothing until the next `alive`: a user is thinking."""
-        self._last = None
+    def stop(self) -> None:
+        """Watch no more: nobody is waited for."""
+        self._over.set()
 
     def _run(self) -> None:
-        while (last := self._last) is None or time.monotonic() - last < self.seconds:
-            time.sleep(min(0.2, self.seconds / 10))
+        while time.monotonic() - self._last < self.seconds:
+            if self._over.wait(min(0.2, self.seconds / 10)):
+                return
         here = self.share.mac(self.share.rank)
         self.end(
             f"{here} had no answer from {self.share.others()} for {self.seconds:g} s; see what "
@@ -166,4 +168,4 @@ def watched(share: Share, seconds: float = SECONDS) -> Iterator[Share]:
     try:
         yield replace(share, alive=watch.alive)
     finally:
-        watch.rest()
+        watch.stop()

@@ -38,9 +38,9 @@ class Share:
     """Rank `rank` of `size`; one process alone is ALONE, whose collectives are the identity.
 
     group: MLX's, None before the ranks have met. hosts: addresses by rank, as far as the
-    environment tells them. alive: tells a watch that work goes on. sent: bytes that this rank
-    sends, by the name of what is sent, and calls: their number; both count when a collective is
-    built. order: one number, made of all calls in their order.
+    environment tells them, "" for one that it does not. alive: tells a watch that work goes on.
+    sent: bytes that this rank sends, by the name of what is sent, and calls: their number; both
+    count when a collective is built. order: one number, made of all calls in their order.
     """
 
     rank: int
@@ -63,8 +63,9 @@ class Share:
         return self.size == 1
 
     def mac(self, rank: int) -> str:
-        """The Mac of a rank as messages name it."""
-        return f"rank {rank} ({self.hosts[rank]})" if rank < len(self.hosts) else f"rank {rank}"
+        """The Mac of a rank as messages name it, by its address where that is known."""
+        host = self.hosts[rank] if rank < len(self.hosts) else ""
+        return f"rank {rank} ({host})" if host else f"rank {rank}"
 
     def others(self) -> str:
         """The other Macs as messages name them: one of them is meant."""

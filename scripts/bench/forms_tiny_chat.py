@@ -9,6 +9,11 @@ under the schema of their members, tool calls with `tool_choice="required"`, and
 `choices=["Yes.", "No."]`. Both modes take part; ar at temperature 0. Valid: the text is JSON with
 the members of the schema, in its order; the call is read back; the text is one of the choices.
 Right: the same record, call or choice. Exact: also the same white space, where a form leaves it.
+
+    python scripts/bench/forms_tiny_chat.py --beside --number 20
+
+Records and calls alone, each with a schema and tools beside each other, the other one's from the
+prompt of the same number, and `tool_choice="auto"`: does the model choose what it is asked for?
 """
 
 import argparse
@@ -36,7 +41,7 @@ MODES: dict[str, dict[str, Any]] = {
     "diffusion": {},
     "ar": {"mode": "ar", "temperature": 0.0},
 }
-FREE, HELD = "free", "with a form"
+FREE, HELD, BESIDE = "free", "with a form", "schema or tools"
 
 
 @dataclass(frozen=True)
@@ -140,12 +145,17 @@ def main() -> None:
         print(table(read_attempts(args.table)))
         return
     session, attempts = dg.load("tiny-chat"), list[Attempt]()
-    for skill in SKILLS:
+    records, calls = (list(held_out(skill.name, args.number)) for skill in SKILLS[:2])
+    for skill in SKILLS[:2] if args.beside else SKILLS:
         for seed, example in enumerate(held_out(skill.name, args.number)):
+            options = skill.options(example)
+            ways = {FREE: options, HELD: {**options, **skill.form(example)}}
+            if args.beside:
+                ways = {BESIDE: {"schema": schema_of(records[seed]), "tools": calls[seed].tools}}
             attempts += [
-                attempt(session, skill, example, mode, way, seed)
+                attempt(session, skill, example, mode, way, seed, given)
                 for mode in MODES
-                for way in (FREE, HELD)
+                for way, given in ways.items()
             ]
         progress(f"{skill.name}: {len(attempts)} answers so far")
     print(table(attempts))
@@ -164,9 +174,14 @@ def read_attempts(file: Path) -> list[Attempt]:
 
 
 def attempt(
-    session: dg.Session, skill: Skill, example: Example, mode: str, way: str, seed: int
+    session: dg.Session,
+    skill: Skill,
+    example: Example,
+    mode: str,
+    way: str,
+    seed: int,
+    options: dict[str, Any],
 ) -> Attempt:
-    options = {**skill.options(example), **(skill.form(example) if way == HELD else {})}
     settings = dg.Settings(seed=seed, max_tokens=MAX_TOKENS, **MODES[mode])
     session.reset()
     reply = session.ask(example.messages[-1]["content"], settings=settings, **options)
@@ -199,12 +214,16 @@ def table(attempts: Sequence[Attempt]) -> str:
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     for skill in SKILLS:
         for mode in MODES:
-            for way in (FREE, HELD):
+            for way in (FREE, HELD, BESIDE):
                 chosen = [
                     a for a in attempts if (a.skill, a.mode, a.way) == (skill.name, mode, way)
                 ]
-                lines.append(f"| {' | '.join([skill.name, mode, way, *cells(chosen)])} |")
-    return "\n".join([*lines, "", *map(kept_line(attempts), SKILLS)])
+                if chosen:
+                    lines.append(f"| {' | '.join([skill.name, mode, way, *cells(chosen)])} |")
+    compared = [
+        skill for skill in SKILLS if (skill.name, FREE) in {(a.skill, a.way) for a in attempts}
+    ]
+    return "\n".join([*lines, "", *map(kept_line(attempts), compared)])
 
 
 def cells(chosen: Sequence[Attempt]) -> list[str]:
@@ -238,6 +257,9 @@ def kept_line(attempts: Sequence[Attempt]) -> Callable[[Skill], str]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--number", type=int, default=100, help="prompts a skill at most [100]")
+    parser.add_argument(
+        "--beside", action="store_true", help="a schema beside tools, and that alone"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to keep the answers in")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of a file")
     return parser.parse_args()

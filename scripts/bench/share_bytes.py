@@ -12,13 +12,11 @@ import argparse
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from checkpoint import Sizes, write_checkpoint
 from report import environment
 
 from mlx_diffgemma.assets import embedded_folder
+from mlx_diffgemma.cli.macs.ports import own_ports
 from mlx_diffgemma.diffusion.denoise import denoise
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.model.shares import message_sizes
@@ -81,13 +80,9 @@ def rank(folder: Path, cut: Cut) -> dict[str, Any]:
 
 def run_ranks(folder: Path, cut: Cut, count: int) -> list[dict[str, Any]]:
     """The results of all ranks."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as hosts, ExitStack() as stack:
-        made = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in made:
-            each.bind(("127.0.0.1", 0))
-        json.dump([[f"127.0.0.1:{each.getsockname()[1]}"] for each in made], hosts)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as hosts, own_ports(count) as port:
+        json.dump([[f"127.0.0.1:{port + number}"] for number in range(count)], hosts)
         hosts.flush()
-        stack.pop_all().close()
         command = [sys.executable, __file__, "--rank", str(folder), cut]
         started = [
             subprocess.Popen(

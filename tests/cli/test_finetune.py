@@ -5,10 +5,10 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from facts import assert_says
 from pseudo_terminal import PROGRAM, Tty
 from puzzle import assert_one_line
+from ranks import ring_file
 
 ROOT = Path(__file__).parents[2]
 KEYS = [
@@ -251,16 +252,10 @@ def test_a_run_that_is_killed_ten_times_is_the_undisturbed_one(
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> str:
+def hosts(tmp_path: Path) -> Iterator[str]:
     """A file that has two processes on this machine find each other, as mlx.launch writes it."""
-    places = []
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-            places.append([f"127.0.0.1:{each.getsockname()[1]}"])
-    file = tmp_path / "hosts.json"
-    file.write_text(json.dumps(places))
-    return str(file)
+    with ring_file(tmp_path, 2) as file:
+        yield str(file)
 
 
 @pytest.mark.slow

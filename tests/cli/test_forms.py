@@ -65,7 +65,50 @@ def test_calls_of_tools_are_lines_of_json(run: Any, choice: str) -> None:
     assert json.loads(done.stdout) == {"name": "timer", "arguments": {"minutes": 20}}
 
 
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        pytest.param(MAX, OBJECT, marks=pytest.mark.slow),
+        ("Wake me in 20 minutes.", '{"name": "timer", "arguments": {"minutes": 20}}\n'),
+    ],
+)
+def test_tools_beside_a_schema_are_called_or_the_record_is_printed(
+    run: Any, question: str, expected: str
+) -> None:
+    done = run("generate", *CHAT, question, "--tools", TOOLS, "--schema", PERSON, "--strict")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_tools_and_a_schema_that_are_too_large_together_are_one_line(
+    run: Any, tmp_path: Path
+) -> None:
+    schema = schema_file(tmp_path, type="string", maxLength=250)
+    text = {"type": "string", "maxLength": 200}
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps({"name": "note", "parameters": {"properties": {"text": text}}}))
+    done = run("generate", "--model", "no/where", "Hi", "--schema", schema, "--tools", tools)
+    assert_one_line(done, 1, f"{tools} ... schema and the tools together ... maxLength 250")
+
+
 # --- a chat
+
+
+def test_a_chat_has_a_schema_and_tools_beside_each_other(run: Any) -> None:
+    lines = (
+        f"/schema {PERSON}",
+        f"/tools {TOOLS}",
+        "Wake me in 20 minutes.",
+        "/schema off",
+        "/tools off",
+    )
+    done = run("chat", *CHAT, input="\n".join(lines))
+    assert json.loads(done.stdout) == {"name": "timer", "arguments": {"minutes": 20}}
+    assert done.stderr.splitlines() == [
+        f"form: schema, {PERSON}.",
+        f"form: schema, {PERSON}; tools, {TOOLS}.",
+        f"form: tools, {TOOLS}.",
+        "form: none, answers are any text.",
+    ]
 
 
 def test_a_chats_form_holds_until_it_is_off(run: Any) -> None:

@@ -19,6 +19,7 @@ import pytest
 from facts import assert_says
 from puzzle import assert_one_line
 
+from mlx_diffgemma.cli.macs.ports import own_ports
 from mlx_diffgemma.cli.serve.key import read_key
 from mlx_diffgemma.cli.serve.options import AccessOptions
 from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of, logged
@@ -398,11 +399,12 @@ main()
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_server_that_loads_answers_503_and_can_be_ended(sent: signal.Signals, code: int) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", SLOW_LOAD, str(port)]
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+    with (
+        own_ports(1) as port,
+        subprocess.Popen(
+            [sys.executable, "-c", SLOW_LOAD, str(port)], stdout=-1, stderr=-1, text=True
+        ) as process,
+    ):
         assert process.stderr is not None
         assert process.stderr.readline() == "SLOW\n"
         status, health = asked(f"http://127.0.0.1:{port}", "/health")

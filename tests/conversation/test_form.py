@@ -201,7 +201,6 @@ def test_a_context_that_is_too_short_is_refused_with_both_numbers(chat: Session)
     [
         ({"pattern": "a", "choices": ["a"]}, "pattern and choices"),
         ({"schema": {}, "pattern": "a"}, "schema and pattern"),
-        ({"schema": {}, "tools": [{"name": "f"}]}, "tools and schema"),
         ({"pattern": "a", "stop": ["b"]}, "stop cannot go with pattern"),
         ({"tool_choice": "required"}, "tool_choice ... 'required' ... tools"),
         ({"tools": [{"name": "f"}], "raw": True}, "tools cannot go with raw"),
@@ -244,6 +243,61 @@ def test_auto_leaves_a_call_to_the_model(chat: Session) -> None:
     assert asked.constraint is None
     calls = [(call.name, call.arguments) for call in asked.tool_calls]
     assert calls == [("weather", {"city": "Rome"})]
+
+
+@pytest.mark.parametrize("mode", ["diffusion", pytest.param("ar", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", [{"schema": PERSON}, {"pattern": r'\{[^"]*"name".*\n.*\n\}'}])
+def test_beside_tools_an_answer_is_calls_or_fits_the_form(
+    chat: Session, mode: str, form: Any
+) -> None:
+    kind, *_ = form
+    asked = {"mode": mode, "seed": 1, "tools": TOOLS, "max_tokens": 128, **form}
+    for question, calls, told in (
+        (WEATHER, [("weather", {"city": "Rome"})], None),
+        (ASKED, [], {"name": "Anna", "age": 23}),
+    ):
+        chat.reset()
+        turn = chat.turn(question, **asked)
+        list(turn)
+        reply = turn.reply()
+        assert [(call.name, call.arguments) for call in reply.tool_calls] == calls
+        assert (json.loads(reply.text) if told else reply.text) == (told or "")
+        assert turn.remarks == ()
+        assert reply.constraint is not None
+        assert reply.constraint.kind == kind
+        assert reply.constraint.strain is not None
+        assert reply.constraint.strain < 0.1
+
+
+def test_calls_that_must_be_made_leave_a_text_no_place(chat: Session) -> None:
+    reply = chat.ask(ASKED, seed=1, tools=TOOLS, tool_choice="required", schema=PERSON)
+    assert [call.name for call in reply.tool_calls] == ["weather"]
+    assert reply.text == ""
+    assert reply.constraint is not None
+    assert reply.constraint.kind == "tools"
+    with raises(ConstraintError, "not"):
+        chat.turn(ASKED, tools=TOOLS, tool_choice="required", schema={"not": {}})
+
+
+def test_a_thought_comes_before_either(chat: Session) -> None:
+    """The thought is needed, so the first token cannot tell a call from a text."""
+    form = {"tools": TOOLS, "pattern": "[0-9]+ . [0-9]+ = [0-9]+.", "seed": 1, "think": True}
+    reply = chat.ask("How much is 17 + 25?", **form)
+    assert reply.thinking
+    assert (reply.text, reply.tool_calls) == ("17 + 25 = 42.", ())
+
+
+def test_an_interrupted_call_beside_a_form_goes_on(chat: Session) -> None:
+    settings = dg.Settings(mode="ar", temperature=0, seed=1, max_tokens=64)
+    frames = chat.stream(WEATHER, settings=settings, tools=TOOLS, schema=PERSON)
+    for _ in range(12):
+        next(frames)
+    frames.close()  # type: ignore[attr-defined]
+    assert chat.history[-1].content == ""
+    reply = chat.more(settings=settings)
+    calls = [(call.name, call.arguments) for call in reply.tool_calls]
+    assert calls == [("weather", {"city": "Rome"})]
+    assert (reply.text, reply.finish_reason) == ("", "stop")
 
 
 def test_tools_stand_in_the_prompt_and_their_names_are_checked(chat: Session) -> None:

@@ -51,11 +51,11 @@ def texts(tokenizer: Tokenizer) -> Any:
     return found
 
 
-def form_of(kind: str, texts: Any, tokenizer: Tokenizer) -> Any:
+def form_of(kind: str, texts: Any, tokenizer: Tokenizer, *, calls: bool) -> Any:
     opening, closing = map(tokenizer.id_of, ("<|channel>", "<channel|>"))
     assert opening is not None
     assert closing is not None
-    form = SimpleNamespace(kind=kind)
+    form = SimpleNamespace(kind=kind, calls=calls)
     return SimpleNamespace(
         form=form, vocabulary=SimpleNamespace(texts=texts), channel=Channel(opening, closing)
     )
@@ -104,23 +104,28 @@ def bodies(kind: str, chance: random.Random) -> str:
     return "".join(chance.choice(PARTS) for _ in range(chance.randrange(12)))
 
 
-@pytest.mark.parametrize("kind", ["schema", "pattern", "tools"])
+@pytest.mark.parametrize(
+    ("kind", "calls_beside"),
+    [("schema", False), ("pattern", False), ("tools", True), ("schema", True), ("pattern", True)],
+)
 def test_the_pieces_of_an_answer_with_a_form_are_the_whole(
-    tokenizer: Tokenizer, texts: Any, kind: str
+    tokenizer: Tokenizer, texts: Any, kind: str, calls_beside: bool
 ) -> None:
     chance, stop = random.Random(kind), tokenizer.id_of("<turn|>")
     assert stop is not None
+    form = form_of(kind, texts, tokenizer, calls=calls_beside)
     for number in range(120):
         head, thought = heads(tokenizer)[number % 6]
         open_head = head and not head.endswith("<channel|>")
-        ids = [] if open_head else tokenizer.encode(bodies(kind, chance))
-        if kind == "pattern" and not open_head:
+        body = "tools" if calls_beside and chance.random() < 0.5 else kind
+        ids = [] if open_head else tokenizer.encode(bodies(body, chance))
+        if body == "pattern" and not open_head:
             ids += [chance.choice(HALVES) for _ in range(chance.randrange(4))]
         written = b"".join(texts[token] or b"" for token in ids).decode(errors="replace")
-        whole = {"schema": stripped(written), "pattern": written, "tools": ""}[kind]
-        calls = parse_answer(tokenizer, ids).tool_calls if kind == "tools" else ()
+        whole = {"schema": stripped(written), "pattern": written, "tools": ""}[body]
+        calls = parse_answer(tokenizer, ids).tool_calls if body == "tools" else ()
         ids = [*tokenizer.encode(head), *ids, *[stop] * chance.randrange(3)]
-        reader = FormReader(tokenizer, form_of(kind, texts, tokenizer), {stop}, [WEATHER])
+        reader = FormReader(tokenizer, form, {stop}, [WEATHER])
         pieces = pieces_of(reader, ids, chance) if ids else []
         assert "".join(piece.text for piece in pieces) == (whole if ids else "")
         assert ("".join(piece.thought for piece in pieces) or None) == thought

@@ -92,6 +92,21 @@ def test_where_macs_round_otherwise_rank_0s_argmax_holds(monkeypatch: pytest.Mon
     assert together(2, seen) == [mx.argmax(logits.processed(), axis=-1).tolist()] * 2
 
 
+def test_the_slice_of_a_draw_does_not_hang_on_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Macs of unlike systems: exponentials and logarithms that are a little off change no slice."""
+    masses = np.random.default_rng(9).normal(0, 8, (4000, 40)).astype(np.float32)
+    records = np.ones((*masses.shape, 5), np.float32)
+    records[..., 0] = masses
+    uniforms = np.random.default_rng(10).random(4000).astype(np.float32)
+    found = merged(records.view(np.int32), uniforms).slices
+    assert len(np.unique(found)) == 40
+    exp, log = np.exp, np.log
+    monkeypatch.setattr(np, "exp", lambda x: exp(x) * (1 + 1e-3))
+    monkeypatch.setattr(np, "log", lambda x: log(x) * (1 + 1e-3))
+    monkeypatch.setattr(np, "exp2", None)
+    assert np.array_equal(merged(records.view(np.int32), uniforms).slices, found)
+
+
 def test_many_draws_follow_the_distribution() -> None:
     """Ids of both ranks, and of a slice that is not whole."""
     raw = np.full(V, -20.0)

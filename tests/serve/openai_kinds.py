@@ -24,12 +24,14 @@ WITH_TOOLS: Body = {**HELLO, "tools": [WEATHER]}
 JSON_SCHEMA = {"type": "json_schema", "json_schema": {"name": "A", "schema": SCHEMA}}
 USAGE: Body = {"stream_options": {"include_usage": True}}
 FORM = ConstraintInfo("schema", strain=0.25, settled=1, canvases=1)
+EITHER: Body = {**WITH_TOOLS, "response_format": JSON_SCHEMA}
 
 _BODIES: Mapping[str, Body] = {
     **dict.fromkeys(KINDS, HELLO),
     **dict.fromkeys(("tools", "parallel", "after"), WITH_TOOLS),
     "drafts": {**HELLO, "diffusion": {"drafts": True}},
     "form": {**HELLO, "response_format": JSON_SCHEMA},
+    **dict.fromkeys(("form_beside_tools", "called_beside_form"), EITHER),
 }
 
 CHAT: Mapping[str, Kind] = {
@@ -37,6 +39,14 @@ CHAT: Mapping[str, Kind] = {
     "form": (
         _BODIES["form"],
         [BEGUN, Text('{"name": '), Text('"Fay"}'), done(constraint=FORM)],
+    ),
+    "called_beside_form": (
+        {**EITHER, **USAGE},
+        [
+            BEGUN,
+            Call("k1", "weather", {"city": "Paris"}),
+            done("tool_calls", usage=USED, constraint=FORM),
+        ],
     ),
     "usage": ({**HELLO, **USAGE}, [BEGUN, Thought("Hm."), Text("Hello"), done(usage=USED)]),
     "usage_and_tools": (

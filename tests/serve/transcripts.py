@@ -47,6 +47,7 @@ SCHEMA = {
 }
 QUESTION = Chat(messages=({"role": "user", "content": "Hello?"},), stream=True)
 WITH_TOOLS = replace(QUESTION, wanted=Wanted(tools=(WEATHER,)))
+EITHER = replace(QUESTION, wanted=Wanted(schema=SCHEMA, tools=(WEATHER,)))
 BEGUN = Begun(seed=7, prompt_tokens=12, cached_tokens=4)
 USED = Usage(prompt=12, completion=9, cached=4, thought=3)
 
@@ -92,6 +93,14 @@ KINDS: Mapping[str, tuple[Asked, Sequence[Step]]] = {
     "form": (
         replace(QUESTION, wanted=Wanted(schema=SCHEMA)),
         [BEGUN, Text('{"name": '), Text('"Fay"}'), done()],
+    ),
+    "form_beside_tools": (
+        EITHER,
+        [BEGUN, Thought("Fay."), Text('{"name": '), Text('"Fay"}'), done(usage=USED)],
+    ),
+    "called_beside_form": (
+        EITHER,
+        [BEGUN, Thought("Paris."), Call("k1", "weather", {"city": "Paris"}), done("tool_calls")],
     ),
     "drafts": (
         replace(QUESTION, drafts=True),

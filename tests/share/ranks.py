@@ -5,16 +5,17 @@ A task is a function of rank_tasks.py that gets a Share and JSON, and returns JS
 
 import json
 import re
-import socket
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from forks import Process, started
+
+from mlx_diffgemma.cli.macs.ports import own_ports
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
@@ -34,13 +35,16 @@ class Ended:
     errors: list[str]
 
 
-def free_addresses(count: int) -> list[str]:
-    """Addresses on the loopback interface that nobody listens on."""
-    with ExitStack() as stack:
-        made = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in made:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in made]
+@contextmanager
+def ring_file(folder: Path, count: int) -> Iterator[Path]:
+    """The file that tells `count` ranks of their addresses on the loopback interface.
+
+    No other ring of this machine has them as long as the context lasts.
+    """
+    with own_ports(count) as port:
+        file = folder / "ring.json"
+        file.write_text(json.dumps([[f"127.0.0.1:{port + rank}"] for rank in range(count)]))
+        yield file
 
 
 def run_ranks(
@@ -58,9 +62,7 @@ def run_ranks(
     kill: a rank, and the seconds after which it is. stops: a rank that nobody waits for.
     absent: one that the others are told of, and that ends at once.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        hosts = Path(folder) / "hosts.json"
-        hosts.write_text(json.dumps([[address] for address in free_addresses(count)]))
+    with tempfile.TemporaryDirectory() as folder, ring_file(Path(folder), count) as hosts:
         tasks = ["absent" if rank == absent else task for rank in range(count)]
         made = [_started(task, given, rank, hosts) for rank, task in enumerate(tasks)]
         if kill:

@@ -45,16 +45,18 @@ def test_a_watch_ends_the_process_where_nobody_says_alive() -> None:
     assert "rank 1 (10.0.0.2)" in line
 
 
-def test_a_watch_that_rests_waits_for_nobody() -> None:
+def test_a_watch_that_is_stopped_ends_nothing_and_is_gone() -> None:
+    """A program that asks often has no thread more for each answer."""
     ended = threading.Event()
-    watch = Watch(TWO, 0.1, lambda line: ended.set())
-    watch.rest()
-    assert not ended.wait(0.4)
-    watch.alive()
-    assert ended.wait(5)
+    watch = Watch(TWO, 60, lambda line: ended.set())
+    (thread,) = (each for each in threading.enumerate() if each.name == "watch of other Macs")
+    watch.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not ended.is_set()
 
 
-def test_a_watched_share_has_a_watch_that_rests_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watched_share_has_a_watch_that_stops_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
     monkeypatch.setattr(Watch.__init__, "__defaults__", (60.0, lambda line: ended.set()))
     with watched(TWO, 0.2) as share:

@@ -1,5 +1,7 @@
 """The form that a command's answers are held to: read and checked before a model is loaded."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,15 +25,39 @@ ESCAPED = re.compile(r"\\([\\,])")
 
 
 @dataclass(frozen=True)
-class GivenForm:
-    """What answers are held to; `options` is that as a session's `turn` takes it.
+class GivenOption:
+    """An option that holds answers to something; `options` is that as a session's `turn` takes it.
 
-    kind: the option that asks for it, None for any text; source: its file, expression or choices.
+    kind: the option's name, None where it is not given; source: its file, expression or choices.
     """
 
     kind: str | None = None
     source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GivenForm:
+    """What answers are held to: the form of a text, tools to be called in its place, or both."""
+
+    text: GivenOption = field(default_factory=GivenOption)
+    tools: GivenOption = field(default_factory=GivenOption)
+
+    @property
+    def given(self) -> tuple[GivenOption, ...]:
+        """The options that are given."""
+        return tuple(each for each in (self.text, self.tools) if each.kind)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """All of it as a session's `turn` takes it."""
+        return {**self.text.options, **self.tools.options}
+
+    def enforced(self) -> GivenForm:
+        """The same; ConstraintError where both are too much together, or calls cannot be held."""
+        if self.text.kind and self.tools.kind:
+            _require_of(self.tools.source, self.options)
+        return self
 
 
 def read_form(held: FormOptions) -> GivenForm:
@@ -40,10 +66,15 @@ def read_form(held: FormOptions) -> GivenForm:
     FileError: a file that cannot be read, or is no JSON; ConstraintError: a schema or tools that
     cannot be enforced; ArgumentError: a pattern or choices that cannot.
     """
+    text = _read_text(held)
+    tools = GivenOption() if held.tools is None else read_tools(held.tools, held.tool_choice)
+    return GivenForm(text, tools).enforced()
+
+
+def _read_text(held: FormOptions) -> GivenOption:
+    """The option that says the form of a text; the errors are those of `read_form`."""
     if held.schema is not None:
         return read_schema(held.schema)
-    if held.tools is not None:
-        return read_tools(held.tools, held.tool_choice)
     if held.pattern == "":
         raise ArgumentError("--pattern is empty, which allows no answer; leave it out.")
     if held.pattern is not None:
@@ -51,17 +82,17 @@ def read_form(held: FormOptions) -> GivenForm:
     if held.choices is not None:
         choices = tuple(each for text in held.choices for each in split_choices(text))
         return _typed("choices", ", ".join(choices), choices)
-    return GivenForm()
+    return GivenOption()
 
 
-def _typed(kind: str, source: str, value: Any) -> GivenForm:
+def _typed(kind: str, source: str, value: Any) -> GivenOption:
     """A form that stands on the command line; ArgumentError where it cannot be enforced."""
     options = {kind: value}
     try:
         _require_enforceable(options)
     except ConstraintError as error:
         raise ArgumentError(*error.args) from None
-    return GivenForm(kind, source, options)
+    return GivenOption(kind, source, options)
 
 
 def split_choices(text: str) -> Iterator[str]:
@@ -82,7 +113,7 @@ def split_choices(text: str) -> Iterator[str]:
         yield choice
 
 
-def read_schema(file: Path) -> GivenForm:
+def read_schema(file: Path) -> GivenOption:
     """The form of a file with a JSON schema; the errors are those of `read_form`."""
     schema = _read_json(file, "schema")
     if not isinstance(schema, dict):
@@ -90,7 +121,7 @@ def read_schema(file: Path) -> GivenForm:
     return _of_file("schema", file, {"schema": schema})
 
 
-def read_tools(file: Path, choice: str | None = None) -> GivenForm:
+def read_tools(file: Path, choice: str | None = None) -> GivenOption:
     """The form of a file with declarations of tools, a list or one; errors as of `read_form`."""
     tools = _read_json(file, "tools")
     tools = [tools] if isinstance(tools, dict) else tools
@@ -123,13 +154,18 @@ def _tool_name(file: Path, number: int, tool: Any) -> str:
     return name
 
 
-def _of_file(kind: str, file: Path, options: Mapping[str, Any]) -> GivenForm:
-    """A checked form, with the file's name in front of what is wrong in it."""
+def _of_file(kind: str, file: Path, options: Mapping[str, Any]) -> GivenOption:
+    """A checked option."""
+    _require_of(_place(file), options)
+    return GivenOption(kind, _place(file), options)
+
+
+def _require_of(place: str, options: Mapping[str, Any]) -> None:
+    """ConstraintError as `_require_enforceable`, with the place in front of what is wrong in it."""
     try:
         _require_enforceable(options)
     except ConstraintError as error:
-        raise ConstraintError(f"{_place(file)}: ", *error.args) from None
-    return GivenForm(kind, _place(file), options)
+        raise ConstraintError(f"{place}: ", *error.args) from None
 
 
 def _require_enforceable(options: Mapping[str, Any]) -> None:

@@ -1,30 +1,29 @@
 """Chat's commands about the form of answers: a schema that they satisfy, tools that they call."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from ..answer.form import GivenForm, read_schema, read_tools
+from ..answer.form import GivenForm, GivenOption, read_schema, read_tools
 from ..terminal.streams import say
 from .dropped import named_files
 from .talk import NONE, Talk
 
-OFF = ("off", NONE)  # behind a command: answers may be any text again
+OFF = ("off", NONE)  # behind a command: its part of the form ends
 
 
 def schema(talk: Talk, argument: str) -> None:
-    """Show the form, set a schema's, or take the form away."""
-    _set(talk, argument, read_schema)
+    """Show the form, set the schema of texts, or let them be any."""
+    if argument:
+        text = GivenOption() if argument in OFF else read_schema(_file(argument))
+        talk.form = replace(talk.form, text=text).enforced()
+    say(f"form: {described(talk.form)}.")
 
 
 def tools(talk: Talk, argument: str) -> None:
-    """Show the form, declare tools, or take the form away."""
-    _set(talk, argument, read_tools)
-
-
-def _set(talk: Talk, argument: str, read: Callable[[Path], GivenForm]) -> None:
-    """What an argument asks for, and then a line on the form that holds."""
+    """Show the form, declare tools, or take them away."""
     if argument:
-        talk.form = GivenForm() if argument in OFF else read(_file(argument))
+        declared = GivenOption() if argument in OFF else read_tools(_file(argument))
+        talk.form = replace(talk.form, tools=declared).enforced()
     say(f"form: {described(talk.form)}.")
 
 
@@ -36,6 +35,5 @@ def _file(argument: str) -> Path:
 
 def described(form: GivenForm) -> str:
     """A form in a few words."""
-    if form.kind is None:
-        return "none, answers are any text"
-    return f"{form.kind}, {form.source}"
+    said = [f"{each.kind}, {each.source}" for each in form.given]
+    return "; ".join(said) or "none, answers are any text"

@@ -88,7 +88,7 @@ class Talk:
         to type.
         """
         counts = ((len(self.images), "image"), (len(self.videos), "video"))
-        more = f" + {self.form.kind}" if self.form.kind else ""
+        more = "".join(f" + {each.kind}" for each in self.form.given)
         more += "".join(f" + {counted(count, noun)}" for count, noun in counts if count)
         return f"{self.session.context_used / self.session.context_length:.0%}{more} > "
 

@@ -157,6 +157,7 @@ def _forms() -> Sequence[Block]:
             ("--pattern RE", "text that a regular expression matches as a whole"),
             ("--choices yes,no", "one of these"),
             ("--tools FILE", "calls of tools; --tool-choice required makes the model call one"),
+            ("--tools FILE --schema FILE", "calls, or JSON"),
             ('fill "In [[year:[0-9]{4}]]."', "a hole whose text matches an expression"),
         ),
         "A form chooses among what the model would write; it cannot make it write something else "

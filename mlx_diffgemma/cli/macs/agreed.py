@@ -29,6 +29,7 @@ from .hostfile import backend_of
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json")
 DIGITS = 16  # of a hash
+MOST_SAID = 600  # characters of an error, each of 12 bytes at most: they travel with the facts
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def agreed(
 
 def _line(error: Exception) -> str:
     known = explain(error)
-    return known[0].removeprefix("error: ")[:2000] if known else str(error)
+    return (known[0].removeprefix("error: ") if known else str(error))[:MOST_SAID]
 
 
 def _require_ready(share: Share, rows: Sequence[Mapping[str, Any]]) -> None:

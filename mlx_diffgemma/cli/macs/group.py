@@ -126,7 +126,7 @@ def meeting(wanted: str, asked: Asked | None = None) -> Iterator[Group]:
         share = met(replace(share, alive=watch.alive), watch.seconds, code_file())
         watch.alive()
         yield Group(share, asked, watch)
-        watch.rest()
+        watch.stop()
 
 
 def _named(share: Share) -> Share:

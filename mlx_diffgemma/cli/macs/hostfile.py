@@ -1,11 +1,13 @@
 """The hostfile of `--macs`: the Macs that share a model, as `mlx.distributed_config` writes it."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import brief
+from ...errors import brief, counted
 from ...machine.files import read_json
 from ..errors import ArgumentError, FileError, reason
 
@@ -25,16 +27,30 @@ class Host:
 
 @dataclass(frozen=True)
 class Hostfile:
-    """The Macs in the order of their ranks, and the back end that joins them."""
+    """The Macs in the order of their ranks, and the back end that joins them.
+
+    envs: of the environment of all, NAME=VALUE each.
+    """
 
     file: Path
     backend: str
     hosts: tuple[Host, ...]
+    envs: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """The Macs' names, by rank."""
         return [host.ssh for host in self.hosts]
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses all Macs have together."""
+        return sum(len(host.ips) for host in self.hosts)
+
+    def to_json(self) -> str:
+        """The same as mlx.launch reads it, which takes no byte order mark, for one."""
+        hosts = [{"ssh": host.ssh, "ips": host.ips, "rdma": host.rdma} for host in self.hosts]
+        return json.dumps({"backend": self.backend, "envs": self.envs, "hosts": hosts})
 
 
 def backend_of(environment: Mapping[str, str]) -> str:
@@ -81,7 +97,17 @@ def _checked(file: Path, content: Any) -> Hostfile:
     problem = next(_problems(hosts, backend), None)
     if problem:
         raise ArgumentError(f"--macs: {file}: {problem}.")
-    return Hostfile(file, backend, hosts)
+    return Hostfile(file, backend, hosts, _envs(file, content))
+
+
+def _envs(file: Path, content: Any) -> tuple[str, ...]:
+    """What the file puts into the environment of all; ArgumentError for what is no such list."""
+    envs = (content.get("envs") or ()) if isinstance(content, Mapping) else ()
+    if not isinstance(envs, Sequence) or isinstance(envs, str) or not all(map(_is_env, envs)):
+        raise ArgumentError(
+            f"--macs: {file}: envs is {brief(envs)}, expected a list of texts, NAME=VALUE each."
+        )
+    return tuple(envs)
 
 
 def _host(file: Path, number: int, entry: Any) -> Host:
@@ -102,7 +128,14 @@ def _host(file: Path, number: int, entry: Any) -> Host:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and not value.startswith("-")
+    """A name that a shell and ssh take for one."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    return value.isprintable() and not value.startswith("-")
+
+
+def _is_env(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\w+(=[^\0]*)?", value))
 
 
 def _is_device(value: Any) -> bool:
@@ -123,8 +156,8 @@ def _problems(hosts: Sequence[Host], backend: str) -> Iterator[str]:
             )
         if jaccl and len(host.rdma) != len(hosts):
             yield (
-                f"{host.ssh} has {len(host.rdma)} RDMA devices, expected {len(hosts)}: one for "
-                "each Mac, null for itself"
+                f"{host.ssh} has {counted(len(host.rdma), 'RDMA device')}, expected {len(hosts)}: "
+                "one for each Mac, null for itself"
             )
         for name in (("ssh", host.ssh), *(("ip", ip) for ip in host.ips)):
             other = first.setdefault(name, rank)

@@ -2,8 +2,8 @@
 
 The process that starts the ranks tells rank 0, on the same Mac, the names of its own terminals: for
 a chat all, for other commands those that are written to. What is no terminal on a chat's standard
-input comes through a named pipe, with its end. Its own session
-keeps the terminal: keys that are signals go to it, and it passes them on.
+input comes through a named pipe, with its end. The session of who started them keeps the terminal:
+keys that are signals go to it, and it passes them on.
 """
 
 import os
@@ -29,6 +29,9 @@ class Streams:
     def environment(self) -> dict[str, str]:
         """What tells rank 0; nothing where mlx.launch gives it all."""
         return {STREAMS: ",".join(self.names)} if any(self.names) else {}
+
+
+NONE = Streams(("", "", ""))
 
 
 def shown_on() -> Streams:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from ...constrain.form import require_automaton
+from ...constrain.form import Form, require_automaton
 from ...conversation.form import Wanted
 from ...errors import ConstraintError, Setting, SettingsError, brief
 from ..refusal import Refusal
@@ -53,22 +54,46 @@ def checked(wanted: Wanted, names: Mapping[str, str], stop: Sequence[str] = ()) 
     names: the request's fields for "schema", "tools", "tool_choice" and "stop". An automaton is
     made here, which may take a second.
     """
-    field = names["tools"] if wanted.tools else names["schema"]
-    try:
-        form = wanted.form()
-        if form is not None:
-            require_automaton(form)
-    except ConstraintError as error:
-        raise Refusal("invalid", f"{field}: {error.told(names)}", field) from None
-    except SettingsError as error:
-        raise setting_refused(error, names) from None
-    if form is not None and stop:
+    with _refusing(names, "schema"):
+        text = wanted.text_form()
+    with _refusing(names, "tools"):
+        calls = wanted.calls_form()
+    form = wanted.joined(text, calls)
+    if form is None:
+        return wanted
+    field = "tools" if form is calls else "schema"
+    with _refusing(names, field):
+        _require_automaton(form, calls, names)
+    if stop:
         raise invalid(
             names["stop"],
-            f"is given beside {field}, which says the form of the answer, and could cut it where "
-            "it is not whole; leave one of both out.",
+            f"is given beside {names[field]}, which says the form of the answer, and could cut it "
+            "where it is not whole; leave one of both out.",
         )
     return wanted
+
+
+def _require_automaton(form: Form, calls: Form | None, names: Mapping[str, str]) -> None:
+    """ConstraintError for a form that is too large; a Refusal where the calls in it are, alone."""
+    try:
+        require_automaton(form)
+    except ConstraintError:
+        if calls is not None and calls is not form:
+            with _refusing(names, "tools"):
+                require_automaton(calls)
+        raise
+
+
+@contextmanager
+def _refusing(names: Mapping[str, str], field: str) -> Iterator[None]:
+    """Errors of a form become refusals; field: the one of `names` that they are about."""
+    try:
+        yield
+    except ConstraintError as error:
+        said = f"{names[field]}: {error.told(names)}"
+        raise Refusal("invalid", said, names[field]) from None
+    except SettingsError as error:
+        raise setting_refused(error, names) from None
 
 
 def setting_refused(error: SettingsError, names: Mapping[str, str]) -> Refusal:

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from facts import raises
 
-from mlx_diffgemma.cli.answer.form import MOST_BYTES, GivenForm, read_form, split_choices
+from mlx_diffgemma.cli.answer.form import (
+    MOST_BYTES,
+    GivenForm,
+    GivenOption,
+    read_form,
+    split_choices,
+)
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
 from mlx_diffgemma.cli.form_options import FormOptions
 from mlx_diffgemma.errors import ConstraintError
@@ -51,8 +57,8 @@ def test_an_empty_choice_is_refused(text: str) -> None:
 
 def test_choices_may_be_given_one_by_one() -> None:
     form = given(choices=["yes", "no,perhaps"])
-    assert (form.kind, form.options) == ("choices", {"choices": ("yes", "no", "perhaps")})
-    assert form.source == "yes, no, perhaps"
+    choices = {"choices": ("yes", "no", "perhaps")}
+    assert form == GivenForm(GivenOption("choices", "yes, no, perhaps", choices))
 
 
 def test_what_is_not_given_is_no_form() -> None:
@@ -65,7 +71,6 @@ def test_what_is_not_given_is_no_form() -> None:
     [
         ({"schema": Path("a"), "choices": ["a"]}, "--schema and --choices"),
         ({"pattern": "a", "choices": ["a"]}, "--pattern and --choices"),
-        ({"tools": Path("a"), "pattern": "a"}, "--tools and --pattern"),
         ({"tool_choice": "required"}, "--tool-choice ... --tools FILE"),
         ({"strict": True}, "--strict ... --schema, --pattern, --choices or --tool-choice required"),
         ({"strict": True, "tools": Path("a")}, "--strict"),
@@ -79,14 +84,15 @@ def test_options_that_do_not_go_together(options: dict[str, Any], said: str) -> 
 
 def test_a_schema_is_the_object_in_its_file(file: Path) -> None:
     file.write_bytes(b'\xef\xbb\xbf{"type": "integer"}')
-    assert given(schema=file) == GivenForm("schema", str(file), {"schema": {"type": "integer"}})
+    option = GivenOption("schema", str(file), {"schema": {"type": "integer"}})
+    assert given(schema=file) == GivenForm(option)
 
 
 def test_standard_input_may_be_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = SimpleNamespace(buffer=io.BytesIO(b'{"const": 1}'))
     monkeypatch.setattr(sys, "stdin", stdin)
     form = given(schema=Path("-"))
-    assert (form.options, form.source) == ({"schema": {"const": 1}}, "standard input")
+    assert form.text == GivenOption("schema", "standard input", {"schema": {"const": 1}})
     monkeypatch.setattr(sys, "stdin", None)
     with raises(FileError, "standard input is closed"):
         given(schema=Path("-"))
@@ -146,9 +152,20 @@ def test_tools_are_a_list_or_one(file: Path) -> None:
     for content in (TIMER, [TIMER]):
         file.write_text(json.dumps(content))
         form = given(tools=file)
-        assert (form.kind, form.options) == ("tools", {"tools": [TIMER]})
+        assert form == GivenForm(tools=GivenOption("tools", str(file), {"tools": [TIMER]}))
         chosen = given(tools=file, tool_choice="timer")
         assert chosen.options == {"tools": [TIMER], "tool_choice": "timer"}
+
+
+def test_tools_beside_a_text_are_held_to_their_declarations(file: Path) -> None:
+    file.write_text(json.dumps(TIMER))
+    form = given(tools=file, pattern="a+")
+    assert form.options == {"pattern": "a+", "tools": [TIMER]}
+    assert [option.kind for option in form.given] == ["pattern", "tools"]
+    file.write_text(json.dumps({**TIMER, "parameters": {"properties": {"a": {"not": {}}}}}))
+    assert given(tools=file).options["tools"]
+    with raises(ConstraintError, f"{file}: ... #/properties/a ... not"):
+        given(tools=file, pattern="a+")
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '["timer"]', "[{}]", '[{"name": 3}]'])

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from forks import Process, started
-from ranks import free_addresses
+from ranks import ring_file
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 120.0
@@ -40,12 +41,11 @@ class Ranks:
 
     folder: Path
     processes: list[Process] = field(default_factory=list)
+    ports: ExitStack = field(default_factory=ExitStack)
 
     def start(self, *argvs: list[str], wait: float = SECONDS, absent: int = 0) -> None:
         """A rank for each list of arguments, and `absent` that are announced and never come."""
-        addresses = free_addresses(len(argvs) + absent)
-        file = self.folder / "ring.json"
-        file.write_text(json.dumps([[address] for address in addresses]))
+        file = self.ports.enter_context(ring_file(self.folder, len(argvs) + absent))
         given = {"MLX_HOSTFILE": str(file), "MLX_DIFFGEMMA_LINK_SECONDS": str(wait)}
         for rank, argv in enumerate(argvs):
             environment = {**given, "MLX_RANK": str(rank)}
@@ -73,6 +73,7 @@ class Ranks:
         for process in self.processes:
             process.kill()
             process.wait(SECONDS)
+        self.ports.close()
 
 
 def children(pid: int) -> list[int]:

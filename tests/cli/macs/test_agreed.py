@@ -1,5 +1,6 @@
 """What Macs agree on before they load, with one of them played here."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,9 @@ from mlx_diffgemma.cli.macs.agreed import Found, agreed
 from mlx_diffgemma.cli.macs.group import Group
 from mlx_diffgemma.cli.macs.options import Asked
 from mlx_diffgemma.cli.options import ModelOptions
-from mlx_diffgemma.errors import FitError, ShareError
+from mlx_diffgemma.errors import CheckpointError, FitError, ShareError
 from mlx_diffgemma.generation.settings import Settings
+from mlx_diffgemma.share.guard import FACT_BYTES
 from mlx_diffgemma.share.share import Share
 
 OPTIONS = ModelOptions(model="tiny-sudoku")
@@ -82,3 +84,21 @@ def test_unequal_facts_come_before_memory(ask: Any) -> None:
 
     with raises(ShareError, "rank 1 (mac-b) ... mlx ... 0.1 ... rank 0 (mac-a)"):
         ask(other)
+
+
+def test_a_long_error_of_one_mac_fits_among_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters beyond ASCII take up to 12 bytes each: all are told of it, and none ends of it."""
+    told: list[Told] = []
+
+    def told_by_all(_: Share, mine: Mapping[str, Any]) -> list[Told]:
+        assert len(json.dumps(mine).encode()) < FACT_BYTES
+        told.append(dict(mine))
+        return told
+
+    def find() -> Found:
+        raise CheckpointError("\U0001d53e" * 3000)
+
+    monkeypatch.setattr(module, "told_by_all", told_by_all)
+    with pytest.raises(CheckpointError):
+        agreed(Group(TWO, "auto"), find, {})
+    assert set(told[0]) == {"error"}

@@ -33,13 +33,16 @@ BAD = {
     "a text": ([A, "mac-b"], 2, "host 1 ... 'mac-b' ... ssh"),
     "no ssh": ([A, {"ips": ["10.0.0.2"]}], 2, "host 1 ... ssh"),
     "an option as ssh": ([A, host("-oProxyCommand=x", "10.0.0.2")], 2, "host 1 ... ssh"),
+    "two lines as ssh": ([A, host("mac\nb", "10.0.0.2")], 2, "host 1 ... ssh"),
+    "envs no list": ({"hosts": [A, B], "envs": 3}, 2, "envs is 3 ... NAME=VALUE"),
+    "envs of numbers": ({"hosts": [A, B], "envs": [3]}, 2, "envs is [3] ... NAME=VALUE"),
     "ips no list": ([A, {"ssh": "mac-b", "ips": "10.0.0.2"}], 2, "ips of mac-b ... '10.0.0.2'"),
     "ips of numbers": ([A, {"ssh": "mac-b", "ips": [7]}], 2, "ips of mac-b ... [7]"),
     "no ip": ([A, host("mac-b")], 2, "mac-b has no ip ... ring"),
     "a twin": ([A, host("mac-a", "10.0.0.2")], 2, "hosts 0 and 1 ... ssh mac-a"),
     "a twin's ip": ([A, host("mac-b", "10.0.0.1")], 2, "hosts 0 and 1 ... ip 10.0.0.1"),
     "another back end": ({"backend": "mpi", "hosts": [A, B]}, 2, "'mpi' ... ring, jaccl"),
-    "no rdma": ({"backend": "jaccl", "hosts": [A, B]}, 2, "mac-a has 0 RDMA ... 2"),
+    "no rdma": ({"backend": "jaccl", "hosts": [A, B]}, 2, "mac-a has 0 RDMA devices ... 2"),
     "rdma too long": (jaccl([None, "en2", "en3"], ["en2", None]), 2, "mac-0 has 3 RDMA ... 2"),
     "rdma to itself": (jaccl(["en1", "en2"], ["en2", None]), 2, "mac-0 ... itself ... null"),
     "no rdma to a peer": (jaccl([None, None], ["en2", None]), 2, "mac-0 ... no RDMA ... mac-1"),
@@ -83,6 +86,10 @@ def test_what_distributed_config_writes_is_read(tmp_path: Path) -> None:
     content = {"backend": "jaccl", "envs": ["X=1"], "hosts": CABLED}
     found = read_hostfile(written(tmp_path, content))
     assert (found.backend, found.hosts[1].rdma) == ("jaccl", ("en3", None))
+    assert json.loads(found.to_json()) == {
+        **content,
+        "hosts": [CABLED[0], {**CABLED[1], "ips": []}],
+    }
     several = jaccl([None, ["en2", "en3"]], [["en2", "en3"], None])
     assert read_hostfile(written(tmp_path, several)).backend == "jaccl"
 

@@ -1,10 +1,12 @@
 """Several processes, one answer, through the real command line and mlx.launch on loopback."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from forks import polite
 from loopback import SECONDS, Ranks, children, command, hostfile, until
 from puzzle import PUZZLE, SOLUTION, SOLVE
 
-from mlx_diffgemma.cli.macs.launch import LAUNCHER
+from mlx_diffgemma.cli.macs.launcher import LAUNCHER
 
 SUDOKU = ("--model", "tiny-sudoku", "--seed", "1")
 MANY_STEPS = ("--steps", "48", "--stability", "47", "--trace", "-")
@@ -220,12 +222,43 @@ def test_only_rank_0_prints(ranks: Ranks, tmp_path: Path) -> None:
     assert (tmp_path / "steps.jsonl").read_text().startswith('{"type": "header"')
 
 
+def launched(program: str) -> "subprocess.Popen[str]":
+    """mlx.launch, mended, with one process that runs a program; in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, "-n", "1", "--", sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_ranks_end_with_who_has_started_them(deaf: bool) -> None:
+    """A closed window, or a kill, runs no handler: all that is left is the end of a pipe."""
+    ignored = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if deaf else ""
+    program = f"import signal, time; {ignored} print('here', flush=True); time.sleep(600)"
+    waiting = launched(program)
+    assert waiting.stdin is not None
+    assert waiting.stdout is not None
+    try:
+        assert waiting.stdout.readline() == "here\n"
+        assert len(children(waiting.pid)) == 2
+        waiting.stdin.close()
+        assert waiting.wait(SECONDS) == -signal.SIGKILL
+        until(lambda: not children(waiting.pid))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(waiting.pid, signal.SIGKILL)
+        waiting.wait(SECONDS)
+        waiting.stdout.close()
+
+
 def test_no_character_is_lost_on_its_way_through_the_launcher(tmp_path: Path) -> None:
     """It reads 8,192 bytes at a time; characters of two and three bytes lie across two pieces."""
     said = "x" + "ä" * 9000 + "€" * 9000
     program = f"import sys; sys.stdout.buffer.write({said!r}.encode())"
-    command = [sys.executable, "-c", LAUNCHER, "-n", "1", "--", sys.executable, "-c", program]
-    waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    waiting = launched(program)
     assert waiting.stdout is not None
     try:
         assert waiting.stdout.read() == said

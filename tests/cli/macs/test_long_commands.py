@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ import pytest
 from loopback import ROOT, SECONDS, children, command, hostfile, until
 from pseudo_terminal import PROGRAM, Tty
 
+from mlx_diffgemma.cli.macs.ports import own_ports
+
 QUESTIONS = ("What is 17 + 25?", "Spell bread.")
 MANY_STEPS = {"diffusion": {"steps": 48, "stability": 47}}
 
@@ -26,25 +27,19 @@ def hosts(tmp_path: Path) -> Path:
     return hostfile(tmp_path)
 
 
-def free_port() -> int:
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
-
-
 @pytest.fixture
 def server(hosts: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """A server of two processes that share layers, once it answers, and its port."""
-    port = free_port()
-    given = ("--model", "tiny-chat", "--port", str(port), "--share", "layers", "--macs", str(hosts))
-    process = command("serve", *given)
-    try:
-        assert process.stdout is not None
-        assert "answers at" in process.stdout.readline()
-        yield process, port
-    finally:
-        process.kill()
-        process.communicate()
+    with own_ports(1) as port:
+        given = ("--model", "tiny-chat", "--port", str(port), "--share", "layers")
+        process = command("serve", *given, "--macs", str(hosts))
+        try:
+            assert process.stdout is not None
+            assert "answers at" in process.stdout.readline()
+            yield process, port
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def rank_1(process: "subprocess.Popen[str]") -> tuple[int, int]:

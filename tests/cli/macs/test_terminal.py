@@ -1,5 +1,6 @@
 """The terminal, or other input with its end, that rank 0 gets from the process that starts it."""
 
+import json
 import os
 import pty
 import subprocess
@@ -14,7 +15,9 @@ from loopback import hostfile
 from mlx_diffgemma.cli.chat.together import Others
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
 from mlx_diffgemma.cli.macs.hostfile import read_hostfile
-from mlx_diffgemma.cli.macs.launch import LAUNCHER, LAUNCHERS_OWN, Ranks, _command
+from mlx_diffgemma.cli.macs.launch import _code
+from mlx_diffgemma.cli.macs.launcher import LAUNCHER, launching
+from mlx_diffgemma.cli.macs.ranks import LAUNCHERS_OWN, Ranks
 from mlx_diffgemma.cli.macs.terminal import STREAMS, Streams, require_input, take_streams
 from mlx_diffgemma.errors import PromptError, ShareError
 from mlx_diffgemma.share.jobs import Jobs
@@ -163,7 +166,7 @@ def test_what_the_environment_says_reaches_other_macs(
     monkeypatch.setenv("MLX_DIFFGEMMA_MODEL", "tiny-chat")
     monkeypatch.setenv("MLX_DIFFGEMMA_LINK_SECONDS", "7")
     monkeypatch.setenv("MLX_DIFFGEMMA_API_KEY", "secret")
-    command = _command(read_hostfile(hostfile(tmp_path)), tmp_path / "exit", ["info"])
+    command = launching(read_hostfile(hostfile(tmp_path)), 20_000, tmp_path, ["info"])
     told = [each for each in command if each.startswith("--env=MLX_DIFFGEMMA_")]
     assert {"--env=MLX_DIFFGEMMA_MODEL=tiny-chat", "--env=MLX_DIFFGEMMA_LINK_SECONDS=7"} < {*told}
     assert "secret" not in "".join(command)
@@ -180,6 +183,36 @@ def test_the_rank_that_ended_first_is_known_and_the_launcher_is_not_heard(capfd:
     for _ in range(2):
         ranks._said(b"interrupted.\n")
     assert capfd.readouterr().err == "interrupted.\n"
+
+
+@pytest.mark.parametrize("left", [None, 143])
+def test_a_mac_that_ssh_does_not_reach_is_named(
+    tmp_path: Path, capfd: Any, left: int | None
+) -> None:
+    """Rank 0 may have been ended before it could say anything; mlx.launch keeps ssh quiet."""
+    file = tmp_path / "hosts.json"
+    one, other = {"ssh": "127.0.0.1", "ips": ["10.0.0.1"]}, {"ssh": "mac b", "ips": ["10.0.0.2"]}
+    file.write_text(json.dumps([one, other]))
+    ranks = over()
+    ranks.ended = [(1, 255)]
+    assert _code(read_hostfile(file), ranks, left) == 5
+    said = capfd.readouterr().err
+    assert_says(said.removesuffix("\n"), "error: rank 1 (mac b) ... 255 ... `ssh 'mac b'", "works")
+    ranks.ended = []
+    assert _code(read_hostfile(file), ranks, 3) == 3
+    assert _code(read_hostfile(file), ranks, None) == 5
+    (line,) = capfd.readouterr().err.splitlines()
+    assert_says(line, "127.0.0.1, rank 0", "without an exit code")
+
+
+def test_a_command_longer_than_a_word_of_a_shell_is_refused(tmp_path: Path) -> None:
+    """Quotes take five letters each, and more on their way through ssh."""
+    here = read_hostfile(hostfile(tmp_path))
+    launching(here, 20_000, tmp_path, ["x" * 99_000])
+    for said in ("x" * 100_000, "'" * 20_000):
+        with pytest.raises(ArgumentError) as error:
+            launching(here, 20_000, tmp_path, [said])
+        assert_says(str(error.value), "bytes", "100,000", "file")
 
 
 def test_an_error_in_the_midst_of_an_answer_ends_a_shared_chat_unless_all_have_it() -> None:

@@ -92,14 +92,11 @@ def _strict(tool: Fields) -> bool:
 
 def _unused(fields: Fields, wanted: Wanted) -> Iterator[str]:
     """A line for each field that asks for what is not done here."""
-    if (
-        wanted.tools
-        and wanted.tool_choice == ANY_TOOL
-        and any(map(_strict, fields.objects("tools")))
-    ):
+    free = wanted.tools and wanted.tool_choice == ANY_TOOL and wanted.schema is None
+    if free and any(map(_strict, fields.objects("tools"))):
         yield (
             "strict is not used: a call that the model is free to make is read by its tool's "
-            "schema, not held to it; tool_choice required holds it."
+            "schema, not held to it; tool_choice required holds it, and so does a response_format."
         )
     if fields.flag("store"):
         yield "store is not used: this server keeps no answers."

@@ -11,6 +11,7 @@ import openai
 import pytest
 from facts import assert_says
 from live import Running, running
+from openai import pydantic_function_tool
 from pydantic import BaseModel
 from tiny_engines import tiny_engine
 from tiny_tools import TOOLS, results_of
@@ -130,6 +131,13 @@ def test_a_named_tool_is_called(client):
     assert reply.model_extra["x_constraint"]["kind"] == "tools"
 
 
+class Add(BaseModel):
+    """Add two numbers."""
+
+    a: int
+    b: int
+
+
 class Person(BaseModel):
     name: str
     colour: str
@@ -143,6 +151,42 @@ def test_a_structured_answer(client):
     reply = client.chat.completions.parse(**asking(MAX, response_format=Person))
     assert reply.choices[0].message.parsed == Person(name="Max", colour="yellow", pet="bird")
     assert reply.model_extra["x_constraint"]["kind"] == "schema"
+
+
+@pytest.mark.parametrize(
+    "stream", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "stream"]
+)
+def test_a_structured_answer_beside_tools_that_may_be_called(client, stream):
+    """As agents with an output type send it: the model calls a tool, or gives the record."""
+
+    def said(text: str, **more: Any) -> Any:
+        asked = asking(text, tools=[pydantic_function_tool(Add, name="add")], **more)
+        if not stream:
+            return client.chat.completions.parse(**asked, response_format=Person)
+        with client.chat.completions.stream(**asked, response_format=Person) as events:
+            events.until_done()
+            return events.get_final_completion()
+
+    called = said("how much is 14 + 1?")
+    (call,) = called.choices[0].message.tool_calls
+    assert call.function.parsed_arguments == Add(a=14, b=1)
+    assert (called.choices[0].finish_reason, called.choices[0].message.parsed) == (
+        *("tool_calls", None),
+    )
+    answered = said(MAX)
+    assert answered.choices[0].finish_reason == "stop"
+    assert answered.choices[0].message.parsed == Person(name="Max", colour="yellow", pet="bird")
+    assert not answered.choices[0].message.tool_calls
+    forced = said(MAX, tool_choice="required")
+    assert forced.choices[0].finish_reason == "tool_calls"
+    assert forced.choices[0].message.tool_calls[0].function.name == "add"
+    for reply in (
+        (called, answered) if not stream else ()
+    ):  # the SDK's whole of a stream has no more
+        assert reply.model_extra["x_warnings"] == []
+        assert reply.model_extra["x_constraint"]["kind"] == "schema"
+        assert reply.model_extra["x_constraint"]["strain"] < 0.1
+        assert reply.usage.completion_tokens > 10
 
 
 @pytest.mark.slow

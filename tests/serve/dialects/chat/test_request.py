@@ -307,6 +307,22 @@ def test_forms():
     assert asked(tools=[ADD], tool_choice="none", response_format=JSON_SCHEMA).wanted.schema
 
 
+@pytest.mark.parametrize(
+    ("choice", "names", "word"),
+    [
+        ({}, ["weather", "add"], "auto"),
+        ({"tool_choice": "required"}, ["weather", "add"], "required"),
+        ({"tool_choice": "none"}, [], "auto"),
+    ],
+)
+def test_a_form_beside_tools(choice, names, word):
+    tools = [{**WEATHER, "function": {**WEATHER["function"], "strict": True}}, ADD]
+    chat = asked(tools=tools, response_format=JSON_SCHEMA, **choice)
+    assert chat.wanted.schema == SCHEMA
+    assert [tool["function"]["name"] for tool in chat.wanted.tools] == names
+    assert (chat.wanted.tool_choice, chat.warnings) == (word, ()), "calls are held, strict is used"
+
+
 def schema(**told):
     return {"type": "json_schema", "json_schema": {"name": "A", "schema": told}}
 
@@ -319,6 +335,10 @@ def tool(**told):
     return {"tools": [{"type": "function", "function": told}]}
 
 
+FORMED = {"response_format": JSON_SCHEMA}
+TEXT = {"type": "string", "maxLength": 250}
+SHORTER = {"properties": {"text": {"type": "string", "maxLength": 200}}}
+LONG = {"properties": {"text": {"type": "string", "maxLength": 400}}}
 BIG = "A" * (4 * (MOST_IMAGE_BYTES // 3 + 2))
 RECURSIVE = json.loads("[" * 800 + "]" * 800)
 BAD = [
@@ -463,7 +483,29 @@ BAD = [
         "tools",
         "not",
     ),
-    ({"tools": [ADD], "response_format": JSON_SCHEMA}, "tools", "response_format"),
+    (
+        {"tools": [ADD], "response_format": schema(**{"not": {}})},
+        "response_format",
+        "not",
+    ),
+    (
+        {**tool(name="a", parameters={"properties": {"x": {"not": {}}}}), **FORMED},
+        "tools",
+        "tool a #/properties/x ... not",
+    ),
+    ({**tool(name="a", parameters=LONG), **FORMED}, "tools", "the tools need ... maxLength 400"),
+    (
+        {**tool(name="a", parameters=SHORTER), "response_format": schema(**TEXT)},
+        "response_format",
+        "schema and the tools together ... 4,000 states ... maxLength 250 ... maxLength 200",
+    ),
+    ({"tools": [ADD], **FORMED, "stop": "x"}, "stop", "response_format"),
+    ({"tools": [ADD], **FORMED, "tool_choice": "required", "stop": "x"}, "stop", "tools"),
+    (
+        {"tools": [ADD], "tool_choice": "required", "response_format": schema(**{"not": {}})},
+        "response_format",
+        "not",
+    ),
     ({"tools": [ADD], "tool_choice": "required", "stop": "x"}, "stop", "tools"),
     ({"response_format": {}}, "response_format.type", "missing"),
     ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),

@@ -231,6 +231,18 @@ def test_a_schema_is_the_form_of_the_answer(given: dict[str, Any]) -> None:
     assert asked(**given).wanted.schema == SCHEMA
 
 
+@pytest.mark.parametrize(
+    ("choice", "tools", "word"),
+    [("auto", 1, "auto"), ("any", 1, "required"), ("none", 0, "auto")],
+)
+def test_a_schema_beside_tools(choice: str, tools: int, word: str) -> None:
+    form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    chat = asked(output_config=form, tools=[WEATHER], tool_choice={"type": choice})
+    assert chat.wanted.schema == SCHEMA
+    assert (len(chat.wanted.tools), chat.wanted.tool_choice) == (tools, word)
+    assert chat.warnings == ()
+
+
 def test_settings_that_a_mode_does_not_have_are_told() -> None:
     chat = asked(temperature=0.5, top_k=3)
     assert (chat.settings.temperature, chat.settings.top_k) == (None, None)
@@ -249,6 +261,9 @@ def test_fields_of_our_own() -> None:
     assert chat.settings.stop == ("END",)
 
 
+LONG = {"type": "string", "maxLength": 250}
+TEXT = {"properties": {"text": {"type": "string", "maxLength": 200}}}
+NOTE = {"name": "note", "input_schema": TEXT}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": ...}, "messages"),
     ({"messages": []}, "messages"),
@@ -282,6 +297,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "output_config.format.schema",
     ),
     ({"output_format": {"type": "json_schema", "schema": {"not": {}}}}, "output_format.schema"),
+    (
+        {"output_format": {"type": "json_schema", "schema": {"not": {}}}, "tools": [WEATHER]},
+        "output_format.schema",
+    ),
+    (
+        {"output_config": {"format": {"type": "json_schema", "schema": LONG}}, "tools": [NOTE]},
+        "output_config.format.schema",
+    ),
+    (
+        {
+            "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+            "tools": [{**WEATHER, "input_schema": {"properties": {"a": {"not": {}}}}}],
+        },
+        "tools",
+    ),
     ({"diffusion": {"mode": "fast"}}, "diffusion.mode"),
 ]
 

@@ -22,6 +22,7 @@ PICTURE = Path(__file__).parents[4] / "docs" / "examples" / "sudoku.png"
 SEED = {"seed": 1}
 ITALY = [{"role": "user", "content": "What is the capital of Italy?"}]
 ROME = "The capital of Italy is Rome."
+MAX = "Make JSON: name Max, colour yellow, pet bird."
 ADD = {
     "name": "add",
     "description": "Add two numbers.",
@@ -135,12 +136,27 @@ def test_a_call_that_is_required(client: anthropic.Anthropic) -> None:
 
 @pytest.mark.slow
 def test_an_answer_is_parsed(client: anthropic.Anthropic) -> None:
-    question = [{"role": "user", "content": "Make JSON: name Max, colour yellow, pet bird."}]
+    question = [{"role": "user", "content": MAX}]
     told = asked(messages=question, max_tokens=128, output_format=Pet)
     with client.messages.stream(**told) as stream:
         message = stream.get_final_message()
     assert message.parsed_output == Pet(name="Max", colour="yellow", pet="bird")
     assert client.messages.parse(**told).parsed_output == message.parsed_output
+
+
+def test_an_answer_beside_tools_is_a_call_or_is_parsed(client: anthropic.Anthropic) -> None:
+    question: list[Any] = [{"role": "user", "content": "how much is 14 + 1?"}]
+    told = asked(messages=question, max_tokens=128, output_format=Pet, tools=[ADD])
+    called = client.messages.parse(**told)
+    (call,) = called.content
+    assert (called.stop_reason, called.parsed_output) == ("tool_use", None)
+    assert called.to_dict()["x_warnings"] == []
+    assert (call.type, call.name, call.input) == ("tool_use", "add", {"a": 14, "b": 1})
+    told["messages"] = [{"role": "user", "content": MAX}]
+    with client.messages.stream(**told) as stream:
+        message = stream.get_final_message()
+    assert message.stop_reason == "end_turn"
+    assert message.parsed_output == Pet(name="Max", colour="yellow", pet="bird")
 
 
 @pytest.mark.slow

@@ -208,6 +208,17 @@ def test_the_form_of_the_answer(form: Any, schema: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("choice", "tools", "word"),
+    [("auto", 1, "auto"), ("required", 1, "required"), ("none", 0, "auto")],
+)
+def test_the_form_of_an_answer_beside_tools(choice: str, tools: int, word: str) -> None:
+    chat = asked(text={"format": FORM}, tools=[ADD], tool_choice=choice)
+    assert chat.wanted.schema == SCHEMA
+    assert (len(chat.wanted.tools), chat.wanted.tool_choice) == (tools, word)
+    assert chat.warnings == ()
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"temperature": 0.5},
@@ -245,6 +256,9 @@ def test_fields_of_our_own() -> None:
     assert (chat.settings.mode, chat.settings.seed, chat.settings.temperature) == ("ar", 3, 0.5)
 
 
+LONG = {"type": "string", "maxLength": 250}
+TEXT = {"properties": {"text": {"type": "string", "maxLength": 200}}}
+NOTE = {"type": "function", "name": "note", "parameters": TEXT}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": ...}, "input"),
     ({"input": []}, "input"),
@@ -276,6 +290,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
     ({"text": {"format": {**FORM, "schema": {"not": {}}}}}, "text.format.schema"),
+    ({"text": {"format": {**FORM, "schema": {"not": {}}}}, "tools": [ADD]}, "text.format.schema"),
+    ({"text": {"format": {**FORM, "schema": LONG}}, "tools": [NOTE]}, "text.format.schema"),
+    (
+        {"text": {"format": FORM}, "tools": [{**ADD, "parameters": {"properties": 3}}]},
+        "tools",
+    ),
     ({"tools": [{"name": "add"}]}, "tools[0].type"),
     ({"tools": [{"type": "function"}]}, "tools[0].name"),
     ({"tools": [ADD, ADD]}, "tools"),

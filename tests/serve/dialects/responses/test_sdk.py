@@ -103,6 +103,19 @@ def test_an_answer_is_parsed(client: openai.OpenAI) -> None:
     assert client.responses.parse(**told).output_parsed == expected
 
 
+def test_an_answer_beside_tools_is_a_call_or_is_parsed(client: openai.OpenAI) -> None:
+    told = asked(text_format=Pet, tools=[ADD], max_output_tokens=128)
+    called = client.responses.parse(**{**told, "input": "how much is 14 + 1?"})
+    (call,) = called.output
+    assert (call.type, call.parsed_arguments) == ("function_call", {"a": 14, "b": 1})
+    assert (called.status, called.output_parsed) == ("completed", None)
+    with client.responses.stream(**{**told, "input": MAX}) as stream:
+        response = stream.get_final_response()
+    assert response.output_parsed == Pet(name="Max", colour="yellow", pet="bird")
+    assert [item.type for item in response.output] == ["message"]
+    assert response.to_dict()["x_warnings"] == []
+
+
 def test_a_bad_request_has_the_shape_of_the_api(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(**asked(previous_response_id="resp_1"))
