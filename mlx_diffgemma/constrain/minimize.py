@@ -6,6 +6,7 @@ Axes: Q states, B classes of equal symbols, S merged states.
 import numpy as np
 from numpy.typing import NDArray
 
+from .alone import look
 from .nfa import TooLargeError
 
 Table = NDArray[np.int32]
@@ -53,6 +54,7 @@ def _groups(
     group = accepts.astype(np.uint64) + np.uint64(2) * live.astype(np.uint64)
     count = 0
     while True:
+        look()
         keys = (_mixed(group)[table] * random[:-1]).sum(axis=1) + group * random[-1]
         _, first, found = np.unique(keys, return_index=True, return_inverse=True)
         group = found.astype(np.uint64)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from .alone import look
 from .patterns import Chars, Fields, Mark, OneOf, Pattern, Seq, Span, Text, Times
 
 BYTES = 256  # symbols from here on are marks
@@ -61,6 +62,7 @@ class Nfa:
 
     def state(self) -> int:
         """A new state; TooLargeError beyond the limit."""
+        look()
         if len(self.edges) >= self.limit:
             raise TooLargeError(f"more than {self.limit:,} states before they are merged")
         self.edges.append([])

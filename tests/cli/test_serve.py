@@ -24,7 +24,7 @@ from mlx_diffgemma.cli.serve.key import read_key
 from mlx_diffgemma.cli.serve.options import AccessOptions
 from mlx_diffgemma.cli.serve.text import RequestLog, curl_line, line_of, logged
 from mlx_diffgemma.cli.serve.work import access_of
-from mlx_diffgemma.errors import NumericsError
+from mlx_diffgemma.errors import NumericsError, ServeError
 from mlx_diffgemma.serve.events import Usage
 from mlx_diffgemma.serve.http.address import bind, find_place, url_of
 from mlx_diffgemma.serve.http.watch import Record, log_error
@@ -201,10 +201,26 @@ def test_places(host: str, loopback: bool) -> None:
         assert f"{socket.gethostname().lower().removesuffix('.local')}.local" in place.hosts()
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no addresses of version 6")
+def test_an_address_of_version_6_stands_in_brackets() -> None:
+    """And in quotes where a shell reads it: zsh looks for files that brackets mean."""
+    place = find_place("::1", 0)
+    try:
+        with bind(place) as listening:
+            url = url_of(place, listening)
+            with pytest.raises(ServeError, match=r"^\[::1\]:\d+ is in use"):
+                bind(find_place("::1", listening.getsockname()[1]))
+    except ServeError:
+        pytest.skip("this machine does not listen at ::1")
+    assert url.startswith("http://[::1]:")
+    assert curl_line(url, None).startswith(f"curl '{url}/v1/chat/completions' -H")
+
+
 # --- what is said
 
 
 def test_the_line_for_curl_never_shows_the_key() -> None:
+    assert curl_line("http://127.0.0.1:1", None).startswith("curl http://127.0.0.1:1/v1/chat/")
     assert "Authorization" not in curl_line("http://127.0.0.1:1", None)
     line = curl_line("http://127.0.0.1:1", "$(cat 'my key')")
     assert """-H "Authorization: Bearer $(cat 'my key')\"""" in line

@@ -62,15 +62,18 @@ def running(
     max_queue: int = 8,
     idle: Idleness | None = None,
     loaded: bool = True,
+    desks: int = 1,
     **options: Any,
 ) -> Iterator[Running]:
-    """A server with an engine; loaded: it is waited for. options: more fields of the Host.
+    """A server with an engine; loaded: it is waited for; desks: threads that prepare.
+
+    options: more fields of the Host.
 
     At the end the worker is stopped, and the server with it; neither may hang.
     """
     worker = Worker(engine, max_queue, idle)
     options.setdefault("make", counted_keys())
-    with ThreadPoolExecutor(1) as desk, socket.socket() as listening:
+    with ThreadPoolExecutor(desks) as desk, socket.socket() as listening:
         host = Host(engine, worker, desk, **options)
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]

@@ -1,6 +1,7 @@
 """Lines of `serve`: its address, a request to try, a line for every request that is over."""
 
 import logging
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -84,7 +85,9 @@ class Ready:
 def curl_line(url: str, key: str | None) -> str:
     """A command that asks something; key: as a shell writes it."""
     sent = f' -H "Authorization: Bearer {key}"' if key else ""
-    return f"curl {url}{CHAT}{sent} -H 'Content-Type: application/json' -d '{QUESTION}'"
+    return (
+        f"curl {shlex.quote(url + CHAT)}{sent} -H 'Content-Type: application/json' -d '{QUESTION}'"
+    )
 
 
 class Said(logging.Handler):

@@ -36,6 +36,8 @@ from .options import HOST, KEEP, MODE, PORT, QUEUE, AccessOptions, AddressOption
 from .text import Ready, RequestLog, logged
 from .together import Origin
 
+DESK = 4  # questions that are prepared at once, so that one with a large form keeps nobody waiting
+
 
 def serve(
     model: ModelOptions,
@@ -91,7 +93,7 @@ def _serve(
 ) -> None:
     """Serve at an address with an engine that is still to be loaded."""
     stack.enter_context(files_allowed())
-    desk = stack.enter_context(ThreadPoolExecutor(1))
+    desk = stack.enter_context(ThreadPoolExecutor(DESK))
     stack.enter_context(logged())
     idle = Idleness(None if work.idle_unload is None else work.idle_unload * 60)
     most = QUEUE if work.max_queue is None else work.max_queue

@@ -16,6 +16,7 @@ from .fields import Fields, invalid
 from .tools import setting_refused
 
 MOST_STOPS = 4
+LARGEST_LIMIT = 2**31 - 1  # tokens; clients that want no limit send larger numbers
 MOST_ODD = 8  # unknown fields that are told one by one
 TOKEN_FIELDS = ("temperature", "top_p", "top_k", "min_p")  # of modes that write tokens
 PENALTIES: Mapping[str, float] = {
@@ -96,7 +97,8 @@ def read_sampling(
 def read_limit(fields: Fields, *names: str) -> int | None:
     """The most tokens, of several fields that mean it; None where none says it, or one is -1.
 
-    Refusal where two say different numbers.
+    Numbers beyond LARGEST_LIMIT mean the same, since no context holds them. Refusal where two
+    fields say different numbers.
     """
     given = {name: fields.whole(name) for name in names if fields.has(name)}
     said = {name: value for name, value in given.items() if value != -1}
@@ -106,7 +108,8 @@ def read_limit(fields: Fields, *names: str) -> int | None:
             fields.at(first),
             f"is {said[first]} and {second} is {said[second]}, expected one number; leave one out.",
         )
-    return next(iter(said.values()), None)
+    found = next(iter(said.values()), None)
+    return None if found is None else min(found, LARGEST_LIMIT)
 
 
 def stops(fields: Fields, name: str = "stop") -> tuple[str, ...]:

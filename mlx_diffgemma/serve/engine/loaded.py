@@ -243,6 +243,8 @@ class LoadedEngine:
         """Errors become refusals."""
         try:
             yield
+        except Cancellation:
+            raise
         except Exception as error:
             refusal = self._refusal_of(error)
             raise refusal from refusal.__cause__

@@ -69,14 +69,17 @@ def bind(place: Place) -> socket.socket:
 def url_of(place: Place, listening: socket.socket) -> str:
     """The address that a client on this machine uses."""
     host = ("::1" if place.family == socket.AF_INET6 else "127.0.0.1") if place.is_any else None
-    host = host or place.host
-    bracketed = f"[{host}]" if ":" in host else host
-    return f"http://{bracketed}:{listening.getsockname()[1]}"
+    return f"http://{_at(host or place.host, listening.getsockname()[1])}"
+
+
+def _at(host: str, port: int) -> str:
+    """A host and a port in one word."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _unbound(place: Place, error: OSError) -> str:
     """The line about a place that cannot be taken."""
-    where = f"{place.host}:{place.port}"
+    where = _at(place.host, place.port)
     if error.errno == errno.EADDRINUSE:
         return f"{where} is in use; stop what listens there, or take another --port."
     if error.errno == errno.EACCES:

@@ -73,10 +73,13 @@ def require_host(headers: Headers, access: Access, port: int | None) -> None:
     """Refusal where a request is addressed to another server; port: this one's."""
     named = headers.getlist("host")
     found = HOST.fullmatch(named[0]) if len(named) == 1 else None
-    if found is None or not _is_ours(found[1], access) or int(found[2] or 80) != port:
-        got = shown(", ".join(named)) or "missing"
+    got = shown(", ".join(named)) or "missing"
+    if found is None or not _is_ours(found[1], access):
         said = f"Host is {got}, which is no address of this server"
         raise Refusal("forbidden", f"{said}; a name of its own may be added by --allow-host NAME.")
+    if (asked := int(found[2] or 80)) != port:
+        said = f"Host is {got}, of port {asked}, and this server has {port}"
+        raise Refusal("forbidden", f"{said}; what forwards to it has to use the same port.")
 
 
 def require_origin(headers: Headers, access: Access) -> None:

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from threading import Event
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
+from ...constrain.alone import watched
 from ..dialects.dialect import Envelope
-from ..engine.engine import Engine, fresh_key
+from ..engine.engine import Cancellation, Engine, fresh_key
 from ..engine.worker import Worker
+from ..refusal import STOPPING, fresh
 from .stream import Pace
 
 P = ParamSpec("P")
@@ -49,7 +52,7 @@ class Makers:
 class Host:
     """A server's inside. worker: the one thread that owns MLX, behind a bounded queue.
 
-    desk: one thread that prepares and counts, so that the event loop does neither; body_limit: in
+    desk: few threads that prepare and count, so that the event loop does neither; body_limit: in
     bytes; pace: of streams; comments: see Envelope. A request has a key in `request.state.key`; a
     route leaves the `Usage` of its answer in `request.state.usage`, for the log.
     """
@@ -70,6 +73,23 @@ class Host:
         return Envelope(key or self.make.key(), now, name, self.comments)
 
     async def at_desk(self, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
-        """The result of a function that the desk's thread runs."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.desk, lambda: work(*args, **named))
+        """The result of a function that a thread of the desk runs.
+
+        What it makes is given up where nobody waits for it any more, or the server stops.
+        """
+        left = Event()
+
+        def look() -> None:
+            if left.is_set():
+                raise Cancellation
+            if self.worker.is_stopping():
+                raise fresh(STOPPING)
+
+        def watched_work() -> R:
+            with watched(look):
+                return work(*args, **named)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.desk, watched_work)
+        finally:
+            left.set()

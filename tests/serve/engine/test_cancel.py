@@ -9,6 +9,8 @@ import pytest
 from loaded_engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
+from mlx_diffgemma.constrain.alone import watched
+from mlx_diffgemma.conversation.form import Wanted
 from mlx_diffgemma.serve.engine.engine import Cancellation
 from mlx_diffgemma.serve.engine.loaded import LoadedEngine
 from mlx_diffgemma.serve.events import Begun, Done
@@ -122,3 +124,15 @@ def _raising(error: Exception) -> Any:
         raise error
 
     return raises
+
+
+def test_a_form_that_is_given_up_is_no_error_of_the_servers(talking: LoadedEngine) -> None:
+    """Its look ends the preparing as it is, and the same form is made anew for who asks again."""
+
+    def leave() -> None:
+        raise Cancellation
+
+    asked = chat("hello", wanted=Wanted(schema={"enum": ["given up"]}), max_tokens=40)
+    with watched(leave), pytest.raises(Cancellation):
+        talking.prepare(asked)
+    assert talking.prepare(asked).question.checked.form is not None

@@ -39,7 +39,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int = resource.RLI
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
 
 
-def test_who_has_been_idle_for_longest_goes(monkeypatch: pytest.MonkeyPatch):
+def test_who_has_been_idle_for_longest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST", 3)
     busy, old, young, newest = Link(False, 1), Link(True, 2), Link(True, 3), Link(True, 4)
     assert in_excess([newest, young, busy]) is None
@@ -60,7 +60,7 @@ def test_who_has_been_idle_for_longest_goes(monkeypatch: pytest.MonkeyPatch):
 )
 def test_the_bound_follows_from_the_files_that_may_be_open(
     monkeypatch: pytest.MonkeyPatch, soft: int, most: int, at_once: int
-):
+) -> None:
     limited(monkeypatch, soft)
     assert (most_open(), most_accepted()) == (most, at_once)
 
@@ -71,7 +71,7 @@ def test_the_bound_follows_from_the_files_that_may_be_open(
 )
 def test_more_files_are_allowed_where_the_system_lets_them(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int | None
-):
+) -> None:
     limited(monkeypatch, soft, hard)
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
@@ -80,7 +80,7 @@ def test_more_files_are_allowed_where_the_system_lets_them(
     assert asked[-1] == (soft, hard)
 
 
-def test_a_system_that_does_not_let_them_is_no_error(monkeypatch: pytest.MonkeyPatch):
+def test_a_system_that_does_not_let_them_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(which: int, limits: tuple[int, int]) -> None:
         raise ValueError("not allowed")
 
@@ -94,7 +94,9 @@ def opened(server: Running) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
-def test_clients_that_ask_nothing_make_room_for_those_who_ask(monkeypatch: pytest.MonkeyPatch):
+def test_clients_that_ask_nothing_make_room_for_those_who_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "MOST", 4)
     with (
         running(ScriptedEngine(lambda asked: said("Hello.")), DIALECTS) as server,
@@ -108,7 +110,7 @@ def test_clients_that_ask_nothing_make_room_for_those_who_ask(monkeypatch: pytes
         wait_for(lambda: len(server.server.server_state.connections) <= 4)
 
 
-def test_an_answer_that_is_under_way_is_not_cut_off(monkeypatch: pytest.MonkeyPatch):
+def test_an_answer_that_is_under_way_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST", 2)
     body = json.dumps(VALID[CHAT][0]).encode()
     engine = ScriptedEngine(lambda asked: [0.5, *said("Hello", " there.")])
