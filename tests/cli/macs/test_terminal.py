@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,15 @@ def test_letters_that_two_reads_of_the_launcher_divide_stay_whole() -> None:
     script = LAUNCHER.replace("launch.main()", READS)
     done = subprocess.run([sys.executable, "-c", script, text], stdout=subprocess.PIPE, check=True)
     assert done.stdout.decode() == text + "."
+
+
+def test_a_line_of_the_launcher_is_one_write() -> None:
+    """Word by word it came between those of ranks, and no code was read of it."""
+    script = LAUNCHER.replace("launch.main()", "launch.log_warning('Node with rank 1 was killed')")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        subprocess.run([sys.executable, "-c", script], stderr=theirs, check=True)
+        assert ours.recv(1000) == LAUNCHERS_OWN + b" 1 was killed \x1b[0m\n"
 
 
 SAYS = """
