@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..errors import BROKEN_PIPE, LINK_LOST, TERMINATED, ArgumentError, exit_code
+from ..errors import LINK_LOST, TERMINATED, ArgumentError, exit_code
+from ..terminal.output import unwritten
 from ..terminal.streams import say
 from .hostfile import LOCAL, Hostfile, read_hostfile
 from .launcher import EXIT, launching
@@ -69,7 +70,8 @@ def _run(
 ) -> int:
     """Start the ranks, and wait for them; the exit code.
 
-    offer: given a folder of this run, rank 0's standard streams.
+    offer: given a folder of this run, rank 0's standard streams. BrokenPipeError where nobody reads
+    the answer, FileError where it cannot be written.
     """
     with TemporaryDirectory() as folder, own_ports(hosts.addresses) as port:
         streams, file = offer(Path(folder)), Path(folder) / EXIT
@@ -82,7 +84,9 @@ def _run(
         except KeyboardInterrupt as interrupt:
             left = code_in(file)
             return exit_code(interrupt) if left is None else left
-        return BROKEN_PIPE if ranks.unread else _code(hosts, ranks, code_in(file))
+        if ranks.unwritten is not None:
+            raise unwritten(ranks.unwritten)
+        return _code(hosts, ranks, code_in(file))
 
 
 def _code(hosts: Hostfile, ranks: Ranks, left: int | None) -> int:

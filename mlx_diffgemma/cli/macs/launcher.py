@@ -14,8 +14,9 @@ from .options import WAIT
 
 # mlx.launch outlives a signal, which its ranks get too: it has to see how they end. Its threads
 # wait until a rank writes or can be written to, which it always can: they would take a core. They
-# drop what is no UTF-8, such as the two halves of a letter: they get whole ones. Nobody writes to
-# its standard input, whose end says that whoever started it was killed: its session ends, too.
+# drop what is no UTF-8, such as the two halves of a letter: they get whole ones. They print their
+# own lines word by word, into those of ranks: they get one write. Nobody writes to its standard
+# input, whose end says that whoever started it was killed: its session ends, too.
 LAUNCHER = """
 import os, signal, threading, time
 from codecs import getincrementaldecoder
@@ -47,9 +48,12 @@ def waited(reading, writing, other, seconds):
     found, _, _ = select(reading, [], [], min(seconds, 0.02))
     return found, select([], writing, [], 0)[1], []
 
+def warned(said):
+    os.write(2, f"\\33[33m[WARN] {said} \\33[0m\\n".encode())
+
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
-launch.select = waited
+launch.select, launch.log_warning = waited, warned
 launch.os = SimpleNamespace(**{**vars(os), "read": read_whole})
 launch.main()
 """

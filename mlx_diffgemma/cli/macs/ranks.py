@@ -38,19 +38,21 @@ def code_in(file: Path) -> int | None:
 
 
 class Ranks:
-    """mlx.launch and the processes that it has started; unread: nobody reads standard output.
+    """mlx.launch and the processes that it has started.
 
+    unwritten: why standard output takes no more of the answer: nobody reads it, or a full disk.
     ended: the rank that ended first, and not well, with its code. at_terminal: Ctrl-C is passed on
     and ends nothing by itself.
     """
 
     def __init__(self, command: Sequence[str], *, at_terminal: bool = False) -> None:
-        self.unread, self.at_terminal = False, at_terminal
+        self.at_terminal = at_terminal
+        self.unwritten: OSError | None = None
         self.ended: list[tuple[int, int]] = []
         self.hurries, self.told = 0, False  # told: a signal was passed on
         self.heard = False  # that they were interrupted
         self.file: Path | None = None  # in which rank 0 leaves its exit code
-        # A pipe that stays open and empty: at the end of a file mlx.launch would spin.
+        # A pipe that stays open and empty: its end tells the launcher that this process is gone.
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -75,11 +77,11 @@ class Ranks:
         try:
             with signals_held(None if self.at_terminal else self._hurried) as arrived:
                 while self.process.poll() is None:
-                    if len(arrived) > passed or self.unread:
+                    if len(arrived) > passed or self.unwritten:
                         self.told = True
                         self.signal(arrived[-1] if arrived else signal.SIGTERM)
                         passed = len(arrived)
-                    if not ended and (ended := file.exists() or self.unread):
+                    if not ended and (ended := file.exists() or self.unwritten is not None):
                         last = time.monotonic() + PATIENCE
                     ends = signal.SIGTERM in arrived or not self.at_terminal
                     if last is None and passed and ends:
@@ -124,13 +126,13 @@ class Ranks:
 
     def _answer(self, piece: bytes) -> None:
         """Pass a piece of rank 0's answer on to standard output."""
-        if self.unread or sys.stdout is None:
+        if self.unwritten or sys.stdout is None:
             return
         try:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
-        except OSError:
-            self.unread = True
+        except OSError as error:
+            self.unwritten = error
             detach(sys.stdout)
 
     def _said(self, line: bytes) -> None:
@@ -145,7 +147,7 @@ class Ranks:
                 self.ended.append((int(found[1]), int(found[2])))
             if not (line := line.partition(LAUNCHERS_OWN)[0]):
                 return
-        if self.unread or sys.stderr is None or CHATTER.match(line):
+        if self.unwritten or sys.stderr is None or CHATTER.match(line):
             return
         if line.startswith(b"interrupted") and not self.told:
             return

@@ -118,9 +118,14 @@ def _write(text: str) -> None:
         stream.flush()
     except OSError as error:
         detach(stream)
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise FileError(f"standard output: {reason(error)}; the answer is incomplete.") from error
+        raise unwritten(error) from None
+
+
+def unwritten(error: OSError) -> Exception:
+    """What to raise where standard output takes no more; the error itself if nobody reads it."""
+    if isinstance(error, BrokenPipeError):
+        return error
+    return FileError(f"standard output: {reason(error)}; the answer is incomplete.")
 
 
 def write_lines(lines: Iterable[str]) -> None:

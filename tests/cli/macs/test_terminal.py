@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,26 @@ def test_letters_that_two_reads_of_the_launcher_divide_stay_whole() -> None:
     assert done.stdout.decode() == text + "."
 
 
+def test_a_line_of_the_launcher_is_one_write() -> None:
+    """Word by word it came between those of ranks, and no code was read of it."""
+    script = LAUNCHER.replace("launch.main()", "launch.log_warning('Node with rank 1 was killed')")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        subprocess.run([sys.executable, "-c", script], stderr=theirs, check=True)
+        assert ours.recv(1000) == LAUNCHERS_OWN + b" 1 was killed \x1b[0m\n"
+
+
+SAYS = """
+import sys
+from pathlib import Path
+from mlx_diffgemma.cli.macs.ranks import Ranks
+from mlx_diffgemma.cli.terminal.output import unwritten
+ranks = Ranks([sys.executable, *{ready}])
+ranks.wait(Path("/absent"))
+print(unwritten(ranks.unwritten), file=sys.stderr)
+"""
+
+
 def over() -> Ranks:
     """Ranks that have ended."""
     ranks = Ranks([sys.executable, "-c", ""])
@@ -203,6 +224,16 @@ def test_a_mac_that_ssh_does_not_reach_is_named(
     assert _code(read_hostfile(file), ranks, None) == 5
     (line,) = capfd.readouterr().err.splitlines()
     assert_says(line, "127.0.0.1, rank 0", "without an exit code")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_an_answer_that_cannot_be_written_is_not_one_that_nobody_reads() -> None:
+    script = SAYS.format(ready=["-c", "print(1)"])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, check=True
+        )
+    assert_says(done.stderr.decode().strip(), "standard output ... No space left ... incomplete")
 
 
 def test_a_command_longer_than_a_word_of_a_shell_is_refused(tmp_path: Path) -> None:
