@@ -5,21 +5,20 @@ A task is a function of rank_tasks.py that gets a Share and JSON, and returns JS
 
 import json
 import re
-import socket
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from forks import Process, started
+from ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
+SECONDS = 240.0
 OURS = re.compile(r"error: .*")  # threads of MLX's ring write at once, into each other's lines
-GRACE = 30.0  # a rank may still be working where another has said all
+GRACE = 120.0  # a rank may still be working where another has said all
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,7 @@ class Ended:
 
 def free_addresses(count: int) -> list[str]:
     """Addresses on the loopback interface that nobody listens on."""
-    with ExitStack() as stack:
-        made = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in made:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in made]
+    return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def run_ranks(

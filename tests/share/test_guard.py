@@ -1,10 +1,13 @@
 """The fences of one process: a watch that looks away, and errors that stay what they are."""
 
 import threading
+import time
 
 import pytest
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.errors import ShareError
+from mlx_diffgemma.share import guard
 from mlx_diffgemma.share.guard import (
     Watch,
     from_rank_0,
@@ -19,6 +22,33 @@ from mlx_diffgemma.share.share import ALONE, Share
 TWO = Share(1, 2, hosts=("10.0.0.1", "10.0.0.2"))
 
 
+class Clock:
+    """In place of `time`, for watches: it is set by hand, and who sleeps looks again soon."""
+
+    def __init__(self) -> None:
+        self.now, self.looks = 100.0, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.looks += 1
+        time.sleep(0.001)
+
+    def passes(self, seconds: float) -> None:
+        """Let time pass, and return when the watches have looked at it."""
+        self.now += seconds
+        before = self.looks
+        wait_for(lambda: self.looks > before + 10)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(guard, "time", made)
+    return made
+
+
 def test_one_process_agrees_with_itself() -> None:
     require_agreement(ALONE, {"a": 1})
     require_equal_work(ALONE, [1])
@@ -26,7 +56,7 @@ def test_one_process_agrees_with_itself() -> None:
     assert number_from_rank_0(ALONE, 7) == 7
 
 
-def test_a_watch_ends_the_process_where_nobody_says_alive() -> None:
+def test_a_watch_ends_the_process_where_nobody_says_alive(clock: Clock) -> None:
     said: list[str] = []
     ended = threading.Event()
 
@@ -35,34 +65,42 @@ def test_a_watch_ends_the_process_where_nobody_says_alive() -> None:
         ended.set()
 
     watch = Watch(TWO, 0.2, end)
-    for _ in range(10):  # twice as long as it waits
+    for _ in range(10):  # far longer than it waits
         watch.alive()
-        assert not ended.wait(0.04)
-    assert ended.wait(5)
+        clock.passes(0.19)
+        assert not said
+    clock.now += 0.02
+    assert ended.wait(SECONDS)
     (line,) = said
     assert "no answer from" in line
     assert "0.2 s" in line
     assert "rank 1 (10.0.0.2)" in line
 
 
-def test_a_watch_that_rests_waits_for_nobody() -> None:
+def test_a_watch_that_rests_waits_for_nobody(clock: Clock) -> None:
     ended = threading.Event()
     watch = Watch(TWO, 0.1, lambda line: ended.set())
     watch.rest()
-    assert not ended.wait(0.4)
+    clock.passes(60)
+    assert not ended.is_set()
     watch.alive()
-    assert ended.wait(5)
+    clock.now += 0.11
+    assert ended.wait(SECONDS)
 
 
-def test_a_watched_share_has_a_watch_that_rests_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watched_share_has_a_watch_that_rests_behind_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = threading.Event()
     monkeypatch.setattr(Watch.__init__, "__defaults__", (60.0, lambda line: ended.set()))
     with watched(TWO, 0.2) as share:
         assert share == TWO
         share.alive()
-    assert not ended.wait(0.5)
+    clock.passes(60)
+    assert not ended.is_set()
     with watched(TWO, 0.1):
-        assert ended.wait(5)
+        clock.now += 0.11
+        assert ended.wait(SECONDS)
 
 
 def test_one_process_has_no_watch() -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +13,10 @@ from typing import Any
 
 import openai
 import pytest
-from loopback import ROOT, SECONDS, children, command, hostfile, until
+from loopback import ROOT, children, command, hostfile
+from ports import free_ports
 from pseudo_terminal import PROGRAM, Tty
+from waiting import SECONDS, wait_for
 
 QUESTIONS = ("What is 17 + 25?", "Spell bread.")
 MANY_STEPS = {"diffusion": {"steps": 48, "stability": 47}}
@@ -26,16 +27,10 @@ def hosts(tmp_path: Path) -> Path:
     return hostfile(tmp_path)
 
 
-def free_port() -> int:
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
-
-
 @pytest.fixture
 def server(hosts: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """A server of two processes that share layers, once it answers, and its port."""
-    port = free_port()
+    (port,) = free_ports()
     given = ("--model", "tiny-chat", "--port", str(port), "--share", "layers", "--macs", str(hosts))
     process = command("serve", *given)
     try:
@@ -107,7 +102,7 @@ def test_clients_are_served_by_two_and_a_lost_one_ends_all(run: Any, server: Any
     assert process.returncode == 5, said
     assert len([line for line in lines if line.startswith("error: rank 0")]) == 1, said
     assert "Traceback" not in said
-    until(lambda: not children(launcher))
+    wait_for(lambda: not children(launcher))
 
 
 @pytest.mark.slow

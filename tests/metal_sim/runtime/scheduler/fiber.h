@@ -21,7 +21,7 @@ namespace metal_sim {
 
 struct Fiber {
   void* stack_pointer;
-  char* guard;  // one page without access, below the stack
+  char* guard;  // pages without access, below the stack
   char* stack;
   size_t stack_bytes;
 #ifdef SIM_ASAN
@@ -33,6 +33,9 @@ struct Fiber {
 };
 
 constexpr size_t kGuardBytes = 16384;  // a multiple of any page size in use
+// Below a stack: a frame that is too large may first touch its lowest byte, and below the guard lies
+// some other memory of this process, or none.
+constexpr size_t kStackGuardBytes = 64 * kGuardBytes;
 
 // Saves the callee-saved registers on the stack that is left, then loads those of the other.
 // x86-64 (System V) and arm64 (AAPCS64); the floating-point control registers are never changed.
@@ -84,11 +87,11 @@ inline void prepare(Fiber& fiber, void (*entry)(), size_t offset) {
 
 inline bool allocate(Fiber& fiber, size_t stack_bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  void* map = mmap(nullptr, kGuardBytes + stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  void* map = mmap(nullptr, kStackGuardBytes + stack_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (map == MAP_FAILED) return false;
   fiber.guard = static_cast<char*>(map);
-  mprotect(fiber.guard, kGuardBytes, PROT_NONE);
-  fiber.stack = fiber.guard + kGuardBytes;
+  mprotect(fiber.guard, kStackGuardBytes, PROT_NONE);
+  fiber.stack = fiber.guard + kStackGuardBytes;
   fiber.stack_bytes = stack_bytes;
 #ifdef SIM_TSAN
   // Threads of different threadgroups take turns on it, each with private memory of its own.
@@ -98,7 +101,7 @@ inline bool allocate(Fiber& fiber, size_t stack_bytes) {
 }
 
 inline void release(Fiber& fiber) {
-  if (fiber.guard) munmap(fiber.guard, kGuardBytes + fiber.stack_bytes);
+  if (fiber.guard) munmap(fiber.guard, kStackGuardBytes + fiber.stack_bytes);
   fiber.guard = nullptr;
 }
 
