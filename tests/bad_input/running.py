@@ -14,8 +14,9 @@ from typing import Any
 from unittest import mock
 
 from cases import Argument, Case
+from waiting import SECONDS as PATIENCE
 
-SECONDS = 10  # that no bad input may take longer than
+SECONDS = 10  # of computing that no bad input may take longer than
 LONGEST_LINE = 2000  # characters of an error
 ALLOWED = (0, 1, 2)  # exit codes
 
@@ -65,7 +66,7 @@ def in_a_process(case: Case, home: Path) -> Ended:
         capture_output=True,
         env={**os.environ, **environment(case, home)},
         cwd=home,
-        timeout=3 * SECONDS,  # with the start of a process on a busy machine
+        timeout=PATIENCE,
         check=False,
     )
     texts = (done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
@@ -122,14 +123,14 @@ def answers(case: Case, stdout: str) -> bool:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """TooSlowError after so many seconds of computing, or three times as many in all."""
+    """TooSlowError after so many seconds of computing, or far more in all: others may compute."""
 
     def ring(*_: object) -> None:
         raise TooSlowError
 
     limits = (
         (signal.SIGPROF, signal.ITIMER_PROF, seconds),
-        (signal.SIGALRM, signal.ITIMER_REAL, 3 * seconds),  # others may have the processor
+        (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE),
     )
     usual = [signal.signal(number, ring) for number, _, _ in limits]
     try:

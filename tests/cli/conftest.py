@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
+from waiting import SECONDS
 
 from mlx_diffgemma.assets import embedded_folder
 from mlx_diffgemma.cli.app import app
@@ -55,7 +56,7 @@ def spawn() -> Run:
             command,
             cwd=ROOT,
             env={**os.environ, **(env or {})},
-            **streams | {"timeout": 60} | options,
+            **streams | {"timeout": SECONDS} | options,
         )
 
     return call

@@ -15,10 +15,12 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import pyte
+from waiting import SECONDS
 
 ROOT = Path(__file__).parents[2]
 UPDATED = b"\x1b[?2026l"  # ends a picture
@@ -30,11 +32,14 @@ PROGRAM = ("-m", "mlx_diffgemma")
 GRID_TOP = "┌───────┬───────┬───────┐"
 
 # The command line with a model that pauses before every step but the first, and notes each step in
-# a file when it is done.
+# a file when it is done. Behind one of them, if the test names it, it waits until the test lets it
+# go on. The terminal has time to answer: a test may be slow to read what it is asked.
 PACED = """
 import os, sys, time
+import mlx_diffgemma.cli.terminal.screen as screen
 import mlx_diffgemma.conversation.turn as turn
-pause, log, fast = float(sys.argv[1]), sys.argv[2], turn.generate
+pause, held, log, fast = float(sys.argv[1]), sys.argv[2], sys.argv[3], turn.generate
+screen.PATIENCE = screen.LATE = 60.0
 
 def paced(*arguments, **options):
     for frame in fast(*arguments, **options):
@@ -42,11 +47,14 @@ def paced(*arguments, **options):
             with open(log, "a") as file:
                 print(frame.canvas, frame.step, file=file)
         yield frame
-        if not frame.committed:
-            time.sleep(pause)
+        if frame.committed:
+            continue
+        end = time.monotonic() + (3600 if held == f"{frame.canvas} {frame.step}" else pause)
+        while time.monotonic() < end and not os.path.exists(log + ".go"):
+            time.sleep(0.01)  # a signal right before a sleep is seen when the sleep is over
 
 turn.generate = paced
-sys.argv = ["mlx-diffgemma", *sys.argv[3:]]
+sys.argv = ["mlx-diffgemma", *sys.argv[4:]]
 from mlx_diffgemma.cli.app import main
 main()
 """
@@ -86,7 +94,7 @@ while True:
 """
 
 
-def wait_asleep(pid: int, seconds: float = 10) -> None:
+def wait_asleep(pid: int, seconds: float = SECONDS) -> None:
     """Returns when a process waits in the kernel.
 
     A signal just before that is noticed when the wait ends, and not before: Python's handlers run
@@ -196,7 +204,7 @@ class Tty:
     def _current(self) -> tuple[pyte.Screen, pyte.ByteStream]:
         return self.other if self.alternate else self.main
 
-    def until(self, condition: str | Callable[[Self], bool], seconds: float = 30) -> Self:
+    def until(self, condition: str | Callable[[Self], bool], seconds: float = SECONDS) -> Self:
         """Waits for a text on the screen, or for something else."""
         end = time.monotonic() + seconds
         met = (lambda tty: condition in tty.text()) if isinstance(condition, str) else condition
@@ -222,18 +230,29 @@ class Tty:
         """A signal to the process alone."""
         self.process.send_signal(sent)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = SECONDS) -> int:
         """The exit code, once all that was written is shown."""
         end = time.monotonic() + seconds
         while self.process.poll() is None:
             assert time.monotonic() < end, f"still runs:\n{self.text()}"
             self.pump()
+        while self._is_held() and time.monotonic() < end:  # by the guard, which has a last word
+            self.pump()
         quiet = 0
-        while quiet < 3:  # the guard may still have something to say
+        while quiet < 3:
             before = len(self.bytes)
             self.pump(0.03)
             quiet = 0 if self.waiting or len(self.bytes) > before else quiet + 1
         return self.process.returncode
+
+    def _is_held(self) -> bool:
+        """True where another process than this one has the terminal open, by /proc."""
+        name, own = os.ttyname(self.theirs), Path(f"/proc/{os.getpid()}")
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # another user's, or it has ended
+                if process != own and name in map(os.readlink, (process / "fd").iterdir()):
+                    return True
+        return False
 
     def assert_given_back(self) -> None:
         """The shell's screen, a cursor, wrapping lines, echo, and no half escape at the end."""
@@ -263,14 +282,39 @@ def answered(tty: Tty, count: int) -> Tty:
     return tty.until(lambda tty: not tty.alternate and tty.scrollback().count("% >") == count)
 
 
+def ended_by_signals(tty: Tty) -> int:
+    """The exit code of a process whose terminal nobody reads, and that is told to end repeatedly.
+
+    A signal that comes soon after the first one changes nothing.
+    """
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        tty.send(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            return tty.process.wait(1.5)
+    raise AssertionError("no signal ends it")
+
+
 def paced(seconds: float, log: Path, *arguments: object, **options: Any) -> Tty:
     """The command line with a model that pauses, under a terminal."""
-    return Tty("-c", PACED, seconds, log, *arguments, **options)
+    return Tty("-c", PACED, seconds, "", log, *arguments, **options)
+
+
+def paused(
+    log: Path, *arguments: object, at: str = "0 0", seconds: float = 0.0, **options: Any
+) -> Tty:
+    """As `paced`; behind a step of a canvas the model waits for `go_on`, or for a signal."""
+    return Tty("-c", PACED, seconds, at, log, *arguments, **options)
+
+
+def go_on(log: Path) -> None:
+    """Let the model of `paused` or `paced` pause no more."""
+    Path(f"{log}.go").touch()
 
 
 def paced_job(seconds: float, log: Path, notes: Path, *arguments: object) -> Tty:
     """The command line with a model that pauses, in the background of a shell in small."""
-    return Tty("-c", SHELL, notes, "-c", PACED, seconds, log, *arguments)
+    return Tty("-c", SHELL, notes, "-c", PACED, seconds, "", log, *arguments)
 
 
 def _lines(screen: pyte.Screen) -> list[str]:

@@ -14,6 +14,7 @@ from checkpoints import edit_json
 from facts import assert_says
 from puzzle import assert_one_line
 from repository import COMMIT, REPO, serve
+from waiting import SECONDS
 
 from mlx_diffgemma.checkpoint import hub, remote
 
@@ -353,8 +354,8 @@ def slow(entry, first, blocks):
     done.append(entry)
     if len(done) == shards:
         print("SLOW", file=sys.stderr, flush=True)
-        for _ in range(600):  # a signal right before a sleep is seen when the sleep is over
-            time.sleep(0.1)
+        while True:  # a signal right before a sleep is seen when the sleep is over
+            time.sleep(0.01)
     return fast(entry, first, blocks)
 
 transfer.converted = slow
@@ -377,7 +378,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals, code: int, entries:
         assert process.stderr is not None
         assert process.stderr.readline() == "SLOW\n"
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=SECONDS)
     assert (process.returncode, stdout) == (code, "")
     (line,) = stderr.splitlines()
     assert_says(line, "interrupted")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pseudo_terminal import PROGRAM, Tty
 from puzzle import PUZZLE, SOLUTION, assert_one_line
+from waiting import SECONDS
 
 from mlx_diffgemma.cli.record.recording import read_recording
 
@@ -273,17 +274,35 @@ def test_help_says_how_holes_are_written(run: Any) -> None:
     assert "fill" in run("--help").stdout
 
 
+# Runs the command line with a second canvas that never comes to an end.
+ENDLESS = """
+import time
+import mlx_diffgemma.conversation.fill as module
+fast = module.fill
+
+def endless(*arguments, **options):
+    for frame in fast(*arguments, **options):
+        while frame.canvas == 1:
+            time.sleep(0.01)
+        yield frame
+
+module.fill = endless
+from mlx_diffgemma.cli.app import main
+main()
+"""
+
+
 def test_an_interrupt_keeps_what_is_finished(random_folder: Path, tmp_path: Path) -> None:
     """Every canvas is printed when it is done; Ctrl-C then leaves no more than that."""
     source = "first words [[2]] and then some more [[1500]] the end"
-    command = [sys.executable, "-m", "mlx_diffgemma", "fill", source, "--model", str(random_folder)]
+    command = [sys.executable, "-c", ENDLESS, "fill", source, "--model", str(random_folder)]
     process = subprocess.Popen(
         [*command, "--seed", "3"], cwd=ROOT, stdout=-1, stderr=-1, env=dict(os.environ)
     )
     assert process.stdout is not None
     begun = process.stdout.read(12)
     process.send_signal(signal.SIGINT)
-    rest, stderr = process.communicate(timeout=60)
+    rest, stderr = process.communicate(timeout=SECONDS)
     assert begun == b"first words "
     assert b"the end" not in rest
     assert process.returncode == 130

@@ -13,6 +13,7 @@ from facts import assert_says
 from PIL import Image
 from pseudo_terminal import PROGRAM, Tty, wait_asleep
 from puzzle import SOLVE, assert_one_line
+from waiting import SECONDS
 
 PICTURES = Path(__file__).parents[1] / "assets" / "data" / "pictures"
 SHORT = ("--max-tokens", 8, "--seed", 1)
@@ -263,7 +264,7 @@ def test_ctrl_c_while_an_image_is_waited_for(seeing_folder: Path, tmp_path: Path
         writer.flush()
         wait_asleep(child.pid)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=SECONDS)
     assert (child.returncode, out, err) == (130, b"", b"interrupted.\n")
 
 

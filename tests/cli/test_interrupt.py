@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from facts import assert_says
 from puzzle import SOLUTION, SOLVE
+from waiting import SECONDS
 
 # Runs the command line with a model that, once it has come to `canvas` and `step`, says so on
-# standard error and then takes a minute over it.
+# standard error and never gets over it.
 SLOW = """
 import sys, time
 import mlx_diffgemma.conversation.turn as turn
@@ -22,7 +23,8 @@ def slow(*arguments, **options):
     for frame in fast(*arguments, **options):
         if (frame.canvas, frame.step) == (canvas, step) and not frame.committed:
             print("SLOW", file=sys.stderr, flush=True)
-            time.sleep(60)
+            while True:  # a signal right before a sleep is seen when the sleep is over
+                time.sleep(0.01)
         yield frame
 
 turn.generate = slow
@@ -36,7 +38,8 @@ from mlx_diffgemma.conversation import loading
 
 def load(*arguments, **options):
     print("SLOW", file=sys.stderr, flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.01)
 
 loading.load_source = load
 from mlx_diffgemma.cli.app import main
@@ -56,7 +59,7 @@ def stopped(
         process.stdin.flush()
         assert process.stderr.readline() == "SLOW\n"
         process.send_signal(sent)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=SECONDS)
     return process.returncode, out, err.splitlines()
 
 
@@ -251,6 +254,6 @@ def test_a_reader_that_has_seen_enough_ends_mode_ar(long_answer: list[object]) -
         assert process.stdout is not None
         assert len(process.stdout.read(1)) == 1
         process.stdout.close()
-        assert process.wait(30) == 141
+        assert process.wait(SECONDS) == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
 from facts import raises
+from held import held, settled
 from small import SIZES, picture, write_random, write_seeing
 
 import mlx_diffgemma as dg
@@ -169,10 +169,10 @@ def test_the_conversation_stays_as_it_is(session: Session) -> None:
 
 def test_memory_is_flat_over_decisions(session: Session) -> None:
     """Of three states in turn; arrays of the host come and go, a few kilobytes of 0.7 MB."""
-    left = []
+    left, before = list[int](), settled()
     for number in range(12):
         session.decide(f"{STATE} {number % 3}", {"urgent": URGENT}, samples=2, layout="own")
-        left.append(mx.get_active_memory())
+        left.append(held() - before)
     assert max(left[6:]) <= 1.02 * max(left[:6])
 
 

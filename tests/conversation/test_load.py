@@ -1,6 +1,5 @@
 """From a folder to a session: what fits together, what fits at all, and how memory stays flat."""
 
-import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import mlx.core as mx
 import pytest
 from facts import assert_says, raises
 from fake_hub import FakeHub, served, use
+from held import held, settled
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from small import SIZES, SUDOKU, write_random
 
@@ -124,14 +124,12 @@ def test_memory_is_flat_over_twenty_answers_in_one_process(session: Session) -> 
     A peak varies by a tenth with the moment at which MLX's threads let go of a buffer.
     """
     settings = dg.Settings(max_tokens=24, seed=1)
-    peaks, left = [], []
-    gc.collect()  # what earlier tests left behind would be let go of, and cached, below
+    peaks, left, before = list[int](), list[int](), settled()
     for _ in range(20):
         session.reset()
         reply = session.ask("Hello " * 20, settings=settings)
-        peaks.append(reply.peak_memory_bytes)
-        gc.collect()
-        left.append(mx.get_active_memory())
+        peaks.append(reply.peak_memory_bytes - before)
+        left.append(held() - before)
         assert mx.get_cache_memory() < 1_000_000  # cleared with each canvas, or it grows for ever
     assert reply.generated_tokens == 24
     assert max(peaks[2:]) <= 1.25 * peaks[1], f"peaks {peaks}"
@@ -142,11 +140,12 @@ def test_memory_is_flat_over_twenty_answers_in_one_process(session: Session) -> 
 def test_memory_is_flat_over_twenty_questions_that_share_a_cache(session: Session) -> None:
     """Without reset: the cache of a raw prompt is rolled back and filled again."""
     settings = dg.Settings(max_tokens=24, seed=1)
-    peaks, left = [], []
+    peaks, left, before = list[int](), list[int](), settled()
     for number in range(20):
         prompt = "Hello " * 20 + chr(ord("A") + number)
-        peaks.append(session.ask(prompt, raw=True, settings=settings).peak_memory_bytes)
-        left.append(mx.get_active_memory())
+        reply = session.ask(prompt, raw=True, settings=settings)
+        peaks.append(reply.peak_memory_bytes - before)
+        left.append(held() - before)
     assert max(peaks[2:]) <= 1.25 * peaks[1], f"peaks {peaks}"
     assert max(left[2:]) <= left[1] + SMALL, f"left {left}"
 
@@ -156,26 +155,25 @@ def test_a_conversation_keeps_its_cache_and_nothing_else(session: Session) -> No
     a position in the one full layer, and two sliding layers of bounded size."""
     settings = dg.Settings(max_tokens=24, seed=1)
     session.ask("Hello", settings=settings)
-    before = mx.get_active_memory()
+    before = settled()
     for _ in range(8):
         session.ask("Hello again", settings=settings)
     assert session.prefix is not None
-    grown = mx.get_active_memory() - before
+    grown = settled() - before
     buffers = sum(array.nbytes for array in session.prefix.arrays())
     assert grown <= buffers, f"{grown} bytes more, {buffers} in the cache"
     session.reset()
-    assert mx.get_active_memory() < before
+    assert settled() < before
 
 
 def test_the_peak_of_a_reply_is_its_own(session: Session) -> None:
     """What was freed before the question is in no peak; what other tests still hold is."""
-    gc.collect()
-    held = mx.get_active_memory()
+    before = settled()
     block = mx.zeros(50_000_000)
     mx.eval(block)
     del block
     reply = session.ask("Hello", settings=dg.Settings(max_tokens=8, seed=1))
-    assert mx.get_active_memory() <= reply.peak_memory_bytes < held + 50_000_000
+    assert held() <= reply.peak_memory_bytes < before + 50_000_000
 
 
 @pytest.mark.parametrize(

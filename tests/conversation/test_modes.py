@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from facts import assert_says, raises
+from held import held, settled
 from small import SIZES, picture, spell, talker, write_random
 
 import mlx_diffgemma as dg
@@ -382,13 +383,13 @@ def test_an_image_is_asked_about_alike_in_all_modes(seeing: Session, mode: str) 
 @pytest.mark.slow
 def test_twenty_answers_leave_memory_as_two_did(chat: Session) -> None:
     """Two hundred tokens each; the cache of a conversation that begins anew is used again."""
-    held = []
+    left, before = list[int](), settled()
     for seed in range(20):
         chat.reset()
         prompt = "<bos><|turn>user\nCount<turn|>\n<|turn>model\n"
         chat.ask(prompt, mode="ar", seed=seed, max_tokens=200, raw=True, temperature=5.0)
-        held.append(mx.get_active_memory())
-    assert max(held[2:]) <= max(held[:2]) + 65_536
+        left.append(held() - before)
+    assert max(left[2:]) <= max(left[:2]) + 65_536
 
 
 # --- settings and budgets

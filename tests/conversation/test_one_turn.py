@@ -15,6 +15,7 @@ import mlx.core as mx
 import pytest
 from facts import raises
 from small import SIZES, write_random
+from waiting import SECONDS
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.conversation.conversation import Conversation
@@ -60,7 +61,7 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(60)
+    thread.join(SECONDS)
     return results[0]
 
 
@@ -325,13 +326,14 @@ def test_a_stream_may_be_closed_in_another_thread(session: Session) -> None:
 
 
 class Unfair:
-    """A lock that whoever comes gets before those who wait, as on a Mac."""
+    """A lock that whoever comes gets before those who wait, as on a Mac; they look at times."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock, self.waited_for = threading.RLock(), threading.Event()
 
     def __enter__(self) -> None:
         while not self.lock.acquire(blocking=False):
+            self.waited_for.set()
             time.sleep(0.05)
 
     def __exit__(self, *_: object) -> None:
@@ -340,18 +342,18 @@ class Unfair:
 
 def test_a_question_waits_for_the_step_that_runs_and_no_more(session: Session) -> None:
     """A thread that goes from step to step leaves the lock free for a moment only."""
-    session.conversation._room = Unfair()
+    session.conversation._room = room = Unfair()
     other = threading.Thread(target=lambda: session.ask("And now?", settings=FEW))
 
     def progress(done: int, total: int) -> None:
         other.start()
-        other.join(0.1)  # it waits for this very step
+        assert room.waited_for.wait(SECONDS)  # for the end of this very step
 
     frames = session.stream("Hello", settings=FEW, progress=progress)
     next(frames)
     with raises(TurnError, LOST):
         next(frames)
-    other.join(60)
+    other.join(SECONDS)
     assert [message.content for message in session.history[::2]] == ["And now?"]
 
 
@@ -378,7 +380,7 @@ def test_of_threads_that_ask_at_once_each_is_answered_right_or_refused(
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(SECONDS)
     assert turns
     assert len(turns) + len(errors) == 3 * threads
     assert {type(error) for error in errors} <= {TurnError}

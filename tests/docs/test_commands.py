@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pages import PAGES, PROGRAM, ROOT, Command, commands, text_of
 from typer.main import get_command
+from waiting import SECONDS
 
 from mlx_diffgemma.cli.app import app
 
@@ -54,7 +55,7 @@ def in_a_shell(line: str, folder: Path) -> None:
         env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert ran.returncode == 0, (line, ran.stderr)
 

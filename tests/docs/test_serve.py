@@ -10,6 +10,7 @@ import pytest
 from live import running
 from pages import ROOT, blocks, commands
 from tiny_engines import tiny_engine
+from waiting import SECONDS
 
 from mlx_diffgemma.serve.dialects.routes import DIALECTS
 
@@ -47,7 +48,7 @@ def answer(request: str) -> str:
 @pytest.mark.parametrize("line", SENT)
 def test_a_line_of_curl(url: str, line: str) -> None:
     shell = ["bash", "-c", line.replace(THERE, url).replace("curl", "curl --fail", 1)]
-    ran = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(shell, capture_output=True, text=True, timeout=SECONDS)
     assert ran.returncode == 0, ran.stderr
     assert answer(line) in ran.stdout
 

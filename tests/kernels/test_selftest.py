@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from facts import assert_says
+from held import taken_by
 from metal_sim import simulated
 from numpy.typing import NDArray
 
@@ -189,9 +190,9 @@ def test_the_plan_keeps_within_the_memory_and_the_device(monkeypatch: pytest.Mon
 
 def test_every_registered_check_can_be_read() -> None:
     """Making the list makes no arrays, and names only kernels there are."""
-    before = mx.get_active_memory()
-    checks = list(REFERENCES.checks())
-    assert mx.get_active_memory() <= before  # what earlier tests left may go
+    made = taken_by(lambda: list(REFERENCES.checks()))
+    checks = made.result
+    assert (made.peak, made.left) == (0, 0)
     named_kernels = {name for check in checks for name in check.kernel.split(", ")}
     assert named_kernels <= set(kernel_names())
     assert all(check.memory_bytes > 0 and check.bytes_moved > 0 for check in checks)

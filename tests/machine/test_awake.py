@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from mlx_diffgemma.machine.awake import awake
 
@@ -16,7 +16,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file in which the tool in front of all others notes its arguments, on a Mac."""
     tool, notes = tmp_path / "caffeinate", tmp_path / "notes"
     tool.write_text(
-        f'#!/bin/sh\necho "$$ $*" > "{notes}.new"\nmv "{notes}.new" "{notes}"\nexec sleep 60\n'
+        f'#!/bin/sh\necho "$$ $*" > "{notes}.new"\nmv "{notes}.new" "{notes}"\nexec sleep 3600\n'
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -24,17 +24,14 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return notes
 
 
-def wait_for(notes: Path) -> list[str]:
-    end = time.monotonic() + 10
-    while not notes.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def noted(notes: Path) -> list[str]:
+    wait_for(notes.exists)
     return notes.read_text().split()
 
 
 def test_it_holds_as_long_as_the_context_and_watches_this_process(notes: Path) -> None:
     with awake():
-        number, *arguments = wait_for(notes)
+        number, *arguments = noted(notes)
         assert arguments == ["-i", "-w", str(os.getpid())]
         os.kill(int(number), 0)
     with pytest.raises(ProcessLookupError):
@@ -44,12 +41,12 @@ def test_it_holds_as_long_as_the_context_and_watches_this_process(notes: Path) -
 def test_it_ends_with_an_error_too(notes: Path) -> None:
     def interrupted() -> None:
         with awake():
-            wait_for(notes)
+            noted(notes)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    number = int(wait_for(notes)[0])
+    number = int(noted(notes)[0])
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from waiting import SECONDS
 
 from .compiler import Sanitizer, compiler
 from .errors import NoCompilerError
@@ -50,7 +51,7 @@ def does_not_start(sanitizer: Sanitizer) -> str | None:
     Containers may forbid the layout of memory that it needs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        done = _run(sanitizer, Path(folder), "-c", "", timeout=60)
+        done = _run(sanitizer, Path(folder), "-c", "", timeout=SECONDS)
     said = " ".join((done.stdout + done.stderr).split())
     return None if done.returncode == 0 else f"Python does not start under it: {said}"
 

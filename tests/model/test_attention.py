@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import DTYPES, Sizes, write_checkpoint
+from held import peak_of
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.model import scores
@@ -295,25 +296,15 @@ def test_prefix_and_canvas_are_those_of_one_call(
 # --- memory
 
 
-def peak(run: Callable[[], mx.array]) -> int:
-    """Bytes that exist at most during `run`, above those before it."""
-    mx.synchronize()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    mx.eval(run())
-    mx.synchronize()
-    return mx.get_peak_memory() - before
-
-
 @pytest.mark.parametrize("kind", ["all", "causal", "images"])
 def test_the_scores_of_one_block_exist_at_a_time(bound: Callable[[int], None], kind: str) -> None:
     """256 x 2,048 scores a head, 8.4 MB in all; beside them only queries and outputs."""
     arrays = inputs(256, 2048, mx.float32)
     most, rows = 2**16, 3 * arrays[0].nbytes
     visible = {**KINDS, "images": IMAGES}[kind]
-    assert peak(lambda: attend(*arrays, visible)) >= 4 * HEADS * 256 * 2048
+    assert peak_of(lambda: attend(*arrays, visible)) >= 4 * HEADS * 256 * 2048
     bound(most)
-    assert peak(lambda: attend(*arrays, visible)) <= 2 * 4 * most + rows
+    assert peak_of(lambda: attend(*arrays, visible)) <= 2 * 4 * most + rows
 
 
 def prefill_and_step(
@@ -325,9 +316,9 @@ def prefill_and_step(
     ids = np.random.default_rng(3).integers(0, SIZES.vocab_size, positions + 16).tolist()
     prefix = model.new_prefix()
     prefix.reserve(positions + 16)
-    first = peak(lambda: model.encode(ids[:positions], prefix, chunk=chunk).keys[0])
+    first = peak_of(lambda: model.encode(ids[:positions], prefix, chunk=chunk).keys[0])
     first -= sum(array.nbytes for array in prefix.arrays())
-    second = peak(lambda: model.decode(mx.array(ids[positions:]), prefix))
+    second = peak_of(lambda: model.decode(mx.array(ids[positions:]), prefix))
     plan = attention_bytes(model.config, positions + 16, chunk, 4)
     return [first, second], plan, [*prefix.keys, *prefix.values]
 

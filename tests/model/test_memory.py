@@ -1,6 +1,5 @@
 """The memory that is planned, against what MLX holds and against arithmetic done by hand."""
 
-import gc
 import json
 import shutil
 import sys
@@ -20,6 +19,7 @@ from checkpoints import (
     write_checkpoint,
 )
 from facts import raises
+from held import peak_of, taken_by
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.assets import embedded_folder
@@ -117,28 +117,14 @@ def test_unpacked_weights_are_planned_beside_the_packed(
 
 def assert_planned(folder: Path, dtype: str, choices: Choices) -> None:
     """Planning takes no memory; what stays is within 5% of the plan, the peak not above it."""
-    before = settled()
-    plan = plan_memory(folder, dtype, choices)
-    assert settled() - before < 10_000
-    mx.reset_peak_memory()
-    loaded = load_network(folder, getattr(mx, dtype), choices=choices)
-    held, peak = settled() - before, mx.get_peak_memory() - before
+    planning = taken_by(lambda: plan_memory(folder, dtype, choices))
+    plan = planning.result
+    assert planning.left < 10_000
+    loading = taken_by(lambda: load_network(folder, getattr(mx, dtype), choices=choices))
     planned = plan.weights
-    assert abs(held - planned.held_bytes) < 0.05 * planned.held_bytes, f"{held:,}, {planned}"
-    assert peak <= planned.loading_bytes, f"{peak:,}, {planned}"
+    assert abs(loading.left - planned.held_bytes) < 0.05 * planned.held_bytes, (loading, planned)
+    assert loading.peak <= planned.loading_bytes, (loading, planned)
     assert plan(0).weight_bytes == planned.held_bytes
-    del loaded
-
-
-def settled() -> int:
-    """Bytes that MLX holds once nothing is cached, and nothing of earlier tests is on its way."""
-    held = -1
-    while held != (now := mx.get_active_memory()):
-        held = now
-        mx.synchronize()
-        gc.collect()
-        mx.clear_cache()
-    return held
 
 
 @pytest.fixture
@@ -281,10 +267,7 @@ def test_a_token_computes_in_less_than_a_canvas(network: Model) -> None:
         lambda: network.logits(network.decode(canvas, prefix)),
     ):
         mx.eval(run())  # makes room
-        before = settled()
-        mx.reset_peak_memory()
-        mx.eval(run())
-        peaks.append(mx.get_peak_memory() - before)
+        peaks.append(peak_of(run))
     assert 0 < peaks[0] < peaks[1]
 
 
@@ -329,14 +312,12 @@ def test_a_longer_chunk_makes_larger_buffers(google: MemoryPlan) -> None:
 def test_growing_takes_one_layers_old_buffer_beside_the_new_ones(network: Model) -> None:
     """Bug: all layers' old buffers stood beside all new ones until a whole chunk was computed."""
     prefix = network.encode([1] * 1200)
-    old, before = bytes_of(prefix), settled()
-    mx.reset_peak_memory()
-    make_room(network, prefix, 1500)
-    grown, peak = settled() - before, mx.get_peak_memory() - before
+    old = bytes_of(prefix)
+    growth = taken_by(lambda: make_room(network, prefix, 1500))
     replaced = cache_plan(network, piece=1500).replaced_bytes(2700)
-    assert abs(grown - (bytes_of(prefix) - old)) < 10_000  # an earlier test's leavings may go
-    assert peak <= grown + replaced
-    assert peak - grown < old  # not all layers at once
+    assert abs(growth.left - (bytes_of(prefix) - old)) < 10_000
+    assert growth.peak <= growth.left + replaced
+    assert growth.peak - growth.left < old  # not all layers at once
 
 
 # --- what stands beside weights and cache
@@ -448,17 +429,14 @@ def test_an_image_prompt_stays_within_its_plan(
     ids = model.config.image_ids
     assert ids is not None
     prompt = [1, ids.begin, *[ids.soft] * pixels.soft_tokens, ids.end, 2]
-    before = settled()
-    mx.reset_peak_memory()
-    prefix = model.encode(prompt, images=[pixels])
-    peak = mx.get_peak_memory() - before
+    encoding = taken_by(lambda: model.encode(prompt, images=[pixels]))
     plan = plan_memory(seeing, dtype)
     planned = plan.cache_bytes(len(prompt))
     if size != (40, 28):  # the plan is for the largest budget, 1,120
         monkeypatch.setattr(VisionConfig, "budgets", (pixels.soft_tokens,))
     planned += plan.computing_bytes(len(prompt))
-    assert peak <= planned, f"{peak:,} of {planned:,}"
-    assert settled() - before <= bytes_of(prefix) + 10_000
+    assert encoding.peak <= planned, f"{encoding.peak:,} of {planned:,}"
+    assert encoding.left <= bytes_of(encoding.result) + 10_000
 
 
 # --- whether it fits

@@ -6,6 +6,7 @@ import mlx.core as mx
 import pytest
 from checkpoints import Sizes, write_checkpoint
 from compare import assert_close
+from held import peak_of
 from prefixes import assert_same_prefix
 
 import mlx_diffgemma as dg
@@ -56,10 +57,7 @@ def test_a_write_copies_no_buffer_once_the_held_ones_are_let_go(prefix: Prefix) 
             layer.write(*filled(2, 5.0), 4)
         if let_go:
             held.clear()
-        before = mx.get_active_memory()
-        mx.reset_peak_memory()
-        mx.eval(prefix.arrays())
-        return mx.get_peak_memory() - before
+        return peak_of(prefix.arrays)
 
     buffers = sum(array.nbytes for array in prefix.arrays())
     assert peak_bytes(let_go=True) < buffers / 100

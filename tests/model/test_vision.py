@@ -1,7 +1,7 @@
 """The vision tower: against the reference's numbers, in blocks, and in bounded memory."""
 
-import gc
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from checkpoints import (
 )
 from compare import assert_close
 from facts import raises
+from held import taken_by
 from safetensors.numpy import load_file
 
 import mlx_diffgemma as dg
@@ -131,14 +132,10 @@ def test_memory_is_flat_over_layers_and_given_back(tmp_path: Path) -> None:
     for layers in (1, 8):
         made = load_tower(tmp_path / str(layers), num_hidden_layers=layers)
         image = pixels(4, 3)
-        gc.collect()
-        mx.clear_cache()
-        before = mx.get_active_memory()
-        mx.reset_peak_memory()
-        features = made(image)
-        peaks.append(mx.get_peak_memory() - before)
-        assert mx.get_active_memory() - before <= features.nbytes + 1_000
-        assert mx.get_cache_memory() < 10_000
+        taken = taken_by(partial(made, image))
+        peaks.append(taken.peak)
+        assert taken.left <= taken.result.nbytes + 1_000
+        assert taken.cached < 10_000
     assert peaks[1] < peaks[0] + 1.5 * (4 * 2 * image.patches.shape[0] ** 2), peaks
 
 

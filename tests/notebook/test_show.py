@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from small import spell, talker, write_tokenizer
+from waiting import SECONDS
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.notebook import show as showing
@@ -149,6 +150,6 @@ def open_notebook(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def execute(path: Path) -> Any:
         notebook = nbformat.read(path, as_version=4)
         resources = {"metadata": {"path": str(ROOT)}}
-        return NotebookClient(notebook, timeout=60, resources=resources).execute()
+        return NotebookClient(notebook, timeout=SECONDS, resources=resources).execute()
 
     return execute

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import SECONDS
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"PIL", "av", "huggingface_hub", "mlx", "numpy", "tokenizers", "transformers"}
@@ -19,7 +20,7 @@ def started(*command: str, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

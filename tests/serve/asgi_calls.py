@@ -13,6 +13,7 @@ from typing import Any
 from live import counted_keys
 from scripted import ScriptedEngine
 from starlette.types import ASGIApp, Message
+from waiting import SECONDS
 
 from mlx_diffgemma.serve.engine.engine import Engine
 from mlx_diffgemma.serve.engine.worker import Worker
@@ -101,7 +102,7 @@ async def called(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS):
         await app(scope, receive, send)
     start, *rest = sent
     found = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
@@ -125,10 +126,10 @@ def application(
         host = Host(worker.engine, worker, desk, **options)
         if loaded:
             worker.start()
-            worker.loaded.result(30)
+            worker.loaded.result(SECONDS)
         calls = Calls(host, make(host, log=records.append), records)
         with calls.runner:
             yield calls
         worker.stop(now=True)
         if loaded:
-            assert worker.join(20)
+            assert worker.join(SECONDS)

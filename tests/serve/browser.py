@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waiting import SECONDS
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 DRIVER = shutil.which("chromedriver")
@@ -95,7 +97,7 @@ class Browser:
         sent = [each for each in told if each["method"] == "Network.requestWillBeSent"]
         return [each["params"]["request"]["url"] for each in sent]
 
-    def wait(self, true: Callable[[], object], seconds: float = 30) -> None:
+    def wait(self, true: Callable[[], object], seconds: float = SECONDS) -> None:
         """Wait until something is true; AssertionError with the page's text where it is not."""
         end = time.monotonic() + seconds
         while not true():
@@ -115,7 +117,7 @@ def ask(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=SECONDS) as reply:
             return json.load(reply)["value"]
     except urllib.error.HTTPError as error:
         with error:
@@ -147,7 +149,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
             ask("DELETE", session)
     finally:
         driver.terminate()
-        driver.wait(20)
+        driver.wait(SECONDS)
         assert driver.stdout is not None
         driver.stdout.close()
 

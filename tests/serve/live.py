@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from itertools import count
 from typing import Any
 
 import uvicorn
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.serve.dialects.dialect import Dialect
 from mlx_diffgemma.serve.engine.engine import Engine
@@ -83,25 +83,17 @@ def running(
         thread.start()
         try:
             if loaded:
-                worker.loaded.result(60)
+                worker.loaded.result(SECONDS)
             wait_for(lambda: server.started)
             yield Running(f"http://127.0.0.1:{port}", port, host, server)
         finally:
             worker.stop(now=True)
             server.should_exit = True
-            thread.join(20)
-            assert worker.join(20)
+            thread.join(SECONDS)
+            assert worker.join(SECONDS)
             assert not thread.is_alive()
 
 
 def _server(host: Host, dialects: Sequence[Dialect]) -> uvicorn.Server:
     app = make_app(host, dialects)
     return uvicorn.Server(config_of(app, last_seconds=2))
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until something is true; AssertionError where it does not come true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"it was not true within {seconds} s"
-        time.sleep(0.002)

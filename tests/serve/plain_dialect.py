@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from waiting import SECONDS
+
 from mlx_diffgemma.generation.settings import Settings
 from mlx_diffgemma.serve.asked import Asked, Completion
 from mlx_diffgemma.serve.dialects.dialect import COMMENT, Dialect, Envelope, sse
@@ -72,7 +74,7 @@ class Client:
         self,
         port: int,
         path: str = PATH,
-        timeout: float = 20.0,
+        timeout: float = SECONDS,
         buffer: int | None = None,
         **body: Any,
     ) -> None:

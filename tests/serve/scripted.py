@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class ScriptedEngine:
     A canvas ends with a text: a server that is about to end gets Done behind the next one.
     """
 
-    script: Sequence[Step] | Callable[[Asked], Sequence[Step]] = field(
+    script: Sequence[Step] | Callable[[Asked], Iterable[Step]] = field(
         default_factory=lambda: said("Hello", " there.")
     )
     facts: Facts = FACTS

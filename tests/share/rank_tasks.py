@@ -16,6 +16,7 @@ import mlx.core as mx
 import numpy as np
 from counting import counts
 from differing import differing
+from held import taken_by
 from job_tasks import served, talked
 from prompted import of_stored, write_stored
 from timed_tasks import timed_link
@@ -148,10 +149,8 @@ def compared_lazily(share: Share, **given: Any) -> Any:
 
 def loaded(share: Share, folder: str, cut: Cut) -> Any:
     """Bytes of a rank's weights, and the most that there were while they were loaded."""
-    mx.reset_peak_memory()
-    before = mx.get_active_memory()
-    model = network(share, folder, cut)
-    return {"weights": weight_bytes(model), "peak": mx.get_peak_memory() - before}
+    loading = taken_by(lambda: network(share, folder, cut))
+    return {"weights": weight_bytes(loading.result), "peak": loading.peak}
 
 
 def measured(

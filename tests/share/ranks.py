@@ -18,9 +18,9 @@ from forks import Process, started
 from mlx_diffgemma.cli.macs.ports import own_ports
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
+SECONDS = 240.0
 OURS = re.compile(r"error: .*")  # threads of MLX's ring write at once, into each other's lines
-GRACE = 30.0  # a rank may still be working where another has said all
+GRACE = 120.0  # a rank may still be working where another has said all
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_a_harmed_rank_ends_the_others(harm: str, cut: str, ranks: int) -> None:
 
     def harmed(at: int) -> list[Ended]:
         stops = at if harm == "stopped" else None
-        return run_ranks(ranks, "harmed", 60.0, stops=stops, watch=5.0, rank=at, **given)
+        return run_ranks(ranks, "harmed", stops=stops, watch=5.0, rank=at, **given)
 
     with ThreadPoolExecutor(ranks) as groups:  # they wait for most of their time
         for at, ended in enumerate(groups.map(harmed, range(ranks))):
@@ -57,7 +57,7 @@ def test_a_harmed_rank_ends_the_others(harm: str, cut: str, ranks: int) -> None:
 @pytest.mark.parametrize(("ranks", "absent"), [(2, 0), (2, 1), (3, 1)])
 def test_a_rank_that_never_comes_ends_the_others(ranks: int, absent: int) -> None:
     """Without the command line: MLX keeps Python's lock while the ranks meet."""
-    ended = run_ranks(ranks, "fenced", 20.0, absent=absent, meeting=2.0)
+    ended = run_ranks(ranks, "fenced", absent=absent, meeting=2.0)
     for rank, each in enumerate(ended):
         if rank != absent:
             assert (each.code, each.result) == (5, None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from facts import raises
+from waiting import SECONDS
 
 from mlx_diffgemma.errors import CheckpointError, PromptError
 from mlx_diffgemma.text import sandbox
@@ -79,22 +79,23 @@ TOO_MUCH = {
 def test_a_template_that_takes_too_much(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: it took all memory, and heard neither Ctrl-C nor SIGTERM."""
     monkeypatch.setattr(sandbox, "BUDGET", 1 << 22)
-    began = time.perf_counter()
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", SECONDS)
     with raises(CheckpointError, "folder ... template takes more than", "--raw"):
         render(source, {}, Path("folder"))
-    assert time.perf_counter() - began < 2
 
 
 @pytest.mark.parametrize("name", ["loops inside loops", "a list of itself, put out"])
 def test_ctrl_c_is_heard_in_a_template(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM too: its handler raises the same kind of exception."""
     monkeypatch.setattr(sandbox, "BUDGET", 1 << 60)
-    monkeypatch.setattr(sandbox, "MOST_SECONDS", 60.0)
-    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    began = time.perf_counter()
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", SECONDS)
     with pytest.raises(KeyboardInterrupt):
-        render(TOO_MUCH[name], {}, Path("folder"))
-    assert time.perf_counter() - began < 2
+        interrupted(TOO_MUCH[name])
+
+
+def interrupted(source: str) -> None:
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    render(source, {}, Path("folder"))
 
 
 @pytest.mark.parametrize("name", ["lipsum"])
@@ -126,16 +127,16 @@ def test_what_templates_do_is_as_in_jinja(source: str, text: str) -> None:
     assert render(source, {"messages": messages}, Path("folder")) == text
 
 
-def test_a_long_conversation_is_far_from_the_limits() -> None:
+def test_a_long_conversation_is_far_from_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt of 4 MB in 2,000 messages, more than any context holds, through a real template."""
     source = (Path(__file__).parent / "fixtures" / "third.jinja").read_text()
     roles = ("user", "assistant")
     messages = [{"role": roles[n % 2], "content": "x" * 2000} for n in range(2001)]
     variables = {"messages": messages, "bos_token": "<bos>", "add_generation_prompt": True}
-    began = time.perf_counter()
+    monkeypatch.setattr(sandbox, "MOST_SECONDS", SECONDS)
+    monkeypatch.setattr(sandbox, "BUDGET", sandbox.BUDGET // 4)
     text = render(source, variables, Path("folder"))
     assert len(text) > 2001 * 2000
-    assert time.perf_counter() - began < 2
 
 
 def test_a_rendering_has_a_meter_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

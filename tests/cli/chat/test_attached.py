@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 from PIL import Image
-from pseudo_terminal import PROGRAM, Tty, wait_asleep
+from pseudo_terminal import PROGRAM, Tty, paused, wait_asleep
 from puzzle import assert_one_line
 
 from mlx_diffgemma.cli.chat import of_media
@@ -198,9 +198,7 @@ def test_ctrl_c_while_an_image_is_waited_for(seeing_folder: Path, tmp_path: Path
 
 
 def test_the_view_names_the_image(seeing_folder: Path, photo: Path, tmp_path: Path) -> None:
-    from pseudo_terminal import paced
-
-    with paced(0.3, tmp_path / "log", *chat(seeing_folder, "--image", photo)) as tty:
+    with paused(tmp_path / "log", *chat(seeing_folder, "--image", photo)) as tty:
         prompted(tty, "0% + 1 image >").type("What?\r")
         tty.until(lambda tty: tty.alternate and "canvas 1" in tty.text())
         assert tty.text().startswith("> [my photo.png] What?")

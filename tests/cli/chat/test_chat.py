@@ -5,18 +5,26 @@ import os
 import random
 import shlex
 import signal
-import subprocess
 import sys
 import termios
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import edit_json
 from facts import assert_says
-from pseudo_terminal import GRID_TOP, PACED, PROGRAM, Tty, answered, paced
+from pseudo_terminal import (
+    GRID_TOP,
+    PACED,
+    PROGRAM,
+    Tty,
+    answered,
+    ended_by_signals,
+    go_on,
+    paced,
+    paused,
+)
 from puzzle import PUZZLE, SOLUTION, assert_one_line
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")
@@ -294,7 +302,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
     base = ("--model", random_folder, "--seed", 3)
     first = run("generate", "Hi", *base, "--max-tokens", 8).stdout
     log, file = tmp_path / "log", tmp_path / "talk.json"
-    with paced(0.3, log, "chat", *base, "--max-tokens", 40) as tty:
+    with paused(log, "chat", *base, "--max-tokens", 40, at="1 0") as tty:
         answered(tty, 1)
         tty.type("Hi\r")
         tty.until(lambda tty: tty.alternate and "canvas 2" in tty.text())
@@ -312,10 +320,12 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
 @pytest.mark.slow
 def test_what_is_typed_while_it_answers_is_the_next_line(tmp_path: Path) -> None:
     """Nothing of it shows in the view, and Enter is Enter."""
-    with paced(0.3, tmp_path / "log", *CHAT) as tty:
+    log = tmp_path / "log"
+    with paused(log, *CHAT) as tty:
         answered(tty, 1).type(f"{PUZZLE}\r")
         tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         tty.type("/seed 5\r/seed 7")
+        go_on(log)
         tty.until("seed: 5;").until("% > /seed 7").type("\r")
         assert b"/seed" not in tty.bytes.partition(b"\x1b[?1049l")[0]
         tty.until("seed: 7;")
@@ -339,7 +349,7 @@ def test_a_draft_stays_on_the_screen_and_out_of_the_conversation(
 ) -> None:
     slow = ("--steps", 90, "--stability", 99)  # in one canvas
     base = ("--model", random_folder, "--seed", 3, "--max-tokens", 8, *slow)
-    with paced(0.4, tmp_path / "log", "chat", *base) as tty:
+    with paused(tmp_path / "log", "chat", *base) as tty:
         answered(tty, 1).type("Hi\r")
         tty.until(lambda tty: tty.alternate and " of 90" in tty.text())
         tty.type("\x03")
@@ -356,7 +366,7 @@ def test_a_thought_is_folded(random_folder: Path) -> None:
     """The model is told what to say: the asset has no thoughts."""
     code = THINKING + PACED.partition("import mlx_diffgemma.conversation.turn as turn")[2]
     chat = ("chat", "--model", random_folder, "--max-tokens", 8)
-    with Tty("-c", code, 0.1, "/dev/null", *chat) as tty:
+    with Tty("-c", code, 0.1, "", "/dev/null", *chat) as tty:
         answered(tty, 1)
         tty.type("Hi\r")
         tty.until("(a thought of 2 words; /think shows it)")
@@ -396,11 +406,7 @@ def test_a_terminal_that_nobody_reads_keeps_no_chat() -> None:
         answered(tty, 1)
         pump(tty, 0.3)
         termios.tcflow(tty.theirs, termios.TCOOFF)
-        for _ in range(4):
-            tty.send(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                tty.process.wait(1.3)
-        assert tty.process.poll() in (143, -signal.SIGTERM)
+        assert ended_by_signals(tty) in (143, -signal.SIGTERM)
         termios.tcflow(tty.theirs, termios.TCOON)
         local = termios.tcgetattr(tty.theirs)[3]
         assert local & termios.ECHO
@@ -409,7 +415,7 @@ def test_a_terminal_that_nobody_reads_keeps_no_chat() -> None:
 
 @pytest.mark.slow
 def test_sigterm_in_an_answer_ends_the_chat(tmp_path: Path) -> None:
-    with paced(0.5, tmp_path / "log", *CHAT) as tty:
+    with paused(tmp_path / "log", *CHAT) as tty:
         answered(tty, 1)
         tty.type(f"{PUZZLE}\r")
         tty.until(lambda tty: tty.alternate)

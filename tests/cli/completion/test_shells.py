@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from waiting import SECONDS
 
 from mlx_diffgemma.cli.completion.scripts import SCRIPTS, VARIABLE
 
@@ -82,7 +83,7 @@ class Complete:
             "zsh": ("zsh", "-f", "-c", ZSH, "zsh", str(self.script), line),
         }
         ran = subprocess.run(
-            commands[self.shell], cwd=self.folder, capture_output=True, text=True, timeout=60
+            commands[self.shell], cwd=self.folder, capture_output=True, text=True, timeout=SECONDS
         )
         assert ran.stderr == ""
         words = [word.partition("\t")[0] for word in ran.stdout.splitlines()]

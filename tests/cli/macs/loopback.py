@@ -3,17 +3,15 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from forks import Process, started
 from ranks import ring_file
+from waiting import SECONDS, wait_for
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 120.0
 
 
 def hostfile(folder: Path, count: int = 2) -> Path:
@@ -58,7 +56,7 @@ class Ranks:
     def first_line(self) -> str:
         """The first line that rank 0 prints."""
         file = self._file(0, "out")
-        until(lambda: file.exists() and "\n" in file.read_text())
+        wait_for(lambda: file.exists() and "\n" in file.read_text())
         return file.read_text().splitlines()[0]
 
     def ended(self, rank: int) -> tuple[int, str, str]:
@@ -88,11 +86,3 @@ def children(pid: int) -> list[int]:
             if pid in (int(after[1]), int(after[3])):
                 found.append(int(entry.name))
     return found
-
-
-def until(done: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait until a callable says yes."""
-    last = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < last
-        time.sleep(0.05)

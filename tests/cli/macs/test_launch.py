@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from forks import polite
-from loopback import SECONDS, Ranks, children, command, hostfile, until
+from loopback import Ranks, children, command, hostfile
 from puzzle import PUZZLE, SOLUTION, SOLVE
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.cli.macs.launcher import LAUNCHER
 
@@ -160,7 +161,7 @@ def test_a_signal_ends_all_of_them(hosts: Path, number: signal.Signals, code: in
         assert process.returncode == code
         assert "interrupted" in said
         assert "Traceback" not in said
-        until(lambda: not children(launcher))
+        wait_for(lambda: not children(launcher))
     finally:
         process.kill()
         process.communicate()
@@ -171,7 +172,7 @@ def test_a_signal_ends_all_of_them(hosts: Path, number: signal.Signals, code: in
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_killed_rank_ends_the_other(ranks: Ranks, share: str, lost: int) -> None:
     argv = [*SOLVE, "--share", share, *MANY_STEPS]
-    ranks.start(argv, argv, wait=20)
+    ranks.start(argv, argv, wait=60)
     assert json.loads(ranks.first_line())["type"] == "header"
     ranks.processes[lost].kill()
     code, out, said = ranks.ended(1 - lost)
@@ -184,12 +185,12 @@ def test_a_killed_rank_ends_the_other(ranks: Ranks, share: str, lost: int) -> No
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_stopped_rank_ends_the_other(ranks: Ranks, stopped: int) -> None:
     argv = [*SOLVE, "--share", "rows", *MANY_STEPS]
-    ranks.start(argv, argv, wait=5)
+    ranks.start(argv, argv, wait=15)
     assert json.loads(ranks.first_line())["type"] == "header"
     ranks.processes[stopped].send_signal(signal.SIGSTOP)
     code, _, said = ranks.ended(1 - stopped)
     assert code == 5
-    one_line(said, f"rank {stopped}", "5 s")
+    one_line(said, f"rank {stopped}", "15 s")
 
 
 @pytest.mark.slow
@@ -256,7 +257,7 @@ def test_ranks_end_with_who_has_started_them(deaf: bool) -> None:
         assert len(children(waiting.pid)) == 2
         waiting.stdin.close()
         assert waiting.wait(SECONDS) == -signal.SIGKILL
-        until(lambda: not children(waiting.pid))
+        wait_for(lambda: not children(waiting.pid))
     finally:
         with suppress(ProcessLookupError):
             os.killpg(waiting.pid, signal.SIGKILL)

@@ -13,8 +13,9 @@ from typing import Any
 
 import openai
 import pytest
-from loopback import ROOT, SECONDS, children, command, hostfile, until
+from loopback import ROOT, children, command, hostfile
 from pseudo_terminal import PROGRAM, Tty
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.cli.macs.ports import own_ports
 
@@ -102,7 +103,7 @@ def test_clients_are_served_by_two_and_a_lost_one_ends_all(run: Any, server: Any
     assert process.returncode == 5, said
     assert len([line for line in lines if line.startswith("error: rank 0")]) == 1, said
     assert "Traceback" not in said
-    until(lambda: not children(launcher))
+    wait_for(lambda: not children(launcher))
 
 
 @pytest.mark.slow

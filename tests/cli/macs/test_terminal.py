@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 from loopback import hostfile
+from waiting import SECONDS
 
 from mlx_diffgemma.cli.chat.together import Others
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
@@ -69,7 +70,7 @@ def offered_to(tmp_path: Path, **streams: Any) -> "subprocess.CompletedProcess[s
         [sys.executable, "-c", OFFER, str(tmp_path), TAKE],
         cwd=ROOT,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
         capture_output=True,
         **streams,

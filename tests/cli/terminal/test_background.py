@@ -1,21 +1,22 @@
 """The question for the background: its answer is read, and is never left as typed text."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from own_terminal import OwnTerminal, own_terminal
-from pseudo_terminal import ATTRIBUTES, QUESTION, Tty, paced
+from pseudo_terminal import ATTRIBUTES, QUESTION, Tty, go_on, paused
 from puzzle import SOLVE
 from rich.segment import Segment
 from rich.style import Style
+from waiting import SECONDS, wait_for
 
-from mlx_diffgemma.cli.terminal.background import answered, may_ask, of_environment
+from mlx_diffgemma.cli.terminal import screen as module
+from mlx_diffgemma.cli.terminal.background import PATIENCE, answered, may_ask, of_environment
 from mlx_diffgemma.cli.terminal.colours import LEVELS, Theme
-from mlx_diffgemma.cli.terminal.keys import typed_ahead
+from mlx_diffgemma.cli.terminal.keys import Keys, typed_ahead
 from mlx_diffgemma.cli.terminal.picture import Picture
 from mlx_diffgemma.cli.terminal.replies import Sieve
 from mlx_diffgemma.cli.terminal.screen import Screen
@@ -27,10 +28,18 @@ DARK_GREEN, LIGHT_GREEN, BOTH_GREEN = b"38;5;42m", b"38;5;22m", b"38;5;29m"
 
 @contextmanager
 def drawn(
-    monkeypatch: pytest.MonkeyPatch, *answer: tuple[float, bytes], **options: object
+    monkeypatch: pytest.MonkeyPatch,
+    *answer: tuple[float, bytes],
+    seconds: tuple[float, float] = (SECONDS, SECONDS),
+    **options: object,
 ) -> Iterator[tuple[Screen, OwnTerminal]]:
-    """A screen that has drawn one coloured word; left and ended behind it."""
+    """A screen that has drawn one coloured word; left and ended behind it.
+
+    seconds: that it waits for an answer before the first picture, and before it is left.
+    """
     with own_terminal(monkeypatch, answer) as terminal:
+        for name, value in zip(("PATIENCE", "LATE"), seconds, strict=True):
+            monkeypatch.setattr(module, name, value)
         screen = Screen(**options)  # type: ignore[arg-type]
         try:
             screen.draw(SURE)
@@ -90,22 +99,24 @@ def test_keys_between_are_the_next_readers(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_terminal_that_says_nothing_costs_a_fifth_of_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mlx_diffgemma.cli.terminal.screen.LATE", 0.25)
-    began = time.monotonic()
-    with drawn(monkeypatch) as (screen, terminal):
-        assert 0.2 <= time.monotonic() - began < 0.5
-        again = time.monotonic()
+    assert PATIENCE == 0.2
+    waits: list[float] = []
+    monkeypatch.setattr(Keys, "take", lambda keys, seconds=0.0: waits.append(seconds) or b"")
+    with drawn(monkeypatch, seconds=(0.01, 0.02)) as (screen, terminal):
+        assert waits
+        assert max(waits) <= 0.01
+        waits.clear()
         screen.draw(Picture(((Segment("more"),),)))
-        assert time.monotonic() - again < 0.1
+        assert not waits
         assert BOTH_GREEN in terminal.since(0)
 
 
 def test_a_late_answer_still_counts_and_is_not_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow line: all is drawn anew in the right colours."""
-    with drawn(monkeypatch, (0.3, LIGHT + ATTRIBUTES), keeps_typed=True) as (screen, terminal):
+    with drawn(monkeypatch, seconds=(0.01, SECONDS), keeps_typed=True) as (screen, terminal):
         assert BOTH_GREEN in terminal.since(0)
-        time.sleep(0.3)
-        assert screen.pressed() == 0
+        terminal.type(LIGHT + ATTRIBUTES)
+        wait_for(lambda: screen.pressed() == 0 and screen.asked_at is None)
         screen.draw(SURE)
         assert LIGHT_GREEN in terminal.since(0)
         screen.close()
@@ -117,12 +128,13 @@ def test_an_answer_behind_the_view_is_waited_for(
     keeps_typed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shell, or the next question, would get it as typed text."""
-    with drawn(monkeypatch, (0.4, DARK + ATTRIBUTES), keeps_typed=keeps_typed) as (
+    answer = (0.4, DARK + ATTRIBUTES)
+    with drawn(monkeypatch, answer, seconds=(0.01, SECONDS), keeps_typed=keeps_typed) as (
         screen,
         terminal,
     ):
         screen.close()
-        time.sleep(0.2)
+        assert terminal.replied.wait(SECONDS)
         assert typed(terminal) == b""
 
 
@@ -229,8 +241,10 @@ def test_what_a_key_sends_is_no_reply() -> None:
 @pytest.mark.slow
 def test_an_answer_reaches_a_command(tmp_path: Path) -> None:
     """Asked of a terminal of its own, while the model works; the shell gets no part of it."""
-    with paced(0.2, tmp_path / "log", *SOLVE, answer=LIGHT + ATTRIBUTES) as tty:
+    log = tmp_path / "log"
+    with paused(log, *SOLVE, answer=LIGHT + ATTRIBUTES) as tty:
         tty.until(lambda tty: tty.alternate and LIGHT_GREEN in tty.bytes)
+        go_on(log)
         assert tty.wait() == 0
         tty.assert_given_back()
         assert tty.questions == 1

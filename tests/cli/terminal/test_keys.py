@@ -1,14 +1,17 @@
 """Keys that nobody reads yet, on a pseudo-terminal of the test's own."""
 
+import fcntl
 import os
 import pty
 import select
+import sys
 import termios
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.cli.terminal import keys
 from mlx_diffgemma.cli.terminal.keys import Keys, typed_ahead
@@ -28,6 +31,11 @@ def shown(ours: int, seconds: float) -> bytes:
     return os.read(ours, 4096) if select.select([ours], [], [], seconds)[0] else b""
 
 
+def arrived(theirs: int) -> int:
+    """Bytes that a read would get."""
+    return int.from_bytes(fcntl.ioctl(theirs, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def take_typed(theirs: int) -> bytes:
     """Bytes that have been typed so far."""
     with typed_ahead(theirs) as typed:
@@ -37,7 +45,7 @@ def take_typed(theirs: int) -> bytes:
 def taken(theirs: int, count: int) -> bytes:
     """So many typed bytes, however late they come; all there are if they never do."""
     typed = take_typed(theirs)
-    end = time.monotonic() + 10
+    end = time.monotonic() + SECONDS
     while len(typed) < count and time.monotonic() < end:
         time.sleep(0.01)
         typed += take_typed(theirs)
@@ -60,7 +68,7 @@ def test_hushed_keys_do_not_show_and_are_kept_as_typed(ends: tuple[int, int]) ->
     assert take_typed(theirs) == b""
     assert termios.tcgetattr(theirs) == before
     os.write(ours, b"e")
-    assert shown(ours, 10) == b"e"
+    assert shown(ours, SECONDS) == b"e"
 
 
 def test_keys_of_a_line_buffer_are_those_that_were_typed(ends: tuple[int, int]) -> None:
@@ -74,8 +82,7 @@ def test_keys_stay_what_they_are_until_the_taking_ends(ends: tuple[int, int]) ->
     before = termios.tcgetattr(theirs)
     with typed_ahead(theirs):
         os.write(ours, b"a\r\x04")
-        assert select.select([theirs], [], [], 10)[0]
-        time.sleep(0.1)  # for the rest of it
+        wait_for(lambda: arrived(theirs) == 3)
         assert os.read(theirs, 10) == b"a\r\x04"
     assert termios.tcgetattr(theirs) == before
 
@@ -85,8 +92,7 @@ def test_forgotten_keys_are_nobodys(ends: tuple[int, int]) -> None:
     keyboard = Keys(theirs)
     keyboard.hush()
     os.write(ours, b"rm -r .\r")
-    assert select.select([theirs], [], [], 10)[0]
-    time.sleep(0.1)  # for the rest of it
+    wait_for(lambda: arrived(theirs) == 8)
     keyboard.forget()
     keyboard.restore()
     assert take_typed(theirs) == b""

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_terminal import own_terminal
-from pseudo_terminal import PROGRAM, Tty, paced, paced_job
+from pseudo_terminal import PROGRAM, Tty, go_on, paced_job, paused
 from puzzle import SOLUTION, SOLVE
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.cli.answer.loading import trials_line
 from mlx_diffgemma.cli.terminal import passing, steps
@@ -44,18 +45,19 @@ def test_work_that_takes_long_is_announced_and_leaves_nothing(
     monkeypatch.setattr(passing, "SOON", 0.0)
     with own_terminal(monkeypatch) as terminal:
         with Announced("loading the\x1b model"):
-            time.sleep(0.1)
+            wait_for(lambda: b"model" in terminal.written)
             assert terminal.since(0) == ERASED + b"loading the? model"
         assert terminal.since(0).endswith(ERASED)
 
 
 def test_work_that_is_done_before_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """And waits for no clock."""
+    monkeypatch.setattr(passing, "LEAST", SECONDS)
     with own_terminal(monkeypatch) as terminal:
         began = time.monotonic()
         with Announced("loading"):
             pass
-        assert time.monotonic() - began < passing.LEAST
+        assert time.monotonic() - began < SECONDS
         assert terminal.since(0) == b""
 
 
@@ -64,7 +66,7 @@ def test_the_first_report_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(passing, "SOON", 0.0)
     reports = []
     with own_terminal(monkeypatch) as terminal, Announced("loading") as announced:
-        time.sleep(0.05)
+        wait_for(lambda: b"loading" in terminal.written)
         progress: Callable[[int, int], None] = announced.until(lambda *at: reports.append(at))
         progress(1, 2)
         assert terminal.since(0) == ERASED + b"loading" + ERASED
@@ -123,11 +125,10 @@ def test_an_answer_that_goes_into_a_file_is_waited_for_in_a_line(
 ) -> None:
     """Bug: `generate > file` was silent for minutes."""
     out = tmp_path / "answer"
-    with (
-        open(out, "wb") as file,
-        paced(0.1, tmp_path / "log", *SOLVE, *options, stdout=file) as tty,
-    ):
+    log = tmp_path / "log"
+    with open(out, "wb") as file, paused(log, *SOLVE, *options, stdout=file) as tty:
         tty.until("canvas 1  step ")
+        go_on(log)
         assert tty.wait() == 0
         tty.assert_given_back()
         assert (tty.entered, tty.scrollback()) == (0, "")
@@ -136,8 +137,10 @@ def test_an_answer_that_goes_into_a_file_is_waited_for_in_a_line(
 
 @pytest.mark.slow
 def test_an_answer_that_is_piped_is_waited_for_in_a_line(tmp_path: Path) -> None:
-    with paced(0.1, tmp_path / "log", *SOLVE, stdout=subprocess.PIPE) as tty:
+    log = tmp_path / "log"
+    with paused(log, *SOLVE, stdout=subprocess.PIPE) as tty:
         tty.until("canvas 1  step ")
+        go_on(log)
         assert tty.wait() == 0
         assert (tty.entered, tty.scrollback()) == (0, "")
         assert tty.process.stdout is not None

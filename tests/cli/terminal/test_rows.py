@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -12,6 +11,7 @@ import pyte
 import pytest
 from own_terminal import OwnTerminal, own_terminal
 from rich.segment import Segment
+from waiting import wait_for
 
 from mlx_diffgemma.cli.terminal.keys import given_back, typed_ahead
 from mlx_diffgemma.cli.terminal.picture import Picture
@@ -187,9 +187,8 @@ def test_a_key_before_the_view_counts(opened: Opened) -> None:
     """It waits in the terminal while the model is loaded."""
     terminal, screen = opened()
     os.write(terminal.ours, b"?")
-    time.sleep(0.05)
     screen.draw(picture("a"))
-    assert screen.pressed() == 1
+    wait_for(lambda: screen.pressed() == 1)
 
 
 def test_outside_the_view_nothing_is_read(opened: Opened) -> None:

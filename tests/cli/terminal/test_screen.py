@@ -10,20 +10,30 @@ import sys
 import termios
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pseudo_terminal import GRID_TOP, PROGRAM, Tty, paced, paced_job
+from pseudo_terminal import (
+    GRID_TOP,
+    PROGRAM,
+    Tty,
+    ended_by_signals,
+    go_on,
+    paced,
+    paced_job,
+    paused,
+)
 from puzzle import PUZZLE, SOLUTION, SOLVE
+from waiting import SECONDS
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.terminal.keys import typed_ahead
 from mlx_diffgemma.cli.terminal.screen import encoded
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m")
-ENDLESS = ("generate", "." * 81, "--model", "tiny-sudoku", "--steps", 4000, "--confidence", 1e-30)
+NO_END = ("--steps", 4000, "--confidence", 1e-30)
+ENDLESS = ("generate", "." * 81, "--model", "tiny-sudoku", *NO_END)
 
 STORY = ("generate", "Tell me a story about a bear", "--model", "tiny-chat", "--seed", 1)
 
@@ -52,7 +62,7 @@ def test_the_view_goes_and_the_text_stays() -> None:
 
 
 def test_the_first_frame_shows_before_the_second_step_begins(log: Path) -> None:
-    with paced(1, log, *SOLVE, "--steps", 3) as tty:
+    with paused(log, *SOLVE, "--steps", 3) as tty:
         tty.until(lambda tty: tty.alternate and "step 1 of 3" in tty.text())
         assert log.read_text() == "0 0\n"
         assert "step 2 of 3" not in tty.text()
@@ -118,9 +128,10 @@ def test_the_seed_is_there_in_forty_columns() -> None:
 
 @pytest.mark.slow
 def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path) -> None:
-    with paced(0.3, log, *SOLVE) as tty:
+    with paused(log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
         tty.type("echo typed\rmore")
+        go_on(log)
         assert tty.wait() == 0
         tty.assert_given_back()
         assert b"typed" not in tty.bytes
@@ -130,15 +141,16 @@ def test_keys_that_are_typed_meanwhile_do_not_show_and_reach_no_shell(log: Path)
 
 @pytest.mark.slow
 def test_a_resized_window_is_drawn_anew(log: Path) -> None:
-    with paced(1.0, log, *SOLVE) as tty:
-        tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
+    with paced(0.05, log, *SOLVE, *NO_END) as tty:
+        tty.until(lambda tty: tty.alternate and " of 4000" in tty.text())
         tty.resize(18, 8)
-        tty.until(lambda tty: tty.text().startswith("534") and " of 48" in tty.text())
+        tty.until(lambda tty: tty.text().startswith("534") and " of 4000" in tty.text())
         assert GRID_TOP[:5] not in tty.text()
         tty.resize(60, 30)
-        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and " of 48" in tty.text())
+        tty.until(lambda tty: tty.text().startswith(GRID_TOP) and " of 4000" in tty.text())
         assert len(tty.text().splitlines()) == 14
-        assert tty.wait() == 0
+        tty.type("\x03")
+        assert tty.wait() == 130
 
 
 @pytest.mark.slow
@@ -241,12 +253,14 @@ def test_below_the_prompt_the_last_canvas_stays() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", ["key", signal.SIGTERM, signal.SIGKILL, signal.SIGTSTP])
 def test_below_the_prompt_the_terminal_is_given_back(sent: Any, log: Path) -> None:
-    with paced(0.5, log, *SOLVE, "--no-alt-screen") as tty:
+    with paused(log, *SOLVE, "--no-alt-screen") as tty:
         tty.until("step  1 of 48")
         if sent == "key":
             tty.type("\x03")
         else:
             tty.send(sent)
+        if sent == signal.SIGTSTP:
+            go_on(log)
         assert tty.wait() == {"key": 130, signal.SIGTERM: 143, signal.SIGKILL: -9}.get(sent, 0)
         tty.assert_given_back()
         assert tty.entered == 0
@@ -267,9 +281,10 @@ def test_below_the_prompt_small_windows_scroll_no_more_than_they_must(
 
 @pytest.mark.slow
 def test_below_the_prompt_another_size_leaves_one_picture(log: Path) -> None:
-    with paced(0.7, log, *SOLVE, "--no-alt-screen", rows=30) as tty:
+    with paused(log, *SOLVE, "--no-alt-screen", rows=30) as tty:
         tty.until("step  1 of 48")
         tty.resize(60, 20)
+        go_on(log)
         assert tty.wait() == 0
         assert tty.scrollback().count(GRID_TOP) == 1
         assert tty.scrollback().count("of 48") == 1
@@ -281,7 +296,7 @@ def test_below_the_prompt_another_size_leaves_one_picture(log: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_at_a_token_keeps_what_was_shown(log: Path) -> None:
     """Text grows, in mode ar, and none of it is a draft."""
-    with paced(0.3, log, *STORY, "--mode", "ar") as tty:
+    with paused(log, *STORY, "--mode", "ar", at="0 2", seconds=0.3) as tty:
         tty.until(lambda tty: tty.alternate and " 3 of at most 1024 tokens " in tty.text())
         text, status = tty.text().splitlines()
         assert (text, status.startswith("ar     3 of at most 1024 tokens  ")) == ("Onc", True)
@@ -296,9 +311,11 @@ def test_ctrl_c_at_a_token_keeps_what_was_shown(log: Path) -> None:
 
 @pytest.mark.slow
 def test_tokens_are_printed_on_a_terminal_without_the_view(log: Path) -> None:
-    with paced(0.3, log, *STORY, "--mode", "ar", "--no-visual", "--max-tokens", 8) as tty:
+    story = (*STORY, "--mode", "ar", "--no-visual", "--max-tokens", 8)
+    with paused(log, *story, at="0 2") as tty:
         tty.until("Onc")
         assert tty.process.poll() is None
+        go_on(log)
         assert tty.wait() == 0
         assert tty.scrollback().splitlines()[0] == "Once the"
         assert tty.entered == 0
@@ -316,7 +333,7 @@ def test_tokens_are_printed_on_a_terminal_without_the_view(log: Path) -> None:
 )
 def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) -> None:
     """Even by a process that is killed outright: the guard does it."""
-    with paced(0.5, log, *SOLVE) as tty:
+    with paused(log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and "step  1 of 48" in tty.text())
         if sent == "key":
             tty.type("\x03")
@@ -331,11 +348,12 @@ def test_the_terminal_is_given_back(sent: Any, code: int, line: str, log: Path) 
 @pytest.mark.slow
 def test_stopped_and_continued(log: Path) -> None:
     """Ctrl-Z gives the terminal back, and going on takes it again."""
-    with paced(0.3, log, *SOLVE) as tty:
+    with paused(log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate and " of 48" in tty.text())
         tty.send(signal.SIGTSTP)
         # A process without a shell above it goes on at once.
         tty.until(lambda tty: tty.entered == 2 and " of 48" in tty.text())
+        go_on(log)
         assert tty.wait() == 0
         tty.assert_given_back()
         assert tty.scrollback().startswith(SOLUTION)
@@ -404,13 +422,13 @@ def num_lines(file: Path) -> int:
 
 
 def test_a_terminal_that_closes_ends_it(log: Path) -> None:
-    with paced(0.3, log, *SOLVE) as tty:
+    with paused(log, *SOLVE) as tty:
         tty.until(lambda tty: tty.alternate)
         os.close(tty.theirs)
         tty.theirs = os.open(os.devnull, os.O_RDONLY)
         os.close(tty.ours)
         tty.ours = os.open(os.devnull, os.O_RDONLY)
-        assert tty.process.wait(10) == -signal.SIGHUP
+        assert tty.process.wait(SECONDS) == -signal.SIGHUP
 
 
 @pytest.mark.slow
@@ -420,15 +438,9 @@ def test_a_terminal_that_nobody_reads_keeps_no_process(log: Path) -> None:
         tty.until(lambda tty: tty.alternate and " of 4000" in tty.text())
         termios.tcflow(tty.theirs, termios.TCOOFF)
         time.sleep(1)
-        for _ in range(3):
-            tty.send(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                tty.process.wait(1.5)
-        assert tty.process.poll() in (143, -signal.SIGTERM)
+        assert ended_by_signals(tty) in (143, -signal.SIGTERM)
         termios.tcflow(tty.theirs, termios.TCOON)
-        end = time.monotonic() + 10
-        while tty.alternate and time.monotonic() < end:  # the guard takes a moment
-            tty.pump()
+        tty.wait()
         tty.assert_given_back()
 
 

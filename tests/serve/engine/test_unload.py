@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
+from held import settled
 from loaded_engines import cached_of, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
@@ -27,18 +26,16 @@ def test_questions_are_prepared_and_counted_without_weights(engine: LoadedEngine
 
 
 def test_memory_goes_with_the_weights_and_answers_stay_the_same(engine: LoadedEngine) -> None:
-    gc.collect()  # what other tests have left must not go in between
-    mx.clear_cache()
-    before = mx.get_active_memory()
+    before = settled()
     first = text_of(events_of(engine, ASKED))
     engine.decide(
         read_request({"state": "s", "questions": {"q": {"type": "noul", "instructions": "?"}}}),
         lambda: False,
     )
-    held = mx.get_active_memory() - before
+    held = settled() - before
     assert held > engine.counters.kept_bytes > 0
     engine.unload()
-    assert mx.get_active_memory() - before < 0.02 * held
+    assert settled() - before < 0.02 * held
     assert (engine.counters.kept_bytes, engine.counters.kept_conversations) == (0, 0)
     again = events_of(engine, ASKED)
     assert text_of(again) == first

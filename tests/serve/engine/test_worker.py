@@ -10,16 +10,15 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from live import Clock, wait_for
+from live import Clock
 from scripted import ScriptedEngine
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.errors import CheckpointError, FitError, NumericsError
 from mlx_diffgemma.serve.engine.engine import Cancellation
 from mlx_diffgemma.serve.engine.tickets import Deliver, End, Ticket, Work
 from mlx_diffgemma.serve.engine.worker import Idleness, Worker
 from mlx_diffgemma.serve.refusal import Refusal
-
-SECONDS = 20  # that a test waits at most
 
 
 @dataclass

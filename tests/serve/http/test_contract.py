@@ -13,6 +13,7 @@ from fakes import fake_model
 from labelled import labelled_engine, write_labelled
 from live import running
 from tiny_engines import tiny_engine
+from waiting import SECONDS
 
 KEYS = {"auth.bearer", "auth.missing", "auth.invalid"}
 """Requirements of a server with a key."""
@@ -47,7 +48,7 @@ def test_jevcompat_exits_with_0(folder: Path, network: bool) -> None:
     with running(labelled_engine(folder) if network else DecidingEngine()) as server:
         main = "import sys; from jevcompat.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", main, "test", server.url]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

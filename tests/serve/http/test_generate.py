@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from live import Running, running, wait_for
+from live import Running, running
 from plain_dialect import PLAIN, Client, words
 from scripted import ScriptedEngine, Step, done, said
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.errors import FitError, ImageError, NumericsError, PromptError
 from mlx_diffgemma.serve.asked import Asked
@@ -20,14 +21,15 @@ from mlx_diffgemma.serve.http.stream import Pace
 from mlx_diffgemma.serve.refusal import STOPPING, Refusal
 
 BEGUN = Begun(7, 12, 0)
-LONG: list[Step] = [BEGUN, Text("a"), 60.0, done()]
+HOURS = 10_000.0  # of a step that does not end by itself while a test runs
+LONG: list[Step] = [BEGUN, Text("a"), HOURS, done()]
 
 
 def echo(asked: Asked) -> list[Step]:
-    """An answer that repeats its question; "wait" makes it take a minute, "encode" before it."""
+    """An answer that repeats its question; "wait" makes it take hours, "encode" before it."""
     prompt = asked.prompt
     if prompt == "encode":
-        return [60.0, BEGUN, done()]
+        return [HOURS, BEGUN, done()]
     return LONG if prompt == "wait" else said(prompt, " was the question.")
 
 
@@ -57,7 +59,7 @@ def refused(client: Client) -> tuple[int, dict[str, str], dict[str, Any]]:
 
 @contextmanager
 def busy(server: Running, prompt: str = "wait") -> Iterator[Client]:
-    """A client whose answer takes a minute, and is on its way."""
+    """A client whose answer takes hours, and is on its way."""
     with Client(server.port, prompt=prompt) as client:
         wait_for(lambda: server.worker.figures().running == 1)
         yield client
@@ -112,7 +114,7 @@ class Unprepared(ScriptedEngine):
         self.threads.add(threading.current_thread().name)
         self.begun.set()
         if self.gate:
-            assert self.gate.wait(20)
+            assert self.gate.wait(SECONDS)
         if self.error:
             raise self.error
         return super().prepare(asked)
@@ -238,9 +240,7 @@ def test_a_client_that_goes_ends_its_answer(prompt, stream):
     with serving(engine) as server:
         with Client(server.port, prompt=prompt, stream=stream):
             wait_for(lambda: server.worker.figures().running == 1)
-        began = time.monotonic()
         wait_for(lambda: idle(server))
-        assert time.monotonic() - began < 2
         assert server.worker.figures().cancelled == 1
     assert engine.cancelled == 1
 
@@ -262,7 +262,7 @@ def test_a_client_that_goes_while_it_is_prepared_is_never_answered(stream):
     engine = Unprepared(script=echo, gate=gate)
     with serving(engine) as server:
         with Client(server.port, stream=stream), Client(server.port, prompt="second"):
-            assert engine.begun.wait(20)
+            assert engine.begun.wait(SECONDS)
             wait_for(lambda: server.worker.figures().places == 2)
         wait_for(lambda: idle(server))
         gate.set()
@@ -273,7 +273,7 @@ def test_a_client_that_goes_while_it_is_prepared_is_never_answered(stream):
 
 def test_a_client_that_goes_between_canvases_ends_its_answer():
     def script(asked: Asked) -> list[Step]:
-        return [BEGUN, *[step for _ in range(1000) for step in (Text("canvas "), 0.01)], done()]
+        return [BEGUN, *[step for _ in range(20_000) for step in (Text("canvas "), 0.01)], done()]
 
     with serving(ScriptedEngine(script)) as server:
         with Client(server.port) as client:
@@ -281,7 +281,7 @@ def test_a_client_that_goes_between_canvases_ends_its_answer():
             lines = client.lines()
             for _ in range(4):
                 next(lines)
-        wait_for(lambda: idle(server), 3)
+        wait_for(lambda: idle(server))
         assert server.worker.figures().cancelled == 1
 
 
@@ -302,40 +302,45 @@ def test_a_slow_reader_holds_nobody_up_and_misses_drafts():
 
 
 def test_a_client_that_goes_while_it_is_sent_to_ends_its_answer():
-    with serving(ScriptedEngine(lambda asked: [*big(asked)[:-2], 60.0, done()])) as server:
+    with serving(ScriptedEngine(lambda asked: [*big(asked)[:-2], HOURS, done()])) as server:
         with Client(server.port, buffer=4096):
             wait_for(lambda: server.worker.figures().running == 1)
             time.sleep(0.2)
-        wait_for(lambda: idle(server), 3)
+        wait_for(lambda: idle(server))
 
 
 def test_a_reader_that_takes_nothing_is_cut_off(caplog):
-    script = [*big(None)[:-2], 60.0, done()]
+    script = [*big(None)[:-2], HOURS, done()]
     engine, pace = ScriptedEngine(script), Pace(patience=0.3)
     with serving(engine, pace=pace) as server, Client(server.port, buffer=4096):
         wait_for(lambda: server.worker.figures().running == 1)
-        wait_for(lambda: idle(server), 5)
+        wait_for(lambda: idle(server))
     assert "took nothing for 0.3 s" in caplog.text
 
 
-@pytest.mark.parametrize(("keepalive", "canvas"), [(0.2, 2.0)])
-def test_a_client_that_waits_shortly_survives_a_long_canvas(keepalive, canvas):
-    script = [BEGUN, Text("a"), canvas, Text("b"), done()]
-    with serving(ScriptedEngine(script), pace=Pace(keepalive)) as server:
-        assert answered(Client(server.port, timeout=2.5 * keepalive))[-1] == "[DONE]"
-        silent = Client(server.port, timeout=2.5 * keepalive, stream=False)
+def test_a_stream_shows_signs_of_life_during_a_long_canvas_and_a_body_none():
+    """How often they come is told on a clock of its own, in test_stream.py."""
+    ready = threading.Event()
+
+    def script(asked: Asked) -> Iterator[Step]:
+        yield from (BEGUN, Text("a"))
+        assert ready.wait(SECONDS)
+        yield from (Text("b"), done())
+
+    with serving(ScriptedEngine(script), pace=Pace(0.05)) as server:
+        with Client(server.port) as client:
+            client.head()
+            lines = client.lines()
+            while next(lines) != 'data: {"text":"a"}':
+                pass
+            assert [next(lines) for _ in range(5)] == [": ping"] * 5
+            ready.set()
+            assert list(lines)[-1] == "data: [DONE]"
+        ready.clear()
+        silent = Client(server.port, timeout=0.3, stream=False)
         with silent, pytest.raises(TimeoutError):  # as it would be without
             silent.head()
-
-
-@pytest.mark.slow
-def test_a_client_that_waits_5_s_survives_a_canvas_of_60_s():
-    script = [BEGUN, Text("a"), 60.0, Text("b"), done()]
-    with serving(ScriptedEngine(script)) as server, Client(server.port, timeout=5.0) as client:
-        client.head()
-        lines = list(client.lines())
-        assert lines[-1] == "data: [DONE]"
-        assert lines.count(": ping") >= 30  # every 2 s; a busy machine may delay one, not 5 s
+        ready.set()
 
 
 def test_who_waits_in_the_queue_is_kept_alive():
@@ -348,7 +353,7 @@ def test_who_waits_in_the_queue_is_kept_alive():
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_stop_ends_every_request(stream):
-    script: list[Step] = [BEGUN, *[step for _ in range(1000) for step in (Text("canvas "), 0.05)]]
+    script: list[Step] = [BEGUN, *[step for _ in range(10_000) for step in (Text("canvas "), 0.05)]]
     with serving(ScriptedEngine(script)) as server:
         with Client(server.port, stream=stream) as first:
             wait_for(lambda: server.worker.figures().running == 1)
@@ -371,7 +376,7 @@ def test_a_stop_ends_every_request(stream):
                     "length",
                 )
             assert "server was stopped" in str(end)
-        assert server.worker.join(5)
+        assert server.worker.join(SECONDS)
 
 
 def test_a_stop_now_is_told_as_a_failure():
@@ -395,13 +400,13 @@ def test_while_the_model_is_loaded_requests_are_sent_away():
     @dataclass
     class Slow(ScriptedEngine):
         def load(self) -> None:
-            assert gate.wait(20)
+            assert gate.wait(SECONDS)
 
     with serving(Slow(echo), loaded=False) as server:
         status, headers, error = refused(Client(server.port))
         assert (status, error["code"], headers["retry-after"]) == (503, "loading", "5")
         gate.set()
-        server.worker.loaded.result(20)
+        server.worker.loaded.result(SECONDS)
         assert answered(Client(server.port))[-1] == "[DONE]"
 
 
@@ -420,7 +425,7 @@ def test_every_answer_has_its_own_words():
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(SECONDS)
         assert not wrong
         assert server.worker.figures().answered == 80
 

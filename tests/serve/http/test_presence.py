@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from waiting import without_waiting
 
 from mlx_diffgemma.serve.engine.engine import Cancellation
 from mlx_diffgemma.serve.http.presence import Presence
@@ -30,7 +31,7 @@ def told(story: Callable[[Presence, asyncio.Event], Awaitable[Any]]) -> Any:
         finally:
             await presence.leave()
 
-    return asyncio.run(main())
+    return without_waiting(main())
 
 
 def test_what_is_awaited_comes_while_the_client_is_there():

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from live import running, wait_for
+from live import running
 from plain_dialect import PLAIN, Client, words
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.checkpoint.hub import local_folder
 from mlx_diffgemma.conversation.front import open_front
@@ -62,7 +63,7 @@ def test_a_retry_goes_on_behind_what_was_encoded():
     pausing = engine(pause=5)
     with running(pausing, [PLAIN]) as server:
         with Client(server.port, prompt=TEXT, max_tokens=64):
-            assert pausing.paused.wait(20)  # in the middle of the prompt
+            assert pausing.paused.wait(SECONDS)  # in the middle of the prompt
         wait_for(lambda: server.worker.figures().places == 0)
         before = pausing.counters.encoded_tokens
         assert 0 < before < pausing.counters.prompt_tokens
@@ -81,10 +82,10 @@ def test_a_stop_does_not_wait_for_a_long_prompt():
     pausing = engine(pause=5)
     with running(pausing, [PLAIN]) as server:
         with Client(server.port, prompt=TEXT, max_tokens=64) as client:
-            assert pausing.paused.wait(20)
+            assert pausing.paused.wait(SECONDS)
             server.worker.stop()
             client.head()
             said = words(client.lines())
-        assert server.worker.join(20)
+        assert server.worker.join(SECONDS)
     assert said[-1]["error"]["code"] == "stopping"
     assert pausing.counters.encoded_tokens < pausing.counters.prompt_tokens

@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 import pytest
-from live import wait_for
 from scripted import ScriptedEngine
+from waiting import wait_for
 
 from mlx_diffgemma.serve.engine.worker import Worker
 from mlx_diffgemma.serve.http.address import bind, find_place

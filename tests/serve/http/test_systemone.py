@@ -11,6 +11,7 @@ from asgi_calls import PORT, Calls, application, called
 from deciding import DecidingEngine, multipart
 from fakes import FakeReader, fake_model
 from scripted import ScriptedEngine
+from waiting import SECONDS
 from wrong_requests import CHOICE, NOUL, WRONG, body, question
 
 from mlx_diffgemma.decide.decision import Decision
@@ -259,10 +260,12 @@ def test_a_model_that_is_loaded_is_503() -> None:
 
 
 def test_who_goes_is_not_decided_for() -> None:
+    begun: list[bool] = []
     seen: list[bool] = []
 
     class Waiting(DecidingEngine):
         def decide(self, request: Request, cancelled: Cancelled) -> Decision:
+            begun.append(True)
             try:
                 return super().decide(request, cancelled)
             finally:
@@ -278,15 +281,16 @@ def test_who_goes_is_not_decided_for() -> None:
         async def receive() -> Any:
             if messages:
                 return messages.pop()
-            await asyncio.sleep(0.05)
+            while not begun:
+                await asyncio.sleep(0.01)
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             pass
 
-        await asyncio.wait_for(calls.app(scope, receive, send), 10)
+        await asyncio.wait_for(calls.app(scope, receive, send), SECONDS)
 
-    engine = Waiting(seconds=20)
+    engine = Waiting(seconds=10 * SECONDS)
     with application(engine) as calls:
         calls.runner.run(gone(calls))
         assert calls.records[-1].status == 499

@@ -14,6 +14,7 @@ import pytest
 from live import running
 from scripted import FACTS, ScriptedEngine
 from transcripts import ENVELOPE, KINDS, SCHEMA, WEATHER, Step, stored
+from waiting import SECONDS
 
 from mlx_diffgemma.serve.dialects.dialect import Dialect
 from mlx_diffgemma.serve.dialects.routes import MESSAGES, RESPONSES
@@ -86,7 +87,7 @@ def _more(name: str, kind: str) -> dict[str, Any]:
 
 
 def _posted(port: int, path: str, body: dict[str, Any]) -> bytes:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         reply = connection.getresponse()
         assert reply.status == 200

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from browser import CHROMIUM, DRIVER, ENTER, ESCAPE, MISSING, Browser, chromium
 from drafting import ANSWER, THOUGHT, settling_engine
-from live import Running, running, wait_for
+from live import Running, running
 from scripted import FACTS, ScriptedEngine, Step, done, said
 from tiny_engines import tiny_engine
+from waiting import wait_for
 
 import mlx_diffgemma as dg
 from mlx_diffgemma.cli.terminal.scene import Scene

@@ -33,9 +33,9 @@ struct Fiber {
 };
 
 constexpr size_t kGuardBytes = 16384;  // a multiple of any page size in use
-// An array that is too large begins below its thread's stack by as much as it is too large: with one
-// page of guard a write could land in what lies below, another thread's stack or nothing at all.
-constexpr size_t kStackGuardBytes = 1 << 20;
+// Below a stack: a frame that is too large may first touch its lowest byte, and below the guard lies
+// some other memory of this process, or none.
+constexpr size_t kStackGuardBytes = 64 * kGuardBytes;
 
 // Saves the callee-saved registers on the stack that is left, then loads those of the other.
 // x86-64 (System V) and arm64 (AAPCS64); the floating-point control registers are never changed.

@@ -9,6 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 from openai_kinds import EDITOR, GAPS, asked, spoken
 from transcripts import ENVELOPE, stored, whole
+from waiting import SECONDS
 
 from mlx_diffgemma.serve.dialects.routes import COMPLETIONS, FIM
 
@@ -62,7 +63,7 @@ def test_a_gap_is_filled_as_an_editor_asks(server):
     body = {**EDITOR, "prompt": "A lemon is ", "suffix": ".", "seed": 1}
     headers = {"Content-Type": "application/json", "x-api-key": "any"}
     url = urljoin(f"{server.url}/v1/", "fim/completions")
-    with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=20) as reply:
+    with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=SECONDS) as reply:
         stream = reply.read().decode()
     assert inserted(stream) == "yellow"
     assert "temperature" in chunks(stream)[-1]["x_warnings"][0]
