@@ -1,4 +1,6 @@
-"""States of an automaton that accept the same become one (Moore), by hashes that are then checked.
+"""States of an automaton that accept the same become one, by hashes that are then checked.
+
+Moore's passes, each over those states alone that the pass before may have told apart.
 
 Axes: Q states, B classes of equal symbols, S merged states.
 """
@@ -18,8 +20,7 @@ def merged(table: Table, accepts: Flags, max_states: int) -> tuple[Table, Flags]
 
     table [Q, B]: where each class of symbols leads, -1 for nowhere; state 0 is the start. Merged
     states are numbered breadth first. None where no state that is reached accepts. TooLargeError
-    as soon as there are more than `max_states` that differ: a chain of thousands is told apart a
-    state a pass.
+    as soon as there are more than `max_states` that differ.
     """
     dead = len(table)
     table = np.vstack([np.where(table < 0, dead, table), np.full(table.shape[1], dead)])
@@ -32,38 +33,87 @@ def merged(table: Table, accepts: Flags, max_states: int) -> tuple[Table, Flags]
     return _numbered(groups[table[first]], accepts[first], int(groups[0]), int(groups[dead]))
 
 
+class _Sources:
+    """The edges of a table, against their direction."""
+
+    def __init__(self, table: Table) -> None:
+        targets = table.ravel()
+        order = targets.argsort(kind="stable")
+        self._before = order // table.shape[1]
+        self._begins = np.searchsorted(targets[order], np.arange(len(table) + 1))
+
+    def of(self, states: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The states with an edge to one of these, ascending."""
+        begins = self._begins[states]
+        counts = self._begins[states + 1] - begins
+        steps = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        return np.unique(self._before[np.repeat(begins, counts) + steps])
+
+
 def _live(table: Table, accepts: Flags) -> Flags:
     """States [Q] that reach an accepting one, found against the edges."""
-    live, order = accepts.copy(), table.ravel().argsort(kind="stable")
-    before = order // table.shape[1]
-    begins = np.searchsorted(table.ravel()[order], np.arange(len(table) + 1))
-    new = np.flatnonzero(live).tolist()
-    for state in new:
-        for source in before[begins[state] : begins[state + 1]].tolist():
-            if not live[source]:
-                live[source] = True
-                new.append(source)
+    live, sources, new = accepts.copy(), _Sources(table), np.flatnonzero(accepts)
+    while len(new):
+        found = sources.of(new)
+        new = found[~live[found]]
+        live[new] = True
     return live
 
 
 def _groups(
     table: Table, accepts: Flags, live: Flags, max_states: int
 ) -> tuple[NDArray[np.int64], ...]:
-    """The first state of each group of equal ones [S + 1], and the group of each state [Q]."""
-    random = np.random.default_rng(0).integers(1, 2**63, (table.shape[1] + 1, 1), np.uint64)[:, 0]
-    group = accepts.astype(np.uint64) + np.uint64(2) * live.astype(np.uint64)
-    count = 0
-    while True:
+    """The first state of each group of equal ones [S + 1], and the group of each state [Q].
+
+    A pass looks at states alone that lead to one whose group has a new number. The others of their
+    group lead where they led, so that they differ from all of these.
+    """
+    random = np.random.default_rng(0).integers(1, 2**63, table.shape[1], np.uint64)
+    sources = _Sources(table)
+    group = np.unique(accepts + 2 * live, return_inverse=True)[1].astype(np.int64)
+    sizes, looked_at = np.bincount(group).tolist(), np.arange(len(table))
+    while len(looked_at):
         look()
-        keys = (_mixed(group)[table] * random[:-1]).sum(axis=1) + group * random[-1]
-        _, first, found = np.unique(keys, return_index=True, return_inverse=True)
-        group = found.astype(np.uint64)
-        if len(first) == count:
-            break
-        if (count := len(first)) > max_states + 1:  # one group is the dead state's
+        keys = (_mixed(group.astype(np.uint64))[table[looked_at]] * random).sum(axis=1)
+        moved = _split(group, sizes, looked_at, keys)
+        if len(sizes) > max_states + 1:  # one group is the dead state's
             raise TooLargeError(f"more than {max_states:,} states")
+        looked_at = sources.of(moved)
+    _, first, found = np.unique(group, return_index=True, return_inverse=True)
     _require_equal(table, accepts, first, found)
     return first, found
+
+
+def _split(
+    group: NDArray[np.int64],
+    sizes: list[int],
+    states: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+) -> NDArray[np.int64]:
+    """Give states of one group with different keys different groups; those with a new number.
+
+    Where all states of a group are among them, the largest part keeps its number.
+    """
+    order = np.lexsort((keys, group[states]))
+    states, keys = states[order], keys[order]
+    begins = np.flatnonzero(
+        np.append(True, (keys[1:] != keys[:-1]) | (np.diff(group[states]) != 0))
+    )
+    parts = np.split(states, begins[1:])
+    of_group: dict[int, list[NDArray[np.int64]]] = {}
+    for part in parts:
+        of_group.setdefault(int(group[part[0]]), []).append(part)
+    moved = []
+    for number, found in of_group.items():
+        found.sort(key=len)
+        if sum(map(len, found)) == sizes[number]:
+            found.pop()
+        for part in found:
+            group[part] = len(sizes)
+            sizes[number] -= len(part)
+            sizes.append(len(part))
+        moved += found
+    return np.concatenate(moved) if moved else states[:0]
 
 
 def _mixed(group: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ...errors import DiffGemmaError, shown
 from ..events import Usage
 from ..families import family_of
-from ..refusal import Refusal
+from ..refusal import STOPPING, Refusal, fresh
 from .host import Makers
 from .metrics import Metrics
 from .replies import refused
@@ -77,16 +78,23 @@ class Watch:
     async def _pass_on(
         self, scope: Scope, receive: Receive, send: Send, begun: Callable[[], bool]
     ) -> None:
-        """Pass a request on; an error becomes a reply, or the end of one that has begun."""
+        """Pass a request on; an error becomes a reply, or the end of one that has begun.
+
+        A request that has not come in full when the server ends is told so.
+        """
+        family = family_of(scope["path"])
         try:
             await self.app(scope, receive, send)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:  # uvicorn's, which would answer 500
+            if not begun():
+                await refused(fresh(STOPPING), family)(scope, receive, send)
+            raise
         except Exception as error:
             log_error(error, scope["path"])
             if not begun():
-                reply = refused(internal(), family_of(scope["path"]))
-                await reply(scope, receive, send)
+                await refused(internal(), family)(scope, receive, send)
 
 
 def internal() -> Refusal:

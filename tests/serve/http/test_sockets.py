@@ -210,3 +210,21 @@ def test_a_request_that_has_come_is_answered_however_long_that_takes() -> None:
         reply = sent(made, head(made, "Connection: close"), BODY, patience=SECONDS)
     assert b"Hello there." in reply
     assert limits == [None]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [(CHAT, b"503"), ("/v1/messages", b"529"), ("/v1/systemone", b"503")]
+)
+def test_a_body_that_has_not_come_when_the_server_ends_is_told_so(path: str, status: bytes) -> None:
+    """It is no error of the server's that a client should report."""
+    with (
+        running(ScriptedEngine(), DIALECTS) as made,
+        socket.create_connection(("127.0.0.1", made.port), timeout=SECONDS) as link,
+    ):
+        link.sendall(head(made, path=path) + BODY[:5])
+        wait_for(lambda: len(made.server.server_state.tasks) == 1)
+        made.server.should_exit = True
+        reply = b"".join(iter(lambda: link.recv(65536), b""))
+    assert reply.split()[1] == status
+    assert b"retry-after: 10" in reply.lower()
+    assert "stopping" in json.dumps(json.loads(reply.partition(b"\r\n\r\n")[2]))
