@@ -232,7 +232,12 @@ def test_a_mac_that_ssh_does_not_reach_is_named(
     assert _code(read_hostfile(file), ranks, 3) == 3
     assert _code(read_hostfile(file), ranks, None) == 5
     (line,) = capfd.readouterr().err.splitlines()
-    assert_says(line, "127.0.0.1, rank 0", "without an exit code")
+    assert_says(line, "rank 0 (127.0.0.1)", "without an exit code")
+    assert "name this Mac" not in line
+    file.write_text(json.dumps([other, one]))
+    assert _code(read_hostfile(file), ranks, None) == 5
+    (line,) = capfd.readouterr().err.splitlines()
+    assert_says(line, "rank 0 (mac b)", "without an exit code", "127.0.0.1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
