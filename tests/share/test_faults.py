@@ -75,7 +75,7 @@ def test_what_differs_is_named_with_its_mac(ranks: int, tmp_path: Path) -> None:
         for fact, lines in said.items():
             for at, line in enumerate(lines):
                 if "can give" in fact and rank:
-                    assert line == "1"  # rank 0 alone speaks
+                    assert line == "0"  # rank 0 alone speaks, and none ends it
                 else:
                     named = at if "can give" in fact else max(at, 1)
                     assert line.startswith(f"rank {named} (127.0.0.1) "), (fact, line)

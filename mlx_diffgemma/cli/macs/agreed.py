@@ -55,7 +55,8 @@ def agreed(
     told: dict[str, object]
     try:
         found = find()
-        told = {"facts": {**facts_of(found), **others}, "room": own_room(share, found)}
+        facts = {"--share": group.asked, **facts_of(found), **others}
+        told = {"facts": facts, "room": own_room(share, found)}
     except (DiffGemmaError, OSError) as error:
         failed = error
         told = {"error": _line(error)}

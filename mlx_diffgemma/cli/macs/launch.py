@@ -95,14 +95,21 @@ def _code(hosts: Hostfile, ranks: Ranks, left: int | None) -> int:
         return left
     ended = list(_endings(hosts, ranks))
     if left is None and not ended:
-        ended = [
-            f"{hosts.hosts[0].ssh}, rank 0 of {hosts.file}, ended without an exit code: it was "
-            "killed, or did not start; look at the lines above, and name this Mac 127.0.0.1, the "
-            "first of the hosts."
-        ]
+        ended = [_silent(hosts)]
     for line in ended:
         say(f"error: {line}")
     return LINK_LOST
+
+
+def _silent(hosts: Hostfile) -> str:
+    """The sentence about a rank 0 that left nothing, and of which mlx.launch knows nothing."""
+    advice = "look at the lines above"
+    if (first := hosts.names[0]) != LOCAL:
+        advice = f"{advice}, and name this Mac {LOCAL}, the first of the hosts"
+    return (
+        f"rank 0 ({first}) of {hosts.file} ended without an exit code: it was killed, or did not "
+        f"start; {advice}."
+    )
 
 
 def _endings(hosts: Hostfile, ranks: Ranks) -> Iterator[str]:

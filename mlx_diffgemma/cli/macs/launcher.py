@@ -16,7 +16,8 @@ from .options import WAIT
 # wait until a rank writes or can be written to, which it always can: they would take a core. They
 # drop what is no UTF-8, such as the two halves of a letter: they get whole ones. They print their
 # own lines word by word, into those of ranks: they get one write. Nobody writes to its standard
-# input, whose end says that whoever started it was killed: its session ends, too.
+# input, whose end says that whoever started it was killed: its session ends, too, wherever
+# mlx.launch itself waits.
 LAUNCHER = """
 import os, signal, threading, time
 from codecs import getincrementaldecoder
@@ -27,17 +28,16 @@ from mlx._distributed_utils import launch
 PATIENCE = 10.0
 decoders = {}
 
-def end_session():
+def end_with_input():
+    select([0], [], [])
     os.killpg(0, signal.SIGTERM)
     last = time.monotonic() + PATIENCE
-    while threading.active_count() > 1 and time.monotonic() < last:
+    while threading.active_count() > 2 and time.monotonic() < last:
         time.sleep(0.05)
     os.killpg(0, signal.SIGKILL)
 
 def read_whole(file, most):
     read = os.read(file, most)
-    if file == 0 and not read:
-        end_session()
     decoder = decoders.setdefault(file, getincrementaldecoder("utf-8")("ignore"))
     whole = decoder.decode(read, final=not read).encode()
     if read and not whole:
@@ -55,6 +55,8 @@ for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: None)
 launch.select, launch.log_warning = waited, warned
 launch.os = SimpleNamespace(**{**vars(os), "read": read_whole})
+if os.getpgrp() == os.getpid():  # a session of its own
+    threading.Thread(target=end_with_input, daemon=True).start()
 launch.main()
 """
 EXIT = "exit"  # the file of a run's folder in which rank 0 leaves its exit code

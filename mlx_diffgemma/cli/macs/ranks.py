@@ -68,7 +68,8 @@ class Ranks:
     def wait(self, file: Path, patience: float = PATIENCE) -> None:
         """Wait for all ranks, and pass signals on; KeyboardInterrupt behind one that came.
 
-        Whoever still runs `PATIENCE` seconds after rank 0, or `patience` after a signal, is killed.
+        Whoever still runs `PATIENCE` seconds after rank 0, or after one that failed, or `patience`
+        after a signal, is killed: mlx.launch waits for ever for a rank that was stopped.
         """
         self.file = file
         last: float | None = None
@@ -81,7 +82,7 @@ class Ranks:
                         self.told = True
                         self.signal(arrived[-1] if arrived else signal.SIGTERM)
                         passed = len(arrived)
-                    if not ended and (ended := file.exists() or self.unwritten is not None):
+                    if not ended and (ended := self._ending(file)):
                         last = time.monotonic() + PATIENCE
                     ends = signal.SIGTERM in arrived or not self.at_terminal
                     if last is None and passed and ends:
@@ -92,8 +93,19 @@ class Ranks:
         finally:
             self.signal(signal.SIGKILL)
             self.process.wait()
-            for reader in self.readers:
-                reader.join()
+            self.close()
+
+    def close(self) -> None:
+        """Pass on what is left to be read, and close the pipes to the launcher, which has ended."""
+        for reader in self.readers:
+            reader.join()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def _ending(self, file: Path) -> bool:
+        """True once all ranks should come to their end."""
+        return file.exists() or self.unwritten is not None or bool(self.ended)
 
     def signal(self, number: int) -> None:
         """Send a signal to the launcher and every rank on this Mac; those behind ssh lose it."""

@@ -19,6 +19,7 @@ from waiting import SECONDS, wait_for
 from mlx_diffgemma.cli.macs.launcher import LAUNCHER
 
 SUDOKU = ("--model", "tiny-sudoku", "--seed", "1")
+STORY = ("generate", "Tell a story about bread.", "--model", "tiny-chat", "--max-tokens", "1024")
 MANY_STEPS = ("--steps", "48", "--stability", "47", "--trace", "-")
 
 
@@ -149,7 +150,8 @@ def test_too_many_for_the_layers(ranks: Ranks) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_all_of_them(hosts: Path, number: signal.Signals, code: int) -> None:
-    process = command(*SOLVE, "--macs", str(hosts), *MANY_STEPS)
+    """In the midst of several canvases: one may be over before a busy machine passes it on."""
+    process = command(*STORY, "--seed", "1", "--macs", str(hosts), *MANY_STEPS)
     try:
         assert process.stdout is not None
         process.stdout.readline()  # a step was computed: all of them are there
@@ -244,11 +246,14 @@ def launched(program: str) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.parametrize("deaf", [False, True])
-def test_ranks_end_with_who_has_started_them(deaf: bool) -> None:
+DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+STOPPED = "import os; os.kill(os.getpid(), signal.SIGSTOP);"
+
+
+@pytest.mark.parametrize("begins", ["", DEAF, STOPPED], ids=["ready", "deaf", "stopped"])
+def test_ranks_end_with_who_has_started_them(begins: str) -> None:
     """A closed window, or a kill, runs no handler: all that is left is the end of a pipe."""
-    ignored = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if deaf else ""
-    program = f"import signal, time; {ignored} print('here', flush=True); time.sleep(600)"
+    program = f"import signal, time; print('here', flush=True); {begins} time.sleep(600)"
     waiting = launched(program)
     assert waiting.stdin is not None
     assert waiting.stdout is not None
@@ -256,7 +261,7 @@ def test_ranks_end_with_who_has_started_them(deaf: bool) -> None:
         assert waiting.stdout.readline() == "here\n"
         assert len(children(waiting.pid)) == 2
         waiting.stdin.close()
-        assert waiting.wait(SECONDS) == -signal.SIGKILL
+        waiting.wait(SECONDS)
         wait_for(lambda: not children(waiting.pid))
     finally:
         with suppress(ProcessLookupError):

@@ -134,6 +134,19 @@ def test_a_line_of_the_launcher_is_one_write() -> None:
         assert ours.recv(1000) == LAUNCHERS_OWN + b" 1 was killed \x1b[0m\n"
 
 
+def test_a_stopped_rank_is_killed_once_another_has_failed(tmp_path: Path) -> None:
+    """mlx.launch asks it to end, which it hears when it goes on, and waits for it."""
+    program = (
+        "import os, signal, sys, time\n"
+        "if os.environ['MLX_RANK'] == '1': time.sleep(1); sys.exit(5)\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    command = [sys.executable, "-c", LAUNCHER, "-n", "2", "--", sys.executable, "-c", program]
+    ranks = Ranks(command)
+    ranks.wait(tmp_path / "exit")
+    assert ranks.ended == [(1, 5)]
+
+
 SAYS = """
 import sys
 from pathlib import Path
@@ -149,11 +162,7 @@ def over() -> Ranks:
     """Ranks that have ended."""
     ranks = Ranks([sys.executable, "-c", ""])
     ranks.process.wait()
-    for reader in ranks.readers:
-        reader.join()
-    for stream in (ranks.process.stdin, ranks.process.stdout, ranks.process.stderr):
-        assert stream is not None
-        stream.close()
+    ranks.close()
     return ranks
 
 
@@ -224,7 +233,12 @@ def test_a_mac_that_ssh_does_not_reach_is_named(
     assert _code(read_hostfile(file), ranks, 3) == 3
     assert _code(read_hostfile(file), ranks, None) == 5
     (line,) = capfd.readouterr().err.splitlines()
-    assert_says(line, "127.0.0.1, rank 0", "without an exit code")
+    assert_says(line, "rank 0 (127.0.0.1)", "without an exit code")
+    assert "name this Mac" not in line
+    file.write_text(json.dumps([other, one]))
+    assert _code(read_hostfile(file), ranks, None) == 5
+    (line,) = capfd.readouterr().err.splitlines()
+    assert_says(line, "rank 0 (mac b)", "without an exit code", "127.0.0.1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
