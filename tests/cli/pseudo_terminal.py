@@ -36,8 +36,8 @@ GRID_TOP = "┌───────┬───────┬─────�
 # go on. The terminal has time to answer: a test may be slow to read what it is asked.
 PACED = """
 import os, sys, time
-import mlx_diffgemma.cli.terminal.screen as screen
 import mlx_diffgemma.conversation.turn as turn
+import mlx_diffgemma.cli.terminal.screen as screen
 pause, held, log, fast = float(sys.argv[1]), sys.argv[2], sys.argv[3], turn.generate
 screen.PATIENCE = screen.LATE = 60.0
 

@@ -302,7 +302,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_finished(
     base = ("--model", random_folder, "--seed", 3)
     first = run("generate", "Hi", *base, "--max-tokens", 8).stdout
     log, file = tmp_path / "log", tmp_path / "talk.json"
-    with paused(log, "chat", *base, "--max-tokens", 40, at="1 0") as tty:
+    with paused(log, "chat", *base, "--max-tokens", 40, at="1 0", seconds=0.3) as tty:
         answered(tty, 1)
         tty.type("Hi\r")
         tty.until(lambda tty: tty.alternate and "canvas 2" in tty.text())
