@@ -95,7 +95,7 @@ class Browser:
         sent = [each for each in told if each["method"] == "Network.requestWillBeSent"]
         return [each["params"]["request"]["url"] for each in sent]
 
-    def wait(self, true: Callable[[], object], seconds: float = 30) -> None:
+    def wait(self, true: Callable[[], object], seconds: float = 60) -> None:
         """Wait until something is true; AssertionError with the page's text where it is not."""
         end = time.monotonic() + seconds
         while not true():
