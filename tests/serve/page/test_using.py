@@ -11,7 +11,7 @@ from drafting import drafts_of, settling_engine
 from scripted import FACTS, ScriptedEngine, Step, done, said
 
 from mlx_diffgemma.serve.asked import Asked
-from mlx_diffgemma.serve.events import Begun, Text
+from mlx_diffgemma.serve.events import Begun, Text, Usage
 from mlx_diffgemma.serve.http.host import Access
 
 pytestmark = [
@@ -97,6 +97,24 @@ def test_control_and_enter_fill(window: Browser, open_page: Open) -> None:
     window.type("#template", f"Dear [[4]].{CONTROL}{ENTER}")
     window.wait(lambda: window.text("#filled") == "Dear hole 1.")
     assert len(engine.asked) == 1
+
+
+def test_what_is_wrong_with_a_text_to_fill_is_seen_as_an_error(
+    window: Browser, open_page: Open
+) -> None:
+    open_page(settling_engine())
+    window.click("#fill-tab")
+    window.click("#run")
+    window.wait(lambda: "expected a text with holes" in window.text("#result .alarm"))
+    told = "return getComputedStyle(document.querySelector('#result .alarm')).color"
+    assert window.run(told) == "rgb(176, 0, 56)"  # --alarm
+
+
+def test_an_answer_without_a_word_says_so(window: Browser, open_page: Open) -> None:
+    open_page(ScriptedEngine([Begun(7, 12, 0), done(usage=Usage(prompt=12, completion=1))]))
+    ask(window, "<turn|>")
+    rest(window)
+    assert window.text(".answer .facts").startswith("an empty answer · 1 token · 3 steps · ")
 
 
 # --- what is dropped and pasted
