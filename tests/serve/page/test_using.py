@@ -117,6 +117,35 @@ def test_an_answer_without_a_word_says_so(window: Browser, open_page: Open) -> N
     assert window.text(".answer .facts").startswith("an empty answer · 1 token · 3 steps · ")
 
 
+def test_what_was_typed_comes_back_when_an_edit_is_given_up(
+    window: Browser, open_page: Open
+) -> None:
+    open_page(settling_engine(0.01))
+    ask(window, "One?")
+    rest(window)
+    window.type("#ask", "Half of two")
+    value = "return document.querySelector('#ask').value"
+    for _ in range(2):
+        window.run("document.querySelector('.user button').click()")
+        assert window.run(value) == "One?"
+    window.click("#leave")
+    assert window.run(value) == "Half of two"
+    assert window.count("#editing[hidden]") == 1
+
+
+def test_a_thought_that_was_opened_stays_open(window: Browser, open_page: Open) -> None:
+    server = open_page(settling_engine(0.01))
+    window.click("#more")
+    window.click("#think")
+    for question in ("One?", "Two?"):
+        ask(window, question)
+        rest(window)
+        window.run("document.querySelector('.thought').open = true")
+    window.open(server.url)
+    opened = "return [...document.querySelectorAll('.thought')].map((each) => each.open)"
+    assert window.run(opened) == [True, False]
+
+
 # --- what is dropped and pasted
 
 FILE = 'data.items.add(new File([new Uint8Array(%d)], "%s", { type: "%s" }));'
