@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browser import CHROMIUM, DRIVER, ENTER, ESCAPE, MISSING, Browser, chromium
+from asking import Open, ask, chats, rest
+from browser import CHROMIUM, DRIVER, ENTER, ESCAPE, MISSING, Browser
 from drafting import ANSWER, THOUGHT, settling_engine
-from live import Running, running
 from scripted import FACTS, ScriptedEngine, Step, done, said
 from tiny_engines import tiny_engine
 from waiting import wait_for
@@ -20,9 +18,7 @@ import mlx_diffgemma as dg
 from mlx_diffgemma.cli.terminal.scene import Scene
 from mlx_diffgemma.conversation.parts import turn_reader
 from mlx_diffgemma.conversation.scene import Run
-from mlx_diffgemma.serve.asked import Asked, Chat
-from mlx_diffgemma.serve.dialects.routes import DIALECTS
-from mlx_diffgemma.serve.engine.engine import Engine
+from mlx_diffgemma.serve.asked import Asked
 from mlx_diffgemma.serve.events import Text
 from mlx_diffgemma.serve.http.host import Access
 from mlx_diffgemma.serve.refusal import Refusal
@@ -33,54 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING),
 ]
 
-WATCH = """
-window.seen = [];
-new MutationObserver(() => {
-  const text = document.querySelector("main > :not([hidden]) .live:not(#welcome *) .text");
-  if (text && text.textContent && text.innerHTML !== seen.at(-1)) seen.push(text.innerHTML);
-}).observe(document.body, { subtree: true, childList: true });
-"""
 FIRST, SECOND = ANSWER.split("1. ")[0].replace("**", "").strip(), "hours, since the moon moves on"
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-Open = Callable[..., Running]
-
-
-@pytest.fixture
-def open_page(window: Browser) -> Iterator[Open]:
-    """Opens the page of a new server, which has an address of its own, and so nothing kept."""
-    servers: list[AbstractContextManager[Running]] = []
-
-    def opened(engine: Engine, **options: Any) -> Running:
-        servers.append(running(engine, DIALECTS, **options))
-        server = servers[-1].__enter__()
-        window.open(server.url)
-        window.run(WATCH)
-        return server
-
-    window.size(1000)
-    window.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
-    window.errors()
-    window.asked()
-    yield opened
-    for server in servers:
-        server.__exit__(None, None, None)
-
-
-def ask(window: Browser, question: str) -> None:
-    window.type("#ask", question)
-    window.press(ENTER)
-
-
-def rest(window: Browser) -> None:
-    """Wait until no answer is on its way."""
-    window.wait(lambda: window.count("body.busy") == 0)
 
 
 def test_an_answer_settles_and_becomes_text(window: Browser, open_page: Open) -> None:
@@ -173,10 +122,6 @@ def test_stop_leaves_what_came(window: Browser, open_page: Open) -> None:
     assert told[1][1].startswith("The **moon**")
 
 
-def chats(engine: ScriptedEngine) -> list[Chat]:
-    return [asked for asked in engine.asked if isinstance(asked, Chat)]
-
-
 def test_a_question_without_an_answer_is_not_asked_twice(window: Browser, open_page: Open) -> None:
     engine = settling_engine(0.3)
     open_page(engine)
@@ -230,7 +175,7 @@ def test_a_model_that_sees_nothing_takes_no_picture(window: Browser, open_page: 
     window.wait(lambda: window.text("#model") == "scripted")
     assert window.count("#choose[hidden]") == 1
     window.type("#file", str(ROOT / "docs/examples/sudoku.png"))
-    window.wait(lambda: window.text("#context") == "This model reads no images.")
+    window.wait(lambda: window.text("#notice") == "This model reads no images.")
     assert window.count("#given img") == 0
 
 

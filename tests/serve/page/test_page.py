@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from mlx_diffgemma.conversation import scene
 from mlx_diffgemma.generation.certainty import CERTAINTIES, DARK, LIGHT
+from mlx_diffgemma.serve.dialects.content import MOST_IMAGE_BYTES
 from mlx_diffgemma.serve.engine.worker import Worker
 from mlx_diffgemma.serve.http.app import make_app
 from mlx_diffgemma.serve.http.host import Access, Host
@@ -138,6 +139,11 @@ def test_runs_have_the_classes_of_a_scene() -> None:
     assert json.loads(labels) == [level.label for level in CERTAINTIES]
 
 
+def test_an_image_may_be_as_large_as_the_server_takes_it() -> None:
+    (most,) = re.findall(r"MOST_MIB = (\d+);", SCRIPT)
+    assert int(most) << 20 == MOST_IMAGE_BYTES
+
+
 # --- its script, run where there is a JavaScript engine
 
 STAGE = """
@@ -187,6 +193,29 @@ MARKDOWN: Sequence[tuple[str, list[Any]]] = (
     ("[x](javascript:alert(1))", [["p", "[x](javascript:alert(1))"]]),
     ("[x](data:text/html,hi)", [["p", ["span", "x (data:text/html,hi)"]]]),
     ("\\*no\\*", [["p", "*no*"]]),
+    ("**x** **", [["p", ["strong", "x"], " **"]]),
+    ("- a\n    ```\n    b\n      c\n    ```", [["ul", ["li", "a", ["pre", ["code", "b\n  c"]]]]]),
+    (
+        "So:\n| a | *b* |\n|:--|--:|\n| c \\| d | e | f |\n| g\nend",
+        [
+            ["p", "So:"],
+            [
+                "div",
+                "table",
+                [
+                    "table",
+                    ["thead", ["tr", ["th", "left", "a"], ["th", "right", ["em", "b"]]]],
+                    [
+                        "tbody",
+                        ["tr", ["td", "left", "c | d"], ["td", "right", "e"]],
+                        ["tr", ["td", "left", "g"], ["td", "right"]],
+                    ],
+                ],
+            ],
+            ["p", "end"],
+        ],
+    ),
+    ("a | b\n\n| c |\n| - | - |", [["p", "a | b"], ["p", "| c |\n| - | - |"]]),
 )
 
 
@@ -209,7 +238,11 @@ def test_a_link_says_where_it_goes_and_tells_nobody_where_from() -> None:
 
 @needs_node
 @pytest.mark.parametrize(
-    "text", ["*" * 20_000, "[" * 20_000, "`" * 9_999 + "a", "> " * 9_999, "- " * 9_999]
+    "text",
+    [
+        *("*" * 20_000, "[" * 20_000, "`" * 9_999 + "a", "> " * 9_999, "- " * 9_999),
+        *("|" * 20_000 + "\n" + "|-" * 20_000, "|a\n" * 9_999, "|" + " " * 20_000 + "a\n|-|"),
+    ],
 )
 def test_no_text_takes_long(text: str) -> None:
     assert evaluated(f"(blocksOf({json.dumps(text)}), process.uptime())") < 5
