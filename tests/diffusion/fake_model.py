@@ -6,6 +6,7 @@ A network is a plain numpy function (prefix tokens, canvas [C], soft [C, H] or N
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -21,6 +22,7 @@ from mlx_diffgemma.machine.choices import Choices
 from mlx_diffgemma.model.images import Placed, placed
 from mlx_diffgemma.model.prefix import Prefix
 from mlx_diffgemma.model.soft_gather import FIRST, PRODUCT, Gathered
+from mlx_diffgemma.model.vocabulary import ALL_IDS
 from mlx_diffgemma.share.part import WHOLE, Part
 
 H = 8
@@ -79,6 +81,7 @@ class FakeModel:
     def __post_init__(self) -> None:
         random = np.random.default_rng(0)
         self.table: Floats = random.normal(size=(self.config.text.vocab_size, H)).astype(np.float32)
+        self.embedding = SimpleNamespace(own=ALL_IDS)
 
     def asked(self, name: str) -> list[Any]:
         """What the calls of `name` were given, in order."""
