@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from waiting import SECONDS
 
 from mlx_diffgemma.constrain.alone import alone, look, watched
 from mlx_diffgemma.constrain.form import compiled, form_of, require_automaton
@@ -73,7 +74,7 @@ def test_forms_wait_for_each_other_and_nothing_else_does() -> None:
     @alone
     def first() -> None:
         begun.set()
-        assert over.wait(60)
+        assert over.wait(SECONDS)
         order.append("first")
 
     @alone
@@ -82,12 +83,12 @@ def test_forms_wait_for_each_other_and_nothing_else_does() -> None:
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
-    assert begun.wait(60)
+    assert begun.wait(SECONDS)
     threads[1].start()
     assert form_of() is None
     assert form_of(choices=["a", "b"]) is not None
     assert order == []
     over.set()
     for thread in threads:
-        thread.join(60)
+        thread.join(SECONDS)
     assert order == ["first", "second"]

@@ -44,6 +44,7 @@ from mlx_diffgemma.share.part import Cut, Part
 from mlx_diffgemma.share.share import ALONE, Share, announced, met
 
 SLICED = (sampler, vocabulary)  # modules with SLICE: small vocabularies, too, shall be cut
+SLICES = 16  # ids of a slice then
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, None: None}
 
 

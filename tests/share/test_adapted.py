@@ -10,21 +10,15 @@ from typing import Any
 import pytest
 from adapting import write_adapter
 from checkpoints import Packing, published, quantise_folder, write_checkpoint
-from rank_tasks import SLICED, asked, measured, write_whole
+from rank_tasks import SLICED, SLICES, asked, measured, write_whole
 from ranks import ROOT, results, run_ranks
 from rendered import puzzles
-from test_tensor import PACKED, PROMPTS, SLICES, STEPS, TURNS, UNEVEN, puzzle_ids
+from test_tensor import PACKED, PROMPTS, STEPS, TURNS, UNEVEN, puzzle_ids
 
 from mlx_diffgemma.share.share import ALONE
 
 ASSETS = ROOT / "mlx_diffgemma/assets"
 LIGHT = 0.3  # of tiny checkpoints, which a heavier one at random would make talk nonsense
-
-
-@pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in SLICED:
-        monkeypatch.setattr(module, "SLICE", SLICES)
 
 
 def compared(folder: Path, given: Path, prompts: Any, **options: Any) -> tuple[list[Any], Any]:
@@ -112,6 +106,6 @@ def test_answers_are_those_of_one_process(
     ranks: int, in_words: list[Any], spoken_alone: Any
 ) -> None:
     """Texts and steps in both modes, in float32."""
-    ended = run_ranks(ranks, "several", seconds=240.0, tasks=in_words, slices=SLICES)
+    ended = run_ranks(ranks, "several", tasks=in_words, slices=SLICES)
     for found in results(ended):
         assert found == spoken_alone

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from checkpoints import Packing, Sizes, published, quantise_folder, write_checkpoint
-from rank_tasks import SLICED, asked, measured, write_whole
+from rank_tasks import SLICED, SLICES, asked, measured, write_whole
 from ranks import ROOT, results, run_ranks
 from rendered import puzzles
 
 from mlx_diffgemma.conversation.loading import load
 from mlx_diffgemma.share.share import ALONE
 
-SLICES = 16
 PROMPTS = [list(range(3, 40)), list(range(50, 61))]
 STEPS = {"max_denoising_steps": 4}
 SCHEMA = json.loads((ROOT / "docs/examples/person.schema.json").read_text())
@@ -60,12 +59,6 @@ PACKED = replace(
     global_head_dim=64,
 )
 LARGE = replace(UNEVEN, layers="ssfsfssf", hidden_size=128, moe_intermediate_size=512)
-
-
-@pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in SLICED:
-        monkeypatch.setattr(module, "SLICE", SLICES)
 
 
 def task(folder: Path, whole: Path, dtype: str) -> list[Any]:
@@ -141,6 +134,6 @@ def spoken_alone() -> Any:
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_answers_are_those_of_one_process(ranks: int, spoken_alone: Any) -> None:
     """Texts and steps, in float32."""
-    ended = run_ranks(ranks, "several", seconds=240.0, tasks=in_words(), slices=SLICES)
+    ended = run_ranks(ranks, "several", tasks=in_words(), slices=SLICES)
     for found in results(ended):
         assert found == spoken_alone

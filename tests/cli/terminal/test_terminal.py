@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from facts import assert_says
 from puzzle import PUZZLE, SOLUTION, SOLVE
+from waiting import SECONDS
 
 from mlx_diffgemma.cli.terminal.streams import ERASE
 
@@ -58,7 +59,7 @@ def at_terminal(
         if not part:
             break
         shown += part
-    process.wait(60)
+    process.wait(SECONDS)
     os.close(ours)
     return process.returncode, shown.decode().replace("\r\n", "\n")
 

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from live import Running, running, wait_for
+from live import Running, running
 from scripted import ScriptedEngine, said
 from valid_requests import VALID
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.serve.dialects.routes import DIALECTS
 from mlx_diffgemma.serve.http import connections
@@ -91,7 +92,7 @@ def test_a_system_that_does_not_let_them_is_no_error(monkeypatch: pytest.MonkeyP
 
 
 def opened(server: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
 
 
 def test_clients_that_ask_nothing_make_room_for_those_who_ask(
@@ -103,7 +104,7 @@ def test_clients_that_ask_nothing_make_room_for_those_who_ask(
         ExitStack() as all_,
     ):
         links = [all_.enter_context(opened(server)) for _ in range(40)]
-        with urllib.request.urlopen(f"{server.url}/health", timeout=60) as reply:
+        with urllib.request.urlopen(f"{server.url}/health", timeout=SECONDS) as reply:
             assert json.load(reply)["status"] == "ready"
         for link in links[:30]:
             assert link.recv(1) == b""
@@ -119,7 +120,7 @@ def test_an_answer_that_is_under_way_is_not_cut_off(monkeypatch: pytest.MonkeyPa
         lines = [f"POST {CHAT} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", "Connection: close"]
         head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
         asking.sendall(head + body)
-        wait_for(lambda: server.worker.figures().places == 1, 60)
+        wait_for(lambda: server.worker.figures().places == 1)
         for _ in range(20):
             all_.enter_context(opened(server))
         assert b"Hello there." in b"".join(iter(lambda: asking.recv(65536), b""))

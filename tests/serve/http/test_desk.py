@@ -4,9 +4,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from live import running, wait_for
+from live import running
 from plain_dialect import PLAIN, Client, words
 from scripted import ScriptedEngine, said
+from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.cli.serve.work import DESK
 from mlx_diffgemma.constrain.alone import look
@@ -39,7 +40,7 @@ class Slow(ScriptedEngine):
         return super().prepare(asked)
 
     def _make(self) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while not self.over.is_set():
             assert time.monotonic() < end
             look()
@@ -53,7 +54,7 @@ def engine() -> Slow:
 def test_a_large_form_keeps_nobody_waiting() -> None:
     slow = engine()
     with running(slow, [PLAIN], desks=DESK) as server, Client(server.port, prompt="form") as form:
-        assert slow.begun.wait(60)
+        assert slow.begun.wait(SECONDS)
         with Client(server.port, prompt="short") as short:
             assert short.head()[0] == 200
             assert {"text": "short"} in words(short.lines())
@@ -67,17 +68,17 @@ def test_a_form_is_given_up_once_its_client_has_gone() -> None:
     slow = engine()
     with running(slow, [PLAIN]) as server:
         with Client(server.port, prompt="form"):
-            assert slow.begun.wait(60)
-        with Client(server.port, prompt="next", timeout=60) as following:
+            assert slow.begun.wait(SECONDS)
+        with Client(server.port, prompt="next") as following:
             assert following.head()[0] == 200
         assert [type(each) for each in slow.ends] == [Cancellation]
-        wait_for(lambda: server.worker.figures().places == 0, 60)
+        wait_for(lambda: server.worker.figures().places == 0)
 
 
 def test_a_form_is_given_up_where_the_server_stops() -> None:
     slow = engine()
-    with running(slow, [PLAIN]) as server, Client(server.port, prompt="form", timeout=60) as form:
-        assert slow.begun.wait(60)
+    with running(slow, [PLAIN]) as server, Client(server.port, prompt="form") as form:
+        assert slow.begun.wait(SECONDS)
         server.worker.stop()
         status, headers = form.head()
         assert (status, form.body()["error"]["code"]) == (503, "stopping")
