@@ -49,7 +49,7 @@ class Clock:
     warm: set[str] = field(default_factory=set)  # modes whose first segment, a slow one, has been
 
     def saw(self, segments: Iterable[Begun]) -> None:
-        """Count the segments of an answer in that has come to its end."""
+        """Count the segments of an answer that has come to its end."""
         for segment in segments:
             if segment.steps < FEWEST[segment.mode]:
                 continue

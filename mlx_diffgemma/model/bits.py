@@ -11,6 +11,7 @@ from ..checkpoint.tensors import StoredTensors
 STAYS_PACKED = re.compile(r"\.experts\.|\.router\.")  # where dense weights are unpacked at load
 
 PackingOf = Callable[[str], QuantizationConfig | None]
+"""A module's name -> how its weight is packed, None where it is not."""
 BitsOf = Callable[[str], float]
 """A module's name, such as `model.decoder.layers.0.mlp.up_proj` -> bits a weight, scales shared."""
 

@@ -5,7 +5,7 @@ gives one scale each, or as many numbers where nothing is packed. Smaller ones a
 are fewer groups than ranks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,12 +18,12 @@ from ..kernels import dispatch
 from ..machine import device
 from ..share.part import Part
 from ..share.share import Span
+from .bits import PackingOf
 
 UNITS = [64, 32, 16, 8, 4, 2, 1]  # of widths that are not packed
 LESS = "name fewer Macs, or share by layers"
 
 ExpertsCut = Literal["number", "width"]
-Packing = Callable[[str], QuantizationConfig | None]  # of a module's weight, None where it has none
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def kept(axis: int, total: int, spans: Sequence[Span]) -> Keep | None:
     return None if runs == [(0, total)] else Keep(axis, tuple(runs))
 
 
-def network_keeps(text: TextConfig, packing: Packing, part: Part) -> dict[str, Keep]:
+def network_keeps(text: TextConfig, packing: PackingOf, part: Part) -> dict[str, Keep]:
     """What this rank keeps of the matrices of the network that are cut, by module.
 
     ShareError where one cannot be cut for so many.
@@ -97,13 +97,13 @@ def network_keeps(text: TextConfig, packing: Packing, part: Part) -> dict[str, K
     return keeps
 
 
-def conditioning_keeps(text: TextConfig, packing: Packing, part: Part) -> dict[str, Keep]:
+def conditioning_keeps(text: TextConfig, packing: PackingOf, part: Part) -> dict[str, Keep]:
     """The same of self-conditioning."""
     at = f"{DECODER}.self_conditioning"
     return _mlp_keeps(text.intermediate_size, packing, part, at, "self-conditioning")
 
 
-def layer_keeps(text: TextConfig, number: int, packing: Packing, part: Part) -> dict[str, Keep]:
+def layer_keeps(text: TextConfig, number: int, packing: PackingOf, part: Part) -> dict[str, Keep]:
     """The same of layer `number`; of a router all is kept."""
     at, layer = f"{DECODER}.layers.{number}", text.layers[number]
     return {
@@ -126,13 +126,13 @@ def _attention_keeps(text: TextConfig, layer: LayerConfig, part: Part, at: str) 
     return _named(at, found)
 
 
-def _mlp_keeps(inner: int, packing: Packing, part: Part, at: str, what: str) -> dict[str, Keep]:
+def _mlp_keeps(inner: int, packing: PackingOf, part: Part, at: str, what: str) -> dict[str, Keep]:
     own = (own_width(inner, packing(f"{at}.down_proj"), part, what),)
     rows, columns = kept(OUTPUTS, inner, own), kept(INPUTS, inner, own)
     return _named(at, {"gate_proj": rows, "up_proj": rows, "down_proj": columns})
 
 
-def _experts_keeps(text: TextConfig, packing: Packing, part: Part, at: str) -> dict[str, Keep]:
+def _experts_keeps(text: TextConfig, packing: PackingOf, part: Part, at: str) -> dict[str, Keep]:
     """Whole experts, or a part of each."""
     num, inner = text.num_experts, text.moe_intermediate_size
     own = own_experts(text, packing(f"{at}.down_proj"), part)

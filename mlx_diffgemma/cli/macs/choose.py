@@ -62,9 +62,9 @@ def chosen_cut(
     """The cut that all Macs take, by what each of them says; see `room_of`.
 
     "auto" is rows where each of them holds the whole model. Otherwise tensor over RDMA between
-    chips that compute long enough, else layers; the other of the two where only that fits. A token
-    has no rows, so that modes ar and auto are not shared by them; in mode ar it has too little
-    work for so many messages, and it is layers first.
+    chips that compute long enough, else layers; the other of the two where only that fits. Modes ar
+    and auto are not shared by rows, since a token has one. In mode ar layers come first: a token is
+    too little work for as many messages as tensor has.
     ArgumentError for more Macs than a cut has parts; FitError names the Mac that is short.
     """
     if asked != "auto":

@@ -24,8 +24,8 @@ from .terminal import take_streams
 T = TypeVar("T")
 
 LOADING_SECONDS = 900.0  # that Macs may be apart when they load, from unlike disks
-# Of a rank that has nothing to say which rank 0 does not say: mlx.launch ends all ranks once one
-# has another code, and rank 0 may not have printed all.
+# The exit code of a rank for which rank 0 speaks: mlx.launch ends all ranks once one has another,
+# and rank 0 may not have printed all.
 UNHEARD = 0
 
 

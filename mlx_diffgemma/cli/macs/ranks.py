@@ -150,9 +150,9 @@ class Ranks:
     def _said(self, line: bytes) -> None:
         """Pass a line on standard error on, but what the launcher says of ranks that ended.
 
-        Nor is a word said where nobody reads the answer: all are ended then. mlx.launch sends rank
-        0 a SIGTERM where another one has failed, whose line says why: no user has interrupted it.
-        Where rank 0 has ended by itself, its own line says why, and others only miss it.
+        Nor is a word said where the answer cannot be written: all are ended then. mlx.launch sends
+        rank 0 a SIGTERM where another one has failed, whose line says why: no user has interrupted
+        it. Where rank 0 has ended by itself, its own line says why, and others only miss it.
         """
         if LAUNCHERS_OWN in line:  # it may come between two writes of a rank
             if (found := ENDED.search(line)) and not self.ended:

@@ -9,13 +9,11 @@ from typing import Protocol, TypeVar
 
 MOST = 1024  # connections, more than the longest queue has requests
 FILES = 2 * MOST  # that the process may open, where the system lets it: macOS allows 256 at first
-
-
 AT_ONCE = 128  # that are accepted before the first of them can be counted
 
 
 class Connection(Protocol):
-    """A connection. idle: nothing has come that is worked at; since: when it became so."""
+    """A connection. idle: no request of it is worked at; since: when that began."""
 
     @property
     def idle(self) -> bool: ...
