@@ -282,18 +282,12 @@ def test_three_launches_and_nothing_as_wide_as_the_vocabulary() -> None:
     assert all(launch.copied_bytes == 0 for launch in run.launches)
 
 
-@pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
-    dispatch.forget()
-    return monkeypatch
-
-
 def chosen(case: ClassCase) -> bool:
     return kernels.samples(case.logits, case.order, classes.both_halves)
 
 
-def test_kernels_run_where_they_are_on(on: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("kernels_on")
+def test_kernels_run_where_they_are_on() -> None:
     case = case_of(7, V, K, mx.float32)
     assert isinstance(case.order, ClassOrder)
     with simulated() as run:
@@ -323,6 +317,7 @@ def test_forms_of_all_sizes_share_a_verdict() -> None:
     )
 
 
+@pytest.mark.usefixtures("kernels_on")
 @pytest.mark.parametrize(
     ("limit", "reason"),
     [
@@ -332,9 +327,9 @@ def test_forms_of_all_sizes_share_a_verdict() -> None:
     ],
 )
 def test_what_the_kernels_do_not_cover_is_recorded(
-    on: pytest.MonkeyPatch, limit: str, reason: str
+    monkeypatch: pytest.MonkeyPatch, limit: str, reason: str
 ) -> None:
-    on.setattr(kernels, limit, 2)
+    monkeypatch.setattr(kernels, limit, 2)
     with simulated() as run:
         assert not chosen(case_of(3, 300, 5, mx.float32))
     assert run.launches == []

@@ -363,14 +363,8 @@ def commit(seen: Any) -> Sequence[mx.array]:
     return denoise.commit(inputs, 0.1, sampler.commit)
 
 
-@pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
-    dispatch.forget()
-    return monkeypatch
-
-
-def test_kernels_run_where_they_are_on_and_leave_slices(on: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("kernels_on")
+def test_kernels_run_where_they_are_on_and_leave_slices() -> None:
     trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
         seen = predicted(trial)
@@ -392,11 +386,12 @@ def test_references_run_where_kernels_are_off(monkeypatch: pytest.MonkeyPatch) -
     assert seen.statistics is not None
 
 
+@pytest.mark.usefixtures("kernels_on")
 def test_what_the_kernels_do_not_cover_is_recorded_and_left_to_the_reference(
-    on: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    on.setattr(denoise, "MAX_VOCAB", 299)
-    on.setattr(denoise, "MAX_POSITIONS", 2)
+    monkeypatch.setattr(denoise, "MAX_VOCAB", 299)
+    monkeypatch.setattr(denoise, "MAX_POSITIONS", 2)
     trial = random_rows((3, 300), mx.float32)
     with simulated() as run:
         seen = predicted(trial)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -73,17 +73,15 @@ class FakeTrial:
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Clock]:
-    """A Metal device, clocks of our own, an empty cache and a process that knows nothing."""
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
+    """A Metal device, clocks of our own and an empty cache."""
     fake = Clock()
     monkeypatch.setattr(dispatch, "now", lambda: TODAY)
     monkeypatch.setattr(device, "has_metal", lambda: True)
     monkeypatch.setattr(dispatch, "clock", fake)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
-    dispatch.forget()
-    yield fake
-    dispatch.forget()
+    return fake
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,9 @@ OWN = {"denoise_stats", "denoise_pick", "denoise_commit", "soft_gather"}
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A process that knows no verdicts, and writes none."""
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No verdicts are kept from before, and none for later."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    dispatch.forget()
-    yield
-    dispatch.forget()
 
 
 def generated(mode: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> Any:

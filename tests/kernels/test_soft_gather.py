@@ -185,11 +185,8 @@ def test_one_launch_reads_what_it_is_given_without_a_copy() -> None:
 # --- who runs
 
 
-def test_the_kernel_runs_where_it_is_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
-    dispatch.forget()
+@pytest.mark.usefixtures("kernels_on")
+def test_the_kernel_runs_where_it_is_on() -> None:
     table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
     logits, slices = seen(distributions(5003), mx.bfloat16)
     ours = partial(gathered_by_definition, table=table)
@@ -203,10 +200,9 @@ def test_the_kernel_runs_where_it_is_on(
         assert trial.disagreement(trial.kernel(), trial.reference()) is None
 
 
-def test_the_kernel_runs_by_class_where_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("kernels_on")
+def test_the_kernel_runs_by_class_where_it_is_on() -> None:
     """One launch, once class_pick has seen the rows; its trial is right; a verdict of its own."""
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
-    dispatch.forget()
     table = random_table(Sizes(0, 5003, 64, mx.bfloat16))
     logits, order = logits_of(distributions(5003), mx.bfloat16), random_order(5003, 41, classes)
 
@@ -254,9 +250,8 @@ def test_what_the_kernel_does_not_cover_is_said_and_refused(table: Table, reason
         gather_in_kernel(*seen(distributions(5003)[:2], mx.bfloat16), table)
 
 
-def test_what_is_not_covered_falls_back_and_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(dispatch.VARIABLE, "on")
-    dispatch.forget()
+@pytest.mark.usefixtures("kernels_on")
+def test_what_is_not_covered_falls_back_and_is_recorded() -> None:
     (logits, _), table = seen(distributions(5003)[:2], mx.bfloat16), wide(66)
     ours = partial(gathered_by_definition, table=table)
     with simulated() as run:
