@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from compare import assert_close
+from drawing import chi_square_quantile
 from numpy.typing import NDArray
 
 from mlx_diffgemma.diffusion.sampler import (
@@ -219,12 +220,6 @@ def test_a_token_of_one_millionth_inside_a_slice_is_drawn_by_its_uniforms_only()
     uniforms = np.stack([np.full(7, 0.9), seconds], axis=1).astype(np.float32)
     drawn = draw(whole_rows(np.tile(weights, (7, 1))), mx.array(uniforms)).tolist()
     assert drawn == [4100, 4100, 4200, 4200, 4200, 4300, 4300]
-
-
-def chi_square_quantile(freedom: int) -> float:
-    """Where a chi-square's upper 0.1% begins (Wilson and Hilferty, 1931; 3.0902: normal)."""
-    spread = 2 / (9 * freedom)
-    return float(freedom * (1 - spread + 3.0902 * spread**0.5) ** 3)
 
 
 def test_the_quantile_is_that_of_the_tables() -> None:

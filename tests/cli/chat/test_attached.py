@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from facts import assert_says
+from paced import paused
 from PIL import Image
-from pseudo_terminal import PROGRAM, Tty, paused, wait_asleep
+from pseudo_terminal import PROGRAM, Tty, wait_asleep
 from puzzle import assert_one_line
 
 from mlx_diffgemma.cli.chat import of_media

@@ -14,17 +14,8 @@ from typing import Any
 import pytest
 from checkpoints import edit_json
 from facts import assert_says
-from pseudo_terminal import (
-    GRID_TOP,
-    PACED,
-    PROGRAM,
-    Tty,
-    answered,
-    ended_by_signals,
-    go_on,
-    paced,
-    paused,
-)
+from paced import PACED, go_on, paced, paused
+from pseudo_terminal import GRID_TOP, PROGRAM, Tty, answered, ended_by_signals
 from puzzle import PUZZLE, SOLUTION, assert_one_line
 
 CHAT = ("chat", "--model", "tiny-sudoku", "--seed", "1")

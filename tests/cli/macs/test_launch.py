@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,6 @@ from mlx_diffgemma.cli.macs.launcher import LAUNCHER
 SUDOKU = ("--model", "tiny-sudoku", "--seed", "1")
 STORY = ("generate", "Tell a story about bread.", "--model", "tiny-chat", "--max-tokens", "1024")
 MANY_STEPS = ("--steps", "48", "--stability", "47", "--trace", "-")
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Path:
-    return hostfile(tmp_path)
-
-
-@pytest.fixture
-def ranks(tmp_path: Path) -> Iterator[Ranks]:
-    made = Ranks(tmp_path)
-    yield made
-    made.kill()
 
 
 def one_line(said: str, *facts: str) -> None:

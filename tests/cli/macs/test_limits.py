@@ -1,8 +1,6 @@
 """`info --macs N` where N Macs were started together: each tells its own limit."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from facts import raises
@@ -34,13 +32,6 @@ def test_another_number_than_was_started() -> None:
     require_as_many(Share(0, 2), 2)
     with raises(ArgumentError, "--macs is 3 ... 2 were started ... alone"):
         require_as_many(Share(0, 2), 3)
-
-
-@pytest.fixture
-def ranks(tmp_path: Path) -> Iterator[Ranks]:
-    made = Ranks(tmp_path)
-    yield made
-    made.kill()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 import pytest
-from loopback import ROOT, children, command, hostfile
+from loopback import ROOT, children, command
 from pseudo_terminal import PROGRAM, Tty
 from waiting import SECONDS, wait_for
 
@@ -21,11 +21,6 @@ from mlx_diffgemma.cli.macs.ports import own_ports
 
 QUESTIONS = ("What is 17 + 25?", "Spell bread.")
 MANY_STEPS = {"diffusion": {"steps": 48, "stability": 47}}
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Path:
-    return hostfile(tmp_path)
 
 
 @pytest.fixture

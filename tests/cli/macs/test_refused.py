@@ -11,14 +11,6 @@ TINY = ("--model", "tiny-sudoku")
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Path:
-    """Two processes of this machine; none of these tests starts them."""
-    file = tmp_path / "hosts.json"
-    file.write_text(json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2))
-    return file
-
-
-@pytest.fixture
 def as_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of rank 0 of two, whose other one never comes."""
     file = tmp_path / "ring.json"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from own_terminal import OwnTerminal, own_terminal
-from pseudo_terminal import ATTRIBUTES, QUESTION, Tty, go_on, paused
+from paced import go_on, paused
+from pseudo_terminal import ATTRIBUTES, QUESTION, Tty
 from puzzle import SOLVE
 from rich.segment import Segment
 from rich.style import Style

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_terminal import own_terminal
-from pseudo_terminal import PROGRAM, Tty, go_on, paced_job, paused
+from paced import go_on, paced_job, paused
+from pseudo_terminal import PROGRAM, Tty
 from puzzle import SOLUTION, SOLVE
 from waiting import SECONDS, wait_for
 

@@ -14,16 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pseudo_terminal import (
-    GRID_TOP,
-    PROGRAM,
-    Tty,
-    ended_by_signals,
-    go_on,
-    paced,
-    paced_job,
-    paused,
-)
+from paced import go_on, paced, paced_job, paused
+from pseudo_terminal import GRID_TOP, PROGRAM, Tty, ended_by_signals
 from puzzle import PUZZLE, SOLUTION, SOLVE
 from waiting import SECONDS
 
