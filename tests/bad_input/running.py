@@ -58,10 +58,11 @@ def in_process(case: Case, home: Path, seconds: float = SECONDS) -> Ended:
 
 
 def in_a_process(case: Case, home: Path) -> Ended:
-    """Run the command as a user would."""
+    """Run the command as a user would; the system ends one that computes for too long."""
+    limited: list[Argument] = ["sh", "-c", 'ulimit -t "$0" && exec "$@"', str(3 * SECONDS)]
     command: list[Argument] = [sys.executable, "-m", "mlx_diffgemma", *case.argv]
     done = subprocess.run(
-        command,
+        [*limited, *command],
         input=case.stdin,
         capture_output=True,
         env={**os.environ, **environment(case, home)},
