@@ -16,10 +16,10 @@ from ..errors import LINK_LOST, TERMINATED, ArgumentError, exit_code
 from ..terminal.output import unwritten
 from ..terminal.streams import say
 from .hostfile import LOCAL, Hostfile, read_hostfile
-from .launcher import EXIT, launching
+from .launcher import EXIT, PATIENCE, launching
 from .options import ShareOptions, link_seconds
 from .ports import own_ports
-from .ranks import PATIENCE, Ranks, code_in
+from .ranks import Ranks, code_in
 from .terminal import NONE, Streams, offered, shown_on
 
 SSH_FAILED = (127, 255)  # no such command there, or here; an error of ssh, which is not heard

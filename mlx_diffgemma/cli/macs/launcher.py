@@ -12,20 +12,23 @@ from .ended import EXIT_FILE, NAMES
 from .hostfile import LOCAL, Hostfile
 from .options import WAIT
 
+PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
+
 # mlx.launch outlives a signal, which its ranks get too: it has to see how they end. Its threads
 # wait until a rank writes or can be written to, which it always can: they would take a core. They
 # drop what is no UTF-8, such as the two halves of a letter: they get whole ones. They print their
 # own lines word by word, into those of ranks: they get one write. Nobody writes to its standard
 # input, whose end says that whoever started it was killed: its session ends, too, wherever
 # mlx.launch itself waits.
-LAUNCHER = """
+LAUNCHER = (
+    f"PATIENCE = {PATIENCE}"
+    + """
 import os, signal, threading, time
 from codecs import getincrementaldecoder
 from select import select
 from types import SimpleNamespace
 from mlx._distributed_utils import launch
 
-PATIENCE = 10.0
 decoders = {}
 
 def end_with_input():
@@ -59,6 +62,7 @@ if os.getpgrp() == os.getpid():  # a session of its own
     threading.Thread(target=end_with_input, daemon=True).start()
 launch.main()
 """
+)
 EXIT = "exit"  # the file of a run's folder in which rank 0 leaves its exit code
 PASSED_ON = (WAIT, MODEL_VARIABLE)  # ssh passes nothing of the environment on
 MOST_BYTES = 100_000  # of a command: it becomes one word of a shell's, of which Linux takes 131,071

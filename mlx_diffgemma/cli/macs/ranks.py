@@ -16,8 +16,8 @@ from typing import IO
 from ..errors import LINK_LOST, TERMINATED
 from ..terminal.signals import signals_held
 from ..terminal.streams import detach
+from .launcher import PATIENCE
 
-PATIENCE = 10.0  # seconds that ranks may take to end once rank 0 has, or a signal has come
 LAUNCHERS_OWN = b"\x1b[33m[WARN] Node with rank"
 ENDED = re.compile(rb"Node with rank (\d+) exited with code (-?\d+)")
 # What MLX says of a connection that is gone, ten times, in two writes, and no Mac by its name.
