@@ -395,8 +395,9 @@ def test_a_second_signal_ends_at_once() -> None:
     with served(program=("-c", PATIENT)) as (process, url):
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port))) as half:
-            half.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
-            time.sleep(0.2)
+            lines = ("POST /v1/messages HTTP/1.1", f"Host: {host}:{port}", "Content-Length: 9")
+            half.sendall("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
+            assert half.recv(100).startswith(b"HTTP/1.1 100 ")  # it waits for the body
             process.send_signal(signal.SIGINT)
             time.sleep(1.3)
             assert process.poll() is None
