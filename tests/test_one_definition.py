@@ -22,7 +22,7 @@ ALLOWED = {
     ("os.rename", "convert/state.py"): "a whole folder takes the place of another",
     ("os.replace", PACKAGE + "checkpoint/fetch.py"): "a whole file in the Hub's cache",
     # A lock, which some file systems do not know.
-    ("fcntl.flock", PACKAGE + "machine/locks.py"): "the one lock that stands for a work",
+    ("fcntl.flock", PACKAGE + "machine/locks.py"): "the one lock against a second process",
     ("fcntl.flock", PACKAGE + "cli/chat/history.py"): "without one the file is not shortened",
     # Text parsed as JSON.
     ("json.loads", PACKAGE + "machine/files.py"): "the one reader of JSON",

@@ -15,7 +15,7 @@ from loopback import Ranks, children, command, hostfile
 from puzzle import PUZZLE, SOLUTION, SOLVE
 from waiting import SECONDS, wait_for
 
-from mlx_diffgemma.cli.macs.launcher import LAUNCHER
+from mlx_diffgemma.cli.macs.launcher import LAUNCHER, PATIENCE
 
 SUDOKU = ("--model", "tiny-sudoku", "--seed", "1")
 STORY = ("generate", "Tell a story about bread.", "--model", "tiny-chat", "--max-tokens", "1024")
@@ -223,9 +223,13 @@ def test_only_rank_0_prints(ranks: Ranks, tmp_path: Path) -> None:
 
 
 def launched(program: str) -> "subprocess.Popen[str]":
-    """mlx.launch, mended, with one process that runs a program; in a session of its own."""
+    """mlx.launch, mended, with one process that runs a program; in a session of its own.
+
+    It kills who has been asked to end after half a second.
+    """
+    script = LAUNCHER.replace(f"PATIENCE = {PATIENCE}", "PATIENCE = 0.5")
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, "-n", "1", "--", sys.executable, "-c", program],
+        [sys.executable, "-c", script, "-n", "1", "--", sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,6 +16,7 @@ from waiting import SECONDS
 
 from mlx_diffgemma.cli.chat.together import Others
 from mlx_diffgemma.cli.errors import ArgumentError, FileError
+from mlx_diffgemma.cli.macs import ranks as ranks_module
 from mlx_diffgemma.cli.macs.hostfile import read_hostfile
 from mlx_diffgemma.cli.macs.launch import _code
 from mlx_diffgemma.cli.macs.launcher import LAUNCHER, launching
@@ -134,12 +135,20 @@ def test_a_line_of_the_launcher_is_one_write() -> None:
         assert ours.recv(1000) == LAUNCHERS_OWN + b" 1 was killed \x1b[0m\n"
 
 
-def test_a_stopped_rank_is_killed_once_another_has_failed(tmp_path: Path) -> None:
+def test_a_stopped_rank_is_killed_once_another_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """mlx.launch asks it to end, which it hears when it goes on, and waits for it."""
+    monkeypatch.setattr(ranks_module, "PATIENCE", 0.5)
     program = (
         "import os, signal, sys, time\n"
-        "if os.environ['MLX_RANK'] == '1': time.sleep(1); sys.exit(5)\n"
-        "os.kill(os.getpid(), signal.SIGSTOP)"
+        f"stopping = {str(tmp_path / 'stopping')!r}\n"
+        "if os.environ['MLX_RANK'] == '0':\n"
+        "    open(stopping, 'w').close()\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "while not os.path.exists(stopping): time.sleep(0.01)\n"
+        "time.sleep(0.2)\n"
+        "sys.exit(5)"
     )
     command = [sys.executable, "-c", LAUNCHER, "-n", "2", "--", sys.executable, "-c", program]
     ranks = Ranks(command)
