@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .alone import look
+from .compiling import check_cancelled
 from .dfa import Dfa
 from .nfa import TooLargeError
 from .vocabulary import Trie
@@ -76,7 +76,7 @@ class _Rows:
 
     def _find(self, pairs: Iterable[tuple[int, int]]) -> None:
         for row, byte in pairs:
-            look()
+            check_cancelled()
             made = self.leads[byte][self.table[row]]
             name = self._hash(made)
             if name not in self.known:

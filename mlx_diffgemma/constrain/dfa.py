@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConstraintError
-from .alone import look
+from .compiling import check_cancelled
 from .minimize import merged
 from .nfa import BYTES, Nfa, TooLargeError
 from .patterns import Pattern
@@ -120,7 +120,7 @@ class _Subsets:
 
     def _row(self, subset: frozenset[int]) -> list[int]:
         """Where each class of symbols leads from a subset, -1 for nowhere."""
-        look()
+        check_cancelled()
         targets: dict[int, set[int]] = {}
         for state in subset:
             for low, high, after in self.nfa.edges[state]:
@@ -209,7 +209,7 @@ def _pairs(one: Dfa, other: Dfa) -> _Pairs:
     number, queue = {(0, 0): 0}, [(0, 0)]
     rows: list[list[int]] = []
     for a, b in queue:
-        look()
+        check_cancelled()
         if len(queue) > MAX_PAIRS:
             raise TooLargeError(f"more than {MAX_PAIRS:,} states to be compared")
         row = []

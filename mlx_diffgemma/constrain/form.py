@@ -4,8 +4,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import ConstraintError, Setting, brief
-from .alone import alone
 from .calls import MARKS, calls_pattern
+from .compiling import exclusive
 from .machine import Channel, Controls, Machine, machine, require_control
 from .nfa import TooLargeError
 from .patterns import OneOf, Pattern, Text, Times, either, seq
@@ -45,7 +45,7 @@ def form_of(
     return None if choices is None else _choices_form(choices)
 
 
-@alone
+@exclusive
 def tools_form(tools: Sequence[Mapping[str, object]], choice: str) -> Form:
     """The form of an answer that only calls tools.
 
@@ -81,7 +81,7 @@ def ending(stops: Collection[int], vocabulary: Vocabulary) -> tuple[int, ...]:
     return kept
 
 
-@alone
+@exclusive
 def require_automaton(form: Form) -> None:
     """ConstraintError where a form is too large, or allows no text; no model is needed for that."""
     try:
@@ -90,7 +90,7 @@ def require_automaton(form: Form) -> None:
         raise _too_large(form, error) from None
 
 
-@alone
+@exclusive
 def compiled(
     form: Form,
     vocabulary: Vocabulary,
@@ -150,7 +150,7 @@ def _too_large(form: Form, error: TooLargeError) -> ConstraintError:
     return ConstraintError(f"the {what} {need} {error.needs}; {form.advice}.")
 
 
-@alone
+@exclusive
 def _schema_form(schema: Mapping[str, object] | bool) -> Form:
     reader = SchemaReader(schema)
     try:

@@ -8,7 +8,7 @@ Axes: Q states, B classes of equal symbols, S merged states.
 import numpy as np
 from numpy.typing import NDArray
 
-from .alone import look
+from .compiling import check_cancelled
 from .nfa import TooLargeError
 
 Table = NDArray[np.int32]
@@ -73,7 +73,7 @@ def _groups(
     group = np.unique(accepts + 2 * live, return_inverse=True)[1].astype(np.int64)
     sizes, looked_at = np.bincount(group).tolist(), np.arange(len(table))
     while len(looked_at):
-        look()
+        check_cancelled()
         keys = (_mixed(group.astype(np.uint64))[table[looked_at]] * random).sum(axis=1)
         moved = _split(group, sizes, looked_at, keys)
         if len(sizes) > max_states + 1:  # one group is the dead state's

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .alone import look
+from .compiling import check_cancelled
 from .patterns import Chars, Fields, Mark, OneOf, Pattern, Seq, Span, Text, Times
 
 BYTES = 256  # symbols from here on are marks
@@ -62,7 +62,7 @@ class Nfa:
 
     def state(self) -> int:
         """A new state; TooLargeError beyond the limit."""
-        look()
+        check_cancelled()
         if len(self.edges) >= self.limit:
             raise TooLargeError(f"more than {self.limit:,} states before they are merged")
         self.edges.append([])

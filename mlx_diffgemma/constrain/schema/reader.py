@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...errors import ConstraintError, brief, shown
-from ..alone import look
+from ..compiling import check_cancelled
 from ..dfa import Dfa, compile_pattern, disjoint
 from ..patterns import MAX_DEPTH, OneOf, Pattern, Text, either
 from ..regex import parse_regex, parse_search
@@ -259,7 +259,7 @@ class SchemaReader:
 
     def _require_quick(self, at: str) -> None:
         """ConstraintError where the schema has taken too long to come here."""
-        look()
+        check_cancelled()
         if time.monotonic() - self._began > MOST_SECONDS:
             raise ConstraintError(
                 f"{at} is reached after more than {MOST_SECONDS:g} s, expected a schema that is "

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
-from ...constrain.alone import watched
+from ...constrain.compiling import cancelled_by
 from ..dialects.dialect import Envelope
 from ..engine.engine import Cancellation, Engine, fresh_key
 from ..engine.worker import Worker
@@ -79,17 +79,17 @@ class Host:
         """
         left = Event()
 
-        def look() -> None:
+        def check() -> None:
             if left.is_set():
                 raise Cancellation
             if self.worker.is_stopping():
                 raise fresh(STOPPING)
 
-        def watched_work() -> R:
-            with watched(look):
+        def cancellable() -> R:
+            with cancelled_by(check):
                 return work(*args, **named)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.desk, watched_work)
+            return await asyncio.get_running_loop().run_in_executor(self.desk, cancellable)
         finally:
             left.set()

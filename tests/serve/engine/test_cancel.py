@@ -9,7 +9,7 @@ import pytest
 from loaded_engines import cached_of, cancelled_at, chat, engine_of, events_of, text_of
 
 import mlx_diffgemma as dg
-from mlx_diffgemma.constrain.alone import watched
+from mlx_diffgemma.constrain.compiling import cancelled_by
 from mlx_diffgemma.conversation.form import Wanted
 from mlx_diffgemma.serve.engine.engine import Cancellation
 from mlx_diffgemma.serve.engine.loaded import LoadedEngine
@@ -133,6 +133,6 @@ def test_a_form_that_is_given_up_is_no_error_of_the_servers(talking: LoadedEngin
         raise Cancellation
 
     asked = chat("hello", wanted=Wanted(schema={"enum": ["given up"]}), max_tokens=40)
-    with watched(leave), pytest.raises(Cancellation):
+    with cancelled_by(leave), pytest.raises(Cancellation):
         talking.prepare(asked)
     assert talking.prepare(asked).question.checked.form is not None

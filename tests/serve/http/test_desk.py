@@ -10,7 +10,7 @@ from scripted import ScriptedEngine, said
 from waiting import SECONDS, wait_for
 
 from mlx_diffgemma.cli.serve.work import DESK
-from mlx_diffgemma.constrain.alone import look
+from mlx_diffgemma.constrain.compiling import check_cancelled
 from mlx_diffgemma.serve.asked import Asked, Chat
 from mlx_diffgemma.serve.engine.engine import Cancellation
 from mlx_diffgemma.serve.refusal import Refusal
@@ -43,7 +43,7 @@ class Slow(ScriptedEngine):
         end = time.monotonic() + SECONDS
         while not self.over.is_set():
             assert time.monotonic() < end
-            look()
+            check_cancelled()
             time.sleep(0.001)
 
 

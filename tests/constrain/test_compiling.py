@@ -5,7 +5,7 @@ import threading
 import pytest
 from waiting import SECONDS
 
-from mlx_diffgemma.constrain.alone import alone, look, watched
+from mlx_diffgemma.constrain.compiling import cancelled_by, check_cancelled, exclusive
 from mlx_diffgemma.constrain.form import compiled, form_of, require_automaton
 from mlx_diffgemma.constrain.tables import vocabulary_of
 
@@ -34,7 +34,7 @@ class Watch:
 
 def make(watch: Watch, title: str) -> int:
     """The looks at a form that nobody has asked for under this title."""
-    with watched(watch):
+    with cancelled_by(watch):
         form = form_of(schema={**SCHEMA, "title": title})
         assert form is not None
         compiled(form, VOCABULARY, [STOP], [])
@@ -56,28 +56,28 @@ def test_states_are_told_apart_under_a_watch(pattern: str) -> None:
     form = form_of(pattern=pattern)
     assert form is not None
     watch = Watch()
-    with watched(watch):
+    with cancelled_by(watch):
         require_automaton(form)
     assert watch.looks > 300
 
 
 def test_nobody_watches_behind_the_end() -> None:
-    with watched(Watch(0)), pytest.raises(GoneError):
-        look()
-    look()
+    with cancelled_by(Watch(0)), pytest.raises(GoneError):
+        check_cancelled()
+    check_cancelled()
 
 
 def test_forms_wait_for_each_other_and_nothing_else_does() -> None:
     begun, over = threading.Event(), threading.Event()
     order: list[str] = []
 
-    @alone
+    @exclusive
     def first() -> None:
         begun.set()
         assert over.wait(SECONDS)
         order.append("first")
 
-    @alone
+    @exclusive
     def second() -> None:
         order.append("second")
 
