@@ -11,7 +11,7 @@ from random import Random
 from ..errors import FileError
 
 FIRST, LAST = 20_000, 30_000  # below those that systems give to whoever asks for any
-RANGE = 250  # ports of which a ring takes the first ones, behind one that is held
+RANGE = 100  # ports of which a ring takes the first ones, behind one that is held
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def own_ports(count: int) -> Iterator[int]:
             try:
                 stack.enter_context(_bound(held))
                 for port in range(held + 1, held + 1 + count):
-                    _bound(port).close()
+                    _bound(port, again=True).close()
             except OSError:
                 continue
             yield held + 1
@@ -38,9 +38,11 @@ def own_ports(count: int) -> Iterator[int]:
     )
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(port: int, *, again: bool = False) -> socket.socket:
+    """A socket at a port; again: also where connections to it have ended in the last minute."""
     made = socket.socket()
     try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
         made.bind(("", port))
     except OSError:
         made.close()

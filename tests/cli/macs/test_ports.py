@@ -12,7 +12,9 @@ from mlx_diffgemma.cli.macs.ports import own_ports
 
 
 def bound(port: int) -> socket.socket:
+    """A socket at a port, where a ring may have ended a moment ago."""
     made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
     made.bind(("127.0.0.1", port))
     return made
 
@@ -31,7 +33,7 @@ def test_rings_that_start_at_the_same_time_have_ports_of_their_own(
 def test_ports_that_somebody_has_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with own_ports(2) as one:
         pass
-    with bound(one + 1):
+    with socket.create_server(("127.0.0.1", one + 1)):
         monkeypatch.setattr(ports, "FIRST", one - 1)
         monkeypatch.setattr(ports, "LAST", one)
         with (
@@ -47,3 +49,20 @@ def test_ports_are_free_again_behind_it() -> None:
     with ExitStack() as stack:
         for number in (port - 1, port, port + 1):
             stack.enter_context(bound(number))
+
+
+def test_ports_of_a_ring_that_has_just_ended_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the system remembers ended connections for a minute, in which all ports were used up."""
+    with own_ports(1) as port:
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            there = socket.create_connection(("127.0.0.1", port))
+            here, _ = listening.accept()
+            here.close()  # whoever closes first is remembered
+            assert there.recv(1) == b""
+            there.close()
+        with socket.socket() as plain, pytest.raises(OSError, match="in use"):
+            plain.bind(("127.0.0.1", port))
+    monkeypatch.setattr(ports, "FIRST", port - 1)
+    monkeypatch.setattr(ports, "LAST", port)
+    with own_ports(1) as again:
+        assert again == port
