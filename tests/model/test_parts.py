@@ -184,7 +184,8 @@ def require_adapted(tmp_path: Path, folder: Path, ranks: int, target: str = "all
             assert_close(each, want, 5e-5, "states of ranks with an adapter")
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_an_adapter_on_all_matrices(tmp_path: Path, ranks: int, experts_cut: str) -> None:
     require_adapted(tmp_path, write_checkpoint(tmp_path / "base", SIZES, shards=2), ranks)
 

@@ -95,6 +95,7 @@ def opened(server: Running) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
 
 
+@pytest.mark.slow
 def test_clients_that_ask_nothing_make_room_for_those_who_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,6 +112,7 @@ def test_clients_that_ask_nothing_make_room_for_those_who_ask(
         wait_for(lambda: len(server.server.server_state.connections) <= 4)
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_under_way_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST", 2)
     body = json.dumps(VALID[CHAT][0]).encode()
