@@ -167,6 +167,7 @@ def test_the_conversation_stays_as_it_is(session: Session) -> None:
         assert np.array_equal(np.array(key), before)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_decisions(session: Session) -> None:
     """Of three states in turn; arrays of the host come and go, a few kilobytes of 0.7 MB."""
     left, before = list[int](), settled()

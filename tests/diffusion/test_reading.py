@@ -293,6 +293,7 @@ def test_rows_and_products_of_one_question(
     assert heads == [(12, len(known)), (4, len(known))]
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_thirty_reads(reader: ModelReader) -> None:
     """Of three questions in turn, and a second state in between."""
     states, left, cached = (STATE, some(23)), list[int](), list[int]()
