@@ -1,6 +1,6 @@
 """A generation in any mode: canvases, tokens, or of both what the router chooses."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..constrain.constraint import Constraint
@@ -17,7 +17,7 @@ from ..generation.settings import Resolved, Settings
 from ..images.pixels import Pixels
 from ..model.prefix import Prefix
 from ..model.text import Model, Progress
-from ..share.guard import lost_macs, require_equal_work
+from ..share.guard import lost_macs
 from .lookup import Lookup, drafts_of
 from .router import Router
 from .write import Writer, write
@@ -118,7 +118,11 @@ class _Auto:
                 )
                 self.router.steps.append(last.step + 1)
             else:
-                last = yield from self._written(number, written, min(C, left), prefix, progress)
+                if number == 0:
+                    self._agree(prefix)
+                last = yield from self.writer.segment(
+                    number, written, min(C, left), prefix, progress=progress
+                )
             tokens = last.tokens[:left]
             tokens, reason = ended(tokens, config.stop_ids, is_last=len(tokens) == left)
             written += tokens.tolist()
@@ -127,19 +131,8 @@ class _Auto:
                 return
             number += 1
 
-    def _written(
-        self,
-        number: int,
-        written: Sequence[int],
-        count: int,
-        prefix: Prefix,
-        progress: Progress | None,
-    ) -> Generator[Frame, None, Frame]:
-        """A segment token by token, agreed on and compared as a canvas is; returns the last."""
+    def _agree(self, prefix: Prefix) -> None:
+        """ShareError where Macs are asked unlike things, which a first canvas finds out itself."""
         share = self.writer.model.part.share
         with lost_macs(share):
-            if number == 0:
-                require_same_answer(share, self.writer.prompt, prefix, self.denoiser.resolved)
-            last = yield from self.writer.segment(number, written, count, prefix, progress=progress)
-            require_equal_work(share, last.tokens.tolist())
-        return last
+            require_same_answer(share, self.writer.prompt, prefix, self.denoiser.resolved)

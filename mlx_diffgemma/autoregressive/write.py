@@ -75,14 +75,12 @@ def write(
 def _segments(
     writer: "Writer", max_tokens: int, prefix: Prefix, progress: Progress | None
 ) -> Iterator[Frame]:
-    C, share = writer.model.config.canvas_length, writer.model.part.share
+    C = writer.model.config.canvas_length
     prefix.reserve(len(writer.prompt.tokens) + max_tokens)
     written: list[int] = []
     for number in range(-(-max_tokens // C)):
         count = min(C, max_tokens - len(written))
-        with lost_macs(share):
-            last = yield from writer.segment(number, written, count, prefix, progress=progress)
-            require_equal_work(share, last.tokens.tolist())
+        last = yield from writer.segment(number, written, count, prefix, progress=progress)
         written += last.tokens.tolist()
         is_last = len(written) == max_tokens
         tokens, reason = ended(last.tokens, writer.model.config.stop_ids, is_last=is_last)
@@ -120,9 +118,25 @@ class Writer:
     ) -> Generator[Frame, None, Frame]:
         """Up to `count` tokens behind `written`, to the stop id; returns the last frame.
 
-        Afterwards the prefix holds all but the last token. It may be left at any frame: then it
-        holds the tokens of that frame, and perhaps some behind them.
+        Afterwards the prefix holds all but the last token, and all Macs that share the model have
+        written the same. It may be left at any frame: then the prefix holds the tokens of that
+        frame, and perhaps some behind them.
         """
+        share = self.model.part.share
+        with lost_macs(share):
+            last = yield from self._frames(number, written, count, prefix, progress)
+            require_equal_work(share, last.tokens.tolist())
+        return last
+
+    def _frames(
+        self,
+        number: int,
+        written: Sequence[int],
+        count: int,
+        prefix: Prefix,
+        progress: Progress | None,
+    ) -> Generator[Frame, None, Frame]:
+        """The frames of a segment; see there."""
         began = time.perf_counter()
         last = self._encode_all_but_last(written, prefix, progress)
         if number == 0:
