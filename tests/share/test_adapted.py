@@ -13,7 +13,7 @@ from checkpoints import Packing, published, quantise_folder, write_checkpoint
 from rank_tasks import SLICED, SLICES, asked, measured, write_whole
 from ranks import ROOT, results, run_ranks
 from rendered import puzzles
-from test_tensor import PACKED, PROMPTS, STEPS, TURNS, UNEVEN, puzzle_ids
+from test_tensor import PACKED, PROMPTS, STEPS, TURNS, UNEVEN, puzzle_ids, require_whole
 
 from mlx_diffgemma.share.share import ALONE
 
@@ -37,22 +37,16 @@ def in_16_bits(task: Any) -> tuple[list[Any], Any]:
     return ["measured", {"cut": "tensor", **given}], measured(ALONE, cut="rows", **given)
 
 
-def require_whole(ranks: int, tasks: list[Any], right: list[Any], most: float) -> None:
-    """most: of the weights of one process, adapter and all, that a rank holds."""
+def run_whole(ranks: int, tasks: list[Any], right: list[Any], most: float) -> None:
+    """Run tasks, and require that all ranks are whole together; most: see `require_whole`."""
     for found in results(run_ranks(ranks, "several", tasks=tasks, slices=SLICES)):
-        for got, want in zip(found, right, strict=True):
-            if "rms" in want:
-                assert got["rms"] <= 1.25 * want["rms"]
-            else:
-                assert got["difference"] <= 5e-5
-                assert got["answers"]
-                assert got["weights"] < most * want["weights"]
+        require_whole(found, right, most)
 
 
 @pytest.mark.usefixtures("small_slices")
 def test_a_network_with_an_adapter_is_whole_together(tmp_path: Path) -> None:
     task, right = compared(write_checkpoint(tmp_path / "uneven", UNEVEN), tmp_path, PROMPTS[:1])
-    require_whole(3, [task], [right], 0.55)
+    run_whole(3, [task], [right], 0.55)
 
 
 @pytest.mark.slow
@@ -74,7 +68,7 @@ def test_networks_with_adapters_are_whole_together(tmp_path: Path, ranks: int) -
     pairs += [in_16_bits(task) for task, _ in pairs[:2]]
     tasks, right = ([pair[at] for pair in pairs] for at in (0, 1))
     tasks.append(["compared_lazily", tasks[0][1]])
-    require_whole(ranks, tasks, [*right, right[0]], 0.7 if ranks == 2 else 0.6)
+    run_whole(ranks, tasks, [*right, right[0]], 0.7 if ranks == 2 else 0.6)
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,20 @@ def puzzle_ids() -> list[int]:
     return load("tiny-sudoku").turn(puzzles()[0]).prompt_ids
 
 
+def require_whole(found: list[Any], right: list[Any], most: float) -> None:
+    """What a rank found of each network is what one process finds, in 16 bits nearly as exact.
+
+    most: of the weights of one process that a rank holds.
+    """
+    for got, want in zip(found, right, strict=True):
+        if "rms" in want:
+            assert got["rms"] <= 1.25 * want["rms"]
+        else:
+            assert got["difference"] <= 5e-5
+            assert got["answers"]
+            assert got["weights"] < most * want["weights"]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -98,13 +112,7 @@ def test_networks_are_whole_together(tmp_path: Path, ranks: int) -> None:
     tasks.append(["compared_lazily", tasks[0][1]])  # in the form for a GPU: the last one
     for found in results(run_ranks(ranks, "several", tasks=tasks, slices=SLICES)):
         *found, loaded, lazily = found
-        for got, want in zip(found, right, strict=True):
-            if "rms" in want:
-                assert got["rms"] <= 1.25 * want["rms"]
-            else:
-                assert got["difference"] <= 5e-5
-                assert got["answers"]
-                assert got["weights"] < (0.65 if ranks == 2 else 0.55) * want["weights"]
+        require_whole(found, right, 0.65 if ranks == 2 else 0.55)
         assert lazily["difference"] <= 5e-5
         assert lazily["answers"]
         assert loaded["peak"] <= 1.25 * loaded["weights"]
